@@ -1,0 +1,64 @@
+"""Which instructions a study is trained on and measured with."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neftune_core.settings import Settings, setting
+
+TOO_LONG = {"truncate": "Cut the response", "drop": "Leave the row out"}
+
+
+class DataSettings(Settings):
+    """Instructions by source, how they are read, split and cut."""
+
+    source: str = setting(
+        "starter:open-ended",
+        "starter:NAME, file:PATH (JSONL, JSON, CSV or Parquet), or hub:OWNER/NAME.",
+        label="Data",
+        max_length=2000,
+    )
+    configuration: str = setting(
+        "", "Configuration of a hub data set, where it has several.", max_length=200, advanced=True
+    )
+    split: str = setting("train", "Split of a hub data set.", max_length=200, advanced=True)
+    layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50, advanced=True)
+    columns: dict[str, str] = Field(
+        default={}, description="Which column plays which part, where detection is wrong."
+    )
+    rows: int = setting(
+        2000,
+        "Only the first rows are read.",
+        minimum=2,
+        maximum=10_000_000,
+        slider_maximum=20_000,
+        step=1,
+        unit="rows",
+    )
+    held_out_share: float = setting(
+        0.2,
+        "Share of the rows kept out of training, drawn at random.",
+        minimum=0.0,
+        maximum=0.9,
+        step=0.05,
+        label="Held out",
+    )
+    held_out_source: str = setting(
+        "", "An own held-out file instead (file:PATH); empty draws a share.", max_length=2000, advanced=True
+    )
+    split_seed: int = setting(
+        0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1, advanced=True
+    )
+    maximum_length: int = setting(
+        512,
+        "Longest prompt and response together.",
+        minimum=16,
+        maximum=131_072,
+        slider_maximum=2048,
+        step=16,
+        unit="tokens",
+    )
+    too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG, advanced=True)
+    system: str = setting(
+        "", "A system prompt put before every row that has none.", max_length=20_000, advanced=True
+    )

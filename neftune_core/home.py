@@ -1,0 +1,32 @@
+"""Where files live: what the lab keeps (`NEFTUNE_HOME`) and what it ships (`assets/`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder that holds records, converted models and logs; made if missing.
+
+    `NEFTUNE_HOME`, or the platform's own data folder.
+    """
+    chosen = os.environ.get("NEFTUNE_HOME")
+    folder = Path(chosen).expanduser() if chosen else _data_folder() / "neftune-lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _data_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+
+
+def assets() -> Path:
+    """The folder of what the lab ships: inside the package when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "assets"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "assets"

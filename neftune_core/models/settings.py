@@ -1,0 +1,32 @@
+"""Which model, and in what precision and where it runs."""
+
+from __future__ import annotations
+
+from neftune_core.settings import Settings, setting
+
+BUNDLED = "bundled"
+
+PRECISIONS = {"auto": "What is fastest here", "float32": "float32", "bfloat16": "bfloat16"}
+
+
+class ModelSettings(Settings):
+    """A model by source: `bundled`, a name of the catalogue, a hub id, a local folder or a GGUF file."""
+
+    source: str = setting(
+        BUNDLED,
+        "The bundled model, an id on the Hugging Face hub, a local folder, or a GGUF file.",
+        label="Model",
+        max_length=1000,
+    )
+    revision: str = setting(
+        "",
+        "Branch, tag or commit on the hub; empty for the pinned or main one.",
+        max_length=200,
+        advanced=True,
+    )
+    precision: str = setting(
+        "auto", "Number format of the frozen weights.", choices=PRECISIONS, advanced=True
+    )
+    device: str = setting(
+        "auto", "Where it runs: auto, cpu, cuda, cuda:1, mps.", max_length=20, advanced=True
+    )

@@ -1,0 +1,316 @@
+"""The mechanism by which a setting is declared once.
+
+A settings class is a frozen pydantic model whose fields are made by `setting(...)`. From the declaration
+come the validation here, the controls of the page (`controls`), the command line, the TOML file
+(`to_toml`, `parse`) and the parameters of a link (`to_query`, `from_query`).
+
+    class NoiseSettings(Settings):
+        strength: float = setting(5.0, "How strong the noise is.", minimum=0, maximum=1000, step=0.5)
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neftune_core.errors import InvalidSetting
+
+Choices = Mapping[str, str] | Callable[[], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One setting as a person meets it.
+
+    `name` is dotted (`training.learning_rate`); `choices` maps a value to the words for it, and is None
+    where the value is free; `slider_maximum` may be lower than `maximum` (what is allowed, not offered).
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    label: str
+    minimum: float | None = None
+    maximum: float | None = None
+    slider_maximum: float | None = None
+    step: float | None = None
+    unit: str = ""
+    choices: Mapping[str, str] | None = None
+    advanced: bool = False
+
+
+def setting(  # noqa: PLR0913 - the one place where all of a setting is said
+    default: Any,
+    help: str,
+    *,
+    label: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    slider_maximum: float | None = None,
+    step: float | None = None,
+    unit: str = "",
+    choices: Choices | None = None,
+    advanced: bool = False,
+    max_length: int | None = None,
+) -> Any:
+    """Declare a field of a `Settings` class: its default, range (inclusive), step, unit, choices and help."""
+    extra = {
+        "label": label,
+        "slider_maximum": slider_maximum,
+        "step": step,
+        "unit": unit,
+        "choices": choices,
+        "advanced": advanced,
+        "minimum": minimum,
+        "maximum": maximum,
+    }
+    return Field(
+        default,
+        description=help,
+        ge=minimum,
+        le=maximum,
+        max_length=max_length,
+        json_schema_extra={"control": extra},
+    )  # type: ignore[call-overload]
+
+
+def _control_of(field: Any) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return extra.get("control", {}) if isinstance(extra, dict) else {}
+
+
+def _resolve(choices: Choices | None) -> Mapping[str, str] | None:
+    return choices() if callable(choices) else choices
+
+
+class Settings(BaseModel):
+    """A frozen set of settings. Unknown names, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _choices_are_known(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            choices = _resolve(_control_of(field).get("choices"))
+            value = getattr(self, name)
+            if choices is not None and value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)} (given {value!r})")
+        return self
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse(cls: type[S], values: Mapping[str, Any]) -> S:
+    """`values` (nested, as from TOML or JSON) as settings; raises `InvalidSetting` with one sentence."""
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidSetting(_sentence(cls, error)) from None
+
+
+def _sentence(cls: type[Settings], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    given = repr(first.get("input"))[:60]
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting called {where!r} in {cls.__name__}."
+    if not where:
+        return f"{reason[:1].upper()}{reason[1:]}."
+    return f"The setting {where} cannot be {given}: {reason[:1].lower()}{reason[1:]}."
+
+
+def _settings_class(annotation: Any) -> type[Settings] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
+
+
+def _plain_type(annotation: Any) -> type:
+    """The scalar type of an annotation such as `int | None`; `str` where there is none."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    return annotation if isinstance(annotation, type) else str
+
+
+def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
+    """Every scalar setting of `cls` and of the settings classes inside it, in the order of declaration."""
+    found: list[Control] = []
+    for name, field in cls.model_fields.items():
+        inner = _settings_class(field.annotation)
+        if inner is not None:
+            found += controls(inner, f"{prefix}{name}.")
+            continue
+        extra = _control_of(field)
+        if not extra:
+            continue
+        found.append(
+            Control(
+                name=prefix + name,
+                type=_plain_type(field.annotation),
+                default=field.get_default(call_default_factory=True),
+                help=field.description or "",
+                label=extra["label"] or name.replace("_", " ").capitalize(),
+                minimum=extra["minimum"],
+                maximum=extra["maximum"],
+                slider_maximum=extra["slider_maximum"] or extra["maximum"],
+                step=extra["step"],
+                unit=extra["unit"],
+                choices=_resolve(extra["choices"]),
+                advanced=extra["advanced"],
+            )
+        )
+    return found
+
+
+def control(cls: type[Settings], name: str) -> Control:
+    """The one control of `cls` called `name` (dotted)."""
+    return next(found for found in controls(cls) if found.name == name)
+
+
+def to_query(settings: Settings) -> dict[str, str]:
+    """The settings that differ from their defaults, as dotted names and text: the parameters of a link."""
+    values = _flat(settings.model_dump())
+    return {
+        found.name: str(values[found.name])
+        for found in controls(type(settings))
+        if values[found.name] != found.default
+    }
+
+
+def from_query(cls: type[S], query: Mapping[str, str]) -> S:
+    """Settings from the parameters of a link; numbers out of range are clamped, unknown names ignored."""
+    nested: dict[str, Any] = {}
+    for found in controls(cls):
+        if found.name in query:
+            _put(nested, found.name.split("."), _clamped(found, query[found.name]))
+    return parse(cls, nested)
+
+
+def _clamped(found: Control, text: str) -> Any:
+    if found.type is bool:
+        return text.lower() in ("1", "true", "yes", "on")
+    if found.type not in (int, float):
+        return text if found.choices is None or text in found.choices else found.default
+    try:
+        number = float(text)
+    except ValueError:
+        return found.default
+    if number != number:
+        return found.default
+    number = min(max(number, _or(found.minimum, number)), _or(found.maximum, number))
+    return int(number) if found.type is int else number
+
+
+def _or(bound: float | None, number: float) -> float:
+    return number if bound is None else bound
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for part in path[:-1]:
+        nested = nested.setdefault(part, {})
+    nested[path[-1]] = value
+
+
+def to_toml(settings: Settings, *, comments: bool = False) -> str:
+    """The settings as TOML; with `comments`, each with its help, unit and range above it."""
+    document = tomlkit.document()
+    _fill(document, settings, comments=comments)
+    return tomlkit.dumps(document)
+
+
+def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
+    nested: list[tuple[str, Any]] = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings) or (
+            isinstance(value, tuple) and value and isinstance(value[0], Settings)
+        ):
+            nested.append((name, value))  # TOML wants plain values before tables
+            continue
+        if value is None:
+            continue
+        if comments:
+            table.add(tomlkit.comment(_comment(field)))
+        table.add(name, list(value) if isinstance(value, tuple) else value)
+    for name, value in nested:
+        if isinstance(value, dict):
+            table.add(name, value)
+            continue
+        if isinstance(value, Settings):
+            inner = tomlkit.table()
+            _fill(inner, value, comments=comments)
+            table.add(name, inner)
+            continue
+        array = tomlkit.aot()
+        for index, entry in enumerate(value):
+            inner = tomlkit.table()
+            _fill(inner, entry, comments=comments and index == 0)
+            array.append(inner)
+        table.add(name, array)
+
+
+def _is_table(value: Any) -> bool:
+    rows_of_settings = isinstance(value, tuple) and bool(value) and isinstance(value[0], Settings)
+    return isinstance(value, Settings | dict) or rows_of_settings
+
+
+def _comment(field: Any) -> str:
+    extra = _control_of(field)
+    choices = _resolve(extra.get("choices"))
+    notes = []
+    if choices:
+        notes.append("one of: " + ", ".join(choices))
+    if extra.get("minimum") is not None and extra.get("maximum") is not None:
+        notes.append(f"{extra['minimum']:,} to {extra['maximum']:,}")
+    if extra.get("unit"):
+        notes.append(extra["unit"])
+    return (field.description or "") + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def from_toml(cls: type[S], text: str) -> S:
+    """Settings from TOML text; raises `InvalidSetting` with one sentence."""
+    try:
+        values = tomlkit.parse(text).unwrap()
+    except tomlkit.exceptions.ParseError as error:
+        raise InvalidSetting(f"The file is not valid TOML: {error}.") from None
+    return parse(cls, values)
+
+
+class Limits(Settings):
+    """What one server allows; the same for the page, the API and the command line."""
+
+    upload_megabytes: int = setting(
+        50, "Largest file that may be uploaded.", minimum=1, maximum=100_000, unit="MB"
+    )
+    rows: int = setting(20_000, "Most rows read from one file or data set.", minimum=1, maximum=10_000_000)
+    row_characters: int = setting(100_000, "Most characters in one row.", minimum=100, maximum=10_000_000)
+    steps: int = setting(20_000, "Most optimizer steps of one study.", minimum=1, maximum=10_000_000)
+    arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
+    seeds: int = setting(16, "Most seeds of one study.", minimum=1, maximum=256)
+    study_minutes: int = setting(
+        24 * 60, "Longest a study may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
+    )
+    waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
+    disk_gigabytes: float = setting(
+        50.0, "Most disk the records may take.", minimum=0.1, maximum=1e6, unit="GB"
+    )
+    prompts: int = setting(64, "Most prompts answered at once.", minimum=1, maximum=10_000)
+    prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
+    new_tokens: int = setting(1024, "Longest answer.", minimum=1, maximum=100_000, unit="tokens")
