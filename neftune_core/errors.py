@@ -53,7 +53,7 @@ class NotAvailable(LabError):
     """Something this machine or its network does not have."""
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error
+class Cancelled(Exception):
     """Somebody asked for the work to end."""
 
 

@@ -1,0 +1,1 @@
+"""Noise on embeddings: kinds, strength, drawing it for a batch, adding it to a live model, and its preview."""
