@@ -77,8 +77,7 @@ def noisy_embeddings(model: nn.Module, settings: NoiseSettings, seed: int = 0) -
     attachment = _Attachment(settings, seed, rank=int(os.environ.get("RANK", "0")))
     embedding = _input_embedding(model)
     handles = [
-        module.register_forward_pre_hook(attachment.before_forward, with_kwargs=True)
-        for module in _entry_points(model)
+        module.register_forward_pre_hook(attachment.before_forward, with_kwargs=True) for module in _entry_points(model)
     ]
     handles.append(embedding.register_forward_hook(attachment.after_embedding))
     try:
@@ -99,9 +98,7 @@ def _input_embedding(model: nn.Module) -> nn.Module:
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     """The model inside the wrappers of data parallel training, which keep it as `module`."""
-    while not hasattr(model, "get_input_embeddings") and isinstance(
-        getattr(model, "module", None), nn.Module
-    ):
+    while not hasattr(model, "get_input_embeddings") and isinstance(getattr(model, "module", None), nn.Module):
         model = model.module  # type: ignore[assignment]
     return model
 

@@ -26,18 +26,23 @@ class BatchNoise:
     scales: tuple[Tensor | None, ...]
 
     def add_to(self, vectors: Tensor) -> Tensor:
-        """`vectors` `[arms * batch, length, width]`, arm by arm, with each arm's noise added in float32."""
-        arms = len(self.scales)
+        """Each arm's noise added in float32 to `vectors`, `[arms * batch, length, width]`, laid out arm by arm.
+
+        In place where `vectors` carries no gradient (the output of a frozen embedding is nobody else's).
+        """
         rows, length, width = vectors.shape
-        by_arm = vectors.view(arms, rows // arms, length, width)
-        noisy = []
+        noisy = vectors.clone() if vectors.requires_grad else vectors
+        by_arm = noisy.view(len(self.scales), rows // len(self.scales), length, width)
         for arm, scale in enumerate(self.scales):
-            clean = by_arm[arm]
             if scale is not None:
-                noise = self.units[self.kinds[arm]] * scale[:, None, None]
-                clean = noise.add_(clean).to(clean.dtype)
-            noisy.append(clean)
-        return torch.cat(noisy) if any(scale is not None for scale in self.scales) else vectors
+                by_arm[arm].add_(self.units[self.kinds[arm]] * scale[:, None, None])
+        return noisy
+
+    def to(self, device: torch.device) -> BatchNoise:
+        """The same noise on `device`."""
+        units = {kind: unit.to(device) for kind, unit in self.units.items()}
+        scales = tuple(None if scale is None else scale.to(device) for scale in self.scales)
+        return BatchNoise(units, self.kinds, scales)
 
 
 def draw_batch(
@@ -57,9 +62,7 @@ def draw_batch(
     scales = tuple(
         None
         if noise.is_silent
-        else torch.tensor(
-            [standard_deviation(noise.strength, noise.unit, length, width) for length in lengths]
-        )
+        else torch.tensor([standard_deviation(noise.strength, noise.unit, length, width) for length in lengths])
         for noise in arms
     )
     return BatchNoise(units, tuple(noise.kind for noise in arms), scales)

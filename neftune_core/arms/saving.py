@@ -1,0 +1,69 @@
+"""One arm as a folder in the PEFT adapter format: anyone loads it with `peft` and gets the same logits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neftune_core.arms.stack import AdapterStack
+from neftune_core.errors import RecordError
+
+PREFIX = "base_model.model."
+
+
+def save_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` of one slot into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, (down, up) in stack.slot_state(slot).items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = down.contiguous()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = up.contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": stack.loaded.source,
+        "r": stack.rank,
+        "lora_alpha": stack.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": _target_names(stack),
+        "fan_in_fan_out": any(not isinstance(module.base, nn.Linear) for module in stack.adapted.values()),
+        "inference_mode": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _target_names(stack: AdapterStack) -> list[str]:
+    """The short names of the adapted maps where they name no other module, else the whole names."""
+    short = {name.rpartition(".")[2] for name in stack.adapted}
+    named = {name for name, _ in stack.loaded.model.named_modules() if name.rpartition(".")[2] in short}
+    return sorted(short if named == set(stack.adapted) else stack.adapted)
+
+
+def load_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
+    """Put a saved adapter into one slot; raises `RecordError` where it does not belong to this model."""
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():
+        raise RecordError(f"The adapter {folder.name!r} is missing from this record.")
+    tensors = load_file(file)
+    state: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, module in stack.adapted.items():
+        down, up = (tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
+        if down is None or up is None or down.shape != module.down.shape[1:] or up.shape != module.up.shape[1:]:
+            raise RecordError(f"The adapter {folder.name!r} was trained on another model: {name} does not fit.")
+        state[name] = (down.to(torch.float32), up.to(torch.float32))
+    stack.load_slot(slot, state)
+
+
+def saved_shape(folder: Path) -> tuple[int, float, list[str]]:
+    """(rank, alpha, target names) of a saved adapter."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return int(config["r"]), float(config["lora_alpha"]), list(config["target_modules"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RecordError(f"The adapter {folder.name!r} is missing or damaged.") from None

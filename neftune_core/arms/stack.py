@@ -1,0 +1,189 @@
+"""Stacked LoRA adapters: one frozen base, an adapter a slot, all slots in one pass.
+
+A batch is laid out arm by arm, `[slots * batch, length, width]`. The base map runs once over all of it and the
+adapters (arXiv 2106.09685) as two batched products, so that no gradient of one slot reaches another. Slot 0 is
+the base: its adapter is zero and stays so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neftune_core.errors import Cancelled
+from neftune_core.models.anatomy import decoder_layers, linear_maps, set_model_dropout
+from neftune_core.models.loading import LoadedModel, private_tree
+from neftune_core.noise.batch import BatchNoise
+
+BASE_SLOT = 0
+
+
+class _Shared:
+    """What all adapted maps of a stack look at during a pass."""
+
+    def __init__(self, slots: int) -> None:
+        self.active: tuple[int, ...] = tuple(range(slots))
+        self.dropout = 0.0
+        self.mask_generator: torch.Generator | None = None
+        self.noise: BatchNoise | None = None
+        self.should_stop: Callable[[], bool] = lambda: False
+
+
+class StackedLinear(nn.Module):
+    """A frozen linear map with one low-rank adapter a slot.
+
+    `down` is `[slots, rank, in]` (uniform at the start, the same for every slot but the base's) and `up` is
+    `[slots, out, rank]` (zero at the start), both float32 whatever the precision of the base.
+    """
+
+    def __init__(self, base: nn.Module, slots: int, rank: int, scale: float, shared: _Shared) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = scale
+        self._shared = shared
+        inputs, outputs = linear_shape(base)
+        device = cast(Tensor, base.weight).device
+        self.down = nn.Parameter(torch.zeros(slots, rank, inputs, device=device))
+        self.up = nn.Parameter(torch.zeros(slots, outputs, rank, device=device))
+
+    def start(self, generator: torch.Generator) -> None:
+        """Draw the initial adapter, the same for every slot but the base's."""
+        bound = 1 / math.sqrt(self.down.shape[2])  # Kaiming uniform with a = sqrt(5), as in PEFT
+        with torch.no_grad():
+            draw = torch.rand(self.down.shape[1:], generator=generator) * (2 * bound) - bound
+            self.down[BASE_SLOT + 1 :] = draw.to(self.down.device)
+            self.up.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        clean = self.base(inputs)
+        active = self._shared.active
+        if active == (BASE_SLOT,):
+            return clean
+        rows = inputs.reshape(len(active), -1, inputs.shape[-1])
+        down, up = _chosen(self.down, active), _chosen(self.up, active)
+        hidden = torch.bmm(self._dropped(rows), down.transpose(1, 2).to(rows.dtype))
+        by_slot = clean.view(len(active), -1, clean.shape[-1])
+        return torch.baddbmm(by_slot, hidden, up.transpose(1, 2).to(rows.dtype), alpha=self.scale).view_as(clean)
+
+    def _dropped(self, rows: Tensor) -> Tensor:
+        """Adapter dropout with one mask for all slots."""
+        shared = self._shared
+        if not self.training or shared.dropout == 0 or shared.mask_generator is None:
+            return rows
+        keep = torch.rand(rows.shape[1:], generator=shared.mask_generator) >= shared.dropout
+        return rows * (keep.to(rows.device) / (1 - shared.dropout)).to(rows.dtype)
+
+
+def _chosen(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
+    """The active slots; a view, without a copy, where they are neighbours."""
+    first, last = active[0], active[-1]
+    if active == tuple(range(first, last + 1)):
+        return stacked[first : last + 1]
+    return stacked[list(active)]
+
+
+def linear_shape(linear: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of an `nn.Linear` or of GPT-2's `Conv1D`, which keeps its weight transposed."""
+    rows, columns = cast(Tensor, linear.weight).shape
+    return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
+
+
+def _generator(seed: tuple[int, ...]) -> torch.Generator:
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> 1))
+
+
+class AdapterStack:
+    """A private module tree of a loaded model with stacked adapters and a place for noise.
+
+    `tree` shares the base's parameter tensors, never its modules; slots 1 to `arms` are the arms.
+    """
+
+    def __init__(self, loaded: LoadedModel, arms: int, *, rank: int, alpha: float, targets: str = "all") -> None:
+        self.loaded = loaded
+        self.slots = arms + 1
+        self.rank, self.alpha = rank, alpha
+        self.tree = private_tree(loaded.model)
+        self._shared = _Shared(self.slots)
+        self.adapted: dict[str, StackedLinear] = {}
+        for name in linear_maps(self.tree, targets):
+            module = StackedLinear(self.tree.get_submodule(name), self.slots, rank, alpha / rank, self._shared)
+            parent, _, leaf = name.rpartition(".")
+            setattr(self.tree.get_submodule(parent), leaf, module)
+            self.adapted[name] = module
+        set_model_dropout(self.tree, 0.0)
+        self.tree.eval()
+        self.tree.get_input_embeddings().register_forward_hook(self._after_embedding)
+        for layer in decoder_layers(self.tree):
+            layer.register_forward_pre_hook(self._before_layer)
+
+    def start(self, seed: int) -> None:
+        """Give every arm the same initial adapter, drawn from `seed` alone."""
+        generator = _generator((seed,))
+        for module in self.adapted.values():
+            module.start(generator)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The stacked adapters, each with the slots as its first axis."""
+        return [parameter for module in self.adapted.values() for parameter in (module.down, module.up)]
+
+    @contextmanager
+    def running(
+        self,
+        active: Sequence[int],
+        *,
+        noise: BatchNoise | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[nn.Module]:
+        """The tree, with the slots `active` and their noise, until the block is left.
+
+        Raises `Cancelled` inside the block at the next layer once `should_stop()` is true.
+        """
+        shared = self._shared
+        before = (shared.active, shared.noise, shared.should_stop)
+        shared.active, shared.noise = tuple(active), noise
+        shared.should_stop = should_stop or (lambda: False)
+        try:
+            yield self.tree
+        finally:
+            shared.active, shared.noise, shared.should_stop = before
+
+    @contextmanager
+    def training_mode(self, dropout: float, seed: tuple[int, ...]) -> Iterator[None]:
+        """Training mode with adapter dropout, whose masks depend on `seed` alone."""
+        self._shared.dropout = dropout
+        self._shared.mask_generator = _generator(seed)
+        self.tree.train()
+        try:
+            yield
+        finally:
+            self.tree.eval()
+            self._shared.dropout, self._shared.mask_generator = 0.0, None
+
+    def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """(down, up) of one slot for every adapted map, on the CPU."""
+        return {
+            name: (module.down[slot].detach().cpu().clone(), module.up[slot].detach().cpu().clone())
+            for name, module in self.adapted.items()
+        }
+
+    def load_slot(self, slot: int, state: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Put (down, up) of every adapted map into one slot."""
+        with torch.no_grad():
+            for name, (down, up) in state.items():
+                self.adapted[name].down[slot] = down.to(self.adapted[name].down.device)
+                self.adapted[name].up[slot] = up.to(self.adapted[name].up.device)
+
+    def _after_embedding(self, module: nn.Module, args: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
+        noise = self._shared.noise
+        return vectors if noise is None else noise.add_to(vectors)
+
+    def _before_layer(self, module: nn.Module, args: tuple[object, ...]) -> None:
+        if self._shared.should_stop():
+            raise Cancelled("Stopped as asked.")
