@@ -155,16 +155,25 @@ class AdapterStack:
             shared.active, shared.noise, shared.should_stop = before
 
     @contextmanager
-    def training_mode(self, dropout: float, seed: tuple[int, ...]) -> Iterator[None]:
-        """Training mode with adapter dropout, whose masks depend on `seed` alone."""
-        self._shared.dropout = dropout
-        self._shared.mask_generator = _generator(seed)
+    def training(
+        self,
+        active: Sequence[int],
+        *,
+        noise: BatchNoise | None,
+        dropout: tuple[float, tuple[int, ...]],
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[nn.Module]:
+        """As `running`, in training mode; `dropout` is the rate on the adapters' input and the seed of its masks."""
+        shared = self._shared
+        shared.dropout, seed = dropout
+        shared.mask_generator = _generator(seed)
         self.tree.train()
         try:
-            yield
+            with self.running(active, noise=noise, should_stop=should_stop) as tree:
+                yield tree
         finally:
             self.tree.eval()
-            self._shared.dropout, self._shared.mask_generator = 0.0, None
+            shared.dropout, shared.mask_generator = 0.0, None
 
     def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
         """(down, up) of one slot for every adapted map, on the CPU."""

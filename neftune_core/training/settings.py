@@ -146,9 +146,7 @@ class StudySettings(Settings):
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` where this study is over a limit of this server."""
         if len(self.arms) > limits.arms:
-            raise DoesNotFit(
-                f"This server trains at most {limits.arms} arms at once (asked: {len(self.arms)})."
-            )
+            raise DoesNotFit(f"This server trains at most {limits.arms} arms at once (asked: {len(self.arms)}).")
         if len(self.answers.prompts) > limits.prompts:
             raise DoesNotFit(f"This server answers at most {limits.prompts} prompts at once.")
         longest = max((len(prompt) for prompt in self.answers.prompts), default=0)

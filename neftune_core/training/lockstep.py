@@ -1,0 +1,198 @@
+"""The loop: all arms of a study on the same batch at the same time, as a generator of events.
+
+Arms share the initial adapter, the order of the rows, dropout masks and the unit draw of their noise; only the
+strength and kind of the noise differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neftune_core.arms.loss import arm_losses
+from neftune_core.arms.stack import AdapterStack
+from neftune_core.data.batches import LENGTH_STEP, Batch, collate, epoch_batches
+from neftune_core.data.chat import Encoded
+from neftune_core.data.preparing import Prepared
+from neftune_core.errors import DoesNotFit
+from neftune_core.evaluation.clean_loss import clean_losses
+from neftune_core.noise.batch import draw_batch
+from neftune_core.noise.preview import noise_key
+from neftune_core.settings import Limits
+from neftune_core.training.settings import StudySettings, TrainingSettings
+
+Event = dict[str, Any]
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One planned step: its number from 1, its epoch, and the places of its rows in the training list."""
+
+    number: int
+    epoch: int
+    rows: list[int]
+
+
+def plan_steps(lengths: Sequence[int], training: TrainingSettings, seed: int) -> list[Step]:
+    """Every step of a run; it depends on the lengths, the settings and `seed` alone."""
+    per_epoch = math.ceil(len(lengths) / training.batch_size)
+    total = max(1, round(per_epoch * training.epochs))
+    steps: list[Step] = []
+    epoch = 0
+    while len(steps) < total:
+        for rows in epoch_batches(lengths, training.batch_size, seed, epoch)[: total - len(steps)]:
+            steps.append(Step(len(steps) + 1, epoch, rows))
+        epoch += 1
+    return steps
+
+
+def check_length(steps: Sequence[Step], limits: Limits) -> None:
+    """Raise `DoesNotFit` where a plan is longer than this server allows."""
+    if len(steps) > limits.steps:
+        raise DoesNotFit(
+            f"This study needs {len(steps):,} steps and this server allows {limits.steps:,}: use fewer epochs, fewer "
+            "rows or a larger batch."
+        )
+
+
+def rate_at(step: int, total: int, training: TrainingSettings) -> float:
+    """The learning rate of step `step` (from 1) of `total`."""
+    warm = round(training.warmup * total)
+    if step <= warm:
+        return training.learning_rate * step / max(warm, 1)
+    progress = (step - 1 - warm) / max(total - warm, 1)
+    shares = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    return training.learning_rate * shares[training.schedule]
+
+
+def evaluation_steps(total: int, times: int) -> set[int]:
+    """The steps after which the losses are measured with noise off, evenly spaced, the last included."""
+    return {max(1, round(total * part / times)) for part in range(1, times + 1)}
+
+
+class Lockstep:
+    """The state of one run: the stacked adapters, their optimizer, and which arms still take part."""
+
+    def __init__(self, study: StudySettings, stack: AdapterStack, prepared: Prepared) -> None:
+        self.study, self.stack, self.prepared = study, stack, prepared
+        self.names = list(study.arms)
+        self.noise = list(study.arms.values())
+        self.alive = list(range(1, len(self.names) + 1))
+        self.steps = plan_steps([len(row.ids) for row in prepared.train], study.training, study.seed)
+        stack.start(study.seed)
+        self.optimizer = torch.optim.AdamW(
+            stack.parameters(), lr=study.training.learning_rate, weight_decay=study.training.weight_decay
+        )
+
+    def name(self, slot: int) -> str:
+        """The arm in a slot; slot 0 is the base."""
+        return self.names[slot - 1] if slot else "base"
+
+    def run(self, should_stop: Stop) -> Iterator[Event]:
+        """Events `step`, `evaluated` and `diverged`. Raises `Cancelled` within a layer of `should_stop()`.
+
+        A step that is cut short changes nothing: the adapters are those of the last whole step.
+        """
+        total = len(self.steps)
+        measured = evaluation_steps(total, self.study.training.evaluations)
+        yield self._evaluated(0, [0, *self.alive], should_stop)
+        for step in self.steps:
+            rate = rate_at(step.number, total, self.study.training)
+            event = self._step(step, rate, should_stop)
+            yield event
+            yield from self._without_diverged(step.number, event["arms"])
+            if not self.alive:
+                return
+            if step.number in measured:
+                yield self._evaluated(step.number, self.alive, should_stop)
+
+    def _step(self, step: Step, rate: float, should_stop: Stop) -> Event:
+        rows = [self.prepared.train[place] for place in step.rows]
+        batch = self._collate(rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._taking_part(step, rows, batch, should_stop) as tree:
+            losses = arm_losses(tree, batch, len(self.alive), backward_over=_count(batch))
+        norms = self._clip()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        arms = {
+            self.name(slot): {"loss": float(loss), "gradient_norm": float(norm)}
+            for slot, loss, norm in zip(self.alive, losses.means, norms, strict=True)
+        }
+        tokens = int(batch.lengths.sum())
+        return {
+            "event": "step",
+            "step": step.number,
+            "steps": len(self.steps),
+            "epoch": step.epoch,
+            "learning_rate": rate,
+            "tokens": tokens,
+            "arms": arms,
+        }
+
+    def _taking_part(self, step: Step, rows: Sequence[Encoded], batch: Batch, should_stop: Stop) -> Any:
+        keys = [noise_key(self.study.seed, step.epoch, place) for place in step.rows]
+        alive = [self.noise[slot - 1] for slot in self.alive]
+        noise = None
+        if any(not arm.is_silent for arm in alive):
+            lengths = [len(row.ids) for row in rows]
+            drawn = draw_batch(alive, keys, lengths, batch.ids.shape[1], self.stack.loaded.width)
+            noise = drawn.to(self.stack.loaded.device)
+        dropout = (self.study.training.lora_dropout, (self.study.seed, step.number))
+        return self.stack.training(self.alive, noise=noise, dropout=dropout, should_stop=should_stop)
+
+    def _collate(self, rows: Sequence[Encoded]) -> Batch:
+        return collate(list(rows), self.stack.loaded.tokenizer.pad_token_id, LENGTH_STEP).to(self.stack.loaded.device)
+
+    def _clip(self) -> list[Tensor]:
+        """Clip the gradient of each arm by its own norm; gives the norms before clipping."""
+        norms = slot_norms([parameter.grad for parameter in self.stack.parameters() if parameter.grad is not None])
+        largest = self.study.training.clip_norm
+        if largest > 0:
+            factors = (largest / (norms + 1e-6)).clamp(max=1.0)
+            for parameter in self.stack.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= factors[:, None, None]
+        return [norms[slot] for slot in self.alive]
+
+    def _without_diverged(self, step: int, arms: dict[str, dict[str, float]]) -> Iterator[Event]:
+        """Mark arms whose loss or gradient is no longer finite; they take no further part."""
+        lost = {name for name, numbers in arms.items() if not all(map(math.isfinite, numbers.values()))}
+        if lost:
+            self.alive = [slot for slot in self.alive if self.name(slot) not in lost]
+            yield {"event": "diverged", "step": step, "arms": {name: {} for name in sorted(lost)}}
+
+    def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
+        rows, size = self.study.training.evaluation_rows, self.study.training.batch_size
+        samples = {"train_loss": self.prepared.train[:rows], "held_out_loss": self.prepared.held_out[:rows]}
+        arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
+        for measure, sample in samples.items():
+            if not sample:
+                continue
+            losses = clean_losses(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
+            for slot, loss in zip(slots, losses, strict=True):
+                arms[self.name(slot)][measure] = loss
+        return {"event": "evaluated", "step": step, "steps": len(self.steps), "arms": arms}
+
+
+def slot_norms(stacked: Sequence[Tensor]) -> Tensor:
+    """The norm over all tensors for each entry of their first axis, `[slots]`."""
+    squares = torch.stack([tensor.float().pow(2).sum(dim=(1, 2)) for tensor in stacked])
+    return squares.sum(0).sqrt()
+
+
+def _count(batch: Batch) -> int:
+    """Response tokens of a batch that are predicted (the first token of a row never is)."""
+    return max(1, int(batch.trained[:, 1:].sum()))
+
+
+def count_parameters(stack: AdapterStack) -> int:
+    """Trained parameters of one arm."""
+    return sum(parameter[0].numel() for parameter in stack.parameters())

@@ -1,0 +1,184 @@
+"""One study from its record's settings to its end, as a generator of the events it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.arms.saving import save_arm
+from neftune_core.arms.stack import AdapterStack
+from neftune_core.data.chat import prompt_ids
+from neftune_core.data.examples import Message
+from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.errors import Cancelled, sentence
+from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.models.device import describe_machine
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.settings import Limits
+from neftune_core.training.accelerator import accelerator
+from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length, count_parameters
+from neftune_core.training.record import Record
+from neftune_core.training.settings import StudySettings
+
+HELD_OUT_PROMPTS = 3
+
+
+def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+    """Run the study of `record`; every event is on disk before it is yielded.
+
+    The last event is `finished`, `stopped` (as asked: the arms of the last whole step are kept) or `failed`
+    (with its sentence). Nothing is raised for what a person can cause. The accelerator is held step by step.
+    """
+    try:
+        for event in _events(record, limits, should_stop):
+            record.append(event)
+            yield event
+    except Exception as error:
+        ending: Event = {"event": "failed", "message": sentence(error)}
+        record.append(ending)
+        yield ending
+
+
+def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+    study = record.study
+    study.check(limits)
+    try:
+        loaded = load(study.model, cancelled=should_stop)
+        prepared = prepare(study.data, loaded.tokenizer, limits)
+        run = _lockstep(study, loaded, prepared)
+        check_length(run.steps, limits)
+        about = _about(run)
+        record.update_about(**about)
+        yield {"event": "started", "seed": study.seed, "steps": len(run.steps), **about}
+        yield from _holding(run.run(should_stop))
+    except Cancelled:
+        if "run" in locals():
+            yield _save(run, record)
+        yield {"event": "stopped", "seed": study.seed}
+        return
+    yield _save(run, record)
+    try:
+        yield _answer(run, record, should_stop)
+    except Cancelled:
+        yield {"event": "stopped", "seed": study.seed}
+        return
+    lost = [name for slot, name in enumerate(run.names, start=1) if slot not in run.alive]
+    yield {"event": "finished", "seed": study.seed, "diverged": lost}
+
+
+def _holding(events: Iterator[Event]) -> Iterator[Event]:
+    """The same events, the accelerator held while each is made and free between them."""
+    while True:
+        with accelerator.held():
+            event = next(events, None)
+        if event is None:
+            return
+        yield event
+
+
+def _lockstep(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Lockstep:
+    training = study.training
+    stack = AdapterStack(
+        loaded, len(study.arms), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
+    )
+    return Lockstep(study, stack, prepared)
+
+
+def _about(run: Lockstep) -> dict[str, Any]:
+    loaded, prepared, rows = run.stack.loaded, run.prepared, run.study.training.evaluation_rows
+    return {
+        "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
+        "model": {
+            "source": loaded.source,
+            "name": loaded.name,
+            "licence": loaded.licence,
+            "parameters": loaded.parameters,
+            "width": loaded.width,
+            "precision": loaded.precision,
+            "trained_parameters": count_parameters(run.stack),
+        },
+        "data": {
+            "title": prepared.title,
+            "licence": prepared.licence,
+            "sha256": prepared.sha256,
+            "train": len(prepared.train),
+            "held_out": len(prepared.held_out),
+            "cut": prepared.cut,
+            "refused": len(prepared.refusals),
+        },
+        "samples": {
+            "train_loss": f"the first {min(rows, len(prepared.train))} training rows",
+            "held_out_loss": f"the first {min(rows, len(prepared.held_out))} held-out rows",
+        },
+        "machine": describe_machine(),
+    }
+
+
+def _save(run: Lockstep, record: Record) -> Event:
+    for slot, name in enumerate(run.names, start=1):
+        save_arm(run.stack, slot, record.arm_folder(name, run.study.seed))
+    return {"event": "saved", "seed": run.study.seed, "arms": {name: {} for name in run.names}}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt to answer, and the reference where it is a held-out row."""
+
+    messages: tuple[Message, ...]
+    reference: str = ""
+
+    @property
+    def text(self) -> str:
+        """The last thing the person says."""
+        return self.messages[-1].content
+
+
+def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
+    """The study's own prompts, or the first held-out ones where it names none."""
+    if study.answers.prompts:
+        return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
+    rows = prepared.held_out[:HELD_OUT_PROMPTS]
+    return [Prompt(row.example.prompt, row.example.response) for row in rows]
+
+
+def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
+    """One user prompt, after a system prompt where there is one."""
+    head = (Message("system", system),) if system.strip() else ()
+    return (*head, Message("user", prompt))
+
+
+def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
+    prompts = study_prompts(run.study, run.prepared)
+    slots = [0, *run.alive]
+    names = [run.name(slot) for slot in slots]
+    if prompts:
+        ids = [prompt_ids(prompt.messages, run.stack.loaded.tokenizer) for prompt in prompts]
+        answers: Answers = []
+        stream = stream_answers(run.stack, slots, ids, run.study.answers, should_stop)
+        with accelerator.held():
+            for answers in stream:
+                pass
+        record.write_answers(answer_lines(prompts, names, answers, run.stack.loaded.tokenizer))
+    return {"event": "answered", "seed": run.study.seed, "prompts": len(prompts), "arms": {name: {} for name in names}}
+
+
+def answer_lines(
+    prompts: Sequence[Prompt], names: Sequence[str], answers: Answers, tokenizer: Any
+) -> list[dict[str, Any]]:
+    """One object a prompt: `prompt`, `reference`, and by arm its `text`, `tokens` and how it `ended`."""
+    return [
+        {
+            "prompt": prompt.text,
+            "reference": prompt.reference,
+            "arms": {
+                name: {
+                    "text": answers[slot][place].text(tokenizer),
+                    "tokens": len(answers[slot][place].ids),
+                    "ended": answers[slot][place].ended,
+                }
+                for slot, name in enumerate(names)
+            },
+        }
+        for place, prompt in enumerate(prompts)
+    ]
