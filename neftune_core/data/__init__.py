@@ -1,0 +1,1 @@
+"""Instructions: formats in, examples, chat rendering and labels, batches, starter sets."""

@@ -23,9 +23,7 @@ class DataSettings(Settings):
     )
     split: str = setting("train", "Split of a hub data set.", max_length=200, advanced=True)
     layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50, advanced=True)
-    columns: dict[str, str] = Field(
-        default={}, description="Which column plays which part, where detection is wrong."
-    )
+    columns: dict[str, str] = Field(default={}, description="Which column plays which part, where detection is wrong.")
     rows: int = setting(
         2000,
         "Only the first rows are read.",
@@ -46,9 +44,7 @@ class DataSettings(Settings):
     held_out_source: str = setting(
         "", "An own held-out file instead (file:PATH); empty draws a share.", max_length=2000, advanced=True
     )
-    split_seed: int = setting(
-        0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1, advanced=True
-    )
+    split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1, advanced=True)
     maximum_length: int = setting(
         512,
         "Longest prompt and response together.",
@@ -59,6 +55,4 @@ class DataSettings(Settings):
         unit="tokens",
     )
     too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG, advanced=True)
-    system: str = setting(
-        "", "A system prompt put before every row that has none.", max_length=20_000, advanced=True
-    )
+    system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000, advanced=True)

@@ -1,0 +1,187 @@
+"""From a source to tokens ready for training: duplicates out, a split, and the tokens of both parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from neftune_core.data.chat import Encoded, encode
+from neftune_core.data.examples import Example, Message, Refusal, fingerprint
+from neftune_core.data.reading import Progress, Reading, read
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError
+from neftune_core.settings import Limits
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows ready for training, and what became of the others.
+
+    cut: rows whose end did not fit; kept: rows in both parts; duplicates_removed: rows left out since another
+    row says the same, or since their prompt is among the held-out ones; sha256: of all examples read.
+    """
+
+    train: list[Encoded]
+    held_out: list[Encoded]
+    refusals: list[Refusal]
+    cut: int
+    kept: int
+    duplicates_removed: int
+    sha256: str
+    title: str
+    licence: str
+    reading: Reading
+
+    @property
+    def refused(self) -> int:
+        """How many rows could not be used."""
+        return len(self.refusals)
+
+
+def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
+    """The training and held-out rows of `settings.source`, as tokens.
+
+    Raises `DataError` where fewer than 2 training rows remain, or no held-out row though some were asked for.
+    """
+    reading = read(settings, limits, progress=progress)
+    own = _held_out_reading(settings, limits)
+    train, held_out, removed = split(reading.examples, settings, own.examples if own else None)
+    train_rows, train_refusals = _encoded(train, tokenizer, settings)
+    held_out_rows, held_out_refusals = _encoded(held_out, tokenizer, settings)
+    foreign = [*(own.refusals if own else []), *(held_out_refusals if own else [])]
+    refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
+    _enough(train_rows, held_out_rows, settings, [*refusals, *foreign])
+    return Prepared(
+        train=train_rows,
+        held_out=held_out_rows,
+        refusals=sorted(refusals, key=lambda refusal: refusal.row)
+        + [replace(refusal, reason=f"in the held-out file: {refusal.reason}") for refusal in foreign],
+        cut=sum(row.cut for row in [*train_rows, *held_out_rows]),
+        kept=len(train_rows) + len(held_out_rows),
+        duplicates_removed=removed,
+        sha256=fingerprint([*reading.examples, *(own.examples if own else [])]),
+        title=reading.title,
+        licence=reading.licence,
+        reading=reading,
+    )
+
+
+def split(
+    examples: Sequence[Example], settings: DataSettings, own_held_out: Sequence[Example] | None = None
+) -> tuple[list[Example], list[Example], int]:
+    """Training rows, held-out rows, and how many duplicates were removed.
+
+    Of rows that say the same (case and spacing aside) the first stays. The held-out rows are `own_held_out`, or
+    `held_out_share` of the rows drawn by `split_seed` and their number alone. A training row whose prompt is
+    among the held-out prompts is left out of training. Both parts keep the order of their source.
+    """
+    rows = _without_repeats(examples)
+    if own_held_out is not None:
+        train, held_out = rows, _without_repeats(own_held_out)
+        repeats = len(own_held_out) - len(held_out)
+    else:
+        drawn = _drawn(len(rows), settings.held_out_share, settings.split_seed)
+        train = [row for place, row in enumerate(rows) if place not in drawn]
+        held_out = [row for place, row in enumerate(rows) if place in drawn]
+        repeats = 0
+    asked = {_said(row.prompt) for row in held_out}
+    kept = [row for row in train if _said(row.prompt) not in asked]
+    return kept, held_out, len(examples) - len(rows) + repeats + len(train) - len(kept)
+
+
+def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
+    """The lengths of the rows in tokens, in order: `prompt` (before the first reply) and `total`."""
+    return {
+        "prompt": [row.prompt_length for row in encoded],
+        "total": [len(row.ids) for row in encoded],
+    }
+
+
+def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
+    """The text of a row in runs, each with whether its tokens are trained on; special tokens are shown."""
+    changes = [0, *(np.flatnonzero(np.diff(encoded.trained)) + 1).tolist(), len(encoded.ids)]
+    pieces: list[tuple[str, bool]] = []
+    before = ""
+    for start, end in pairwise(changes):
+        # Decoded from the start each time: some tokenizers drop the space before a piece decoded alone.
+        so_far = _decoded(encoded.ids[:end], tokenizer)
+        alone = not so_far.startswith(before)
+        piece = _decoded(encoded.ids[start:end], tokenizer) if alone else so_far[len(before) :]
+        pieces.append((piece, bool(encoded.trained[start])))
+        before = so_far
+    return pieces
+
+
+def _decoded(ids: Sequence[int] | np.ndarray, tokenizer: Any) -> str:
+    whole = [int(token) for token in ids]
+    return tokenizer.decode(whole, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
+    """The own held-out file, read with the same layout and columns where those were given by hand."""
+    if not settings.held_out_source:
+        return None
+    return read(settings.model_copy(update={"source": settings.held_out_source}), limits)
+
+
+def _encoded(
+    examples: Sequence[Example], tokenizer: Any, settings: DataSettings
+) -> tuple[list[Encoded], list[Refusal]]:
+    rows: list[Encoded] = []
+    refusals: list[Refusal] = []
+    for example in examples:
+        found = encode(
+            example,
+            tokenizer,
+            settings.maximum_length,
+            too_long=settings.too_long,
+            system=settings.system,
+        )
+        if isinstance(found, Encoded):
+            rows.append(found)
+        else:
+            refusals.append(found)
+    return rows, refusals
+
+
+def _drawn(count: int, share: float, seed: int) -> set[int]:
+    """The places held out: the share rounded, at least one where any share is asked for."""
+    if not share or not count:
+        return set()
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    return set(generator.permutation(count)[: max(1, round(share * count))].tolist())
+
+
+def _said(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """Messages as they count for comparison: without case, differences of spacing, and system messages."""
+    return tuple((role, " ".join(content.casefold().split())) for role, content in messages if role != "system")
+
+
+def _without_repeats(examples: Sequence[Example]) -> list[Example]:
+    seen: set[Any] = set()
+    kept = []
+    for example in examples:
+        said = _said(example.messages)
+        if said not in seen:
+            seen.add(said)
+            kept.append(example)
+    return kept
+
+
+def _enough(
+    train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, refusals: Sequence[Refusal]
+) -> None:
+    why = f" (the first refusal, row {refusals[0].row:,}: {refusals[0].reason})" if refusals else ""
+    if len(train) < 2:
+        raise DataError(
+            f"Only {len(train)} rows are left for training, and a study needs 2: give it more rows, a smaller "
+            f"held-out share or a longer maximum length{why}."
+        )
+    if not held_out and (settings.held_out_share > 0 or settings.held_out_source):
+        raise DataError(
+            f"No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}."
+        )

@@ -1,0 +1,145 @@
+"""A source in words to examples: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neftune_core.data import hub
+from neftune_core.data.examples import Example, Refusal, RowRefused, fingerprint
+from neftune_core.data.files import Row, Table, open_table
+from neftune_core.data.layouts import choose, messages_of
+from neftune_core.data.settings import DataSettings
+from neftune_core.data.starters import STARTERS, starter_file
+from neftune_core.errors import DataError
+from neftune_core.settings import Limits
+
+Progress = Callable[[int, int], None]
+OWN_LICENCE = "your own file"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a source gave.
+
+    `columns` maps each part of `layout` to its column; `sha256` is of the examples; `notes` are plain
+    sentences about what was left unread.
+    """
+
+    examples: list[Example]
+    refusals: list[Refusal]
+    layout: str
+    columns: dict[str, str]
+    available_columns: list[str]
+    sha256: str
+    licence: str
+    title: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    table: Table
+    title: str
+    licence: str
+
+
+def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
+    """The examples of `settings.source`, at most `settings.rows` and `limits.rows` of its first rows.
+
+    `progress(rows read, rows at most)` is called now and then. Raises `DataError`, `DoesNotFit` or
+    `NotAvailable` where nothing can be used; single rows that cannot be are in `refusals`.
+    """
+    most = min(settings.rows, limits.rows)
+    opened = _open(settings, limits, most)
+    layout, columns = choose(opened.table.columns, settings.layout, settings.columns)
+    rows = opened.table.rows(list(columns.values()))
+    examples: list[Example] = []
+    refusals: list[Refusal] = []
+    for count, row in enumerate(islice(rows, most), start=1):
+        found = _example(row, layout, columns, limits)
+        (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
+        if progress and count % 500 == 0:
+            progress(count, most)
+    if not examples:
+        raise _nothing(refusals, opened.title)
+    return Reading(
+        examples=examples,
+        refusals=refusals,
+        layout=layout,
+        columns=columns,
+        available_columns=opened.table.columns,
+        sha256=fingerprint(examples),
+        licence=opened.licence,
+        title=opened.title,
+        notes=_notes(settings, limits, rows),
+    )
+
+
+def _open(settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    scheme, _, name = settings.source.partition(":")
+    if scheme not in SOURCES or not name:
+        raise DataError(
+            f"The data {settings.source[:80]!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME."
+        )
+    return SOURCES[scheme](name, settings, limits, most)
+
+
+def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    path = Path(name)
+    return _Opened(open_table(path, limits), path.name, OWN_LICENCE)
+
+
+def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    return _Opened(open_table(starter_file(name), limits), name, STARTERS[name].licence)
+
+
+def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    records = hub.first_rows(name, settings, most + 1)
+    if not records:
+        raise DataError(f"The data set {name} has no rows in its split {settings.split!r}.")
+    offered = hub.HUB_SETS.get(name)
+
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        return iter(enumerate(records, start=1))
+
+    return _Opened(Table(list(records[0]), rows), name, offered.licence if offered else hub.UNKNOWN_LICENCE)
+
+
+SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _Opened]] = {
+    "starter": _starter,
+    "file": _file,
+    "hub": _hub,
+}
+
+
+def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits) -> Example | Refusal:
+    number, record = row
+    try:
+        if isinstance(record, RowRefused):
+            raise record
+        messages = messages_of(layout, columns, record)
+    except RowRefused as refused:
+        return Refusal(number, str(refused))
+    characters = sum(len(message.content) for message in messages)
+    if characters > limits.row_characters:
+        return Refusal(number, f"it has {characters:,} characters; at most {limits.row_characters:,} are read")
+    return Example(messages, number)
+
+
+def _nothing(refusals: list[Refusal], title: str) -> DataError:
+    if not refusals:
+        return DataError(f"{title} has no rows.")
+    first = refusals[0]
+    return DataError(f"None of the {len(refusals):,} rows of {title} can be used; row {first.row:,}: {first.reason}.")
+
+
+def _notes(settings: DataSettings, limits: Limits, rest: Iterator[Any]) -> tuple[str, ...]:
+    if next(rest, None) is None:
+        return ()
+    if settings.rows > limits.rows:
+        return (f"Only the first {limits.rows:,} rows were read, the most this server allows.",)
+    return (f"Only the first {settings.rows:,} rows were read, as set.",)
