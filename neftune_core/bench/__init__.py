@@ -1,0 +1,23 @@
+"""Measuring this machine: one entry a benchmark, each giving a table as Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from neftune_core.bench.table import Table
+
+
+def _page(arguments: Any) -> Table:
+    from neftune_core.bench.page import measure_page
+
+    return measure_page(runs=arguments.runs)
+
+
+def _train(arguments: Any) -> Table:
+    from neftune_core.bench.train import measure_training
+
+    return measure_training(model=arguments.model, rows=arguments.rows, runs=arguments.runs)
+
+
+BENCHMARKS: dict[str, Callable[[Any], Table]] = {"page": _page, "train": _train}

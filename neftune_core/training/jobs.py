@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from neftune_core.settings import Limits
 from neftune_core.training.record import ENDINGS, Record, create
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
+
+logger = logging.getLogger(__name__)
 
 WORDS = {
     "waiting": "Waiting",
@@ -168,6 +171,8 @@ class Jobs:
             try:
                 for event in run_study(job.record, self.limits, job.stop.is_set):
                     job.follow(event)
+            except Exception:  # the record itself could not be written; the next job must still have its turn
+                logger.exception("the record %s could not be written", job.record.id)
             finally:
                 with self._change:
                     self._running = None

@@ -7,7 +7,7 @@ strength and kind of the noise differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.clean_loss import clean_losses
 from neftune_core.noise.batch import draw_batch
 from neftune_core.noise.preview import noise_key
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.settings import StudySettings, TrainingSettings
 
@@ -77,12 +78,21 @@ def evaluation_steps(total: int, times: int) -> set[int]:
 
 
 class Lockstep:
-    """The state of one run: the stacked adapters, their optimizer, and which arms still take part."""
+    """The state of one run: the stacked adapters, their optimizer, and which arms still take part.
 
-    def __init__(self, study: StudySettings, stack: AdapterStack, prepared: Prepared) -> None:
+    `arms` are those of the study unless others are given, as for a benchmark of one arm alone.
+    """
+
+    def __init__(
+        self,
+        study: StudySettings,
+        stack: AdapterStack,
+        prepared: Prepared,
+        arms: Mapping[str, NoiseSettings] | None = None,
+    ) -> None:
         self.study, self.stack, self.prepared = study, stack, prepared
-        self.names = list(study.arms)
-        self.noise = list(study.arms.values())
+        chosen = study.arms if arms is None else arms
+        self.names, self.noise = list(chosen), list(chosen.values())
         self.alive = list(range(1, len(self.names) + 1))
         self.steps = plan_steps([len(row.ids) for row in prepared.train], study.training, study.seed)
         stack.start(study.seed)
@@ -104,7 +114,7 @@ class Lockstep:
         yield self._evaluated(0, [0, *self.alive], should_stop)
         for step in self.steps:
             rate = rate_at(step.number, total, self.study.training)
-            event = self._step(step, rate, should_stop)
+            event = self.step(step, rate, should_stop)
             yield event
             yield from self._without_diverged(step.number, event["arms"])
             if not self.alive:
@@ -112,7 +122,8 @@ class Lockstep:
             if step.number in measured:
                 yield self._evaluated(step.number, self.alive, should_stop)
 
-    def _step(self, step: Step, rate: float, should_stop: Stop) -> Event:
+    def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
+        """Train every living arm on one batch; gives the event `step`."""
         rows = [self.prepared.train[place] for place in step.rows]
         batch = self._collate(rows)
         self.optimizer.zero_grad(set_to_none=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from neftune_core.arms.saving import save_arm
 from neftune_core.arms.stack import AdapterStack
@@ -22,6 +22,7 @@ from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
 
 HELD_OUT_PROMPTS = 3
+Item = TypeVar("Item")
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -43,6 +44,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
     study = record.study
     study.check(limits)
+    run: Lockstep | None = None
     try:
         loaded = load(study.model, cancelled=should_stop)
         prepared = prepare(study.data, loaded.tokenizer, limits)
@@ -51,9 +53,9 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
         about = _about(run)
         record.update_about(**about)
         yield {"event": "started", "seed": study.seed, "steps": len(run.steps), **about}
-        yield from _holding(run.run(should_stop))
+        yield from holding(run.run(should_stop))
     except Cancelled:
-        if "run" in locals():
+        if run is not None:
             yield _save(run, record)
         yield {"event": "stopped", "seed": study.seed}
         return
@@ -67,14 +69,14 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
     yield {"event": "finished", "seed": study.seed, "diverged": lost}
 
 
-def _holding(events: Iterator[Event]) -> Iterator[Event]:
-    """The same events, the accelerator held while each is made and free between them."""
+def holding(stream: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the accelerator held while each is made and free between them."""
     while True:
         with accelerator.held():
-            event = next(events, None)
-        if event is None:
+            item = next(stream, None)
+        if item is None:
             return
-        yield event
+        yield item
 
 
 def _lockstep(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Lockstep:
@@ -155,10 +157,8 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     if prompts:
         ids = [prompt_ids(prompt.messages, run.stack.loaded.tokenizer) for prompt in prompts]
         answers: Answers = []
-        stream = stream_answers(run.stack, slots, ids, run.study.answers, should_stop)
-        with accelerator.held():
-            for answers in stream:
-                pass
+        for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
+            pass  # the last state of the growing answers is what is kept
         record.write_answers(answer_lines(prompts, names, answers, run.stack.loaded.tokenizer))
     return {"event": "answered", "seed": run.study.seed, "prompts": len(prompts), "arms": {name: {} for name in names}}
 

@@ -1,0 +1,321 @@
+"""The command `neftune`: serve, train, compare, models, doctor, bench.
+
+Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.training.settings import StudySettings
+
+if TYPE_CHECKING:
+    from neftune_core.training.record import Record
+
+EXAMPLE = StudySettings(title="An example: control and one noise arm on the bundled model")
+
+
+@dataclass
+class Serve:
+    """Open the lab as a web page."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for other machines of the network. GRADIO_SERVER_NAME is obeyed."""
+    port: int | None = None
+    """Port; the first free one from 7860 on by default. GRADIO_SERVER_PORT is obeyed."""
+    open: bool = False
+    """Open the page in the browser."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Train:
+    """Train a study from a TOML file, without the page. Every setting of the file can be changed here."""
+
+    file: Annotated[Path | None, tyro.conf.Positional] = None
+    """The study, as `neftune train --example` prints one."""
+    example: bool = False
+    """Print a complete, commented study.toml for the bundled model and end."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+    study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
+    """The settings."""
+
+
+@dataclass
+class Compare:
+    """Answer prompts with the base and every arm of a record, in one batched decode."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    prompts: Path
+    """A text file with one prompt a line, or JSONL with `prompt`."""
+    json: bool = False
+    """Print one JSON object a prompt instead of text."""
+    new_tokens: int = 96
+    """Longest answer in tokens."""
+    system: str = ""
+    """An optional system prompt."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Models:
+    """List the models offered by name, or bring one here before it is needed."""
+
+    action: Annotated[str, tyro.conf.Positional] = "list"
+    """`list` or `get`."""
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """With `get`: a name of the list, a hub id, a folder or a GGUF file."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Doctor:
+    """Say what this machine can do, and why not."""
+
+    json: bool = False
+    """Print JSON."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Bench:
+    """Measure this machine: `page` (start, first picture, slider) or `train` (tokens a second, TRL beside it)."""
+
+    what: Annotated[str, tyro.conf.Positional] = "train"
+    """`page` or `train`."""
+    json: bool = False
+    """Print JSON instead of Markdown."""
+    rows: Path | None = None
+    """JSONL rows to train on; a starter set by default."""
+    model: str = "bundled"
+    """The model to train."""
+    runs: int = 3
+    """Runs of each, in turn; medians are reported."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+def main() -> None:
+    """Run the command line; ends the process with its status."""
+    try:
+        status = _main(sys.argv[1:])
+    except (LabError, Cancelled) as error:
+        status = _refuse(str(error))
+    except KeyboardInterrupt:
+        status = _refuse("Stopped as asked.")
+    except BrokenPipeError:
+        status = 1
+    except Exception as error:
+        status = _refuse(sentence(error))
+    sys.exit(status)
+
+
+def _refuse(words: str) -> int:
+    print(words, file=sys.stderr)
+    return 1
+
+
+def _main(arguments: list[str]) -> int:
+    commands: dict[str, tuple[type, Callable[[Any], int]]] = {
+        "serve": (Serve, _serve),
+        "train": (Train, _train),
+        "compare": (Compare, _compare),
+        "models": (Models, _models),
+        "doctor": (Doctor, _doctor),
+        "bench": (Bench, _bench),
+    }
+    if not arguments or arguments[0] not in commands:
+        return _overview(arguments, {name: cls for name, (cls, _) in commands.items()})
+    cls, run = commands[arguments[0]]
+    default = _train_defaults(arguments[1:]) if cls is Train else None
+    parsed = tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
+    if parsed.home is not None:
+        os.environ["NEFTUNE_HOME"] = str(parsed.home)
+    return run(parsed)
+
+
+def _overview(arguments: list[str], commands: dict[str, type]) -> int:
+    asked = not arguments or arguments[0] in ("-h", "--help")
+    lines = ["usage: neftune COMMAND [OPTIONS]; `neftune COMMAND --help` says more.", ""]
+    lines += [f"  {name:9} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in commands.items()]
+    if asked:
+        print("\n".join(lines))
+        return 0
+    return _refuse(f"There is no command {arguments[0]!r}: choose one of {', '.join(commands)}.")
+
+
+def _train_defaults(arguments: list[str]) -> Train | None:
+    """The study of the file named on the command line, so that its values are the defaults of the options."""
+    named = next((Path(word) for word in arguments if not word.startswith("-") and word.endswith(".toml")), None)
+    return None if named is None else Train(file=named, study=read_study(named))
+
+
+def read_study(path: Path) -> StudySettings:
+    """The study in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    from neftune_core.training.record import located
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"The study {path} cannot be read: {error}.") from None
+    return located(from_toml(StudySettings, text), path.parent)
+
+
+def _serve(arguments: Serve) -> int:
+    from neftune_core.ui.serve import serve
+
+    serve(host=arguments.host, port=arguments.port, open_browser=arguments.open)
+    return 0
+
+
+def _train(arguments: Train) -> int:
+    if arguments.example:
+        print(to_toml(EXAMPLE, comments=True), end="")
+        return 0
+    if arguments.file is None:
+        return _refuse("Name a study file: `neftune train --example > study.toml` makes one.")
+    from neftune_core.training.record import create
+    from neftune_core.training.study import run_study
+
+    limits = Limits()
+    arguments.study.check(limits)
+    record = create(arguments.study, owner="")
+    ending: dict[str, Any] = {}
+    with _interruptible() as should_stop:
+        for ending in _with_progress(run_study(record, limits, should_stop)):  # noqa: B007 - the last one counts
+            pass
+    print(f"record: {record.folder}")
+    if ending["event"] == "finished":
+        _print_losses(record)
+        return 0
+    return _refuse(ending.get("message") or f"The study was stopped; what it had is in {record.folder}.")
+
+
+class _interruptible:  # noqa: N801 - used as a word after `with`
+    """Turns the first Ctrl+C into a question that the work asks; a second one ends at once."""
+
+    def __enter__(self) -> Callable[[], bool]:
+        import signal
+
+        self.asked = False
+        self.before = signal.signal(signal.SIGINT, self._ask)
+        return lambda: self.asked
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        signal.signal(signal.SIGINT, self.before)
+
+
+def _with_progress(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    from tqdm import tqdm
+
+    bar = tqdm(unit="step", file=sys.stderr, desc="preparing")
+    for event in events:
+        if event["event"] == "started":
+            bar.total = event["steps"]
+            bar.set_description("training")
+        elif event["event"] == "step":
+            bar.update()
+        elif event["event"] == "saved":
+            bar.set_description("answering")
+        yield event
+    bar.close()
+
+
+def _print_losses(record: Record) -> None:
+    """The last losses with noise off, as a small table."""
+    measured = [event for event in record.events()[0] if event.get("event") == "evaluated"]
+    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token)")
+    for name, numbers in measured[-1]["arms"].items():
+        cells = (numbers.get("train_loss"), numbers.get("held_out_loss"))
+        print(f"{name:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in cells))
+
+
+def _compare(arguments: Compare) -> int:
+    from neftune_core.evaluation.settings import AnswerSettings
+    from neftune_core.training.comparison import compare, read_prompts
+    from neftune_core.training.record import Record, find
+
+    folder = Path(arguments.record)
+    record = Record(folder.resolve()) if (folder / "study.toml").is_file() else find(arguments.record, owner=None)
+    prompts = read_prompts(arguments.prompts, Limits())
+    settings = AnswerSettings(prompts=prompts, system=arguments.system, new_tokens=arguments.new_tokens)
+    lines: list[dict[str, Any]] = []
+    for lines in compare(record, settings):  # noqa: B007 - the last one is the whole
+        pass
+    for line in lines:
+        print(json.dumps(line, ensure_ascii=False) if arguments.json else _answer_text(line))
+    return 0
+
+
+def _answer_text(line: dict[str, Any]) -> str:
+    answers = "\n".join(f"  [{name}] {answer['text']}" for name, answer in line["arms"].items())
+    return f"> {line['prompt']}\n{answers}\n"
+
+
+def _models(arguments: Models) -> int:
+    from neftune_core.models.catalogue import CATALOGUE
+
+    if arguments.action == "list":
+        for name, card in CATALOGUE.items():
+            print(f"{name:36} {card.parameters / 1e6:7.0f} M  {card.download_megabytes:5.0f} MB  {card.licence}")
+        return 0
+    if arguments.action != "get" or not arguments.name:
+        return _refuse("Say `neftune models list`, or `neftune models get NAME`.")
+    from neftune_core.models.loading import load
+    from neftune_core.models.settings import ModelSettings
+
+    with _interruptible() as should_stop:
+        loaded = load(ModelSettings(source=arguments.name), progress=_print_progress, cancelled=should_stop)
+    print(f"\n{loaded.name}: {loaded.parameters / 1e6:.1f} M parameters, width {loaded.width}, {loaded.licence}")
+    return 0
+
+
+def _print_progress(progress: Any) -> None:
+    share = f" {100 * progress.done_bytes / progress.total_bytes:.0f} %" if progress.total_bytes else ""
+    print(f"\r{progress.what}{share}   ", end="", file=sys.stderr, flush=True)
+
+
+def _doctor(arguments: Doctor) -> int:
+    from neftune_core.home import home
+    from neftune_core.models.device import describe_machine
+
+    facts = {**describe_machine(), "home": str(home())}
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name.replace('_', ' '):24} {value}")
+    return 0
+
+
+def _bench(arguments: Bench) -> int:
+    from neftune_core.bench import BENCHMARKS
+
+    if arguments.what not in BENCHMARKS:
+        return _refuse(f"There is no benchmark {arguments.what!r}: choose one of {', '.join(BENCHMARKS)}.")
+    table = BENCHMARKS[arguments.what](arguments)
+    print(json.dumps(table.as_json(), indent=2) if arguments.json else table.as_markdown())
+    return 0

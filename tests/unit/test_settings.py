@@ -1,0 +1,68 @@
+"""A setting is declared once: range, file, link and sentence come from the declaration."""
+
+from __future__ import annotations
+
+import pytest
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import controls, from_query, from_toml, parse, to_query, to_toml
+from neftune_core.training.settings import StudySettings, TrainingSettings
+
+STUDY = StudySettings(
+    title='A "quoted" title\nof two lines',
+    noise=(NoiseSettings(strength=5), NoiseSettings(strength=0.05, unit="std", kind="laplace")),
+)
+
+
+@pytest.mark.parametrize("comments", [False, True])
+def test_a_study_comes_back_from_its_toml(comments: bool) -> None:
+    assert from_toml(StudySettings, to_toml(STUDY, comments=comments)) == STUDY
+
+
+def test_every_setting_has_help_and_a_default_within_its_range() -> None:
+    for control in controls(StudySettings):
+        assert control.help, control.name
+        if control.minimum is not None:
+            assert control.minimum <= control.default <= control.maximum, control.name
+        if control.choices is not None:
+            assert control.default in control.choices, control.name
+
+
+def test_a_link_carries_what_differs_from_the_defaults_and_brings_it_back() -> None:
+    changed = TrainingSettings(learning_rate=1e-3, schedule="cosine", batch_size=8)
+    query = to_query(changed)
+    assert query == {"learning_rate": "0.001", "schedule": "cosine", "batch_size": "8"}
+    assert from_query(TrainingSettings, query) == changed
+
+
+def test_a_link_is_clamped_and_its_unknown_names_are_ignored() -> None:
+    settings = from_query(NoiseSettings, {"strength": "1e99", "kind": "<script>", "evil": "1", "unit": "std"})
+    assert settings == NoiseSettings(strength=10_000, unit="std")
+    assert from_query(NoiseSettings, {"strength": "nan"}) == NoiseSettings()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"training": {"epochs": -1}}, "training.epochs cannot be -1"),
+        ({"training": {"epoch": 3}}, "no setting called 'training.epoch'"),
+        ({"noise": [{"kind": "pink"}]}, "kind must be one of uniform, gaussian, laplace"),
+        ({"noise": [{"strength": float("nan")}]}, "noise.0.strength"),
+        ({"noise": []}, "at least one noise arm"),
+        ({"noise": [{}, {}]}, "wo noise arms are the same"),
+        ({"noise": [{"strength": 0}]}, "strength 0 is the control"),
+        ({"title": "x" * 300}, "title"),
+    ],
+)
+def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        parse(StudySettings, values)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_a_file_that_is_not_toml_gets_a_sentence() -> None:
+    with pytest.raises(InvalidSetting, match="not valid TOML"):
+        from_toml(StudySettings, "title = ")
