@@ -1,0 +1,8 @@
+"""Records and arrays as Plotly figures: pure functions that give plain dicts, ready for JSON."""
+
+from neftune_core.figures.base import Figure
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.lengths import length_histogram
+from neftune_core.figures.norms import token_norms
+
+__all__ = ["Figure", "length_histogram", "loss_curves", "token_norms"]

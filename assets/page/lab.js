@@ -1,0 +1,191 @@
+/* The page's own small kit: parts that mount themselves, the controls as the browser sees them, theme, owner key, links.
+
+   A part is what a gr.HTML component becomes. Its `js_on_load` hands over {part, element, props, watch, trigger}; parts that
+   arrive before this file wait in `window.labWaiting`. */
+(() => {
+  "use strict";
+  const here = document.currentScript.src;
+  const Lab = (window.Lab = { parts: {}, sources: {}, waiting: {} });
+
+  Lab.mount = (given) => {
+    const part = Lab.parts[given.part];
+    if (part) part(given);
+    else (Lab.waiting[given.part] ||= []).push(given);
+  };
+
+  /** Register a part; components that came before it are mounted now. */
+  Lab.part = (name, mount) => {
+    Lab.parts[name] = mount;
+    for (const given of Lab.waiting[name] || []) mount(given);
+    delete Lab.waiting[name];
+  };
+
+  // ------------------------------------------------------------------ Plotly, ours, under our own name
+  Lab.plotly = new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = new URL("plotly.min.js" + new URL(here).search, here).href;
+    script.onload = () => resolve((Lab.Plotly = window.Plotly));
+    script.onerror = () => reject(new Error("The figure library could not be loaded."));
+    document.head.appendChild(script);
+  });
+
+  // ------------------------------------------------------------------ messages between parts
+  const listeners = {};
+  const last = {};
+  /** Call `callback` with every message of that name, and at once with the last one if there was any. */
+  Lab.on = (name, callback) => {
+    (listeners[name] ||= []).push(callback);
+    if (name in last) callback(last[name]);
+  };
+  Lab.say = (name, message) => {
+    last[name] = message;
+    for (const callback of listeners[name] || []) callback(message);
+  };
+
+  // ------------------------------------------------------------------ controls, read where the browser keeps them
+  /** The value of the control with that id: a number from a slider, the chosen value of a radio, else text. */
+  Lab.read = (id) => {
+    const root = document.getElementById(id);
+    if (!root) return undefined;
+    const range = root.querySelector("input[type=range]");
+    if (range) return Number(range.value);
+    const radio = root.querySelector("input[type=radio]");
+    if (radio) return root.querySelector("input[type=radio]:checked")?.value;
+    const box = root.querySelector("input[type=checkbox]");
+    if (box) return box.checked;
+    return root.querySelector("textarea, input")?.value;
+  };
+
+  const watched = [];
+  /** Call `callback` as soon as one of the controls with these ids is moved, typed into or chosen. */
+  Lab.watch = (ids, callback) => watched.push({ ids: new Set(ids), callback });
+
+  const moved = (event) => {
+    const target = event.target;
+    const found = watched.filter(({ ids }) => {
+      for (const id of ids) if (document.getElementById(id)?.contains(target)) return true;
+      return false;
+    });
+    if (!found.length) return;
+    // A slider has two inputs of one value; the one that was not touched follows only later.
+    if (target.type === "number" && target.value !== "") {
+      const range = target.closest(".block")?.querySelector("input[type=range]");
+      if (range && Number(range.value) !== Number(target.value)) range.value = target.value;
+    }
+    for (const { callback } of found) callback(event);
+  };
+  document.addEventListener("input", moved, true);
+  document.addEventListener("change", moved, true);
+
+  /** For events of the framework whose values were set by the server: everything that watches these ids looks again. */
+  Lab.changed = (...ids) => {
+    requestAnimationFrame(() => {
+      for (const { ids: own, callback } of watched) if (ids.some((id) => own.has(id))) callback(null);
+    });
+  };
+
+  // ------------------------------------------------------------------ theme
+  const stored = (name) => {
+    try {
+      return localStorage.getItem(name);
+    } catch {
+      return null; // storage is forbidden in some embedded pages
+    }
+  };
+  const store = (name, value) => {
+    try {
+      localStorage.setItem(name, value);
+    } catch {
+      /* as above: the choice then holds for this page only */
+    }
+  };
+
+  Lab.isDark = () => document.body.classList.contains("dark");
+  Lab.setTheme = (theme) => {
+    document.body.classList.toggle("dark", theme === "dark");
+    store("neftune-lab-theme", theme);
+  };
+  Lab.toggleTheme = () => Lab.setTheme(Lab.isDark() ? "light" : "dark");
+  const wanted = stored("neftune-lab-theme");
+  if (wanted && !new URLSearchParams(location.search).has("__theme")) Lab.setTheme(wanted);
+  new MutationObserver(() => Lab.say("theme", Lab.isDark())).observe(document.body, {
+    attributes: true,
+    attributeFilter: ["class"],
+  });
+
+  // ------------------------------------------------------------------ whose records these are
+  /** An unguessable key made here once and kept by this browser; also on plain http, where crypto.subtle is missing. */
+  Lab.ownerKey = () => {
+    const known = stored("neftune-lab-owner");
+    if (known && /^[0-9a-f]{64}$/.test(known)) return known;
+    const bytes = crypto.getRandomValues(new Uint8Array(32));
+    const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    store("neftune-lab-owner", key);
+    return key;
+  };
+
+  // ------------------------------------------------------------------ links
+  const linked = {};
+  /** `parameters` maps a parameter of the link to {id, default}: what stands at its default is left out. */
+  Lab.linkControls = (parameters) => Object.assign(linked, parameters);
+
+  Lab.link = () => {
+    const query = new URLSearchParams();
+    for (const [name, { id, default: usual }] of Object.entries(linked)) {
+      const value = Lab.read(id);
+      if (value !== undefined && String(value) !== String(usual)) query.set(name, value);
+    }
+    const text = query.toString();
+    return location.origin + location.pathname + (text ? "?" + text : "");
+  };
+
+  Lab.copy = async (text) => {
+    if (navigator.clipboard) {
+      try {
+        await navigator.clipboard.writeText(text);
+        return true;
+      } catch {
+        /* not allowed here: the older way below */
+      }
+    }
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    area.style.cssText = "position:fixed;opacity:0";
+    document.body.appendChild(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  };
+
+  // ------------------------------------------------------------------ the strip
+  /** The experiment in words: what the server says of model, data and seed; the noise as the browser has it. */
+  Lab.part("strip-words", ({ element, props, watch }) => {
+    const put = (words) => {
+      for (const [name, text] of Object.entries(words || {})) {
+        const place = element.querySelector(`[data-word=${name}]`);
+        if (place && place.textContent !== text) place.textContent = text;
+      }
+    };
+    watch("value", () => put(props.value));
+    put(props.value);
+    Lab.on("strip", put);
+  });
+
+  Lab.part("strip-tools", ({ element }) => {
+    const note = element.querySelector("[role=status]");
+    const panel = element.querySelector("[data-do=model]");
+    panel.addEventListener("click", () => {
+      const open = document.getElementById("lab-model").classList.toggle("open");
+      panel.setAttribute("aria-expanded", String(open));
+    });
+    element.querySelector("[data-do=theme]").addEventListener("click", Lab.toggleTheme);
+    element.querySelector("[data-do=link]").addEventListener("click", async () => {
+      const link = Lab.link();
+      note.textContent = (await Lab.copy(link)) ? "Link copied" : link;
+      setTimeout(() => (note.textContent = ""), 4000);
+    });
+  });
+
+  for (const given of window.labWaiting || []) Lab.mount(given);
+  window.labWaiting = { push: Lab.mount };
+})();

@@ -1,0 +1,81 @@
+"""What every figure shares: its shape as JSON, its quiet axes, its summary in words.
+
+A figure is a dict of plain lists and texts: `name` (for files and links), `data` and `layout` as Plotly has
+them, `narrow` (what changes in the layout on a narrow screen) and `summary`, one or more sentences that say what is
+to be seen. Colours are names of `figures/colours.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from neftune_core.figures.colours import token
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Noto Sans SC', sans-serif"
+
+
+def figure(
+    name: str,
+    data: list[Trace],
+    layout: Mapping[str, Any],
+    summary: str,
+    *,
+    narrow: Mapping[str, Any] | None = None,
+) -> Figure:
+    """A figure of `data` under the shared layout, with `layout` laid over it."""
+    return {
+        "name": name,
+        "data": data,
+        "layout": merged(_shared_layout(), layout),
+        "narrow": dict(narrow or {}),
+        "summary": summary,
+    }
+
+
+def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
+    """An axis whose title carries its unit."""
+    text = f"{title} ({unit})" if unit else title
+    return merged(
+        {
+            "title": {"text": text, "standoff": 8, "font": {"size": 13, "color": token("quiet")}},
+            "gridcolor": token("line"),
+            "zerolinecolor": token("line"),
+            "linecolor": token("line"),
+            "tickfont": {"color": token("quiet"), "size": 12},
+            "automargin": True,
+        },
+        more,
+    )
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`, table by table; neither is changed."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = (
+            merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
+    return result
+
+
+def _shared_layout() -> dict[str, Any]:
+    return {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 13, "color": token("text")},
+        "margin": {"l": 56, "r": 16, "t": 36, "b": 48},
+        "height": 360,
+        "hoverlabel": {
+            "bgcolor": token("surface"),
+            "bordercolor": token("line"),
+            "font": {"color": token("text"), "family": FONT},
+        },
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
+        "dragmode": "zoom",
+        "uirevision": "kept",
+    }

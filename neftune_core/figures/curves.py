@@ -1,0 +1,150 @@
+"""The losses of every arm over the steps of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.colours import arm_colours, token
+from neftune_core.noise.settings import NoiseSettings
+
+Event = Mapping[str, Any]
+Points = dict[tuple[str, Any], tuple[list[int], list[float]]]
+
+DASHES = {"uniform": "solid", "gaussian": "dash", "laplace": "dot"}
+PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
+
+
+def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
+    """Two panels over the same steps and the same losses: on the training rows, and on rows held out.
+
+    `events` are the events of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
+    `arms` are the arms by name, control first. The training panel shows the loss with the noise on as a thin line
+    behind the loss with the noise off; everything else is measured with the noise off. Seeds of an arm share its colour.
+    """
+    gathered = _gather(events)
+    colours = arm_colours(arms)
+    names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
+    data = [
+        trace
+        for name in names
+        for trace in _arm_traces(name, gathered, colours[name], _dash(arms.get(name)))
+    ]
+    for trace in data:
+        trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
+    return figure("losses", data, _layout(), _summary(gathered, names), narrow=_narrow())
+
+
+def _gather(events: Iterable[Event]) -> dict[str, Points]:
+    """Steps and values by kind of loss, then by arm and seed, in the order of the events."""
+    wanted = {"step": ("loss",), "evaluated": ("train_loss", "held_out_loss")}
+    gathered: dict[str, Points] = {"loss": {}, "train_loss": {}, "held_out_loss": {}}
+    for event in events:
+        for kind in wanted.get(event["event"], ()):
+            for arm, numbers in event.get("arms", {}).items():
+                if numbers.get(kind) is None:
+                    continue
+                steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
+                steps.append(event["step"])
+                values.append(numbers[kind])
+    return gathered
+
+
+def _dash(noise: NoiseSettings | None) -> str:
+    return "solid" if noise is None else DASHES.get(noise.kind, "dashdot")
+
+
+def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: str) -> list[Trace]:
+    styles = {
+        "train_loss": (0, 2.4, 1.0, "training loss, noise off", "lines+markers"),
+        "held_out_loss": (1, 2.4, 1.0, "held-out loss, noise off", "lines+markers"),
+        "loss": (0, 1.0, 0.4, "training loss of the batch, noise on", "lines"),
+    }
+    traces = []
+    for kind, (panel, width, opacity, words, mode) in styles.items():
+        for (arm, seed), (steps, values) in gathered[kind].items():
+            if arm != name:
+                continue
+            _, x_axis, y_axis = PANELS[panel]
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": mode,
+                    "uid": f"{name}/{kind}/{seed}",
+                    "name": name,
+                    "legendgroup": name,
+                    "x": steps,
+                    "y": values,
+                    "xaxis": x_axis,
+                    "yaxis": y_axis,
+                    "opacity": opacity,
+                    "line": {"color": colour, "width": width, "dash": dash if kind != "loss" else "solid"},
+                    "marker": {"color": colour, "size": 5},
+                    "hovertemplate": f"{name}: %{{y:.3f}} ({words})<extra></extra>",
+                }
+            )
+    return traces
+
+
+def _layout() -> dict[str, Any]:
+    return {
+        "height": 420,
+        "margin": {"t": 72},
+        "hovermode": "x unified",
+        "xaxis": axis("step", "optimizer steps", domain=[0, 0.475], rangemode="tozero", showgrid=False),
+        "xaxis2": axis(
+            "step", "optimizer steps", domain=[0.525, 1], rangemode="tozero", showgrid=False, anchor="y2", matches="x"
+        ),
+        "yaxis": axis("loss", "nats per response token"),
+        "yaxis2": {**axis(""), "anchor": "x2", "matches": "y", "title": {"text": ""}},
+        "legend": {"y": 1.1},
+        "annotations": [
+            _heading("Training loss (thin: as trained, noise on)", "x domain", "y domain"),
+            _heading("Held-out loss (noise off)", "x2 domain", "y2 domain"),
+        ],
+    }
+
+
+def _heading(text: str, x_reference: str, y_reference: str) -> dict[str, Any]:
+    return {
+        "text": text,
+        "xref": x_reference,
+        "yref": y_reference,
+        "x": 0,
+        "y": 1.0,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 13, "color": token("quiet")},
+    }
+
+
+def _narrow() -> dict[str, Any]:
+    """The panels under each other."""
+    return {
+        "height": 560,
+        "margin": {"l": 48, "r": 8, "t": 88},
+        "xaxis": {"domain": [0, 1], "title": {"text": ""}},
+        "xaxis2": {"domain": [0, 1]},
+        "yaxis": {"domain": [0.56, 1]},
+        "yaxis2": {"domain": [0, 0.42], "title": {"text": "loss (nats per response token)"}},
+        "legend": {"y": 1.06},
+    }
+
+
+def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
+    """The last measured losses of every arm in words."""
+    parts = []
+    for name in names:
+        numbers = []
+        for kind, words in (("train_loss", "training"), ("held_out_loss", "held-out")):
+            last = [values[-1] for (arm, _), (_, values) in gathered[kind].items() if arm == name]
+            if last:
+                numbers.append(f"{words} {sum(last) / len(last):.3f}")
+        if numbers:
+            parts.append(f"{name} {', '.join(numbers)}")
+    if not parts:
+        return "No loss has been measured yet."
+    steps = [step for points in gathered.values() for found, _ in points.values() for step in found]
+    return f"Losses with the noise off, last measured up to step {max(steps):,}: {'; '.join(parts)}."

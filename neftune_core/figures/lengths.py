@@ -1,0 +1,86 @@
+"""How long the rows of a data set are, in tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neftune_core.figures.base import Figure, axis, figure
+from neftune_core.figures.colours import token
+
+BINS = 40
+
+
+def length_histogram(
+    train: Sequence[int], held_out: Sequence[int] = (), *, maximum_length: int | None = None
+) -> Figure:
+    """Counts of rows by their length in tokens (prompt and response together), training and held-out stacked.
+
+    `maximum_length` marks where longer rows are cut or left out.
+    """
+    width = bin_width(max([*train, *held_out, 1]))
+    parts = [("training rows", train, "control"), ("held-out rows", held_out, "base")]
+    data = []
+    for name, lengths, colour in parts:
+        if not lengths:
+            continue
+        starts, counts = counted(lengths, width)
+        data.append(
+            {
+                "type": "bar",
+                "uid": name,
+                "name": name,
+                "x": [start + width / 2 for start in starts],
+                "y": counts,
+                "width": width * 0.92,
+                "customdata": [[start, start + width - 1] for start in starts],
+                "marker": {"color": token(colour), "line": {"width": 0}},
+                "hovertemplate": "%{customdata[0]} to %{customdata[1]} tokens: %{y} "
+                + name
+                + "<extra></extra>",
+            }
+        )
+    layout = {
+        "barmode": "stack",
+        "height": 260,
+        "xaxis": axis("length of prompt and response", "tokens", rangemode="tozero", showgrid=False),
+        "yaxis": axis("rows", "count", rangemode="tozero"),
+        "showlegend": len(data) > 1,
+        "shapes": [_mark(maximum_length)] if maximum_length else [],
+    }
+    return figure("lengths", data, layout, _summary(train, held_out, maximum_length))
+
+
+def bin_width(longest: int) -> int:
+    """A round width (1, 2 or 5 times a power of ten) that gives at most `BINS` bins."""
+    widths = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
+    return next(width for width in widths if longest / width < BINS)
+
+
+def counted(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
+    """The starts of the bins from 0 to the longest row, and how many rows fall in each."""
+    counts = [0] * (max(lengths) // width + 1)
+    for length in lengths:
+        counts[length // width] += 1
+    return [index * width for index in range(len(counts))], counts
+
+
+def _mark(maximum_length: int) -> dict[str, object]:
+    return {
+        "type": "line",
+        "x0": maximum_length,
+        "x1": maximum_length,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"color": token("quiet"), "width": 1, "dash": "dot"},
+    }
+
+
+def _summary(train: Sequence[int], held_out: Sequence[int], maximum_length: int | None) -> str:
+    every = sorted([*train, *held_out])
+    if not every:
+        return "No rows yet."
+    rows = f"{len(train):,} training rows" + (f" and {len(held_out):,} held-out rows" if held_out else "")
+    text = f"{rows}: {every[0]:,} to {every[-1]:,} tokens, median {every[len(every) // 2]:,}."
+    longer = sum(length >= maximum_length for length in every) if maximum_length else 0
+    return text + (f" {longer:,} reach the limit of {maximum_length:,}." if longer else "")

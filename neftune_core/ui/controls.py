@@ -1,0 +1,132 @@
+"""Settings as components, and components as settings: every range, help text and choice comes from the declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import gradio as gr
+from gradio.components import Component
+
+from neftune_core.settings import Control, Settings, controls, parse
+
+S = TypeVar("S", bound=Settings)
+
+# Up to this many choices are all shown at once; more go into a list.
+FEW_CHOICES = 4
+
+
+def component(
+    control: Control, *, elem_id: str | None = None, kind: type[Component] | None = None, **changes: Any
+) -> Component:
+    """The component for one setting; `kind` and `changes` override what it is and what is passed to it."""
+    given: dict[str, Any] = {
+        "label": control.label + (f" ({control.unit})" if control.unit else ""),
+        "info": control.help or None,
+        "value": control.default,
+        "elem_id": elem_id,
+    }
+    usual, extra = _kind_and_extra(control)
+    return (kind or usual)(**{**given, **extra, **changes})
+
+
+def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
+    if control.choices is not None:
+        choices = [(words, value) for value, words in control.choices.items()]
+        return (gr.Radio if len(choices) <= FEW_CHOICES else gr.Dropdown), {"choices": choices}
+    if control.type is bool:
+        return gr.Checkbox, {}
+    if control.type in (int, float):
+        return _number(control)
+    return gr.Textbox, {}
+
+
+def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
+    """A slider where the setting says how it slides, else a number box (whose range may be open)."""
+    bounded = None not in (control.minimum, control.slider_maximum, control.step)
+    if bounded and _slides(control):
+        extra = {"minimum": control.minimum, "maximum": control.slider_maximum, "step": control.step}
+        return gr.Slider, extra
+    extra = {"minimum": control.minimum, "maximum": control.maximum}
+    if control.step is not None:
+        extra["step"] = control.step
+    return gr.Number, {**extra, "precision": 0 if control.type is int else None}
+
+
+def _slides(control: Control) -> bool:
+    """A slider of more than a few thousand steps cannot be aimed at; a default below its step cannot be shown."""
+    assert control.minimum is not None and control.slider_maximum is not None and control.step is not None
+    steps = (control.slider_maximum - control.minimum) / control.step
+    return steps <= 2500
+
+
+class Form(Generic[S]):
+    """The components of a settings class, built where it is made, and the way back to its settings.
+
+        with gr.Column():
+            form = Form(TrainingSettings, names=("epochs", "batch_size"))
+        button.click(lambda *values: form.settings(values), inputs=form.components)
+
+    `names` (dotted) picks and orders; without it every setting is there. `prefix` starts every `elem_id`
+    (`noise-strength`); `changes` are those of `component`, by name.
+    """
+
+    def __init__(
+        self,
+        settings_class: type[S],
+        *,
+        names: Iterable[str] | None = None,
+        prefix: str = "",
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        known = {control.name: control for control in controls(settings_class)}
+        self.settings_class = settings_class
+        self.names = tuple(known if names is None else names)
+        self.prefix = prefix or settings_class.__name__.removesuffix("Settings").lower()
+        self.by_name: dict[str, Component] = {
+            name: component(known[name], elem_id=self.elem_id(name), **(changes or {}).get(name, {}))
+            for name in self.names
+        }
+
+    def elem_id(self, name: str) -> str:
+        """The id that the component of the setting `name` has in the page."""
+        return f"{self.prefix}-{name.replace('.', '-').replace('_', '-')}"
+
+    def places(self) -> dict[str, dict[str, Any]]:
+        """Where the browser finds every setting, and what it opens with: `{name: {"id": ..., "value": ...}}`."""
+        return {
+            name: {"id": self.elem_id(name), "value": found.value} for name, found in self.by_name.items()
+        }
+
+    @property
+    def components(self) -> list[Component]:
+        """In the order in which `settings` wants their values."""
+        return list(self.by_name.values())
+
+    def settings(self, values: Sequence[Any], **fixed: Any) -> S:
+        """The values of the components as settings; raises `InvalidSetting` with one sentence."""
+        return parse(self.settings_class, {**self.nested(values), **fixed})
+
+    def nested(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The values as nested tables, as `parse` reads them; an emptied box leaves its setting at the default."""
+        result: dict[str, Any] = {}
+        for name, value in zip(self.names, values, strict=True):
+            if value is None:
+                continue
+            *path, last = name.split(".")
+            table = result
+            for step in path:
+                table = table.setdefault(step, {})
+            table[last] = value
+        return result
+
+    def values(self, settings: Settings) -> list[Any]:
+        """What the components should show for `settings`, in order."""
+        return [_value(settings.model_dump(), name) for name in self.names]
+
+
+def _value(values: Mapping[str, Any], name: str) -> Any:
+    found: Any = values
+    for step in name.split("."):
+        found = found[step]
+    return found

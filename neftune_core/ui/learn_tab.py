@@ -1,0 +1,13 @@
+"""Learn: what NEFTune is, in a few paragraphs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from neftune_core.home import assets
+
+
+def build() -> None:
+    """The tab, inside an open `gr.Tab`."""
+    text = (assets() / "lessons" / "neftune.md").read_text(encoding="utf-8")
+    gr.Markdown(text, elem_id="learn-text", latex_delimiters=[{"left": "$$", "right": "$$", "display": True}])

@@ -1,0 +1,63 @@
+"""The live figure: one kept Plotly node in a `gr.HTML`, redrawn in the browser with `Plotly.react`.
+
+`gr.Plot` makes a new node for every value: zoom and legend choices are lost, and WebGL contexts leak. Here the template
+never mentions the value, so that the framework leaves the node alone, and assets/page/plot.js watches the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.figures import Figure
+
+
+def part(name: str) -> str:
+    """The `js_on_load` that hands a `gr.HTML` over to the part of that name in assets/page/*.js."""
+    return (
+        "(window.labWaiting = window.labWaiting || [])"
+        f".push({{part: {name!r}, element, props, watch, trigger, server}});"
+    )
+
+
+TEMPLATE = """<figure class="lab-figure">
+<div class="lab-figure-plot" role="img" aria-label=""></div>
+<figcaption><span class="lab-figure-summary" aria-live="off"></span>
+<span class="lab-figure-tools"><button type="button" data-format="png" aria-label="Save the figure as PNG">PNG</button>
+<button type="button" data-format="svg" aria-label="Save the figure as SVG">SVG</button>
+<button type="button" data-format="csv" aria-label="Save the numbers as CSV">CSV</button></span></figcaption>
+</figure>"""
+
+
+def live_figure(
+    value: Figure | Callable[[], Figure | None] | None = None, *, elem_id: str | None = None, height: int = 360
+) -> gr.HTML:
+    """A component whose value is a figure of `neftune_core.figures`, or one made by `computed`.
+
+    A new value redraws in place and keeps zoom and legend choices. Give events that set it `show_progress="hidden"`.
+    `height` in pixels keeps the room before the first drawing.
+    """
+    return gr.HTML(
+        value,
+        html_template=TEMPLATE,
+        js_on_load=part("figure"),
+        css_template=f".lab-figure-plot {{ min-height: {height}px; }}",
+        apply_default_css=False,
+        container=False,
+        padding=False,
+        elem_id=elem_id,
+        elem_classes=["lab-figure-block"],
+    )
+
+
+def computed(
+    shell: Figure, source: str, payload: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    """A figure whose traces the browser computes: `Lab.sources[source](payload, values of controls)`.
+
+    `controls` maps the names the source knows to `{"id": elem_id, "value": what it opens with}` of the components it reads
+    (`Form.places`). It is computed again at every move of one of them, without a call to the server.
+    """
+    return {**shell, "source": source, "payload": dict(payload), "controls": dict(controls)}

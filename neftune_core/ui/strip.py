@@ -1,0 +1,65 @@
+"""The strip on top: the experiment in words, the model, the link and the theme."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gradio as gr
+
+from neftune_core.models.settings import ModelSettings
+from neftune_core.ui.controls import Form
+from neftune_core.ui.plot import part
+
+BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
+<path d="M2 14c2.5 0 2.5-6 5-6s2.500 9 5 9 2.500-12 5-12 2.500 9 5 9" fill="none" stroke="var(--lab-warm-3)" stroke-width="2.2"
+stroke-linecap="round"/><path d="M2 12h20" stroke="var(--lab-control)" stroke-width="2.200" stroke-linecap="round"/></svg>
+NEFTune Lab</h1>"""
+
+# The noise is written by the browser as the slider moves, the rest by the server.
+WORDS = """<p class="lab-experiment" aria-label="The experiment in words"><span data-word="model"></span>
+<span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
+
+TOOLS = """<div class="lab-tools"><span role="status"></span>
+<button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">Model</button>
+<button type="button" data-do="link" title="Copy a link to this page as it stands">Copy link</button>
+<button type="button" data-do="theme" title="Light or dark" aria-label="Switch between light and dark">
+<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
+stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg></button></div>"""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The components of the strip that tabs read and write.
+
+    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words.
+    """
+
+    words: gr.HTML
+    model: Form[ModelSettings]
+
+
+def build(models: Sequence[tuple[str, str]], words: dict[str, str]) -> Strip:
+    """The strip; `models` are those offered by name, as (words, source)."""
+    with gr.Row(elem_id="lab-strip"):
+        gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
+        told = gr.HTML(
+            words,
+            html_template=WORDS,
+            js_on_load=part("strip-words"),
+            apply_default_css=False,
+            elem_id="lab-words",
+        )
+        gr.HTML(
+            html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
+        )
+    with gr.Row(elem_id="lab-model"):
+        model = Form(
+            ModelSettings,
+            prefix="model",
+            changes={
+                "source": {"kind": gr.Dropdown, "choices": list(models), "allow_custom_value": True},
+                "device": {"info": "auto, cpu, cuda, cuda:1, mps."},
+            },
+        )
+    return Strip(words=told, model=model)

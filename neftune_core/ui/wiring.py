@@ -1,0 +1,74 @@
+"""How the page's events meet the core: errors become sentences, and nobody sees a traceback."""
+
+from __future__ import annotations
+
+import functools
+import html
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import Cancelled, sentence
+
+# What an event of the page is that nobody should call from outside, and that must not blink.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+SECONDS_SHOWN = 20
+
+
+def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Show every error of `handler` as one sentence and leave the outputs as they are; generators too.
+
+    A `LabError` is the person's to mend and is shown as a warning; `Cancelled` as a note. Anything else is a fault of
+    the lab, logged by `errors.sentence`.
+    """
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def told_generator(*given: Any, **named: Any) -> Iterator[Any]:
+            try:
+                yield from handler(*given, **named)
+            except Exception as error:
+                tell(error)
+                yield gr.skip()
+
+        return told_generator
+
+    @functools.wraps(handler)
+    def told_function(*given: Any, **named: Any) -> Any:
+        try:
+            return handler(*given, **named)
+        except Exception as error:
+            tell(error)
+            return gr.skip()
+
+    return told_function
+
+
+def tell(error: BaseException) -> None:
+    """The sentence of `error` as a toast of the page."""
+    words = html.escape(sentence(error))
+    if isinstance(error, Cancelled):
+        gr.Info(words, title="Stopped", duration=SECONDS_SHOWN)
+    else:
+        gr.Warning(words, title="That did not work", duration=SECONDS_SHOWN)
+
+
+def owner_key() -> gr.Textbox:
+    """The hidden component that carries this browser's unguessable key to handlers; filled on load by `fill_owner_key`."""
+    return gr.Textbox(visible=False, elem_id="owner-key", label="Owner key")
+
+
+def fill_owner_key(page: gr.Blocks, key: gr.Textbox) -> None:
+    """Fill `key` in the browser as soon as the page is there, without a call to the server."""
+    page.load(None, outputs=key, js=in_browser("Lab.ownerKey()"))
+
+
+def in_browser(expression: str) -> str:
+    """A `js=` function that waits for the page's own scripts, then gives `expression`."""
+    return (
+        "async () => { while (!window.Lab) await new Promise((go) => setTimeout(go, 20)); "
+        f"return {expression}; }}"
+    )
