@@ -21,13 +21,22 @@
   };
 
   // ------------------------------------------------------------------ Plotly, ours, under our own name
-  Lab.plotly = new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = new URL("plotly.min.js" + new URL(here).search, here).href;
-    script.onload = () => resolve((Lab.Plotly = window.Plotly));
-    script.onerror = () => reject(new Error("The figure library could not be loaded."));
-    document.head.appendChild(script);
-  });
+  // Fetched at once, run only when asked for: running it takes a second of a small machine, and something can be seen before.
+  const plotlyAddress = new URL("plotly.min.js" + new URL(here).search, here).href;
+  document.head.appendChild(Object.assign(document.createElement("link"), { rel: "preload", as: "script", href: plotlyAddress }));
+
+  let loading = null;
+  /** A promise that our Plotly is there as `Lab.Plotly`. */
+  Lab.loadPlotly = () => {
+    loading ||= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = plotlyAddress;
+      script.onload = () => resolve((Lab.Plotly = window.Plotly));
+      script.onerror = () => reject(new Error("The figure library could not be loaded."));
+      document.head.appendChild(script);
+    });
+    return loading;
+  };
 
   // ------------------------------------------------------------------ messages between parts
   const listeners = {};
@@ -171,7 +180,8 @@
     Lab.on("strip", put);
   });
 
-  Lab.part("strip-tools", ({ element }) => {
+  Lab.part("strip-tools", ({ element, props }) => {
+    Lab.linkControls(props.value || {});
     const note = element.querySelector("[role=status]");
     const panel = element.querySelector("[data-do=model]");
     panel.addEventListener("click", () => {

@@ -132,7 +132,7 @@
   // ------------------------------------------------------------------ the sentence as tokens
   const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";
 
-  Lab.part("token-chips", ({ element }) => {
+  Lab.part("noise-chips", ({ element }) => {
     const list = element.querySelector("ol");
     let shown = null;
     Lab.on("figure:token-norms", ({ payload, result }) => {

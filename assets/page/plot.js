@@ -82,20 +82,56 @@
       const figure = this.current();
       this.tell(figure.summary);
       const width = this.node.clientWidth;
-      // A figure of a closed tab has no width; it is drawn when the tab opens.
-      if (!Lab.Plotly || !width) {
-        Lab.plotly.then(() => this.node.clientWidth && !this.redraws && this.draw());
-        return;
+      if (!width) return; // a figure of a closed tab; it is drawn when the tab opens
+      const layout = this.laidOut(figure, width);
+      if (!Lab.Plotly) {
+        this.beforePlotly(figure, layout);
+      } else if (!this.moveBars(figure, layout)) {
+        this.react(figure, layout);
       }
-      this.narrow = width < NARROW;
-      const style = getComputedStyle(document.body);
-      const layout = coloured(this.narrow ? merged(figure.layout, figure.narrow) : figure.layout, style);
-      layout.width = width;
-      this.width = width;
-      this.node.style.minHeight = layout.height + "px";
-      Lab.Plotly.react(this.node, coloured(figure.data, style), layout, CONFIG);
       this.redraws += 1;
       this.node.dataset.drawn = "yes";
+    }
+
+    laidOut(figure, width) {
+      const narrow = width < NARROW;
+      const layout = narrow ? merged(figure.layout, figure.narrow) : { ...figure.layout };
+      layout.width = this.width = width;
+      this.node.style.minHeight = layout.height + "px";
+      return layout;
+    }
+
+    react(figure, layout) {
+      clearTimeout(this.later);
+      const style = getComputedStyle(document.body);
+      if (this.sketched) this.node.replaceChildren();
+      this.sketched = false;
+      Lab.Plotly.react(this.node, coloured(figure.data, style), coloured(layout, style), CONFIG);
+      this.drawn = { value: this.value, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
+    }
+
+    beforePlotly(figure, layout) {
+      this.sketched = sketch(this.node, figure.data, layout);
+      if (this.asked) return;
+      this.asked = true;
+      // After the next frame, so that the sketch is seen first.
+      requestAnimationFrame(() => setTimeout(() => Lab.loadPlotly().then(() => this.draw()), 0));
+    }
+
+    /** While a control moves, only the heights of bars change: they are set in the kept drawing, in a millisecond or two,
+        and Plotly draws the whole again when the control rests. Gives whether that was possible. */
+    moveBars(figure, layout) {
+      const { drawn } = this;
+      const same =
+        drawn &&
+        drawn.value === this.value &&
+        drawn.range === String(layout.yaxis?.range) &&
+        drawn.width === layout.width &&
+        drawn.dark === Lab.isDark();
+      if (!this.value.source || !same || !setHeights(this.node, figure.data)) return false;
+      clearTimeout(this.later);
+      this.later = setTimeout(() => this.react(figure, layout), 150);
+      return true;
     }
 
     tell(text) {
@@ -120,6 +156,66 @@
       });
     }
   }
+
+  const svg = (name, attributes, text) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text) node.textContent = text;
+    return node;
+  };
+
+  /** Bars over one pair of axes, where Plotly will put them, for the second before it is there. Gives whether it could. */
+  const sketch = (node, traces, layout) => {
+    const { xaxis, yaxis, margin, width, height } = layout;
+    if (!traces.length || !traces.every((trace) => trace.type === "bar") || !xaxis?.range || !yaxis?.range) return false;
+    const x = (value) =>
+      margin.l + ((value - xaxis.range[0]) / (xaxis.range[1] - xaxis.range[0])) * (width - margin.l - margin.r);
+    const bottom = height - margin.b;
+    const y = (value) => bottom - (value / yaxis.range[1]) * (bottom - margin.t);
+    const root = svg("svg", { width, height, class: "lab-sketch", "aria-hidden": "true" });
+    root.append(svg("path", { d: `M${margin.l},${bottom}H${width - margin.r}`, stroke: "var(--lab-line)" }));
+    for (const { x: places, y: values, width: bar, marker } of traces) {
+      values.forEach((value, index) => {
+        const left = x(places[index] - bar / 2);
+        root.append(
+          svg("rect", {
+            x: left,
+            y: y(value),
+            width: x(places[index] + bar / 2) - left,
+            height: bottom - y(value),
+            fill: marker.color,
+          }),
+        );
+      });
+    }
+    node.replaceChildren(root);
+    return true;
+  };
+
+  const BAR = /^M([-\d.]+),([-\d.]+)V[-\d.]+H([-\d.]+)V/;
+
+  /** Set the bars of a drawn figure to the heights of `traces`. Gives false, having changed nothing, where the drawing is
+      not as expected. */
+  const setHeights = (node, traces) => {
+    const axis = node._fullLayout?.yaxis;
+    if (!axis) return false;
+    const groups = node.querySelectorAll(".barlayer .trace");
+    if (groups.length !== traces.length) return false;
+    const changes = [];
+    for (let index = 0; index < traces.length; index += 1) {
+      const paths = groups[index].querySelectorAll(".point > path");
+      const { type, y } = traces[index];
+      if (type !== "bar" || paths.length !== y.length) return false;
+      for (let point = 0; point < y.length; point += 1) {
+        const found = BAR.exec(paths[point].getAttribute("d"));
+        if (!found) return false;
+        const [, left, bottom, right] = found;
+        changes.push([paths[point], `M${left},${bottom}V${axis.l2p(y[point]).toFixed(2)}H${right}V${bottom}Z`]);
+      }
+    }
+    for (const [path, shape] of changes) path.setAttribute("d", shape);
+    return true;
+  };
 
   /** One row a point: the trace, x and y. */
   const csv = (traces) => {

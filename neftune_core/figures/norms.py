@@ -52,21 +52,22 @@ def token_norms_shell(payload: Payload) -> Figure:
     layout = {
         "barmode": "overlay",
         "bargap": 0.2,
-        "height": 340,
-        "margin": {"t": 40, "b": 64},
+        "height": 380,
+        "margin": {"l": 60, "r": 8, "t": 36, "b": 92},  # fixed: the page sketches the bars there before Plotly is loaded
         "xaxis": axis(
             "token",
             tickvals=list(range(0, length, every)),
             ticktext=[_shown(word) for word in payload["tokens"][::every]],
-            tickangle=0 if length <= 10 else -45,
+            tickangle=-45,
+            automargin=False,
             showgrid=False,
             zeroline=False,
             range=[-0.6, length - 0.4],
         ),
-        "yaxis": axis("norm of the embedding", "L2", rangemode="tozero", fixedrange=False),
+        "yaxis": axis("norm of the embedding", "L2", rangemode="tozero", automargin=False),
         "hovermode": "x",
     }
-    narrow = {"xaxis": {"tickangle": -60, "tickfont": {"size": 11}}, "margin": {"l": 44, "r": 8}}
+    narrow = {"xaxis": {"tickangle": -60, "tickfont": {"size": 11}}, "margin": {"l": 52, "r": 4}}
     return figure("token-norms", [], layout, "", narrow=narrow)
 
 

@@ -16,6 +16,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.figures.norms import token_norms_shell
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import controls
 from neftune_core.ui.controls import Form
 from neftune_core.ui.plot import computed, live_figure, part
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview, Payload
@@ -30,13 +31,23 @@ SETTINGS = ("strength", "unit", "kind")
 CHIPS = '<ol class="lab-chips" aria-label="The sentence as tokens"></ol>'
 
 WORDS = """<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
+<h3>What it does to the median token</h3>
+<dl><div><dt>turned by</dt><dd data-word="angle"></dd></div>
+<div><dt>signal to noise</dt><dd data-word="snr"></dd></div></dl>
+<h3>The same strength in other units</h3>
 <dl><div><dt>alpha</dt><dd data-word="alpha"></dd></div>
 <div><dt>std of a coordinate</dt><dd data-word="std"></dd></div>
-<div><dt>of the embedding's size</dt><dd data-word="relative"></dd></div>
-<div><dt>median turn</dt><dd data-word="angle"></dd></div>
-<div><dt>signal to noise</dt><dd data-word="snr"></dd></div></dl>
-<p class="lab-quiet">The same strength in other units, for this text of <span data-word="length"></span> tokens and the vectors of
-width <span data-word="width"></span> of <span data-word="model"></span>.</p></div>"""
+<div><dt>share of a clean coordinate</dt><dd data-word="relative"></dd></div></dl>
+<p class="lab-quiet">for <span data-word="length"></span> tokens of width <span data-word="width"></span> (<span data-word="model">
+</span>)</p></div>"""
+
+
+def _help() -> str:
+    """The help of the settings, one click away."""
+    rows = "".join(
+        f"<p><b>{found.label}.</b> {found.help}</p>" for found in controls(NoiseSettings) if found.name in SETTINGS
+    )
+    return f'<details class="lab-more"><summary>What do these mean?</summary>{rows}</details>'
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,9 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
     with gr.Row(elem_id="noise-tab"):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             noise = Form(NoiseSettings, names=SETTINGS, prefix="noise", changes=_changes())
-            gr.HTML(html_template=WORDS, js_on_load=part("noise-words"), apply_default_css=False)
-            again = gr.Button("Another draw", elem_id="noise-again", size="sm")
+            _part(WORDS, "noise-words")
+            again = gr.Button("Draw the noise again", elem_id="noise-again", size="md")
+            gr.HTML(_help(), apply_default_css=False, elem_id="noise-help")
         with gr.Column(scale=5, min_width=320):
             text = gr.Textbox(
                 FIRST_SENTENCE,
@@ -65,19 +77,23 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
                 max_length=2000,
                 elem_id="noise-text",
             )
-            gr.HTML(html_template=CHIPS, js_on_load=part("token-chips"), apply_default_css=False)
+            _part(CHIPS, "noise-chips")
             opening = figure_of(first.payload, noise) if first.payload else None
-            figure = live_figure(opening, elem_id="noise-figure", height=340)
+            figure = live_figure(opening, elem_id="noise-figure", height=380)
     tab = NoiseTab(noise=noise, text=text, figure=figure, draw=gr.State(0))
     _connect(tab, strip, first, again)
     return tab
 
 
+def _part(template: str, name: str) -> gr.HTML:
+    return gr.HTML(html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=name)
+
+
 def _changes() -> dict[str, dict[str, Any]]:
     return {
         "strength": {"info": None, **SLIDERS["alpha"]},
-        "unit": {"info": None, "elem_classes": ["lab-segments"]},
-        "kind": {"info": None, "elem_classes": ["lab-segments"]},
+        "unit": {"info": None},
+        "kind": {"info": None},
     }
 
 
