@@ -1,0 +1,136 @@
+"""Stacked adapters: the base stays the base, slots never mix, and a saved arm is a PEFT adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import loaded_tiny, random_rows
+from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
+
+from neftune_core.arms.loss import PIECE, arm_losses
+from neftune_core.arms.saving import load_arm, save_arm
+from neftune_core.arms.stack import AdapterStack
+from neftune_core.data.batches import collate
+from neftune_core.errors import Cancelled, RecordError
+from neftune_core.models.loading import LoadedModel
+from neftune_core.models.trees import weights_hash
+
+IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+
+
+def _stack(loaded: LoadedModel, arms: int = 3) -> AdapterStack:
+    """A stack whose arms differ from each other and from the base."""
+    stack = AdapterStack(loaded, arms, rank=4, alpha=8)
+    stack.start(seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in stack.adapted.values():
+            module.up[1:] = torch.randn(module.up[1:].shape, generator=generator) * 0.1
+    return stack
+
+
+def _logits(stack: AdapterStack, slots: list[int]) -> torch.Tensor:
+    with torch.no_grad(), stack.running(slots) as tree:
+        logits = tree(input_ids=IDS.repeat(len(slots), 1)).logits
+    return logits.view(len(slots), *IDS.shape, -1)
+
+
+def test_slot_zero_is_the_base_and_the_base_is_never_touched(tiny: LoadedModel) -> None:
+    before = weights_hash(tiny.model)
+    expected = tiny.model(input_ids=IDS).logits
+    stack = _stack(tiny)
+    torch.testing.assert_close(_logits(stack, [0, 1, 2, 3])[0], expected, rtol=0, atol=1e-6)
+    assert torch.equal(tiny.model(input_ids=IDS).logits, expected)
+    assert weights_hash(tiny.model) == before
+    assert not any(name.endswith((".down", ".up")) for name in tiny.model.state_dict())
+
+
+def test_any_subset_of_slots_gives_each_the_same_logits(tiny: LoadedModel) -> None:
+    stack = _stack(tiny)
+    whole = _logits(stack, [0, 1, 2, 3])
+    for slots in ([2], [1, 3], [3, 1], [2, 3]):
+        # one batched product may round differently from another of a different size
+        torch.testing.assert_close(_logits(stack, slots), whole[slots], rtol=0, atol=1e-6)
+    assert (whole[1] - whole[2]).abs().max() > 0.01
+
+
+def test_gradients_of_slots_never_mix(tiny: LoadedModel) -> None:
+    stack = _stack(tiny)
+    with stack.running([1, 2, 3]) as tree:
+        tree(input_ids=IDS.repeat(3, 1)).logits.view(3, -1)[1].sum().backward()
+    for parameter in stack.parameters():
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad[[0, 1, 3]], torch.zeros_like(parameter.grad[[0, 1, 3]]))
+    assert any(parameter.grad[2].abs().max() > 0 for parameter in stack.parameters())
+
+
+def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(tiny: LoadedModel) -> None:
+    batch = collate(random_rows(24), pad_id=0, round_to=32)
+    labels = batch.ids.masked_fill(~batch.trained, -100)
+    labels[:, 0] = -100
+    assert int((labels != -100).sum()) > 2 * PIECE  # several pieces, the last one smaller
+    stack = _stack(tiny, arms=1)
+    with stack.running([1]) as tree:
+        mask = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
+        expected = tree(input_ids=batch.ids, attention_mask=mask.long(), labels=labels).loss
+        expected.backward()
+    gradients = [parameter.grad.clone() for parameter in stack.parameters()]
+    for parameter in stack.parameters():
+        parameter.grad = None
+    with stack.running([1]) as tree:
+        losses = arm_losses(tree, batch, 1, backward_over=int((labels != -100).sum()))
+    torch.testing.assert_close(losses.means[0], expected.detach(), rtol=1e-5, atol=1e-6)
+    for parameter, gradient in zip(stack.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)  # float32, other order of sums
+
+
+def _tiny_gpt2() -> LoadedModel:
+    return loaded_tiny(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=64)), 32)
+
+
+def _tiny_opt() -> LoadedModel:
+    config = OPTConfig(
+        vocab_size=50,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        word_embed_proj_dim=16,
+        do_layer_norm_before=False,
+    )
+    return loaded_tiny(OPTForCausalLM(config), 16)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_an_arm_loaded_by_peft_gives_the_same_logits(family: str, tiny: LoadedModel, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    torch.manual_seed(0)
+    loaded = {"llama": lambda: tiny, "gpt2": _tiny_gpt2, "opt": _tiny_opt}[family]()
+    stack = _stack(loaded)
+    save_arm(stack, 2, tmp_path)
+    peft_model = PeftModel.from_pretrained(loaded.model, tmp_path).eval()
+    torch.testing.assert_close(peft_model(input_ids=IDS).logits, _logits(stack, [2])[0], rtol=0, atol=1e-5)
+
+
+def test_a_saved_arm_comes_back_and_a_foreign_one_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
+    stack = _stack(tiny)
+    save_arm(stack, 2, tmp_path / "arm")
+    again = AdapterStack(tiny, 1, rank=4, alpha=8)
+    load_arm(again, 1, tmp_path / "arm")
+    assert torch.equal(_logits(again, [1])[0], _logits(stack, [2])[0])
+    with pytest.raises(RecordError, match="another model"):
+        load_arm(AdapterStack(tiny, 1, rank=5, alpha=8), 1, tmp_path / "arm")
+    with pytest.raises(RecordError, match="missing"):
+        load_arm(again, 1, tmp_path / "nothing")
+
+
+def test_a_stop_is_seen_at_the_next_layer(tiny: LoadedModel) -> None:
+    stack = _stack(tiny)
+    asked = iter([False, True])
+    with pytest.raises(Cancelled), stack.running([1], should_stop=lambda: next(asked)) as tree:
+        tree(input_ids=IDS)
+    assert torch.isfinite(_logits(stack, [1])).all()

@@ -1,0 +1,139 @@
+"""The lockstep loop: paired arms, a control that is a control, and losses a single run would have had."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import random_rows
+
+from neftune_core.arms.stack import AdapterStack
+from neftune_core.errors import Cancelled, DoesNotFit
+from neftune_core.models.loading import LoadedModel
+from neftune_core.models.trees import weights_hash
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.training.lockstep import Lockstep, check_length, plan_steps, rate_at
+from neftune_core.training.settings import StudySettings, TrainingSettings
+
+NOISE = (NoiseSettings(strength=5), NoiseSettings(strength=0.3, unit="std", kind="laplace"))
+
+
+def _run(loaded: LoadedModel, arms: Any = None, **training: Any) -> tuple[Lockstep, list[dict]]:
+    settings = {"epochs": 2, "learning_rate": 5e-3, "evaluations": 2, "batch_size": 4} | training
+    study = StudySettings(noise=NOISE, training=TrainingSettings(**settings))
+    rows = random_rows(24)
+    prepared = SimpleNamespace(train=rows[:18], held_out=rows[18:])
+    stack = AdapterStack(loaded, len(arms or study.arms), rank=4, alpha=8)
+    run = Lockstep(study, stack, prepared, arms=arms)
+    return run, list(run.run(lambda: False))
+
+
+def _losses(events: list[dict], arm: str) -> list[float]:
+    return [event["arms"][arm]["loss"] for event in events if event["event"] == "step"]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_three_arms_in_lockstep_have_the_losses_of_their_single_runs(tiny: LoadedModel, dropout: float) -> None:
+    run, together = _run(tiny, lora_dropout=dropout)
+    for name, noise in run.study.arms.items():
+        _, alone = _run(tiny, arms={name: noise}, lora_dropout=dropout)
+        assert _losses(together, name) == pytest.approx(_losses(alone, name), abs=1e-5)
+
+
+def test_the_control_is_bit_identical_to_a_run_without_the_noise_code(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = {"control": NoiseSettings(strength=0)}
+    _, with_code = _run(tiny, arms=control)
+
+    def absent(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the noise code was reached")
+
+    monkeypatch.setattr("neftune_core.training.lockstep.draw_batch", absent)
+    monkeypatch.setattr(AdapterStack, "_after_embedding", lambda self, module, args, vectors: None)
+    _, without = _run(tiny, arms=control)
+    assert with_code == without
+
+
+def test_the_same_study_twice_has_the_same_events_and_leaves_the_base_alone(tiny: LoadedModel) -> None:
+    before = weights_hash(tiny.model)
+    generator = torch.get_rng_state()
+    _, first = _run(tiny)
+    _, second = _run(tiny)
+    assert first == second
+    assert weights_hash(tiny.model) == before
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_arms_start_alike_and_noise_makes_them_differ(tiny: LoadedModel) -> None:
+    _, events = _run(tiny)
+    start = events[0]
+    assert start["step"] == 0
+    values = [numbers["held_out_loss"] for numbers in start["arms"].values()]
+    assert max(values) - min(values) < 1e-6  # the same numbers in another place of the batch
+    last = [event for event in events if event["event"] == "evaluated"][-1]["arms"]
+    assert len({numbers["train_loss"] for numbers in last.values()}) == 3
+    assert last["control"]["train_loss"] < start["arms"]["control"]["train_loss"]
+
+
+def test_an_arm_that_diverges_is_marked_and_the_others_go_on_unchanged(tiny: LoadedModel) -> None:
+    study = StudySettings(noise=NOISE, training=TrainingSettings(epochs=2, evaluations=1))
+    rows = random_rows(24)
+    prepared = SimpleNamespace(train=rows[:18], held_out=rows[18:])
+
+    def run(poison: bool) -> list[dict]:
+        lockstep = Lockstep(study, AdapterStack(tiny, 3, rank=4, alpha=8), prepared)
+        events = []
+        for event in lockstep.run(lambda: False):
+            events.append(event)
+            if poison and event["event"] == "step" and event["step"] == 3:
+                with torch.no_grad():
+                    lockstep.stack.parameters()[0][2] = float("nan")
+        return events
+
+    poisoned, clean = run(poison=True), run(poison=False)
+    marked = [event for event in poisoned if event["event"] == "diverged"]
+    assert [(event["step"], list(event["arms"])) for event in marked] == [(4, ["uniform-alpha-5"])]
+    for arm in ("control", "laplace-std-0.3"):
+        assert _losses(poisoned, arm) == pytest.approx(_losses(clean, arm), abs=1e-5)
+
+
+def test_a_stop_keeps_the_last_whole_step(tiny: LoadedModel) -> None:
+    study = StudySettings(noise=NOISE, training=TrainingSettings(epochs=2))
+    stack = AdapterStack(tiny, 3, rank=4, alpha=8)
+    lockstep = Lockstep(study, stack, SimpleNamespace(train=random_rows(18), held_out=[]))
+    asked = False
+    events = lockstep.run(lambda: asked)
+    for event in events:
+        if event["step"] == 3:
+            break
+    before = [parameter.detach().clone() for parameter in stack.parameters()]
+    asked = True
+    with pytest.raises(Cancelled):
+        next(events)
+    for parameter, kept in zip(stack.parameters(), before, strict=True):
+        assert torch.equal(parameter, kept)
+
+
+def test_the_plan_covers_each_row_once_an_epoch_and_depends_on_the_seed() -> None:
+    lengths = [7] * 10
+    training = TrainingSettings(epochs=2, batch_size=4)
+    steps = plan_steps(lengths, training, seed=1)
+    assert len(steps) == 6
+    for epoch in (0, 1):
+        assert sorted(row for step in steps if step.epoch == epoch for row in step.rows) == list(range(10))
+    assert steps == plan_steps(lengths, training, seed=1)
+    assert steps != plan_steps(lengths, training, seed=2)
+    with pytest.raises(DoesNotFit, match="6 steps"):
+        check_length(steps, Limits(steps=5))
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    training = TrainingSettings(learning_rate=1.0, warmup=0.2, schedule="linear")
+    rates = [rate_at(step, 10, training) for step in range(1, 11)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+    assert rates[-1] == pytest.approx(1 / 8)
