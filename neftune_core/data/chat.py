@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from neftune_core.data.examples import Example, Message, Refusal, RowRefused
 from neftune_core.errors import DataError
 
-_MARK = "\ue0f1"  # a private-use character; it is taken out again before the text reaches the tokenizer
+_MARK = "\ufdd0"  # a code point that is no character; it is taken out again before the text reaches the tokenizer
 _PROBE = "Zq7"  # a reply that no template changes
 
 PLAIN = {
@@ -200,7 +200,7 @@ def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> s
 def _marked(content: str, tokenizer: Any) -> str:
     """`content` with every name of a special token in it broken after its first character."""
     if _MARK in content:
-        raise RowRefused("it holds the private-use character U+E0F1, which the lab keeps for itself")
+        raise RowRefused("it holds the code point U+FDD0, which is no character")
     protected = _rendering(tokenizer).protected
     marked = protected.sub(lambda found: found.group()[0] + _MARK, content)
     if any(protected.search(piece) for piece in marked.split(_MARK)):

@@ -65,12 +65,18 @@ def _check(path: Path, limits: Limits) -> None:
         raise DataError(f"{title} is empty.")
 
 
-def _names(rows: Iterable[Row]) -> list[str]:
-    """The column names of the first rows, in order of appearance."""
+def _names(rows: Iterable[Row], title: str) -> list[str]:
+    """The column names of the first rows, in order of appearance; raises `DataError` where there are none."""
     names: dict[str, None] = {}
-    for _, record in islice(rows, PEEK):
+    reasons = []
+    for number, record in islice(rows, PEEK):
         if isinstance(record, dict):
             names |= dict.fromkeys(record)
+        else:
+            reason = record if isinstance(record, RowRefused) else "it is not an object with named columns"
+            reasons.append(f"row {number:,}: {reason}")
+    if not names:
+        raise DataError(f"{title} has no rows that can be read{f' ({reasons[0]})' if reasons else ''}.")
     return list(names)
 
 
@@ -82,7 +88,7 @@ def _jsonl(text: str, title: str) -> Table:
 
     if text.lstrip().startswith("["):
         raise DataError(f"{title} starts with a list; JSONL has one object a line: rename it to .json.")
-    return Table(_names(rows(())), rows)
+    return Table(_names(rows(()), title), rows)
 
 
 def _line(line: str) -> Any:
@@ -106,13 +112,14 @@ def _json(text: str, title: str) -> Table:
     if not value:
         raise DataError(f"{title} has no rows.")
     records: list[Any] = value
-    return Table(_names(enumerate(records, 1)), lambda columns: enumerate(records, start=1))
+    return Table(_names(enumerate(records, 1), title), lambda columns: enumerate(records, start=1))
 
 
 DELIMITERS = (",", ";", "\t")
 
 
 def _csv(text: str, title: str) -> Table:
+    text = text.lstrip("\r\n")
     # The csv module has one limit for the whole process; rows are checked against the lab's own limit.
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     delimiter = max(DELIMITERS, key=lambda mark: _fit(text, mark))
@@ -147,7 +154,7 @@ def _records(text: str, delimiter: str) -> Iterator[list[str] | RowRefused]:
 
 
 def _header(text: str, delimiter: str) -> list[str]:
-    first = next(_records(text.lstrip("\r\n"), delimiter), [])
+    first = next(_records(text, delimiter), [])
     return [name.strip() for name in first] if isinstance(first, list) else []
 
 
@@ -162,18 +169,19 @@ def _parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     try:
-        columns = list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns = list(file.schema_arrow.names)
     except Exception:  # the reader answers hostile bytes with many kinds of exception
         raise DataError(f"{path.name} is not a Parquet file that can be read.") from None
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         number = 0
         try:
-            file = pyarrow.parquet.ParquetFile(path)
-            for batch in file.iter_batches(batch_size=256, columns=list(wanted)):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
+            with pyarrow.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=256, columns=list(dict.fromkeys(wanted))):
+                    for record in batch.to_pylist():
+                        number += 1
+                        yield number, record
         except Exception:
             raise DataError(f"{path.name} cannot be read after row {number:,}: it is damaged.") from None
 

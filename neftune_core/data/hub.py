@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, NotAvailable
 
+TIMEOUT_SECONDS = 10
 UNKNOWN_LICENCE = "unknown: see the page of the data set"
 
 
@@ -35,8 +37,12 @@ def first_rows(name: str, settings: DataSettings, rows: int) -> list[dict[str, A
 
     Raises `NotAvailable` where the hub or the set cannot be reached, `DataError` where it cannot be used.
     """
-    if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", name):
+    if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)?", name):
         raise DataError(f"{name[:80]!r} is not the name of a data set: it reads OWNER/NAME.")
+    if Path(name).exists():  # the library would read the folder instead of the hub
+        raise DataError(
+            f"{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name."
+        )
     offered = HUB_SETS.get(name)
     configuration = settings.configuration or (offered.configuration if offered else "")
     try:
@@ -48,7 +54,9 @@ def first_rows(name: str, settings: DataSettings, rows: int) -> list[dict[str, A
 def stream(name: str, configuration: str, split: str) -> Iterator[dict[str, Any]]:
     """The records of a hub data set, in order, fetched as they are asked for; `HF_ENDPOINT` is respected."""
     import datasets
+    from huggingface_hub import HfApi
 
+    HfApi().dataset_info(name, timeout=TIMEOUT_SECONDS)  # says at once what the library retries for half a minute
     datasets.disable_progress_bars()
     yield from datasets.load_dataset(name, configuration or None, split=split, streaming=True)
 
@@ -63,7 +71,8 @@ def _translated(error: Exception, name: str) -> DataError | NotAvailable:
         return DataError(f"The data set {name} needs its own code to be read, which the lab never runs.")
     if "gated" in text.lower():
         return NotAvailable(f"The data set {name} wants its terms accepted by a signed-in user of the hub.")
+    if type(error).__name__ in ("RepositoryNotFoundError", "DatasetNotFoundError"):
+        return DataError(f"The hub has no public data set called {name}: check the name.")
     return NotAvailable(
-        f"The data set {name} cannot be fetched: either the hub cannot be reached from here or it has no such "
-        "set; use a starter set or a file."
+        f"The data set {name} cannot be fetched since the hub cannot be reached from here: use a starter set or a file."
     )

@@ -93,8 +93,10 @@ def _turns(part: str) -> Callable[[Parts], list[Message]]:
 
 
 def _conversation(value: Any, part: str) -> list[Message]:
+    if not value:
+        raise RowRefused(f"the {part} are empty")
     if not isinstance(value, list):
-        raise RowRefused(f"the {part} are not a list of messages" if value else f"the {part} are empty")
+        raise RowRefused(f"the {part} are not a list of messages")
     return [_message(turn, number, part) for number, turn in enumerate(value, start=1)]
 
 

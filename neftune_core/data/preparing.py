@@ -11,7 +11,7 @@ import numpy as np
 
 from neftune_core.data.chat import Encoded, encode
 from neftune_core.data.examples import Example, Message, Refusal, fingerprint
-from neftune_core.data.reading import Progress, Reading, read
+from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError
 from neftune_core.settings import Limits
@@ -45,16 +45,17 @@ class Prepared:
 def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
     """The training and held-out rows of `settings.source`, as tokens.
 
+    `progress(rows done, rows at most)` is called now and then, first while reading and again while tokenising.
     Raises `DataError` where fewer than 2 training rows remain, or no held-out row though some were asked for.
     """
     reading = read(settings, limits, progress=progress)
     own = _held_out_reading(settings, limits)
     train, held_out, removed = split(reading.examples, settings, own.examples if own else None)
-    train_rows, train_refusals = _encoded(train, tokenizer, settings)
-    held_out_rows, held_out_refusals = _encoded(held_out, tokenizer, settings)
+    train_rows, train_refusals = _encoded(train, tokenizer, settings, progress)
+    held_out_rows, held_out_refusals = _encoded(held_out, tokenizer, settings, progress)
     foreign = [*(own.refusals if own else []), *(held_out_refusals if own else [])]
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
-    _enough(train_rows, held_out_rows, settings, [*refusals, *foreign])
+    _enough(train_rows, held_out_rows, settings, _why([*refusals, *foreign], removed))
     return Prepared(
         train=train_rows,
         held_out=held_out_rows,
@@ -129,11 +130,13 @@ def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
 
 
 def _encoded(
-    examples: Sequence[Example], tokenizer: Any, settings: DataSettings
+    examples: Sequence[Example], tokenizer: Any, settings: DataSettings, progress: Progress | None
 ) -> tuple[list[Encoded], list[Refusal]]:
     rows: list[Encoded] = []
     refusals: list[Refusal] = []
-    for example in examples:
+    for count, example in enumerate(examples, start=1):
+        if progress and count % PROGRESS_ROWS == 0:
+            progress(count, len(examples))
         found = encode(
             example,
             tokenizer,
@@ -172,10 +175,14 @@ def _without_repeats(examples: Sequence[Example]) -> list[Example]:
     return kept
 
 
-def _enough(
-    train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, refusals: Sequence[Refusal]
-) -> None:
-    why = f" (the first refusal, row {refusals[0].row:,}: {refusals[0].reason})" if refusals else ""
+def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
+    reasons = [f"{duplicates:,} duplicates were left out"] if duplicates else []
+    if refusals:
+        reasons.append(f"{len(refusals):,} rows were refused; row {refusals[0].row:,}: {refusals[0].reason}")
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def _enough(train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, why: str) -> None:
     if len(train) < 2:
         raise DataError(
             f"Only {len(train)} rows are left for training, and a study needs 2: give it more rows, a smaller "

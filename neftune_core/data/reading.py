@@ -18,6 +18,7 @@ from neftune_core.errors import DataError
 from neftune_core.settings import Limits
 
 Progress = Callable[[int, int], None]
+PROGRESS_ROWS = 500
 OWN_LICENCE = "your own file"
 
 
@@ -62,7 +63,7 @@ def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = 
     for count, row in enumerate(islice(rows, most), start=1):
         found = _example(row, layout, columns, limits)
         (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
-        if progress and count % 500 == 0:
+        if progress and count % PROGRESS_ROWS == 0:
             progress(count, most)
     if not examples:
         raise _nothing(refusals, opened.title)

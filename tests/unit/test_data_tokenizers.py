@@ -1,0 +1,88 @@
+"""Small byte-level tokenizers with the templates of the common families, for the tests of the data layer."""
+
+from functools import cache
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+CORPUS = [
+    "The quick brown fox answers the question.\n\n### Response:\nThe answer is in the text.\n\n",
+    "user\nassistant\nsystem\n### Instruction:\nWrite a short answer to the question, please.",
+    "Hello there, how are you? I am fine. Thank you for the question.\n\n\n",
+] * 4
+
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe useful.<|im_end|>\n{% endif %}"
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Thinking is off only if `enable_thinking` is false; finished earlier turns have no block for it.
+THINKING = (
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
+    "{% if loop.last and turn['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ turn['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+NO_SYSTEM = (
+    "{{ bos_token }}{% for turn in messages %}"
+    "{% if turn['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "<|im_start|>{{ 'model' if turn['role'] == 'assistant' else 'user' }}\n{{ turn['content'] | trim }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
+SILENT_SYSTEM = (
+    "{% for turn in messages %}{% if turn['role'] != 'system' %}"
+    "<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# The end of a turn is the end of the sequence; nothing else marks it.
+INSTRUCT = (
+    "{{ bos_token }}{% for turn in messages %}{% if turn['role'] == 'assistant' %} {{ turn['content'] }}{{ eos_token }}"
+    "{% else %}[INST] {{ turn['content'] }} [/INST]{% endif %}{% endfor %}"
+)
+
+TEMPLATES = {
+    "chatml": CHATML,
+    "thinking": THINKING,
+    "no system": NO_SYSTEM,
+    "silent system": SILENT_SYSTEM,
+    "instruct": INSTRUCT,
+    "plain": None,
+    "plain with beginning": None,
+}
+
+
+@cache
+def tokenizer(name):
+    """A tokenizer with the template called `name` in `TEMPLATES`; the same object for the same name."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    if name in ("plain with beginning", "no system", "instruct"):
+        backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="<|im_end|>" if name == "chatml" else "</s>",
+        pad_token="</s>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    made.chat_template = TEMPLATES[name]
+    return made
+
+
+def test_the_tokenizer_gives_back_any_text():
+    text = "Naïve 你好 🙂\n\n### Response:\n"
+    plain = tokenizer("plain")
+    assert plain.decode(plain(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_the_tokenizer_merges_line_breaks():
+    assert len(tokenizer("plain")("\n\n", add_special_tokens=False)["input_ids"]) == 1
