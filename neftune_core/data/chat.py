@@ -140,11 +140,12 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple
     ids: list[int] = []
     trained: list[bool] = []
     for place in replies:
-        prompt = _tokens(_text(messages[:place], tokenizer, generation=True), tokenizer, begin=True)
+        before = _text(messages[:place], tokenizer, generation=True)
+        prompt = _tokens(before, tokenizer, begin=True)
         if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently later on
             return _labelled_last(messages, tokenizer)
         trained += [False] * (len(prompt) - len(ids))
-        ids = prompt + _reply_tokens(messages[: place + 1], prompt, tokenizer, last=place == replies[-1])
+        ids = prompt + _reply_tokens(messages[: place + 1], before, prompt, tokenizer, last=place == replies[-1])
         trained += [True] * (len(ids) - len(prompt))
         if len(ids) > enough:
             break
@@ -152,15 +153,17 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple
 
 
 def _labelled_last(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    prompt = _tokens(_text(messages[:-1], tokenizer, generation=True), tokenizer, begin=True)
-    reply = _reply_tokens(messages, prompt, tokenizer, last=True)
+    before = _text(messages[:-1], tokenizer, generation=True)
+    prompt = _tokens(before, tokenizer, begin=True)
+    reply = _reply_tokens(messages, before, prompt, tokenizer, last=True)
     return prompt + reply, [False] * len(prompt) + [True] * len(reply)
 
 
-def _reply_tokens(messages: Sequence[Message], prompt: list[int], tokenizer: Any, *, last: bool) -> list[int]:
-    """The tokens of the last message and of the end of its turn, as they follow the tokens `prompt`."""
+def _reply_tokens(
+    messages: Sequence[Message], before: str, prompt: list[int], tokenizer: Any, *, last: bool
+) -> list[int]:
+    """The tokens of the last message and of the end of its turn, as they follow the prompt (`before`, `prompt`)."""
     rendering = _rendering(tokenizer)
-    before = _text(messages[:-1], tokenizer, generation=True)
     whole = _text(messages, tokenizer, generation=False)
     if whole.startswith(before):
         reply = whole[len(before) :]

@@ -153,6 +153,14 @@ def with_template(template):
     return made
 
 
+def test_an_opening_that_finished_turns_lack_stays_in_the_prompt():
+    opening = TEMPLATES["chatml"].replace("assistant\n{% endif %}", "assistant\nSo: {% endif %}")
+    found = encode(Example(TWO, 1), with_template(opening), 100)
+    text = with_template(opening).decode(found.ids.tolist())
+    assert text.endswith("<|im_start|>assistant\nSo: Thank you.<|im_end|>")
+    assert found.ids[: found.prompt_length].tolist() == prompt_ids(TWO[:-1], with_template(opening))
+
+
 def test_a_changed_template_is_noticed():
     changing = with_template(CHATML_SHOUT)
     assert "USER" in changing.decode(prompt_ids(ONE[:1], changing))
