@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -61,7 +61,7 @@ def setting(  # noqa: PLR0913 - the one place where all of a setting is said
     max_length: int | None = None,
 ) -> Any:
     """Declare a field of a `Settings` class: its default, range (inclusive), step, unit, choices and help."""
-    extra = {
+    extra: dict[str, Any] = {
         "label": label,
         "slider_maximum": slider_maximum,
         "step": step,
@@ -77,8 +77,8 @@ def setting(  # noqa: PLR0913 - the one place where all of a setting is said
         ge=minimum,
         le=maximum,
         max_length=max_length,
-        json_schema_extra={"control": extra},
-    )  # type: ignore[call-overload]
+        json_schema_extra=cast(Any, {"control": extra}),
+    )
 
 
 def _control_of(field: Any) -> dict[str, Any]:
@@ -178,9 +178,7 @@ def to_query(settings: Settings) -> dict[str, str]:
     """The settings that differ from their defaults, as dotted names and text: the parameters of a link."""
     values = _flat(settings.model_dump())
     return {
-        found.name: str(values[found.name])
-        for found in controls(type(settings))
-        if values[found.name] != found.default
+        found.name: str(values[found.name]) for found in controls(type(settings)) if values[found.name] != found.default
     }
 
 
@@ -239,9 +237,7 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
     nested: list[tuple[str, Any]] = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if isinstance(value, Settings) or (
-            isinstance(value, tuple) and value and isinstance(value[0], Settings)
-        ):
+        if isinstance(value, Settings) or (isinstance(value, tuple) and value and isinstance(value[0], Settings)):
             nested.append((name, value))  # TOML wants plain values before tables
             continue
         if value is None:
@@ -296,21 +292,15 @@ def from_toml(cls: type[S], text: str) -> S:
 class Limits(Settings):
     """What one server allows; the same for the page, the API and the command line."""
 
-    upload_megabytes: int = setting(
-        50, "Largest file that may be uploaded.", minimum=1, maximum=100_000, unit="MB"
-    )
+    upload_megabytes: int = setting(50, "Largest file that may be uploaded.", minimum=1, maximum=100_000, unit="MB")
     rows: int = setting(20_000, "Most rows read from one file or data set.", minimum=1, maximum=10_000_000)
     row_characters: int = setting(100_000, "Most characters in one row.", minimum=100, maximum=10_000_000)
     steps: int = setting(20_000, "Most optimizer steps of one study.", minimum=1, maximum=10_000_000)
     arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
     seeds: int = setting(16, "Most seeds of one study.", minimum=1, maximum=256)
-    study_minutes: int = setting(
-        24 * 60, "Longest a study may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
-    )
+    study_minutes: int = setting(24 * 60, "Longest a study may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes")
     waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
-    disk_gigabytes: float = setting(
-        50.0, "Most disk the records may take.", minimum=0.1, maximum=1e6, unit="GB"
-    )
+    disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.1, maximum=1e6, unit="GB")
     prompts: int = setting(64, "Most prompts answered at once.", minimum=1, maximum=10_000)
     prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
     new_tokens: int = setting(1024, "Longest answer.", minimum=1, maximum=100_000, unit="tokens")

@@ -24,9 +24,10 @@ def clean_losses(
     sums = torch.zeros(len(slots), dtype=torch.float64)
     tokens = 0
     by_length = sorted(sample, key=lambda encoded: len(encoded.ids))
-    pad_id = stack.loaded.tokenizer.pad_token_id
+    loaded = stack.loaded
     for start in range(0, len(by_length), batch_size):
-        batch = collate(by_length[start : start + batch_size], pad_id, LENGTH_STEP).to(stack.loaded.device)
+        rows = by_length[start : start + batch_size]
+        batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
         with stack.running(slots, should_stop=should_stop) as tree:
             losses = arm_losses(tree, batch, len(slots))
         sums += losses.sums.double().cpu()

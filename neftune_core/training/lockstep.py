@@ -160,7 +160,8 @@ class Lockstep:
         return self.stack.training(self.alive, noise=noise, dropout=dropout, should_stop=should_stop)
 
     def _collate(self, rows: Sequence[Encoded]) -> Batch:
-        return collate(list(rows), self.stack.loaded.tokenizer.pad_token_id, LENGTH_STEP).to(self.stack.loaded.device)
+        loaded = self.stack.loaded
+        return collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
 
     def _clip(self) -> list[Tensor]:
         """Clip the gradient of each arm by its own norm; gives the norms before clipping."""

@@ -11,6 +11,7 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.data.settings import DataSettings
 from neftune_core.errors import Cancelled, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.models.device import describe_machine
@@ -47,7 +48,7 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
     run: Lockstep | None = None
     try:
         loaded = load(study.model, cancelled=should_stop)
-        prepared = prepare(study.data, loaded.tokenizer, limits)
+        prepared = prepare(within_context(study.data, loaded), loaded.tokenizer, limits)
         run = _lockstep(study, loaded, prepared)
         check_length(run.steps, limits)
         about = _about(run)
@@ -67,6 +68,11 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
         return
     lost = [name for slot, name in enumerate(run.names, start=1) if slot not in run.alive]
     yield {"event": "finished", "seed": study.seed, "diverged": lost}
+
+
+def within_context(data: DataSettings, loaded: LoadedModel) -> DataSettings:
+    """The data settings with rows no longer than the model can read."""
+    return data.model_copy(update={"maximum_length": min(data.maximum_length, loaded.context)})
 
 
 def holding(stream: Iterator[Item]) -> Iterator[Item]:
