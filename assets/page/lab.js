@@ -135,12 +135,12 @@
 
   // ------------------------------------------------------------------ links
   const linked = {};
-  /** `parameters` maps a parameter of the link to {id, default}: what stands at its default is left out. */
+  /** `parameters` maps a parameter of the link to {id, value}: what stands at that value is left out. */
   Lab.linkControls = (parameters) => Object.assign(linked, parameters);
 
   Lab.link = () => {
     const query = new URLSearchParams();
-    for (const [name, { id, default: usual }] of Object.entries(linked)) {
+    for (const [name, { id, value: usual }] of Object.entries(linked)) {
       const value = Lab.read(id);
       if (value !== undefined && String(value) !== String(usual)) query.set(name, value);
     }

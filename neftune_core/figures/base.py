@@ -57,9 +57,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = (
-            merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
 
 

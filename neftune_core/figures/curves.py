@@ -19,18 +19,15 @@ PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
     """Two panels over the same steps and the same losses: on the training rows, and on rows held out.
 
-    `events` are the events of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
+    `events` are those of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
     `arms` are the arms by name, control first. The training panel shows the loss with the noise on as a thin line
-    behind the loss with the noise off; everything else is measured with the noise off. Seeds of an arm share its colour.
+    behind the loss with the noise off; everything else is measured with the noise off. Seeds of an arm share its
+    colour.
     """
     gathered = _gather(events)
     colours = arm_colours(arms)
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
-    data = [
-        trace
-        for name in names
-        for trace in _arm_traces(name, gathered, colours[name], _dash(arms.get(name)))
-    ]
+    data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(arms.get(name)))]
     for trace in data:
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     return figure("losses", data, _layout(), _summary(gathered, names), narrow=_narrow())

@@ -34,9 +34,7 @@ def length_histogram(
                 "width": width * 0.92,
                 "customdata": [[start, start + width - 1] for start in starts],
                 "marker": {"color": token(colour), "line": {"width": 0}},
-                "hovertemplate": "%{customdata[0]} to %{customdata[1]} tokens: %{y} "
-                + name
-                + "<extra></extra>",
+                "hovertemplate": "%{customdata[0]} to %{customdata[1]} tokens: %{y} " + name + "<extra></extra>",
             }
         )
     layout = {

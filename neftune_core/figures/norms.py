@@ -53,7 +53,12 @@ def token_norms_shell(payload: Payload) -> Figure:
         "barmode": "overlay",
         "bargap": 0.2,
         "height": 380,
-        "margin": {"l": 60, "r": 8, "t": 36, "b": 92},  # fixed: the page sketches the bars there before Plotly is loaded
+        "margin": {
+            "l": 60,
+            "r": 8,
+            "t": 36,
+            "b": 92,
+        },  # fixed: the page sketches the bars there before Plotly is loaded
         "xaxis": axis(
             "token",
             tickvals=list(range(0, length, every)),

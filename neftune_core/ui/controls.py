@@ -92,11 +92,13 @@ class Form(Generic[S]):
         """The id that the component of the setting `name` has in the page."""
         return f"{self.prefix}-{name.replace('.', '-').replace('_', '-')}"
 
-    def places(self) -> dict[str, dict[str, Any]]:
-        """Where the browser finds every setting, and what it opens with: `{name: {"id": ..., "value": ...}}`."""
-        return {
-            name: {"id": self.elem_id(name), "value": found.value} for name, found in self.by_name.items()
-        }
+    def places(self, settings: S | None = None) -> dict[str, dict[str, Any]]:
+        """Where the browser finds every setting, and what it shows: `{name: {"id": ..., "value": ...}}`.
+
+        The values are those of `settings`, or the ones the components open with.
+        """
+        shown = [found.value for found in self.components] if settings is None else self.values(settings)
+        return {name: {"id": self.elem_id(name), "value": value} for name, value in zip(self.names, shown, strict=True)}
 
     @property
     def components(self) -> list[Component]:

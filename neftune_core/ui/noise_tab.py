@@ -15,18 +15,22 @@ import gradio as gr
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.figures.norms import token_norms_shell
+from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import controls
+from neftune_core.settings import controls, from_query
 from neftune_core.ui.controls import Form
 from neftune_core.ui.plot import computed, live_figure, part
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview, Payload
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.wiring import QUIET, told
+from neftune_core.ui.wiring import QUIET, events, told
 
 # What the slider offers in each unit: its end and its step. All reach about as far on a short sentence.
 SLIDERS = {"alpha": {"maximum": 100, "step": 0.5}, "std": {"maximum": 1.0, "step": 0.001}}
 
 SETTINGS = ("strength", "unit", "kind")
+LONGEST_TEXT = 2000
+
+Places = dict[str, dict[str, Any]]
 
 CHIPS = '<ol class="lab-chips" aria-label="The sentence as tokens"></ol>'
 
@@ -38,8 +42,8 @@ WORDS = """<div class="lab-noise-words"><p class="lab-verdict" data-word="verdic
 <dl><div><dt>alpha</dt><dd data-word="alpha"></dd></div>
 <div><dt>std of a coordinate</dt><dd data-word="std"></dd></div>
 <div><dt>share of a clean coordinate</dt><dd data-word="relative"></dd></div></dl>
-<p class="lab-quiet">for <span data-word="length"></span> tokens of width <span data-word="width"></span> (<span data-word="model">
-</span>)</p></div>"""
+<p class="lab-quiet">for <span data-word="length"></span> tokens of width <span data-word="width"></span>
+(<span data-word="model"></span>)</p></div>"""
 
 
 def _help() -> str:
@@ -74,11 +78,11 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
                 label="Your sentence",
                 lines=1,
                 max_lines=4,
-                max_length=2000,
+                max_length=LONGEST_TEXT,
                 elem_id="noise-text",
             )
             _part(CHIPS, "noise-chips")
-            opening = figure_of(first.payload, noise) if first.payload else None
+            opening = figure_of(first.payload, noise.places()) if first.payload else None
             figure = live_figure(opening, elem_id="noise-figure", height=380)
     tab = NoiseTab(noise=noise, text=text, figure=figure, draw=gr.State(0))
     _connect(tab, strip, first, again)
@@ -97,32 +101,50 @@ def _changes() -> dict[str, dict[str, Any]]:
     }
 
 
-def figure_of(payload: Payload, noise: Form[NoiseSettings]) -> Figure:
-    """The live figure of a preview, moved by the components of `noise`."""
+def figure_of(payload: Payload, places: Places) -> Figure:
+    """The live figure of a preview, moved by the controls at `places`."""
     colours = [token("base"), SINGLE_NOISE]
-    return computed(token_norms_shell(payload), "tokenNorms", {**payload, "colours": colours}, noise.places())
+    return computed(token_norms_shell(payload), "tokenNorms", {**payload, "colours": colours}, places)
+
+
+def link_parameters(tab: NoiseTab) -> Places:
+    """What a link says of this tab: `noise.strength`, `noise.unit`, `noise.kind` and `text`."""
+    parameters = {f"noise.{name}": place for name, place in tab.noise.places().items()}
+    return {**parameters, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
 
 
 def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button) -> None:
     @told
     def redraw(text: str, draw: int, *model: Any) -> Figure:
-        return figure_of(first.previewer(text, strip.model.settings(model), draw), tab.noise)
-
-    def another(draw: int) -> int:
-        return draw + 1
+        return figure_of(first.previewer(text, strip.model.settings(model), draw), tab.noise.places())
 
     inputs = [tab.text, tab.draw, *strip.model.components]
-    gr.on(
-        [tab.text.input, *(part.change for part in strip.model.components)],
-        redraw,
-        inputs,
-        tab.figure,
-        trigger_mode="always_last",
-        **QUIET,
-    )
-    again.click(another, tab.draw, tab.draw, **QUIET).then(redraw, inputs, tab.figure, **QUIET)
+    changed = [tab.text.input, *(events(part).change for part in strip.model.components)]
+    gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **QUIET)
+    drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
+    drawn.then(redraw, inputs, tab.figure, **QUIET)
+
     strength, unit, _ = tab.noise.components
-    unit.input(None, [strength, unit], strength, js=f"(strength, unit) => Lab.changeUnit(strength, unit, {json.dumps(SLIDERS)})")
-    if first.payload is None:
-        told_first = told(lambda: figure_of(first.get(), tab.noise))
-        gr.on(None, told_first, None, tab.figure, **QUIET)
+    convert = f"(strength, unit) => Lab.changeUnit(strength, unit, {json.dumps(SLIDERS)})"
+    events(unit).input(None, [strength, unit], strength, js=convert)
+
+
+def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
+    """Open with what the link asks for, else with the first preview where the page was served without it."""
+
+    @told
+    def opened(request: gr.Request) -> list[Any] | dict[str, Any]:
+        query = dict(request.query_params)
+        asked = {name.removeprefix("noise."): value for name, value in query.items() if name.startswith("noise.")}
+        text = query.get("text", FIRST_SENTENCE)[:LONGEST_TEXT]
+        if not asked and text == FIRST_SENTENCE:
+            return [gr.skip()] * 4 + [
+                figure_of(first.get(), tab.noise.places()) if first.payload is None else gr.skip()
+            ]
+        noise = from_query(NoiseSettings, asked)
+        payload = first.get() if text == FIRST_SENTENCE else first.previewer(text, ModelSettings(), 0)
+        values = tab.noise.values(noise)
+        slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
+        return [slider, *values[1:], text, figure_of(payload, tab.noise.places(noise))]
+
+    page.load(opened, None, [*tab.noise.components, tab.text, tab.figure], **QUIET)

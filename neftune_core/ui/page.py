@@ -24,6 +24,8 @@ def build(first: FirstPreview | None = None, models: Sequence[tuple[str, str]] =
             with gr.Tab("Learn", id="learn"):
                 learn_tab.build()
             with gr.Tab("Noise", id="noise"):
-                noise_tab.build(top, first)
+                noise = noise_tab.build(top, first)
+        top.tools.value = noise_tab.link_parameters(noise)
+        noise_tab.on_load(page, noise, first)
         fill_owner_key(page, key)
     return page

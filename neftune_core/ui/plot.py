@@ -57,7 +57,7 @@ def computed(
 ) -> Figure:
     """A figure whose traces the browser computes: `Lab.sources[source](payload, values of controls)`.
 
-    `controls` maps the names the source knows to `{"id": elem_id, "value": what it opens with}` of the components it reads
-    (`Form.places`). It is computed again at every move of one of them, without a call to the server.
+    `controls` maps the names the source knows to `{"id": elem_id, "value": what it opens with}` of the components it
+    reads (`Form.places`). It is computed again at every move of one of them, without a call to the server.
     """
     return {**shell, "source": source, "payload": dict(payload), "controls": dict(controls)}

@@ -30,7 +30,8 @@ LONGEST_TOKENS = 160
 def preview_sentence(text: str, model: ModelSettings, seed: int) -> Payload:
     """The payload of `noise.preview.preview` for `text`, with `model` (a short name) and `cut` (tokens left out).
 
-    At most `LONGEST_TOKENS` tokens. Raises `DataError` for a text without a token, `ModelError` where the model cannot be had.
+    At most `LONGEST_TOKENS` tokens. Raises `DataError` for a text without a token, `ModelError` where the model cannot
+    be had.
     """
     import torch
 

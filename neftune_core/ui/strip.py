@@ -12,8 +12,9 @@ from neftune_core.ui.controls import Form
 from neftune_core.ui.plot import part
 
 BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
-<path d="M2 14c2.5 0 2.5-6 5-6s2.500 9 5 9 2.500-12 5-12 2.500 9 5 9" fill="none" stroke="var(--lab-warm-3)" stroke-width="2.2"
-stroke-linecap="round"/><path d="M2 12h20" stroke="var(--lab-control)" stroke-width="2.200" stroke-linecap="round"/></svg>
+<path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" fill="none" stroke="var(--lab-warm-3)"
+stroke-width="2.2" stroke-linecap="round"/>
+<path d="M2 12h20" stroke="var(--lab-control)" stroke-width="2.2" stroke-linecap="round"/></svg>
 NEFTune Lab</h1>"""
 
 # The noise is written by the browser as the slider moves, the rest by the server.
@@ -25,17 +26,20 @@ TOOLS = """<div class="lab-tools"><span role="status"></span>
 <button type="button" data-do="link" title="Copy a link to this page as it stands">Copy link</button>
 <button type="button" data-do="theme" title="Light or dark" aria-label="Switch between light and dark">
 <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
-stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg></button></div>"""
+stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg>
+</button></div>"""
 
 
 @dataclass(frozen=True)
 class Strip:
     """The components of the strip that tabs read and write.
 
-    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words.
+    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; the value of `tools` says
+    which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`).
     """
 
     words: gr.HTML
+    tools: gr.HTML
     model: Form[ModelSettings]
 
 
@@ -50,8 +54,8 @@ def build(models: Sequence[tuple[str, str]], words: dict[str, str]) -> Strip:
             apply_default_css=False,
             elem_id="lab-words",
         )
-        gr.HTML(
-            html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
+        tools = gr.HTML(
+            {}, html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
         )
     with gr.Row(elem_id="lab-model"):
         model = Form(
@@ -62,4 +66,4 @@ def build(models: Sequence[tuple[str, str]], words: dict[str, str]) -> Strip:
                 "device": {"info": "auto, cpu, cuda, cuda:1, mps."},
             },
         )
-    return Strip(words=told, model=model)
+    return Strip(words=told, tools=tools, model=model)

@@ -107,7 +107,5 @@ _PLAIN = {
 
 def css() -> str:
     """The colour table as custom properties, then the style sheet."""
-    variables = (
-        f":root, .light {{\n{css_variables('light')}\n}}\n:root.dark, .dark {{\n{css_variables('dark')}\n}}\n"
-    )
+    variables = f":root, .light {{\n{css_variables('light')}\n}}\n:root.dark, .dark {{\n{css_variables('dark')}\n}}\n"
     return variables + (assets() / "page" / "style.css").read_text(encoding="utf-8")

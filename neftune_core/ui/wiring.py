@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from neftune_core.errors import Cancelled, sentence
 
@@ -56,8 +57,13 @@ def tell(error: BaseException) -> None:
         gr.Warning(words, title="That did not work", duration=SECONDS_SHOWN)
 
 
+def events(component: Component) -> Any:
+    """The component for its events, which the framework adds to each class as it runs, unseen by type checkers."""
+    return component
+
+
 def owner_key() -> gr.Textbox:
-    """The hidden component that carries this browser's unguessable key to handlers; filled on load by `fill_owner_key`."""
+    """The hidden component that carries this browser's unguessable key to handlers; see `fill_owner_key`."""
     return gr.Textbox(visible=False, elem_id="owner-key", label="Owner key")
 
 
@@ -68,7 +74,4 @@ def fill_owner_key(page: gr.Blocks, key: gr.Textbox) -> None:
 
 def in_browser(expression: str) -> str:
     """A `js=` function that waits for the page's own scripts, then gives `expression`."""
-    return (
-        "async () => { while (!window.Lab) await new Promise((go) => setTimeout(go, 20)); "
-        f"return {expression}; }}"
-    )
+    return f"async () => {{ while (!window.Lab) await new Promise((go) => setTimeout(go, 20)); return {expression}; }}"

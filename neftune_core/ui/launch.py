@@ -1,0 +1,115 @@
+"""Launching the page: its look, its own files, and nothing that leaves the machine."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import importlib.util
+import mimetypes
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Before gradio is imported: it asks for newer versions of itself, and counts launches, unless told not to.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from neftune_core.home import assets
+from neftune_core.settings import Limits
+from neftune_core.ui import theme
+
+SCRIPTS = ("lab.js", "plot.js", "noise.js")
+A_YEAR = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where and to whom the page is served. `None` leaves the choice to `GRADIO_SERVER_NAME`, `GRADIO_SERVER_PORT`
+    and `GRADIO_ROOT_PATH`."""
+
+    host: str | None = None
+    port: int | None = None
+    share: bool = False
+    password: str | None = None
+    root_path: str | None = None
+    open_browser: bool = False
+
+
+def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
+    """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
+    options = launch_options(serving, limits)
+    _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
+    return shared or address
+
+
+def launch_options(serving: Serving, limits: Limits) -> dict[str, Any]:
+    """What `launch` is called with: look, own files, and nothing that leaves the machine."""
+    return {
+        "server_name": serving.host,
+        "server_port": serving.port,
+        "share": serving.share,
+        "auth": (lambda _, given: given == serving.password) if serving.password else None,
+        "root_path": serving.root_path,
+        "inbrowser": serving.open_browser,
+        "theme": theme.theme(),
+        "css": theme.css(),
+        "head": head(),
+        "app_kwargs": {"routes": [Route("/lab/{name}", page_file)]},
+        "max_file_size": f"{limits.upload_megabytes}mb",
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+    }
+
+
+def head() -> str:
+    """The page's scripts, in order; their addresses change with their content, so that browsers may keep them."""
+    return "\n".join(f'<script src="lab/{name}?v={version()}"></script>' for name in SCRIPTS)
+
+
+@functools.cache
+def files() -> Mapping[str, Path]:
+    """What is served under `lab/`, by name: the page's own files, and Plotly from the installed package."""
+    own = {path.name: path for path in sorted((assets() / "page").iterdir()) if path.suffix in (".js", ".svg")}
+    found = importlib.util.find_spec("plotly")  # found, not imported: that would cost the start a second
+    assert found is not None and found.origin is not None, "plotly is a dependency"
+    return {**own, "plotly.min.js": Path(found.origin).parent / "package_data" / "plotly.min.js"}
+
+
+@functools.cache
+def version() -> str:
+    """A short fingerprint of everything under `lab/`."""
+    fingerprint = hashlib.sha256()
+    for name, path in files().items():
+        about = path.stat()
+        fingerprint.update(f"{name} {about.st_size} {about.st_mtime_ns}".encode())
+    return fingerprint.hexdigest()[:12]
+
+
+@functools.cache
+def _packed(name: str) -> bytes:
+    """Compressed once; the framework would do it again for every visitor, at a tenth of a second of a core each."""
+    return gzip.compress(files()[name].read_bytes(), compresslevel=6, mtime=0)
+
+
+def page_file(request: Request) -> Response:
+    """One of `files()`; anything else is not found."""
+    name = request.path_params["name"]
+    if name not in files():
+        return Response(status_code=404)
+    headers = {"Cache-Control": A_YEAR if request.query_params.get("v") == version() else "no-cache"}
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        return Response(_packed(name), media_type=kind, headers=headers)
+    return Response(files()[name].read_bytes(), media_type=kind, headers=headers)
