@@ -66,8 +66,18 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
     except Cancelled:
         yield {"event": "stopped", "seed": study.seed}
         return
+    yield _ending(run)
+
+
+def _ending(run: Lockstep) -> Event:
+    """`finished`, or `failed` where no arm was left; either says which arms diverged."""
     lost = [name for slot, name in enumerate(run.names, start=1) if slot not in run.alive]
-    yield {"event": "finished", "seed": study.seed, "diverged": lost}
+    ending: Event = {"event": "finished" if run.alive else "failed", "seed": run.study.seed, "diverged": lost}
+    if lost:
+        ending["message"] = (
+            f"The loss of {', '.join(lost)} stopped being a number: choose a smaller learning rate or less noise."
+        )
+    return ending
 
 
 def within_context(data: DataSettings, loaded: LoadedModel) -> DataSettings:

@@ -1,0 +1,107 @@
+"""Answers from one batched decode are those that each prompt would get alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from neftune_core.arms.stack import AdapterStack
+from neftune_core.data.chat import end_ids, prompt_ids
+from neftune_core.data.examples import Message
+from neftune_core.errors import Cancelled
+from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.settings import ModelSettings
+
+PROMPTS = ["Who lives in the barn?", "Say something.", "Tell me a long story about the fox, the moon and the sea."]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return load(ModelSettings(precision="float32"))
+
+
+@pytest.fixture(scope="module")
+def stack(loaded: LoadedModel) -> AdapterStack:
+    """Two arms that differ from each other and from the base."""
+    stack = AdapterStack(loaded, 2, rank=4, alpha=8)
+    stack.start(seed=0)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for module in stack.adapted.values():
+            module.up[1:] = torch.randn(module.up[1:].shape, generator=generator) * 0.2
+    return stack
+
+
+def _ids(loaded: LoadedModel, prompts: list[str]) -> list[list[int]]:
+    return [prompt_ids([Message("user", text)], loaded.tokenizer) for text in prompts]
+
+
+def _last(stack: AdapterStack, slots: list[int], ids: list[list[int]], settings: AnswerSettings) -> Answers:
+    answers: Answers = []
+    for answers in stream_answers(stack, slots, ids, settings):  # noqa: B007 - the last state counts
+        pass
+    return answers
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+def test_the_base_answers_as_generate_does(loaded: LoadedModel, stack: AdapterStack, penalty: float) -> None:
+    settings = AnswerSettings(new_tokens=20, repetition_penalty=penalty)
+    ids = _ids(loaded, PROMPTS)
+    answers = _last(stack, [0, 1, 2], ids, settings)[0]
+    ending = end_ids(loaded.tokenizer)
+    for prompt, answer in zip(ids, answers, strict=True):
+        alone = loaded.model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=20,
+            do_sample=False,
+            repetition_penalty=penalty,
+            eos_token_id=sorted(ending),
+            pad_token_id=loaded.tokenizer.pad_token_id,
+        )[0, len(prompt) :].tolist()
+        assert answer.ids == [token for token in alone if token not in ending]
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(loaded: LoadedModel, stack: AdapterStack) -> None:
+    settings = AnswerSettings(new_tokens=16)
+    ids = _ids(loaded, PROMPTS)
+    together = _last(stack, [0, 1, 2], ids, settings)
+    for slot in (1, 2):
+        for place, prompt in enumerate(ids):
+            assert _last(stack, [slot], [prompt], settings)[0][0].ids == together[slot][place].ids
+    assert together[1][0].ids != together[2][0].ids
+
+
+def test_answers_grow_a_token_at_a_time_and_say_how_they_ended(loaded: LoadedModel, stack: AdapterStack) -> None:
+    lengths = []
+    for answers in stream_answers(stack, [0, 1], _ids(loaded, PROMPTS[:2]), AnswerSettings(new_tokens=6)):
+        lengths.append(max(len(answer.ids) for by_slot in answers for answer in by_slot))
+    assert lengths == sorted(lengths)
+    assert max(lengths) <= 6
+    assert all(answer.ended in ("stop", "limit") for by_slot in answers for answer in by_slot)
+
+
+def test_a_row_that_ends_early_leaves_the_others_unchanged(
+    loaded: LoadedModel, stack: AdapterStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = AnswerSettings(new_tokens=12, repetition_penalty=1.0)
+    ids = _ids(loaded, PROMPTS)
+    whole = _last(stack, [1], ids, settings)[0]
+    early = whole[0].ids[3]  # this token shall end an answer: the first prompt stops after at most three tokens
+    monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: {early})
+    cut = _last(stack, [1], ids, settings)[0]
+    for answer, uncut in zip(cut, whole, strict=True):
+        expected = uncut.ids[: uncut.ids.index(early)] if early in uncut.ids else uncut.ids
+        assert answer.ids == expected
+    assert cut[0].ended == "stop"
+
+
+def test_a_stop_ends_the_decode(loaded: LoadedModel, stack: AdapterStack) -> None:
+    asked = False
+    stream = stream_answers(stack, [0], _ids(loaded, PROMPTS), AnswerSettings(), lambda: asked)
+    next(stream)
+    asked = True
+    with pytest.raises(Cancelled):
+        next(stream)
