@@ -1,0 +1,28 @@
+"""How the bundled model is made."""
+
+from __future__ import annotations
+
+from neftune_core.settings import Settings, setting
+
+
+class WorldSettings(Settings):
+    """The recipe of pretraining. The defaults are those that made the shipped model."""
+
+    chunks: int = setting(90, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
+    width: int = setting(256, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
+    layers: int = setting(4, "Layers of the model.", minimum=1, maximum=64, advanced=True)
+    heads: int = setting(4, "Attention heads.", minimum=1, maximum=64, advanced=True)
+    inner_width: int = setting(
+        512, "Width between the two maps of each layer.", minimum=32, maximum=16384, advanced=True
+    )
+    batch_rows: int = setting(8, "Rows of 256 tokens in one step.", minimum=1, maximum=1024, advanced=True)
+    learning_rate: float = setting(
+        3e-3, "Highest learning rate, falling to zero as a cosine.", minimum=1e-6, maximum=1, advanced=True
+    )
+    warmup_steps: int = setting(
+        100, "Steps in which the learning rate rises.", minimum=0, maximum=10_000, advanced=True
+    )
+    weight_decay: float = setting(0.1, "Weight decay of the matrices.", minimum=0, maximum=10, advanced=True)
+    seed: int = setting(1, "Seed of the first weights and of the order of rows.", minimum=0, maximum=2**31)
+    threads: int = setting(2, "Processor threads.", minimum=1, maximum=256)
+    checkpoint_steps: int = setting(200, "Steps between two checkpoints.", minimum=1, maximum=100_000, advanced=True)
