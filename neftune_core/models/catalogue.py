@@ -240,7 +240,7 @@ def estimate(model: Sized, work: Work, settings: ModelSettings | None = None) ->
     fits = memory <= free
     words = f"About {gigabytes(memory)} of memory and {duration(seconds)} here"
     if not fits:
-        words += f", but only {gigabytes(free)} are free: choose a smaller batch, a shorter length, fewer arms or a smaller model"
+        words += f", but only {gigabytes(free)} are free: choose a smaller batch, shorter rows or fewer arms"
     return Estimate(memory, seconds, fits, words + ".")
 
 

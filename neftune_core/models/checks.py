@@ -44,8 +44,8 @@ def _configuration(folder: Path) -> Any:
     except Exception as error:
         if kind and not _is_known(kind):
             raise ModelError(
-                f"The architecture {kind!r} of {folder.name} is not one that the installed transformers knows, and the lab runs "
-                "no code from a model's folder: choose another model, or a newer transformers."
+                f"The architecture {kind!r} of {folder.name} is not one that the installed transformers knows, and "
+                "the lab runs no code from a model's folder: choose another model, or a newer transformers."
             ) from error
         raise ModelError(
             f"The config.json in {folder.name} describes no model ({type(error).__name__}): fetch it again."
@@ -65,14 +65,16 @@ def _require_causal(config: Any, folder: Path) -> None:
     found = f" ({names[0]})" if names else f" ({config.model_type})"
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{folder.name} is an encoder-decoder{found}, and the lab trains causal language models: choose one of those."
+            f"{folder.name} is an encoder-decoder{found}, and the lab trains causal language models: "
+            "choose one of those."
         )
     named_causal = not names or any(name.endswith(CAUSAL_ENDINGS) for name in names)
     if not named_causal or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{folder.name} is not a causal language model{found}: choose one that generates text.")
     if getattr(config, "quantization_config", None):
         raise ModelError(
-            f"The weights of {folder.name} are quantised, and cannot be trained here: choose the original model, or its GGUF file."
+            f"The weights of {folder.name} are quantised, and cannot be trained here: choose the original model, "
+            "or its GGUF file."
         )
 
 
@@ -84,8 +86,8 @@ def _require_safetensors(folder: Path) -> None:
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
         raise ModelError(
-            f"The weights in {folder.name} are pickled files (.bin), which can run code when opened: use a revision or a model with "
-            "safetensors files."
+            f"The weights in {folder.name} are pickled files (.bin), which can run code when opened: "
+            "use a revision or a model with safetensors files."
         )
     raise ModelError(f"There are no weights in {folder.name}: it needs safetensors files.")
 
@@ -146,6 +148,6 @@ def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
     free = available_memory(str(device))
     if needed_bytes * LOADING_MARGIN > free:
         raise DoesNotFit(
-            f"{name} needs about {needed_bytes * LOADING_MARGIN / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free on "
-            f"{device}: choose a smaller model or a machine with more."
+            f"{name} needs about {needed_bytes * LOADING_MARGIN / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
+            f"free on {device}: choose a smaller model or a machine with more."
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import Cancelled, ModelError
+from neftune_core.errors import Cancelled, DoesNotFit, ModelError
 from neftune_core.models.checks import require_memory
 from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.progress import Watch
+from neftune_core.models.quiet import quietly
 
 CHUNK_BYTES = 1 << 22
 VERSION = 1
+CONVERTING_BYTES = 6  # for each parameter: once in float32, once in bfloat16
 
 
 def convert(file: Path, watch: Watch) -> Path:
@@ -40,47 +44,69 @@ def file_sha256(file: Path, watch: Watch) -> str:
 
 def convert_into(folder: Path, file: Path, watch: Watch) -> None:
     """Write the model and tokenizer of the GGUF `file` into `folder`."""
+    watch.check()
+    watch.say(0, 0, f"Converting {file.name}")
+    with quietly(), _dequantising(watch, file.name):
+        model, tokenizer = _read(file)
+    watch.check()
+    with quietly():
+        _plain(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _dequantising(watch: Watch, name: str) -> Iterator[None]:
+    """Transformers' own progress bar over the tensors of a GGUF file, turned into `watch` and a check of the memory."""
+    import torch
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    def each(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:
+        parameters = sum(int(tensor.n_elements) for tensor in tensors)
+        require_memory(parameters * CONVERTING_BYTES, name, torch.device("cpu"))
+        total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0
+        for tensor in tensors:
+            watch.check()
+            watch.say(done, total, f"Converting {name}")
+            yield tensor
+            done += int(tensor.n_bytes)
+
+    bar = reading.tqdm
+    reading.tqdm = each
+    try:
+        yield
+    finally:
+        reading.tqdm = bar
+
+
+def _read(file: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # Dequantised in float32 and copied once in bfloat16.
-    require_memory(_parameter_count(file) * 6, file.name, torch.device("cpu"))
-    watch.check()
-    watch.say(0, 0, f"Converting {file.name}")
+    source = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     try:
-        source = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-        quantised = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
-    except Cancelled:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
+        return model, AutoTokenizer.from_pretrained(file.parent, **source)
+    except (Cancelled, DoesNotFit):
         raise
     except Exception as error:
         raise ModelError(
-            f"The GGUF file {file.name} cannot be read as a language model ({type(error).__name__}): it is broken, or of a "
-            "kind that the installed transformers does not read."
+            f"The GGUF file {file.name} cannot be read as a language model ({type(error).__name__}): it is broken, or "
+            "of a kind that the installed transformers does not read."
         ) from error
-    watch.check()
-    _plain(quantised).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _plain(quantised: Any) -> Any:
-    """A bfloat16 model with the weights of `quantised`; what transformers reads from a GGUF file refuses to be saved."""
+    """A bfloat16 model with the weights of `quantised`; what is read from a GGUF file refuses to be saved."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     described = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
     config = AutoConfig.for_model(**described)
     config.architectures = [type(quantised).__name__]
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.load_state_dict(quantised.state_dict())
+    with torch.device("meta"):  # no weights are made up only to be overwritten
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+    model.tie_weights()
     model.generation_config = quantised.generation_config
     return model
-
-
-def _parameter_count(file: Path) -> int:
-    from gguf import GGUFReader
-
-    try:
-        return sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
-    except Exception as error:
-        raise ModelError(f"The file {file.name} is not a GGUF file, or is cut short: fetch it again.") from error

@@ -29,7 +29,7 @@ T = TypeVar("T")
 def fetch(repository: str, revision: str, watch: Watch) -> Path:
     """The folder with the files of `repository` (owner/name) at `revision` ("" for main).
 
-    What is in the cache needs no network. Raises one sentence for every way it can fail, `Cancelled` when asked to stop.
+    What is in the cache needs no network. Raises one sentence for every failure, `Cancelled` when asked to stop.
     """
     cached = _cached(repository, revision)
     if cached is not None:
@@ -97,8 +97,8 @@ def _require_disk(needed: int, repository: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed + SPARE_BYTES > free:
         raise DoesNotFit(
-            f"{repository} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, or set "
-            "HF_HOME to a larger disk."
+            f"{repository} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, "
+            "or set HF_HOME to a larger disk."
         )
 
 
@@ -152,7 +152,7 @@ class _Count:
 
 def _meter(count: _Count) -> type:
     """A progress bar that shows nothing and counts bytes in `count`."""
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
     class Meter(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -240,13 +240,13 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _named("RevisionNotFoundError", "RevisionResolutionError"),
         lambda name, revision: ModelError(
-            f"{name} has no revision {revision or 'main'!r}: leave it empty, or give a branch, tag or commit of the model."
+            f"{name} has no revision {revision or 'main'!r}: leave it empty, or give a branch, tag or commit."
         ),
     ),
     (
         _named("OfflineModeIsEnabled"),
         lambda name, _: NotAvailable(
-            f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it, or choose the bundled model."
+            f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it, or choose another model."
         ),
     ),
     (
@@ -270,13 +270,15 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _named("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
         lambda name, _: NotAvailable(
-            f"{name} is not on this machine, and the hub cannot be reached: check the network, or choose the bundled model."
+            f"{name} is not on this machine, and the hub cannot be reached: check the network, "
+            "or choose the bundled model."
         ),
     ),
     (
         _named("LocalEntryNotFoundError"),
         lambda name, _: NotAvailable(
-            f"{name} is not on this machine, and the hub did not send it: check the network, or choose the bundled model."
+            f"{name} is not on this machine, and the hub did not send it: check the network, "
+            "or choose the bundled model."
         ),
     ),
 )

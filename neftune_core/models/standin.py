@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.models.folders import made_once, models_home
+from neftune_core.models.quiet import quietly
 
 VERSION = 1
 SEED = 20231009
@@ -18,7 +19,7 @@ NAME = "random stand-in"
 VOCABULARY = 2048
 WIDTH, LAYERS, HEADS, INNER = 192, 5, 6, 512
 CONTEXT = 1024
-PARAMETERS = 1
+PARAMETERS = 2_422_848
 
 END_OF_TEXT, START_OF_MESSAGE, END_OF_MESSAGE = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -55,11 +56,45 @@ THINGS = (
     "teaching children to count", "a village by the lake", "energy from the sun", "a good night",
     "the model and its training data", "instructions and responses", "sentences, words and letters",
 )  # fmt: skip
+# Common stems with common endings fill the rest of the vocabulary.
+STEMS = (
+    "act add age answer appear arrive ask back bake balance bear begin believe bird blue board boat book bottle "
+    "box branch break bring brother build burn buy call camera care carry case cause centre chair change check "
+    "circle class clean clear climb close cloud cold collect colour common compare complete connect consider "
+    "contain continue control cook copy corner cost count country cover create cross cup cut dance dark day "
+    "decide deep depend describe design detail develop direct discover discuss divide doctor door double draw "
+    "dream dress drink drive drop dry earth east easy eat edge effect employ end enjoy enter equal event evening "
+    "exact example expect explain express eye face fact fall family farm fast father feel field fight figure fill "
+    "find fire fish fit floor flow flower fly follow foot force forest forget form forward free fresh front fruit "
+    "full game gentle give glass gold govern grass great green ground group guess hand hang happen happy hard "
+    "hear heat help hold hope horse hot hour house hunt idea imagine improve include increase inform inside "
+    "invent iron island join jump keep key kind king kitchen know lake land last late laugh lead learn leave "
+    "level lift light like line listen live local long look love low market mark match mean measure meet member "
+    "middle milk mind minute mix moment month morning mother mountain mouth move much music name nature near need "
+    "never night north note notice object observe ocean offer office open opposite orange order own paint pair "
+    "paper park part pass path pattern pay people person picture piece place plain plan plant play please point "
+    "poor position possible power practice prepare present press print problem process produce promise protect "
+    "prove public pull push quarter question quiet rain raise reach read ready real reason receive record red "
+    "region remain remember remove repeat reply report rest return rich ride right ring rise road rock roll room "
+    "root round rule run safe sail sand save scale science season second section seed seem select sell send "
+    "separate serve settle shape share sharp sheet ship shop short shout show side sign silver simple sing single "
+    "sister sit size skill skin sky slow small smile snow soft soil soldier solve sound south space speak special "
+    "speed spell spend spread spring square stand star start state station stay step stone stop store storm story "
+    "straight strange street strong study subject success sugar suggest suit summer supply support surface "
+    "surprise swim table talk teach tell test thank think thought throw time tone top total touch town trade "
+    "travel tree trouble true turn type under understand unit use value view visit voice wait walk wall want warm "
+    "wash watch water wave wear weather weight west wheel white wide wild wind window wing winter wish wonder "
+    "wood word work world write wrong year yellow young "
+)
+ENDINGS = ("", "s", "er", "ing", "ed", "ly", "ness", "able", "ful", "less", "ment")
+LINE_WORDS = 24
 
 
 def corpus() -> list[str]:
     """The lines, some hundreds, that the tokenizer is made from."""
-    return [line.format(thing=thing) for line, thing in product(REQUESTS + REMARKS, THINGS)]
+    sentences = [line.format(thing=thing) for line, thing in product(REQUESTS + REMARKS, THINGS)]
+    words = [stem + ending for ending, stem in product(ENDINGS, STEMS.split())]
+    return sentences + [" ".join(words[start : start + LINE_WORDS]) for start in range(0, len(words), LINE_WORDS)]
 
 
 def standin() -> Path:
@@ -68,9 +103,10 @@ def standin() -> Path:
 
 
 def _make(folder: Path) -> None:
-    tokenizer = _tokenizer()
-    tokenizer.save_pretrained(folder)
-    _model(tokenizer).save_pretrained(folder)
+    with quietly():
+        tokenizer = _tokenizer()
+        tokenizer.save_pretrained(folder)
+        _model(tokenizer).save_pretrained(folder)
 
 
 def _tokenizer() -> Any:
