@@ -86,11 +86,19 @@
   document.addEventListener("input", moved, true);
   document.addEventListener("change", moved, true);
 
-  /** For events of the framework whose values were set by the server: everything that watches these ids looks again. */
+  /** A slider that got a new value and a new range at once: the browser bent the value to the old range. */
+  const straightened = (id) => {
+    const root = document.getElementById(id);
+    const [range, number] = ["range", "number"].map((type) => root?.querySelector(`input[type=${type}]`));
+    if (range && number && number.value !== "") range.value = number.value;
+  };
+
+  /** For values that were set by an event of the framework: everything that watches these ids looks again. */
   Lab.changed = (...ids) => {
-    requestAnimationFrame(() => {
+    setTimeout(() => {
+      ids.forEach(straightened);
       for (const { ids: own, callback } of watched) if (ids.some((id) => own.has(id))) callback(null);
-    });
+    }, 60);
   };
 
   // ------------------------------------------------------------------ theme

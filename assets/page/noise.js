@@ -87,8 +87,8 @@
       value = Math.min(slider.maximum, Number((Math.round(exact / slider.step) * slider.step).toPrecision(6)));
     }
     settled = { strength: value, unit };
-    setTimeout(() => Lab.changed("noise-strength"), 50);
-    return { __type__: "update", value, ...slider };
+    Lab.changed("noise-strength");
+    return { __type__: "update", ...slider, value };
   };
 
   Lab.sources.tokenNorms = (payload, moved) => {

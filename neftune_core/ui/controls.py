@@ -25,6 +25,7 @@ def component(
         "info": control.help or None,
         "value": control.default,
         "elem_id": elem_id,
+        "interactive": True,  # else a component that is only ever set by events would be locked
     }
     usual, extra = _kind_and_extra(control)
     return (kind or usual)(**{**given, **extra, **changes})

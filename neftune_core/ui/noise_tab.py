@@ -114,12 +114,16 @@ def link_parameters(tab: NoiseTab) -> Places:
 
 
 def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button) -> None:
-    @told
-    def redraw(text: str, draw: int, *model: Any) -> Figure:
-        return figure_of(first.previewer(text, strip.model.settings(model), draw), tab.noise.places())
+    count = len(tab.noise.components)
 
-    inputs = [tab.text, tab.draw, *strip.model.components]
-    changed = [tab.text.input, *(events(part).change for part in strip.model.components)]
+    @told
+    def redraw(text: str, draw: int, *values: Any) -> Figure:
+        noise, model = tab.noise.settings(values[:count]), strip.model.settings(values[count:])
+        return figure_of(first.previewer(text, model, draw), tab.noise.places(noise))
+
+    inputs = [tab.text, tab.draw, *tab.noise.components, *strip.model.components]
+    # `change`: the `input` of a text box follows keys only, and misses what is pasted, deleted or composed.
+    changed = [tab.text.change, *(events(part).change for part in strip.model.components)]
     gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **QUIET)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
     drawn.then(redraw, inputs, tab.figure, **QUIET)

@@ -43,7 +43,7 @@ def preview_sentence(text: str, model: ModelSettings, seed: int) -> Payload:
         raise DataError("There is nothing to show: write at least one word.")
     kept = ids[:LONGEST_TOKENS]
     with torch.inference_mode():
-        clean = loaded.model.get_input_embeddings()(torch.tensor(kept, device=loaded.device))
+        clean = loaded.model.get_input_embeddings()(torch.tensor([kept], device=loaded.device))[0]
     payload = preview(clean.float().cpu().numpy(), _texts(loaded.tokenizer, kept), seed)
     return {**payload, "model": loaded.name, "cut": len(ids) - len(kept)}
 

@@ -1,0 +1,63 @@
+"""The table of colours: readable in both themes, and one colour an arm."""
+
+from __future__ import annotations
+
+import pytest
+
+from neftune_core.figures.colours import COLOURS, THEMES, WARM, arm_colours, resolved, token
+from neftune_core.noise.settings import NoiseSettings
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def shade(name: str, theme: str) -> str:
+    return getattr(COLOURS[name], theme)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_line_stands_out_from_the_page(theme: str) -> None:
+    for name in ("base", "control", *(f"warm-{step}" for step in range(1, len(WARM) + 1))):
+        assert contrast(shade(name, theme), shade("background", theme)) >= 3, name  # WCAG 1.4.11, graphics
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_text_can_be_read(theme: str) -> None:
+    for name in ("text", "quiet", "accent"):
+        for ground in ("background", "surface"):
+            assert contrast(shade(name, theme), shade(ground, theme)) >= 4.5, (name, ground)  # WCAG 1.4.3, AA
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_warm_scale_deepens_without_hue(theme: str) -> None:
+    steps = [luminance(getattr(colour, theme)) for colour in WARM]
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_stronger_arms_get_deeper_colours_whatever_their_order() -> None:
+    arms = {noise.name: noise for noise in (NoiseSettings(strength=value) for value in (15, 5, 30))}
+    colours = arm_colours({"control": NoiseSettings(strength=0), **arms})
+    warm = [colours[f"uniform-alpha-{value}"] for value in (5, 15, 30)]
+    assert warm == sorted(warm)
+    assert len(set(warm)) == 3
+    assert colours["control"] == token("control")
+    assert colours["base"] == token("base")
+
+
+def test_up_to_six_noise_arms_all_differ() -> None:
+    arms = {noise.name: noise for noise in (NoiseSettings(strength=value) for value in range(1, 7))}
+    assert len(set(arm_colours(arms).values())) == 7
+
+
+def test_resolving_leaves_no_name_behind() -> None:
+    figure = {"data": [{"line": {"color": token("control")}, "y": [1.5]}], "layout": {"title": "a"}}
+    assert resolved(figure, "dark")["data"][0] == {"line": {"color": COLOURS["control"].dark}, "y": [1.5]}

@@ -1,0 +1,107 @@
+"""The curves of a study and the lengths of its rows, as plain dicts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neftune_core.figures import length_histogram, loss_curves
+from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.lengths import BINS, bin_width
+from neftune_core.noise.settings import NoiseSettings
+
+ARMS = {noise.name: noise for noise in (NoiseSettings(strength=value) for value in (0, 5, 15))}
+
+
+def step(number: int, seed: int = 0) -> dict[str, Any]:
+    return {"event": "step", "step": number, "seed": seed, "arms": {name: {"loss": 2.0} for name in ARMS}}
+
+
+def evaluated(number: int, seed: int = 0, **arms: dict[str, float]) -> dict[str, Any]:
+    known = arms or {name: {"train_loss": 1.5, "held_out_loss": 1.8} for name in ARMS}
+    return {"event": "evaluated", "step": number, "seed": seed, "arms": known}
+
+
+def test_every_arm_has_three_curves_of_its_own_colour() -> None:
+    figure = loss_curves([evaluated(0), step(1), step(2), evaluated(2)], ARMS)
+    for name, colour in arm_colours(ARMS).items():
+        mine = [trace for trace in figure["data"] if trace["legendgroup"] == name]
+        assert len(mine) == (0 if name == "base" else 3)
+        assert {trace["line"]["color"] for trace in mine} <= {colour}
+        assert sum(trace["showlegend"] for trace in mine) == (0 if name == "base" else 1)
+
+
+def test_the_loss_with_noise_on_is_thinner_and_lighter_than_the_clean_one() -> None:
+    figure = loss_curves([step(1), evaluated(1)], ARMS)
+    noisy, clean = (
+        next(trace for trace in figure["data"] if f"/{kind}/" in trace["uid"]) for kind in ("loss", "train_loss")
+    )
+    assert noisy["line"]["width"] < clean["line"]["width"]
+    assert noisy["opacity"] < clean["opacity"]
+
+
+def test_held_out_losses_stand_in_their_own_panel_on_the_same_scale() -> None:
+    figure = loss_curves([evaluated(0)], ARMS)
+    panels = {trace["uid"].split("/")[1]: trace["yaxis"] for trace in figure["data"]}
+    assert panels == {"train_loss": "y", "held_out_loss": "y2"}
+    assert figure["layout"]["yaxis2"]["matches"] == "y"
+
+
+def test_seeds_are_separate_curves_of_one_entry_in_the_legend() -> None:
+    figure = loss_curves([evaluated(0, seed=0), evaluated(0, seed=1)], ARMS)
+    control = [trace for trace in figure["data"] if trace["name"] == "control"]
+    assert len(control) == 4
+    assert sum(trace["showlegend"] for trace in control) == 1
+
+
+def test_an_arm_that_diverged_keeps_what_it_had() -> None:
+    events = [evaluated(0), evaluated(4, control={"train_loss": 1.1, "held_out_loss": 1.6})]
+    curves = {trace["uid"]: trace["x"] for trace in loss_curves(events, ARMS)["data"]}
+    assert curves["control/train_loss/0"] == [0, 4]
+    assert curves["uniform-alpha-15/train_loss/0"] == [0]
+
+
+def test_the_summary_gives_the_last_losses_in_words() -> None:
+    events = [evaluated(0), evaluated(8, control={"train_loss": 1.23456, "held_out_loss": 1.7})]
+    assert "control training 1.235, held-out 1.700" in loss_curves(events, ARMS)["summary"]
+
+
+def test_no_events_make_an_empty_figure_that_says_so() -> None:
+    figure = loss_curves([], ARMS)
+    assert figure["data"] == []
+    assert figure["summary"] == "No loss has been measured yet."
+
+
+@pytest.mark.parametrize("figure", [loss_curves([step(1), evaluated(1)], ARMS), length_histogram([5, 9, 30], [7])])
+def test_a_figure_is_json_and_its_axes_carry_units(figure: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(figure)) == figure
+    titles = [value["title"]["text"] for key, value in figure["layout"].items() if key in ("xaxis", "yaxis")]
+    assert all("(" in title for title in titles)
+
+
+@given(st.lists(st.integers(1, 200_000), min_size=1, max_size=60), st.lists(st.integers(1, 5000), max_size=20))
+def test_every_row_is_counted_once(train: list[int], held_out: list[int]) -> None:
+    figure = length_histogram(train, held_out)
+    assert sum(sum(trace["y"]) for trace in figure["data"]) == len(train) + len(held_out)
+    assert all(len(trace["y"]) <= BINS for trace in figure["data"])
+
+
+@given(st.integers(1, 10**9))
+def test_bins_are_round_and_few(longest: int) -> None:
+    width = bin_width(longest)
+    assert str(width).rstrip("0") in ("1", "2", "5")
+    assert longest / width < BINS
+
+
+def test_a_histogram_of_nothing_says_so() -> None:
+    assert length_histogram([])["summary"] == "No rows yet."
+
+
+def test_the_limit_is_marked_and_told() -> None:
+    figure = length_histogram([10, 512, 512], maximum_length=512)
+    assert figure["layout"]["shapes"][0]["x0"] == 512
+    assert "2 reach the limit of 512" in figure["summary"]
