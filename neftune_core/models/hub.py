@@ -154,7 +154,7 @@ def _meter(count: _Count) -> type:
     """A progress bar that shows nothing and counts bytes in `count`."""
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    class Meter(tqdm):  # type: ignore[misc]
+    class Meter(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self.of_bytes = options.get("unit") == "B"
             super().__init__(*arguments, **{**options, "disable": True})

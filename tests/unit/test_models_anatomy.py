@@ -1,0 +1,150 @@
+"""The parts of each family, on tiny random models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import pytorch_utils
+
+from neftune_core.errors import ModelError
+from neftune_core.models.anatomy import (
+    body,
+    decoder_layers,
+    head_logits,
+    head_matches,
+    linear_maps,
+    set_model_dropout,
+)
+
+LLAMA_LIKE = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+OPT = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "ffn_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 1,
+}
+
+# family: (class, settings of its configuration, linear maps in a layer, of them in its attention)
+FAMILIES: dict[str, tuple[str, dict[str, Any], int, int]] = {
+    "llama": ("Llama", LLAMA_LIKE, 7, 4),
+    "qwen2": ("Qwen2", LLAMA_LIKE, 7, 4),
+    "qwen3": ("Qwen3", {**LLAMA_LIKE, "head_dim": 8}, 7, 4),
+    "granite": ("Granite", {**LLAMA_LIKE, "logits_scaling": 4.0}, 7, 4),
+    "gemma2": ("Gemma2", {**LLAMA_LIKE, "head_dim": 8, "final_logit_softcapping": 0.5}, 7, 4),
+    "cohere": ("Cohere", {**LLAMA_LIKE, "logit_scale": 0.25}, 7, 4),
+    "gpt2": ("GPT2", {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}, 4, 2),
+    "opt-125m": ("OPT", {**OPT, "word_embed_proj_dim": 32}, 6, 4),
+    "opt-350m": ("OPT", {**OPT, "word_embed_proj_dim": 16, "do_layer_norm_before": False}, 6, 4),
+    "gpt-neox": ("GPTNeoX", {key: value for key, value in LLAMA_LIKE.items() if "key_value" not in key}, 4, 2),
+}
+
+
+def build(family: str, **changes: Any) -> Any:
+    """A random model of `family`, in evaluation mode."""
+    name, settings, _, _ = FAMILIES[family]
+    classes = {"GPT2": "GPT2LMHeadModel"}
+    specials = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}
+    config = getattr(transformers, f"{name}Config")(**{**specials, **settings, **changes})
+    torch.manual_seed(0)
+    return getattr(transformers, classes.get(name, f"{name}ForCausalLM"))(config).eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_on_the_body_gives_the_model_s_own_logits(family: str) -> None:
+    model = build(family)
+    ids = torch.tensor([[5, 9, 23, 7], [4, 4, 31, 50]])
+    with torch.no_grad():
+        whole = model(input_ids=ids).logits
+        parts = head_logits(model, body(model)(input_ids=ids).last_hidden_state)
+    torch.testing.assert_close(parts, whole)
+    assert head_matches(model)
+
+
+def test_a_head_that_does_more_than_is_known_is_noticed() -> None:
+    model = build("llama")
+    forward = model.forward
+
+    def biased(**inputs: Any) -> Any:
+        output = forward(**inputs)
+        output.logits = output.logits + 1
+        return output
+
+    model.forward = biased
+    assert not head_matches(model)
+
+
+def test_checking_the_head_leaves_the_training_mode_as_it_was() -> None:
+    model = build("llama").train()
+    head_matches(model)
+    assert model.training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_gives_its_linear_maps_and_nothing_else_does(family: str) -> None:
+    model = build(family)
+    _, _, every, attention = FAMILIES[family]
+    layers = decoder_layers(model)
+    assert len(layers) == 2
+    inside = {id(module) for layer in layers for module in layer.modules()}
+    modules = dict(model.named_modules())
+    for targets, count in (("all", every), ("attention", attention)):
+        names = linear_maps(model, targets)
+        assert len(names) == len(set(names)) == 2 * count
+        assert all(isinstance(modules[name], torch.nn.Linear | pytorch_utils.Conv1D) for name in names)
+        assert all(id(modules[name]) in inside for name in names)
+    assert set(linear_maps(model, "attention")) < set(linear_maps(model, "all"))
+
+
+def test_the_attention_is_what_mixes_tokens() -> None:
+    names = {name.rpartition(".")[2] for name in linear_maps(build("gpt2"), "attention")}
+    assert names == {"c_attn", "c_proj"}
+    assert all(".attn." in name for name in linear_maps(build("gpt2"), "attention"))
+
+
+def test_a_model_without_layers_is_refused_with_a_sentence() -> None:
+    bare = torch.nn.Linear(2, 2)
+    with pytest.raises(ModelError, match="not known"):
+        body(bare)
+
+
+DROPOUT = {
+    "gpt2": {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5},
+    "opt-125m": {"dropout": 0.5, "attention_dropout": 0.5, "layerdrop": 0.5},
+    "gpt-neox": {"attention_dropout": 0.5, "hidden_dropout": 0.5},
+    "llama": {"attention_dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("family", DROPOUT)
+def test_without_dropout_training_mode_computes_what_evaluation_mode_does(family: str) -> None:
+    model = build(family, **DROPOUT[family])
+    ids = torch.tensor([[5, 9, 23, 7, 4, 4, 31, 50]])
+    with torch.no_grad():
+        clean = model(input_ids=ids).logits
+        model.train()
+        assert not torch.equal(model(input_ids=ids).logits, clean)  # the rates above are at work
+        set_model_dropout(model, 0.0)
+        assert all(torch.equal(model(input_ids=ids).logits, clean) for _ in range(5))
+
+
+@pytest.mark.parametrize("family", DROPOUT)
+def test_dropout_can_be_switched_on_in_a_model_that_has_none(family: str) -> None:
+    model = build(family, **dict.fromkeys(DROPOUT[family], 0.0)).train()
+    set_model_dropout(model, 0.5)
+    ids = torch.tensor([[5, 9, 23, 7]])
+    with torch.no_grad():
+        assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)

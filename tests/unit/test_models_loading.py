@@ -1,0 +1,355 @@
+"""Loading: the stand-in, folders of every kind of wrong, and models shared by threads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_models_anatomy import build
+
+from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, ModelError, NotAvailable
+from neftune_core.models import checks, loading, sources, standin
+from neftune_core.models.folders import made_once, models_home
+from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
+from neftune_core.models.settings import ModelSettings
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No model kept from another test, and no bundled one."""
+    loading._shelf.clear()
+    monkeypatch.setattr(sources, "assets", lambda: tmp_path / "no assets")
+    yield
+    loading._shelf.clear()
+
+
+def float32(source: str | Path, **more: str) -> ModelSettings:
+    return ModelSettings(source=str(source), precision="float32", device="cpu", **more)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the stand-in's folder, to be damaged."""
+    return Path(shutil.copytree(standin.standin(), tmp_path / "my-model"))
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_the_stand_in_is_loaded_where_no_model_is_bundled() -> None:
+    loaded = load(float32("bundled"))
+    assert (loaded.name, loaded.trained, loaded.precision) == ("random stand-in", False, "float32")
+    assert (loaded.parameters, loaded.width, loaded.layers) == (standin.PARAMETERS, standin.WIDTH, standin.LAYERS)
+    assert loaded.vocabulary == len(loaded.tokenizer) == standin.VOCABULARY
+    assert loaded.context == standin.CONTEXT
+    assert not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_a_bundled_model_goes_before_the_stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(standin.standin(), tmp_path / "assets" / "model")
+    monkeypatch.setattr(sources, "assets", lambda: tmp_path / "assets")
+    assert load(float32("bundled")).trained
+
+
+def test_the_stand_in_is_the_same_however_often_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = weights_hash(load(float32("bundled")).model)
+    tokens = (standin.standin() / "tokenizer.json").read_bytes()
+    state = torch.get_rng_state()
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "another home"))
+    assert weights_hash(load(float32("bundled")).model) == first
+    assert (standin.standin() / "tokenizer.json").read_bytes() == tokens
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("text", ["Write a poem.", "naïve café ✓", "你好，世界", "\x00\t\n  ", "🤖" * 3, "<|im_end|>x"])
+def test_any_text_survives_the_stand_in_s_tokenizer(text: str) -> None:
+    tokenizer = load(float32("bundled")).tokenizer
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_the_stand_in_s_chat_template_opens_an_answer_and_ends_every_turn() -> None:
+    tokenizer = load(float32("bundled")).tokenizer
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert whole == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n"
+    opened = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert whole.startswith(opened)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert len(tokenizer(opened, add_special_tokens=False)["input_ids"]) < len(opened) / 2
+
+
+def test_two_threads_that_ask_for_one_model_get_the_same_one(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    reads: list[str] = []
+    read = loading._weights
+    monkeypatch.setattr(loading, "_weights", lambda *arguments: (reads.append("read"), read(*arguments))[1])
+    found: list[LoadedModel] = []
+    threads = [threading.Thread(target=lambda: found.append(load(float32(folder)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert reads == ["read"]
+    assert len(found) == 4
+    assert len({id(loaded) for loaded in found}) == 1
+
+
+def test_auto_and_its_outcome_are_one_model() -> None:
+    auto = load(ModelSettings(device="cpu"))
+    assert load(ModelSettings(device="cpu", precision=auto.precision)) is auto
+
+
+def test_the_three_models_used_last_are_kept(folder: Path) -> None:
+    folders = [folder] + [Path(shutil.copytree(folder, folder.with_name(f"model-{number}"))) for number in range(3)]
+    for each in folders[:3]:
+        load(float32(each))
+    first = load(float32(folders[0]))
+    load(float32(folders[3]))
+    assert [loaded.name for loaded in loaded_models()] == ["model-1", "my-model", "model-2"]
+    assert load(float32(folders[0])) is first
+    evict_all()
+    assert loaded_models() == []
+
+
+def test_a_folder_that_was_written_anew_is_read_anew(folder: Path) -> None:
+    first = load(float32(folder))
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    assert weights_hash(load(float32(folder)).model) != weights_hash(first.model)
+
+
+def test_dropout_of_the_configuration_is_off_in_a_loaded_model(tmp_path: Path, folder: Path) -> None:
+    build("opt-125m", vocab_size=2048, dropout=0.3).save_pretrained(tmp_path / "opt")
+    for file in folder.glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "opt")
+    loaded = load(float32(tmp_path / "opt"))
+    assert {module.dropout for module in loaded.model.modules() if hasattr(module, "dropout")} == {0.0}
+
+
+def test_a_file_with_only_the_tied_head_gives_the_embedding_too(tmp_path: Path, folder: Path) -> None:
+    """Conversions of OPT on the hub keep the head's name for the weight that both share."""
+    model = build("opt-125m", vocab_size=2048, tie_word_embeddings=True)
+    model.save_pretrained(tmp_path / "opt")
+    weights = load_file(tmp_path / "opt" / "model.safetensors")
+    weights["lm_head.weight"] = weights.pop("model.decoder.embed_tokens.weight")
+    save_file(weights, tmp_path / "opt" / "model.safetensors", {"format": "pt"})
+    for file in folder.glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "opt")
+    assert weights_hash(load(float32(tmp_path / "opt")).model) == weights_hash(model)
+
+
+def test_padding_takes_a_token_that_the_embedding_has(folder: Path) -> None:
+    file = folder / "tokenizer_config.json"
+    file.write_text(
+        json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "pad_token"})
+    )
+    loaded = load(float32(folder))
+    assert loaded.tokenizer.pad_token == loaded.tokenizer.eos_token
+    assert loaded.model.get_input_embeddings().weight.shape[0] == standin.VOCABULARY
+
+
+def test_the_licence_is_read_from_the_model_s_own_page(folder: Path) -> None:
+    assert load(float32(folder)).licence == "not stated"
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    assert load(float32(folder)).licence == "mit"
+
+
+def sentence_of(settings: ModelSettings, kind: type[Exception] = ModelError) -> str:
+    """The one sentence with which loading refuses; it names no path of the machine."""
+    with pytest.raises(kind) as caught:
+        load(settings)
+    said = str(caught.value)
+    assert said.endswith(".")
+    assert "\n" not in said
+    return said
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "neither a config.json nor a GGUF file" in sentence_of(float32(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "a/b/c", "", "https://example.org/model", "own er/name"])
+def test_a_source_that_names_nothing_is_refused(source: str) -> None:
+    assert "There is no model at" in sentence_of(float32(source))
+
+
+def test_a_missing_gguf_file_is_refused() -> None:
+    assert "There is no file 'model.gguf'" in sentence_of(float32("/nowhere/model.gguf"))
+
+
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"anything")
+    assert "pickled" in sentence_of(float32(folder))
+
+
+def test_an_encoder_decoder_is_refused_by_its_name(folder: Path) -> None:
+    from transformers import T5Config
+
+    T5Config(architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
+    assert "encoder-decoder (T5ForConditionalGeneration)" in sentence_of(float32(folder))
+
+
+def test_a_model_that_does_not_generate_is_refused_by_its_name(folder: Path) -> None:
+    from transformers import BertConfig
+
+    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(folder)
+    assert "not a causal language model (BertForMaskedLM)" in sentence_of(float32(folder))
+
+
+def test_an_unknown_architecture_is_refused_and_none_of_its_code_run(folder: Path) -> None:
+    change_config(folder, model_type="fancy", auto_map={"AutoConfig": "fancy.FancyConfig"})
+    (folder / "fancy.py").write_text("raise SystemExit('this code must never run')")
+    assert "The architecture 'fancy'" in sentence_of(float32(folder))
+
+
+def test_quantised_weights_are_refused(folder: Path) -> None:
+    change_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    assert "quantised" in sentence_of(float32(folder))
+
+
+@pytest.mark.parametrize("kept", [4, 100, 50_000])
+def test_a_weight_file_that_was_cut_short_is_refused(folder: Path, kept: int) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    assert "broken or cut short" in sentence_of(float32(folder))
+
+
+def test_weights_that_are_missing_are_refused_and_not_made_up(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("model.layers.3.mlp.up_proj.weight")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert "model.layers.3.mlp.up_proj.weight" in sentence_of(float32(folder))
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.ones(7)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert "fetch them again" in sentence_of(float32(folder))
+
+
+def test_a_missing_piece_of_the_weights_is_refused(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00001-of-00002.safetensors is missing" in sentence_of(float32(folder))
+
+
+def test_an_index_cannot_name_files_elsewhere(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder.parent / "outside.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../outside.safetensors"}}))
+    assert "is missing" in sentence_of(float32(folder))
+
+
+def test_a_missing_tokenizer_is_refused(folder: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    assert "tokenizer" in sentence_of(float32(folder))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_configuration_that_says_nothing_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    assert "config.json" in sentence_of(float32(folder))
+
+
+def test_a_model_larger_than_the_free_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "available_memory", lambda device: 1_000_000)
+    assert "memory" in sentence_of(float32(folder), DoesNotFit)
+
+
+def test_room_is_made_by_forgetting_other_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(float32("bundled"))
+    monkeypatch.setattr(checks, "available_memory", lambda device: 0 if loaded_models() else 10**9)
+    load(float32(folder))
+    assert [loaded.name for loaded in loaded_models()] == ["my-model"]
+
+
+def test_a_device_that_is_not_here_is_refused() -> None:
+    assert "cuda:99" in sentence_of(ModelSettings(device="cuda:99"), NotAvailable)
+    for name in ("toaster", "meta"):
+        assert name in sentence_of(ModelSettings(device=name), InvalidSetting)
+
+
+def test_loading_ends_when_asked() -> None:
+    with pytest.raises(Cancelled):
+        load(float32("bundled"), cancelled=lambda: True)
+    assert loaded_models() == []
+
+
+def test_whoever_waits_for_another_thread_s_model_can_still_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    read = loading._weights
+
+    def slow(*arguments: Any) -> Any:
+        started.set()
+        go_on.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(loading, "_weights", slow)
+    thread = threading.Thread(target=lambda: load(float32(folder)))
+    thread.start()
+    started.wait(30)
+    with pytest.raises(Cancelled):
+        load(float32(folder), cancelled=lambda: True)
+    go_on.set()
+    thread.join(30)
+    assert len(loaded_models()) == 1
+
+
+def test_loading_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load(float32(folder))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_being_made_is_never_seen_half_done(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+
+    def breaks(folder: Path) -> None:
+        (folder / "first").write_text("1")
+        raise ModelError("It broke.")
+
+    with pytest.raises(ModelError):
+        made_once(target, breaks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_make_a_folder_the_first_wins(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+
+    def slower(folder: Path) -> None:
+        made_once(target, lambda other: (other / "file").write_text("first"))
+        (folder / "file").write_text("second")
+
+    assert (made_once(target, slower) / "file").read_text() == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+
+
+def test_what_a_dead_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    import os
+
+    old, young = tmp_path / ".unfinished-old", tmp_path / ".unfinished-young"
+    old.mkdir()
+    young.mkdir()
+    os.utime(old, (0, 0))
+    made_once(tmp_path / "made", lambda folder: None)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_models_are_kept_under_the_lab_s_home() -> None:
+    from neftune_core.home import home
+
+    assert standin.standin().parent == models_home()
+    assert models_home().parent == home()
