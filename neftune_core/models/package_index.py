@@ -23,7 +23,7 @@ from neftune_core.models.gguf import CHUNK_BYTES, convert_into, file_sha256
 from neftune_core.models.progress import ProgressCallback, Watch
 
 POLL_SECONDS = 0.1
-NO_NETWORK = ("connection", "timed out", "name or service not known", "network is unreachable", "proxyerror", "resolve")
+NO_NETWORK = ("connection broken", "connectionerror", "timed out", "name resolution", "network is unreachable")
 
 
 @dataclass(frozen=True)

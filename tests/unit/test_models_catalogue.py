@@ -1,0 +1,180 @@
+"""The catalogue, what a study would take, and what this machine can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.models import catalogue, device, loading, standin
+from neftune_core.models.catalogue import CATALOGUE, Work, duration, estimate, gigabytes
+from neftune_core.models.device import (
+    available_memory,
+    choose_device,
+    choose_precision,
+    describe_machine,
+    fast_bfloat16,
+    matrix_speed,
+)
+from neftune_core.models.settings import ModelSettings
+
+CPU = torch.device("cpu")
+FLOAT32 = ModelSettings(precision="float32", device="cpu")
+
+
+def test_the_page_s_start_path_reads_the_catalogue_without_heavy_packages() -> None:
+    heavy = "{'torch', 'transformers', 'huggingface_hub', 'psutil', 'numpy'}"
+    code = f"import sys, neftune_core.models.catalogue; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_card_is_complete(name: str) -> None:
+    card = CATALOGUE[name]
+    assert card.source == name
+    assert card.words.endswith(".")
+    assert card.note == "" or card.note.endswith(".")
+    assert card.licence
+    assert 1e6 < card.parameters < 1e9
+    assert card.vocabulary * card.width < card.parameters
+    assert card.revision == "" or re.fullmatch("[0-9a-f]{40}", card.revision)
+
+
+def test_the_bundled_card_says_what_bundled_means_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(catalogue, "assets", lambda: tmp_path)
+    card = catalogue._bundled()
+    assert "random" in card.words
+    shutil.copytree(standin.standin(), tmp_path / "model")
+    trained = catalogue._bundled()
+    assert "random" not in trained.words
+    facts = ("source", "parameters", "width", "layers", "vocabulary")
+    assert all(getattr(trained, fact) == getattr(card, fact) for fact in facts)
+
+
+def test_more_work_never_takes_less() -> None:
+    card = CATALOGUE["HuggingFaceTB/SmolLM2-135M"]
+    work = Work(arms=2, batch_size=4, length=256, steps=100)
+    base = estimate(card, work, FLOAT32)
+    for more in ({"arms": 4}, {"batch_size": 8}, {"length": 512}):
+        larger = estimate(card, dataclasses.replace(work, **more), FLOAT32)
+        assert larger.memory_bytes > base.memory_bytes
+        assert larger.seconds > base.seconds
+    longer = estimate(card, dataclasses.replace(work, steps=200), FLOAT32)
+    assert longer.memory_bytes == base.memory_bytes
+    assert longer.seconds == pytest.approx(2 * base.seconds)
+    one = dataclasses.replace(work, arms=1)
+    full = estimate(card, dataclasses.replace(one, rank=None), FLOAT32)
+    assert full.memory_bytes > estimate(card, one, FLOAT32).memory_bytes + card.parameters * 12
+
+
+def test_a_study_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "available_memory", lambda name: 2 * 10**9)
+    card = CATALOGUE["Qwen/Qwen3-0.6B"]
+    found = estimate(card, Work(arms=4, batch_size=8, length=512, steps=10), FLOAT32)
+    assert not found.fits
+    assert re.fullmatch(
+        r"About \d+\.\d GB of memory and .+ here, but only 2\.0 GB are free: choose a smaller batch, shorter rows or "
+        r"fewer arms\.",
+        found.sentence,
+    )
+
+
+def test_a_small_study_fits_and_is_said_in_one_sentence() -> None:
+    found = estimate(CATALOGUE["bundled"], Work(arms=2, batch_size=4, length=64, steps=30), FLOAT32)
+    assert found.fits
+    assert re.fullmatch(r"About \d+ MB of memory and \d+ seconds here\.", found.sentence)
+
+
+def test_a_loaded_model_can_be_estimated_as_its_card_is() -> None:
+    loaded = loading.load(FLOAT32)
+    work = Work(arms=2, batch_size=4, length=64, steps=30)
+    assert estimate(loaded, work, FLOAT32).memory_bytes == estimate(card_of(loaded), work, FLOAT32).memory_bytes
+
+
+def card_of(loaded: loading.LoadedModel) -> catalogue.Card:
+    numbers = (loaded.parameters, loaded.width, loaded.layers, loaded.vocabulary)
+    return catalogue.Card(loaded.source, "A card.", *numbers, loaded.licence, 0)
+
+
+def test_the_width_of_the_layers_is_seen_behind_a_narrow_embedding() -> None:
+    assert catalogue._inner_width(CATALOGUE["facebook/opt-350m"]) == pytest.approx(1024, rel=0.05)
+    assert catalogue._inner_width(CATALOGUE["openai-community/gpt2"]) == pytest.approx(768, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.01, "1 seconds"), (45, "45 seconds"), (240, "4 minutes"), (7200, "2.0 hours")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_sizes_are_said_as_people_say_them() -> None:
+    assert [gigabytes(1.94e9), gigabytes(5e7), gigabytes(3)] == ["1.9 GB", "50 MB", "1 MB"]
+
+
+def test_bfloat16_is_slow_where_the_processor_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    device._fast_bfloat16.cache_clear()
+    monkeypatch.setattr(device, "_processor_flags", lambda: {"avx2", "fma"})
+    monkeypatch.setattr(device, "_measured_speed", lambda *arguments: pytest.fail("measured"))
+    assert not fast_bfloat16(CPU)
+    assert choose_precision("auto", CPU) == "float32"
+    assert choose_precision("bfloat16", CPU) == "bfloat16"
+    device._fast_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("flags", [set(), {"amx_bf16"}, {"avx512_bf16"}])
+@pytest.mark.parametrize(("speed", "fast"), [(2.0, True), (0.5, False)])
+def test_where_it_may_be_fast_it_is_measured_once(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], speed: float, fast: bool
+) -> None:
+    device._fast_bfloat16.cache_clear()
+    measured: list[str] = []
+
+    def measure(precision: str, seconds: float) -> float:
+        measured.append(precision)
+        return speed if precision == "bfloat16" else 1.0
+
+    monkeypatch.setattr(device, "_processor_flags", lambda: flags)
+    monkeypatch.setattr(device, "_measured_speed", measure)
+    assert [fast_bfloat16(CPU), fast_bfloat16(CPU)] == [fast, fast]
+    assert measured == ["bfloat16", "float32"]
+    device._fast_bfloat16.cache_clear()
+
+
+def test_the_speed_of_this_machine_is_a_plausible_number() -> None:
+    assert 1e8 < matrix_speed("cpu", "float32") < 1e14
+
+
+def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
+    limit.write_text("3000000\n")
+    used.write_text("1000000\n")
+    monkeypatch.setattr(device, "CGROUP_LIMITS", ((str(limit), str(used)),))
+    monkeypatch.setattr(device, "_reclaimable", lambda: 500_000)
+    assert available_memory() == 2_500_000
+    limit.write_text("max\n")
+    assert available_memory() > 2_500_000
+
+
+def test_the_machine_is_described_in_plain_values() -> None:
+    facts = describe_machine()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["cores"] >= 1
+    assert facts["memory_bytes"] >= facts["available_bytes"] > 0
+    assert facts["processor"]
+    assert facts["torch"] == torch.__version__
+
+
+def test_a_device_that_torch_does_not_know_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="choose auto, cpu, cuda"):
+        choose_device("abacus")

