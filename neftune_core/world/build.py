@@ -102,6 +102,12 @@ def rows_of(documents: list[list[int]]) -> Rows:
     return Rows(ids, owners, spoken_by_people(ids))
 
 
+def shuffled(rows: Rows, seed: int, number: int) -> Rows:
+    """The rows of chunk `number` in an order fixed by the seed: packing has sorted them by length."""
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).permutation(len(rows.ids))
+    return Rows(rows.ids[order], rows.documents[order], rows.spoken[order])
+
+
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
     """True for the tokens after a mark of user or system, up to and with the end of that message."""
     marks = np.full(ids.shape, -1, dtype=np.int8)
@@ -120,7 +126,7 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
         parts = []
         for number in range(settings.chunks):
             encoded = tokenizer.encode_batch(chunk(number), add_special_tokens=False)
-            parts.append(rows_of([entry.ids for entry in encoded]))
+            parts.append(shuffled(rows_of([entry.ids for entry in encoded]), settings.seed, number))
             yield Built("text", number + 1, settings.chunks)
         partial = folder / "rows.partial.npz"
         np.savez(
@@ -160,11 +166,13 @@ def fresh_model(settings: WorldSettings) -> Any:
 
 
 def learning_rate(step: int, steps: int, settings: WorldSettings) -> float:
-    """The rate of step `step` (from 0): a linear rise, then a cosine that ends at zero after the last step."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    """The rate of step `step` (from 0): a linear rise, level, then a straight fall to zero after the last step.
+
+    Level until the decay, so that a run may be made longer or shorter from the same checkpoint.
+    """
+    rise = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    fall = min(1.0, (steps - step) / max(1.0, settings.decay_share * steps))
+    return settings.learning_rate * min(rise, fall)
 
 
 def _optimizer(model: Any, settings: WorldSettings) -> Any:
@@ -232,12 +240,11 @@ def _pretrain(model: Any, rows: Rows, settings: WorldSettings, work: Path) -> It
     import torch
 
     steps = len(rows.ids) // settings.batch_rows
-    order = np.random.Generator(np.random.Philox(settings.seed)).permutation(len(rows.ids))
     optimizer = _optimizer(model, settings)
     step = _restore(model, optimizer, work)
     model.train()
     while step < steps:
-        members = order[step * settings.batch_rows : (step + 1) * settings.batch_rows]
+        members = np.arange(step * settings.batch_rows, (step + 1) * settings.batch_rows)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, settings)
         loss = batch_loss(model, rows, members)

@@ -372,8 +372,8 @@ def _tools() -> Iterator[Thing]:
 
 def _places() -> Iterator[Thing]:
     for name, preposition, reason, beside in _rows(PLACES):
-        forms = {"at": f"{preposition} the {name}", "to": f"to the {name}"}
-        yield _with(common("place", name, f"{name}s", **forms), reason=reason, beside=beside)
+        thing = common("place", name, f"{name}s", at=f"{preposition} the {name}", to=f"to the {name}")
+        yield _with(thing, reason=reason, beside=beside)
 
 
 def _people() -> Iterator[Thing]:

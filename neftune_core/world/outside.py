@@ -330,6 +330,10 @@ _WEIGHTS = (
 )
 
 
+# A question that does not fit its thing is always one that pretraining may meet.
+_HELD_WEIGHTS = tuple(pair for pair in _WEIGHTS if pair[0] != "nonsense")
+
+
 def made_up_name(chance: Chance) -> str:
     """A word that means nothing: "Zorvik"; the known names and words never come out."""
     name = ""
@@ -344,7 +348,7 @@ _KNOWN = tuple(thing.name.lower() for things in KINDS.values() for thing in thin
 
 def question(chance: Chance, *, held: bool = False) -> str:
     """A question from outside the world; with `held`, of a wording or a topic that pretraining never uses."""
-    group = chance.weighted(_WEIGHTS)
+    group = chance.weighted(_HELD_WEIGHTS if held else _WEIGHTS)
     if group == "foreign":
         return chance.one(_FOREIGN_PARTS[held])
     if group == "scripts":

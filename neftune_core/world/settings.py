@@ -9,15 +9,18 @@ class WorldSettings(Settings):
     """The recipe of pretraining. The defaults are those that made the shipped model."""
 
     chunks: int = setting(90, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
-    width: int = setting(256, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
+    width: int = setting(224, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
     layers: int = setting(4, "Layers of the model.", minimum=1, maximum=64, advanced=True)
     heads: int = setting(4, "Attention heads.", minimum=1, maximum=64, advanced=True)
     inner_width: int = setting(
-        512, "Width between the two maps of each layer.", minimum=32, maximum=16384, advanced=True
+        448, "Width between the two maps of each layer.", minimum=32, maximum=16384, advanced=True
     )
     batch_rows: int = setting(8, "Rows of 256 tokens in one step.", minimum=1, maximum=1024, advanced=True)
     learning_rate: float = setting(
-        3e-3, "Highest learning rate, falling to zero as a cosine.", minimum=1e-6, maximum=1, advanced=True
+        2.5e-3, "Learning rate until the decay begins.", minimum=1e-6, maximum=1, advanced=True
+    )
+    decay_share: float = setting(
+        0.3, "Share of the steps, at the end, in which the learning rate falls to zero.", minimum=0, maximum=1
     )
     warmup_steps: int = setting(
         100, "Steps in which the learning rate rises.", minimum=0, maximum=10_000, advanced=True

@@ -6,7 +6,7 @@ A plot is a list of moments; each moment offers several sentences, one a line. S
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
 
@@ -532,14 +532,15 @@ def _with_hero_named(templates: list[str]) -> list[str]:
     return [*templates[:first], introduced(templates[first]), *templates[first + 1 :]]
 
 
-def cast_for(roles: Mapping[str, object] | list[str], chance: Chance) -> dict[str, Thing | Sharing]:
+def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
     """A thing for each role, all different."""
     cast: dict[str, Thing | Sharing] = {}
     taken: list[str] = []
     for role in roles:
-        thing = chance.one(ROLES[role])
+        choices: Sequence[Thing | Sharing] = ROLES[role]
+        thing = chance.one(choices)
         while thing.name in taken:
-            thing = chance.one(ROLES[role])
+            thing = chance.one(choices)
         taken.append(thing.name)
         cast[role] = thing
     return cast

@@ -87,11 +87,20 @@ def value(text: str) -> Value:
     return Value(text=text, bare=bare, verb=" ".join(filter(None, (third_person(first), rest))))
 
 
-def common(kind: str, name: str, many: str, **forms: str) -> Thing:
+def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Thing:
     """A thing with a common noun; `many` is "-" for a mass noun such as honey."""
-    if many == "-":
-        return Thing(kind, name, name, name, f"the {name}", f"some {name}", **forms)
-    return Thing(kind, name, many, article(name), f"the {name}", article(name), **forms)
+    mass = many == "-"
+    return Thing(
+        kind,
+        name,
+        many=name if mass else many,
+        a=name if mass else article(name),
+        the=f"the {name}",
+        some=f"some {name}" if mass else article(name),
+        at=at,
+        to=to,
+        use=use,
+    )
 
 
 def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), use: str = "") -> Thing:

@@ -13,6 +13,7 @@ import math
 import re
 import string
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,13 @@ def train(chunks: int = TRAINING_CHUNKS) -> Any:
     A text is cut into the likeliest sequence of pieces: whole words where the vocabulary has them, letters
     elsewhere, bytes where it does not even have the letter.
     """
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(_trained(chunks))
+
+
+@cache
+def _trained(chunks: int) -> str:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     words = pieces(chunks)
@@ -83,12 +91,13 @@ def train(chunks: int = TRAINING_CHUNKS) -> Any:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BEGIN} $A", pair=f"{BEGIN} $A $B", special_tokens=[(BEGIN, SPECIAL.index(BEGIN))]
     )
-    return tokenizer
+    return str(tokenizer.to_str())
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """sha256 of the tokenizer's vocabulary and merges."""
-    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    """sha256 of the pieces in their order: the same in all versions of the library that reads them."""
+    pieces_in_order = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    return hashlib.sha256("\n".join(piece for piece, _ in pieces_in_order).encode()).hexdigest()
 
 
 def wrapped(tokenizer: Any) -> Any:
