@@ -171,7 +171,7 @@
       put(element, "std", short(told.equivalents.std));
       put(element, "relative", short(100 * told.relative) + " %");
       put(element, "angle", short(told.angle) + "°");
-      put(element, "snr", told.share ? `${told.decibels.toFixed(1)} dB` : "∞");
+      put(element, "snr", told.share ? `${told.decibels.toFixed(1)} dB`.replace("-", "−") : "∞");
       put(element, "length", String(payload.length));
       put(element, "width", String(payload.width));
       put(element, "model", payload.model || "this model");

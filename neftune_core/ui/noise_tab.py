@@ -136,15 +136,16 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     """Open with what the link asks for, else with the first preview where the page was served without it."""
 
+    served_empty = first.payload is None
+
     @told
-    def opened(request: gr.Request) -> list[Any] | dict[str, Any]:
+    def opened(request: gr.Request) -> list[Any]:
         query = dict(request.query_params)
         asked = {name.removeprefix("noise."): value for name, value in query.items() if name.startswith("noise.")}
         text = query.get("text", FIRST_SENTENCE)[:LONGEST_TEXT]
         if not asked and text == FIRST_SENTENCE:
-            return [gr.skip()] * 4 + [
-                figure_of(first.get(), tab.noise.places()) if first.payload is None else gr.skip()
-            ]
+            figure = figure_of(first.get(), tab.noise.places()) if served_empty else gr.skip()
+            return [*[gr.skip()] * 4, figure]
         noise = from_query(NoiseSettings, asked)
         payload = first.get() if text == FIRST_SENTENCE else first.previewer(text, ModelSettings(), 0)
         values = tab.noise.values(noise)
