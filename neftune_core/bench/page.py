@@ -1,0 +1,113 @@
+"""The page in Chromium: from the command to a served page, to its first picture, and from the slider to redrawn norms."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from neftune_core.bench.table import Table, spread
+from neftune_core.errors import NotAvailable
+
+MOVES = 50
+
+# A picture is there when the figure of the open tab has drawn something.
+FIRST_PICTURE = "() => document.querySelector('.lab-figure-plot svg, .lab-figure-plot canvas') ? performance.now() : 0"
+
+# Moves the slider as a hand does, and waits for the frame in which the figure has been redrawn.
+SLIDER = """async (moves) => {
+  const slider = document.querySelector('#noise-strength input[type=range]');
+  const times = [];
+  for (let move = 1; move <= moves; move++) {
+    await new Promise((go) => setTimeout(go, 40));
+    const start = performance.now();
+    const drawn = new Promise((go) => Lab.on('drawn', (name) => { if (name === 'token-norms') go(performance.now()); }));
+    slider.value = move * Number(slider.step || 0.5);
+    slider.dispatchEvent(new Event('input', {bubbles: true}));
+    times.push((await drawn) - start);
+  }
+  return times;
+}"""
+
+
+def chromium() -> str:
+    """The system's Chromium; raises `NotAvailable` where there is none."""
+    names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
+    found = next((name for name in names if name), None)
+    if found is None:
+        raise NotAvailable("There is no Chromium here to look at the page with: install it, or name it in CHROMIUM.")
+    return found
+
+
+@contextmanager
+def served() -> Iterator[tuple[str, float]]:
+    """The lab in a process of its own: its address, and the seconds until it was served."""
+    started = time.perf_counter()
+    command = [sys.executable, "-c", "from neftune_core.ui.serve import main; main()"]
+    environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        seconds = time.perf_counter() - started
+        try:
+            yield line.strip().rpartition(" ")[2], seconds
+        finally:
+            server.terminate()
+
+
+def measure_page(runs: int) -> Table:
+    """Medians over `runs` fresh servers and visitors. Needs Playwright and a Chromium of the system."""
+    from neftune_core.models.device import describe_machine
+
+    starts, own, pictures, moves = [], [], [], []
+    for _ in range(runs):
+        own.append(own_import_seconds())
+        with served() as (address, seconds):
+            starts.append(seconds)
+            time.sleep(10)  # the models are loaded behind the served page; a visitor is measured after that
+            picture, times = _visit(address)
+            pictures.append(picture)
+            moves.append(statistics.median(times))
+    table = Table("The page", describe_machine())
+    for what, values in (
+        ("app.py to a served page, s", starts),
+        ("of which the lab's own code, s", own),
+        ("page load to first picture, s", pictures),
+        ("slider to redrawn norms, ms (median of 50 moves)", moves),
+    ):
+        table.rows.append({"what": what} | spread(values))
+    return table
+
+
+def own_import_seconds() -> float:
+    """What importing the page's own modules costs beyond gradio, in a fresh process."""
+    code = (
+        "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
+        "start = time.perf_counter(); from neftune_core.ui import page, serve; page.build(); "
+        "print(time.perf_counter() - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def _visit(address: str) -> tuple[float, list[float]]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.goto(address)
+        picture = page.wait_for_function(FIRST_PICTURE, timeout=60_000).json_value() / 1000
+        page.get_by_role("tab", name="Noise").click()
+        page.wait_for_selector("#noise-figure .lab-figure-plot svg")
+        times = page.evaluate(SLIDER, MOVES)
+        browser.close()
+    return picture, times
