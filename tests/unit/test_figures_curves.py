@@ -44,11 +44,11 @@ def test_the_loss_with_noise_on_is_thinner_and_lighter_than_the_clean_one() -> N
     assert noisy["opacity"] < clean["opacity"]
 
 
-def test_held_out_losses_stand_in_their_own_panel_on_the_same_scale() -> None:
+def test_held_out_losses_stand_in_their_own_panel_on_the_same_steps() -> None:
     figure = loss_curves([evaluated(0)], ARMS)
     panels = {trace["uid"].split("/")[1]: trace["yaxis"] for trace in figure["data"]}
     assert panels == {"train_loss": "y", "held_out_loss": "y2"}
-    assert figure["layout"]["yaxis2"]["matches"] == "y"
+    assert figure["layout"]["xaxis2"]["matches"] == "x"
 
 
 def test_seeds_are_separate_curves_of_one_entry_in_the_legend() -> None:
