@@ -212,7 +212,7 @@ class Estimate:
 # Bytes of a trained number: itself, its gradient and the two averages of AdamW, in float32.
 TRAINED_BYTES = 16
 # Numbers kept for the backward pass, for each token and layer, in widths of the model; measured on a Llama.
-KEPT_WIDTHS = 26
+KEPT_WIDTHS = 30
 # Inputs and outputs of a layer's linear maps together, in widths of the model.
 ADAPTED_WIDTHS = 20
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
@@ -221,6 +221,8 @@ PROCESS_BYTES = 500_000_000
 ADAPTER_FLOPS, FULL_FLOPS = 4, 6
 # Share of the speed of a plain matrix product that a step reaches; measured.
 EFFICIENCY = 0.6
+# What a layer costs in each step however few the tokens are.
+LAYER_SECONDS = 0.002
 LABELLED_SHARE = 0.5
 
 
@@ -271,7 +273,7 @@ def _seconds(model: Sized, work: Work, device: torch.device, precision: str) -> 
     head = model.vocabulary * model.width
     passed = max(0, model.parameters - head) + LABELLED_SHARE * head
     flops = tokens * passed * (ADAPTER_FLOPS if work.rank is not None else FULL_FLOPS)
-    return float(flops / (matrix_speed(str(device), precision) * EFFICIENCY))
+    return flops / (matrix_speed(str(device), precision) * EFFICIENCY) + work.steps * model.layers * LAYER_SECONDS
 
 
 def gigabytes(count: float) -> str:
@@ -282,5 +284,6 @@ def gigabytes(count: float) -> str:
 def duration(seconds: float) -> str:
     """Seconds as a person reads them."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        count = max(1, round(seconds))
+        return f"{count} second{'' if count == 1 else 's'}"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
