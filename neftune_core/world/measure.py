@@ -76,7 +76,11 @@ def _fact_questions(facts: Sequence[Fact], part: str, count: int) -> list[Questi
 
 def _outside_questions(part: str, *, held: bool) -> list[Question]:
     chance = Chance("measure", part)
-    return [Question(outside.question(chance, held=held), _plain_unknown) for _ in range(200)]
+    found: dict[str, Question] = {}
+    while len(found) < 200:
+        question = outside.question(chance, held=held)
+        found[question] = Question(question, _plain_unknown)
+    return list(found.values())
 
 
 def _set_questions(name: str) -> list[Question]:
