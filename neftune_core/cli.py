@@ -144,7 +144,7 @@ def _main(arguments: list[str]) -> int:
         return _overview(arguments, {name: cls for name, (cls, _) in commands.items()})
     cls, run = commands[arguments[0]]
     default = _train_defaults(arguments[1:]) if cls is Train else None
-    parsed = tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
+    parsed: Any = tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
     if parsed.home is not None:
         os.environ["NEFTUNE_HOME"] = str(parsed.home)
     return run(parsed)

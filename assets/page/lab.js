@@ -156,6 +156,23 @@
     return location.origin + location.pathname + (text ? "?" + text : "");
   };
 
+  /** One parameter of the address as it stands. */
+  Lab.parameter = (name) => new URLSearchParams(location.search).get(name);
+
+  /** Put one parameter into the address, so that a reload finds the same; nothing is loaded. */
+  Lab.setParameter = (name, value) => {
+    const address = new URL(location.href);
+    if (value) address.searchParams.set(name, value);
+    else address.searchParams.delete(name);
+    history.replaceState(null, "", address);
+  };
+
+  /** Open the tab with that name, as a click would. */
+  Lab.openTab = (name) => {
+    const wanted = [...document.querySelectorAll("#lab-tabs [role=tab]")].find((tab) => tab.textContent.trim() === name);
+    wanted?.click();
+  };
+
   Lab.copy = async (text) => {
     if (navigator.clipboard) {
       try {

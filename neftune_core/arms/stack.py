@@ -119,7 +119,8 @@ class AdapterStack:
             self.adapted[name] = module
         set_model_dropout(self.tree, 0.0)
         self.tree.eval()
-        self.tree.get_input_embeddings().register_forward_hook(self._after_embedding)
+        embedding = self.tree.get_input_embeddings()  # type: ignore[operator]
+        embedding.register_forward_hook(self._after_embedding)
         for layer in decoder_layers(self.tree):
             layer.register_forward_pre_hook(self._before_layer)
 

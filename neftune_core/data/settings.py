@@ -56,3 +56,7 @@ class DataSettings(Settings):
     )
     too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG, advanced=True)
     system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000, advanced=True)
+
+    def within(self, context: int) -> DataSettings:
+        """The same settings with rows no longer than a model reads."""
+        return self.model_copy(update={"maximum_length": min(self.maximum_length, context)})

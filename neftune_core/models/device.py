@@ -123,7 +123,7 @@ def matrix_speed(device: str, precision: str) -> float:
 
 def available_memory(device: str = "cpu") -> int:
     """Bytes of memory that a model on `device` could still take, the limit of a container included."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     if device.startswith("cuda"):
         import torch

@@ -152,7 +152,7 @@ class _Count:
 
 def _meter(count: _Count) -> type:
     """A progress bar that shows nothing and counts bytes in `count`."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    from tqdm.auto import tqdm
 
     class Meter(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:

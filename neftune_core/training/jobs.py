@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.settings import Limits
@@ -59,7 +60,7 @@ class _Job:
     first_step_at: float = 0.0
     last_step_at: float = 0.0
 
-    def follow(self, event: dict) -> None:
+    def follow(self, event: dict[str, Any]) -> None:
         """Keep what the status tells of an event."""
         name = event["event"]
         if name == "started":
@@ -181,7 +182,7 @@ class Jobs:
 
 def _from_events(record: Record) -> Status:
     events, _ = record.events()
-    step = next((event for event in reversed(events) if event.get("event") == "step"), {})
+    step: dict[str, Any] = next((event for event in reversed(events) if event.get("event") == "step"), {})
     ending = next((event for event in reversed(events) if event.get("event") in ENDINGS), None)
     return Status(
         state=ENDINGS[ending["event"]] if ending else "interrupted",

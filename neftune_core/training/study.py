@@ -11,7 +11,6 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.data.settings import DataSettings
 from neftune_core.errors import Cancelled, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.models.device import describe_machine
@@ -48,7 +47,7 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
     run: Lockstep | None = None
     try:
         loaded = load(study.model, cancelled=should_stop)
-        prepared = prepare(within_context(study.data, loaded), loaded.tokenizer, limits)
+        prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)
         run = _lockstep(study, loaded, prepared)
         check_length(run.steps, limits)
         about = _about(run)
@@ -78,11 +77,6 @@ def _ending(run: Lockstep) -> Event:
             f"The loss of {', '.join(lost)} stopped being a number: choose a smaller learning rate or less noise."
         )
     return ending
-
-
-def within_context(data: DataSettings, loaded: LoadedModel) -> DataSettings:
-    """The data settings with rows no longer than the model can read."""
-    return data.model_copy(update={"maximum_length": min(data.maximum_length, loaded.context)})
 
 
 def holding(stream: Iterator[Item]) -> Iterator[Item]:

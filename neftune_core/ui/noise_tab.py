@@ -118,12 +118,12 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
     @told
     def redraw(text: str, draw: int, *values: Any) -> Figure:
-        noise, model = tab.noise.settings(values[:count]), strip.model.settings(values[count:])
+        noise, model = tab.noise.settings(values[:count]), values[count]
         return figure_of(first.previewer(text, model, draw), tab.noise.places(noise))
 
-    inputs = [tab.text, tab.draw, *tab.noise.components, *strip.model.components]
+    inputs = [tab.text, tab.draw, *tab.noise.components, strip.model]
     # `change`: the `input` of a text box follows keys only, and misses what is pasted, deleted or composed.
-    changed = [tab.text.change, *(events(part).change for part in strip.model.components)]
+    changed = [tab.text.change, events(strip.model).change]
     gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **QUIET)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
     drawn.then(redraw, inputs, tab.figure, **QUIET)

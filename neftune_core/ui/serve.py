@@ -26,10 +26,11 @@ def serve(
 ) -> None:
     """Serve the lab until it is ended, saying where; `None` leaves a choice to `launch.Serving`."""
     from neftune_core.ui import page
+    from neftune_core.ui.lab import Lab
 
-    first = FirstPreview()
-    blocks = page.build(first)
-    address = launch(blocks, Serving(host, port, share, password, root_path, open_browser), limits or Limits())
+    lab, first = Lab(limits or Limits()), FirstPreview()
+    blocks = page.build(lab, first)
+    address = launch(blocks, Serving(host, port, share, password, root_path, open_browser), lab.limits)
     print(f"NEFTune Lab is open at {address}", flush=True)
     threading.Thread(target=_warm_up, args=(first,), name="warm-up", daemon=True).start()
     blocks.block_thread()

@@ -1,14 +1,12 @@
-"""The strip on top: the experiment in words, the model, the link and the theme."""
+"""The strip on top: the experiment in words, train and stop, the link and the theme."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
 from neftune_core.models.settings import ModelSettings
-from neftune_core.ui.controls import Form
 from neftune_core.ui.plot import part
 
 BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
@@ -35,16 +33,20 @@ class Strip:
     """The components of the strip that tabs read and write.
 
     The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; the value of `tools` says
-    which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`).
+    which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`). `model` holds the
+    `ModelSettings` in use: a model is in use once it has been loaded.
     """
 
     words: gr.HTML
     tools: gr.HTML
-    model: Form[ModelSettings]
+    progress: gr.HTML
+    train: gr.Button
+    stop: gr.Button
+    model: gr.State
 
 
-def build(models: Sequence[tuple[str, str]], words: dict[str, str]) -> Strip:
-    """The strip; `models` are those offered by name, as (words, source)."""
+def build(words: dict[str, str]) -> Strip:
+    """The strip, with its first words."""
     with gr.Row(elem_id="lab-strip"):
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
         told = gr.HTML(
@@ -54,16 +56,10 @@ def build(models: Sequence[tuple[str, str]], words: dict[str, str]) -> Strip:
             apply_default_css=False,
             elem_id="lab-words",
         )
+        progress = gr.HTML(apply_default_css=False, elem_id="lab-progress")
+        train = gr.Button("Train", variant="primary", size="md", elem_id="lab-train")
+        stop = gr.Button("Stop", size="md", elem_id="lab-stop", visible=False)
         tools = gr.HTML(
             {}, html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
         )
-    with gr.Row(elem_id="lab-model"):
-        model = Form(
-            ModelSettings,
-            prefix="model",
-            changes={
-                "source": {"kind": gr.Dropdown, "choices": list(models), "allow_custom_value": True},
-                "device": {"info": "auto, cpu, cuda, cuda:1, mps."},
-            },
-        )
-    return Strip(words=told, tools=tools, model=model)
+    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings()))

@@ -32,6 +32,6 @@ if __name__ == "__main__":
 
     first = FirstPreview(invented_preview)
     first.get()
-    blocks = page.build(first)
+    blocks = page.build(first=first)
     print(launch(blocks, Serving(host="127.0.0.1"), Limits()), flush=True)
     blocks.block_thread()
