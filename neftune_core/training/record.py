@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import LabError, RecordError
+from neftune_core.errors import DataError, LabError, RecordError
 from neftune_core.home import home
 from neftune_core.settings import from_toml, to_toml
 from neftune_core.training.settings import StudySettings
@@ -107,7 +107,14 @@ class Record:
 
 
 def create(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record:
-    """A new record of `study` with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's)."""
+    """A new record of `study` with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
+
+    Raises `DataError` where a file of the study is not there.
+    """
+    for part in FILE_PARTS:
+        path = _file_of(study, part)
+        if path is not None and not path.is_file():
+            raise DataError(f"The file {path.name!r} is not there: choose the data again.")
     name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     record = Record((folder or runs_folder()) / name)
     record.folder.mkdir(parents=True)

@@ -1,0 +1,97 @@
+"""The command line: what it promises in its exit status, and one plain sentence where it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neftune_core.settings import from_toml
+from neftune_core.training.record import find
+from neftune_core.training.settings import StudySettings
+
+
+def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    where = ["--home", str(home)] if home else []
+    command = [sys.executable, "-m", "neftune_core", *words, *where]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_example_is_a_complete_commented_study_that_trains_and_compares(tmp_path: Path) -> None:
+    example = _neftune("train", "--example")
+    assert example.returncode == 0
+    assert example.stdout.count("#") > 20
+    assert from_toml(StudySettings, example.stdout)
+    file = tmp_path / "study.toml"
+    file.write_text(example.stdout, encoding="utf-8")
+    short = ["--training.epochs", "0.2", "--training.evaluations", "1", "--answers.new-tokens", "4"]
+    trained = _neftune("train", str(file), *short, home=tmp_path / "home")
+    assert trained.returncode == 0, trained.stderr
+    assert "held-out loss" in trained.stdout
+    record = next((tmp_path / "home" / "runs").iterdir())
+    assert find(record.name, owner=None, folder=record.parent).study.training.epochs == 0.2
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Who lives in the barn?\n", encoding="utf-8")
+    answered = _neftune(
+        "compare", record.name, "--prompts", str(prompts), "--json", "--new-tokens", "3", home=tmp_path / "home"
+    )
+    assert answered.returncode == 0, answered.stderr
+    line = json.loads(answered.stdout)
+    assert list(line["arms"]) == ["base", "control", "uniform-alpha-5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('title = "x', "not valid TOML"),
+        ("[training]\nepochs = -1\n", "training.epochs cannot be -1"),
+        ("[training]\nlearning_rat = 1\n", "no setting called 'training.learning_rat'"),
+        ('[data]\nsource = "file:nowhere.jsonl"\n', "nowhere.jsonl"),
+        ('[data]\nsource = "starter:unknown"\n', "starter:unknown"[8:]),
+        ('[model]\nsource = "/no/such/model"\n', "/no/such/model"),
+    ],
+)
+def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(text, encoding="utf-8")
+    done = _neftune("train", str(file), home=tmp_path / "home")
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["fly"], "There is no command 'fly'"),
+        (["train"], "Name a study file"),
+        (["train", "missing.toml"], "missing.toml cannot be read"),
+        (["compare", "20260101-000000-abcdef", "--prompts", "p.txt"], "no record called"),
+        (["bench", "nothing"], "no benchmark 'nothing'"),
+        (["models", "get"], "neftune models get NAME"),
+    ],
+)
+def test_a_wrong_command_gets_one_sentence(words: list[str], sentence: str, tmp_path: Path) -> None:
+    done = _neftune(*words, home=None if len(words) == 1 and words[0] != "train" else tmp_path)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models_and_doctor_answer_without_a_network(tmp_path: Path) -> None:
+    listed = _neftune("models", home=tmp_path)
+    assert listed.returncode == 0
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in listed.stdout
+    facts = json.loads(_neftune("doctor", "--json", home=tmp_path).stdout)
+    assert facts["cores"] >= 1
+    assert facts["home"] == str(tmp_path)
+
+
+def test_help_lists_every_command() -> None:
+    done = _neftune("--help")
+    assert done.returncode == 0
+    for command in ("serve", "train", "compare", "models", "doctor", "bench"):
+        assert command in done.stdout
