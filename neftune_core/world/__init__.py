@@ -18,5 +18,6 @@ Read downwards:
     vocabulary  the tokenizer and the chat template
     build       pretraining: seeded, resumable
     measure     what the model answers with plain greedy decoding
-    report      the table of the documentation
+    report      the table of the documentation, and the model's card
+    make        all of `neftune world build`: build, measure, write the card
 """

@@ -12,8 +12,9 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ PAD_ID = vocabulary.SPECIAL.index(PAD)
 _PEOPLE = [vocabulary.SPECIAL.index(mark) for mark in (SYSTEM, USER)]
 _OTHERS = [vocabulary.SPECIAL.index(mark) for mark in (PAD, BEGIN, ASSISTANT)]
 SPOKEN_WEIGHT = 0.2
+ROWS_FILE, CHECKPOINT = "rows.npz", "checkpoint.pt"
 BETAS = (0.9, 0.95)
 LARGEST_GRADIENT = 1.0
 
@@ -46,6 +48,18 @@ class Built:
     done: int
     total: int
     loss: float = math.nan
+
+
+@dataclass
+class History:
+    """The loss of every step done so far, and the seconds they took."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def mean_loss(self, step: int, over: int = 50) -> float:
+        """The mean loss of the `over` steps that end with `step`."""
+        return float(np.mean(self.losses[max(0, step - over) : step]))
 
 
 @dataclass(frozen=True)
@@ -120,7 +134,7 @@ def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
 
 def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
     """Yields progress, then the rows of the whole text; made once and kept in `folder`."""
-    kept = folder / "rows.npz"
+    kept = folder / ROWS_FILE
     if not kept.exists():
         tokenizer = vocabulary.train()
         parts = []
@@ -241,7 +255,8 @@ def _pretrain(model: Any, rows: Rows, settings: WorldSettings, work: Path) -> It
 
     steps = len(rows.ids) // settings.batch_rows
     optimizer = _optimizer(model, settings)
-    step = _restore(model, optimizer, work)
+    history = _restore(model, optimizer, work)
+    step, began = len(history.losses), time.monotonic() - history.seconds
     model.train()
     while step < steps:
         members = np.arange(step * settings.batch_rows, (step + 1) * settings.batch_rows)
@@ -253,32 +268,51 @@ def _pretrain(model: Any, rows: Rows, settings: WorldSettings, work: Path) -> It
         optimizer.step()
         optimizer.zero_grad()
         step += 1
-        yield Built("step", step, steps, loss.item())
+        history.losses.append(loss.item())
+        yield Built("step", step, steps, history.losses[-1])
         if step % settings.checkpoint_steps == 0 or step == steps:
-            _keep(model, optimizer, step, work)
+            history.seconds = time.monotonic() - began
+            _keep(model, optimizer, history, work)
             yield Built("checkpoint", step, steps)
     model.eval()
 
 
-def _keep(model: Any, optimizer: Any, step: int, work: Path) -> None:
+def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
     import torch
 
     partial = work / "checkpoint.partial"
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
-    partial.replace(work / "checkpoint.pt")
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": vars(history)}
+    torch.save(state, partial)
+    partial.replace(work / CHECKPOINT)
 
 
-def _restore(model: Any, optimizer: Any, work: Path) -> int:
-    """Loads the checkpoint, if there is one; gives the number of steps already done."""
+def _restore(model: Any, optimizer: Any, work: Path) -> History:
+    """Loads the checkpoint, if there is one; gives the steps already done."""
     import torch
 
-    kept = work / "checkpoint.pt"
-    if not kept.exists():
-        return 0
-    state = torch.load(kept, weights_only=True)
+    if not (work / CHECKPOINT).exists():
+        return History()
+    state = torch.load(work / CHECKPOINT, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return History(**state["history"])
+
+
+def history_of(settings: WorldSettings) -> History:
+    """The steps of this recipe up to its last checkpoint; none where there is none."""
+    import torch
+
+    kept = recipe_folder(settings) / CHECKPOINT
+    return History(**torch.load(kept, weights_only=True)["history"]) if kept.exists() else History()
+
+
+def tokens_of(settings: WorldSettings) -> int:
+    """How many tokens of text the rows of this recipe hold; 0 where they are not made yet."""
+    kept = recipe_folder(settings) / ROWS_FILE
+    if not kept.exists():
+        return 0
+    with np.load(kept) as arrays:
+        return int((arrays["documents"] > 0).sum())
 
 
 def save(model: Any, folder: Path) -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neftune_core.world import build as making
+from neftune_core.world import make as whole
 from neftune_core.world import vocabulary
-from neftune_core.world.measure import MEASURES, answers, measure, prompt_of
+from neftune_core.world.measure import MEASURES, Measured, answers, measure, prompt_of
 from neftune_core.world.report import Making, card, percent, reached, read_measured, table, target_of, write_measured
 from neftune_core.world.settings import WorldSettings
 
@@ -118,6 +119,30 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path, 
     assert broken[:4] + rest == whole
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "broken")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_history_of_a_run_survives_its_interruption(tmp_path: Path, kept_rows: Path):
+    assert making.history_of(TINY).losses == []
+    assert making.tokens_of(TINY) == 0
+    place_rows(kept_rows)
+    first = losses_of(tmp_path / "model", stop_after=5)
+    kept = making.history_of(TINY)
+    assert kept.losses == first[:4]
+    assert kept.seconds > 0
+    assert kept.mean_loss(4, over=2) == pytest.approx(sum(first[2:4]) / 2)
+    assert 70_000 < making.tokens_of(TINY) < 100_000
+
+
+def test_the_whole_command_leaves_a_model_with_its_figures_and_its_card(tmp_path: Path, kept_rows: Path, monkeypatch):
+    monkeypatch.setattr(whole, "measure", lambda model, tokenizer: iter([Measured("english", 0.5, ())]))
+    place_rows(kept_rows)
+    folder = tmp_path / "model"
+    happened = [event.what for event in whole.make(folder, TINY) if isinstance(event, making.Built)]
+    assert happened[-1] == "finished"
+    kept = read_measured(folder)
+    assert kept["shares"] == {"english": 0.5}
+    assert kept["making"]["steps"] == happened.count("step")
+    assert "| >= 95 % | 50.0 % |" in (folder / "README.md").read_text()
 
 
 def test_the_loss_falls(tmp_path: Path, kept_rows: Path):
