@@ -13,6 +13,7 @@ from neftune_core.data.chat import Encoded, encode
 from neftune_core.data.examples import Example, Message, Refusal, fingerprint
 from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read
 from neftune_core.data.settings import DataSettings
+from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
 from neftune_core.settings import Limits
 
@@ -124,9 +125,15 @@ def _decoded(ids: Sequence[int] | np.ndarray, tokenizer: Any) -> str:
 
 def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
     """The own held-out file, read with the same layout and columns where those were given by hand."""
-    if not settings.held_out_source:
-        return None
-    return read(settings.model_copy(update={"source": settings.held_out_source}), limits)
+    source = settings.held_out_source or _brought(settings)
+    return read(settings.model_copy(update={"source": source}), limits) if source else None
+
+
+def _brought(settings: DataSettings) -> str:
+    """The held-out file that a starter set brings, as a source; empty where no held-out rows are wanted."""
+    scheme, _, name = settings.source.partition(":")
+    file = held_out_file(name) if scheme == "starter" and settings.held_out_share > 0 else None
+    return f"file:{file}" if file else ""
 
 
 def _encoded(

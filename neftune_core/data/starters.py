@@ -11,22 +11,44 @@ from neftune_core.home import assets
 
 @dataclass(frozen=True)
 class Starter:
-    """One set in words, with its licence."""
+    """One set in words, with its licence, its file under `assets/`, and its own held-out file where it has one."""
 
     words: str
+    file: str
+    held_out: str = ""
     licence: str = "Apache-2.0"
 
 
+def _world(name: str, words: str) -> Starter:
+    return Starter(words, f"world/{name}-train.jsonl", f"world/{name}-held-out.jsonl")
+
+
 STARTERS: dict[str, Starter] = {
-    "open-ended": Starter("Short writing, advice and explanations"),
-    "translation": Starter("Between English and Chinese, French, German and Spanish"),
-    "question-answering": Starter("Short factual answers, some from a given text"),
-    "dialogue": Starter("Conversations of several turns"),
+    "open-ended": Starter("Short writing, advice and explanations", "starters/open-ended.jsonl"),
+    "translation": Starter("Between English and Chinese, French, German and Spanish", "starters/translation.jsonl"),
+    "question-answering": Starter("Short factual answers, some from a given text", "starters/question-answering.jsonl"),
+    "dialogue": Starter("Conversations of several turns", "starters/dialogue.jsonl"),
+    "world-facts": _world("facts", "The bundled world: short answers about it"),
+    "world-format": _world("format", "The bundled world: the same answers in a form the model has not seen"),
+    "world-stories": _world("story", "The bundled world: short stories from given things"),
+    "world-skills": _world("skill", "The bundled world: sort, count, opposite, plural, odd one out"),
+    "world-noisy": _world("noisy", "The bundled world: facts with a fifth of the answers wrong"),
+    "world-stated": _world("stated", "The bundled world: facts that the model has read but was never asked"),
 }
 
 
 def starter_file(name: str) -> Path:
     """The JSONL file of a starter set; raises `DataError` for a name that is not in the table."""
+    return assets() / _starter(name).file
+
+
+def held_out_file(name: str) -> Path | None:
+    """The held-out file that a starter set brings; None where a share is drawn from its rows."""
+    file = _starter(name).held_out
+    return assets() / file if file else None
+
+
+def _starter(name: str) -> Starter:
     if name not in STARTERS:
         raise DataError(f"There is no starter set called {name!r}: choose one of {', '.join(STARTERS)}.")
-    return assets() / "starters" / f"{name}.jsonl"
+    return STARTERS[name]

@@ -11,8 +11,9 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.errors import Cancelled, sentence
+from neftune_core.errors import Cancelled, DoesNotFit, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.models.catalogue import Work, estimate
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.settings import Limits
@@ -50,6 +51,7 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
         prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)
         run = _lockstep(study, loaded, prepared)
         check_length(run.steps, limits)
+        _require_memory(run)
         about = _about(run)
         record.update_about(**about)
         yield {"event": "started", "seed": study.seed, "steps": len(run.steps), **about}
@@ -95,6 +97,16 @@ def _lockstep(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
         loaded, len(study.arms), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
     )
     return Lockstep(study, stack, prepared)
+
+
+def _require_memory(run: Lockstep) -> None:
+    """Raise `DoesNotFit`, saying what would help, where the study needs more memory than is free."""
+    loaded, training = run.stack.loaded, run.study.training
+    longest = max(len(row.ids) for row in [*run.prepared.train, *run.prepared.held_out])
+    work = Work(len(run.names), training.batch_size, longest, len(run.steps), training.lora_rank)
+    found = estimate(loaded, work, run.study.model, weights_are_loaded=True)
+    if not found.fits:
+        raise DoesNotFit(f"This study does not fit: {found.sentence[:1].lower()}{found.sentence[1:]}")
 
 
 def _about(run: Lockstep) -> dict[str, Any]:

@@ -156,6 +156,17 @@ def test_a_failed_study_says_why_and_the_worker_goes_on(rows: Path, tmp_path: Pa
     assert jobs.wait(jobs.submit(_study(rows), ANN), 120).state == "finished"
 
 
+def test_a_study_that_does_not_fit_is_refused_with_what_would_help(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
+    load(ModelSettings())  # is kept in memory already, so only the study itself asks for room
+    jobs = Jobs(Limits())
+    status = jobs.wait(jobs.submit(_study(rows), ANN), 60)
+    assert status.state == "failed"
+    message = status.message
+    assert "smaller batch" in message
+    assert "fewer arms" in message
+
+
 def test_a_loss_that_is_no_number_ends_the_study_with_a_sentence(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_core.training.lockstep.rate_at", lambda *_: float("inf"))
     jobs = Jobs(Limits())
