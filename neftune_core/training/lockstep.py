@@ -20,7 +20,7 @@ from neftune_core.data.batches import LENGTH_STEP, Batch, collate, epoch_batches
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.clean_loss import clean_losses
+from neftune_core.evaluation.clean import clean_measures
 from neftune_core.noise.batch import draw_batch
 from neftune_core.noise.preview import noise_key
 from neftune_core.noise.settings import NoiseSettings
@@ -186,14 +186,14 @@ class Lockstep:
 
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
         rows, size = self.study.training.evaluation_rows, self.study.training.batch_size
-        samples = {"train_loss": self.prepared.train[:rows], "held_out_loss": self.prepared.held_out[:rows]}
+        samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
-        for measure, sample in samples.items():
+        for part, sample in samples.items():
             if not sample:
                 continue
-            losses = clean_losses(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
-            for slot, loss in zip(slots, losses, strict=True):
-                arms[self.name(slot)][measure] = loss
+            found = clean_measures(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
+            for slot, measures in zip(slots, found, strict=True):
+                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(measures).items()}
         return {"event": "evaluated", "step": step, "steps": len(self.steps), "arms": arms}
 
 

@@ -134,3 +134,22 @@ def test_a_stop_is_seen_at_the_next_layer(tiny: LoadedModel) -> None:
     with pytest.raises(Cancelled), stack.running([1], should_stop=lambda: next(asked)) as tree:
         tree(input_ids=IDS)
     assert torch.isfinite(_logits(stack, [1])).all()
+
+
+def test_hits_and_exact_rows_are_those_of_the_logits(tiny: LoadedModel) -> None:
+    rows = random_rows(6)
+    stack = _stack(tiny, arms=1)
+    greedy = tiny.model(input_ids=torch.from_numpy(rows[0].ids.astype("int64"))[None]).logits.argmax(-1)[0]
+    first = int(rows[0].trained.argmax())
+    for place in range(first, len(rows[0].ids)):  # the first row says what the base would say
+        rows[0].ids[place] = int(greedy[place - 1])
+        greedy = tiny.model(input_ids=torch.from_numpy(rows[0].ids.astype("int64"))[None]).logits.argmax(-1)[0]
+    batch = collate(rows, pad_id=0, round_to=32)
+    with stack.running([0, 1]) as tree:
+        losses = arm_losses(tree, batch, 2)
+    logits = tiny.model(input_ids=batch.ids).logits[:, :-1].argmax(-1)
+    wanted = batch.trained[:, 1:]
+    right = (logits == batch.ids[:, 1:]) & wanted
+    assert torch.equal(losses.hits[0], right[wanted])
+    assert losses.exact_rows[0] == int((right.sum(1) == wanted.sum(1)).sum())
+    assert losses.exact_rows[0] >= 1
