@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, train, compare, models, doctor, bench.
+"""The command `neftune`: serve, train, compare, models, world, doctor, bench.
 
 Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
 """
@@ -18,6 +18,7 @@ import tyro
 from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.settings import StudySettings
+from neftune_core.world.settings import WorldSettings
 
 if TYPE_CHECKING:
     from neftune_core.training.record import Record
@@ -84,6 +85,20 @@ class Models:
 
 
 @dataclass
+class World:
+    """Make the bundled model from nothing: text, tokenizer, pretraining, its figures and its card."""
+
+    action: Annotated[str, tyro.conf.Positional] = "build"
+    """`build`; called again after a break, it goes on from the last checkpoint."""
+    folder: Path = Path("world-model")
+    """Where the finished model is written."""
+    settings: Annotated[WorldSettings, tyro.conf.arg(name="")] = field(default_factory=WorldSettings)
+    """The recipe; the defaults made the model that ships."""
+    home: Path | None = None
+    """Folder for work in progress, instead of NEFTUNE_HOME."""
+
+
+@dataclass
 class Doctor:
     """Say what this machine can do, and why not."""
 
@@ -95,10 +110,10 @@ class Doctor:
 
 @dataclass
 class Bench:
-    """Measure this machine: `page` (start, first picture, slider) or `train` (tokens a second, TRL beside it)."""
+    """Measure this machine: `page` (start, first picture, slider), `train` (tokens a second, TRL beside it), `world`."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page` or `train`."""
+    """`page`, `train`, or `world` (what studies on the bundled world show; about half an hour)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -137,6 +152,7 @@ def _main(arguments: list[str]) -> int:
         "train": (Train, _train),
         "compare": (Compare, _compare),
         "models": (Models, _models),
+        "world": (World, _world),
         "doctor": (Doctor, _doctor),
         "bench": (Bench, _bench),
     }
@@ -296,6 +312,27 @@ def _models(arguments: Models) -> int:
 def _print_progress(progress: Any) -> None:
     share = f" {100 * progress.done_bytes / progress.total_bytes:.0f} %" if progress.total_bytes else ""
     print(f"\r{progress.what}{share}   ", end="", file=sys.stderr, flush=True)
+
+
+def _world(arguments: World) -> int:
+    if arguments.action != "build":
+        return _refuse("Say `neftune world build`.")
+    from tqdm import tqdm
+
+    from neftune_core.world.build import Built
+    from neftune_core.world.make import make
+
+    bar = tqdm(file=sys.stderr)
+    for found in make(arguments.folder, arguments.settings):
+        if isinstance(found, Built):
+            bar.set_description(f"{found.what} (loss {found.loss:.3f})" if found.what == "step" else found.what)
+            bar.total, bar.n = found.total, found.done
+            bar.refresh()
+        else:
+            print(f"{found.name}: {found.share:.1%}")
+    bar.close()
+    print(f"model: {arguments.folder}")
+    return 0
 
 
 def _doctor(arguments: Doctor) -> int:

@@ -20,4 +20,10 @@ def _train(arguments: Any) -> Table:
     return measure_training(model=arguments.model, rows=arguments.rows, runs=arguments.runs)
 
 
-BENCHMARKS: dict[str, Callable[[Any], Table]] = {"page": _page, "train": _train}
+def _world(arguments: Any) -> Table:
+    from neftune_core.bench.world import measure_world
+
+    return measure_world()
+
+
+BENCHMARKS: dict[str, Callable[[Any], Table]] = {"page": _page, "train": _train, "world": _world}
