@@ -30,10 +30,16 @@ EXAMPLE = StudySettings(title="An example: control and one noise arm on the bund
 class Serve:
     """Open the lab as a web page."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for other machines of the network. GRADIO_SERVER_NAME is obeyed."""
+    host: str | None = None
+    """Address to listen on; 0.0.0.0 for other machines of the network. GRADIO_SERVER_NAME, else this machine alone."""
     port: int | None = None
-    """Port; the first free one from 7860 on by default. GRADIO_SERVER_PORT is obeyed."""
+    """Port. GRADIO_SERVER_PORT, else the first free one from 7860 on."""
+    password: str | None = None
+    """Ask every visitor for this password (any name)."""
+    root_path: str | None = None
+    """The path of the address under which a proxy serves the page."""
+    share: bool = False
+    """Make a public address through the framework's own tunnel."""
     open: bool = False
     """Open the page in the browser."""
     home: Path | None = None
@@ -110,10 +116,10 @@ class Doctor:
 
 @dataclass
 class Bench:
-    """Measure this machine: `page` (start, first picture, slider), `train` (tokens a second, TRL beside it), `world`."""
+    """Measure this machine: the page, the training beside TRL, or what studies on the bundled world show."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page`, `train`, or `world` (what studies on the bundled world show; about half an hour)."""
+    """`page` (start, first picture, slider), `train` (tokens a second) or `world` (about half an hour)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -196,7 +202,14 @@ def read_study(path: Path) -> StudySettings:
 def _serve(arguments: Serve) -> int:
     from neftune_core.ui.serve import serve
 
-    serve(host=arguments.host, port=arguments.port, open_browser=arguments.open)
+    serve(
+        host=arguments.host,
+        port=arguments.port,
+        password=arguments.password,
+        root_path=arguments.root_path,
+        share=arguments.share,
+        open_browser=arguments.open,
+    )
     return 0
 
 
