@@ -205,13 +205,14 @@
     Lab.on("strip", put);
   });
 
-  Lab.part("strip-tools", ({ element, props }) => {
+  Lab.part("strip-tools", ({ element, props, trigger }) => {
     Lab.linkControls(props.value || {});
     const note = element.querySelector("[role=status]");
     const panel = element.querySelector("[data-do=model]");
     panel.addEventListener("click", () => {
       const open = document.getElementById("lab-model").classList.toggle("open");
       panel.setAttribute("aria-expanded", String(open));
+      if (open) trigger("click"); // the card is made anew, with what is known by now
     });
     element.querySelector("[data-do=theme]").addEventListener("click", Lab.toggleTheme);
     element.querySelector("[data-do=link]").addEventListener("click", async () => {
@@ -219,6 +220,52 @@
       note.textContent = (await Lab.copy(link)) ? "Link copied" : link;
       setTimeout(() => (note.textContent = ""), 4000);
     });
+  });
+
+  /** The seed as the Train tab has it. */
+  Lab.watch(["train-seed"], () => Lab.say("strip", { seed: "seed " + (Lab.read("train-seed") || 0) }));
+
+  // ------------------------------------------------------------------ the list of studies
+  const make = (name, attributes, ...children) => {
+    const node = Object.assign(document.createElement(name), attributes);
+    node.append(...children);
+    return node;
+  };
+
+  /** One button a study; a click says its id. The list is drawn from texts only, so nothing in it is ever markup. */
+  Lab.part("runs", ({ element, props, watch, trigger }) => {
+    const list = element.querySelector("ul");
+    let chosen = null;
+    const entry = ({ id, when, about, arms, state, word }) => {
+      const dots = arms.map(({ name, colour }) => {
+        const arm = make("span", { className: "lab-arm" }, name);
+        arm.style.setProperty("--arm", colour);
+        return arm;
+      });
+      const button = make(
+        "button",
+        { type: "button" },
+        make("span", { className: "lab-run-when" }, when),
+        make("span", { className: "lab-run-about" }, about),
+        make("span", { className: "lab-run-arms" }, ...dots),
+        make("span", { className: "lab-run-state" }, word),
+      );
+      button.dataset.state = state;
+      button.setAttribute("aria-pressed", String(id === chosen));
+      button.addEventListener("click", () => {
+        chosen = id;
+        for (const other of list.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+        trigger("click", { id });
+      });
+      return make("li", {}, button);
+    };
+    const draw = () => {
+      const rows = props.value || [];
+      list.replaceChildren(...rows.map(entry));
+      element.querySelector(".lab-runs-empty").hidden = rows.length > 0;
+    };
+    watch("value", draw);
+    draw();
   });
 
   for (const given of window.labWaiting || []) Lab.mount(given);

@@ -124,10 +124,34 @@
     };
   };
 
-  Lab.on("figure:token-norms", ({ payload, controls }) => {
-    const noise = controls.strength ? `${controls.kind} noise, ${controls.unit} ${short(controls.strength)}` : "no noise";
+  // ------------------------------------------------------------------ the noise in the strip: every strength of the study
+  const numbers = (text) => (text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
+  let shown = null;
+  const sayNoise = () => {
+    if (!shown) return;
+    const { payload, controls } = shown;
+    const strengths = [controls.strength, ...numbers(Lab.read("train-strengths"))].filter((value) => value > 0);
+    const listed = [...new Set(strengths)].sort((one, other) => one - other).map(short);
+    const words = listed.length > 1 ? listed.slice(0, -1).join(", ") + " and " + listed.at(-1) : listed[0];
+    const noise = words ? `${controls.kind} noise, ${controls.unit} ${words}` : "no noise";
     Lab.say("strip", payload.model ? { noise, model: payload.model } : { noise });
+  };
+  Lab.on("figure:token-norms", (made) => {
+    shown = made;
+    sayNoise();
   });
+  Lab.watch(["train-strengths"], sayNoise);
+
+  let listUnit = "alpha";
+  /** The text of further strengths, in another unit: about the same noise on this sentence. */
+  Lab.strengthsInUnit = async (text, unit) => {
+    while (!sentence) await new Promise((go) => setTimeout(go, 50));
+    const factor = UNITS[listUnit](sentence) / UNITS[unit](sentence);
+    const same = listUnit === unit;
+    listUnit = unit;
+    Lab.changed("train-strengths");
+    return same ? text : numbers(text).map((value) => Number((value * factor).toPrecision(2))).join(", ");
+  };
 
   // ------------------------------------------------------------------ the sentence as tokens
   const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";

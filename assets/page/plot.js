@@ -51,8 +51,10 @@
     }
 
     receive() {
-      this.value = this.props.value;
-      if (!this.value) return;
+      const given = this.props.value;
+      this.value = given?.source || given?.data?.length ? given : null;
+      this.node.parentElement.classList.toggle("lab-empty", !this.value);
+      if (!this.value) return this.clear();
       if (this.value.controls && !this.watching) {
         this.watching = true;
         const ids = Object.values(this.value.controls).map(({ id }) => id);
@@ -62,6 +64,15 @@
         });
       }
       this.draw();
+    }
+
+    /** No value, no drawing: neither axes without a curve nor the curves of something else. */
+    clear() {
+      clearTimeout(this.later);
+      if (this.drawn) Lab.Plotly.purge(this.node);
+      this.drawn = this.width = undefined;
+      this.node.style.minHeight = "";
+      this.tell("");
     }
 
     /** The figure as it stands: as sent, or as its source computes it from the controls. */

@@ -192,7 +192,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         raise DataError(f"There is no layout called {layout!r}: choose one of {', '.join(LAYOUTS)}.")
     _known(available, corrections, [layout] if layout else list(LAYOUTS))
     for name in [layout] if layout else LAYOUTS:
-        columns = _columns(LAYOUTS[name], available, corrections)
+        columns = columns_for(LAYOUTS[name], available, corrections)
         if all(columns.get(part) for part in LAYOUTS[name].required) and set(corrections) <= set(LAYOUTS[name].parts):
             return name, {part: column for part, column in columns.items() if column}
     wanted = (
@@ -212,7 +212,8 @@ def _known(available: Sequence[str], corrections: Mapping[str, str], layouts: Se
             raise DataError(f"There is no column called {column!r}: the columns are {_listed(available)}.")
 
 
-def _columns(layout: Layout, available: Sequence[str], corrections: Mapping[str, str]) -> dict[str, str]:
+def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[str, str]) -> dict[str, str]:
+    """The column of every part of `layout`, by hand or by its spelling; "" where there is none."""
     by_spelling: dict[str, str] = {}
     for column in available:
         by_spelling.setdefault(spelled(column), column)

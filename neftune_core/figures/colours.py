@@ -75,8 +75,8 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
 
 def _step(rank: int, count: int) -> int:
     """Where the `rank`-th of `count` arms stands on the warm scale, 1 to its length."""
-    if count == 1:
-        return 3
+    if count <= 2:
+        return 3 if count == 1 else (2, 5)[rank]
     return 1 + round(rank * (len(WARM) - 1) / (count - 1))
 
 

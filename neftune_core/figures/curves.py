@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure, merged
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.noise.settings import NoiseSettings
 
@@ -13,6 +14,8 @@ Event = Mapping[str, Any]
 Points = dict[tuple[str, Any], tuple[list[int], list[float]]]
 
 DASHES = {"uniform": "solid", "gaussian": "dash", "laplace": "dot"}
+OVER = ("saved", "answered", "finished", "stopped", "failed")
+POINTS = 600
 PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 
 
@@ -22,15 +25,28 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     `events` are those of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
     `arms` are the arms by name, control first. The training panel shows the loss with the noise on as a thin line
     behind the loss with the noise off; everything else is measured with the noise off. Seeds of an arm share its
-    colour.
+    colour. While the study runs the axis of steps is as long as the whole of it; where nothing is held out, the
+    training panel has all the room.
     """
+    events = list(events)
     gathered = _gather(events)
     colours = arm_colours(arms)
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
     data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(arms.get(name)))]
     for trace in data:
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
-    return figure("losses", data, _layout(), _summary(gathered, names), narrow=_narrow())
+    layout, narrow = _layout(_last_step(events)), _narrow()
+    if gathered["loss"] and not gathered["held_out_loss"]:
+        layout, narrow = _alone(layout), {}
+    return figure("losses", data, layout, _summary(gathered, names), narrow=narrow)
+
+
+def _last_step(events: Sequence[Event]) -> int:
+    """Where the axis ends: at the planned steps while the study runs, at the last one made when it is over."""
+    made = max((event.get("step", 0) for event in events), default=0)
+    over = any(event["event"] in OVER for event in events)
+    planned = max((event.get("steps", 0) for event in events), default=0)
+    return made if over else max(made, planned)
 
 
 def _gather(events: Iterable[Event]) -> dict[str, Points]:
@@ -45,7 +61,18 @@ def _gather(events: Iterable[Event]) -> dict[str, Points]:
                 steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
                 steps.append(event["step"])
                 values.append(numbers[kind])
+    gathered["loss"] = {name: thinned(*points) for name, points in gathered["loss"].items()}
     return gathered
+
+
+def thinned(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
+    """At most `POINTS` points: longer curves become means over equal runs of steps, each at its last step."""
+    size = math.ceil(len(steps) / POINTS)
+    if size <= 1:
+        return steps, values
+    groups = [values[start : start + size] for start in range(0, len(values), size)]
+    ends = [min(start + size, len(steps)) - 1 for start in range(0, len(steps), size)]
+    return [steps[end] for end in ends], [sum(group) / len(group) for group in groups]
 
 
 def _dash(noise: NoiseSettings | None) -> str:
@@ -84,15 +111,14 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: st
     return traces
 
 
-def _layout() -> dict[str, Any]:
+def _layout(last_step: int) -> dict[str, Any]:
+    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, last_step]} if last_step else {})}
     return {
         "height": 420,
         "margin": {"t": 72},
         "hovermode": "x unified",
-        "xaxis": axis("step", "optimizer steps", domain=[0, 0.475], rangemode="tozero", showgrid=False),
-        "xaxis2": axis(
-            "step", "optimizer steps", domain=[0.525, 1], rangemode="tozero", showgrid=False, anchor="y2", matches="x"
-        ),
+        "xaxis": axis("step", "optimizer steps", domain=[0, 0.475], **steps),
+        "xaxis2": axis("step", "optimizer steps", domain=[0.525, 1], **steps, anchor="y2", matches="x"),
         "yaxis": axis("loss", "nats per response token"),
         "yaxis2": axis("", anchor="x2"),  # a scale of its own: held-out losses differ by hundredths
         "legend": {"y": 1.1},
@@ -101,6 +127,12 @@ def _layout() -> dict[str, Any]:
             _heading("Held-out loss (noise off)", "x2 domain", "y2 domain"),
         ],
     }
+
+
+def _alone(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """The training panel over the whole width."""
+    kept = {name: part for name, part in layout.items() if name not in ("xaxis2", "yaxis2")}
+    return merged(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})
 
 
 def _heading(text: str, x_reference: str, y_reference: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def _block(line: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     )
     reference = line.get("reference")
     known = (
-        f"<details><summary>The answer in the data</summary><p>{html.escape(reference)}</p></details>"
+        f'<details class="lab-more"><summary>The answer in the data</summary><p>{html.escape(reference)}</p></details>'
         if reference
         else ""
     )
@@ -38,5 +38,9 @@ def _column(name: str, answer: Mapping[str, Any], colour: str) -> str:
     return (
         f'<article style="--arm: {colour}"><h4>{html.escape(name)}</h4>'
         f"<p>{html.escape(answer['text'])}</p>"
-        f"<footer>{answer['tokens']} tokens, {ENDINGS.get(answer['ended'], '')}</footer></article>"
+        f"<footer>{_count(answer['tokens'])}, {ENDINGS.get(answer['ended'], '')}</footer></article>"
     )
+
+
+def _count(tokens: int) -> str:
+    return f"{tokens:,} token{'' if tokens == 1 else 's'}"

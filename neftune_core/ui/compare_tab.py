@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -14,62 +15,83 @@ from neftune_core.training.record import Record, find, owned_records
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.controls import Form
 from neftune_core.ui.lab import Lab
-from neftune_core.ui.runs_tab import record_words
+from neftune_core.ui.recorded import Recorded
+from neftune_core.ui.run_views import about_words, when
 from neftune_core.ui.train_tab import TrainTab, require_key
+from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, told
 
 REDRAW_SECONDS = 0.2
 FIRST_PROMPTS = "Name three ways to save water at home.\nWhy is the sky blue?"
-EMPTY = '<p class="lab-quiet">Train a study first; then ask it anything here.</p>'
+FORM = ("system", "new_tokens", "repetition_penalty")
+EMPTY = quiet("Train a study first; then ask it anything here, and its arms answer side by side.")
+THEN = "Train a study of your own, and ask it anything here; its arms answer side by side, as these did."
+NO_ANSWERS = quiet("This study kept no answers: write prompts beside, and press Answer.")
 
 
-def build(lab: Lab, train: TrainTab, key: gr.Textbox) -> None:
-    """The tab, inside an open `gr.Tab`."""
-    with gr.Row(elem_id="compare-tab"):
+@dataclass(frozen=True)
+class _Parts:
+    """The components of the tab."""
+
+    record: gr.Dropdown
+    prompts: gr.Textbox
+    form: Form[AnswerSettings]
+    ask: gr.Button
+    stop: gr.Button
+    answers: gr.HTML
+
+
+def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) -> None:
+    """The tab, inside an open `gr.Tab`; `shown` stands where there is nothing to ask yet."""
+    with gr.Row(elem_id="compare-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             record = gr.Dropdown([], label="Study", info="One of yours with trained arms.", elem_id="compare-record")
             prompts = gr.Textbox(
-                FIRST_PROMPTS, label="Prompts", info="One a line.", lines=4, max_lines=12, elem_id="compare-prompts"
+                FIRST_PROMPTS, label="Prompts", info="One a line.", lines=3, max_lines=12, elem_id="compare-prompts"
             )
-            form = Form(AnswerSettings, names=("system", "new_tokens", "repetition_penalty"), prefix="compare")
-            with gr.Row():
-                ask = gr.Button("Answer", variant="primary", elem_id="compare-ask")
-                stop = gr.Button("Stop", elem_id="compare-stop")
+            form = Form(
+                AnswerSettings, names=FORM, prefix="compare", changes={name: {"render": False} for name in FORM}
+            )
+            with gr.Row(elem_id="compare-buttons"):
+                ask = gr.Button("Answer", variant="primary", size="md", elem_id="compare-ask")
+                stop = gr.Button("Stop", size="md", elem_id="compare-stop", visible=False)
+            with gr.Accordion("System prompt, length, repetition", open=False):
+                for found in form.components:
+                    found.render()
         with gr.Column(scale=5, min_width=320):
-            answers = gr.HTML(EMPTY, elem_id="compare-answers", apply_default_css=False)
-    _connect(lab, train, key, record, prompts, form, ask, stop, answers)
+            first = shown.notice(THEN) + shown.answers if shown else EMPTY
+            answers = gr.HTML(first, elem_id="compare-answers", apply_default_css=False)
+    parts = _Parts(record, prompts, form, ask, stop, answers)
+    _connect_choice(train, key, parts)
+    _connect_answers(lab, key, parts)
 
 
-def _connect(  # noqa: PLR0913 - the components of one small tab
-    lab: Lab,
-    train: TrainTab,
-    key: gr.Textbox,
-    record: gr.Dropdown,
-    prompts: gr.Textbox,
-    form: Form[AnswerSettings],
-    ask: gr.Button,
-    stop: gr.Button,
-    answers: gr.HTML,
-) -> None:
+def _connect_choice(train: TrainTab, key: gr.Textbox, parts: _Parts) -> None:
     @told
     def choices(key: str, finished: str) -> list[Any]:
         found = _answerable(require_key(key))
-        chosen = next((entry for entry in found if entry.id == finished), found[0] if found else None)
-        update = gr.update(choices=[(record_words(entry), entry.id) for entry in found], value=chosen and chosen.id)
-        return [update, _kept(chosen) if chosen else EMPTY]
+        if not found:
+            return [gr.skip(), gr.skip()]
+        chosen = next((entry for entry in found if entry.id == finished), found[0])
+        named = [(f"{when(entry)}, {about_words(entry)}", entry.id) for entry in found]
+        return [gr.update(choices=named, value=chosen.id), _kept(chosen)]
 
     @told
-    def show(key: str, record_id: str) -> str:
-        return _kept(find(record_id, require_key(key))) if record_id else EMPTY
+    def show(key: str, record_id: str) -> Any:
+        return _kept(find(record_id, require_key(key))) if record_id else gr.skip()
 
+    gr.on([key.change, train.finished.change], choices, [key, train.finished], [parts.record, parts.answers], **QUIET)
+    parts.record.input(show, [key, parts.record], parts.answers, **QUIET)
+
+
+def _connect_answers(lab: Lab, key: gr.Textbox, parts: _Parts) -> None:
     @told
     def answer(key: str, record_id: str, text: str, *values: Any) -> Iterator[str]:
         from neftune_core.training.comparison import compare
 
         if not record_id:
             raise RecordError("There is no trained study to ask yet: press Train first.")
-        asked = _prompts(lab, text)
-        settings = form.settings(values, prompts=asked)
+        settings = parts.form.settings(values, prompts=_prompts(lab, text))
         chosen = find(record_id, require_key(key))
         arms, shown_at = chosen.study.arms, 0.0
         lines: list[dict[str, Any]] = []
@@ -79,10 +101,15 @@ def _connect(  # noqa: PLR0913 - the components of one small tab
                 yield answer_columns(lines, arms)
         yield answer_columns(lines, arms)
 
-    gr.on([key.change, train.finished.change], choices, [key, train.finished], [record, answers], **QUIET)
-    record.input(show, [key, record], answers, **QUIET)
-    asking = ask.click(answer, [key, record, prompts, *form.components], answers, **QUIET, concurrency_limit=2)
-    stop.click(None, None, None, cancels=asking)
+    def stoppable(visible: bool) -> Any:
+        return lambda: gr.update(visible=visible)
+
+    parts.ask.click(stoppable(True), None, parts.stop, **QUIET)
+    asking = parts.ask.click(
+        answer, [key, parts.record, parts.prompts, *parts.form.components], parts.answers, **QUIET, concurrency_limit=2
+    )
+    asking.then(stoppable(False), None, parts.stop, **QUIET)
+    parts.stop.click(stoppable(False), None, parts.stop, cancels=asking, **QUIET)
 
 
 def _answerable(owner: str) -> list[Record]:
@@ -100,7 +127,7 @@ def _answerable(owner: str) -> list[Record]:
 
 def _kept(record: Record) -> str:
     """The answers that the study itself gave when it ended."""
-    return answer_columns(record.answers(), record.study.arms) or EMPTY
+    return answer_columns(record.answers(), record.study.arms) or NO_ANSWERS
 
 
 def _prompts(lab: Lab, text: str) -> tuple[str, ...]:

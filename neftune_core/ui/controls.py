@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -21,14 +22,24 @@ def component(
 ) -> Component:
     """The component for one setting; `kind` and `changes` override what it is and what is passed to it."""
     given: dict[str, Any] = {
-        "label": control.label + (f" ({control.unit})" if control.unit else ""),
-        "info": control.help or None,
+        "label": label(control),
+        "info": control.help if not _repeats(control.help, control.label) else None,
         "value": control.default,
         "elem_id": elem_id,
         "interactive": True,  # else a component that is only ever set by events would be locked
     }
     usual, extra = _kind_and_extra(control)
     return (kind or usual)(**{**given, **extra, **changes})
+
+
+def label(control: Control) -> str:
+    """The label with its unit, where the unit says more than the label."""
+    says_more = control.unit and control.unit.lower() not in control.label.lower()
+    return f"{control.label} ({control.unit})" if says_more else control.label
+
+
+def _repeats(help_text: str, label: str) -> bool:
+    return help_text.rstrip(".").lower() in ("", label.lower())
 
 
 def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
@@ -46,12 +57,21 @@ def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
     """A slider where the setting says how it slides, else a number box (whose range may be open)."""
     bounded = None not in (control.minimum, control.slider_maximum, control.step)
     if bounded and _slides(control):
-        extra = {"minimum": control.minimum, "maximum": control.slider_maximum, "step": control.step}
+        extra = {"minimum": _first_stop(control), "maximum": control.slider_maximum, "step": control.step}
         return gr.Slider, extra
     extra = {"minimum": control.minimum, "maximum": control.maximum}
     if control.step is not None:
         extra["step"] = control.step
     return gr.Number, {**extra, "precision": 0 if control.type is int else None}
+
+
+def _first_stop(control: Control) -> float:
+    """The lowest multiple of the step that is allowed: a slider counts its steps from its minimum, and a default
+    between two stops would be bent to one of them."""
+    assert control.minimum is not None and control.step is not None
+    stops = math.ceil(round(control.minimum / control.step, 9))
+    lowest = round(stops * control.step, 9)
+    return int(lowest) if control.type is int else lowest
 
 
 def _slides(control: Control) -> bool:

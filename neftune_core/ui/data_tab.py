@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from neftune_core.data.hub import HUB_SETS
-from neftune_core.data.layouts import LAYOUTS
+from neftune_core.data.layouts import LAYOUTS, columns_for
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS
-from neftune_core.errors import DataError
+from neftune_core.errors import DataError, LabError
 from neftune_core.figures.lengths import length_histogram
 from neftune_core.models.settings import ModelSettings
+from neftune_core.ui import data_views
 from neftune_core.ui.controls import Form
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.plot import live_figure
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.wiring import QUIET, events, told
-
-if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+from neftune_core.ui.wiring import QUIET, events, tell, told
 
 FILE_TYPES = [".jsonl", ".json", ".csv", ".parquet"]
 PARTS_SHOWN = 4
+PARTS_FROM = 8  # where their values begin among those of `_Inputs.components`
 NOT_USED = "(not used)"
-REFUSALS_SHOWN = 200
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "system", "split_seed")
 SOURCES = {"starter": "Starter set", "file": "Your file", "hub": "Hub data set"}
@@ -42,39 +39,87 @@ class DataTab:
 
 
 @dataclass(frozen=True)
+class _Hub:
+    box: gr.Column
+    name: gr.Dropdown
+    configuration: gr.Textbox
+    split: gr.Textbox
+    fetch: gr.Button
+
+
+@dataclass(frozen=True)
 class _Inputs:
     source: gr.Radio
     starter: gr.Radio
     file: gr.File
-    hub: gr.Dropdown
-    configuration: gr.Textbox
-    split: gr.Textbox
-    fetch: gr.Button
+    hub: _Hub
     held_out_file: gr.File
     form: Form[DataSettings]
+    by_hand: gr.Accordion
     layout: gr.Dropdown
     parts: list[gr.Dropdown]
 
     def components(self) -> list[Any]:
-        """All of them, in the order that `_settings` takes their values."""
-        named = [self.source, self.starter, self.file, self.hub, self.configuration, self.split, self.held_out_file]
-        return [*named, self.layout, *self.parts, *self.form.components]
+        """All of them, in the order that `_Given.of` takes their values."""
+        hub = [self.hub.name, self.hub.configuration, self.hub.split]
+        named = [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout]
+        return [*named, *self.parts, *self.form.components]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The values of the components, by name."""
+
+    source: str
+    starter: str
+    file: str | None
+    hub: str
+    configuration: str
+    split: str
+    held_out_file: str | None
+    layout: str
+    parts: Sequence[str | None]
+    form: Sequence[Any]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> _Given:
+        source, starter, file, hub, configuration, split, held_out, layout = values[:PARTS_FROM]
+        parts, form = values[PARTS_FROM : PARTS_FROM + PARTS_SHOWN], values[PARTS_FROM + PARTS_SHOWN :]
+        hub, configuration, split = (str(text or "").strip() for text in (hub, configuration, split))
+        return cls(source, starter, file, hub, configuration, split or "train", held_out, layout or "", parts, form)
+
+    @property
+    def name(self) -> str:
+        """The source as settings write it; empty where nothing was chosen yet."""
+        chosen = {"starter": self.starter, "file": self.file, "hub": self.hub}[self.source]
+        return f"{self.source}:{chosen}" if chosen else ""
+
+    def columns(self) -> dict[str, str]:
+        """The columns chosen by hand, by part."""
+        if not self.layout:
+            return {}
+        parts = zip(LAYOUTS[self.layout].parts, self.parts, strict=False)
+        return {part: "" if column == NOT_USED else column for part, column in parts if column}
 
 
 @dataclass(frozen=True)
 class _Outputs:
     settings: gr.State
+    shown: gr.State
+    words: gr.HTML
     report: gr.HTML
     lengths: gr.HTML
     row: gr.Slider
     rendered: gr.HTML
-    refusals: gr.HTML
+
+    def components(self) -> list[Any]:
+        return [self.settings, self.shown, self.words, self.report, self.lengths, self.row, self.rendered]
 
 
 def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     """The tab, inside an open `gr.Tab`."""
     settings = gr.State(DataSettings())
-    with gr.Row(elem_id="data-tab"):
+    with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             inputs = _inputs()
         with gr.Column(scale=5, min_width=320):
@@ -82,16 +127,21 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
             lengths = live_figure(elem_id="data-lengths", height=260)
             row = gr.Slider(1, 2, value=1, step=1, label="Row shown", elem_id="data-row")
             rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
-            refusals = gr.HTML(elem_id="data-refusals", apply_default_css=False)
-    outputs = _Outputs(settings, report, lengths, row, rendered, refusals)
-    _connect(lab, strip, place, inputs, outputs)
+    outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered)
+    _connect_read(strip, place, _Reader(lab, inputs, outputs))
+    _connect_row(lab, strip, outputs)
     return DataTab(settings)
 
 
 def _inputs() -> _Inputs:
-    source = gr.Radio([(words, name) for name, words in SOURCES.items()], value="starter", label="Instructions from")
+    source = gr.Radio(
+        [(words, name) for name, words in SOURCES.items()],
+        value="starter",
+        label="Instructions from",
+        elem_id="data-source",
+    )
     starter = gr.Radio(
-        [(f"{name}: {found.words}", name) for name, found in STARTERS.items()],
+        [(f"{name}: {found.words[:1].lower()}{found.words[1:]}", name) for name, found in STARTERS.items()],
         value="open-ended",
         label="Starter set",
         elem_id="data-starter",
@@ -99,23 +149,14 @@ def _inputs() -> _Inputs:
     file = gr.File(
         label="JSONL, JSON, CSV or Parquet", file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
     )
-    with gr.Column(visible=False) as hub_box:
-        hub = gr.Dropdown(
-            [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
-            value=next(iter(HUB_SETS)),
-            allow_custom_value=True,
-            label="Data set on the Hugging Face hub",
-            info="Its first rows are streamed; nothing of it is run.",
-        )
-        configuration = gr.Textbox(label="Configuration", info="Where the set has several.")
-        split = gr.Textbox("train", label="Split")
-        fetch = gr.Button("Fetch the first rows")
+    hub = _hub()
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
-    with gr.Accordion("Columns, held-out file and more", open=False):
+    with gr.Accordion("Columns, held-out file and more", open=False, elem_id="data-by-hand") as by_hand:
         layout = gr.Dropdown(
             [("Detect it", ""), *((found.words, name) for name, found in LAYOUTS.items())],
             value="",
             label="Layout of a row",
+            info="Choose one to say by hand which column plays which part.",
             elem_id="data-layout",
         )
         parts = [
@@ -127,176 +168,177 @@ def _inputs() -> _Inputs:
         )
         for name in MORE:
             form.by_name[name].render()
-    boxes = {"starter": starter, "file": file, "hub": hub_box}
+    boxes = {"starter": starter, "file": file, "hub": hub.box}
     source.input(
         lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **QUIET
     )
-    return _Inputs(source, starter, file, hub, configuration, split, fetch, held_out_file, form, layout, parts)
+    return _Inputs(source, starter, file, hub, held_out_file, form, by_hand, layout, parts)
 
 
-def _settings(inputs: _Inputs, values: Sequence[Any]) -> DataSettings:
-    """The components' values as settings; raises `DataError` where no file was chosen yet."""
-    source, starter, file, hub, configuration, split, held_out_file, layout = values[:8]
-    parts, form = values[8 : 8 + PARTS_SHOWN], values[8 + PARTS_SHOWN :]
-    if source == "file" and not file:
-        raise DataError("No file was chosen yet: drop a JSONL, JSON, CSV or Parquet file on the box.")
-    name = {"starter": starter, "file": file, "hub": str(hub or "").strip()}[source]
-    columns = {}
-    if layout:
-        columns = {
-            part: "" if column == NOT_USED else column
-            for part, column in zip(LAYOUTS[layout].parts, parts, strict=False)
-            if column
-        }
-    hub_only = {"configuration": configuration or "", "split": split or "train"} if source == "hub" else {}
-    return inputs.form.settings(
-        form,
-        source=f"{source}:{name}",
-        held_out_source=f"file:{held_out_file}" if held_out_file else "",
-        layout=layout or "",
-        columns=columns,
-        **hub_only,
-    )
+def _hub() -> _Hub:
+    with gr.Column(visible=False) as box:
+        name = gr.Dropdown(
+            [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
+            value=next(iter(HUB_SETS)),
+            allow_custom_value=True,
+            label="Data set on the Hugging Face hub",
+            info="Its first rows are streamed; nothing of it is run.",
+            elem_id="data-hub",
+        )
+        configuration = gr.Textbox(label="Configuration", info="Where the set has several.")
+        split = gr.Textbox("train", label="Split", info="Which part of the set, as the hub names it.")
+        fetch = gr.Button("Fetch the first rows", elem_id="data-fetch", size="md")
+    return _Hub(box, name, configuration, split, fetch)
 
 
-def _connect(lab: Lab, strip: Strip, place: gr.Tab, inputs: _Inputs, outputs: _Outputs) -> None:
-    shown = [
-        outputs.settings,
-        strip.words,
-        outputs.report,
-        outputs.lengths,
-        outputs.row,
-        outputs.rendered,
-        outputs.refusals,
-        *inputs.parts,
-    ]
+@dataclass(frozen=True)
+class _Reader:
+    """The handlers that read what the components say; each takes the values of `asked()` and gives those of `filled()`.
 
-    @told
-    def read_rows(words: dict[str, str], *values: Any) -> list[Any]:
-        *given, model = values
-        settings = _settings(inputs, given)
-        prepared, tokenizer = _prepared(lab, settings, model)
-        lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
-        every = [*prepared.train, *prepared.held_out]
-        return [
-            settings,
-            {**(words or {}), "data": data_words(prepared)},
-            _report(prepared),
-            length_histogram(*lengths, maximum_length=settings.maximum_length),
-            gr.update(maximum=len(every), value=1),
-            rendered_row(every[0], tokenizer, 1, len(prepared.train)),
-            _refusals(prepared),
-            *_part_updates(prepared, settings),
-        ]
+    What was not asked for by a click is read only where nothing has to be chosen, or fetched, first.
+    """
 
-    @told
-    def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
-        prepared, tokenizer = _prepared(lab, settings, model)
-        every = [*prepared.train, *prepared.held_out]
-        place = min(max(int(place), 1), len(every))
-        return rendered_row(every[place - 1], tokenizer, place, len(prepared.train))
+    lab: Lab
+    inputs: _Inputs
+    outputs: _Outputs
 
+    def asked(self, strip: Strip) -> list[Any]:
+        return [self.outputs.settings, self.outputs.shown, strip.model, *self.inputs.components()]
+
+    def filled(self) -> list[Any]:
+        return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
+
+    def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Another choice, another model, or the tab is opened."""
+        given = _Given.of(values)
+        ready = given.name and (given.source != "hub" or given.name == in_use.source)
+        return self._read(given, shown, model) if ready else self._unchanged()
+
+    def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """A data set of the hub is asked for."""
+        given = _Given.of(values)
+        if not given.name:
+            raise DataError("No data set was named: write its id on the hub as OWNER/NAME.")
+        return self._read(given, "", model)
+
+    def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Another layout has other parts: the columns chosen for the old ones would be wrong."""
+        fresh = list(values)
+        fresh[PARTS_FROM : PARTS_FROM + PARTS_SHOWN] = [None] * PARTS_SHOWN
+        return self.refresh(in_use, "", model, *fresh)
+
+    def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """A column was chosen by hand; nothing is read before all that the layout needs have one."""
+        given = _Given.of(values)
+        missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
+        return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
+
+    def _unchanged(self) -> list[Any]:
+        return [gr.skip()] * len(self.filled())
+
+    def _read(self, given: _Given, shown: str, model: ModelSettings) -> list[Any]:
+        settings = self.inputs.form.settings(
+            given.form,
+            source=given.name,
+            held_out_source=f"file:{given.held_out_file}" if given.held_out_file else "",
+            layout=given.layout,
+            columns=given.columns(),
+            **({"configuration": given.configuration, "split": given.split} if given.source == "hub" else {}),
+        )
+        key = settings.model_dump_json() + model.model_dump_json()
+        if key == shown:
+            return self._unchanged()
+        try:
+            return _shown(self.lab, settings, model, key)
+        except LabError as error:
+            tell(error)
+            return _to_mend(self.lab, settings, error)
+
+
+def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
+    inputs, asked, filled = reader.inputs, reader.asked(strip), reader.filled()
     changed = [
         place.select,
+        inputs.source.input,
         inputs.starter.input,
         inputs.file.upload,
-        inputs.fetch.click,
         inputs.held_out_file.upload,
         inputs.held_out_file.clear,
         *(events(found).change for found in inputs.form.components),
         events(strip.model).change,
     ]
-    reading = {"fn": read_rows, "inputs": [strip.words, *inputs.components(), strip.model], "outputs": shown}
-    gr.on(changed, **reading, trigger_mode="always_last", **QUIET)
-    gr.on([events(part).input for part in inputs.parts], **reading, trigger_mode="always_last", **QUIET)
-    # Another layout brings other parts: the columns chosen for the old ones would be wrong.
-    inputs.layout.input(lambda: [gr.update(value=None)] * PARTS_SHOWN, None, inputs.parts, **QUIET).then(
-        **reading, **QUIET
-    )
-    outputs.row.input(
+    gr.on(changed, told(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
+    inputs.hub.fetch.click(told(reader.fetch), asked, filled, **QUIET)
+    inputs.layout.input(told(reader.other_layout), asked, filled, **QUIET)
+    gr.on([events(part).input for part in inputs.parts], told(reader.other_column), asked, filled, **QUIET)
+
+
+def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
+    @told
+    def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
+        return data_views.rendered_row(*lab.prepared(settings, model), int(place))
+
+    # `change`, not `input`: the page may bend the value when the range becomes shorter.
+    events(outputs.row).change(
         show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, trigger_mode="always_last", **QUIET
     )
 
 
-def _prepared(lab: Lab, settings: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
-    from neftune_core.data.preparing import prepare
-    from neftune_core.models.loading import load
-
-    loaded = load(model)
-    return prepare(settings.within(loaded.context), loaded.tokenizer, lab.limits), loaded.tokenizer
-
-
-def data_words(prepared: Prepared) -> str:
-    """The data in a few words, for the strip."""
-    return f"{prepared.title}, {len(prepared.train):,} rows"
-
-
-def _report(prepared: Prepared) -> str:
+def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
+    """What the page shows of data that can be used, which is then in use."""
+    prepared, tokenizer = lab.prepared(settings, model)
+    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
     reading = prepared.reading
-    columns = ", ".join(f"{part}: {column}" for part, column in reading.columns.items())
-    numbers = [
-        (len(prepared.train), "to train on"),
-        (len(prepared.held_out), "held out"),
-        (prepared.cut, "cut at the longest length"),
-        (len(prepared.refusals), "refused"),
-        (prepared.duplicates_removed, "duplicates removed"),
+    return [
+        settings,
+        key,
+        {"data": data_views.data_words(prepared)},
+        data_views.report(prepared),
+        length_histogram(*lengths, maximum_length=settings.maximum_length),
+        gr.update(maximum=prepared.kept, value=1),
+        data_views.rendered_row(prepared, tokenizer, 1),
+        gr.skip(),
+        *_part_updates(reading.layout, reading.columns, reading.available_columns, by_hand=bool(settings.layout)),
     ]
-    cells = "".join(f"<div><dd>{count:,}</dd><dt>{words}</dt></div>" for count, words in numbers)
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in reading.notes)
-    return (
-        f'<div class="lab-report"><p><b>{html.escape(prepared.title)}</b> '
-        f"<span>{html.escape(LAYOUTS[reading.layout].words)} ({html.escape(columns)}) · "
-        f"licence: {html.escape(prepared.licence)}</span></p><dl>{cells}</dl>{notes}</div>"
-    )
 
 
-def rendered_row(row: Any, tokenizer: Any, place: int, training_rows: int) -> str:
-    """One row as the model reads it, the part that is trained on marked."""
-    from neftune_core.data.preparing import preview
-
-    pieces = "".join(
-        f"<mark>{html.escape(text)}</mark>" if trained else f"<span>{html.escape(text)}</span>"
-        for text, trained in preview(row, tokenizer)
-    )
-    part = "training row" if place <= training_rows else "held-out row"
-    trained = int(row.trained.sum())
-    return (
-        f'<figure class="lab-rendered"><figcaption>Source row {row.example.row:,}, a {part}, as the model reads it: '
-        f"{len(row.ids):,} tokens, <mark>{trained:,} of them trained on</mark></figcaption><pre>{pieces}</pre></figure>"
-    )
+def _to_mend(lab: Lab, settings: DataSettings, error: LabError) -> list[Any]:
+    """Data that cannot be used leaves what is in use; the columns, where they can be had, are offered for choosing."""
+    kept = [gr.skip(), "", *[gr.skip()] * 5]
+    try:
+        available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
+    except LabError:
+        available = []
+    if not available:
+        return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
+    columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
+    found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
+    return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
 
 
-def _refusals(prepared: Prepared) -> str:
-    if not prepared.refusals:
-        return ""
-    rows = "".join(
-        f"<tr><td>{refusal.row:,}</td><td>{html.escape(refusal.reason)}</td></tr>"
-        for refusal in prepared.refusals[:REFUSALS_SHOWN]
-    )
-    more = len(prepared.refusals) - REFUSALS_SHOWN
-    rest = f"<p>and {more:,} more</p>" if more > 0 else ""
-    return (
-        f'<details class="lab-refusals" open><summary>{len(prepared.refusals):,} refused rows</summary>'
-        f"<table><thead><tr><th>Row</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table>{rest}</details>"
-    )
+def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
+    from neftune_core.data.reading import columns_of
+
+    return columns_of(settings, lab.limits)
 
 
-def _part_updates(prepared: Prepared, settings: DataSettings) -> list[Any]:
-    """The column boxes for the layout that was used; they are the person's to correct once a layout is chosen."""
-    reading = prepared.reading
+def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
+    """The column boxes of a layout (none where it is not known): a person's to correct once a layout was chosen."""
+    parts = list(LAYOUTS[layout].parts) if layout else []
+    required = LAYOUTS[layout].required if layout else ()
     updates = []
     for place in range(PARTS_SHOWN):
-        parts = list(LAYOUTS[reading.layout].parts)
         if place >= len(parts):
-            updates.append(gr.update(visible=False))
+            updates.append(gr.update(visible=False, value=None))
             continue
+        part = parts[place]
         updates.append(
             gr.update(
                 visible=True,
-                label=parts[place].capitalize(),
-                choices=[NOT_USED, *reading.available_columns],
-                value=reading.columns.get(parts[place], NOT_USED),
-                interactive=bool(settings.layout),
+                label=f"{part.capitalize()} from the column",
+                choices=[NOT_USED, *available],
+                value=columns.get(part) or (None if part in required else NOT_USED),
+                interactive=by_hand,
             )
         )
     return updates

@@ -1,21 +1,39 @@
-"""What all visitors of one server share: its limits, and the queue of its jobs."""
+"""What all visitors of one server share: its limits, the queue of its jobs, and what is read once for everybody."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from neftune_core.home import assets
 from neftune_core.settings import Limits
+from neftune_core.training.record import Record
 
 if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.models.settings import ModelSettings
     from neftune_core.training.jobs import Jobs
+
+KEPT_DATA = 4
+KEPT_LOGS = 32
 
 
 class Lab:
-    """One server. The queue is made on first use: it brings torch, and the page must be served before that."""
+    """One server. The queue is made on first use: it brings torch, and the page must be served before that.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    `studies` is the folder of recorded studies, those that ship with the lab by default.
+    """
+
+    def __init__(self, limits: Limits | None = None, studies: Path | None = None) -> None:
         self.limits = limits or Limits()
+        self.studies = studies or assets() / "studies"
+        self._data: OrderedDict[str, Prepared] = OrderedDict()
+        self._logs: OrderedDict[str, tuple[list[dict[str, Any]], int]] = OrderedDict()
+        self._reading = threading.Lock()
 
     @functools.cached_property
     def jobs(self) -> Jobs:
@@ -23,3 +41,38 @@ class Lab:
         from neftune_core.training.jobs import Jobs
 
         return Jobs(self.limits)
+
+    @functools.cached_property
+    def recorded(self) -> Record | None:
+        """The recorded study that is shown before anything is run, if one ships with the lab."""
+        found = sorted(path.parent for path in self.studies.glob("*/study.toml"))
+        return Record(found[0]) if found else None
+
+    def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
+        """The rows of `data` as tokens of `model`, and its tokenizer; the last few are kept. Raises what `load` and
+        `prepare` raise."""
+        from neftune_core.data.preparing import prepare
+        from neftune_core.models.loading import load
+
+        loaded = load(model)
+        name = data.model_dump_json() + model.model_dump_json()
+        with self._reading:
+            known = self._data.get(name)
+        found = known or prepare(data.within(loaded.context), loaded.tokenizer, self.limits)
+        with self._reading:
+            self._data[name] = found
+            self._data.move_to_end(name)
+            if len(self._data) > KEPT_DATA:
+                self._data.popitem(last=False)
+        return found, loaded.tokenizer
+
+    def log(self, record: Record) -> tuple[list[dict[str, Any]], int]:
+        """All events of a record and how many bytes they take; only what is new since the last look is read."""
+        with self._reading:
+            events, offset = self._logs.pop(record.id, ([], 0))
+            new, size = record.events(offset)
+            events = [*events, *new] if new else events
+            self._logs[record.id] = events, size
+            if len(self._logs) > KEPT_LOGS:
+                self._logs.popitem(last=False)
+            return events, size

@@ -7,15 +7,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.models.catalogue import CATALOGUE, Card, Work
+from neftune_core.models.catalogue import CATALOGUE, Card, Sized, Work, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.controls import Form
 from neftune_core.ui.strip import Strip
+from neftune_core.ui.views import bar, facts, quiet
 from neftune_core.ui.wiring import QUIET, events, told
+
+if TYPE_CHECKING:
+    from neftune_core.models.loading import LoadedModel
 
 LOOK_SECONDS = 0.2
 # The study that a card's estimate speaks of: the page's own defaults on rows of a usual length.
@@ -25,75 +30,79 @@ MORE = ("revision", "precision", "device")
 _stops: dict[str, threading.Event] = {}
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """The components of the panel."""
+
+    form: Form[ModelSettings]
+    card: gr.HTML
+    use: gr.Button
+    cancel: gr.Button
+    progress: gr.HTML
+
+
 def build(strip: Strip) -> None:
     """The panel; `strip.model` changes only once the model has been loaded."""
-    with gr.Row(elem_id="lab-model"):
-        with gr.Column(scale=2, min_width=280):
-            form = Form(
-                ModelSettings,
-                prefix="model",
-                changes={
-                    "source": {
-                        "kind": gr.Dropdown,
-                        "choices": [(_offer(card), source) for source, card in CATALOGUE.items()],
-                        "allow_custom_value": True,
-                        "info": "One of the list, or type a hub id, a local folder or a GGUF file.",
-                    },
-                    **{name: {"render": False} for name in MORE},
-                },
-            )
+    with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            form = Form(ModelSettings, prefix="model", changes=_changes())
             with gr.Accordion("Revision, precision, device", open=False):
                 for name in MORE:
                     form.by_name[name].render()
-        with gr.Column(scale=3, min_width=300):
+        with gr.Column(scale=5, min_width=300):
             card = gr.HTML(card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
-            with gr.Row():
-                use = gr.Button("Use this model", variant="primary", elem_id="model-use")
-                cancel = gr.Button("Cancel", elem_id="model-cancel", visible=False)
-            progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
-    _connect(strip, form, card, use, cancel, progress)
+            with gr.Row(elem_id="model-buttons"):
+                use = gr.Button("Use this model", variant="primary", size="md", elem_id="model-use")
+                cancel = gr.Button("Cancel", size="md", elem_id="model-cancel", visible=False)
+                progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
+    _connect(strip, _Parts(form, card, use, cancel, progress))
+
+
+def _changes() -> dict[str, dict[str, Any]]:
+    source = {
+        "kind": gr.Dropdown,
+        "choices": [(_offer(card), source) for source, card in CATALOGUE.items()],
+        "allow_custom_value": True,
+        "info": "One of the list, or type a hub id, a local folder or a GGUF file.",
+    }
+    return {"source": source, **{name: {"render": False} for name in MORE}}
 
 
 def _offer(card: Card) -> str:
     return f"{card.source} ({card.parameters / 1e6:,.0f} M)"
 
 
-def _connect(
-    strip: Strip, form: Form[ModelSettings], card: gr.HTML, use: gr.Button, cancel: gr.Button, progress: gr.HTML
-) -> None:
+def _connect(strip: Strip, parts: _Parts) -> None:
     @told
     def show(source: str) -> str:
         return card_html(source or "")
 
     @told
-    def bring(request: gr.Request, words: dict[str, str], *values: Any) -> Iterator[list[Any]]:
-        settings = form.settings(values)
+    def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        settings = parts.form.settings(values)
         loading = _Loading(settings, _stops.setdefault(str(request.session_hash), threading.Event()))
         while loading.thread.is_alive():
-            yield [gr.skip(), gr.skip(), loading.words(), gr.update(visible=True)]
+            yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), gr.update(visible=True)]
             time.sleep(LOOK_SECONDS)
         _stops.pop(str(request.session_hash), None)
         if loading.error is not None:
-            yield [gr.skip(), gr.skip(), "", gr.update(visible=False)]
+            yield [gr.skip(), gr.skip(), gr.skip(), "", gr.update(visible=False)]
             raise loading.error
-        known = {**(words or {}), "model": loading.loaded.name}
-        done = f'<p class="lab-quiet">In use: {html.escape(loading.loaded.name)}.</p>'
-        yield [settings, known, done, gr.update(visible=False)]
+        name = loading.loaded.name
+        card = card_html(settings.source, loading.loaded)
+        yield [settings, {"model": name}, card, quiet(f"In use: {name}."), gr.update(visible=False)]
 
     def give_up(request: gr.Request) -> None:
         stop = _stops.get(str(request.session_hash))
         if stop is not None:
             stop.set()
 
-    source = events(form.by_name["source"])
-    source.change(show, source, card, trigger_mode="always_last", **QUIET)
-    use.click(
-        bring,
-        [strip.words, *form.components],
-        [strip.model, strip.words, progress, cancel],
-        **QUIET,
-    )
-    cancel.click(give_up, None, None, **QUIET)
+    source = events(parts.form.by_name["source"])
+    # The tools of the strip say when the panel is opened: by then torch is there, and the estimate can be made.
+    gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
+    filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
+    parts.use.click(bring, parts.form.components, filled, **QUIET, concurrency_limit=4)
+    parts.cancel.click(give_up, None, None, **QUIET)
 
 
 class _Loading:
@@ -121,48 +130,46 @@ class _Loading:
     def words(self) -> str:
         """What is happening, with a bar where the size is known."""
         if self.progress is None:
-            return '<p class="lab-quiet">Looking for the model</p>'
-        what, done, total = html.escape(self.progress.what), self.progress.done_bytes, self.progress.total_bytes
+            return quiet("Looking for the model")
+        what, done, total = self.progress.what, self.progress.done_bytes, self.progress.total_bytes
         if not total:
-            return f'<p class="lab-quiet">{what}</p>'
-        return (
-            f'<p class="lab-quiet"><progress max="1" value="{done / total:.3f}" aria-label="Download"></progress> '
-            f"{what}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB</p>"
-        )
+            return quiet(what)
+        return f"{bar(done / total, 'Download')}{quiet(f'{what}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB')}"
 
 
-def card_html(source: str) -> str:
-    """What is known of a model before it is fetched, and what a usual study would take here."""
+def card_html(source: str, loaded: LoadedModel | None = None) -> str:
+    """What is known of a model (before it is fetched, or from the `loaded` one), and what a usual study would take."""
     card = CATALOGUE.get(source)
-    if card is None:
+    known = loaded or card
+    if known is None:
         return (
-            '<div class="lab-card"><p>Not on the list: its size and licence are seen when it is loaded. Only '
-            "safetensors and GGUF files are read, and code of the repository is never run.</p></div>"
+            '<div class="lab-card"><h3>Not on the list</h3>'
+            + quiet(
+                "Its size and licence are seen when it is loaded. Only safetensors and GGUF files are read, and code "
+                "of the repository is never run."
+            )
+            + "</div>"
         )
-    facts = [
-        (f"{card.parameters / 1e6:,.1f} M", "parameters"),
-        (f"{card.width:,}", "width of an embedding"),
-        (f"{card.layers}", "layers"),
-        (f"{card.download_megabytes:,.0f} MB" if card.download_megabytes else "none", "download"),
-        (html.escape(card.licence), "licence"),
+    words = "".join(f"<p>{html.escape(text)}</p>" for text in ((card.words, card.note) if card else ()) if text)
+    numbers = [
+        (f"{known.parameters / 1e6:,.1f} M", "parameters"),
+        (f"{known.width:,}", "embedding width"),
+        (f"{known.layers:,}", "layers"),
+        (known.licence, "licence"),
     ]
-    cells = "".join(f"<div><dd>{value}</dd><dt>{words}</dt></div>" for value, words in facts)
-    note = f"<p>{html.escape(card.note)}</p>" if card.note else ""
-    return (
-        f'<div class="lab-card"><p><b>{html.escape(card.source)}</b> {html.escape(card.words)}</p><dl>{cells}</dl>'
-        f'<p class="lab-quiet">{_estimate(card)}</p>{note}</div>'
-    )
+    if card and card.download_megabytes:
+        numbers.append((f"{card.download_megabytes:,.0f} MB", "download"))
+    title = html.escape(loaded.name if loaded else source)
+    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known))}</div>'
 
 
-def _estimate(card: Card) -> str:
+def _estimate(model: Sized) -> str:
     """The estimate of a usual study; a promise of one while torch is not there yet."""
     if "torch" not in sys.modules:
-        return "The memory and time it needs here are measured in a moment: choose it again to see them."
-    from neftune_core.models.catalogue import estimate
-
+        return "The memory and time it needs here are measured as soon as the lab has warmed up."
     work = USUAL_WORK
-    found = estimate(card, work)
+    found = estimate(model, work)
     return (
         f"A study of {work.arms} arms, {work.steps} steps of {work.batch_size} rows of {work.length} tokens: "
-        f"{html.escape(found.sentence[:1].lower() + found.sentence[1:])}"
+        f"{found.sentence[:1].lower()}{found.sentence[1:]}"
     )

@@ -7,32 +7,34 @@ import gradio as gr
 from neftune_core.ui import compare_tab, data_tab, learn_tab, model_panel, noise_tab, runs_tab, strip, train_tab
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.previews import FirstPreview
+from neftune_core.ui.recorded import recorded
 from neftune_core.ui.wiring import fill_owner_key, owner_key
 
 TITLE = "NEFTune Lab"
-FIRST_WORDS = {"model": "bundled model", "data": "open-ended"}
+FIRST_WORDS = {"model": "bundled model", "data": "open-ended", "seed": "seed 0"}
 
 
 def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Blocks:
     """The whole page, ready for `launch.launch`."""
     lab, first = lab or Lab(), first or FirstPreview()
+    shown = recorded(lab)
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
         key = owner_key()
         top = strip.build(FIRST_WORDS)
         model_panel.build(top)
         with gr.Tabs(elem_id="lab-tabs", selected="noise"):
             with gr.Tab("Learn", id="learn", render_children=True):
-                learn_tab.build()
+                learn_tab.build(shown)
             with gr.Tab("Noise", id="noise", render_children=True):
                 noise = noise_tab.build(top, first)
-            with gr.Tab("Data", id="data", render_children=True) as data_place:
-                data = data_tab.build(lab, top, data_place)
-            with gr.Tab("Train", id="train", render_children=True):
-                train = train_tab.build(lab, top, data, noise, key)
+            with gr.Tab("Data", id="data", render_children=True) as place:
+                data = data_tab.build(lab, top, place)
+            with gr.Tab("Train", id="train", render_children=True) as place:
+                train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
             with gr.Tab("Compare", id="compare", render_children=True):
-                compare_tab.build(lab, train, key)
-            with gr.Tab("Runs", id="runs", render_children=True) as runs_place:
-                runs_tab.build(lab, train, key, runs_place)
+                compare_tab.build(lab, train, key, shown)
+            with gr.Tab("Runs", id="runs", render_children=True) as place:
+                runs_tab.build(lab, train, key, place)
         top.tools.value = noise_tab.link_parameters(noise)
         noise_tab.on_load(page, noise, first)
         fill_owner_key(page, key)

@@ -22,7 +22,7 @@ def part(name: str) -> str:
     )
 
 
-TEMPLATE = """<figure class="lab-figure">
+TEMPLATE = """<figure class="lab-figure lab-empty">
 <div class="lab-figure-plot" role="img" aria-label=""></div>
 <figcaption><span class="lab-figure-summary" aria-live="off"></span>
 <span class="lab-figure-tools"><button type="button" data-format="png" aria-label="Save the figure as PNG">PNG</button>
@@ -32,18 +32,18 @@ TEMPLATE = """<figure class="lab-figure">
 
 
 def live_figure(
-    value: Figure | Callable[[], Figure | None] | None = None, *, elem_id: str | None = None, height: int = 360
+    value: Figure | Callable[[], Figure | None] | None = None, *, elem_id: str | None = None, height: int = 0
 ) -> gr.HTML:
     """A component whose value is a figure of `neftune_core.figures`, or one made by `computed`.
 
     A new value redraws in place and keeps zoom and legend choices. Give events that set it `show_progress="hidden"`.
-    `height` in pixels keeps the room before the first drawing.
+    `height` in pixels keeps room before the first value; without it, a figure without one takes none.
     """
     return gr.HTML(
         value,
         html_template=TEMPLATE,
         js_on_load=part("figure"),
-        css_template=f".lab-figure-plot {{ min-height: {height}px; }}",
+        css_template=f".lab-figure-plot {{ min-height: {height}px; }}" if height else "",
         apply_default_css=False,
         container=False,
         padding=False,

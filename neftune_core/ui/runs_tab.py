@@ -2,81 +2,85 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from neftune_core.errors import RecordError
+from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.training.record import Record, find, owned_records
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab
-from neftune_core.ui.plot import live_figure
-from neftune_core.ui.train_tab import TrainTab, require_key, state_words
+from neftune_core.ui.plot import live_figure, part
+from neftune_core.ui.run_views import about_words, state_words, when
+from neftune_core.ui.train_tab import TrainTab, require_key
 from neftune_core.ui.wiring import QUIET, told
 
-COLUMNS = ["When", "Study", "Arms", "State"]
-EMPTY = '<p class="lab-quiet">No study yet. What you train is kept here, also when the lab is closed.</p>'
+EMPTY = "No study yet. What you train is kept here, on this machine, also when the lab is closed."
+LIST = f'<ul class="lab-runs" aria-label="Your studies"></ul><p class="lab-quiet lab-runs-empty">{EMPTY}</p>'
 
 
-def build(lab: Lab, train: TrainTab, key: gr.Textbox, tab: gr.Tab) -> None:
+@dataclass(frozen=True)
+class _Opened:
+    """The components that show one record."""
+
+    state: gr.HTML
+    curves: gr.HTML
+    answers: gr.HTML
+    settings: gr.Code
+    box: gr.Accordion
+
+    def components(self) -> list[Any]:
+        return [self.state, self.curves, self.answers, self.settings, self.box]
+
+
+def build(lab: Lab, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
     """The tab, inside an open `gr.Tab`."""
-    ids = gr.State([])
-    table = gr.Dataframe(
-        headers=COLUMNS, interactive=False, wrap=True, elem_id="runs-table", show_label=False, max_height=320
-    )
-    state = gr.HTML(EMPTY, elem_id="runs-state", apply_default_css=False)
-    curves = live_figure(elem_id="runs-curves", height=420)
+    runs = gr.HTML([], html_template=LIST, js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list")
+    state = gr.HTML(elem_id="runs-state", apply_default_css=False)
+    curves = live_figure(elem_id="runs-curves")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
-    with gr.Accordion("Settings (study.toml)", open=False):
+    with gr.Accordion("Its settings (study.toml)", open=False, visible=False) as box:
         settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
+    opened = _Opened(state, curves, answers, settings, box)
 
     @told
-    def fill(key: str) -> list[Any]:
-        found = owned_records(require_key(key))
-        rows = [_row(lab, record) for record in found]
-        return [rows, [record.id for record in found], gr.skip() if rows else EMPTY]
+    def fill(key: str) -> list[dict[str, Any]]:
+        return [_row(lab, record) for record in owned_records(require_key(key))]
 
     @told
-    def open_record(key: str, ids: list[str], chosen: gr.SelectData) -> list[Any]:
-        record = find(ids[chosen.index[0]], require_key(key))
+    def open_record(key: str, chosen: gr.EventData) -> list[Any]:
+        record = find(str(chosen.id), require_key(key))
         arms = record.study.arms
         return [
             state_words(record, lab.jobs.status(record)),
-            loss_curves(record.events()[0], arms),
+            loss_curves(lab.log(record)[0], arms),
             answer_columns(record.answers(), arms),
             (record.folder / "study.toml").read_text(encoding="utf-8"),
+            gr.update(visible=True),
         ]
 
-    gr.on(
-        [key.change, train.finished.change, train.watched.change, tab.select], fill, key, [table, ids, state], **QUIET
-    )
-    table.select(open_record, [key, ids], [state, curves, answers, settings], **QUIET)
+    gr.on([train.finished.change, train.watched.change, place.select], fill, key, runs, **QUIET)
+    runs.click(open_record, key, opened.components(), **QUIET)
 
 
-def _row(lab: Lab, record: Record) -> list[str]:
+def _row(lab: Lab, record: Record) -> dict[str, Any]:
+    """What the list tells of a record."""
     from neftune_core.training.jobs import WORDS
 
     try:
-        arms = ", ".join(record.study.arms)
+        arms = record.study.arms
+        status = lab.jobs.status(record)
     except RecordError as error:
-        return [_when(record), str(error), "", "Unreadable"]
-    return [_when(record), _about(record), arms, WORDS[lab.jobs.status(record).state]]
-
-
-def _when(record: Record) -> str:
-    created = record.about.get("created")
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
-
-
-def _about(record: Record) -> str:
-    study, about = record.study, record.about
-    model = about.get("model", {}).get("name", study.model.source)
-    data = about.get("data", {}).get("title", study.data.source)
-    return f"{study.title or model} on {data}"
-
-
-def record_words(record: Record) -> str:
-    """A record in one line: what, on what, when."""
-    return f"{_about(record)}, {_when(record)}"
+        return {"id": record.id, "when": when(record), "about": str(error), "arms": [], "word": "Unreadable"}
+    colours = arm_colours(arms)
+    return {
+        "id": record.id,
+        "when": when(record),
+        "about": about_words(record),
+        "arms": [{"name": name, "colour": colours[name]} for name in arms],
+        "state": status.state,
+        "word": WORDS[status.state],
+    }

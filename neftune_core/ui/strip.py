@@ -32,7 +32,8 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 class Strip:
     """The components of the strip that tabs read and write.
 
-    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; the value of `tools` says
+    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; those that it leaves out
+    stay as they are. The value of `tools` says
     which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`). `model` holds the
     `ModelSettings` in use: a model is in use once it has been loaded.
     """

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import InvalidSetting, RecordError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.figures.curves import loss_curves
-from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import controls, parse
-from neftune_core.training.record import Record, find
+from neftune_core.settings import control, controls
+from neftune_core.training.record import find
 from neftune_core.training.settings import StudySettings, TrainingSettings
-from neftune_core.ui.controls import Form
+from neftune_core.ui.controls import Form, component
 from neftune_core.ui.data_tab import DataTab
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.plot import live_figure
+from neftune_core.ui.recorded import Recorded
+from neftune_core.ui.run_views import progress_words, state_words
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.wiring import QUIET, in_browser, told
+from neftune_core.ui.study_form import Asked, plan_words, study_of
+from neftune_core.ui.views import quiet
+from neftune_core.ui.wiring import QUIET, events, in_browser, told
 
 FORM = ("epochs", "batch_size", "learning_rate", "lora_rank")
 WATCH_SECONDS = 0.7
-NOTHING_YET = '<p class="lab-quiet">Nothing has been trained yet: choose the settings and press <b>Train</b>.</p>'
+THEN = "Press Train to run one of your own with the settings beside; its curves grow here."
+NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
+
+
+@dataclass(frozen=True)
+class Around:
+    """What the tab needs of the rest of the page."""
+
+    lab: Lab
+    strip: Strip
+    data: DataTab
+    noise: NoiseTab
+    key: gr.Textbox
+    place: gr.Tab
 
 
 @dataclass(frozen=True)
@@ -41,89 +56,88 @@ class TrainTab:
     strengths: gr.Textbox
     seed: gr.Number
     form: Form[TrainingSettings]
+    plan: gr.HTML
+    state: gr.HTML
+    curves: gr.HTML
 
 
-def build(lab: Lab, strip: Strip, data: DataTab, noise: NoiseTab, key: gr.Textbox) -> TrainTab:
-    """The tab, inside an open `gr.Tab`."""
-    with gr.Row(elem_id="train-tab"):
+def build(around: Around, shown: Recorded | None) -> TrainTab:
+    """The tab, inside an open `gr.Tab`; `shown` stands where nothing has been trained yet."""
+    with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             strengths = gr.Textbox(
                 "15",
                 label="More strengths",
                 info="Besides the one on the Noise tab, in its unit and kind; the control is always there.",
+                max_length=200,
                 elem_id="train-strengths",
             )
-            more = [found.name for found in controls(TrainingSettings) if found.name not in FORM]
-            form = Form(
-                TrainingSettings,
-                names=(*FORM, *more),
-                prefix="train",
-                changes={name: {"render": False} for name in more},
-            )
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="train-seed")
-            with gr.Accordion("More settings", open=False):
-                for name in more:
-                    form.by_name[name].render()
+            form, seed = _settings()
+            plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
-            state = gr.HTML(NOTHING_YET, elem_id="train-state", apply_default_css=False)
-            curves = live_figure(elem_id="train-curves", height=420)
+            first = shown.notice(THEN) if shown else NOTHING_YET
+            state = gr.HTML(first, elem_id="train-state", apply_default_css=False)
+            curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
     timer = gr.Timer(WATCH_SECONDS, active=False)
-    tab = TrainTab(gr.State(""), gr.State(""), gr.State(-1), timer, strengths, seed, form)
-    _connect_start(lab, strip, tab, noise, data, key)
-    _connect_watch(lab, strip, tab, key, [state, curves])
+    tab = TrainTab(
+        gr.State(""), gr.State(""), gr.State(-1), timer, strengths, seed, form, plan=plan, state=state, curves=curves
+    )
+    _connect_start(around, tab)
+    _connect_watch(around, tab)
     return tab
 
 
-def study_of(
-    strengths: str, seed: Any, data: Any, model: Any, noise: NoiseSettings, training: TrainingSettings
-) -> StudySettings:
-    """The study that the page describes; raises `InvalidSetting` with one sentence."""
-    arms = {found.name: found for found in (noise, *_more(strengths, noise)) if not found.is_silent}
-    if not arms:
-        raise InvalidSetting(
-            "The strength is 0, which is the control: move it on the Noise tab, or add strengths here."
-        )
-    return parse(
-        StudySettings,
-        {
-            "seed": int(seed or 0),
-            "model": model,
-            "data": data,
-            "training": training,
-            "noise": sorted(arms.values(), key=lambda found: found.strength),
-        },
+def _settings() -> tuple[Form[TrainingSettings], Any]:
+    more = [found.name for found in controls(TrainingSettings) if found.name not in FORM]
+    form = Form(
+        TrainingSettings, names=(*FORM, *more), prefix="train", changes={name: {"render": False} for name in more}
     )
+    seed = component(control(StudySettings, "seed"), elem_id="train-seed")
+    with gr.Accordion("More settings", open=False):
+        for name in more:
+            form.by_name[name].render()
+    return form, seed
 
 
-def _more(text: str, noise: NoiseSettings) -> list[NoiseSettings]:
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
-    try:
-        return [parse(NoiseSettings, {**noise.model_dump(), "strength": float(word)}) for word in words]
-    except ValueError:
-        raise InvalidSetting(f"The strengths {text[:60]!r} are not numbers: write them as 5, 15.") from None
+def _connect_start(around: Around, tab: TrainTab) -> None:
+    lab, strip, noise = around.lab, around.strip, around.noise.noise
 
-
-def _connect_start(lab: Lab, strip: Strip, tab: TrainTab, noise: NoiseTab, data: DataTab, key: gr.Textbox) -> None:
-    noise_count = len(noise.noise.components)
+    def study(values: Sequence[Any]) -> StudySettings:
+        data, model, strengths, seed, *rest = values
+        count = len(noise.components)
+        return study_of(
+            Asked(data, model, noise.settings(rest[:count]), strengths, seed, tab.form.settings(rest[count:]))
+        )
 
     @told
-    def start(key: str, strengths: str, seed: Any, data: Any, model: Any, *values: Any) -> list[Any]:
-        chosen = noise.noise.settings(values[:noise_count])
-        training = tab.form.settings(values[noise_count:])
-        study = study_of(strengths, seed, data, model, chosen, training)
-        record = lab.jobs.submit(study, require_key(key))
+    def start(key: str, *values: Any) -> list[Any]:
+        record = lab.jobs.submit(study(values), require_key(key))
         return [record.id, -1, gr.Timer(active=True)]
 
-    asked = [key, tab.strengths, tab.seed, data.settings, strip.model]
-    inputs = [*asked, *noise.noise.components, *tab.form.components]
-    started = strip.train.click(start, inputs, [tab.watched, tab.seen, tab.timer], **QUIET)
+    @told
+    def plan(*values: Any) -> str:
+        try:
+            words, fits = plan_words(lab, study(values))
+        except LabError as error:
+            words, fits = str(error), False
+        return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
+
+    said = [around.data.settings, strip.model, tab.strengths, tab.seed, *noise.components, *tab.form.components]
+    started = strip.train.click(start, [around.key, *said], [tab.watched, tab.seen, tab.timer], **QUIET)
     started.success(None, tab.watched, None, js="(id) => { Lab.setParameter('job', id); Lab.openTab('Train'); }")
+    # The noise and the data are changed on other tabs: opening this one is enough, and the slider calls nobody.
+    changing = [strip.model, tab.strengths, *tab.form.components]
+    changed = [around.place.select, *(events(found).change for found in changing)]
+    gr.on(changed, plan, said, tab.plan, trigger_mode="always_last", **QUIET)
 
     @told
     def stop(key: str, watched: str) -> None:
         lab.jobs.stop(watched, require_key(key))
 
-    strip.stop.click(stop, [key, tab.watched], None, **QUIET)
+    strip.stop.click(stop, [around.key, tab.watched], None, **QUIET)
+    unit = noise.by_name["unit"]
+    in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
+    events(unit).change(None, [tab.strengths, unit], tab.strengths, js=in_unit)
 
 
 def require_key(key: str) -> str:
@@ -133,83 +147,37 @@ def require_key(key: str) -> str:
     return key
 
 
-def _connect_watch(lab: Lab, strip: Strip, tab: TrainTab, key: gr.Textbox, shown: Sequence[Any]) -> None:
+def _connect_watch(around: Around, tab: TrainTab) -> None:
+    lab, strip, key = around.lab, around.strip, around.key
+
     @told
     def attach(key: str, asked: str) -> list[Any]:
         """The job named in the link, or else the visitor's own that is under way."""
-        record = find(asked, key) if asked else lab.jobs.current_of(require_key(key))
-        return [record.id if record else "", -1, gr.Timer(active=record is not None)]
+        record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
+        return [record.id, -1, gr.Timer(active=True)] if record else [gr.skip()] * 3
 
     @told
     def look(key: str, watched: str, seen: int) -> list[Any]:
         if not watched:
-            return [*(gr.skip() for _ in range(5)), gr.Timer(active=False), gr.skip()]
+            return [gr.skip()] * 7
         record = find(watched, key)
         status = lab.jobs.status(record)
-        events, size = record.events()
-        curves = gr.skip() if size == seen else loss_curves(events, record.study.arms)
-        over = status.is_over
+        log, size = lab.log(record)
         return [
             state_words(record, status),
-            curves,
+            gr.skip() if size == seen else loss_curves(log, record.study.arms),
             size,
             progress_words(status),
-            gr.update(visible=not over),
-            gr.Timer(active=not over),
-            record.id if over else gr.skip(),
+            gr.update(visible=not status.is_over),
+            gr.Timer(active=False) if status.is_over else gr.skip(),
+            record.id if status.is_over else gr.skip(),
         ]
 
-    outputs = [*shown, tab.seen, strip.progress, strip.stop, tab.timer, tab.finished]
+    outputs = [tab.state, tab.curves, tab.seen, strip.progress, strip.stop, tab.timer, tab.finished]
     watching = [key, tab.watched, tab.seen]
     asked = gr.Textbox(visible=False)
     key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''")).then(
         attach, [key, asked], [tab.watched, tab.seen, tab.timer], **QUIET
-    ).then(look, watching, outputs, **QUIET)
+    )
+    tab.watched.change(look, watching, outputs, **QUIET)
     tab.timer.tick(look, watching, outputs, **QUIET)
-
-
-def state_words(record: Record, status: Any) -> str:
-    """Where the study stands, in one unambiguous word and the numbers behind it."""
-    from neftune_core.training.jobs import WORDS
-
-    numbers = []
-    if status.place:
-        numbers.append(f"place {status.place} in the queue")
-    if status.steps:
-        numbers.append(f"step {status.step:,} of {status.steps:,}")
-    if status.state == "running" and status.seconds_left is not None:
-        numbers.append(f"{duration(status.seconds_left)} left")
-    if status.tokens_per_second and not status.is_over:
-        numbers.append(f"{status.tokens_per_second:,.0f} tokens a second, all arms together")
-    message = f"<p>{html.escape(status.message)}</p>" if status.message else ""
-    samples = record.about.get("samples", {})
-    measured = f'<p class="lab-quiet">Losses with noise off are measured on {_listed(samples)}.</p>' if samples else ""
-    return (
-        f'<div class="lab-state" data-state="{status.state}"><p><b>{WORDS[status.state]}</b> '
-        f"<span>{' · '.join(numbers)}</span></p>{message}{measured}</div>"
-    )
-
-
-def _listed(samples: dict[str, Any]) -> str:
-    return html.escape(" and ".join(str(words) for words in samples.values()))
-
-
-def progress_words(status: Any) -> str:
-    """A short line for the strip, with a bar."""
-    from neftune_core.training.jobs import WORDS
-
-    if status.is_over:
-        return f'<span class="lab-progress">{WORDS[status.state]}</span>'
-    share = status.step / status.steps if status.steps else 0
-    left = f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
-    return (
-        f'<span class="lab-progress"><progress max="1" value="{share:.3f}" aria-label="Progress"></progress> '
-        f"{WORDS[status.state]} {share:.0%}{left}</span>"
-    )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_core.figures import length_histogram, loss_curves
 from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.curves import POINTS, thinned
 from neftune_core.figures.lengths import BINS, bin_width
 from neftune_core.noise.settings import NoiseSettings
 
@@ -68,6 +69,27 @@ def test_an_arm_that_diverged_keeps_what_it_had() -> None:
 def test_the_summary_gives_the_last_losses_in_words() -> None:
     events = [evaluated(0), evaluated(8, control={"train_loss": 1.23456, "held_out_loss": 1.7})]
     assert "control training 1.235, held-out 1.700" in loss_curves(events, ARMS)["summary"]
+
+
+def test_a_long_curve_becomes_means_that_keep_its_mean_and_its_end() -> None:
+    steps, values = list(range(1, 2401)), [float(step % 7) for step in range(1, 2401)]
+    fewer, means = thinned(steps, values)
+    assert len(fewer) <= POINTS
+    assert fewer[-1] == 2400
+    assert sum(means) / len(means) == pytest.approx(sum(values) / len(values))  # 2400 is a multiple of 4: equal groups
+
+
+def test_the_axis_is_as_long_as_the_study_and_ends_where_it_was_stopped() -> None:
+    running = [evaluated(0) | {"steps": 40}, step(1) | {"steps": 40}]
+    assert loss_curves(running, ARMS)["layout"]["xaxis"]["range"] == [0, 40]
+    assert loss_curves([*running, {"event": "stopped"}], ARMS)["layout"]["xaxis"]["range"] == [0, 1]
+
+
+def test_without_held_out_rows_the_training_panel_has_all_the_room() -> None:
+    losses = {name: {"train_loss": 1.5, "held_out_loss": None} for name in ARMS}
+    layout = loss_curves([evaluated(0, **losses), step(1)], ARMS)["layout"]
+    assert layout["xaxis"]["domain"] == [0, 1]
+    assert len(layout["annotations"]) == 1
 
 
 def test_no_events_make_an_empty_figure_that_says_so() -> None:

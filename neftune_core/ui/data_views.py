@@ -1,0 +1,80 @@
+"""What the Data tab shows of prepared rows, as HTML."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.data.layouts import LAYOUTS
+from neftune_core.ui.views import facts
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+
+REFUSALS_SHOWN = 200
+# So many refusals are shown at once; more stay folded until they are asked for.
+REFUSALS_OPEN = 8
+
+
+def data_words(prepared: Prepared) -> str:
+    """The data in a few words, for the strip."""
+    return f"{prepared.title}, {len(prepared.train):,} rows"
+
+
+def report(prepared: Prepared) -> str:
+    """What the data in use is, how it was read, what became of its rows, and each refusal with its reason."""
+    reading = prepared.reading
+    renamed = [f"{part} from “{column}”" for part, column in reading.columns.items() if part != column]
+    columns = f" ({', '.join(renamed)})" if renamed else ""
+    numbers = facts(
+        [
+            (f"{len(prepared.train):,}", "to train on"),
+            (f"{len(prepared.held_out):,}", "held out"),
+            (f"{prepared.cut:,}", "cut to length"),
+            (f"{len(prepared.refusals):,}", "refused"),
+            (f"{prepared.duplicates_removed:,}", "duplicates removed"),
+        ]
+    )
+    notes = "".join(f'<p class="lab-quiet">{html.escape(note)}</p>' for note in reading.notes)
+    how = f"read as {LAYOUTS[reading.layout].words.lower()}{columns}; licence: {prepared.licence}"
+    return (
+        f'<div class="lab-report"><h3>In use: {html.escape(prepared.title)}</h3>'
+        f'<p class="lab-quiet">{html.escape(how)}</p>{numbers}{notes}{_refusals(prepared)}</div>'
+    )
+
+
+def _refusals(prepared: Prepared) -> str:
+    count = len(prepared.refusals)
+    if not count:
+        return ""
+    rows = "".join(
+        f"<tr><td>{refusal.row:,}</td><td>{html.escape(refusal.reason)}</td></tr>"
+        for refusal in prepared.refusals[:REFUSALS_SHOWN]
+    )
+    more = count - REFUSALS_SHOWN
+    rest = f'<p class="lab-quiet">and {more:,} more</p>' if more > 0 else ""
+    head = "1 row was refused" if count == 1 else f"{count:,} rows were refused"
+    return (
+        f'<details class="lab-refusals"{" open" if count <= REFUSALS_OPEN else ""}><summary>{head}</summary>'
+        f"<table><thead><tr><th>Row</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table>{rest}</details>"
+    )
+
+
+def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
+    """Row `place` (from 1, training rows first) as the model reads it, the part that is trained on marked."""
+    from neftune_core.data.preparing import preview
+
+    every = [*prepared.train, *prepared.held_out]
+    place = min(max(place, 1), len(every))
+    row = every[place - 1]
+    pieces = "".join(
+        f"<mark>{html.escape(text)}</mark>" if trained else f"<span>{html.escape(text)}</span>"
+        for text, trained in preview(row, tokenizer)
+    )
+    trains = place <= len(prepared.train)
+    marked = f"<mark>{int(row.trained.sum()):,} of them {'trained on' if trains else 'measured'}</mark>"
+    part = "a training row" if trains else "held out"
+    return (
+        f'<figure class="lab-rendered"><figcaption>Row {row.example.row:,} of its source, {part}, as the model reads '
+        f"it: {len(row.ids):,} tokens, {marked}</figcaption><pre>{pieces}</pre></figure>"
+    )
