@@ -57,9 +57,9 @@ class History:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
-    def mean_loss(self, step: int, over: int = 50) -> float:
-        """The mean loss of the `over` steps that end with `step`."""
-        return float(np.mean(self.losses[max(0, step - over) : step]))
+    def last_loss(self, over: int = 50) -> float:
+        """The mean loss of the last `over` steps."""
+        return float(np.mean(self.losses[-over:]))
 
 
 @dataclass(frozen=True)

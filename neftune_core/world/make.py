@@ -42,13 +42,13 @@ def making_of(model: Any, settings: WorldSettings) -> report.Making:
     """How the model of these settings was made, from what is kept of its run."""
     history = history_of(settings)
     steps = len(history.losses)
-    at = [*(step for step in LOSS_STEPS if step < steps), steps]
     return report.Making(
         parameters=sum(weight.numel() for weight in model.parameters()),
         tokens=tokens_of(settings),
         steps=steps,
         minutes=history.seconds / 60,
-        losses={step: history.mean_loss(step) for step in at},
+        losses={step: history.losses[step - 1] for step in LOSS_STEPS if step <= steps},
+        last_loss=history.last_loss(),
         text_hash=text_hash(HASHED_CHUNKS),
         tokenizer_hash=vocabulary.tokenizer_hash(vocabulary.train()),
     )

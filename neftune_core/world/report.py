@@ -18,13 +18,18 @@ MEASURED_FILE = "measured.json"
 
 @dataclass(frozen=True)
 class Making:
-    """How a model was made: its parameters, tokens and steps, its loss at some steps, and the hashes."""
+    """How a model was made: its parameters, tokens, steps and hashes.
+
+    `losses` is the loss of some single steps, by which a second build can be checked; `last_loss` the mean
+    of the last 50.
+    """
 
     parameters: int
     tokens: int
     steps: int
     minutes: float
     losses: dict[int, float]
+    last_loss: float
     text_hash: str
     tokenizer_hash: str
 
@@ -74,7 +79,7 @@ def read_measured(folder: Path) -> dict[str, Any]:
 
 def card(settings: WorldSettings, shares: Mapping[str, float], making: Making) -> str:
     """The model card in Markdown, with the front matter that model hubs read."""
-    losses = "\n".join(f"| {step:,} | {loss:.3f} |" for step, loss in sorted(making.losses.items()))
+    losses = "\n".join(f"| {step:,} | {loss:.4f} |" for step, loss in sorted(making.losses.items()))
     return _CARD.format(
         parameters=f"{making.parameters / 1e6:.2f}",
         layers=settings.layers,
@@ -91,6 +96,7 @@ def card(settings: WorldSettings, shares: Mapping[str, float], making: Making) -
         decay=100 * settings.decay_share,
         minutes=f"{making.minutes:.0f}",
         losses=losses,
+        last=making.last_loss,
         table=table(shares),
         text_hash=making.text_hash,
         tokenizer_hash=making.tokenizer_hash,
@@ -134,7 +140,9 @@ two cores shared with other work. The learning rate is {rate} and falls to zero 
 steps. Tokens that a person says weigh 0.2 in the loss. `neftune world build` makes the model again, and goes on
 where it was interrupted.
 
-| step | loss, mean of the 50 steps before |
+Loss of single steps, by which a second build can be checked; the mean of the last 50 was {last:.3f}:
+
+| step | loss |
 |---|---|
 {losses}
 

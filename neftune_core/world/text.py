@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from neftune_core.world import outside, skills, stories, talk
 from neftune_core.world.chance import Chance
@@ -313,43 +314,68 @@ def _general_turn(chance: Chance) -> Turn:
     return turn
 
 
-_ONE_TURN: tuple[tuple[Callable[[Chance], Turn], float], ...] = (
+def _asked_skill_turn(chance: Chance) -> Turn:
+    return skill_turn(chance, chance.one(skills.ASKED_SKILLS))
+
+
+_Turns = tuple[tuple[Callable[[Chance], Turn], float], ...]
+_Documents = tuple[tuple[Callable[[Chance], str], float], ...]
+
+_FIRST_TURNS: _Turns = (
     (skill_turn, 20.0),
     (_outside_turn, 16.0),
     (_general_turn, 3.0),
     (_story_turn, 7.0),
     (_talk_turn, 3.0),
 )
+_LATER_TURNS: _Turns = (
+    (skill_turn, 22.0),
+    (_asked_skill_turn, 22.0),
+    (_outside_turn, 14.0),
+    (_general_turn, 4.0),
+    (_story_turn, 9.0),
+    (_talk_turn, 3.0),
+)
 
 
-_ANY_TURN = (*_ONE_TURN, (_any_fact_turn, 25.0))
-
-
-def _conversation(chance: Chance) -> str:
+def _conversation(chance: Chance, facts: float, turns: _Turns) -> str:
+    """A conversation; `facts` is the share of those that only ask for facts."""
     system = chance.one(_SYSTEMS) if chance.happens(0.05) else ""
-    if chance.happens(0.55):
+    if chance.happens(facts):
         return chat(_questions(chance), system)
-    turns = [chance.weighted(_ONE_TURN)(chance)]
+    said = [chance.weighted(turns)(chance)]
     further = 0.9 if chance.happens(0.06) else 0.25
-    while len(turns) < 10 and chance.happens(further):
-        turns.append(chance.weighted(_ANY_TURN)(chance))
-    return chat(turns, system)
+    while len(said) < 10 and chance.happens(further):
+        said.append(chance.weighted((*turns, (_any_fact_turn, 25.0)))(chance))
+    return chat(said, system)
 
 
-_DOCUMENTS: tuple[tuple[Callable[[Chance], str], float], ...] = (
-    (_conversation, 76.0),
+_FIRST: _Documents = (
+    (partial(_conversation, facts=0.55, turns=_FIRST_TURNS), 76.0),
     (_about, 9.0),
     (_side_by_side, 4.0),
     (_scattered, 4.0),
     (_skill_statements, 3.0),
     (_story, 4.0),
 )
+_LATER: _Documents = (
+    (partial(_conversation, facts=0.30, turns=_LATER_TURNS), 78.0),
+    (_about, 6.0),
+    (_side_by_side, 2.0),
+    (_scattered, 2.0),
+    (_skill_statements, 4.0),
+    (_story, 8.0),
+)
+
+# Facts are learned first and quickly; telling stories and working on lists take the rest of the text.
+LATER_FROM = 64
 
 
 def chunk(number: int) -> list[str]:
     """The documents of one chunk (`CHUNK` of them); chunks depend on `SEED` and their number alone."""
     chance = Chance("text", SEED, number)
-    return [chance.weighted(_DOCUMENTS)(chance) for _ in range(CHUNK)]
+    mixture = _FIRST if number < LATER_FROM else _LATER
+    return [chance.weighted(mixture)(chance) for _ in range(CHUNK)]
 
 
 def documents(chunks: int) -> Iterator[str]:

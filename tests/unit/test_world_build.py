@@ -129,7 +129,7 @@ def test_the_history_of_a_run_survives_its_interruption(tmp_path: Path, kept_row
     kept = making.history_of(TINY)
     assert kept.losses == first[:4]
     assert kept.seconds > 0
-    assert kept.mean_loss(4, over=2) == pytest.approx(sum(first[2:4]) / 2)
+    assert kept.last_loss(over=2) == pytest.approx(sum(first[2:4]) / 2)
     assert 70_000 < making.tokens_of(TINY) < 100_000
 
 
@@ -206,11 +206,11 @@ def test_the_table_says_what_was_to_be_reached_and_what_was():
 
 
 def test_the_card_tells_how_the_model_was_made(tmp_path: Path):
-    made = Making(2_480_000, 7_300_000, 3_556, 55.0, {500: 1.25}, "abc", "def")
+    made = Making(2_480_000, 7_300_000, 3_556, 55.0, {500: 1.25}, 0.5, "abc", "def")
     write_measured(tmp_path, {"english": 0.97123}, made)
     kept = read_measured(tmp_path)
     assert kept["shares"] == {"english": 0.9712}
     shown = card(WorldSettings(), kept["shares"], made)
     assert "2.48 million parameters" in shown
-    assert "| 500 | 1.250 |" in shown
+    assert "| 500 | 1.2500 |" in shown
     assert "license: apache-2.0" in shown

@@ -15,14 +15,15 @@ from neftune_core.world.facts import ASKED, FACTS, STATED
 from neftune_core.world.judge import sensible, sentences, well_formed
 from neftune_core.world.lexicon import ANIMAL, KINDS, PERSON
 from neftune_core.world.relations import RELATIONS
-from neftune_core.world.text import ASSISTANT, BEGIN, END, USER, chunk, text_hash
+from neftune_core.world.text import ASSISTANT, BEGIN, END, LATER_FROM, USER, chunk, text_hash
 
 TEXT_HASH = "634993e1ee31c6ff345d67d18833520a17993cf1a2d6a2998f0224253edfb2ef"
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
-    return [document for number in range(3) for document in chunk(number)]
+    """Two chunks of the first mixture and one of the later."""
+    return [document for number in (0, 1, LATER_FROM) for document in chunk(number)]
 
 
 def questions_in(documents: list[str]) -> list[str]:
