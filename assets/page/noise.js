@@ -125,12 +125,13 @@
   };
 
   // ------------------------------------------------------------------ the noise in the strip: every strength of the study
-  const numbers = (text) => (text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
+  const numbers = (text) => String(text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
   let shown = null;
+  let more = [];
   const sayNoise = () => {
     if (!shown) return;
     const { payload, controls } = shown;
-    const strengths = [controls.strength, ...numbers(Lab.read("train-strengths"))].filter((value) => value > 0);
+    const strengths = [controls.strength, ...more].filter((value) => value > 0);
     const listed = [...new Set(strengths)].sort((one, other) => one - other).map(short);
     const words = listed.length > 1 ? listed.slice(0, -1).join(", ") + " and " + listed.at(-1) : listed[0];
     const noise = words ? `${controls.kind} noise, ${controls.unit} ${words}` : "no noise";
@@ -140,7 +141,11 @@
     shown = made;
     sayNoise();
   });
-  Lab.watch(["train-strengths"], sayNoise);
+  /** Further strengths, as the text on the Train tab has them. */
+  Lab.moreStrengths = (text) => {
+    more = numbers(text);
+    sayNoise();
+  };
 
   let listUnit = "alpha";
   /** The text of further strengths, in another unit: about the same noise on this sentence. */
@@ -149,7 +154,6 @@
     const factor = UNITS[listUnit](sentence) / UNITS[unit](sentence);
     const same = listUnit === unit;
     listUnit = unit;
-    Lab.changed("train-strengths");
     return same ? text : numbers(text).map((value) => Number((value * factor).toPrecision(2))).join(", ");
   };
 

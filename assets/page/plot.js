@@ -32,6 +32,9 @@
     return result;
   };
 
+  /** Traces whose uid can be part of a class name: Plotly looks for its own nodes by it. */
+  const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(trace.uid).replace(/[^\w-]/g, "_") }));
+
   class LiveFigure {
     constructor({ element, props, watch }) {
       this.node = element.querySelector(".lab-figure-plot");
@@ -117,7 +120,7 @@
       const style = getComputedStyle(document.body);
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
-      Lab.Plotly.react(this.node, coloured(figure.data, style), coloured(layout, style), CONFIG);
+      Lab.Plotly.react(this.node, coloured(named(figure.data), style), coloured(layout, style), CONFIG);
       this.drawn = { value: this.value, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
     }
 

@@ -16,6 +16,7 @@ Points = dict[tuple[str, Any], tuple[list[int], list[float]]]
 DASHES = {"uniform": "solid", "gaussian": "dash", "laplace": "dot"}
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
+AIR = 1.02  # a little room behind the last step, so that its point is seen whole
 PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 
 
@@ -112,7 +113,7 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: st
 
 
 def _layout(last_step: int) -> dict[str, Any]:
-    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, last_step]} if last_step else {})}
+    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, AIR * last_step]} if last_step else {})}
     return {
         "height": 420,
         "margin": {"t": 72},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neftune_core.figures.base import Figure, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import token
 
 BINS = 40
+NEAR = 0.7
+FEW_ROWS = 6
 
 
 def length_histogram(
@@ -15,9 +17,10 @@ def length_histogram(
 ) -> Figure:
     """Counts of rows by their length in tokens (prompt and response together), training and held-out stacked.
 
-    `maximum_length` marks where longer rows are cut or left out.
+    `maximum_length` marks where longer rows are cut or left out, where any row comes near it.
     """
-    width = bin_width(max([*train, *held_out, 1]))
+    longest = max([*train, *held_out, 1])
+    width = bin_width(longest)
     parts = [("training rows", train, "control"), ("held-out rows", held_out, "base")]
     data = []
     for name, lengths, colour in parts:
@@ -41,11 +44,16 @@ def length_histogram(
         "barmode": "stack",
         "height": 260,
         "xaxis": axis("length of prompt and response", "tokens", rangemode="tozero", showgrid=False),
-        "yaxis": axis("rows", "count", rangemode="tozero"),
+        "yaxis": axis("rows", "count", rangemode="tozero", **_whole(data)),
         "showlegend": len(data) > 1,
-        "shapes": [_mark(maximum_length)] if maximum_length else [],
+        "shapes": [_mark(maximum_length)] if maximum_length and longest >= NEAR * maximum_length else [],
     }
     return figure("lengths", data, layout, _summary(train, held_out, maximum_length))
+
+
+def _whole(data: Sequence[Trace]) -> dict[str, int]:
+    """Ticks at whole rows where there are so few that the library would cut them into fractions."""
+    return {"dtick": 1} if sum(max(trace["y"]) for trace in data) <= FEW_ROWS else {}
 
 
 def bin_width(longest: int) -> int:

@@ -37,7 +37,7 @@ def _block(line: Mapping[str, Any], colours: Mapping[str, str]) -> str:
 def _column(name: str, answer: Mapping[str, Any], colour: str) -> str:
     return (
         f'<article style="--arm: {colour}"><h4>{html.escape(name)}</h4>'
-        f"<p>{html.escape(answer['text'])}</p>"
+        f"<p>{html.escape(answer['text'].strip())}</p>"
         f"<footer>{_count(answer['tokens'])}, {ENDINGS.get(answer['ended'], '')}</footer></article>"
     )
 

@@ -50,7 +50,7 @@ class _Hub:
 @dataclass(frozen=True)
 class _Inputs:
     source: gr.Radio
-    starter: gr.Radio
+    starter: gr.Dropdown
     file: gr.File
     hub: _Hub
     held_out_file: gr.File
@@ -140,10 +140,11 @@ def _inputs() -> _Inputs:
         label="Instructions from",
         elem_id="data-source",
     )
-    starter = gr.Radio(
+    starter = gr.Dropdown(
         [(f"{name}: {found.words[:1].lower()}{found.words[1:]}", name) for name, found in STARTERS.items()],
         value="open-ended",
         label="Starter set",
+        info="Small sets that come with the lab.",
         elem_id="data-starter",
     )
     file = gr.File(
@@ -222,10 +223,12 @@ class _Reader:
         return self._read(given, "", model)
 
     def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Another layout has other parts: the columns chosen for the old ones would be wrong."""
+        """Another layout has other parts: the columns chosen for the old ones would be wrong. Where its own are not
+        found, they are asked for, without a word of blame."""
         fresh = list(values)
         fresh[PARTS_FROM : PARTS_FROM + PARTS_SHOWN] = [None] * PARTS_SHOWN
-        return self.refresh(in_use, "", model, *fresh)
+        given = _Given.of(fresh)
+        return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
     def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """A column was chosen by hand; nothing is read before all that the layout needs have one."""
@@ -236,7 +239,7 @@ class _Reader:
     def _unchanged(self) -> list[Any]:
         return [gr.skip()] * len(self.filled())
 
-    def _read(self, given: _Given, shown: str, model: ModelSettings) -> list[Any]:
+    def _read(self, given: _Given, shown: str, model: ModelSettings, *, tells: bool = True) -> list[Any]:
         settings = self.inputs.form.settings(
             given.form,
             source=given.name,
@@ -251,7 +254,8 @@ class _Reader:
         try:
             return _shown(self.lab, settings, model, key)
         except LabError as error:
-            tell(error)
+            if tells:
+                tell(error)
             return _to_mend(self.lab, settings, error)
 
 

@@ -14,6 +14,7 @@ FORMULAS: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 
+
 def build(shown: Recorded | None) -> None:
     """The tab, inside an open `gr.Tab`."""
     gr.Markdown(_lesson("neftune"), elem_id="learn-text", latex_delimiters=FORMULAS)

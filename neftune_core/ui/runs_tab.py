@@ -52,10 +52,13 @@ def build(lab: Lab, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
 
     @told
     def open_record(key: str, chosen: gr.EventData) -> list[Any]:
+        """Show one record; one that is not over becomes the study that the page watches."""
         record = find(str(chosen.id), require_key(key))
-        arms = record.study.arms
+        arms, status = record.study.arms, lab.jobs.status(record)
+        watch = [gr.skip()] * 3 if status.is_over else [record.id, -1, gr.Timer(active=True)]
         return [
-            state_words(record, lab.jobs.status(record)),
+            *watch,
+            state_words(record, status),
             loss_curves(lab.log(record)[0], arms),
             answer_columns(record.answers(), arms),
             (record.folder / "study.toml").read_text(encoding="utf-8"),
@@ -63,7 +66,8 @@ def build(lab: Lab, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
         ]
 
     gr.on([train.finished.change, train.watched.change, place.select], fill, key, runs, **QUIET)
-    runs.click(open_record, key, opened.components(), **QUIET)
+    watching = [train.watched, train.seen, train.timer]
+    runs.click(open_record, key, [*watching, *opened.components()], **QUIET)
 
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class TrainTab:
     """What other tabs use. `watched` is the id of the record that the page watches, `finished` of one that is over;
     `seen` is how much of its log has been drawn."""
 
-    watched: gr.State
+    watched: gr.Textbox
     finished: gr.State
     seen: gr.State
     timer: gr.Timer
@@ -80,7 +80,16 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
     timer = gr.Timer(WATCH_SECONDS, active=False)
     tab = TrainTab(
-        gr.State(""), gr.State(""), gr.State(-1), timer, strengths, seed, form, plan=plan, state=state, curves=curves
+        gr.Textbox(visible=False),
+        gr.State(""),
+        gr.State(-1),
+        timer,
+        strengths,
+        seed,
+        form,
+        plan=plan,
+        state=state,
+        curves=curves,
     )
     _connect_start(around, tab)
     _connect_watch(around, tab)
@@ -138,6 +147,8 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
     unit = noise.by_name["unit"]
     in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
     events(unit).change(None, [tab.strengths, unit], tab.strengths, js=in_unit)
+    told_strip = in_browser("Lab.moreStrengths(text)", "text")
+    gr.on([around.key.change, tab.strengths.change], None, tab.strengths, None, js=told_strip)
 
 
 def require_key(key: str) -> str:

@@ -72,6 +72,7 @@ def fill_owner_key(page: gr.Blocks, key: gr.Textbox) -> None:
     page.load(None, outputs=key, js=in_browser("Lab.ownerKey()"))
 
 
-def in_browser(expression: str) -> str:
-    """A `js=` function that waits for the page's own scripts, then gives `expression`."""
-    return f"async () => {{ while (!window.Lab) await new Promise((go) => setTimeout(go, 20)); return {expression}; }}"
+def in_browser(expression: str, inputs: str = "") -> str:
+    """A `js=` function of `inputs` that waits for the page's own scripts, then gives `expression`."""
+    wait = "while (!window.Lab) await new Promise((go) => setTimeout(go, 20));"
+    return f"async ({inputs}) => {{ {wait} return {expression}; }}"

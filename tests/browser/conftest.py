@@ -1,4 +1,4 @@
-"""A page with a preview of its own (no model, no torch) and Chromium to drive it."""
+"""Two pages to drive in Chromium: one with a preview of its own (no model, no torch), and the whole lab."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,38 @@ import pytest
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+LAB = "from neftune_core.ui.serve import serve; serve(host='127.0.0.1')"
+
+
+@contextmanager
+def served(command: list[str], home: Path) -> Iterator[str]:
+    """The address of a page served by a process of its own: this one turns every warning into an error."""
+    environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip().rpartition(" ")[2]
+        finally:
+            server.terminate()
+
+
 @pytest.fixture(scope="session")
 def address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the page is served, by a process of its own: this one turns every warning into an error."""
-    environment = {**os.environ, "NEFTUNE_HOME": str(tmp_path_factory.mktemp("home"))}
-    command = [sys.executable, str(Path(__file__).parent / "invented.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
-        assert server.stdout is not None
-        yield server.stdout.readline().strip()
-        server.terminate()
+    """Where the page with an invented preview is served."""
+    with served([str(Path(__file__).parent / "invented.py")], tmp_path_factory.mktemp("home")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def lab_address(browser: Any, lab_home: Path) -> Iterator[str]:
+    """Where the whole lab is served, with the bundled model."""
+    with served(["-c", LAB], lab_home) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +61,20 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """A new visitor on the open page, who must meet no error and whose browser must ask nobody else."""
+@contextmanager
+def visiting(browser: Any, address: str, *, key: str = "") -> Iterator[Any]:
+    """A new visitor on the open page; `key` makes it one who was here before."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
+    if key:
+        context.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
+    with opened_page(context, address) as opened:
+        yield opened
+    context.close()
+
+
+@contextmanager
+def opened_page(context: Any, address: str) -> Iterator[Any]:
+    """The page opened once more by the same visitor, who must meet no error and whose browser must ask nobody else."""
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -50,8 +84,30 @@ def page(browser: Any, address: str) -> Iterator[Any]:
         opened.goto(address)
     opened.wait_for_function("window.Lab && window.Lab.Plotly")
     yield opened
-    context.close()
+    opened.close()
     assert faults == []
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """A visitor of the page with the invented preview."""
+    with visiting(browser, address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def lab_visitor(browser: Any) -> Iterator[Any]:
+    """One visitor for the tests of a module: what the browser keeps need not be fetched for each of them."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def lab_page(lab_visitor: Any, lab_address: str) -> Iterator[Any]:
+    """The whole lab, opened once more."""
+    with opened_page(lab_visitor, lab_address) as opened:
+        yield opened
 
 
 def _leaves(url: str, address: str) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_core.figures import length_histogram, loss_curves
 from neftune_core.figures.colours import arm_colours
-from neftune_core.figures.curves import POINTS, thinned
+from neftune_core.figures.curves import AIR, POINTS, thinned
 from neftune_core.figures.lengths import BINS, bin_width
 from neftune_core.noise.settings import NoiseSettings
 
@@ -81,8 +81,8 @@ def test_a_long_curve_becomes_means_that_keep_its_mean_and_its_end() -> None:
 
 def test_the_axis_is_as_long_as_the_study_and_ends_where_it_was_stopped() -> None:
     running = [evaluated(0) | {"steps": 40}, step(1) | {"steps": 40}]
-    assert loss_curves(running, ARMS)["layout"]["xaxis"]["range"] == [0, 40]
-    assert loss_curves([*running, {"event": "stopped"}], ARMS)["layout"]["xaxis"]["range"] == [0, 1]
+    assert loss_curves(running, ARMS)["layout"]["xaxis"]["range"] == [0, 40 * AIR]
+    assert loss_curves([*running, {"event": "stopped"}], ARMS)["layout"]["xaxis"]["range"] == [0, AIR]
 
 
 def test_without_held_out_rows_the_training_panel_has_all_the_room() -> None:
@@ -121,6 +121,10 @@ def test_bins_are_round_and_few(longest: int) -> None:
 
 def test_a_histogram_of_nothing_says_so() -> None:
     assert length_histogram([])["summary"] == "No rows yet."
+
+
+def test_a_limit_far_from_every_row_does_not_shrink_them() -> None:
+    assert length_histogram([10, 20], maximum_length=512)["layout"]["shapes"] == []
 
 
 def test_the_limit_is_marked_and_told() -> None:

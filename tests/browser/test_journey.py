@@ -1,0 +1,196 @@
+"""The whole journey by clicks, on the bundled model: look, upload, train, see, compare, find again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LAB, served, visiting
+
+pytestmark = pytest.mark.browser
+
+KEY = "5a" * 32
+POINTS = """() => (document.querySelector('#train-curves .lab-figure-plot').labFigure.value?.data || [])
+    .filter((trace) => trace.uid.includes('/loss/')).reduce((count, trace) => count + trace.y.length, 0)"""
+BAD_ROW = (
+    '{"instruction": "Name a fruit.", "output": "An apple."}\n'
+    '{"instruction": "Name a <i>tree</i>.", "output": "An oak."}\n'
+    '{"instruction": "Name a bird.", "response": "A wren."}\n'
+    '{"instruction": "Name a river.", "output": "The Elbe."}\n'
+    '{"instruction": "Name a colour.", "output": "Blue."}\n'
+)
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def text_of(page: Any, selector: str, words: str) -> str:
+    """The text of the element once it holds `words`."""
+    found = page.locator(selector, has_text=words)
+    found.wait_for()
+    return found.inner_text()
+
+
+def epochs(page: Any, count: int) -> None:
+    """Set the epochs on the Train tab, and wait for the plan that follows."""
+    open_tab(page, "Train")
+    text_of(page, "#train-plan", "steps")
+    box = page.locator("#train-epochs input[type=number]")
+    before = page.locator("#train-plan").inner_text()
+    box.fill(str(count))
+    box.press("Tab")
+    page.wait_for_function("(before) => document.querySelector('#train-plan').innerText !== before", arg=before)
+
+
+def upload(page: Any, box: str, path: Path) -> None:
+    page.locator(f"{box} input[type=file]").set_input_files(str(path))
+
+
+def choose(page: Any, box: str, option: str) -> None:
+    page.locator(f"{box} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def own_file(page: Any) -> None:
+    open_tab(page, "Data")
+    text_of(page, "#data-report", "In use: open-ended")
+    page.locator("#data-source label", has_text="Your file").click()
+
+
+def test_the_first_view_is_the_noise_and_the_slider_moves_it(lab_page: Any) -> None:
+    figure = "document.querySelector('#noise-figure .lab-figure-plot').labFigure"
+    before = lab_page.evaluate(f"{figure}.current().data[1].y[0]")
+    slider = lab_page.locator("#noise-strength input[type=range]")
+    slider.focus()
+    for _ in range(8):
+        slider.press("ArrowRight")
+    assert lab_page.evaluate(f"{figure}.current().data[1].y[0]") != before
+    assert "alpha 9 and 15" in text_of(lab_page, "#lab-words", "alpha 9")
+
+
+def test_an_uploaded_file_is_in_use_and_its_bad_row_is_told(lab_page: Any, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(BAD_ROW, encoding="utf-8")
+    own_file(lab_page)
+    upload(lab_page, "#data-file", tmp_path / "rows.jsonl")
+    report = text_of(lab_page, "#data-report", "In use: rows.jsonl")
+    assert "1 row was refused" in report
+    assert lab_page.locator(".lab-refusals td").all_inner_texts() == ["3", "it has no 'output'"]
+    assert "rows.jsonl, 3 rows" in lab_page.locator("#lab-words").inner_text()
+    assert "trained on" in text_of(lab_page, "#data-rendered", "as the model reads it")
+    assert lab_page.locator("#data-rendered i").count() == 0  # what was uploaded is never markup
+
+
+def test_columns_without_known_names_are_told_by_hand(lab_page: Any, tmp_path: Path) -> None:
+    rows = "frage,antwort\n" + "".join(f"Was ist {number}?,Die Zahl {number}\n" for number in range(6))
+    (tmp_path / "zahlen.csv").write_text(rows, encoding="utf-8")
+    own_file(lab_page)
+    upload(lab_page, "#data-file", tmp_path / "zahlen.csv")
+    lab_page.get_by_text("The columns are frage, antwort").wait_for()
+    choose(lab_page, "#data-layout", "Question, answer")
+    text_of(lab_page, "#data-part-0", "Question from the column")
+    choose(lab_page, "#data-part-0", "frage")
+    choose(lab_page, "#data-part-2", "antwort")
+    assert "question from “frage”" in text_of(lab_page, "#data-report", "In use: zahlen.csv")
+
+
+def test_a_file_that_cannot_be_read_gets_one_sentence_and_the_page_goes_on(lab_page: Any, tmp_path: Path) -> None:
+    (tmp_path / "bytes.csv").write_bytes(bytes(range(128, 256)) * 9)
+    own_file(lab_page)
+    upload(lab_page, "#data-file", tmp_path / "bytes.csv")
+    lab_page.get_by_text("bytes.csv is not UTF-8 text").wait_for()
+    lab_page.locator("#data-source label", has_text="Starter set").click()
+    choose(lab_page, "#data-starter", "dialogue: conversations of several turns")
+    text_of(lab_page, "#data-report", "In use: dialogue")
+
+
+def test_no_noise_at_all_is_told_and_trains_nothing(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-strengths textarea, #train-strengths input").fill("0")
+    text_of(lab_page, "#lab-words", "alpha 5")
+    open_tab(lab_page, "Noise")
+    slider = lab_page.locator("#noise-strength input[type=range]")
+    slider.focus()
+    slider.press("Home")
+    text_of(lab_page, "#lab-words", "no noise")
+    lab_page.locator("#lab-train").click()
+    lab_page.get_by_text("The only strength is 0").first.wait_for()
+    assert lab_page.evaluate("Lab.parameter('job')") is None
+
+
+def test_a_study_is_trained_seen_compared_and_found_again(browser: Any, lab_address: str, lab_home: Path) -> None:
+    with visiting(browser, lab_address, key=KEY) as page:
+        epochs(page, 1)
+        page.locator("#lab-train").click()
+        page.locator("#train-state [data-state=running]").wait_for()
+        page.wait_for_function(f"({POINTS})() > 0")
+        first = page.evaluate(POINTS)
+        page.wait_for_function(f"({POINTS})() > {first}")
+        page.locator("#train-state [data-state=finished]").wait_for(timeout=60_000)
+        _compare(page)
+        _runs(page)
+    with served(["-c", LAB], lab_home) as again, visiting(browser, again, key=KEY) as page:
+        _runs(page)
+    with visiting(browser, lab_address) as stranger:
+        open_tab(stranger, "Runs")
+        stranger.get_by_text("No study yet").wait_for()
+
+
+def _compare(page: Any) -> None:
+    """The answers that the study kept, and then those to a prompt of one's own."""
+    open_tab(page, "Compare")
+    columns = page.locator("#compare-answers section").first.locator("article")
+    columns.first.wait_for()
+    names = ["base", "control", "uniform-alpha-5", "uniform-alpha-15"]
+    assert columns.locator("h4").all_inner_texts() == names
+    page.locator("#compare-prompts textarea").fill("What is <b>red</b>?")
+    page.locator("#compare-ask").click()
+    section = page.locator("#compare-answers section", has_text="What is <b>red</b>?")
+    section.wait_for()
+    page.locator("#compare-stop").wait_for(state="hidden", timeout=60_000)
+    assert section.locator("h4").all_inner_texts() == names
+    assert all("token" in text for text in section.locator("footer").all_inner_texts())
+
+
+def _runs(page: Any) -> None:
+    open_tab(page, "Runs")
+    page.locator(".lab-runs button", has_text="Finished").click()
+    page.locator("#runs-state [data-state=finished]").wait_for()
+    page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()
+    assert page.locator("#runs-answers section").count() == 3  # the held-out prompts that a study answers
+
+
+def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
+    epochs(lab_page, 20)
+    lab_page.locator("#lab-train").click()
+    lab_page.locator("#train-state [data-state=running]").wait_for()
+    job = lab_page.evaluate("Lab.parameter('job')")
+    lab_page.reload()
+    text_of(lab_page, "#lab-progress", "left")
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-state [data-state=running]").wait_for()
+    assert lab_page.evaluate("Lab.parameter('job')") == job
+
+    lab_page.locator("#lab-train").click()
+    text_of(lab_page, "#train-state", "place 1 in the queue")
+    lab_page.locator("#lab-stop").click()
+    text_of(lab_page, "#train-state", "Stopped while waiting")
+
+    open_tab(lab_page, "Runs")
+    lab_page.locator(".lab-runs button", has_text="Training").click()
+    text_of(lab_page, "#lab-progress", "left")
+    lab_page.locator("#lab-stop").click()
+    text_of(lab_page, "#lab-progress", "Stopped")
+    open_tab(lab_page, "Compare")
+    lab_page.locator("#compare-record input").click()
+    assert lab_page.get_by_role("option").count() == 1  # the arms of its last whole step were kept
+
+
+def test_no_tab_is_wider_than_a_phone(lab_page: Any) -> None:
+    lab_page.set_viewport_size({"width": 390, "height": 844})
+    for tab in ("Learn", "Noise", "Data", "Train", "Compare", "Runs"):
+        open_tab(lab_page, tab)
+        if tab == "Data":
+            text_of(lab_page, "#data-report", "In use")
+        assert lab_page.evaluate("document.documentElement.scrollWidth") <= 390, tab
