@@ -54,6 +54,8 @@ class Train:
     """The study, as `neftune train --example` prints one."""
     example: bool = False
     """Print a complete, commented study.toml for the bundled model and end."""
+    resume: bool = False
+    """Go on with the unfinished record of this very study; start it where there is none."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
@@ -219,12 +221,16 @@ def _train(arguments: Train) -> int:
         return 0
     if arguments.file is None:
         return _refuse("Name a study file: `neftune train --example > study.toml` makes one.")
-    from neftune_core.training.record import create
+    from neftune_core.training.record import create, find_same
     from neftune_core.training.study import run_study
 
     limits = Limits()
     arguments.study.check(limits)
-    record = create(arguments.study, owner="")
+    record = find_same(arguments.study, owner="") if arguments.resume else None
+    if record is not None and (record.ending() or {}).get("event") == "finished":
+        print(f"record: {record.folder} (finished already)")
+        return 0
+    record = record or create(arguments.study, owner="")
     ending: dict[str, Any] = {}
     with _interruptible() as should_stop:
         for ending in _with_progress(run_study(record, limits, should_stop)):  # noqa: B007 - the last one counts
@@ -262,11 +268,9 @@ def _with_progress(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
     bar = tqdm(unit="step", file=sys.stderr, desc="preparing")
     for event in events:
-        if event["event"] == "started":
-            bar.total = event["steps"]
+        if event["event"] in ("started", "step"):
+            bar.total, bar.n = event["steps"], event.get("step", 0)
             bar.set_description("training")
-        elif event["event"] == "step":
-            bar.update()
         elif event["event"] == "saved":
             bar.set_description("answering")
         yield event

@@ -10,7 +10,7 @@ from typing import Any
 
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.settings import Limits
-from neftune_core.training.record import ENDINGS, Record, create
+from neftune_core.training.record import ENDINGS, Record, create, find
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
 
@@ -55,29 +55,30 @@ class _Job:
     state: str = "waiting"
     step: int = 0
     steps: int = 0
-    arms: int = 1
     tokens: int = 0
     first_step_at: float = 0.0
+    first_step: int = 0
     last_step_at: float = 0.0
 
     def follow(self, event: dict[str, Any]) -> None:
         """Keep what the status tells of an event."""
         name = event["event"]
-        if name == "started":
-            self.state, self.steps, self.arms = "running", event["steps"], len(event["arms"])
-        elif name == "step":
+        if name in ("started", "evaluated", "step"):
+            self.state, self.steps = "running", event["steps"]
+        if name == "step":
             now = time.monotonic()
             if not self.first_step_at:
-                self.first_step_at = now  # the first step pays for warming up, and is left out of the speed
+                # the first step pays for warming up, and is left out of the speed
+                self.first_step_at, self.first_step = now, event["step"]
             else:
-                self.tokens += event["tokens"] * self.arms
+                self.tokens += event["tokens"] * len(event["arms"])
             self.step, self.last_step_at = event["step"], now
         elif name == "saved" and not self.stop.is_set():
             self.state = "answering"
 
     def status(self, place: int) -> Status:
         elapsed = self.last_step_at - self.first_step_at
-        timed = self.step - 1
+        timed = self.step - self.first_step
         left = elapsed / timed * (self.steps - self.step) if timed > 0 and elapsed > 0 else None
         return Status(
             state="stopping" if self.stop.is_set() and self.state != "waiting" else self.state,
@@ -104,16 +105,34 @@ class Jobs:
         """Put a study in the queue; raises a `LabError` where it is over a limit."""
         study.check(self.limits)
         with self._change:
-            mine = sum(job.owner == owner for job in self._waiting)
-            if mine >= self.limits.waiting_jobs:
-                raise DoesNotFit(f"You already have {mine} studies waiting, the most this server allows: wait for one.")
+            self._check_room(owner)
             record = create(study, owner)
-            self._waiting.append(_Job(record, owner))
-            if self._worker is None or not self._worker.is_alive():
-                self._worker = threading.Thread(target=self._work, name="neftune-worker", daemon=True)
-                self._worker.start()
-            self._change.notify_all()
+            self._queue(record, owner)
         return record
+
+    def resume(self, record_id: str, owner: str) -> Record:
+        """Put an unfinished study back in the queue, to go on from its last checkpoint."""
+        record = find(record_id, owner)
+        with self._change:
+            if self._find(record.id) is not None:
+                raise RecordError("This study is under way already.")
+            if _from_events(record).state == "finished":
+                raise RecordError("This study is finished: there is nothing to go on with.")
+            self._check_room(owner)
+            self._queue(record, owner)
+        return record
+
+    def _check_room(self, owner: str) -> None:
+        mine = sum(job.owner == owner for job in self._waiting)
+        if mine >= self.limits.waiting_jobs:
+            raise DoesNotFit(f"You already have {mine} studies waiting, the most this server allows: wait for one.")
+
+    def _queue(self, record: Record, owner: str) -> None:
+        self._waiting.append(_Job(record, owner))
+        if self._worker is None or not self._worker.is_alive():
+            self._worker = threading.Thread(target=self._work, name="neftune-worker", daemon=True)
+            self._worker.start()
+        self._change.notify_all()
 
     def stop(self, record_id: str, owner: str) -> None:
         """Ask a waiting or running study to end; it keeps the arms of its last whole step."""

@@ -7,7 +7,7 @@ strength and kind of the noise differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def evaluation_steps(total: int, times: int) -> set[int]:
 
 
 class Lockstep:
-    """The state of one run: the stacked adapters, their optimizer, and which arms still take part.
+    """The state of one run: the stacked adapters, their optimizer, the last whole step, and which arms take part.
 
     `arms` are those of the study unless others are given, as for a benchmark of one arm alone.
     """
@@ -94,6 +94,7 @@ class Lockstep:
         chosen = study.arms if arms is None else arms
         self.names, self.noise = list(chosen), list(chosen.values())
         self.alive = list(range(1, len(self.names) + 1))
+        self.done = 0
         self.steps = plan_steps([len(row.ids) for row in prepared.train], study.training, study.seed)
         stack.start(study.seed)
         self.optimizer = torch.optim.AdamW(
@@ -107,23 +108,28 @@ class Lockstep:
         """The arm in a slot; slot 0 is the base."""
         return self.names[slot - 1] if slot else "base"
 
-    def run(self, should_stop: Stop) -> Iterator[Event]:
-        """Events `step`, `evaluated` and `diverged`. Raises `Cancelled` within a layer of `should_stop()`.
+    def run(
+        self, should_stop: Stop, keep: Callable[[], None] = lambda: None, measured: Collection[int] = ()
+    ) -> Iterator[Event]:
+        """Events `step`, `evaluated` and `diverged` from step `done` on; those `measured` already are not again.
 
-        A step that is cut short changes nothing: the adapters are those of the last whole step.
+        Raises `Cancelled` within a layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called
+        between two steps, when all that belongs to `done` has been taken by the caller.
         """
         total = len(self.steps)
-        measured = evaluation_steps(total, self.study.training.evaluations)
-        yield self._evaluated(0, [0, *self.alive], should_stop)
-        for step in self.steps:
-            rate = rate_at(step.number, total, self.study.training)
-            event = self.step(step, rate, should_stop)
+        due = {0, *evaluation_steps(total, self.study.training.evaluations)}
+        if self.done in due - set(measured):
+            yield self._evaluated(self.done, [0, *self.alive] if self.done == 0 else self.alive, should_stop)
+        for step in self.steps[self.done :]:
+            event = self.step(step, rate_at(step.number, total, self.study.training), should_stop)
+            self.done = step.number
             yield event
             yield from self._without_diverged(step.number, event["arms"])
             if not self.alive:
                 return
-            if step.number in measured:
+            if step.number in due:
                 yield self._evaluated(step.number, self.alive, should_stop)
+            keep()
 
     def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
         """Train every living arm on one batch; gives the event `step`."""

@@ -81,6 +81,17 @@ class Record:
         whole = block[: block.rfind(b"\n") + 1]
         return list(_json_lines(whole)), offset + len(whole)
 
+    def rewind(self, step: int) -> set[int]:
+        """Forget the events after `step` and any ending, before a run goes on from there; gives the steps measured.
+
+        With `step` 0 everything is forgotten: the run begins anew.
+        """
+        kept = [event for event in self.events()[0] if step and _belongs(event, step)]
+        write_whole(
+            self.folder / "events.jsonl", "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
+        )
+        return {event["step"] for event in kept if event["event"] == "evaluated"}
+
     def ending(self) -> dict[str, Any] | None:
         """The last event that ended the run (`finished`, `stopped` or `failed`), if there is one."""
         return next((event for event in reversed(self.events()[0]) if event.get("event") in ENDINGS), None)
@@ -104,6 +115,13 @@ class Record:
     def update_about(self, **values: Any) -> None:
         """Add to what `record.json` says."""
         write_whole(self.folder / "record.json", json.dumps({**self.about, **values}, indent=2, ensure_ascii=False))
+
+
+def _belongs(event: dict[str, Any], step: int) -> bool:
+    """Whether an event is part of a run up to `step`."""
+    if event.get("event") == "started":
+        return True
+    return event.get("event") in ("step", "evaluated", "diverged") and int(event.get("step", step + 1)) <= step
 
 
 def create(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record:
@@ -152,6 +170,31 @@ def located(study: StudySettings, folder: Path) -> StudySettings:
 def _file_of(study: StudySettings, part: str) -> Path | None:
     source: str = getattr(study.data, part)
     return Path(source.removeprefix(FILE)) if source.startswith(FILE) else None
+
+
+def study_key(study: StudySettings) -> str:
+    """A fingerprint of a study with the content of its files, wherever these lie: equal for equal runs."""
+    contents = {}
+    for part in FILE_PARTS:
+        path = _file_of(study, part)
+        if path is not None:
+            contents[part] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+    data = study.data.model_copy(update=contents)
+    return hashlib.sha256(to_toml(study.model_copy(update={"data": data})).encode()).hexdigest()
+
+
+def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
+    """The newest record of this very study that `owner` made; an empty owner is the command line."""
+    key = study_key(study)
+    for record in owned_records(owner, folder=folder):
+        if record.about.get("owner") != owner_hash(owner):
+            continue
+        try:
+            if study_key(record.study) == key:
+                return record
+        except RecordError:
+            continue
+    return None
 
 
 def runs_folder() -> Path:

@@ -90,6 +90,16 @@ class TrainingSettings(Settings):
     lora_targets: str = setting(
         "all", "Which linear maps get adapters.", choices=TARGETS, label="LoRA targets", advanced=True
     )
+    checkpoint_steps: int = setting(
+        50,
+        "Steps between two checkpoints, from which an ended run can be taken up again.",
+        minimum=1,
+        maximum=1_000_000,
+        slider_maximum=500,
+        step=10,
+        unit="steps",
+        advanced=True,
+    )
     evaluations: int = setting(
         8,
         "How often over the run the losses are measured with noise off, besides at the start.",

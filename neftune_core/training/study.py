@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from neftune_core.models.catalogue import Work, estimate
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.settings import Limits
+from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import accelerator
 from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length, count_parameters
 from neftune_core.training.record import Record
@@ -27,7 +28,7 @@ Item = TypeVar("Item")
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
-    """Run the study of `record`; every event is on disk before it is yielded.
+    """Run the study of `record`, from its checkpoint where it has one; every event is on disk before it is yielded.
 
     The last event is `finished`, `stopped` (as asked: the arms of the last whole step are kept) or `failed`
     (with its sentence). Nothing is raised for what a person can cause. The accelerator is held step by step.
@@ -52,12 +53,12 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
         run = _lockstep(study, loaded, prepared)
         check_length(run.steps, limits)
         _require_memory(run)
-        about = _about(run)
-        record.update_about(**about)
-        yield {"event": "started", "seed": study.seed, "steps": len(run.steps), **about}
-        yield from holding(run.run(should_stop))
+        yield from _begin(run, record)
+        measured = {event["step"] for event in record.events()[0] if event["event"] == "evaluated"}
+        yield from holding(run.run(should_stop, _keeper(run, record), measured))
     except Cancelled:
         if run is not None:
+            checkpoint.keep(run, record.folder)
             yield _save(run, record)
         yield {"event": "stopped", "seed": study.seed}
         return
@@ -68,6 +69,26 @@ def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event
         yield {"event": "stopped", "seed": study.seed}
         return
     yield _ending(run)
+    checkpoint.drop(record.folder)
+
+
+def _begin(run: Lockstep, record: Record) -> Iterator[Event]:
+    """`started` for a new run; for one that goes on, its checkpoint is put back and its log cut to there."""
+    step = checkpoint.kept_step(record.folder)
+    checkpoint.restore(run, record.folder)
+    record.rewind(step)
+    if step == 0:
+        about = _about(run)
+        record.update_about(**about)
+        yield {"event": "started", "seed": run.study.seed, "steps": len(run.steps), **about}
+
+
+def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
+    def keep() -> None:
+        if run.done % run.study.training.checkpoint_steps == 0 or run.done == len(run.steps):
+            checkpoint.keep(run, record.folder)
+
+    return keep
 
 
 def _ending(run: Lockstep) -> Event:
@@ -135,7 +156,7 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "train_loss": f"the first {min(rows, len(prepared.train))} training rows",
             "held_out_loss": f"the first {min(rows, len(prepared.held_out))} held-out rows",
         },
-        "machine": describe_machine(),
+        "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }
 
 

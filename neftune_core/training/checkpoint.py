@@ -1,0 +1,99 @@
+"""A run as it stands after a whole step, on disk, so that an ended process can be taken up again.
+
+The draws of noise, the order and the dropout masks depend on seed, epoch and step alone; what must be kept is the
+adapters, the optimizer's averages, the step, and which arms still take part.
+
+checkpoint/  state.json  tensors.safetensors   (written aside as `checkpoint.new` and renamed)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neftune_core.errors import RecordError
+from neftune_core.training.lockstep import Lockstep
+
+NAME = "checkpoint"
+ASIDE = "checkpoint.new"
+OLD = "checkpoint.old"
+AVERAGES = ("exp_avg", "exp_avg_sq")
+
+
+def keep(run: Lockstep, folder: Path) -> None:
+    """Write the state of `run` into `folder/checkpoint`; the last good one stays until the new one is whole."""
+    aside = folder / ASIDE
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir()
+        save_file(_tensors(run), aside / "tensors.safetensors")
+        state = {"step": run.done, "steps": len(run.steps), "alive": run.alive}
+        (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    current, old = folder / NAME, folder / OLD
+    shutil.rmtree(old, ignore_errors=True)
+    if current.exists():
+        current.rename(old)
+    aside.rename(current)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def kept_step(folder: Path) -> int:
+    """The step of the checkpoint in `folder`; 0 where there is none."""
+    found = _found(folder)
+    return int(json.loads((found / "state.json").read_text(encoding="utf-8"))["step"]) if found else 0
+
+
+def restore(run: Lockstep, folder: Path) -> None:
+    """Put the checkpoint in `folder` into a fresh `run`; nothing changes where there is none.
+
+    Raises `RecordError` where it does not belong to this run.
+    """
+    found = _found(folder)
+    if found is None:
+        return
+    state = json.loads((found / "state.json").read_text(encoding="utf-8"))
+    tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
+    parameters = run.stack.parameters()
+    wanted = {f"weight.{place}": parameter.shape for place, parameter in enumerate(parameters)}
+    if state["steps"] != len(run.steps) or any(
+        name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
+    ):
+        raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")
+    for place, parameter in enumerate(parameters):
+        parameter.data.copy_(tensors[f"weight.{place}"])
+        if state["step"]:
+            run.optimizer.state[parameter] = {
+                "step": tensors[f"step.{place}"],
+                **{name: tensors[f"{name}.{place}"] for name in AVERAGES},
+            }
+    run.done, run.alive = int(state["step"]), list(state["alive"])
+
+
+def drop(folder: Path) -> None:
+    """Remove the checkpoint of a run that has ended whole."""
+    for name in (NAME, ASIDE, OLD):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _found(folder: Path) -> Path | None:
+    """The checkpoint, or the one before it where a process ended between two renames."""
+    whole = (folder / name for name in (NAME, OLD))
+    return next((path for path in whole if (path / "state.json").is_file()), None)
+
+
+def _tensors(run: Lockstep) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for place, parameter in enumerate(run.stack.parameters()):
+        tensors[f"weight.{place}"] = parameter.detach().contiguous()
+        state = run.optimizer.state.get(parameter, {})
+        for name in ("step", *AVERAGES):
+            if name in state:
+                tensors[f"{name}.{place}"] = state[name].contiguous()
+    return tensors

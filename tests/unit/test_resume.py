@@ -1,0 +1,153 @@
+"""A run that ended in the middle goes on with the numbers that an unbroken one would have had, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, to_toml
+from neftune_core.training import checkpoint
+from neftune_core.training.jobs import Jobs
+from neftune_core.training.record import Record, create, find_same
+from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.study import run_study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudySettings:
+    """Twelve steps with adapter dropout, a checkpoint every three."""
+    path = tmp_path / "rows.jsonl"
+    lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(20)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return StudySettings(
+        data=DataSettings(source=f"file:{path}"),
+        training=TrainingSettings(epochs=3, evaluations=4, evaluation_rows=4, lora_dropout=0.2, checkpoint_steps=3),
+        answers=AnswerSettings(new_tokens=4),
+        noise=(NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="laplace")),
+    )
+
+
+def _numbers(record: Record) -> list[dict[str, Any]]:
+    """The log without the clock."""
+    return [{name: value for name, value in event.items() if name != "time"} for event in record.events()[0]]
+
+
+def _whole(study: StudySettings) -> Record:
+    record = create(study, owner="")
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    return record
+
+
+def _broken_off(record: Record, at: tuple[str, int]) -> None:
+    """Run until that event, and let the process die as it were."""
+    events: Iterator[dict[str, Any]] = run_study(record, Limits(), lambda: False)
+    for event in events:
+        if (event["event"], event.get("step")) == at:
+            events.close()
+            return
+    raise AssertionError(f"there was no event {at}")
+
+
+@pytest.mark.parametrize("at", [("started", None), ("step", 2), ("evaluated", 6)])
+def test_a_run_that_died_goes_on_as_if_it_had_not(study: StudySettings, at: tuple[str, int]) -> None:
+    expected = _whole(study)
+    record = create(study, owner="")
+    _broken_off(record, at)
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    assert _numbers(record) == _numbers(expected)
+    assert record.answers() == expected.answers()
+    assert not (record.folder / "checkpoint").exists()
+
+
+def test_a_stopped_run_is_resumed_by_its_owner_and_ends_like_an_unbroken_one(study: StudySettings) -> None:
+    expected = _whole(study)
+    jobs = Jobs(Limits())
+    record = jobs.submit(study, "ann")
+    while not any(event["event"] == "step" for event in record.events()[0]):
+        time.sleep(0.01)
+    jobs.stop(record.id, "ann")
+    assert jobs.wait(record, 60).state == "stopped"
+    with pytest.raises(RecordError):
+        jobs.resume(record.id, "ben")
+    jobs.resume(record.id, "ann")
+    assert jobs.wait(record, 120).state == "finished"
+    assert _numbers(record) == _numbers(expected)
+    with pytest.raises(RecordError, match="nothing to go on with"):
+        jobs.resume(record.id, "ann")
+
+
+def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings, tmp_path: Path) -> None:
+    expected = _whole(study)
+    file, home = tmp_path / "study.toml", tmp_path / "home"
+    file.write_text(to_toml(study), encoding="utf-8")
+    command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            logs = list(home.glob("runs/*/events.jsonl"))
+            if logs and '"step": 5' in logs[0].read_text(encoding="utf-8"):
+                break
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert again.returncode == 0, again.stderr
+    (folder,) = (home / "runs").iterdir()
+    assert [event for event in _numbers(Record(folder)) if event["event"] in ("step", "evaluated")] == [
+        event for event in _numbers(expected) if event["event"] in ("step", "evaluated")
+    ]
+    once_more = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert once_more.returncode == 0
+    assert "finished already" in once_more.stdout
+
+
+def test_a_full_disk_fails_with_its_sentence_and_keeps_the_last_good_checkpoint(
+    study: StudySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = create(study, owner="")
+    save = checkpoint.save_file
+    calls = []
+
+    def full(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    ending = list(run_study(record, Limits(), lambda: False))[-1]
+    assert ending["event"] == "failed"
+    assert "disk is full" in ending["message"]
+    assert checkpoint.kept_step(record.folder) == 3
+    monkeypatch.undo()
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    assert _numbers(record) == _numbers(_whole(study))
+
+
+def test_a_checkpoint_of_other_data_is_refused(study: StudySettings) -> None:
+    record = create(study, owner="")
+    _broken_off(record, ("step", 5))
+    rows = record.folder / "data" / "source.jsonl"
+    rows.write_text("".join(rows.read_text(encoding="utf-8").splitlines(keepends=True)[:10]), encoding="utf-8")
+    ending = list(run_study(record, Limits(), lambda: False))[-1]
+    assert ending["event"] == "failed"
+    assert "other settings or other data" in ending["message"]
+
+
+def test_the_same_study_is_found_again_and_another_is_not(study: StudySettings) -> None:
+    record = create(study, owner="ann")
+    assert find_same(study, "ann") == record
+    assert find_same(study, "ben") is None
+    assert find_same(study.model_copy(update={"seed": 7}), "ann") is None
