@@ -14,6 +14,7 @@ The map, from the page down to the mechanism; imports go downwards only.
     world          the bundled world: its grammar, texts, instruction sets and scoring
     noise          kinds, strength, one draw for all arms of a batch, noise on a live model, the preview
     home           where files live
+    randomness     private streams of random numbers, one a purpose
     settings       a setting is declared once: page, command line, TOML, link and validation come from it
     errors         everything that can go wrong for a person, as one tree
 

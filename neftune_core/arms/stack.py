@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from neftune_core.errors import Cancelled
 from neftune_core.models.anatomy import decoder_layers, linear_maps, set_model_dropout
 from neftune_core.models.loading import LoadedModel, private_tree
 from neftune_core.noise.batch import BatchNoise
+from neftune_core.randomness import Purpose, torch_seed
 
 BASE_SLOT = 0
 
@@ -95,9 +95,8 @@ def linear_shape(linear: nn.Module) -> tuple[int, int]:
     return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
 
 
-def _generator(seed: tuple[int, ...]) -> torch.Generator:
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
+def _generator(purpose: Purpose, *key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(torch_seed(purpose, *key))
 
 
 class AdapterStack:
@@ -127,7 +126,7 @@ class AdapterStack:
 
     def start(self, seed: int) -> None:
         """Give every arm the same initial adapter, drawn from `seed` alone."""
-        generator = _generator((seed,))
+        generator = _generator(Purpose.ADAPTER, seed)
         for module in self.adapted.values():
             module.start(generator)
 
@@ -168,7 +167,7 @@ class AdapterStack:
         """As `running`, in training mode; `dropout` is the rate on the adapters' input and the seed of its masks."""
         shared = self._shared
         shared.dropout, seed = dropout
-        shared.mask_generator = _generator(seed)
+        shared.mask_generator = _generator(Purpose.DROPOUT, *seed)
         self.tree.train()
         try:
             with self.running(active, noise=noise, should_stop=should_stop) as tree:

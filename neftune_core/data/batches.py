@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neftune_core.data.chat import Encoded
+from neftune_core.randomness import Purpose, stream
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
 
     Only the last batch may be smaller. The order depends on the arguments alone.
     """
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
+    generator = stream(Purpose.ORDER, seed, epoch)
     order = generator.permutation(len(lengths))
     short = order[len(order) - len(order) % batch_size :]
     full = order[: len(order) - len(short)]

@@ -15,6 +15,7 @@ from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
+from neftune_core.randomness import Purpose, stream
 from neftune_core.settings import Limits
 
 
@@ -162,8 +163,7 @@ def _drawn(count: int, share: float, seed: int) -> set[int]:
     """The places held out: the share rounded, at least one where any share is asked for."""
     if not share or not count:
         return set()
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
-    return set(generator.permutation(count)[: max(1, round(share * count))].tolist())
+    return set(stream(Purpose.SPLIT, seed).permutation(count)[: max(1, round(share * count))].tolist())
 
 
 def _said(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:

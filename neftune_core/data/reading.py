@@ -81,7 +81,7 @@ def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = 
 
 
 def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
-    """The columns of `settings.source`, for a person who says by hand which plays which part; raises what `read` does."""
+    """The columns of `settings.source`, to choose from by hand; raises what `read` does."""
     return _open(settings, limits, min(settings.rows, limits.rows)).table.columns
 
 

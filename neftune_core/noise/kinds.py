@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from neftune_core.randomness import Purpose, stream
+
+EMBEDDING_SITE = 0
+
 Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float32]]
 
 
@@ -52,11 +56,17 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def draw_unit(kind: str, key: tuple[int, ...], length: int, width: int) -> NDArray[np.float32]:
+def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -> tuple[int, int, int, int]:
+    """What a draw of the engine depends on, and nothing else: study seed, epoch, example and site."""
+    return (seed, epoch, example, site)
+
+
+def draw_unit(
+    kind: str, key: tuple[int, ...], length: int, width: int, purpose: Purpose = Purpose.NOISE
+) -> NDArray[np.float32]:
     """The unit draw of one example, shape `[length, width]`, float32.
 
-    It depends on `key` (non-negative integers: study seed, epoch, example, site) and the shape alone, so
-    that padding, batching, order and resuming change nothing.
+    It depends on `key` (non-negative integers, see `noise_key`) and the shape alone, so that padding, batching,
+    order and resuming change nothing. Raises `InvalidSetting` for a negative number.
     """
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    return KINDS[kind].draw(generator, (length, width))
+    return KINDS[kind].draw(stream(purpose, *key), (length, width))

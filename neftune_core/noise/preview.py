@@ -11,14 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.noise.kinds import KINDS, draw_unit
-
-EMBEDDING_SITE = 0
-
-
-def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -> tuple[int, int, int, int]:
-    """What a draw depends on, and nothing else: study seed, epoch, example and site."""
-    return (seed, epoch, example, site)
+from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
 
 
 def preview(clean: NDArray[np.float32], tokens: list[str], seed: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.clean import clean_measures
 from neftune_core.noise.batch import draw_batch
-from neftune_core.noise.preview import noise_key
+from neftune_core.noise.kinds import noise_key
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.settings import StudySettings, TrainingSettings

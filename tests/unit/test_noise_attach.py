@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from neftune_core import NoiseSettings, noisy_embeddings
-from neftune_core.errors import NoEffect
+from neftune_core.errors import InvalidSetting, NoEffect
 
 
 @pytest.fixture
@@ -117,3 +117,30 @@ def test_a_model_that_never_calls_its_embedding_is_refused(model: LlamaForCausal
         noisy_embeddings(model, NoiseSettings(strength=5)),
     ):
         pass
+
+
+def test_packed_documents_are_scaled_by_their_own_length(model: LlamaForCausalLM) -> None:
+    ids = torch.arange(40)[None] % 40 + 5
+    positions = torch.cat([torch.arange(4), torch.arange(36)])[None]
+    seen: list[torch.Tensor] = []
+    model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    model.train()
+    with noisy_embeddings(model, NoiseSettings(strength=5)):
+        seen.clear()
+        model(input_ids=ids, position_ids=positions)
+    noise = (seen[0] - model.get_input_embeddings()(ids)).detach()[0]
+    for part, length in ((noise[:4], 4), (noise[4:], 36)):
+        bound = 5 / math.sqrt(length * 32)
+        assert 0.9 * bound < part.abs().max() <= bound * (1 + 1e-5)
+
+
+def test_a_mask_that_tells_no_lengths_is_refused(model: LlamaForCausalLM) -> None:
+    model.train()
+    with noisy_embeddings(model, NoiseSettings(strength=5)), pytest.raises(NoEffect, match="cannot be read"):
+        model(input_ids=IDS, attention_mask=torch.zeros(2, 1, 8, 8))
+
+
+def test_a_negative_seed_gets_a_sentence(model: LlamaForCausalLM) -> None:
+    model.train()
+    with noisy_embeddings(model, NoiseSettings(strength=5), seed=-1), pytest.raises(InvalidSetting, match="negative"):
+        model(input_ids=IDS)

@@ -1,0 +1,39 @@
+"""Private streams of random numbers: each purpose has its own, and none is the global generator.
+
+numpy's seed sequences treat (0,) and (0, 0) alike, so every key begins with a purpose, which is never 0.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from neftune_core.errors import InvalidSetting
+
+
+class Purpose(IntEnum):
+    """What a stream is drawn for."""
+
+    NOISE = 1
+    ORDER = 2
+    SPLIT = 3
+    ADAPTER = 4
+    DROPOUT = 5
+    LIVE_NOISE = 6
+
+
+def stream(purpose: Purpose, *key: int) -> np.random.Generator:
+    """A generator that depends on the purpose and the key alone; raises `InvalidSetting` for a negative number."""
+    return np.random.Generator(np.random.Philox(_sequence(purpose, key)))
+
+
+def torch_seed(purpose: Purpose, *key: int) -> int:
+    """A seed for a `torch.Generator`, from the same streams."""
+    return int(_sequence(purpose, key).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _sequence(purpose: Purpose, key: tuple[int, ...]) -> np.random.SeedSequence:
+    if any(number < 0 for number in key):
+        raise InvalidSetting(f"A seed cannot be negative (given {min(key)}).")
+    return np.random.SeedSequence((int(purpose), len(key), *key))
