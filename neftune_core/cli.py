@@ -5,7 +5,10 @@ Exit status 0 only if what was asked for was done; one plain sentence on standar
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from pydantic import ValidationError
 
 from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
-from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.settings import Limits, from_toml, parse, to_toml, validation_sentence
 from neftune_core.training.settings import StudySettings
 from neftune_core.world.settings import WorldSettings
 
@@ -168,10 +172,36 @@ def _main(arguments: list[str]) -> int:
         return _overview(arguments, {name: cls for name, (cls, _) in commands.items()})
     cls, run = commands[arguments[0]]
     default = _train_defaults(arguments[1:]) if cls is Train else None
-    parsed: Any = tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
+    parsed = _parsed(cls, arguments, default)
     if parsed.home is not None:
         os.environ["NEFTUNE_HOME"] = str(parsed.home)
+    _log_to_file()
     return run(parsed)
+
+
+def _log_to_file() -> None:
+    """Faults of the lab go to `lab.log` under its home, not to the person's screen."""
+    from neftune_core.home import home
+
+    log = logging.getLogger("neftune_core")
+    log.addHandler(logging.FileHandler(home() / "lab.log", delay=True, encoding="utf-8"))
+    log.propagate = False
+
+
+def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
+    """The options of one command; what cannot be read is told in one sentence, without a box around it."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
+    except ValidationError as error:
+        raise InvalidSetting(validation_sentence(cls.__name__, error)) from None
+    except SystemExit as end:
+        if not end.code:
+            raise
+    words = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+    told = " ".join(word for word in words if word and not word.startswith(("For full helptext", "Parsing error")))
+    raise InvalidSetting(f"{told[:300]} (`neftune {arguments[0]} --help` lists the options.)")
 
 
 def _overview(arguments: list[str], commands: dict[str, type]) -> int:
@@ -185,9 +215,10 @@ def _overview(arguments: list[str], commands: dict[str, type]) -> int:
 
 
 def _train_defaults(arguments: list[str]) -> Train | None:
-    """The study of the file named on the command line, so that its values are the defaults of the options."""
-    named = next((Path(word) for word in arguments if not word.startswith("-") and word.endswith(".toml")), None)
-    return None if named is None else Train(file=named, study=read_study(named))
+    """The study of the file named first, so that its values are the defaults of the options."""
+    if not arguments or arguments[0].startswith("-"):
+        return None
+    return Train(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
 
 
 def read_study(path: Path) -> StudySettings:
@@ -219,8 +250,8 @@ def _train(arguments: Train) -> int:
     if arguments.example:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
-    if arguments.file is None:
-        return _refuse("Name a study file: `neftune train --example > study.toml` makes one.")
+    if arguments.file is None or str(arguments.file) != sys.argv[2]:
+        return _refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
     from neftune_core.training.record import create, find_same
     from neftune_core.training.study import run_study
 
@@ -230,7 +261,7 @@ def _train(arguments: Train) -> int:
     if record is not None and (record.ending() or {}).get("event") == "finished":
         print(f"record: {record.folder} (finished already)")
         return 0
-    record = record or create(arguments.study, owner="")
+    record = record or create(arguments.study, "", limits)
     ending: dict[str, Any] = {}
     with _interruptible() as should_stop:
         for ending in _with_progress(run_study(record, limits, should_stop)):  # noqa: B007 - the last one counts
@@ -294,9 +325,9 @@ def _compare(arguments: Compare) -> int:
     folder = Path(arguments.record)
     record = Record(folder.resolve()) if (folder / "study.toml").is_file() else find(arguments.record, owner=None)
     prompts = read_prompts(arguments.prompts, Limits())
-    settings = AnswerSettings(prompts=prompts, system=arguments.system, new_tokens=arguments.new_tokens)
+    values = {"prompts": prompts, "system": arguments.system, "new_tokens": arguments.new_tokens}
     lines: list[dict[str, Any]] = []
-    for lines in compare(record, settings):  # noqa: B007 - the last one is the whole
+    for lines in compare(record, parse(AnswerSettings, values), Limits()):  # noqa: B007 - the last one is the whole
         pass
     for line in lines:
         print(json.dumps(line, ensure_ascii=False) if arguments.json else _answer_text(line))

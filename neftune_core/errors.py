@@ -20,6 +20,9 @@ import logging
 
 logger = logging.getLogger(__name__)
 
+# What torch says on its devices: CUDA and Apple's, the processor on Linux and on Windows.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 
 class LabError(Exception):
     """One plain sentence: what is wrong, where, and what to do."""
@@ -61,12 +64,14 @@ def sentence(error: BaseException) -> str:
     """The one sentence to show for any exception; faults of the lab are logged with their traceback."""
     if isinstance(error, LabError | Cancelled):
         return str(error) or "Stopped as asked."
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
         return (
             "The memory of this machine ran out: choose a smaller batch, a shorter length or fewer arms, "
             "and start again."
         )
     if isinstance(error, OSError) and error.errno == 28:
         return "The disk is full: free some space (or clean the cache), and start again."
+    if isinstance(error, OSError) and error.errno in (13, 30):
+        return f"The file or folder {str(error.filename)[-120:]!r} may not be written here: choose another place."
     logger.error("unexpected error", exc_info=error)
     return f"Something in the lab itself went wrong ({type(error).__name__}); the log has the details."

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from neftune_core.errors import NotAvailable
+
 
 def home() -> Path:
     """The folder that holds records, converted models and logs; made if missing.
@@ -14,7 +16,10 @@ def home() -> Path:
     """
     chosen = os.environ.get("NEFTUNE_HOME")
     folder = Path(chosen).expanduser() if chosen else _data_folder() / "neftune-lab"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise NotAvailable(f"The folder {folder} cannot be made: name another in NEFTUNE_HOME.") from None
     return folder
 
 

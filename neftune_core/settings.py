@@ -113,16 +113,17 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        raise InvalidSetting(_sentence(cls, error)) from None
+        raise InvalidSetting(validation_sentence(cls.__name__, error)) from None
 
 
-def _sentence(cls: type[Settings], error: ValidationError) -> str:
+def validation_sentence(name: str, error: ValidationError) -> str:
+    """The first thing that is wrong, in one sentence; `name` is that of the settings."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     given = repr(first.get("input"))[:60]
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return f"There is no setting called {where!r} in {cls.__name__}."
+        return f"There is no setting called {where!r} in {name}."
     if not where:
         return f"{reason[:1].upper()}{reason[1:]}."
     return f"The setting {where} cannot be {given}: {reason[:1].lower()}{reason[1:]}."
@@ -297,7 +298,6 @@ class Limits(Settings):
     row_characters: int = setting(100_000, "Most characters in one row.", minimum=100, maximum=10_000_000)
     steps: int = setting(20_000, "Most optimizer steps of one study.", minimum=1, maximum=10_000_000)
     arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
-    seeds: int = setting(16, "Most seeds of one study.", minimum=1, maximum=256)
     study_minutes: int = setting(24 * 60, "Longest a study may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes")
     waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
     disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.1, maximum=1e6, unit="GB")

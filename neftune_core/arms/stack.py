@@ -121,8 +121,8 @@ class AdapterStack:
         self.tree.eval()
         embedding = self.tree.get_input_embeddings()  # type: ignore[operator]
         embedding.register_forward_hook(self._after_embedding)
-        for layer in decoder_layers(self.tree):
-            layer.register_forward_pre_hook(self._before_layer)
+        for module in [*decoder_layers(self.tree), self.tree.get_output_embeddings()]:  # type: ignore[operator]
+            module.register_forward_pre_hook(self._look_for_stop, with_kwargs=True)
 
     def start(self, seed: int) -> None:
         """Give every arm the same initial adapter, drawn from `seed` alone."""
@@ -194,6 +194,16 @@ class AdapterStack:
         noise = self._shared.noise
         return vectors if noise is None else noise.add_to(vectors)
 
-    def _before_layer(self, module: nn.Module, args: tuple[object, ...]) -> None:
-        if self._shared.should_stop():
-            raise Cancelled("Stopped as asked.")
+    def _look_for_stop(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        """Raise `Cancelled` before a layer or a piece of the head, and again on the way back through it."""
+        should_stop = self._shared.should_stop
+
+        def check(gradient: Tensor | None = None) -> None:
+            if should_stop():
+                raise Cancelled("Stopped as asked.")
+
+        check()
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor) and value.requires_grad:
+                value.register_hook(check)
+                return

@@ -110,7 +110,7 @@ def _lab_seconds(study: StudySettings, loaded: LoadedModel, prepared: Prepared) 
     stack = AdapterStack(loaded, 1, rank=RANK, alpha=study.training.lora_alpha)
     run = Lockstep(study, stack, prepared, arms={noise.name: noise for noise in study.noise})
     started = time.perf_counter()
-    for step in run.steps:
+    for step in run.steps():
         run.step(step, 5e-4, lambda: False)
     return time.perf_counter() - started
 

@@ -35,7 +35,7 @@ def open_table(path: Path, limits: Limits) -> Table:
     extension = path.suffix.lower()
     if extension not in EXTENSIONS:
         raise DataError(f"{title} has the extension {extension or '(none)'}, which is none of {', '.join(EXTENSIONS)}.")
-    _check(path, limits)
+    check_file(path, limits)
     if extension == ".parquet":
         return _parquet(path)
     content = path.read_bytes()
@@ -47,7 +47,8 @@ def open_table(path: Path, limits: Limits) -> Table:
     return TEXT_FORMATS[extension](text, title)
 
 
-def _check(path: Path, limits: Limits) -> None:
+def check_file(path: Path, limits: Limits) -> None:
+    """Raise `DataError` or `DoesNotFit` for a file that is missing, empty or larger than allowed."""
     title = path.name
     try:
         if not path.is_file():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import end_ids, response_text
+from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.anatomy import body, head_logits
 
@@ -61,11 +62,11 @@ class _Rows:
         self.mask, self.positions = self.mask[rows], self.positions[rows]
         return rows
 
-    def advance(self, tokens: Tensor) -> None:
-        """Append one token to every row."""
+    def advance(self, tokens: Tensor, context: int) -> None:
+        """Append one token to every row; the position of a row that has ended stays within the context."""
         self.ids = tokens[:, None]
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
-        self.positions = self.positions[:, -1:] + 1
+        self.positions = (self.positions[:, -1:] + 1).clamp(max=context - 1)
 
 
 def stream_answers(
@@ -79,9 +80,12 @@ def stream_answers(
 
     The same growing lists are yielded each time. An answer never depends on its neighbours in the batch: the
     repetition penalty (arXiv 1909.05858) sees a row's own tokens, prompt included, and padding is masked.
-    Raises `Cancelled` once `should_stop()` is true.
+    A row ends with `limit` where the model can read no further. Raises `DoesNotFit` for a prompt that fills the
+    model's context, and `Cancelled` once `should_stop()` is true.
     """
     loaded = stack.loaded
+    if any(len(prompt) >= loaded.context for prompt in prompts):
+        raise DoesNotFit(f"A prompt fills all the {loaded.context:,} tokens that this model can read: shorten it.")
     answers: Answers = [[Answer() for _ in prompts] for _ in slots]
     ending = end_ids(loaded.tokenizer)
     rows = _Rows(prompts, len(slots), loaded.tokenizer.pad_token_id, loaded.device)
@@ -92,14 +96,15 @@ def stream_answers(
             logits, cache = _next_logits(tree, rows, cache)
             tokens = _penalised(logits, seen, settings.repetition_penalty).argmax(-1)
         seen[torch.arange(len(tokens), device=tokens.device), tokens] = True
-        _append(answers, rows, tokens.tolist(), ending, last=count == settings.new_tokens)
+        full = rows.positions[:, -1] + 2 > loaded.context if count < settings.new_tokens else rows.positions[:, -1] >= 0
+        _append(answers, rows, tokens.tolist(), ending, full.tolist())
         yield answers
         going = [
             place for place, prompt in enumerate(rows.prompts) if any(not by_slot[prompt].ended for by_slot in answers)
         ]
         if not going:
             return
-        rows.advance(tokens)
+        rows.advance(tokens, loaded.context)
         if len(going) < len(rows.prompts):
             kept = rows.keep(going)
             rows.ids, seen = rows.ids[kept], seen[kept]
@@ -131,7 +136,7 @@ def _penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, lowered, logits)
 
 
-def _append(answers: Answers, rows: _Rows, tokens: list[int], ending: set[int], *, last: bool) -> None:
+def _append(answers: Answers, rows: _Rows, tokens: list[int], ending: set[int], full: list[bool]) -> None:
     per_slot = len(rows.prompts)
     for row, token in enumerate(tokens):
         answer = answers[row // per_slot][rows.prompts[row % per_slot]]
@@ -141,5 +146,5 @@ def _append(answers: Answers, rows: _Rows, tokens: list[int], ending: set[int], 
             answer.ended = "stop"
             continue
         answer.ids.append(token)
-        if last:
+        if full[row]:
             answer.ended = "limit"

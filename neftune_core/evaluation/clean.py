@@ -44,9 +44,9 @@ def clean_measures(
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
         with stack.running(slots, should_stop=should_stop) as tree:
             losses = arm_losses(tree, batch, len(slots))
-        sums += losses.sums.double().cpu()
-        hits += losses.hits.sum(1).double().cpu()
-        exact += losses.exact_rows.double().cpu()
+        sums += losses.sums.cpu().double()
+        hits += losses.hits.sum(1).cpu().double()
+        exact += losses.exact_rows.cpu().double()
         tokens += losses.tokens
     return [
         CleanMeasures(float(total / tokens), float(right / tokens), float(whole / len(sample)))

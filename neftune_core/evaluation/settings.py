@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from neftune_core.settings import Settings, setting
+from neftune_core.errors import DataError, DoesNotFit
+from neftune_core.settings import Limits, Settings, setting
 
 
 class AnswerSettings(Settings):
@@ -32,3 +33,18 @@ class AnswerSettings(Settings):
         step=0.05,
         advanced=True,
     )
+
+    def check(self, limits: Limits) -> None:
+        """Raise `DoesNotFit` where this is over a limit of this server."""
+        if len(self.prompts) > limits.prompts:
+            raise DoesNotFit(f"This server answers at most {limits.prompts} prompts at once.")
+        longest = max((len(prompt) for prompt in self.prompts), default=0)
+        if longest > limits.prompt_characters:
+            raise DoesNotFit(f"A prompt may have at most {limits.prompt_characters:,} characters (here: {longest:,}).")
+        if self.new_tokens > limits.new_tokens:
+            raise DoesNotFit(f"An answer may have at most {limits.new_tokens:,} tokens on this server.")
+
+    def require_prompts(self) -> None:
+        """Raise `DataError` where there is nothing to answer."""
+        if not any(prompt.strip() for prompt in self.prompts):
+            raise DataError("There is no prompt: write one a line.")

@@ -120,5 +120,5 @@ def set_model_dropout(tree: nn.Module, rate: float) -> None:
 
 def _set_rates(holder: Any, rate: float) -> None:
     for name, value in vars(holder).items():
-        if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
+        if ("drop" in name or "jitter" in name) and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(holder, name, 0.0 if "layerdrop" in name else rate)

@@ -128,7 +128,11 @@ def available_memory(device: str = "cpu") -> int:
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        place = torch.device(device)
+        kept = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(
+            place
+        )  # torch's own, free to be used again
+        return int(torch.cuda.mem_get_info(place)[0]) + kept
     return min([psutil.virtual_memory().available, *_container_memory()])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +43,15 @@ def file_sha256(file: Path, watch: Watch) -> str:
     return digest.hexdigest()
 
 
+# Reading replaces a name of transformers for its duration, which two conversions must not do at once.
+_one_at_a_time = threading.Lock()
+
+
 def convert_into(folder: Path, file: Path, watch: Watch) -> None:
     """Write the model and tokenizer of the GGUF `file` into `folder`."""
     watch.check()
     watch.say(0, 0, f"Converting {file.name}")
-    with quietly(), _dequantising(watch, file.name):
+    with _one_at_a_time, quietly(), _dequantising(watch, file.name):
         model, tokenizer = _read(file)
     watch.check()
     with quietly():

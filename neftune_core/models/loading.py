@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from neftune_core.errors import DoesNotFit, ModelError
-from neftune_core.models.anatomy import set_model_dropout
+from neftune_core.models.anatomy import decoder_layers, head_matches, linear_maps, set_model_dropout
 from neftune_core.models.checks import checked, require_memory, weight_bytes
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.progress import Asked, Progress, ProgressCallback, Watch
@@ -148,6 +148,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
     watch.check()
     model = model.to(device).eval().requires_grad_(False)
     set_model_dropout(model, 0.0)
+    _require_known_shape(model, place.name)
     text = config.get_text_config()
     embedding = model.get_input_embeddings().weight
     return LoadedModel(
@@ -201,3 +202,21 @@ def _weights(place: Place, precision: str) -> Any:
             "incomplete, so fetch them again."
         )
     return model
+
+
+def _require_known_shape(model: Any, name: str) -> None:
+    """Refuse, by running four tokens, a model whose parts the lab would get wrong or on which noise does nothing."""
+    from neftune_core.noise.attach import noisy_embeddings
+    from neftune_core.noise.settings import NoiseSettings
+
+    kind = type(model).__name__
+    try:
+        known = bool(linear_maps(model, "all") and decoder_layers(model)) and head_matches(model)
+    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"The lab cannot work with {name}, a {kind} ({type(error).__name__}): choose another."
+        ) from error
+    if not known:
+        raise ModelError(f"The lab does not know how {name}, a {kind}, makes its logits: choose another model.")
+    with noisy_embeddings(private_tree(model), NoiseSettings(strength=1.0, unit="std")):
+        pass

@@ -73,7 +73,7 @@ class _Attachment:
         rows = []
         for row in range(batch):
             places = np.arange(length) if mask is None else np.flatnonzero(mask[row])
-            starts = [] if positions is None else np.flatnonzero(np.diff(positions[row, places]) != 1) + 1
+            starts: Any = [] if positions is None else np.flatnonzero(np.diff(positions[row, places]) != 1) + 1
             rows.append([part for part in np.split(places, starts) if len(part)])
         return rows
 

@@ -26,20 +26,30 @@ class FairLock:
             else:
                 self._held = True
                 turn.set()
-        turn.wait()
+        try:
+            turn.wait()
+        except BaseException:
+            self._give_up(turn)
+            raise
         try:
             yield
         finally:
-            with self._guard:
-                if self._waiting:
-                    self._waiting.popleft().set()
-                else:
-                    self._held = False
+            self._pass_on()
 
-    @property
-    def is_free(self) -> bool:
-        """Whether nobody holds it at this moment."""
-        return not self._held
+    def _give_up(self, turn: threading.Event) -> None:
+        """Somebody stopped waiting: they lose their place, or pass on the turn that they were just given."""
+        with self._guard:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._held = False
 
 
 accelerator = FairLock()

@@ -31,7 +31,7 @@ def keep(run: Lockstep, folder: Path) -> None:
     try:
         aside.mkdir()
         save_file(_tensors(run), aside / "tensors.safetensors")
-        state = {"step": run.done, "steps": len(run.steps), "alive": run.alive}
+        state = {"step": run.done, "steps": run.total, "alive": run.alive}
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
     except OSError:
         shutil.rmtree(aside, ignore_errors=True)
@@ -62,7 +62,7 @@ def restore(run: Lockstep, folder: Path) -> None:
     tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
     parameters = run.stack.parameters()
     wanted = {f"weight.{place}": parameter.shape for place, parameter in enumerate(parameters)}
-    if state["steps"] != len(run.steps) or any(
+    if state["steps"] != run.total or any(
         name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
     ):
         raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from neftune_core.settings import Limits
 from neftune_core.training.record import ENDINGS, Record, create, find
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
+
+INTERRUPTED = "It has not ended by itself: the lab was closed, or it runs in another process."
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +101,7 @@ class Jobs:
         self._change = threading.Condition()
         self._waiting: list[_Job] = []
         self._running: _Job | None = None
-        self._last_owner = ""
+        self._last_owner: str | None = None
         self._worker: threading.Thread | None = None
 
     def submit(self, study: StudySettings, owner: str) -> Record:
@@ -106,7 +109,8 @@ class Jobs:
         study.check(self.limits)
         with self._change:
             self._check_room(owner)
-            record = create(study, owner)
+        record = create(study, owner, self.limits)
+        with self._change:
             self._queue(record, owner)
         return record
 
@@ -173,7 +177,7 @@ class Jobs:
 
     def _order(self) -> list[_Job]:
         """The waiting jobs as they will run: visitors in turn, each visitor's own in the order of asking."""
-        rounds: dict[str, int] = {self._last_owner: 1} if self._running else {}
+        rounds: dict[str | None, int] = {self._last_owner: 1}
         ranked = []
         for place, job in enumerate(self._waiting):
             ranked.append((rounds.get(job.owner, 0), place, job))
@@ -194,6 +198,7 @@ class Jobs:
             except Exception:  # the record itself could not be written; the next job must still have its turn
                 logger.exception("the record %s could not be written", job.record.id)
             finally:
+                gc.collect()  # a stack of adapters and its hooks refer to each other
                 with self._change:
                     self._running = None
                     self._change.notify_all()
@@ -207,5 +212,5 @@ def _from_events(record: Record) -> Status:
         state=ENDINGS[ending["event"]] if ending else "interrupted",
         step=int(step.get("step", 0)),
         steps=int(step.get("steps", 0)),
-        message=str(ending.get("message", "")) if ending else "The lab was closed before this study ended.",
+        message=str(ending.get("message", "")) if ending else INTERRUPTED,
     )

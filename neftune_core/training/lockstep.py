@@ -40,24 +40,27 @@ class Step:
     rows: list[int]
 
 
-def plan_steps(lengths: Sequence[int], training: TrainingSettings, seed: int) -> list[Step]:
-    """Every step of a run; it depends on the lengths, the settings and `seed` alone."""
-    per_epoch = math.ceil(len(lengths) / training.batch_size)
-    total = max(1, round(per_epoch * training.epochs))
-    steps: list[Step] = []
-    epoch = 0
-    while len(steps) < total:
-        for rows in epoch_batches(lengths, training.batch_size, seed, epoch)[: total - len(steps)]:
-            steps.append(Step(len(steps) + 1, epoch, rows))
-        epoch += 1
-    return steps
+def count_steps(rows: int, training: TrainingSettings) -> int:
+    """How many steps a run over `rows` training rows has."""
+    return max(1, round(math.ceil(rows / training.batch_size) * training.epochs))
 
 
-def check_length(steps: Sequence[Step], limits: Limits) -> None:
-    """Raise `DoesNotFit` where a plan is longer than this server allows."""
-    if len(steps) > limits.steps:
+def steps_after(done: int, lengths: Sequence[int], training: TrainingSettings, seed: int) -> Iterator[Step]:
+    """The steps of a run after its first `done`; they depend on the lengths, the settings and `seed` alone."""
+    total, per_epoch = count_steps(len(lengths), training), math.ceil(len(lengths) / training.batch_size)
+    for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
+        for place, rows in enumerate(epoch_batches(lengths, training.batch_size, seed, epoch), start=1):
+            number = epoch * per_epoch + place
+            if done < number <= total:
+                yield Step(number, epoch, rows)
+
+
+def check_length(rows: int, training: TrainingSettings, limits: Limits) -> None:
+    """Raise `DoesNotFit` where a run over `rows` training rows is longer than this server allows."""
+    steps = count_steps(rows, training)
+    if steps > limits.steps:
         raise DoesNotFit(
-            f"This study needs {len(steps):,} steps and this server allows {limits.steps:,}: use fewer epochs, fewer "
+            f"This study needs {steps:,} steps and this server allows {limits.steps:,}: use fewer epochs, fewer "
             "rows or a larger batch."
         )
 
@@ -95,7 +98,7 @@ class Lockstep:
         self.names, self.noise = list(chosen), list(chosen.values())
         self.alive = list(range(1, len(self.names) + 1))
         self.done = 0
-        self.steps = plan_steps([len(row.ids) for row in prepared.train], study.training, study.seed)
+        self.total = count_steps(len(prepared.train), study.training)
         stack.start(study.seed)
         self.optimizer = torch.optim.AdamW(
             stack.parameters(),
@@ -116,41 +119,54 @@ class Lockstep:
         Raises `Cancelled` within a layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called
         between two steps, when all that belongs to `done` has been taken by the caller.
         """
-        total = len(self.steps)
-        due = {0, *evaluation_steps(total, self.study.training.evaluations)}
+        due = {0, *evaluation_steps(self.total, self.study.training.evaluations)}
         if self.done in due - set(measured):
             yield self._evaluated(self.done, [0, *self.alive] if self.done == 0 else self.alive, should_stop)
-        for step in self.steps[self.done :]:
-            event = self.step(step, rate_at(step.number, total, self.study.training), should_stop)
+        for step in self.steps():
+            event = self.step(step, rate_at(step.number, self.total, self.study.training), should_stop)
             self.done = step.number
             yield event
-            yield from self._without_diverged(step.number, event["arms"])
+            lost: dict[str, dict[str, float]] = {
+                name: {} for name in event["arms"] if name not in map(self.name, self.alive)
+            }
+            if lost:
+                yield {"event": "diverged", "step": step.number, "arms": lost}
             if not self.alive:
                 return
             if step.number in due:
                 yield self._evaluated(step.number, self.alive, should_stop)
             keep()
 
+    def steps(self) -> Iterator[Step]:
+        """The steps that are still to be done."""
+        lengths = [len(row.ids) for row in self.prepared.train]
+        return steps_after(self.done, lengths, self.study.training, self.study.seed)
+
     def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
-        """Train every living arm on one batch; gives the event `step`."""
+        """Train every living arm on one batch; gives the event `step`.
+
+        An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite adapter.
+        """
         rows = [self.prepared.train[place] for place in step.rows]
         batch = self._collate(rows)
         self.optimizer.zero_grad(set_to_none=True)
         with self._taking_part(step, rows, batch, should_stop) as tree:
             losses = arm_losses(tree, batch, len(self.alive), backward_over=_count(batch))
-        norms = self._clip()
+        taking_part, means = self.alive, losses.means.tolist()
+        norms = self._clip(means)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        if self.alive:
+            self.optimizer.step()
         arms = {
-            self.name(slot): {"loss": float(loss), "gradient_norm": float(norm)}
-            for slot, loss, norm in zip(self.alive, losses.means, norms, strict=True)
+            self.name(slot): {"loss": loss, "gradient_norm": norm}
+            for slot, loss, norm in zip(taking_part, means, norms, strict=True)
         }
         tokens = int(batch.lengths.sum())
         return {
             "event": "step",
             "step": step.number,
-            "steps": len(self.steps),
+            "steps": self.total,
             "epoch": step.epoch,
             "learning_rate": rate,
             "tokens": tokens,
@@ -172,23 +188,22 @@ class Lockstep:
         loaded = self.stack.loaded
         return collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
 
-    def _clip(self) -> list[Tensor]:
-        """Clip the gradient of each arm by its own norm; gives the norms before clipping."""
-        norms = slot_norms([parameter.grad for parameter in self.stack.parameters() if parameter.grad is not None])
+    def _clip(self, losses: Sequence[float]) -> list[float]:
+        """Clip the gradient of each arm by its own norm, and take out the arms that diverged; the norms before that."""
+        gradients = [parameter.grad for parameter in self.stack.parameters() if parameter.grad is not None]
+        norms = slot_norms(gradients)
+        factors = torch.zeros_like(norms)
         largest = self.study.training.clip_norm
-        if largest > 0:
-            factors = (largest / (norms + 1e-6)).clamp(max=1.0)
-            for parameter in self.stack.parameters():
-                if parameter.grad is not None:
-                    parameter.grad *= factors[:, None, None]
-        return [norms[slot] for slot in self.alive]
-
-    def _without_diverged(self, step: int, arms: dict[str, dict[str, float]]) -> Iterator[Event]:
-        """Mark arms whose loss or gradient is no longer finite; they take no further part."""
-        lost = {name for name, numbers in arms.items() if not all(map(math.isfinite, numbers.values()))}
-        if lost:
-            self.alive = [slot for slot in self.alive if self.name(slot) not in lost]
-            yield {"event": "diverged", "step": step, "arms": {name: {} for name in sorted(lost)}}
+        taking_part, self.alive = self.alive, []
+        found = [float(norm) for norm in norms[taking_part]]
+        for slot, loss, norm in zip(taking_part, losses, found, strict=True):
+            if math.isfinite(loss) and math.isfinite(norm):
+                self.alive.append(slot)
+                factors[slot] = min(1.0, largest / (norm + 1e-6)) if largest > 0 else 1.0
+        for gradient in gradients:
+            gradient *= factors[:, None, None]
+            gradient[~norms.isfinite()] = 0.0  # 0 times NaN is NaN
+        return found
 
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
         rows, size = self.study.training.evaluation_rows, self.study.training.batch_size
@@ -200,7 +215,7 @@ class Lockstep:
             found = clean_measures(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
             for slot, measures in zip(slots, found, strict=True):
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(measures).items()}
-        return {"event": "evaluated", "step": step, "steps": len(self.steps), "arms": arms}
+        return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms}
 
 
 def slot_norms(stacked: Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ runs/<id>/  study.toml  record.json  data/  events.jsonl  arms/<name>/seed-<n>/ 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import DataError, LabError, RecordError
+from neftune_core.data.files import check_file
+from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.home import home
-from neftune_core.settings import from_toml, to_toml
+from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.settings import StudySettings
 
 FORMAT = 1
@@ -32,7 +34,7 @@ _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
 @dataclass(frozen=True)
 class Record:
-    """One study's folder. Reading never changes it; lines that cannot be read are skipped and counted."""
+    """One study's folder. Reading never changes it; lines that cannot be read are skipped."""
 
     folder: Path
 
@@ -60,13 +62,21 @@ class Record:
         return about if isinstance(about, dict) else {}
 
     def belongs_to(self, owner: str) -> bool:
-        """Whether the key `owner` may see and stop this record; one made on the command line is everybody's."""
-        kept = self.about.get("owner", "")
-        return not kept or kept == owner_hash(owner)
+        """Whether the key `owner` may see and stop this record; one made on the command line is everybody's.
+
+        A record that does not say whose it is belongs to nobody.
+        """
+        kept = self.about.get("owner")
+        return kept == "" or (kept is not None and kept == owner_hash(owner))
+
+    @functools.cached_property
+    def _seed(self) -> int:
+        return self.study.seed
 
     def append(self, event: dict[str, Any]) -> None:
         """Write one event as a whole line, with its time and seed first."""
-        line = json.dumps(finite({"time": round(time.time(), 3), **event}), ensure_ascii=False, allow_nan=False)
+        whole = {"time": round(time.time(), 3), "seed": self._seed, **event}
+        line = json.dumps(finite(whole), ensure_ascii=False, allow_nan=False)
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -113,7 +123,9 @@ class Record:
         write_whole(self.folder / "answers.jsonl", text)
 
     def update_about(self, **values: Any) -> None:
-        """Add to what `record.json` says."""
+        """Add to what `record.json` says; raises `RecordError` where it cannot be read, and would lose its owner."""
+        if "owner" not in self.about:
+            raise RecordError(f"The record {self.id} no longer says whose it is: its record.json is damaged.")
         write_whole(self.folder / "record.json", json.dumps({**self.about, **values}, indent=2, ensure_ascii=False))
 
 
@@ -124,23 +136,35 @@ def _belongs(event: dict[str, Any], step: int) -> bool:
     return event.get("event") in ("step", "evaluated", "diverged") and int(event.get("step", step + 1)) <= step
 
 
-def create(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record:
+def create(study: StudySettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
     """A new record of `study` with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
 
-    Raises `DataError` where a file of the study is not there.
+    Raises a `LabError` where a file of the study cannot be used, or the records take more disk than is allowed.
     """
+    limits, root = limits or Limits(), folder or runs_folder()
     for part in FILE_PARTS:
         path = _file_of(study, part)
-        if path is not None and not path.is_file():
-            raise DataError(f"The file {path.name!r} is not there: choose the data again.")
-    name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
-    record = Record((folder or runs_folder()) / name)
+        if path is not None:
+            check_file(path, limits)
+    _require_disk(root, limits)
+    record = Record(root / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     record.folder.mkdir(parents=True)
-    kept = _with_own_rows(study, record.folder)
-    write_whole(record.folder / "study.toml", to_toml(kept, comments=True))
-    about = {"format": FORMAT, "owner": owner_hash(owner), "created": round(time.time(), 3)}
-    write_whole(record.folder / "record.json", json.dumps(about, indent=2))
+    try:
+        about = {"format": FORMAT, "owner": owner_hash(owner), "created": round(time.time(), 3)}
+        write_whole(record.folder / "record.json", json.dumps(about, indent=2))
+        write_whole(record.folder / "study.toml", to_toml(_with_own_rows(study, record.folder), comments=True))
+    except BaseException:
+        shutil.rmtree(record.folder, ignore_errors=True)
+        raise
     return record
+
+
+def _require_disk(root: Path, limits: Limits) -> None:
+    used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+    if used > limits.disk_gigabytes * 1e9:
+        raise DoesNotFit(
+            f"The records take {used / 1e9:.1f} GB, over the {limits.disk_gigabytes:g} GB allowed: delete some first."
+        )
 
 
 def _with_own_rows(study: StudySettings, folder: Path) -> StudySettings:

@@ -157,12 +157,4 @@ class StudySettings(Settings):
         """Raise `DoesNotFit` where this study is over a limit of this server."""
         if len(self.arms) > limits.arms:
             raise DoesNotFit(f"This server trains at most {limits.arms} arms at once (asked: {len(self.arms)}).")
-        if len(self.answers.prompts) > limits.prompts:
-            raise DoesNotFit(f"This server answers at most {limits.prompts} prompts at once.")
-        longest = max((len(prompt) for prompt in self.answers.prompts), default=0)
-        if longest > limits.prompt_characters:
-            raise DoesNotFit(
-                f"A prompt may have at most {limits.prompt_characters:,} characters (one has {longest:,})."
-            )
-        if self.answers.new_tokens > limits.new_tokens:
-            raise DoesNotFit(f"An answer may have at most {limits.new_tokens:,} tokens on this server.")
+        self.answers.check(limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,13 +14,21 @@ from neftune_core.data.examples import Message
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.errors import Cancelled, DoesNotFit, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
-from neftune_core.models.catalogue import Work, estimate
+from neftune_core.models.catalogue import Estimate, Work, estimate
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import accelerator
-from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length, count_parameters
+from neftune_core.training.lockstep import (
+    Event,
+    Lockstep,
+    Stop,
+    check_length,
+    count_parameters,
+    count_steps,
+)
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
 
@@ -30,11 +39,12 @@ Item = TypeVar("Item")
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
     """Run the study of `record`, from its checkpoint where it has one; every event is on disk before it is yielded.
 
-    The last event is `finished`, `stopped` (as asked: the arms of the last whole step are kept) or `failed`
-    (with its sentence). Nothing is raised for what a person can cause. The accelerator is held step by step.
+    The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with its sentence); the arms
+    of the last whole step are kept in each case. Nothing is raised for what a person can cause. The accelerator is held
+    step by step.
     """
     try:
-        for event in _events(record, limits, should_stop):
+        for event in _events(record, limits, _Deadline(limits, should_stop)):
             record.append(event)
             yield event
     except Exception as error:
@@ -43,33 +53,58 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
         yield ending
 
 
-def _events(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+class _Deadline:
+    """A stop that also comes when the study has run as long as the server allows."""
+
+    def __init__(self, limits: Limits, should_stop: Stop) -> None:
+        self.minutes, self.should_stop = limits.study_minutes, should_stop
+        self.end = time.monotonic() + 60 * limits.study_minutes
+
+    def __call__(self) -> bool:
+        return self.should_stop() or time.monotonic() > self.end
+
+    def check(self, *_: object) -> None:
+        """Raise `Cancelled` where it is time."""
+        if self():
+            raise Cancelled(self.words())
+
+    def words(self) -> str:
+        """Why it stopped."""
+        if self.should_stop():
+            return "Stopped as asked."
+        return f"Stopped after {self.minutes:,} minutes, the longest that this server allows."
+
+
+def _events(record: Record, limits: Limits, stop: _Deadline) -> Iterator[Event]:
     study = record.study
     study.check(limits)
     run: Lockstep | None = None
     try:
-        loaded = load(study.model, cancelled=should_stop)
-        prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)
+        loaded = load(study.model, cancelled=stop)
+        prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
+        check_length(len(prepared.train), study.training, limits)
+        _require_memory(study, loaded, prepared)
         run = _lockstep(study, loaded, prepared)
-        check_length(run.steps, limits)
-        _require_memory(run)
         yield from _begin(run, record)
         measured = {event["step"] for event in record.events()[0] if event["event"] == "evaluated"}
-        yield from holding(run.run(should_stop, _keeper(run, record), measured))
+        yield from holding(run.run(stop, _keeper(run, record), measured))
+        yield _save(run, record)
+        yield _answer(run, record, stop)
+        yield _ending(run)
+        checkpoint.drop(record.folder)
     except Cancelled:
-        if run is not None:
-            checkpoint.keep(run, record.folder)
-            yield _save(run, record)
-        yield {"event": "stopped", "seed": study.seed}
-        return
-    yield _save(run, record)
-    try:
-        yield _answer(run, record, should_stop)
-    except Cancelled:
-        yield {"event": "stopped", "seed": study.seed}
-        return
-    yield _ending(run)
-    checkpoint.drop(record.folder)
+        yield from _kept(run, record)
+        yield {"event": "stopped", "message": stop.words()}
+    except Exception:
+        yield from _kept(run, record)
+        raise
+
+
+def _kept(run: Lockstep | None, record: Record) -> Iterator[Event]:
+    """What a run had when it was broken off: a checkpoint, and its arms."""
+    if run is not None and run.done:
+        checkpoint.keep(run, record.folder)
+        yield _save(run, record)
 
 
 def _begin(run: Lockstep, record: Record) -> Iterator[Event]:
@@ -80,12 +115,12 @@ def _begin(run: Lockstep, record: Record) -> Iterator[Event]:
     if step == 0:
         about = _about(run)
         record.update_about(**about)
-        yield {"event": "started", "seed": run.study.seed, "steps": len(run.steps), **about}
+        yield {"event": "started", "steps": run.total, **about}
 
 
 def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
     def keep() -> None:
-        if run.done % run.study.training.checkpoint_steps == 0 or run.done == len(run.steps):
+        if run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total:
             checkpoint.keep(run, record.folder)
 
     return keep
@@ -94,7 +129,7 @@ def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
 def _ending(run: Lockstep) -> Event:
     """`finished`, or `failed` where no arm was left; either says which arms diverged."""
     lost = [name for slot, name in enumerate(run.names, start=1) if slot not in run.alive]
-    ending: Event = {"event": "finished" if run.alive else "failed", "seed": run.study.seed, "diverged": lost}
+    ending: Event = {"event": "finished" if run.alive else "failed", "diverged": lost}
     if lost:
         ending["message"] = (
             f"The loss of {', '.join(lost)} stopped being a number: choose a smaller learning rate or less noise."
@@ -120,12 +155,18 @@ def _lockstep(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     return Lockstep(study, stack, prepared)
 
 
-def _require_memory(run: Lockstep) -> None:
+def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
+    """What the study would take here on top of the loaded model; the page and the job ask the same."""
+    training = study.training
+    longest = max(len(row.ids) for row in [*prepared.train, *prepared.held_out])
+    steps = count_steps(len(prepared.train), training)
+    work = Work(len(study.arms), training.batch_size, longest, steps, training.lora_rank)
+    return estimate(loaded, work, study.model, weights_are_loaded=True)
+
+
+def _require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
     """Raise `DoesNotFit`, saying what would help, where the study needs more memory than is free."""
-    loaded, training = run.stack.loaded, run.study.training
-    longest = max(len(row.ids) for row in [*run.prepared.train, *run.prepared.held_out])
-    work = Work(len(run.names), training.batch_size, longest, len(run.steps), training.lora_rank)
-    found = estimate(loaded, work, run.study.model, weights_are_loaded=True)
+    found = memory_and_time(study, loaded, prepared)
     if not found.fits:
         raise DoesNotFit(f"This study does not fit: {found.sentence[:1].lower()}{found.sentence[1:]}")
 
@@ -142,6 +183,7 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "width": loaded.width,
             "precision": loaded.precision,
             "trained_parameters": count_parameters(run.stack),
+            "fingerprint": fingerprint(loaded.model),
         },
         "data": {
             "title": prepared.title,
@@ -161,9 +203,9 @@ def _about(run: Lockstep) -> dict[str, Any]:
 
 
 def _save(run: Lockstep, record: Record) -> Event:
-    for slot, name in enumerate(run.names, start=1):
-        save_arm(run.stack, slot, record.arm_folder(name, run.study.seed))
-    return {"event": "saved", "seed": run.study.seed, "arms": {name: {} for name in run.names}}
+    for slot in run.alive:
+        save_arm(run.stack, slot, record.arm_folder(run.name(slot), run.study.seed))
+    return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
 
 
 @dataclass(frozen=True)
@@ -203,7 +245,7 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
         for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
             pass  # the last state of the growing answers is what is kept
         record.write_answers(answer_lines(prompts, names, answers, run.stack.loaded.tokenizer))
-    return {"event": "answered", "seed": run.study.seed, "prompts": len(prompts), "arms": {name: {} for name in names}}
+    return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names}}
 
 
 def answer_lines(

@@ -95,7 +95,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, parts: _Parts) -> None:
         chosen = find(record_id, require_key(key))
         arms, shown_at = chosen.study.arms, 0.0
         lines: list[dict[str, Any]] = []
-        for lines in compare(chosen, settings):
+        for lines in compare(chosen, settings, lab.limits):
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
                 yield answer_columns(lines, arms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,21 +65,13 @@ def _more(text: str, noise: NoiseSettings) -> list[NoiseSettings]:
 
 def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     """How many steps `study` takes, with an estimate of memory and time on this machine, and whether it fits."""
-    from neftune_core.models.catalogue import Work, estimate
     from neftune_core.models.loading import load
-    from neftune_core.training.lockstep import check_length, plan_steps
+    from neftune_core.training.lockstep import check_length, count_steps
+    from neftune_core.training.study import memory_and_time
 
     study.check(lab.limits)
     prepared, _ = lab.prepared(study.data, study.model)
-    lengths = [len(row.ids) for row in prepared.train]
-    steps = plan_steps(lengths, study.training, study.seed)
-    check_length(steps, lab.limits)
-    training, arms = study.training, len(study.arms)
-    work = Work(arms, training.batch_size, _usual(lengths), len(steps), training.lora_rank)
-    found = estimate(load(study.model), work, study.model)
-    return f"{len(steps):,} steps of {arms} arms. {found.sentence}", found.fits
-
-
-def _usual(lengths: Sequence[int]) -> int:
-    """A length that three quarters of the rows do not pass: batches are padded to their longest row."""
-    return sorted(lengths)[3 * (len(lengths) - 1) // 4]
+    check_length(len(prepared.train), study.training, lab.limits)
+    found = memory_and_time(study, load(study.model), prepared)
+    steps = count_steps(len(prepared.train), study.training)
+    return f"{steps:,} steps of {len(study.arms)} arms. {found.sentence}", found.fits

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import end_ids, prompt_ids
 from neftune_core.data.examples import Message
-from neftune_core.errors import Cancelled
+from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load
@@ -105,3 +107,17 @@ def test_a_stop_ends_the_decode(loaded: LoadedModel, stack: AdapterStack) -> Non
     asked = True
     with pytest.raises(Cancelled):
         next(stream)
+
+
+def test_an_answer_ends_at_the_models_context_and_a_prompt_that_fills_it_is_refused(loaded: LoadedModel) -> None:
+    ids = _ids(loaded, PROMPTS)
+    room = 5
+    narrow = dataclasses.replace(loaded, context=max(map(len, ids)) + room)
+    stack = AdapterStack(narrow, 1, rank=4, alpha=8)
+    answers = _last(stack, [0], ids, AnswerSettings(new_tokens=100, repetition_penalty=1.0))[0]
+    for prompt, answer in zip(ids, answers, strict=True):
+        assert answer.ended in ("stop", "limit")
+        assert len(prompt) + len(answer.ids) <= narrow.context + 1  # the last token is said, and never read
+    full = dataclasses.replace(loaded, context=len(ids[0]))
+    with pytest.raises(DoesNotFit, match="shorten it"):
+        next(stream_answers(AdapterStack(full, 1, rank=4, alpha=8), [0], ids[:1], AnswerSettings()))

@@ -128,11 +128,25 @@ def test_a_saved_arm_comes_back_and_a_foreign_one_is_refused(tiny: LoadedModel, 
         load_arm(again, 1, tmp_path / "nothing")
 
 
-def test_a_stop_is_seen_at_the_next_layer(tiny: LoadedModel) -> None:
+def test_a_stop_is_seen_within_a_layer_on_the_way_forth_in_the_head_and_back(tiny: LoadedModel) -> None:
     stack = _stack(tiny)
-    asked = iter([False, True])
-    with pytest.raises(Cancelled), stack.running([1], should_stop=lambda: next(asked)) as tree:
-        tree(input_ids=IDS)
+    batch = collate(random_rows(24), pad_id=0, round_to=32)
+    looks = 0
+
+    def count() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks == stop_at
+
+    stop_at = -1
+    with stack.running([1], should_stop=count) as tree:
+        arm_losses(tree, batch, 1, backward_over=10)
+    layers, pieces = 2, -(-int(batch.trained[:, 1:].sum()) // PIECE)
+    assert looks >= 2 * layers - 1 + pieces  # the first layer's input has no gradient to come back through
+    for place in range(1, looks + 1):
+        looks, stop_at = 0, place
+        with pytest.raises(Cancelled), stack.running([1], should_stop=count) as tree:
+            arm_losses(tree, batch, 1, backward_over=10)
     assert torch.isfinite(_logits(stack, [1])).all()
 
 

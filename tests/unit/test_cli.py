@@ -69,6 +69,9 @@ def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, te
         (["fly"], "There is no command 'fly'"),
         (["train"], "Name a study file"),
         (["train", "missing.toml"], "missing.toml cannot be read"),
+        (["train", "no-such-study"], "no-such-study cannot be read"),
+        (["train", "--seed", "1"], "Name a study file first"),
+        (["serve", "--colour", "red"], "--colour"),
         (["compare", "20260101-000000-abcdef", "--prompts", "p.txt"], "no record called"),
         (["bench", "nothing"], "no benchmark 'nothing'"),
         (["models", "get"], "neftune models get NAME"),
@@ -78,6 +81,20 @@ def test_a_wrong_command_gets_one_sentence(words: list[str], sentence: str, tmp_
     done = _neftune(*words, home=None if len(words) == 1 and words[0] != "train" else tmp_path)
     assert done.returncode != 0
     assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_option_out_of_its_range_gets_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "my study"  # any name will do
+    file.write_text('title = "mine"\n', encoding="utf-8")
+    done = _neftune("train", str(file), "--training.epochs", "-1", home=tmp_path / "home")
+    assert done.returncode != 0
+    assert "epochs" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("x\n", encoding="utf-8")
+    done = _neftune("compare", "x", "--prompts", str(prompts), "--new-tokens", "0", home=tmp_path / "home")
+    assert done.returncode != 0
     assert "Traceback" not in done.stderr
 
 

@@ -18,7 +18,8 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.comparison import compare, read_prompts, saved_arms
 from neftune_core.training.jobs import Jobs
-from neftune_core.training.record import Record, find, owned_records
+from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
+from neftune_core.training.record import Record, create, find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
 
 ANN, BEN = "key-of-ann", "key-of-ben"
@@ -63,7 +64,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     rows.unlink()  # the record keeps its own copy of the rows
     assert Path(record.study.data.source.removeprefix("file:")).is_file()
     lines: list[dict] = []
-    for lines in compare(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4)):  # noqa: B007
+    for lines in compare(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4), Limits()):  # noqa: B007
         pass
     assert list(lines[0]["arms"]) == ["base", "control", "uniform-alpha-5"]
     assert weights_hash(load(ModelSettings()).model) == before
@@ -79,7 +80,7 @@ def test_answers_kept_by_a_study_are_those_that_its_record_gives_later(rows: Pat
     record = jobs.submit(study.model_copy(update={"answers": answers}), ANN)
     assert jobs.wait(record, 120).state == "finished"
     lines: list[dict] = []
-    for lines in compare(record, answers):  # noqa: B007
+    for lines in compare(record, answers, Limits()):  # noqa: B007
         pass
     assert lines[0]["arms"] == record.answers()[0]["arms"]
 
@@ -127,9 +128,60 @@ def test_visitors_take_turns(rows: Path) -> None:
     _until(first, "started")
     second, third = jobs.submit(_study(rows), ANN), jobs.submit(_study(rows), BEN)
     assert (jobs.status(third).place, jobs.status(second).place) == (1, 2)
-    for record, owner in ((second, ANN), (third, BEN), (first, ANN)):
-        jobs.stop(record.id, owner)
-    jobs.wait(first, 60)
+    jobs.stop(first.id, ANN)
+    for record in (second, third):
+        assert jobs.wait(record, 120).state == "finished"
+    started = {record.id: record.events()[0][0]["time"] for record in (second, third)}
+    assert started[third.id] < started[second.id]
+
+
+def test_a_damaged_record_is_nobodys(rows: Path) -> None:
+    jobs = Jobs(Limits())
+    record = jobs.submit(_study(rows), ANN)
+    jobs.wait(record, 120)
+    (record.folder / "record.json").write_text("{", encoding="utf-8")
+    for owner in (ANN, BEN, ""):
+        with pytest.raises(RecordError):
+            find(record.id, owner)
+    with pytest.raises(RecordError, match="no longer says whose"):
+        record.update_about(model={})
+
+
+def test_a_failure_in_mid_run_keeps_what_was_trained(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Lockstep.step
+
+    def failing(self: Lockstep, planned: Step, rate: float, should_stop: Stop) -> Event:
+        if planned.number == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return step(self, planned, rate, should_stop)
+
+    monkeypatch.setattr(Lockstep, "step", failing)
+    jobs = Jobs(Limits())
+    record = jobs.submit(_study(rows), ANN)
+    status = jobs.wait(record, 120)
+    assert status.state == "failed"
+    assert "memory of this machine ran out" in status.message
+    assert saved_arms(record) == ["control", "uniform-alpha-5"]
+    monkeypatch.undo()
+    jobs.resume(record.id, ANN)
+    assert jobs.wait(record, 120).state == "finished"
+
+
+def test_a_study_ends_at_the_time_limit_and_keeps_its_arms(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(Limits(study_minutes=1))
+    monkeypatch.setattr(
+        "neftune_core.training.study._Deadline.__call__", lambda self: self.minutes == 1 and _late(record)
+    )
+    record = create(_study(rows, epochs=500), ANN)
+    jobs.resume(record.id, ANN)
+    status = jobs.wait(record, 120)
+    assert status.state == "stopped"
+    assert "1 minutes, the longest" in status.message
+    assert saved_arms(record) == ["control", "uniform-alpha-5"]
+
+
+def _late(record: Record) -> bool:
+    return sum(event["event"] == "step" for event in record.events()[0]) >= 3
 
 
 def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:

@@ -15,7 +15,7 @@ from neftune_core.models.loading import LoadedModel
 from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.lockstep import Lockstep, check_length, plan_steps, rate_at
+from neftune_core.training.lockstep import Lockstep, check_length, count_steps, rate_at, steps_after
 from neftune_core.training.settings import StudySettings, TrainingSettings
 
 NOISE = (NoiseSettings(strength=5), NoiseSettings(strength=0.3, unit="std", kind="laplace"))
@@ -121,14 +121,23 @@ def test_a_stop_keeps_the_last_whole_step(tiny: LoadedModel) -> None:
 def test_the_plan_covers_each_row_once_an_epoch_and_depends_on_the_seed() -> None:
     lengths = [7] * 10
     training = TrainingSettings(epochs=2, batch_size=4)
-    steps = plan_steps(lengths, training, seed=1)
-    assert len(steps) == 6
+    steps = list(steps_after(0, lengths, training, seed=1))
+    assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert count_steps(10, training) == 6
     for epoch in (0, 1):
         assert sorted(row for step in steps if step.epoch == epoch for row in step.rows) == list(range(10))
-    assert steps == plan_steps(lengths, training, seed=1)
-    assert steps != plan_steps(lengths, training, seed=2)
-    with pytest.raises(DoesNotFit, match="6 steps"):
-        check_length(steps, Limits(steps=5))
+    assert steps == list(steps_after(0, lengths, training, seed=1))
+    assert steps != list(steps_after(0, lengths, training, seed=2))
+    for done in range(7):
+        assert list(steps_after(done, lengths, training, seed=1)) == steps[done:]
+    part = TrainingSettings(epochs=1.5, batch_size=4)
+    assert list(steps_after(0, lengths, part, seed=1)) == steps[:4]
+
+
+def test_a_run_longer_than_allowed_is_refused_at_once() -> None:
+    check_length(10, TrainingSettings(epochs=2, batch_size=4), Limits(steps=6))
+    with pytest.raises(DoesNotFit, match="20,000,000 steps"):
+        check_length(20_000, TrainingSettings(epochs=1000, batch_size=1), Limits())
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:
