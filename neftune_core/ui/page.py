@@ -34,7 +34,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
             with gr.Tab("Compare", id="compare", render_children=True):
                 compare_tab.build(lab, train, key, shown)
             with gr.Tab("Runs", id="runs", render_children=True) as place:
-                runs_tab.build(lab, train, key, place)
+                runs_tab.build(lab, top, train, key, place)
         top.tools.value = noise_tab.link_parameters(noise)
         noise_tab.on_load(page, noise, first)
         fill_owner_key(page, key)

@@ -15,6 +15,7 @@ from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.plot import live_figure, part
 from neftune_core.ui.run_views import about_words, state_words, when
+from neftune_core.ui.strip import Strip
 from neftune_core.ui.train_tab import TrainTab, require_key
 from neftune_core.ui.wiring import QUIET, told
 
@@ -36,7 +37,7 @@ class _Opened:
         return [self.state, self.curves, self.answers, self.settings, self.box]
 
 
-def build(lab: Lab, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
+def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
     """The tab, inside an open `gr.Tab`."""
     runs = gr.HTML([], html_template=LIST, js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list")
     state = gr.HTML(elem_id="runs-state", apply_default_css=False)
@@ -65,8 +66,8 @@ def build(lab: Lab, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
             gr.update(visible=True),
         ]
 
-    gr.on([train.finished.change, train.watched.change, place.select], fill, key, runs, **QUIET)
-    watching = [train.watched, train.seen, train.timer]
+    gr.on([train.finished.change, strip.watched.change, place.select], fill, key, runs, **QUIET)
+    watching = [strip.watched, train.seen, strip.timer]
     runs.click(open_record, key, [*watching, *opened.components()], **QUIET)
 
 

@@ -9,6 +9,8 @@ import gradio as gr
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.plot import part
 
+WATCH_SECONDS = 0.7
+
 BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
 <path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" fill="none" stroke="var(--lab-warm-3)"
 stroke-width="2.2" stroke-linecap="round"/>
@@ -35,7 +37,8 @@ class Strip:
     The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; those that it leaves out
     stay as they are. The value of `tools` says
     which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`). `model` holds the
-    `ModelSettings` in use: a model is in use once it has been loaded.
+    `ModelSettings` in use: a model is in use once it has been loaded. `watched` is the id of the record that the page
+    watches while `timer` is active; both are here since what is inside a closed tab may miss an update.
     """
 
     words: gr.HTML
@@ -44,6 +47,8 @@ class Strip:
     train: gr.Button
     stop: gr.Button
     model: gr.State
+    watched: gr.Textbox
+    timer: gr.Timer
 
 
 def build(words: dict[str, str]) -> Strip:
@@ -63,4 +68,6 @@ def build(words: dict[str, str]) -> Strip:
         tools = gr.HTML(
             {}, html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
         )
-    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings()))
+        watched = gr.Textbox(visible=False, elem_id="lab-watched", label="Study")
+        timer = gr.Timer(WATCH_SECONDS, active=False)
+    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings()), watched, timer)

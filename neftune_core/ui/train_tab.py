@@ -27,7 +27,6 @@ from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, in_browser, told
 
 FORM = ("epochs", "batch_size", "learning_rate", "lora_rank")
-WATCH_SECONDS = 0.7
 THEN = "Press Train to run one of your own with the settings beside; its curves grow here."
 NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
 
@@ -46,13 +45,11 @@ class Around:
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What other tabs use. `watched` is the id of the record that the page watches, `finished` of one that is over;
-    `seen` is how much of its log has been drawn."""
+    """What other tabs use. `finished` is the id of a watched record that is over, `seen` how much of the log of the
+    watched one has been drawn."""
 
-    watched: gr.Textbox
     finished: gr.State
     seen: gr.State
-    timer: gr.Timer
     strengths: gr.Textbox
     seed: gr.Number
     form: Form[TrainingSettings]
@@ -78,19 +75,7 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
             first = shown.notice(THEN) if shown else NOTHING_YET
             state = gr.HTML(first, elem_id="train-state", apply_default_css=False)
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
-    timer = gr.Timer(WATCH_SECONDS, active=False)
-    tab = TrainTab(
-        gr.Textbox(visible=False),
-        gr.State(""),
-        gr.State(-1),
-        timer,
-        strengths,
-        seed,
-        form,
-        plan=plan,
-        state=state,
-        curves=curves,
-    )
+    tab = TrainTab(gr.State(""), gr.State(-1), strengths, seed, form, plan=plan, state=state, curves=curves)
     _connect_start(around, tab)
     _connect_watch(around, tab)
     return tab
@@ -132,8 +117,8 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
     said = [around.data.settings, strip.model, tab.strengths, tab.seed, *noise.components, *tab.form.components]
-    started = strip.train.click(start, [around.key, *said], [tab.watched, tab.seen, tab.timer], **QUIET)
-    started.success(None, tab.watched, None, js="(id) => { Lab.setParameter('job', id); Lab.openTab('Train'); }")
+    started = strip.train.click(start, [around.key, *said], [strip.watched, tab.seen, strip.timer], **QUIET)
+    started.success(None, strip.watched, None, js="(id) => { Lab.setParameter('job', id); Lab.openTab('Train'); }")
     # The noise and the data are changed on other tabs: opening this one is enough, and the slider calls nobody.
     changing = [strip.model, tab.strengths, *tab.form.components]
     changed = [around.place.select, *(events(found).change for found in changing)]
@@ -143,7 +128,7 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
     def stop(key: str, watched: str) -> None:
         lab.jobs.stop(watched, require_key(key))
 
-    strip.stop.click(stop, [around.key, tab.watched], None, **QUIET)
+    strip.stop.click(stop, [around.key, strip.watched], None, **QUIET)
     unit = noise.by_name["unit"]
     in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
     events(unit).change(None, [tab.strengths, unit], tab.strengths, js=in_unit)
@@ -170,7 +155,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
     @told
     def look(key: str, watched: str, seen: int) -> list[Any]:
         if not watched:
-            return [gr.skip()] * 7
+            return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip()]
         record = find(watched, key)
         status = lab.jobs.status(record)
         log, size = lab.log(record)
@@ -180,15 +165,15 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
             size,
             progress_words(status),
             gr.update(visible=not status.is_over),
-            gr.Timer(active=False) if status.is_over else gr.skip(),
+            gr.Timer(active=not status.is_over),
             record.id if status.is_over else gr.skip(),
         ]
 
-    outputs = [tab.state, tab.curves, tab.seen, strip.progress, strip.stop, tab.timer, tab.finished]
-    watching = [key, tab.watched, tab.seen]
+    outputs = [tab.state, tab.curves, tab.seen, strip.progress, strip.stop, strip.timer, tab.finished]
+    watching = [key, strip.watched, tab.seen]
     asked = gr.Textbox(visible=False)
     key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''")).then(
-        attach, [key, asked], [tab.watched, tab.seen, tab.timer], **QUIET
+        attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET
     )
-    tab.watched.change(look, watching, outputs, **QUIET)
-    tab.timer.tick(look, watching, outputs, **QUIET)
+    strip.watched.change(look, watching, outputs, **QUIET)
+    strip.timer.tick(look, watching, outputs, **QUIET)

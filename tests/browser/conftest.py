@@ -22,7 +22,8 @@ LAB = "from neftune_core.ui.serve import serve; serve(host='127.0.0.1')"
 @contextmanager
 def served(command: list[str], home: Path) -> Iterator[str]:
     """The address of a page served by a process of its own: this one turns every warning into an error."""
-    environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None
         try:
