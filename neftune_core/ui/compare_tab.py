@@ -26,7 +26,7 @@ FIRST_PROMPTS = "Name three ways to save water at home.\nWhy is the sky blue?"
 FORM = ("system", "new_tokens", "repetition_penalty")
 EMPTY = quiet("Train a study first; then ask it anything here, and its arms answer side by side.")
 THEN = "Train a study of your own, and ask it anything here; its arms answer side by side, as these did."
-NO_ANSWERS = quiet("This study kept no answers: write prompts beside, and press Answer.")
+NO_ANSWERS = quiet("This study kept no answers: write prompts, and press Answer.")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, in_browser, told
 
 FORM = ("epochs", "batch_size", "learning_rate", "lora_rank")
-THEN = "Press Train to run one of your own with the settings beside; its curves grow here."
+THEN = "Press Train to run one of your own with the settings of this tab; its curves grow here."
 NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
 
 

@@ -108,11 +108,11 @@ def test_a_model_that_is_not_there_gets_its_sentence_and_the_picture_stays(page:
     before = page.evaluate(HEIGHTS)
     page.locator("[data-do=model]").click()
     box = page.locator("#model-source input")
-    box.fill("missing")
+    box.fill("<b>missing</b>")
     box.press("Enter")
-    toast = page.get_by_text("There is no model called missing")
-    toast.wait_for()
-    assert "<b>here</b>" in toast.inner_text()
+    page.get_by_text("Not on the list").wait_for()
+    page.locator("#model-use").click()
+    page.locator(".toast-body", has_text="<b>missing</b>").wait_for()  # told as text, never as markup
     assert page.evaluate(HEIGHTS) == before
 
 
@@ -126,7 +126,7 @@ def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any, address: str) 
     other.goto(link)
     other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure.value.payload.length === 4")
     assert other.evaluate(HEIGHTS)[1] == pytest.approx(heights[1])
-    assert "laplace noise, alpha 20" in other.locator("#lab-words").inner_text()
+    assert "laplace noise, alpha 15 and 20" in other.locator("#lab-words").inner_text()
     assert other.evaluate("Lab.link()") == link
     other.close()
 
