@@ -14,6 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,19 @@ def tokens_of(settings: WorldSettings) -> int:
         return int((arrays["documents"] > 0).sum())
 
 
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def save(model: Any, folder: Path) -> None:
     """Write a complete model (bfloat16) with its tokenizer into `folder`; files already there that are not
     part of a model, such as the card, stay."""
@@ -325,10 +339,12 @@ def save(model: Any, folder: Path) -> None:
     partial.mkdir(parents=True)
     kept = copy.deepcopy(model).to(torch.bfloat16)
     kept.generation_config.max_new_tokens = 128
-    kept.save_pretrained(str(partial))
+    with _no_progress_bar():
+        kept.save_pretrained(str(partial))
     vocabulary.save(vocabulary.train(), partial)
     folder.mkdir(parents=True, exist_ok=True)
     weights_last = sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name))
     for path in weights_last:
+        path.chmod(0o644)
         path.replace(folder / path.name)
     partial.rmdir()

@@ -8,7 +8,7 @@ from neftune_core.settings import Settings, setting
 class WorldSettings(Settings):
     """The recipe of pretraining. The defaults are those that made the shipped model."""
 
-    chunks: int = setting(116, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
+    chunks: int = setting(101, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
     width: int = setting(224, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
     layers: int = setting(4, "Layers of the model.", minimum=1, maximum=64, advanced=True)
     heads: int = setting(4, "Attention heads.", minimum=1, maximum=64, advanced=True)
@@ -20,7 +20,7 @@ class WorldSettings(Settings):
         2.5e-3, "Learning rate until the decay begins.", minimum=1e-6, maximum=1, advanced=True
     )
     decay_share: float = setting(
-        0.3, "Share of the steps, at the end, in which the learning rate falls to zero.", minimum=0, maximum=1
+        0.25, "Share of the steps, at the end, in which the learning rate falls to zero.", minimum=0, maximum=1
     )
     warmup_steps: int = setting(
         100, "Steps in which the learning rate rises.", minimum=0, maximum=10_000, advanced=True
