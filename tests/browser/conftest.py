@@ -75,7 +75,7 @@ def visiting(browser: Any, address: str, *, key: str = "") -> Iterator[Any]:
 
 @contextmanager
 def opened_page(context: Any, address: str) -> Iterator[Any]:
-    """The page opened once more by the same visitor, who must meet no error and whose browser must ask nobody else."""
+    """The open page, on which no error may be met and whose browser must ask nobody else; it leaves nothing stored."""
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -85,29 +85,30 @@ def opened_page(context: Any, address: str) -> Iterator[Any]:
         opened.goto(address)
     opened.wait_for_function("window.Lab && window.Lab.Plotly")
     yield opened
+    opened.evaluate("localStorage.clear()")
     opened.close()
     assert faults == []
 
 
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """A visitor of the page with the invented preview."""
-    with visiting(browser, address) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def lab_visitor(browser: Any) -> Iterator[Any]:
-    """One visitor for the tests of a module: what the browser keeps need not be fetched for each of them."""
+@pytest.fixture(scope="session")
+def cache(browser: Any) -> Iterator[Any]:
+    """What the browser has fetched and compiled need not be fetched for each test; what is stored is."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     yield context
     context.close()
 
 
 @pytest.fixture
-def lab_page(lab_visitor: Any, lab_address: str) -> Iterator[Any]:
-    """The whole lab, opened once more."""
-    with opened_page(lab_visitor, lab_address) as opened:
+def page(cache: Any, address: str) -> Iterator[Any]:
+    """A new visitor of the page with the invented preview."""
+    with opened_page(cache, address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def lab_page(cache: Any, lab_address: str) -> Iterator[Any]:
+    """A new visitor of the whole lab."""
+    with opened_page(cache, lab_address) as opened:
         yield opened
 
 
