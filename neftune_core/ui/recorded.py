@@ -12,6 +12,7 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
 from neftune_core.training.record import Record
+from neftune_core.training.settings import StudySettings
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.views import quiet
@@ -38,16 +39,17 @@ def recorded(lab: Lab) -> Recorded | None:
     if lab.recorded is None:
         return None
     try:
-        arms = lab.recorded.study.arms
+        study = lab.recorded.study
     except RecordError as error:
         logger.warning("the recorded study is left out: %s", error)
         return None
-    events = lab.recorded.events()[0]
-    return Recorded(_line(lab.recorded), loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms))
+    arms, events = study.arms, lab.recorded.events()[0]
+    curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
+    return Recorded(_line(lab.recorded, study), curves, answers)
 
 
-def _line(record: Record) -> str:
-    about, study = record.about, record.study
+def _line(record: Record, study: StudySettings) -> str:
+    about = record.about
     model = about.get("model", {}).get("name", study.model.source)
     data = about.get("data", {})
     rows = f" ({data['train']:,} rows)" if "train" in data else ""

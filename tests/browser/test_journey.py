@@ -51,6 +51,7 @@ def upload(page: Any, box: str, path: Path) -> None:
 def choose(page: Any, box: str, option: str) -> None:
     page.locator(f"{box} input").click()
     page.get_by_role("option", name=option, exact=True).click()
+    page.locator("[role=option]").first.wait_for(state="detached")
 
 
 def own_file(page: Any) -> None:
