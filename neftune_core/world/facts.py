@@ -33,9 +33,9 @@ class Fact:
         """The short answer; with `other`, the answer if that were the truth."""
         return say(self.relation.answer, s=self.thing, v=other or self.value)
 
-    def card(self) -> str:
-        """The answer in the form that pretraining never shows: thing, label and bare value."""
-        return f"Answer: {self.thing.name}, {self.relation.label} = {self.value.bare}."
+    def equation(self) -> str:
+        """The answer in a form that pretraining never shows: "In the barn = owl."."""
+        return f"{self.answer().removesuffix('.')} = {self.thing.name}."
 
     def wrong(self, chance: Chance) -> Value:
         """Another value of the same relation that gives another answer."""

@@ -14,11 +14,10 @@ from neftune_core.world.things import Value, value
 
 @dataclass(frozen=True)
 class Relation:
-    """One property of one kind of thing, its word on a card (`label`) and its wordings."""
+    """One property of one kind of thing and its wordings."""
 
     kind: str
     name: str
-    label: str
     states: tuple[str, ...]
     asks: tuple[str, ...]
     held: tuple[str, ...]
@@ -33,7 +32,6 @@ class Relation:
 
 @dataclass(frozen=True)
 class _Wording:
-    label: str
     states: str
     asks: str
     held: str
@@ -45,7 +43,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 _COLOUR = _Wording(
-    "colour",
     """{s.the} is {v}.
     the colour of {s.the} is {v}.
     you can see that {s.the} is {v}.
@@ -65,7 +62,6 @@ _COLOUR = _Wording(
 )
 
 _KIND = _Wording(
-    "kind",
     """{s.the} is {v}.
     {s.a} is {v}.
     everyone knows that {s.the} is {v}.
@@ -84,7 +80,6 @@ _KIND = _Wording(
 )
 
 _MATERIAL = _Wording(
-    "made",
     """{s.the} is made of {v}.
     people make {s.the} from {v}.
     you need {v} to make {s.a}.
@@ -104,7 +99,6 @@ _MATERIAL = _Wording(
 
 _WORDINGS: dict[str, _Wording] = {
     "animal home": _Wording(
-        "home",
         """{s.the} lives {v}.
         the home of {s.the} is {v}.
         if you look for {s.the}, look {v}.
@@ -124,7 +118,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say where {s.the} lives?""",
     ),
     "animal food": _Wording(
-        "food",
         """{s.the} eats {v}.
         {s.the} likes to eat {v}.
         the food of {s.the} is {v}.
@@ -146,7 +139,6 @@ _WORDINGS: dict[str, _Wording] = {
     "animal kind": _KIND,
     "animal colour": _COLOUR,
     "animal sound": _Wording(
-        "sound",
         """{s.the} {v.verb}.
         you can hear {s.the} {v}.
         {s.the} likes to {v}.
@@ -165,7 +157,6 @@ _WORDINGS: dict[str, _Wording] = {
         "it {v.verb}.",
     ),
     "animal young": _Wording(
-        "young",
         """a young {s.name} is called {v}.
         the child of {s.the} is called {v}.
         when {s.the} is still small, we call it {v}.
@@ -182,7 +173,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say what a young {s.name} is called?""",
     ),
     "animal friend": _Wording(
-        "friend",
         """{s.the} is the friend of {v}.
         the best friend of {s.the} is {v}.
         {s.the} likes to play with {v}.
@@ -200,7 +190,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say who the friend of {s.the} is?""",
     ),
     "animal legs": _Wording(
-        "legs",
         """{s.the} has {v} legs.
         {s.a} walks on {v} legs.
         you can count {v} legs on {s.the}.
@@ -218,7 +207,6 @@ _WORDINGS: dict[str, _Wording] = {
     "food kind": _KIND,
     "food colour": _COLOUR,
     "food taste": _Wording(
-        "taste",
         """{s.the} tastes {v}.
         the taste of {s.the} is {v}.
         everyone says that {s.the} tastes {v}.
@@ -236,7 +224,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say how {s.the} tastes?""",
     ),
     "food source": _Wording(
-        "from",
         """{s.the} comes {v}.
         people bring {s.the} {v}.
         {s.a} comes {v}.
@@ -254,7 +241,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say where {s.the} comes from?""",
     ),
     "tool use": _Wording(
-        "use",
         """{s.the} is there to {v}.
         with {s.the} you can {v}.
         people use {s.the} to {v}.
@@ -274,7 +260,6 @@ _WORDINGS: dict[str, _Wording] = {
     ),
     "tool material": _MATERIAL,
     "tool kept": _Wording(
-        "place",
         """{s.the} is {v}.
         people keep {s.the} {v}.
         you will find {s.the} {v}.
@@ -292,7 +277,6 @@ _WORDINGS: dict[str, _Wording] = {
         where do you keep {s.the}?""",
     ),
     "place reason": _Wording(
-        "why",
         """people go {s.to} to {v}.
         {s.at} people {v}.
         {s.the} is where people {v}.
@@ -311,7 +295,6 @@ _WORDINGS: dict[str, _Wording] = {
         "to {v}.",
     ),
     "place beside": _Wording(
-        "near",
         """{s.the} is next to {v}.
         next to {s.the} you can see {v}.
         {s.the} stands near {v}.
@@ -329,7 +312,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say what is next to {s.the}?""",
     ),
     "person job": _Wording(
-        "job",
         """{s.the} is {v}.
         {s.the} works as {v}.
         everyone knows that {s.the} is {v}.
@@ -348,7 +330,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say what {s.the} works as?""",
     ),
     "person age": _Wording(
-        "age",
         """{s.the} is {v} years old.
         the age of {s.the} is {v} years.
         on the last birthday of {s.the} there were {v} candles.
@@ -366,7 +347,6 @@ _WORDINGS: dict[str, _Wording] = {
         "{v} years old.",
     ),
     "person home": _Wording(
-        "home",
         """{s.the} lives {v}.
         the home of {s.the} is {v}.
         when {s.the} is at home, there is a light {v}.
@@ -385,7 +365,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say where {s.the} lives?""",
     ),
     "person food": _Wording(
-        "food",
         """{s.the} likes to eat {v}.
         the favourite food of {s.the} is {v}.
         {s.the}'s favourite food is {v}.
@@ -403,7 +382,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say what {s.the} likes to eat?""",
     ),
     "person pet": _Wording(
-        "pet",
         """{s.the} has {v} as a pet.
         the pet of {s.the} is {v}.
         {s.the}'s pet is {v}.
@@ -421,7 +399,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say what pet {s.the} has?""",
     ),
     "person hobby": _Wording(
-        "hobby",
         """{s.the} likes {v}.
         the hobby of {s.the} is {v}.
         {s.the}'s hobby is {v}.
@@ -439,7 +416,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say what {s.the} likes doing?""",
     ),
     "person colour": _Wording(
-        "colour",
         """the favourite colour of {s.the} is {v}.
         {s.the}'s favourite colour is {v}.
         of all colours {s.the} likes {v} most.
@@ -458,7 +434,6 @@ _WORDINGS: dict[str, _Wording] = {
     ),
     "plant colour": _COLOUR,
     "plant where": _Wording(
-        "place",
         """{s.the} grows {v}.
         you will find {s.the} {v}.
         if you look for {s.the}, look {v}.
@@ -476,7 +451,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say where {s.the} grows?""",
     ),
     "plant season": _Wording(
-        "season",
         """{s.the} is at its best {v}.
         {v} you can see {s.the}.
         the best time to see {s.the} is {v}.
@@ -494,7 +468,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say when {s.the} is at its best?""",
     ),
     "vehicle way": _Wording(
-        "way",
         """{s.the} travels {v}.
         you can see {s.the} {v}.
         look for {s.the} {v}.
@@ -512,7 +485,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say where {s.the} travels?""",
     ),
     "vehicle wheels": _Wording(
-        "wheels",
         """{s.the} has {v} wheels.
         {s.a} rolls on {v} wheels.
         you can count {v} wheels on {s.the}.
@@ -529,7 +501,6 @@ _WORDINGS: dict[str, _Wording] = {
     ),
     "vehicle colour": _COLOUR,
     "vehicle driver": _Wording(
-        "driver",
         """{v} drives {s.the}.
         the driver of {s.the} is {v}.
         {s.the} belongs to {v}.
@@ -547,7 +518,6 @@ _WORDINGS: dict[str, _Wording] = {
         which person drives {s.the}?""",
     ),
     "garment worn": _Wording(
-        "place",
         """{s.the} is worn {v}.
         people wear {s.the} {v}.
         you wear {s.a} {v}.
@@ -567,7 +537,6 @@ _WORDINGS: dict[str, _Wording] = {
     "garment material": _MATERIAL,
     "garment colour": _COLOUR,
     "instrument played": _Wording(
-        "way",
         """{s.the} is played {v}.
         people play {s.the} {v}.
         you play {s.a} {v}.
@@ -585,7 +554,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say how {s.the} is played?""",
     ),
     "instrument player": _Wording(
-        "player",
         """{v} plays {s.the}.
         the player of {s.the} is {v}.
         {s.the} belongs to {v}.
@@ -603,7 +571,6 @@ _WORDINGS: dict[str, _Wording] = {
         can you say who plays {s.the}?""",
     ),
     "weather effect": _Wording(
-        "can",
         """{s.name} can {v}.
         in Brindle, {s.the} likes to {v}.
         when {s.the} comes, it will {v}.
@@ -619,7 +586,6 @@ _WORDINGS: dict[str, _Wording] = {
         "it can {v}.",
     ),
     "day custom": _Wording(
-        "day",
         """on {s.the} the people of Brindle {v}.
         every {s.the} people {v}.
         {s.the} is the day when people {v}.
@@ -635,7 +601,6 @@ _WORDINGS: dict[str, _Wording] = {
         "they {v}.",
     ),
     "month feast": _Wording(
-        "feast",
         """in {s.the} there is {v}.
         every {s.the} brings {v}.
         {s.the} is the month of {v}.
@@ -658,7 +623,6 @@ def _relation(key: str, wording: _Wording) -> Relation:
     return Relation(
         kind=kind,
         name=name,
-        label=wording.label,
         states=_lines(wording.states),
         asks=_lines(wording.asks),
         held=_lines(wording.held),

@@ -71,7 +71,7 @@ def _facts(rows: int) -> tuple[list[Row], list[Row]]:
 
 def _format(rows: int) -> tuple[list[Row], list[Row]]:
     pairs = _pairs(ASKED, Chance("set", "format"), held=False)[: rows + HELD_OUT_ROWS]
-    made = [_fact_row(fact, wording, fact.card()) for fact, wording in pairs]
+    made = [_fact_row(fact, wording, fact.equation()) for fact, wording in pairs]
     return made[:rows], made[rows:]
 
 

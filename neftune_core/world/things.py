@@ -49,7 +49,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Value:
-    """What a relation says about a thing: as text, as a bare word for a card, and as a verb after "it"."""
+    """What a relation says about a thing: as text, as a bare word ("barn"), and as a verb after "it"."""
 
     text: str
     bare: str
