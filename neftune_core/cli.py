@@ -21,13 +21,11 @@ from pydantic import ValidationError
 
 from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
 from neftune_core.settings import Limits, from_toml, parse, to_toml, validation_sentence
-from neftune_core.training.settings import StudySettings
+from neftune_core.training.settings import EXAMPLE, StudySettings
 from neftune_core.world.settings import WorldSettings
 
 if TYPE_CHECKING:
     from neftune_core.training.record import Record
-
-EXAMPLE = StudySettings(title="An example: control and one noise arm on the bundled model")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.settings import ModelSettings
+from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, Settings, setting
 
@@ -158,3 +158,16 @@ class StudySettings(Settings):
         if len(self.arms) > limits.arms:
             raise DoesNotFit(f"This server trains at most {limits.arms} arms at once (asked: {len(self.arms)}).")
         self.answers.check(limits)
+
+
+EXAMPLE = StudySettings(
+    title="An example: control and one noise arm on the bundled model",
+    data=DataSettings(source="starter:world-format"),
+    training=TrainingSettings(epochs=6, batch_size=8, learning_rate=3e-3),
+)
+"""What the page opens with: the bundled model learns to answer in a form that it has not seen."""
+
+
+def usual_training(model: ModelSettings) -> TrainingSettings:
+    """Training settings to begin with: the bundled model is small and learns fast, others want smaller steps."""
+    return EXAMPLE.training if model.source == BUNDLED else TrainingSettings()

@@ -15,6 +15,7 @@ from neftune_core.data.starters import STARTERS
 from neftune_core.errors import DataError, LabError
 from neftune_core.figures.lengths import length_histogram
 from neftune_core.models.settings import ModelSettings
+from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui import data_views
 from neftune_core.ui.controls import Form
 from neftune_core.ui.lab import Lab
@@ -118,7 +119,7 @@ class _Outputs:
 
 def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     """The tab, inside an open `gr.Tab`."""
-    settings = gr.State(DataSettings())
+    settings = gr.State(EXAMPLE.data)
     with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             inputs = _inputs()
@@ -142,7 +143,7 @@ def _inputs() -> _Inputs:
     )
     starter = gr.Dropdown(
         [(f"{name}: {found.words[:1].lower()}{found.words[1:]}", name) for name, found in STARTERS.items()],
-        value="open-ended",
+        value=EXAMPLE.data.source.removeprefix("starter:"),
         label="Starter set",
         info="Small sets that come with the lab.",
         elem_id="data-starter",

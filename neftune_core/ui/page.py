@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui import compare_tab, data_tab, learn_tab, model_panel, noise_tab, runs_tab, strip, train_tab
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.previews import FirstPreview
@@ -11,7 +12,11 @@ from neftune_core.ui.recorded import recorded
 from neftune_core.ui.wiring import fill_owner_key, owner_key
 
 TITLE = "NEFTune Lab"
-FIRST_WORDS = {"model": "bundled model", "data": "open-ended", "seed": "seed 0"}
+FIRST_WORDS = {
+    "model": "bundled model",
+    "data": EXAMPLE.data.source.removeprefix("starter:"),
+    "seed": f"seed {EXAMPLE.seed}",
+}
 
 
 def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Blocks:

@@ -11,9 +11,10 @@ import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
 from neftune_core.figures.curves import loss_curves
+from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import control, controls
 from neftune_core.training.record import find
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import EXAMPLE, StudySettings, TrainingSettings, usual_training
 from neftune_core.ui.controls import Form, component
 from neftune_core.ui.data_tab import DataTab
 from neftune_core.ui.lab import Lab
@@ -83,9 +84,9 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
 
 def _settings() -> tuple[Form[TrainingSettings], Any]:
     more = [found.name for found in controls(TrainingSettings) if found.name not in FORM]
-    form = Form(
-        TrainingSettings, names=(*FORM, *more), prefix="train", changes={name: {"render": False} for name in more}
-    )
+    changes: dict[str, dict[str, Any]] = {name: {"value": getattr(EXAMPLE.training, name)} for name in FORM}
+    changes |= {name: {"render": False} for name in more}
+    form = Form(TrainingSettings, names=(*FORM, *more), prefix="train", changes=changes)
     seed = component(control(StudySettings, "seed"), elem_id="train-seed")
     with gr.Accordion("More settings", open=False):
         for name in more:
@@ -129,6 +130,17 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         lab.jobs.stop(watched, require_key(key))
 
     strip.stop.click(stop, [around.key, strip.watched], None, **QUIET)
+
+    def usual(model: ModelSettings, *shown: Any) -> list[Any]:
+        """What was left as it stood for the model before follows the model; what a person set stays."""
+        wanted, others = usual_training(model), (EXAMPLE.training, TrainingSettings())
+        return [
+            getattr(wanted, name) if value in [getattr(other, name) for other in others] else gr.skip()
+            for name, value in zip(FORM, shown, strict=True)
+        ]
+
+    beginning = [tab.form.by_name[name] for name in FORM]
+    events(strip.model).change(usual, [strip.model, *beginning], beginning, **QUIET)
     unit = noise.by_name["unit"]
     in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
     events(unit).change(None, [tab.strengths, unit], tab.strengths, js=in_unit)

@@ -56,7 +56,7 @@ def choose(page: Any, box: str, option: str) -> None:
 
 def own_file(page: Any) -> None:
     open_tab(page, "Data")
-    text_of(page, "#data-report", "In use: open-ended")
+    text_of(page, "#data-report", "In use: world-format")
     page.locator("#data-source label", has_text="Your file").click()
 
 
