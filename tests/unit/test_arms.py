@@ -167,3 +167,21 @@ def test_hits_and_exact_rows_are_those_of_the_logits(tiny: LoadedModel) -> None:
     assert torch.equal(losses.hits[0], right[wanted])
     assert losses.exact_rows[0] == int((right.sum(1) == wanted.sum(1)).sum())
     assert losses.exact_rows[0] >= 1
+
+
+def test_bfloat16_trains_saves_and_answers_as_peft_does(tiny: LoadedModel, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    tiny.model.to(torch.bfloat16)
+    stack = _stack(tiny)
+    assert all(parameter.dtype == torch.float32 for parameter in stack.parameters())
+    batch = collate(random_rows(4), pad_id=0, round_to=32)
+    with stack.running([1, 2, 3]) as tree:
+        losses = arm_losses(tree, batch, 3, backward_over=10)
+    assert torch.isfinite(losses.means).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in stack.parameters())
+    save_arm(stack, 2, tmp_path)
+    peft_model = PeftModel.from_pretrained(tiny.model, tmp_path).eval()
+    theirs, ours = peft_model(input_ids=IDS).logits.float(), _logits(stack, [2])[0].float()
+    # eight bits of mantissa, through two layers: a few units of the last place of the largest logit
+    assert (ours - theirs).abs().max() <= 0.03 * theirs.abs().max()
