@@ -1,18 +1,14 @@
-"""What many tests share: a home of their own, and tiny models of the real architectures."""
+"""What all tests share: a home of their own, and a tiny model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from tiny import loaded_tiny
 
-from neftune_core.data.chat import Encoded
-from neftune_core.data.examples import Example, Message
 from neftune_core.models.loading import LoadedModel
 
 
@@ -23,25 +19,6 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEFTUNE_HOME", str(folder))
         yield folder
-
-
-def loaded_tiny(model: Any, width: int) -> LoadedModel:
-    """A tiny random model as the lab's loader would give it."""
-    return LoadedModel(
-        model=model.eval().requires_grad_(False),
-        tokenizer=SimpleNamespace(pad_token_id=0),
-        source="tiny",
-        name="tiny",
-        licence="none",
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        width=width,
-        layers=2,
-        vocabulary=50,
-        context=64,
-        device=torch.device("cpu"),
-        precision="float32",
-        trained=False,
-    )
 
 
 @pytest.fixture
@@ -60,16 +37,3 @@ def tiny() -> LoadedModel:
         tie_word_embeddings=True,
     )
     return loaded_tiny(LlamaForCausalLM(config), width=32)
-
-
-def random_rows(count: int, seed: int = 0) -> list[Encoded]:
-    """Rows of 6 to 39 random tokens, the second half of each trained on."""
-    generator = np.random.default_rng(seed)
-    rows = []
-    for number in range(count):
-        length = int(generator.integers(6, 40))
-        trained = np.arange(length) >= length // 2
-        example = Example((Message("user", "a"), Message("assistant", "b")), row=number + 1)
-        ids = generator.integers(1, 50, length).astype(np.int32)
-        rows.append(Encoded(ids=ids, trained=trained, example=example, cut=False))
-    return rows

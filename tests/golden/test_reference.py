@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import random_rows
+from tiny import random_rows
 
 from neftune_core import NoiseSettings, noisy_embeddings
 from neftune_core.arms.stack import AdapterStack

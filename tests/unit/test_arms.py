@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import loaded_tiny, random_rows
+from tiny import loaded_tiny, random_rows
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from neftune_core.arms.loss import PIECE, arm_losses

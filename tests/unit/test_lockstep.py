@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import random_rows
+from tiny import random_rows
 
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
