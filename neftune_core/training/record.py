@@ -174,11 +174,16 @@ def _with_own_rows(study: StudySettings, folder: Path) -> StudySettings:
         original = _file_of(study, part)
         if original is None:
             continue
-        kept = folder / "data" / f"{part}{original.suffix.lower()}"
-        kept.parent.mkdir(exist_ok=True)
+        kept = folder / "data" / part / _safe_name(original.name)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, kept)
         changed[part] = f"{FILE}{kept.relative_to(folder).as_posix()}"
     return study.model_copy(update={"data": study.data.model_copy(update=changed)})
+
+
+def _safe_name(name: str) -> str:
+    """The name of an upload, as people know it, without what a file system or a link could trip over."""
+    return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip(".-") or "rows"
 
 
 def located(study: StudySettings, folder: Path) -> StudySettings:

@@ -62,7 +62,10 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     assert names[-3:] == ["saved", "answered", "finished"]
     assert saved_arms(record) == ["control", "uniform-alpha-5"]
     rows.unlink()  # the record keeps its own copy of the rows
-    assert Path(record.study.data.source.removeprefix("file:")).is_file()
+    kept = Path(record.study.data.source.removeprefix("file:"))
+    assert kept.is_file()
+    assert kept.name == rows.name
+    assert record.about["data"]["title"] == rows.name
     lines: list[dict] = []
     for lines in compare(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4), Limits()):  # noqa: B007
         pass

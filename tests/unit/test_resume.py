@@ -139,7 +139,7 @@ def test_a_full_disk_fails_with_its_sentence_and_keeps_the_last_good_checkpoint(
 def test_a_checkpoint_of_other_data_is_refused(study: StudySettings) -> None:
     record = create(study, owner="")
     _broken_off(record, ("step", 5))
-    rows = record.folder / "data" / "source.jsonl"
+    rows = record.folder / "data" / "source" / "rows.jsonl"
     rows.write_text("".join(rows.read_text(encoding="utf-8").splitlines(keepends=True)[:10]), encoding="utf-8")
     ending = list(run_study(record, Limits(), lambda: False))[-1]
     assert ending["event"] == "failed"
