@@ -310,7 +310,8 @@ def _print_losses(record: Record) -> None:
     """The last losses with noise off, as a small table."""
     measured = [event for event in record.events()[0] if event.get("event") == "evaluated"]
     print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token)")
-    for name, numbers in measured[-1]["arms"].items():
+    base = {"base": measured[0]["arms"]["base"]} if "base" in measured[0]["arms"] else {}
+    for name, numbers in (base | measured[-1]["arms"]).items():
         cells = (numbers.get("train_loss"), numbers.get("held_out_loss"))
         print(f"{name:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in cells))
 

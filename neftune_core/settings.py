@@ -238,7 +238,7 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
     nested: list[tuple[str, Any]] = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if isinstance(value, Settings) or (isinstance(value, tuple) and value and isinstance(value[0], Settings)):
+        if _is_table(value):
             nested.append((name, value))  # TOML wants plain values before tables
             continue
         if value is None:
@@ -247,20 +247,26 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
             table.add(tomlkit.comment(_comment(field)))
         table.add(name, list(value) if isinstance(value, tuple) else value)
     for name, value in nested:
-        if isinstance(value, dict):
-            table.add(name, value)
-            continue
-        if isinstance(value, Settings):
-            inner = tomlkit.table()
-            _fill(inner, value, comments=comments)
-            table.add(name, inner)
-            continue
+        words = _comment(type(settings).model_fields[name])
+        table.add(name, _inner(value, words, comments=comments))
+
+
+def _inner(value: Any, words: str, *, comments: bool) -> Any:
+    """A table of the document: of settings, of named texts, or an array of settings."""
+    if isinstance(value, tuple):
         array = tomlkit.aot()
         for index, entry in enumerate(value):
-            inner = tomlkit.table()
-            _fill(inner, entry, comments=comments and index == 0)
-            array.append(inner)
-        table.add(name, array)
+            array.append(_inner(entry, words, comments=comments and index == 0))
+        return array
+    inner = tomlkit.table()
+    if isinstance(value, Settings):
+        _fill(inner, value, comments=comments)
+        return inner
+    if comments:
+        inner.add(tomlkit.comment(words))
+    for key, entry in value.items():
+        inner.add(key, entry)
+    return inner
 
 
 def _is_table(value: Any) -> bool:

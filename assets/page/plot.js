@@ -120,7 +120,8 @@
       const style = getComputedStyle(document.body);
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
-      Lab.Plotly.react(this.node, coloured(named(figure.data), style), coloured(layout, style), CONFIG);
+      const config = { ...CONFIG, displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
+      Lab.Plotly.react(this.node, coloured(named(figure.data), style), coloured(layout, style), config);
       this.drawn = { value: this.value, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
     }
 

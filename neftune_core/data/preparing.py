@@ -69,7 +69,7 @@ def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
         sha256=fingerprint([*reading.examples, *(own.examples if own else [])]),
         title=reading.title,
         licence=reading.licence,
-        reading=reading,
+        reading=replace(reading, notes=(*reading.notes, *_brought_note(settings))),
     )
 
 
@@ -128,6 +128,12 @@ def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
     """The own held-out file, read with the same layout and columns where those were given by hand."""
     source = settings.held_out_source or _brought(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
+
+
+def _brought_note(settings: DataSettings) -> tuple[str, ...]:
+    if settings.held_out_source or not _brought(settings):
+        return ()
+    return ("This set brings its own held-out rows: no share is drawn from the others.",)
 
 
 def _brought(settings: DataSettings) -> str:

@@ -75,5 +75,6 @@ def _shared_layout() -> dict[str, Any]:
         },
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}},
         "dragmode": "zoom",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": token("quiet"), "activecolor": token("text")},
         "uirevision": "kept",
     }

@@ -64,7 +64,7 @@ def _bundled() -> Card:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return Card(
         BUNDLED,
-        "The small model that comes with the lab: nothing to download, and a study in half a minute.",
+        "The small model that comes with the lab: nothing to download, and quick to train.",
         parameter_count(folder),
         config["hidden_size"],
         config["num_hidden_layers"],
@@ -72,6 +72,8 @@ def _bundled() -> Card:
         "Apache-2.0",
         0,
         chat=True,
+        note="It knows nothing but a small invented village, and says so when asked of anything else: train it on the "
+        "starter sets that begin with world-. For rows of your own choose a larger model.",
     )
 
 

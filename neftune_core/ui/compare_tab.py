@@ -22,7 +22,7 @@ from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, told
 
 REDRAW_SECONDS = 0.2
-FIRST_PROMPTS = "Name three ways to save water at home.\nWhy is the sky blue?"
+FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
 FORM = ("system", "new_tokens", "repetition_penalty")
 EMPTY = quiet("Train a study first; then ask it anything here, and its arms answer side by side.")
 THEN = "Train a study of your own, and ask it anything here; its arms answer side by side, as these did."
