@@ -91,13 +91,18 @@ def test_a_row_that_ends_early_leaves_the_others_unchanged(
     settings = AnswerSettings(new_tokens=12, repetition_penalty=1.0)
     ids = _ids(loaded, PROMPTS)
     whole = _last(stack, [1], ids, settings)[0]
-    early = whole[0].ids[3]  # this token shall end an answer: the first prompt stops after at most three tokens
-    monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: {early})
+    place = max(range(len(whole)), key=lambda number: len(whole[number].ids))
+    early = whole[place].ids[
+        len(whole[place].ids) // 2
+    ]  # this token shall end an answer: the longest one is cut in two
+    ending = end_ids(loaded.tokenizer)
+    monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: {early, *ending})
     cut = _last(stack, [1], ids, settings)[0]
     for answer, uncut in zip(cut, whole, strict=True):
         expected = uncut.ids[: uncut.ids.index(early)] if early in uncut.ids else uncut.ids
         assert answer.ids == expected
-    assert cut[0].ended == "stop"
+    assert cut[place].ended == "stop"
+    assert len(cut[place].ids) < len(whole[place].ids)
 
 
 def test_a_stop_ends_the_decode(loaded: LoadedModel, stack: AdapterStack) -> None:

@@ -55,7 +55,7 @@ def write_gguf(file: Path) -> None:
     """The stand-in, in float32."""
     from gguf import GGUFWriter
 
-    loaded = load(ModelSettings(precision="float32", device="cpu"))
+    loaded = load(ModelSettings(source=str(standin.standin()), precision="float32", device="cpu"))
     config, tokenizer = loaded.model.config, loaded.tokenizer
     writer = GGUFWriter(file, "llama")
     writer.add_context_length(standin.CONTEXT)
@@ -138,7 +138,7 @@ def leftovers() -> list[str]:
 
 
 def test_a_gguf_file_gives_the_model_and_tokenizer_it_was_made_from(gguf: Path, capfd: Any) -> None:
-    original = load(ModelSettings(precision="float32", device="cpu"))
+    original = load(ModelSettings(source=str(standin.standin()), precision="float32", device="cpu"))
     seen: list[Progress] = []
     converted = load(ModelSettings(source=str(gguf), precision="float32", device="cpu"), progress=seen.append)
     assert capfd.readouterr() == ("", "")
