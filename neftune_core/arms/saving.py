@@ -58,12 +58,3 @@ def load_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
             raise RecordError(f"The adapter {folder.name!r} was trained on another model: {name} does not fit.")
         state[name] = (down.to(torch.float32), up.to(torch.float32))
     stack.load_slot(slot, state)
-
-
-def saved_shape(folder: Path) -> tuple[int, float, list[str]]:
-    """(rank, alpha, target names) of a saved adapter."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return int(config["r"]), float(config["lora_alpha"]), list(config["target_modules"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RecordError(f"The adapter {folder.name!r} is missing or damaged.") from None
