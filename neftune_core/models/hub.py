@@ -122,6 +122,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
         watch.say(count.done(), total, f"Downloading {repository}")
         return count.silence() > STALL_SECONDS
 
+    watch.say(0, total, f"Downloading {repository}")  # a small model is here before anybody looks again
     try:
         return _in_background(work, watch, stalled)
     finally:
