@@ -1,4 +1,8 @@
-"""The kinds of noise: one entry each. Every draw has mean 0 and standard deviation 1 per coordinate."""
+"""The kinds of noise: one entry each, and the unit draw of one example.
+
+All kinds but token dropout are matched on their standard deviation. Some papers are not: a Gaussian "at alpha 5" drawn
+as N(0, 1) * alpha / sqrt(L d) is sqrt(3) times stronger than the paper's uniform noise.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,21 @@ Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Kind:
-    """One distribution.
+    """One kind.
 
-    `draw(generator, (length, width))` gives float32 of that shape, mean 0, standard deviation 1.
-    `bound` is the largest magnitude it can give; `kurtosis` its fourth standardised moment.
+    `draw(generator, (length, width))` gives float32 with mean 0 and standard deviation 1 per coordinate, shape
+    `[length, width]`; for a kind that `drops`, one number in [0, 1) a token, `[length, 1]`, and the tokens below
+    the strength are set to zero. `bound` is the largest magnitude of a coordinate, `kurtosis` its fourth
+    standardised moment. `passes` says what a training step needs: `one` draw, a `pair` of opposite signs, or an
+    `ascent` on the loss from the first draw.
     """
 
     words: str
     draw: Draw
     bound: float
     kurtosis: float
+    passes: str = "one"
+    drops: bool = False
 
 
 def _uniform(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -45,14 +54,30 @@ def _laplace(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[
     """An exponential with a random sign; its scale 1/sqrt(2) gives a variance of 1."""
     draw = generator.standard_exponential(shape, dtype=np.float32)
     draw *= np.float32(1 / math.sqrt(2))
-    signs = generator.integers(0, 2, shape, dtype=np.int8)
-    return np.where(signs == 0, draw, -draw)
+    return draw * _signs(generator, shape)
+
+
+def _signs(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+    bits = np.unpackbits(generator.integers(0, 256, -(-math.prod(shape) // 8), dtype=np.uint8))
+    return (bits[: math.prod(shape)].reshape(shape).astype(np.float32) - np.float32(0.5)) * np.float32(2)
+
+
+def _by_token(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+    return generator.random((shape[0], 1), dtype=np.float32)
 
 
 KINDS: dict[str, Kind] = {
     "uniform": Kind("Uniform (the paper's)", _uniform, bound=math.sqrt(3), kurtosis=1.8),
     "gaussian": Kind("Gaussian", _gaussian, bound=math.inf, kurtosis=3.0),
     "laplace": Kind("Laplace", _laplace, bound=math.inf, kurtosis=6.0),
+    "bernoulli": Kind("Bernoulli (plus or minus one size)", _signs, bound=1.0, kurtosis=1.0),
+    "symmetric": Kind("Symmetric pairs (SymNoise)", _signs, bound=1.0, kurtosis=1.0, passes="pair"),
+    "adversarial": Kind(
+        "Adversarial (ascent from the uniform draw)", _uniform, bound=math.inf, kurtosis=1.8, passes="ascent"
+    ),
+    "token-dropout": Kind(
+        "Token dropout (a control: whole tokens to zero)", _by_token, bound=1.0, kurtosis=1.8, drops=True
+    ),
 }
 
 
@@ -64,7 +89,7 @@ def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -
 def draw_unit(
     kind: str, key: tuple[int, ...], length: int, width: int, purpose: Purpose = Purpose.NOISE
 ) -> NDArray[np.float32]:
-    """The unit draw of one example, shape `[length, width]`, float32.
+    """The unit draw of one example, `[length, width]` float32 (`[length, 1]` for a kind that drops tokens).
 
     It depends on `key` (non-negative integers, see `noise_key`) and the shape alone, so that padding, batching,
     order and resuming change nothing. Raises `InvalidSetting` for a negative number.

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Self
 
-from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.strength import UNITS
+from pydantic import model_validator
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS
+from neftune_core.noise.schedules import SCHEDULES
+from neftune_core.noise.strength import LENGTH_RULES, SHARE, UNITS
 from neftune_core.settings import Settings, setting
+
+EMBEDDING = "embedding"
+TOKENS = {"all": "All tokens (the paper)", "prompt": "Prompt only", "response": "Response only"}
+
+_SITES = re.compile(rf"\s*({EMBEDDING}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*")
 
 
 def _kind_choices() -> Mapping[str, str]:
@@ -14,11 +25,15 @@ def _kind_choices() -> Mapping[str, str]:
 
 
 def _unit_choices() -> Mapping[str, str]:
-    return {name: unit.words for name, unit in UNITS.items()}
+    return {**{name: unit.words for name, unit in UNITS.items()}, SHARE: "share of tokens (token dropout)"}
+
+
+def _schedule_choices() -> Mapping[str, str]:
+    return {name: schedule.words for name, schedule in SCHEDULES.items()}
 
 
 class NoiseSettings(Settings):
-    """One noise setting: what is drawn, and how strong it is."""
+    """One noise setting: what is drawn, how strong it is, and where and when it is added."""
 
     strength: float = setting(
         5.0,
@@ -31,15 +46,84 @@ class NoiseSettings(Settings):
     unit: str = setting(
         "alpha",
         "alpha follows the paper: it is divided by the root of length times width. std is the standard "
-        "deviation of every coordinate itself, whatever the length.",
+        "deviation of every coordinate itself, whatever the length. relative is a multiple of the "
+        "root-mean-square coordinate of the clean vectors. Token dropout is measured in the share of tokens.",
         choices=_unit_choices,
     )
     kind: str = setting(
         "uniform",
-        "The distribution that is drawn. All kinds are matched on their standard deviation, so that they are "
-        "compared at equal strength.",
+        "The distribution that is drawn. All kinds but token dropout are matched on their standard deviation, so "
+        "that they are compared at equal strength. Some papers are not matched: a Gaussian at alpha 5, drawn as "
+        "N(0, 1) times alpha over the root of length times width, is 1.7 times stronger than the paper's uniform.",
         choices=_kind_choices,
     )
+    length_rule: str = setting(
+        "true",
+        "The length that alpha is divided by: the sequence's own, as in the paper's training code, or that of the "
+        "padded batch, as in the widely used trainer hook.",
+        choices=LENGTH_RULES,
+        advanced=True,
+    )
+    tokens: str = setting("all", "Which tokens get noise.", choices=TOKENS, advanced=True)
+    special_tokens: bool = setting(
+        True, "Whether beginning-of-sequence and other special tokens get noise.", advanced=True
+    )
+    sites: str = setting(
+        EMBEDDING,
+        "Where noise is added: embedding, and the numbers of layers whose output gets it, as in: embedding, 2, 4-6. "
+        "On layers the natural unit is relative.",
+        max_length=200,
+        advanced=True,
+    )
+    schedule: str = setting(
+        "constant", "How the strength changes over the run.", choices=_schedule_choices, advanced=True
+    )
+    schedule_point: float = setting(
+        0.5,
+        "The share of the run after which warm-up is complete, or the noise is switched off.",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+        advanced=True,
+    )
+    equal_energy: bool = setting(
+        False,
+        "Scale the schedule so that its mean square is that of the constant one (not for adaptive).",
+        advanced=True,
+    )
+    ascent_steps: int = setting(
+        2,
+        "Steps that adversarial noise climbs the loss; each costs one more pass. With 0 it is the uniform draw.",
+        minimum=0,
+        maximum=20,
+        step=1,
+        unit="steps",
+        advanced=True,
+    )
+    ascent_rate: float = setting(
+        0.5,
+        "Length of one adversarial step, as a multiple of the norm of the noise.",
+        minimum=0.0,
+        maximum=10,
+        step=0.05,
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        drops = KINDS[self.kind].drops if self.kind in KINDS else False
+        if drops != (self.unit == SHARE):
+            raise ValueError(
+                "token dropout takes its strength as a share of the tokens: set the unit to share"
+                if drops
+                else f"the unit share belongs to token dropout: choose one of {', '.join(UNITS)}"
+            )
+        if drops and self.strength > 1:
+            raise ValueError(f"token dropout takes a share of the tokens from 0 to 1 (given {self.strength:g})")
+        if self.equal_energy and self.schedule == "adaptive":
+            raise ValueError("an adaptive schedule follows the loss, so that its energy cannot be set beforehand")
+        _site_parts(self.sites)
+        return self
 
     @property
     def is_silent(self) -> bool:
@@ -48,5 +132,57 @@ class NoiseSettings(Settings):
 
     @property
     def name(self) -> str:
-        """A short name, safe in file names and links: `control`, `uniform-alpha-5`."""
-        return "control" if self.is_silent else f"{self.kind}-{self.unit}-{self.strength:g}"
+        """A short name, safe in file names and links: `control`, `uniform-alpha-5`, `gaussian-std-0.1-layer-2`."""
+        if self.is_silent:
+            return "control"
+        parts = (
+            [self.kind, self.unit, f"{self.strength:g}"] if self.unit != SHARE else [self.kind, f"{self.strength:g}"]
+        )
+        if self.length_rule != "true":
+            parts.append(self.length_rule)
+        if self.tokens != "all":
+            parts.append(self.tokens)
+        if not self.special_tokens:
+            parts.append("plain-tokens")
+        if self.sites != EMBEDDING:
+            parts.append("at-" + re.sub(r"[\s,]+", "-", self.sites.strip()))
+        if self.schedule != "constant":
+            parts.append(self.schedule)
+        if self.schedule in ("warm-up", "switch-off"):
+            parts.append(f"{self.schedule_point:g}")
+        if self.equal_energy and self.schedule != "constant":
+            parts.append("equal-energy")
+        if self.kind == "adversarial":
+            parts.append(f"k{self.ascent_steps}-{self.ascent_rate:g}")
+        return "-".join(parts)
+
+    def site_numbers(self, layers: int) -> tuple[int, ...]:
+        """The sites in order: 0 is the embedding output, 1 to `layers` the output of that layer.
+
+        Raises `InvalidSetting` for a layer that the model does not have.
+        """
+        found = set()
+        for first, last in _site_parts(self.sites):
+            if last > layers:
+                raise InvalidSetting(
+                    f"The noise asks for layer {last}, and this model has {layers}: choose 1 to {layers}."
+                )
+            found |= set(range(first, last + 1))
+        return tuple(sorted(found))
+
+
+def _site_parts(text: str) -> list[tuple[int, int]]:
+    """The first and last number of every part of `sites`; raises `ValueError` where it cannot be read."""
+    parts = []
+    for part in text.split(","):
+        if not _SITES.fullmatch(part):
+            raise ValueError("sites are written as embedding and layer numbers, as in: embedding, 2, 4-6")
+        first, _, last = part.strip().partition("-")
+        if first == EMBEDDING:
+            parts.append((EMBEDDING_SITE, EMBEDDING_SITE))
+            continue
+        low, high = int(first), int(last or first)
+        if low < 1 or high < low:
+            raise ValueError(f"the layers {part.strip()} are not a range from a lower to a higher number, from 1 on")
+        parts.append((low, high))
+    return parts
