@@ -1,0 +1,269 @@
+"""The families of models that the lab is tried on, each as a tiny random model of the real architecture.
+
+Nothing is downloaded: a model is made from its configuration, with the shapes of a family's structure (tied or untied
+head, scaled or projected embeddings, post-norm) and very little of its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+VOCABULARY, WIDTH, LAYERS, HEADS, CONTEXT = 256, 32, 2, 4, 128
+PAD, START, END = 0, 1, 2
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: `build()` gives a tiny random model of it, float32, in evaluation mode, always the same.
+
+    `pretrained_for_this` says whether models of this family were trained to continue a text, or to answer one (an
+    encoder such as BERT works as a decoder, but never learnt to).
+    """
+
+    words: str
+    build: Callable[[], Any]
+    encoder_decoder: bool = False
+    pretrained_for_this: bool = True
+
+
+Check = Callable[[Family], bool | None]
+"""A check of one family: whether it holds, or None where it does not apply."""
+
+# What most configurations call the same thing. A rate of dropout hides noise; it is 0 everywhere.
+_COMMON: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END}
+_LLAMA_LIKE: dict[str, Any] = {
+    **_COMMON,
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": 2,
+    "head_dim": WIDTH // HEADS,
+    "max_position_embeddings": CONTEXT,
+    "attention_dropout": 0.0,
+}
+_OPT: dict[str, Any] = {
+    **_COMMON,
+    "hidden_size": WIDTH,
+    "ffn_dim": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": CONTEXT,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "layerdrop": 0.0,
+}
+_BERT_LIKE: dict[str, Any] = {
+    **_COMMON,
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": CONTEXT,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "is_decoder": True,
+}
+_T5: dict[str, Any] = {
+    **_COMMON,
+    "d_model": WIDTH,
+    "d_kv": WIDTH // HEADS,
+    "d_ff": 48,
+    "num_layers": LAYERS,
+    "num_heads": HEADS,
+    "dropout_rate": 0.0,
+    "decoder_start_token_id": PAD,
+}
+_BART_LIKE: dict[str, Any] = {
+    **_COMMON,
+    "d_model": WIDTH,
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "encoder_attention_heads": HEADS,
+    "decoder_attention_heads": HEADS,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": CONTEXT,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "decoder_start_token_id": END,
+    "forced_eos_token_id": END,
+}
+
+
+def _builder(name: str, config_name: str, settings: dict[str, Any]) -> Callable[[], Any]:
+    """A function that makes the transformers model class `name` from its configuration."""
+
+    def build() -> Any:
+        import torch
+        import transformers
+
+        config = getattr(transformers, config_name)(**settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            return getattr(transformers, name)(config).eval()
+
+    return build
+
+
+def _untied(build: Callable[[], Any]) -> Callable[[], Any]:
+    """As `build`, with a head of its own: the configuration of T5 ties it always, and the real weights do not."""
+
+    def build_untied() -> Any:
+        import torch
+
+        model = build()
+        generator = torch.Generator().manual_seed(SEED)
+        head = torch.randn(model.lm_head.weight.shape, generator=generator) / WIDTH**0.5
+        model.lm_head.weight = torch.nn.Parameter(head)
+        return model
+
+    return build_untied
+
+
+FAMILIES: dict[str, Family] = {
+    "Llama": Family(
+        "Llama, SmolLM, Mistral",
+        _builder("LlamaForCausalLM", "LlamaConfig", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
+    ),
+    "Qwen2": Family(
+        "Qwen2 (biases in attention)",
+        _builder("Qwen2ForCausalLM", "Qwen2Config", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
+    ),
+    "Qwen3": Family(
+        "Qwen3 (normalised queries and keys)",
+        _builder("Qwen3ForCausalLM", "Qwen3Config", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
+    ),
+    "GPT-2": Family(
+        "GPT-2 (learnt positions, transposed maps)",
+        _builder(
+            "GPT2LMHeadModel",
+            "GPT2Config",
+            {
+                **_COMMON,
+                "n_embd": WIDTH,
+                "n_layer": LAYERS,
+                "n_head": HEADS,
+                "n_positions": CONTEXT,
+                "resid_pdrop": 0.0,
+                "embd_pdrop": 0.0,
+                "attn_pdrop": 0.0,
+            },
+        ),
+    ),
+    "OPT": Family("OPT (pre-norm, 125m and larger)", _builder("OPTForCausalLM", "OPTConfig", {**_OPT})),
+    "OPT-350m": Family(
+        "OPT-350m (post-norm, an embedding narrower than the model)",
+        _builder(
+            "OPTForCausalLM",
+            "OPTConfig",
+            {**_OPT, "word_embed_proj_dim": WIDTH // 2, "do_layer_norm_before": False},
+        ),
+    ),
+    "GPT-NeoX": Family(
+        "GPT-NeoX, Pythia (parallel residuals, untied head)",
+        _builder(
+            "GPTNeoXForCausalLM",
+            "GPTNeoXConfig",
+            {
+                **_COMMON,
+                "hidden_size": WIDTH,
+                "intermediate_size": 48,
+                "num_hidden_layers": LAYERS,
+                "num_attention_heads": HEADS,
+                "max_position_embeddings": CONTEXT,
+                "hidden_dropout": 0.0,
+                "attention_dropout": 0.0,
+            },
+        ),
+    ),
+    "Gemma 3": Family(
+        "Gemma 3, text (embeddings scaled inside their module)",
+        _builder(
+            "Gemma3ForCausalLM",
+            "Gemma3TextConfig",
+            {
+                **_LLAMA_LIKE,
+                "sliding_window": 64,
+                "query_pre_attn_scalar": WIDTH // HEADS,
+                "final_logit_softcapping": 30.0,
+            },
+        ),
+    ),
+    "Granite": Family(
+        "Granite (embeddings scaled after their module, scaled logits)",
+        _builder(
+            "GraniteForCausalLM",
+            "GraniteConfig",
+            {
+                **{name: value for name, value in _LLAMA_LIKE.items() if name != "head_dim"},
+                "embedding_multiplier": 12.0,
+                "logits_scaling": 8.0,
+                "residual_multiplier": 0.22,
+                "attention_multiplier": 0.125,
+                "tie_word_embeddings": True,
+            },
+        ),
+    ),
+    "BERT": Family(
+        "BERT as a decoder (post-norm, LayerNorm after the embeddings)",
+        _builder("BertLMHeadModel", "BertConfig", {**_BERT_LIKE}),
+        pretrained_for_this=False,
+    ),
+    "RoBERTa": Family(
+        "RoBERTa as a decoder (positions counted from the padding)",
+        _builder("RobertaForCausalLM", "RobertaConfig", {**_BERT_LIKE, "pad_token_id": 1, "bos_token_id": 0}),
+        pretrained_for_this=False,
+    ),
+    "T5": Family(
+        "T5 (encoder-decoder, tied and scaled head)",
+        _builder("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": True}),
+        encoder_decoder=True,
+    ),
+    "Flan-T5": Family(
+        "Flan-T5 (encoder-decoder, gated feed-forward, untied head)",
+        _untied(
+            _builder(
+                "T5ForConditionalGeneration",
+                "T5Config",
+                {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+            )
+        ),
+        encoder_decoder=True,
+    ),
+    "BART": Family(
+        "BART (encoder-decoder, learnt positions, a bias on the logits)",
+        _builder("BartForConditionalGeneration", "BartConfig", {**_BART_LIKE, "scale_embedding": True}),
+        encoder_decoder=True,
+    ),
+    "Marian": Family(
+        "Marian (encoder-decoder, embeddings scaled after their module)",
+        _builder(
+            "MarianMTModel",
+            "MarianConfig",
+            {**_BART_LIKE, "pad_token_id": VOCABULARY - 1, "decoder_start_token_id": VOCABULARY - 1}
+            | {"bos_token_id": None, "eos_token_id": PAD, "forced_eos_token_id": PAD, "scale_embedding": True},
+        ),
+        encoder_decoder=True,
+    ),
+}
+
+
+def tiny_tokenizer() -> Any:
+    """A fast tokenizer built in memory: one word a token, "w3" to "w255", and "pad", "start" and "end" as 0, 1, 2."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    special = {PAD: "<pad>", START: "<start>", END: "<end>"}
+    words = {special.get(number, f"w{number}"): number for number in range(VOCABULARY)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w3"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<start>", eos_token="<end>", unk_token="w3"
+    )
