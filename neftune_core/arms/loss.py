@@ -6,6 +6,7 @@ at once, so that a vocabulary's worth of logits never stays in memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neftune_core.data.batches import Batch
-from neftune_core.models.anatomy import body, head_logits
+from neftune_core.models.anatomy import body, encoded_source, head_logits
 
 PIECE = 128
 
@@ -24,13 +25,14 @@ class ArmLosses:
 
     `sums` `[arms]`: nats summed over `tokens` response tokens, the same ones for every arm. `hits` `[arms, tokens]`:
     whether the most probable token, after the true ones before it, was the true one. `rows` `[tokens]`: the row of the
-    batch that each token belongs to.
+    batch that each token belongs to. `gradients`: those that were asked for, in their order.
     """
 
     sums: Tensor
     tokens: int
     hits: Tensor
     rows: Tensor
+    gradients: tuple[Tensor, ...] = ()
 
     @property
     def means(self) -> Tensor:
@@ -46,23 +48,50 @@ class ArmLosses:
         return ((misses == 0) & present).sum(1)
 
 
-def arm_losses(tree: nn.Module, batch: Batch, arms: int, *, backward_over: int = 0) -> ArmLosses:
+def arm_losses(
+    tree: nn.Module,
+    batch: Batch,
+    arms: int,
+    *,
+    backward_over: int = 0,
+    weights: Sequence[float] | None = None,
+    gradients_of: Sequence[Tensor] = (),
+) -> ArmLosses:
     """The losses of `arms` active slots on one right-padded batch.
 
-    With `backward_over` > 0 the gradient of (sum of each arm's loss) / `backward_over` is added to the adapters.
-    Padding is on the right and the attention causal, so that no true token sees it and no mask is needed.
+    With `backward_over` > 0 the gradient of (sum of each arm's loss, times its weight where there are `weights`) /
+    `backward_over` is added to the adapters. Where `gradients_of` names tensors that the pass goes through, the
+    gradients to them come back instead and the adapters get none.
+    Padding is on the right and the attention causal, so that no true token sees it and no mask is needed; only an
+    encoder, which looks both ways, gets one.
     """
     batch_size, length = batch.ids.shape
     targets, rows, where = _targets(batch)
     with torch.set_grad_enabled(backward_over > 0):
-        hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False).last_hidden_state
+        source = _source(tree, batch, arms)
+        hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False, **source).last_hidden_state
         by_arm = hidden.view(arms, batch_size * length, hidden.shape[-1])
         predicting = by_arm[:, where].reshape(arms * len(targets), -1)
     labels = targets.repeat(arms)
-    losses, hits, gradient = _in_pieces(tree, predicting.detach(), labels, backward_over)
-    if gradient is not None:
+    shares = (
+        None if weights is None else labels.new_tensor(weights, dtype=torch.float32).repeat_interleave(len(targets))
+    )
+    losses, hits, gradient = _in_pieces(tree, predicting.detach(), labels, backward_over, shares)
+    found: tuple[Tensor, ...] = ()
+    if gradient is not None and gradients_of:
+        found = torch.autograd.grad(predicting, list(gradients_of), gradient)
+    elif gradient is not None:
         predicting.backward(gradient)
-    return ArmLosses(losses.view(arms, -1).sum(1), len(targets), hits.view(arms, -1), rows)
+    return ArmLosses(losses.view(arms, -1).sum(1), len(targets), hits.view(arms, -1), rows, found)
+
+
+def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
+    """What the decoder reads beside its own tokens: nothing, or the encoder's states of every arm."""
+    if batch.source is None or batch.source_lengths is None:
+        return {}
+    places = torch.arange(batch.source.shape[1], device=batch.source.device)
+    mask = (places < batch.source_lengths[:, None]).long()
+    return encoded_source(tree, batch.source.repeat(arms, 1), mask.repeat(arms, 1))
 
 
 def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,9 +102,12 @@ def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _in_pieces(
-    tree: nn.Module, hidden: Tensor, labels: Tensor, backward_over: int
+    tree: nn.Module, hidden: Tensor, labels: Tensor, backward_over: int, shares: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for."""
+    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for.
+
+    `shares` is the weight of each position's loss in that gradient.
+    """
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
     gradient = torch.empty_like(hidden) if backward_over else None
@@ -86,7 +118,8 @@ def _in_pieces(
             logits = head_logits(tree, leaf).float()
             loss = F.cross_entropy(logits, labels[piece], reduction="none")
         if gradient is not None:
-            (gradient[piece],) = torch.autograd.grad(loss.sum() / backward_over, leaf)
+            total = loss.sum() if shares is None else loss @ shares[piece]
+            (gradient[piece],) = torch.autograd.grad(total / backward_over, leaf)
         losses[piece] = loss.detach()
         hits[piece] = logits.detach().argmax(-1) == labels[piece]
     return losses, hits, gradient

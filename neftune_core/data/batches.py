@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neftune_core.data.chat import Encoded
 from neftune_core.randomness import Purpose, stream
@@ -25,16 +26,24 @@ class Batch:
     """Rows right-padded to one length.
 
     ids: int64 `[batch, length]`; lengths: int64 `[batch]`, true lengths; trained: bool `[batch, length]`, True
-    where the token is a loss target, never on padding.
+    where the token is a loss target; special: bool `[batch, length]`, True where it is one of the tokenizer's special
+    tokens; neither is ever True on padding.
+
+    Of an encoder-decoder these are the decoder's tokens. The encoder's are source (int64 `[batch, source_length]`,
+    right-padded), source_lengths (int64 `[batch]`) and source_special; all three are None for a causal model.
     """
 
     ids: torch.Tensor
     lengths: torch.Tensor
     trained: torch.Tensor
+    special: torch.Tensor
+    source: torch.Tensor | None = None
+    source_lengths: torch.Tensor | None = None
+    source_special: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        return Batch(self.ids.to(device), self.lengths.to(device), self.trained.to(device))
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -65,17 +74,41 @@ def rounded(length: int, round_to: int) -> int:
 def collate(encoded: Sequence[Encoded], pad_id: int | None, round_to: int = 1, *, longest: int | None = None) -> Batch:
     """Rows as one batch, right-padded with `pad_id` (0 where a tokenizer has none) to a rounded length.
 
-    `longest` bounds the rounding (a model's context), never the rows themselves.
+    `longest` bounds the rounding (a model's context), never the rows themselves. The source and the target of an
+    encoder-decoder are each as long as they need.
     """
     import torch
 
-    lengths = [len(row.ids) for row in encoded]
-    length = rounded(max(lengths), round_to)
+    padding = (pad_id or 0, round_to, longest)
+    ids, lengths = _side_by_side([row.ids for row in encoded], *padding)
+    trained, _ = _side_by_side([row.trained for row in encoded], 0, round_to, longest)
+    special = _special(ids, lengths, encoded[0].special)
+    tables = {"ids": ids, "lengths": lengths, "trained": trained, "special": special}
+    sources = [row.source for row in encoded if row.source is not None]
+    if sources:
+        source, source_lengths = _side_by_side(sources, *padding)
+        source_special = _special(source, source_lengths, encoded[0].special)
+        tables |= {"source": source, "source_lengths": source_lengths, "source_special": source_special}
+    return Batch(**{name: torch.from_numpy(table) for name, table in tables.items()})
+
+
+def _side_by_side(
+    rows: Sequence[NDArray[Any]], filling: int, round_to: int, longest: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The rows as one table `[batch, length]`, int64 or bool, and their true lengths."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    most = int(lengths.max())
+    length = rounded(most, round_to)
     if longest is not None:
-        length = max(min(length, longest), max(lengths))
-    ids = np.full((len(encoded), length), pad_id or 0, dtype=np.int64)
-    trained = np.zeros((len(encoded), length), dtype=np.bool_)
-    for place, row in enumerate(encoded):
-        ids[place, : len(row.ids)] = row.ids
-        trained[place, : len(row.ids)] = row.trained
-    return Batch(torch.from_numpy(ids), torch.tensor(lengths, dtype=torch.int64), torch.from_numpy(trained))
+        length = max(min(length, longest), most)
+    kind = np.bool_ if rows[0].dtype == np.bool_ else np.int64
+    table = np.full((len(rows), length), filling, dtype=kind)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = row
+    return table, lengths
+
+
+def _special(ids: NDArray[np.int64], lengths: NDArray[np.int64], special: frozenset[int]) -> NDArray[np.bool_]:
+    """Where a true token is one of `special`."""
+    within = np.arange(ids.shape[1]) < lengths[:, None]
+    return within & np.isin(ids, sorted(special))

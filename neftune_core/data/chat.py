@@ -39,18 +39,28 @@ class Encoded:
 
     ids: int32 `[length]`; trained: bool `[length]`, True where the token is a loss target (tokens of replies and
     the token that ends them); example: with the system message that was put before it; cut: whether its end did
-    not fit.
+    not fit; special: the ids of the tokenizer's special tokens.
+
+    For an encoder-decoder, source (int32) is what the encoder reads, and ids are the decoder's: the token it starts
+    from, then the reply, all of which is trained on.
     """
 
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
     example: Example
     cut: bool
+    special: frozenset[int] = frozenset()
+    source: NDArray[np.int32] | None = None
 
     @property
     def prompt_length(self) -> int:
-        """Tokens before the first one that is trained on."""
-        return int(np.argmax(self.trained))
+        """Tokens before the first one that is trained on; those of the source for an encoder-decoder."""
+        return int(np.argmax(self.trained)) if self.source is None else len(self.source)
+
+    @property
+    def length(self) -> int:
+        """Tokens that a model reads in this row."""
+        return len(self.ids) + (0 if self.source is None else len(self.source))
 
 
 @dataclass(frozen=True)

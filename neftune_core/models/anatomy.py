@@ -23,25 +23,53 @@ LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 }
 
 
+def is_encoder_decoder(model: nn.Module) -> bool:
+    """Whether `model` reads its prompt with an encoder and writes with a decoder."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
 def body(model: nn.Module) -> nn.Module:
-    """The module whose `last_hidden_state` is what the head reads."""
-    found = getattr(model, "base_model", None)
+    """The module whose `last_hidden_state` is what the head reads: of an encoder-decoder, the decoder."""
+    found = model.get_decoder() if is_encoder_decoder(model) else getattr(model, "base_model", None)  # type: ignore[operator]
     if found is None or found is model:
         raise ModelError(f"The parts of a {type(model).__name__} are not known: choose another model.")
     return found
 
 
+def encoded_source(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the decoder of an encoder-decoder is given beside its own tokens, for a prompt `ids` `[batch, length]`.
+
+    `mask` is 1 on true tokens and 0 on padding.
+    """
+    states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state  # type: ignore[operator]
+    return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+
+
 def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """The logits [..., vocabulary] that `model` gives for last hidden states [..., width]."""
-    head: Any = model.get_output_embeddings()  # type: ignore[operator]
-    if head is None:
-        raise ModelError(f"A {type(model).__name__} has no language modelling head: choose a causal language model.")
-    logits = head(hidden)
+    config: Any = model.config
+    if getattr(config, "scale_decoder_outputs", False):  # T5 with a head tied to its embedding
+        hidden = hidden * config.d_model**-0.5
+    logits = _head(model)(hidden)
+    bias = getattr(model, "final_logits_bias", None)  # BART, Marian
+    if bias is not None:
+        logits = logits + bias
     for attribute, step in LOGIT_STEPS.items():
-        factor = getattr(model.config, attribute, None)
+        factor = getattr(config, attribute, None)
         if factor is not None:
             logits = step(logits, float(factor))
     return logits
+
+
+def _head(model: nn.Module) -> nn.Module:
+    """The part of `model` beside its body that makes the logits; BERT and RoBERTa transform before they project."""
+    output: Any = model.get_output_embeddings()  # type: ignore[operator]
+    if output is None:
+        raise ModelError(f"A {type(model).__name__} has no language modelling head: choose a model that writes text.")
+    parts = list(model.children())
+    if any(part is output for part in parts):
+        return output
+    return next((part for part in parts if any(module is output for module in part.modules())), output)
 
 
 def head_matches(model: nn.Module) -> bool:
