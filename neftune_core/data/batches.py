@@ -102,7 +102,7 @@ def _side_by_side(
     if longest is not None:
         length = max(min(length, longest), most)
     kind = np.bool_ if rows[0].dtype == np.bool_ else np.int64
-    table = np.full((len(rows), length), filling, dtype=kind)
+    table: NDArray[Any] = np.full((len(rows), length), filling, dtype=kind)
     for place, row in enumerate(rows):
         table[place, : len(row)] = row
     return table, lengths
