@@ -17,16 +17,16 @@ from neftune_core.randomness import Purpose, stream
 
 EMBEDDING_SITE = 0
 
-Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float32]]
+Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind.
 
-    `draw(generator, (length, width))` gives float32 with mean 0 and standard deviation 1 per coordinate, shape
-    `[length, width]`; for a kind that `drops`, one number in [0, 1) a token, `[length, 1]`, and the tokens below
-    the strength are set to zero. `bound` is the largest magnitude of a coordinate, `kurtosis` its fourth
+    `draw(generator, out)` fills `out`, float32 `[length, width]` and contiguous, with mean 0 and standard deviation 1
+    per coordinate; for a kind that `drops`, `[length, 1]` with one number in [0, 1) a token, and the tokens below the
+    strength are set to zero. `bound` is the largest magnitude of a coordinate, `kurtosis` its fourth
     standardised moment. `passes` says what a training step needs: `one` draw, a `pair` of opposite signs, or an
     `ascent` on the loss from the first draw.
     """
@@ -39,31 +39,34 @@ class Kind:
     drops: bool = False
 
 
-def _uniform(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
-    draw = generator.random(shape, dtype=np.float32)
-    draw -= np.float32(0.5)
-    draw *= np.float32(2 * math.sqrt(3))
-    return draw
+def _uniform(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
+    generator.random(out=out, dtype=np.float32)
+    out -= np.float32(0.5)
+    out *= np.float32(2 * math.sqrt(3))
 
 
-def _gaussian(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
-    return generator.standard_normal(shape, dtype=np.float32)
+def _gaussian(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
+    generator.standard_normal(out=out, dtype=np.float32)
 
 
-def _laplace(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _laplace(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
     """An exponential with a random sign; its scale 1/sqrt(2) gives a variance of 1."""
-    draw = generator.standard_exponential(shape, dtype=np.float32)
-    draw *= np.float32(1 / math.sqrt(2))
-    return draw * _signs(generator, shape)
+    generator.standard_exponential(out=out, dtype=np.float32)
+    out *= np.float32(1 / math.sqrt(2))
+    signs = np.empty_like(out)
+    _signs(generator, signs)
+    out *= signs
 
 
-def _signs(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
-    bits = np.unpackbits(generator.integers(0, 256, -(-math.prod(shape) // 8), dtype=np.uint8))
-    return (bits[: math.prod(shape)].reshape(shape).astype(np.float32) - np.float32(0.5)) * np.float32(2)
+def _signs(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
+    bits = np.unpackbits(generator.integers(0, 256, -(-out.size // 8), dtype=np.uint8))
+    out[...] = bits[: out.size].reshape(out.shape)
+    out -= np.float32(0.5)
+    out *= np.float32(2)
 
 
-def _by_token(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
-    return generator.random((shape[0], 1), dtype=np.float32)
+def _by_token(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
+    generator.random(out=out, dtype=np.float32)
 
 
 KINDS: dict[str, Kind] = {
@@ -94,4 +97,11 @@ def draw_unit(
     It depends on `key` (non-negative integers, see `noise_key`) and the shape alone, so that padding, batching,
     order and resuming change nothing. Raises `InvalidSetting` for a negative number.
     """
-    return KINDS[kind].draw(stream(purpose, *key), (length, width))
+    out = np.empty((length, 1 if KINDS[kind].drops else width), dtype=np.float32)
+    draw_unit_into(out, kind, key, purpose)
+    return out
+
+
+def draw_unit_into(out: NDArray[np.float32], kind: str, key: tuple[int, ...], purpose: Purpose = Purpose.NOISE) -> None:
+    """As `draw_unit`, written into `out` (contiguous), which needs no memory of its own."""
+    KINDS[kind].draw(stream(purpose, *key), out)
