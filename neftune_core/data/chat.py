@@ -4,8 +4,8 @@ A conversation is rendered by the model's own chat template, or by `PLAIN` (see 
 none. Training and answering share the rendering: the tokens before a reply are those of `prompt_ids` for the same
 messages, one by one. The loss is taken on the tokens of every reply and on the token that ends it.
 
-Names of special tokens inside a row's text are kept as text: rendering breaks each of them in two with `_MARK`,
-and the pieces are tokenised one by one, so that a row which says "<|im_end|>" cannot end its turn.
+Names of special tokens inside a row's text are kept as text (see `plain_text`). An encoder-decoder reads its prompt
+without a template (see `pairs`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_core.data.examples import Example, Message, Refusal, RowRefused
+from neftune_core.data.pairs import frame, source_ids, target_ids
+from neftune_core.data.plain_text import MARK, any_of, marked, special_names
 from neftune_core.errors import DataError
+from neftune_core.models.tokenizing import decoder_start
 
-_MARK = "\ufdd0"  # a code point that is no character; it is taken out again before the text reaches the tokenizer
 _PROBE = "Zq7"  # a reply that no template changes
 
 PLAIN = {
@@ -67,14 +69,15 @@ class Encoded:
 class _Rendering:
     """What one tokenizer's template does, found by trying it once.
 
-    beginning: ids put before a plain prompt; protected: a pattern of the names of special tokens; end: the text
-    of the token that ends a reply ("" if none); suffix: all that follows a reply; takes_system: whether a system
-    message is rendered.
+    beginning: ids put before a plain prompt; protected: a pattern of the names of special tokens, and special their
+    ids; end: the text of the token that ends a reply ("" if none); suffix: all that follows a reply; takes_system:
+    whether a system message is rendered.
     """
 
     template: str
     beginning: tuple[int, ...]
     protected: re.Pattern[str]
+    special: frozenset[int]
     end: str
     suffix: str
     takes_system: bool
@@ -91,13 +94,15 @@ def encode(
     Every reply is trained on where the template renders earlier replies in one way only; else the last alone.
     A longer example is cut at its end (`too_long="truncate"`; its end-of-turn token then goes untrained, since
     the answer does not end there) or refused ("drop"). Refused as well: no room for a reply, and what the
-    template refuses.
+    template refuses. Of an encoder-decoder the last reply is trained on, and the length bounds prompt and reply each.
     """
     example = Example(with_system(example.messages, system), example.row)
     try:
-        ids, trained = _labelled(example.messages, tokenizer, maximum_length)
+        ids, trained, source = _tokenised(example, tokenizer, maximum_length)
     except (RowRefused, DataError) as error:
         return Refusal(example.row, str(error).rstrip("."))
+    if source is not None and len(source) > maximum_length:
+        return Refusal(example.row, f"its prompt is longer than {maximum_length:,} tokens")
     cut = len(ids) > maximum_length
     if cut and too_long == "drop":
         return Refusal(example.row, f"it is longer than {maximum_length:,} tokens")
@@ -105,7 +110,23 @@ def encode(
     if not any(trained):
         return Refusal(example.row, f"its prompt leaves no room for a reply within {maximum_length:,} tokens")
     length = max(place for place, target in enumerate(trained) if target) + 1
-    return Encoded(np.array(ids[:length], dtype=np.int32), np.array(trained[:length], dtype=np.bool_), example, cut)
+    return Encoded(
+        ids=np.array(ids[:length], dtype=np.int32),
+        trained=np.array(trained[:length], dtype=np.bool_),
+        example=example,
+        cut=cut,
+        special=_rendering(tokenizer).special,
+        source=None if source is None else np.array(source, dtype=np.int32),
+    )
+
+
+def _tokenised(example: Example, tokenizer: Any, enough: int) -> tuple[list[int], list[bool], list[int] | None]:
+    """Tokens, which of them are trained on, and the source of an encoder-decoder (None for a causal model)."""
+    start = decoder_start(tokenizer)
+    if start is None:
+        return *_labelled(example.messages, tokenizer, enough), None
+    ids = target_ids(example.response, start, tokenizer)
+    return ids, [False] + [True] * (len(ids) - 1), source_ids(example.prompt, tokenizer)
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
@@ -118,9 +139,12 @@ def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]
 def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """The tokens after which the model writes its reply to `messages` (the last is the user's).
 
-    Raises `DataError` where the model's template refuses these messages.
+    Of an encoder-decoder, those that its encoder reads. Raises `DataError` where the model's template refuses these
+    messages.
     """
     try:
+        if decoder_start(tokenizer) is not None:
+            return source_ids(messages, tokenizer)
         return _tokens(_text(messages, tokenizer, generation=True), tokenizer, begin=True)
     except RowRefused as refused:
         raise DataError(f"The prompt cannot be used: {refused}.") from None
@@ -178,7 +202,7 @@ def _reply_tokens(
     if whole.startswith(before):
         reply = whole[len(before) :]
     else:  # the template opens an answer with words that it leaves out of a finished one
-        reply = _marked(messages[-1].content, tokenizer) + rendering.suffix
+        reply = marked(messages[-1].content, rendering.protected) + rendering.suffix
     if rendering.end and rendering.end in reply:
         reply = reply[: reply.index(rendering.end) + len(rendering.end)]
     else:
@@ -193,10 +217,10 @@ def _reply_tokens(
     return tokens
 
 
-def _tokens(marked: str, tokenizer: Any, *, begin: bool) -> list[int]:
-    """The tokens of marked text; `begin` puts the ids before it that a plain prompt has."""
+def _tokens(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
+    """The tokens of a marked text; `begin` puts the ids before it that a plain prompt has."""
     ids = list(_rendering(tokenizer).beginning) if begin else []
-    for piece in marked.split(_MARK):
+    for piece in text.split(MARK):
         ids += tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
@@ -204,21 +228,10 @@ def _tokens(marked: str, tokenizer: Any, *, begin: bool) -> list[int]:
 def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> str:
     """The marked rendering of `messages`, up to where the assistant begins if `generation`."""
     rendering = _rendering(tokenizer)
-    messages = [Message(role, _marked(content, tokenizer)) for role, content in messages]
+    messages = [Message(role, marked(content, rendering.protected)) for role, content in messages]
     if not rendering.takes_system:
         messages = _merged(messages)
     return _render(messages, tokenizer, rendering.template, generation=generation)
-
-
-def _marked(content: str, tokenizer: Any) -> str:
-    """`content` with every name of a special token in it broken after its first character."""
-    if _MARK in content:
-        raise RowRefused("it holds the code point U+FDD0, which is no character")
-    protected = _rendering(tokenizer).protected
-    marked = protected.sub(lambda found: found.group()[0] + _MARK, content)
-    if any(protected.search(piece) for piece in marked.split(_MARK)):
-        raise RowRefused("it holds the name of a special token of this model")
-    return marked
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
@@ -252,7 +265,7 @@ def _plain(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> 
 
 
 def _rendering(tokenizer: Any) -> _Rendering:
-    template = getattr(tokenizer, "chat_template", None) or ""
+    template = "" if decoder_start(tokenizer) is not None else getattr(tokenizer, "chat_template", None) or ""
     known = _renderings.get(tokenizer)
     if known is None or known.template != template:
         known = _renderings[tokenizer] = _tried(tokenizer, template)
@@ -262,34 +275,24 @@ def _rendering(tokenizer: Any) -> _Rendering:
 def _tried(tokenizer: Any, template: str) -> _Rendering:
     question, reply = Message("user", "Hello"), Message("assistant", _PROBE)
     suffix = _render([question, reply], tokenizer, template, generation=False).rpartition(_PROBE)[2]
-    special = _special_names(tokenizer)
+    special = special_names(tokenizer)
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
     end = _first_name(suffix, special) or _first_name(suffix, added)
-    names = sorted({*special, *([end] if end else [])}, key=len, reverse=True)
+    names = sorted({*special, *([end] if end else [])})
     return _Rendering(
         template=template,
-        beginning=() if template else _beginning(tokenizer),
-        protected=_any_of(names),
+        beginning=() if template else frame(tokenizer)[0],
+        protected=any_of(names),
+        special=frozenset(int(number) for number in tokenizer.convert_tokens_to_ids(names)),
         end=end,
         suffix=suffix,
         takes_system=_takes_system(tokenizer, template),
     )
 
 
-def _special_names(tokenizer: Any) -> list[str]:
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return [name for name in {*added, *tokenizer.all_special_tokens} if name.strip()]
-
-
 def _first_name(text: str, names: Sequence[str]) -> str:
-    found = _any_of(sorted(names, key=len, reverse=True)).search(text)
+    found = any_of(names).search(text)
     return found.group(1) if found else ""
-
-
-def _any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """A pattern that matches the first character of any of `names`, with the whole name as its group 1."""
-    choice = "|".join(re.escape(name) for name in names)
-    return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
 
 
 def _takes_system(tokenizer: Any, template: str) -> bool:
@@ -299,11 +302,3 @@ def _takes_system(tokenizer: Any, template: str) -> bool:
         return _PROBE in _render(messages, tokenizer, template, generation=True)
     except RowRefused:
         return False
-
-
-def _beginning(tokenizer: Any) -> tuple[int, ...]:
-    """The ids that the tokenizer itself puts before a text (a beginning-of-sequence token, if any)."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
-    starts = (place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
-    return tuple(whole[: next(starts, 0)])

@@ -100,12 +100,20 @@ def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
     """The lengths of the rows in tokens, in order: `prompt` (before the first reply) and `total`."""
     return {
         "prompt": [row.prompt_length for row in encoded],
-        "total": [len(row.ids) for row in encoded],
+        "total": [row.length for row in encoded],
     }
 
 
 def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
-    """The text of a row in runs, each with whether its tokens are trained on; special tokens are shown."""
+    """The text of a row in runs, each with whether its tokens are trained on; special tokens are shown.
+
+    Of an encoder-decoder what the encoder reads comes first.
+    """
+    runs = _runs(encoded, tokenizer)
+    return runs if encoded.source is None else [(_decoded(encoded.source, tokenizer), False), *runs]
+
+
+def _runs(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     changes = [0, *(np.flatnonzero(np.diff(encoded.trained)) + 1).tolist(), len(encoded.ids)]
     pieces: list[tuple[str, bool]] = []
     before = ""

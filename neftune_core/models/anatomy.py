@@ -1,18 +1,24 @@
-"""Where the parts of a causal language model are, whatever its family calls them."""
+"""Where the parts of a language model are, whatever its family calls them.
+
+A causal model reads its prompt and writes its answer with one stack of layers, the decoder; an encoder-decoder reads
+the prompt with an encoder, and its decoder writes the answer.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
+from neftune_core.noise.sites import is_encoder_decoder, layer_stack, model_parts
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ATTENTION_NAME = re.compile("attn|attention")
+ATTENTION_NAME = re.compile("attn|attention", re.IGNORECASE)
 
 # What a family does to the logits after its head, by the attribute of the configuration that says so.
 LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
@@ -23,32 +29,28 @@ LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 }
 
 
-def is_encoder_decoder(model: nn.Module) -> bool:
-    """Whether `model` reads its prompt with an encoder and writes with a decoder."""
-    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-
-
 def body(model: nn.Module) -> nn.Module:
     """The module whose `last_hidden_state` is what the head reads: of an encoder-decoder, the decoder."""
-    found = model.get_decoder() if is_encoder_decoder(model) else getattr(model, "base_model", None)  # type: ignore[operator]
+    encoder_decoder = is_encoder_decoder(model)
+    found = model_parts(model)["decoder"] if encoder_decoder else getattr(model, "base_model", None)
     if found is None or found is model:
         raise ModelError(f"The parts of a {type(model).__name__} are not known: choose another model.")
     return found
 
 
 def encoded_source(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the decoder of an encoder-decoder is given beside its own tokens, for a prompt `ids` `[batch, length]`.
+    """What the decoder of an encoder-decoder is given beside its own tokens, for the prompts `ids` `[batch, length]`.
 
     `mask` is 1 on true tokens and 0 on padding.
     """
-    states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state  # type: ignore[operator]
+    states = model_parts(model)["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
 def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """The logits [..., vocabulary] that `model` gives for last hidden states [..., width]."""
     config: Any = model.config
-    if getattr(config, "scale_decoder_outputs", False):  # T5 with a head tied to its embedding
+    if getattr(config, "scale_decoder_outputs", False):  # T5 with a head that is tied to the embedding
         hidden = hidden * config.d_model**-0.5
     logits = _head(model)(hidden)
     bias = getattr(model, "final_logits_bias", None)  # BART, Marian
@@ -62,7 +64,7 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _head(model: nn.Module) -> nn.Module:
-    """The part of `model` beside its body that makes the logits; BERT and RoBERTa transform before they project."""
+    """The part of `model` that makes the logits: BERT and RoBERTa transform the states before they project them."""
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:
         raise ModelError(f"A {type(model).__name__} has no language modelling head: choose a model that writes text.")
@@ -79,55 +81,86 @@ def head_matches(model: nn.Module) -> bool:
     """
     import torch
 
+    with _trial(model) as ids:
+        whole = _logits(model, ids)
+        source = encoded_source(model, ids, torch.ones_like(ids)) if is_encoder_decoder(model) else {}
+        hidden = body(model)(input_ids=ids, use_cache=False, **source).last_hidden_state
+        parts = head_logits(model, hidden).float()
+    return whole.shape == parts.shape and bool((whole - parts).abs().max() <= 0.01 * whole.abs().max())
+
+
+def reads_ahead(model: nn.Module) -> bool:
+    """Whether what follows a token changes what the model makes of it, tried on one tiny input.
+
+    The engine puts padding behind a text and no mask on it; of a model that reads ahead the losses would be wrong.
+    """
+    import torch
+
+    with _trial(model) as ids:
+        before = _logits(model, ids)
+        other = torch.cat([ids[:, :-1], ids[:, :1]], 1)
+        after = _logits(model, ids, other)
+    return bool((before - after)[:, :-1].abs().max() > 0.01 * before.abs().max())
+
+
+@contextmanager
+def _trial(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Five token ids `[1, 5]` for a try in evaluation mode without gradients; the model's mode is put back."""
+    import torch
+
     embedding = model.get_input_embeddings()  # type: ignore[operator]
-    ids = torch.arange(3, 8, device=embedding.weight.device).unsqueeze(0) % embedding.weight.shape[0]
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            whole = model(input_ids=ids, use_cache=False).logits.float()
-            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
-            parts = head_logits(model, hidden).float()
+            yield torch.arange(3, 8, device=embedding.weight.device).unsqueeze(0) % embedding.weight.shape[0]
     finally:
         model.train(was_training)
-    return whole.shape == parts.shape and bool((whole - parts).abs().max() <= 0.01 * whole.abs().max())
+
+
+def _logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = None) -> torch.Tensor:
+    """The model's own logits, float32, for a text `written` (`ids` where it is not given) after the prompt `ids`."""
+    written = ids if written is None else written
+    inputs = {"input_ids": ids, "decoder_input_ids": written} if is_encoder_decoder(model) else {"input_ids": written}
+    return model(**inputs, use_cache=False).logits.float()
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """The stack of layers, from the embedding upwards."""
-    return list(_stack(model)[1])
-
-
-def _stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The name and the module of the stack: the outermost list with as many members as the model has layers."""
-    from torch import nn
-
-    count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return name, module
-    raise ModelError(f"The layers of a {type(model).__name__} were not found: choose another model.")
+    """Every layer, from the embedding upwards; those of an encoder come before those of its decoder."""
+    return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 
 
 def linear_maps(model: nn.Module, targets: str) -> list[str]:
     """The names of the linear maps (`nn.Linear` and transformers' `Conv1D`) inside the layers.
 
-    `targets` is "all" or "attention"; the head and the embeddings are in neither.
+    `targets` is "all" or "attention", which includes a decoder's attention to its encoder; the head and the
+    embeddings are in neither.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    stack = _stack(model)[0] + "."
-    found = [
-        name
-        for name, module in model.named_modules()
-        if name.startswith(stack) and isinstance(module, nn.Linear | Conv1D)
-    ]
-    if targets == "attention":
-        found = [name for name in found if ATTENTION_NAME.search(name.removeprefix(stack))]
+    stacks = [layer_stack(model, part)[0] + "." for part in model_parts(model)]
+    found = []
+    for name, module in model.named_modules():
+        stack = next((stack for stack in stacks if name.startswith(stack)), None)
+        if stack is None or not isinstance(module, nn.Linear | Conv1D):
+            continue
+        if targets != "attention" or ATTENTION_NAME.search(name.removeprefix(stack)):
+            found.append(name)
     if not found:
         raise ModelError(f"No linear maps ({targets}) were found in a {type(model).__name__}: choose another model.")
     return found
+
+
+def first_position(model: nn.Module) -> int:
+    """The number of a text's first position: 0, or one after the padding token in RoBERTa and its kin."""
+    from torch import nn
+
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return table.padding_idx + 1
+    return 0
 
 
 def set_model_dropout(tree: nn.Module, rate: float) -> None:

@@ -1,31 +1,55 @@
-"""A model's tokenizer, with a padding token that needs no new row in the embedding."""
+"""A model's tokenizer, with all that the lab asks of one and no new row in the embedding."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import ModelError
+from neftune_core.errors import ModelError, NotAvailable
+from neftune_core.models.decoding import decoding
 
 
 def read_tokenizer(folder: Path, model: Any) -> Any:
-    """The tokenizer in `folder`; its padding token is one that the embedding of `model` has a row for."""
+    """The tokenizer in `folder`, made ready for `model` by `fitted`.
+
+    Raises `NotAvailable` where it needs a package that is not installed, `ModelError` where it cannot be read.
+    """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
+        if "sentencepiece" in str(error).lower():
+            raise NotAvailable(
+                f"The tokenizer in {folder.name} needs the package sentencepiece, which is not installed here: install "
+                "it (pip install sentencepiece) and start the lab again."
+            ) from error
         raise ModelError(
             f"The folder {folder.name} has no tokenizer that can be read ({type(error).__name__}): it needs a "
             "tokenizer.json beside the weights."
         ) from error
     if not tokenizer("a")["input_ids"]:
         raise ModelError(f"The tokenizer in {folder.name} gives no tokens: its files are broken, so fetch them again.")
+    return fitted(tokenizer, model)
+
+
+def fitted(tokenizer: Any, model: Any) -> Any:
+    """`tokenizer`, changed so that it pads with a token that the embedding of `model` has a row for, ends answers
+    with a separator where it has no end of sequence (BERT), and knows the token that a decoder starts from.
+    """
     rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+        tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = _padding_token(tokenizer, rows)
     tokenizer.padding_side = "right"
+    tokenizer.decoder_start = decoding(model).start
     return tokenizer
+
+
+def decoder_start(tokenizer: Any) -> int | None:
+    """The token that the decoder of this tokenizer's model starts from; None for a causal model."""
+    return getattr(tokenizer, "decoder_start", None)
 
 
 def _padding_token(tokenizer: Any, rows: int) -> str:
