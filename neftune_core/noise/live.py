@@ -1,0 +1,104 @@
+"""The noise of one site in one call of a live model, drawn row by row and document by document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neftune_core.noise.calls import Call, Documents
+from neftune_core.noise.kinds import KINDS, draw_unit_into
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.sites import Site
+from neftune_core.noise.strength import standard_deviation
+from neftune_core.randomness import Purpose
+
+
+@dataclass(frozen=True)
+class LiveNoise:
+    """Noise under somebody else's loop, where examples have no names.
+
+    `key` is the seed and the rank; a draw depends on them, the number of the call, the site, the row and the document
+    in it. `multipliers` is the schedule, one number a training call, the last for all that come after. `special` are
+    the ids that get no noise.
+    """
+
+    settings: NoiseSettings
+    key: tuple[int, int]
+    multipliers: Sequence[float]
+    special: Sequence[int] = ()
+
+    def on(self, clean: Tensor, site: Site, call: Call) -> Tensor:
+        """`clean`, `[batch, length, width]`, with its noise, added in float32 and given back in its own type."""
+        multiplier = self.multipliers[min(call.number, len(self.multipliers)) - 1]
+        if multiplier == 0:
+            return clean
+        batch, length, width = clean.shape
+        rows = self._rows(site, call, batch, length)
+        spared = self._spared(site, call, batch, length)
+        if KINDS[self.settings.kind].drops:
+            draws = np.full((batch, length, 1), math.inf, dtype=np.float32)
+            self._draw(draws, rows, (site.key, call.number), factors=None)
+            dropped = draws[..., 0] < self.settings.strength * multiplier
+            if spared is not None:
+                dropped &= ~spared
+            return clean.masked_fill(torch.from_numpy(dropped).unsqueeze(-1).to(clean.device), 0)
+        noise = np.zeros((batch, length, width), dtype=np.float32)
+        self._draw(noise, rows, (site.key, call.number), self._deviations(clean, rows, multiplier))
+        if spared is not None:
+            noise[spared] = 0
+        wide = torch.promote_types(clean.dtype, torch.float32)
+        return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
+
+    def _rows(self, site: Site, call: Call, batch: int, length: int) -> Documents:
+        """The tokens that are drawn for; the common trainer hook knows neither padding nor documents."""
+        if self.settings.length_rule == "padded":
+            return [[np.arange(length)] for _ in range(batch)]
+        return call.documents(site.part, batch, length)
+
+    def _spared(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
+        """The tokens that the settings leave out, `[batch, length]`; None where they leave out none."""
+        spared: NDArray[np.bool_] | None = None
+        if self.settings.tokens != "all":
+            spared = ~call.side(site.part, self.settings.tokens, batch, length)
+        if self.special:
+            special = np.isin(call.ids(site.part, batch, length), self.special)
+            spared = special if spared is None else spared | special
+        return spared
+
+    def _deviations(self, clean: Tensor, rows: Documents, multiplier: float) -> list[list[float]]:
+        """The standard deviation of every document."""
+        strength, unit, width = self.settings.strength, self.settings.unit, clean.shape[2]
+        norms: NDArray[np.float32] | None = None
+        if unit == "relative":
+            norms = torch.linalg.vector_norm(clean.detach(), dim=-1, dtype=torch.float32).cpu().numpy()
+
+        def deviation(row: int, places: NDArray[np.intp]) -> float:
+            signal = 1.0 if norms is None else math.sqrt(float(np.square(norms[row, places]).mean()) / width)
+            return multiplier * standard_deviation(strength, unit, len(places), width, signal)
+
+        return [[deviation(row, places) for places in documents] for row, documents in enumerate(rows)]
+
+    def _draw(
+        self,
+        out: NDArray[np.float32],
+        rows: Documents,
+        key: tuple[int, int],
+        factors: Sequence[Sequence[float]] | None,
+    ) -> None:
+        """Write every document's draw, times its factor, straight into its places of `out`."""
+        for row, documents in enumerate(rows):
+            for number, places in enumerate(documents):
+                first, last = places[0], places[-1] + 1
+                whole = last - first == len(places)
+                drawn = out[row, first:last] if whole else np.empty((len(places), out.shape[2]), dtype=np.float32)
+                draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
+                if factors is not None:
+                    drawn *= np.float32(factors[row][number])
+                if not whole:
+                    out[row, places] = drawn

@@ -1,0 +1,80 @@
+"""The check that noise has an effect on a model: it runs, and is no list of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neftune_core.errors import NoEffect
+from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.sites import Site, is_encoder_decoder, unwrapped
+
+FIRST_ID, TOKENS = 3, 4
+"""The ids tried: small ones, that every vocabulary has, behind the usual special ones."""
+
+
+def refuse_without_effect(model: nn.Module, sites: Sequence[Site]) -> None:
+    """Run four tokens with and without loud noise at each embedding, and at all layers together.
+
+    Raises `NoEffect`, naming the module, where a site is never run or its noise leaves the output as it was.
+    """
+    embeddings = [[site] for site in sites if site.number == EMBEDDING_SITE]
+    layers = [site for site in sites if site.number != EMBEDDING_SITE]
+    clean = _output(model)
+    for group in [*embeddings, layers] if layers else embeddings:
+        reached: set[nn.Module] = set()
+        with _hooked(group, _loud(reached)):
+            noisy = _output(model)
+        silent = [site for site in group if site.module not in reached]
+        if silent or torch.equal(clean, noisy):
+            site = (silent or group)[0]
+            raise NoEffect(
+                f"Noise on the {type(site.module).__name__} of the {site.part} would not reach the output of "
+                f"{type(unwrapped(model)).__name__}: its forward pass does not go through the module that the model "
+                "names. Choose another model."
+            )
+
+
+def _loud(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
+    """A hook that adds noise with a standard deviation of 1, and notes which modules ran."""
+    generator = torch.Generator().manual_seed(0)
+
+    def add(module: nn.Module, args: Any, output: Any) -> Any:
+        reached.add(module)
+        vectors = output[0] if isinstance(output, tuple) else output
+        loud = vectors + torch.randn(vectors.shape, generator=generator).to(vectors)
+        return (loud, *output[1:]) if isinstance(output, tuple) else loud
+
+    return add
+
+
+@contextmanager
+def _hooked(sites: Sequence[Site], hook: Callable[..., Any]) -> Iterator[None]:
+    handles = [module.register_forward_hook(hook) for module in {site.module: None for site in sites}]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _output(model: nn.Module) -> Tensor:
+    """What the model gives for four tokens in evaluation mode; its mode is put back module by module."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    device = next(model.parameters()).device
+    ids = torch.arange(FIRST_ID, FIRST_ID + TOKENS, device=device).unsqueeze(0)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if is_encoder_decoder(model):
+        inputs["decoder_input_ids"] = ids
+    try:
+        with torch.no_grad():
+            output = model(**inputs)
+        return (output if isinstance(output, Tensor) else output[0]).float()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
