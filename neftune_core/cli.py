@@ -221,7 +221,7 @@ def _train_defaults(arguments: list[str]) -> Train | None:
 
 def read_study(path: Path) -> StudySettings:
     """The study in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
-    from neftune_core.training.record import located
+    from neftune_core.training.own_rows import located
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -308,7 +308,7 @@ def _with_progress(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 def _print_losses(record: Record) -> None:
     """The last losses with noise off, as a small table."""
-    measured = [event for event in record.events()[0] if event.get("event") == "evaluated"]
+    measured = [event for event in record.events() if event.get("event") == "evaluated"]
     print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token)")
     base = {"base": measured[0]["arms"]["base"]} if "base" in measured[0]["arms"] else {}
     for name, numbers in (base | measured[-1]["arms"]).items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,6 +31,37 @@ def _data_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support"
     return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in `folder` and below; what goes away meanwhile counts nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).lstat().st_size
+    return total
+
+
+def storage() -> dict[str, int]:
+    """Bytes of what the lab keeps under `home()`: `records`, `models` (fetched, converted or made), and `other`."""
+    root = home()
+    sizes = {"records": folder_bytes(root / "runs"), "models": folder_bytes(root / "models")}
+    return {**sizes, "other": max(0, folder_bytes(root) - sum(sizes.values()))}
+
+
+def remove_models() -> int:
+    """Remove the models under `home()`, and give the bytes freed; what is named again is fetched or converted again.
+
+    A model in memory stays usable; what is being written at this moment is kept, and so are local folders and the
+    cache of the hub, which belong to others.
+    """
+    folder = home() / "models"
+    before = folder_bytes(folder)
+    for path in [*folder.glob("*"), *folder.glob("converted/*")]:
+        if not path.name.startswith(".") and (path / "config.json").is_file():
+            shutil.rmtree(path, ignore_errors=True)
+    return before - folder_bytes(folder)
 
 
 def assets() -> Path:

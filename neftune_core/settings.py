@@ -306,7 +306,19 @@ class Limits(Settings):
     arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
     study_minutes: int = setting(24 * 60, "Longest a study may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes")
     waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
-    disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.1, maximum=1e6, unit="GB")
+    queue_places: int = setting(100, "Most jobs of all visitors that may be waiting.", minimum=1, maximum=100_000)
+    disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.001, maximum=1e6, unit="GB")
+    visitor_gigabytes: float = setting(
+        0.0,
+        "Most disk one visitor's records may take; the oldest are removed to make room. 0 is no limit.",
+        minimum=0,
+        maximum=1e6,
+        unit="GB",
+    )
+    record_days: float = setting(
+        0.0, "Days after which a visitor's record is removed. 0 keeps all.", minimum=0, maximum=36_500, unit="days"
+    )
     prompts: int = setting(64, "Most prompts answered at once.", minimum=1, maximum=10_000)
     prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
     new_tokens: int = setting(1024, "Longest answer.", minimum=1, maximum=100_000, unit="tokens")
+    local_paths: bool = setting(True, "Whether visitors may name files and folders of this machine, such as a model's.")

@@ -1,4 +1,4 @@
-"""The one lock around the machine's compute: a study holds it step by step, a comparison token by token."""
+"""The one lock around the machine's compute: a study holds it pass by pass, a comparison token by token."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 class FairLock:
@@ -15,10 +18,32 @@ class FairLock:
         self._guard = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
         self._held = False
+        self._holder = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Wait for the turn, then hold the lock until the block is left."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def let_others(self) -> None:
+        """Between two passes: let those who wait have their turns, then go on. Does nothing for who holds no lock."""
+        with self._guard:
+            if self._holder != threading.get_ident() or not self._waiting:
+                return
+        self._pass_on()
+        self._take()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody holds it now."""
+        with self._guard:
+            return self._held
+
+    def _take(self) -> None:
         turn = threading.Event()
         with self._guard:
             if self._held:
@@ -31,10 +56,7 @@ class FairLock:
         except BaseException:
             self._give_up(turn)
             raise
-        try:
-            yield
-        finally:
-            self._pass_on()
+        self._holder = threading.get_ident()
 
     def _give_up(self, turn: threading.Event) -> None:
         """Somebody stopped waiting: they lose their place, or pass on the turn that they were just given."""
@@ -46,6 +68,7 @@ class FairLock:
 
     def _pass_on(self) -> None:
         with self._guard:
+            self._holder = 0
             if self._waiting:
                 self._waiting.popleft().set()
             else:
@@ -53,3 +76,13 @@ class FairLock:
 
 
 accelerator = FairLock()
+
+
+def holding(stream: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the accelerator held while each is made and free between them."""
+    while True:
+        with accelerator.held():
+            item = next(stream, None)
+        if item is None:
+            return
+        yield item

@@ -13,61 +13,62 @@ from neftune_core.data.chat import prompt_ids
 from neftune_core.errors import DataError, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.loading import LoadedModel, load
-from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
+from neftune_core.training.accelerator import holding
+from neftune_core.training.prompts import Prompt, answer_lines, as_messages
 from neftune_core.training.record import Record
-from neftune_core.training.study import Prompt, answer_lines, as_messages, holding
+from neftune_core.training.study import base_of
+
+ADAPTER = "adapter_model.safetensors"
 
 
-def saved_arms(record: Record) -> list[str]:
-    """The arms whose adapters the record holds, control first, as the study names them."""
+def saved_arms(record: Record, seed: int | None = None) -> list[str]:
+    """The arms whose adapters of `seed` (by default the study's first) the record holds, control first."""
     study = record.study
-    return [name for name in study.arms if record.arm_folder(name, study.seed).is_dir()]
+    chosen = study.seed if seed is None else seed
+    return [name for name in study.arms if (record.arm_folder(name, chosen) / ADAPTER).is_file()]
+
+
+def saved_seeds(record: Record) -> list[int]:
+    """The seeds of which the record holds any arm, the first one first."""
+    study = record.study
+    return [seed for seed in range(study.seed, study.seed + study.seeds) if saved_arms(record, seed)]
 
 
 def compare(
     record: Record,
     settings: AnswerSettings,
     limits: Limits,
+    *,
     arms: Sequence[str] | None = None,
+    seed: int | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """The growing answers, as `answer_lines` gives them, yielded after each token of the one batched decode.
 
-    `arms` None takes every saved arm; the base always comes first. Raises `RecordError` where the record holds
-    no adapters or its base has changed, and `Cancelled` once `should_stop()` is true.
+    `arms` None takes every saved arm, `seed` None the first seed with any; the base always comes first. Raises
+    `RecordError` where the record holds no adapters or its base has changed, and `Cancelled` once `should_stop()` is
+    true.
     """
     settings.check(limits)
     settings.require_prompts()
-    study = record.study
-    names = list(arms) if arms is not None else saved_arms(record)
-    missing = [name for name in names if name not in saved_arms(record)]
+    chosen = seed if seed is not None else next(iter(saved_seeds(record)), record.study.seed)
+    saved = saved_arms(record, chosen)
+    names = list(arms) if arms is not None else saved
+    missing = [name for name in names if name not in saved]
     if missing or not names:
         raise RecordError(f"The record holds no trained arm {', '.join(missing) or 'at all'}: train the study first.")
-    loaded = _base_of(record)
-    training = study.training
+    loaded = base_of(record)
+    training = record.study.training
     stack = AdapterStack(
         loaded, len(names), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
     )
     for slot, name in enumerate(names, start=1):
-        load_arm(stack, slot, record.arm_folder(name, study.seed))
+        load_arm(stack, slot, record.arm_folder(name, chosen))
     prompts = [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
     ids = [prompt_ids(prompt.messages, loaded.tokenizer) for prompt in prompts]
     for answers in holding(stream_answers(stack, range(len(names) + 1), ids, settings, should_stop)):
         yield answer_lines(prompts, ["base", *names], answers, loaded.tokenizer)
-
-
-def _base_of(record: Record) -> LoadedModel:
-    """The model that the arms were trained on, in the same precision; raises `RecordError` where it has changed."""
-    about = record.about.get("model", {})
-    model = record.study.model
-    loaded = load(model.model_copy(update={"precision": about.get("precision", model.precision)}))
-    if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
-        raise RecordError(
-            f"The model {loaded.name} is not the one that this study was trained on: its weights have changed since."
-        )
-    return loaded
 
 
 def read_prompts(path: Path, limits: Limits) -> tuple[str, ...]:

@@ -1,40 +1,40 @@
 """What a study produced, on disk in one folder, readable while it grows and after any ending.
 
-runs/<id>/  study.toml  record.json  data/  events.jsonl  arms/<name>/seed-<n>/  answers.jsonl
+runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
+            running  (while a process writes it)
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_core.data.files import check_file
 from neftune_core.errors import DoesNotFit, LabError, RecordError
-from neftune_core.home import home
-from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.home import folder_bytes, home
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, from_toml, parse, to_toml
+from neftune_core.training.log import Event, Log, append, as_text, finite, parsed
+from neftune_core.training.own_rows import check_rows, located, study_key, with_own_rows
 from neftune_core.training.settings import StudySettings
 
 FORMAT = 1
-FILE = "file:"
-FILE_PARTS = ("source", "held_out_source")
-ENDINGS = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
+ENDINGS = ("finished", "stopped", "failed")
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One study's folder. Reading never changes it; lines that cannot be read are skipped."""
+    """One study's folder. Reading never changes it, and reads as far as it can."""
 
     folder: Path
 
@@ -49,6 +49,8 @@ class Record:
         try:
             study = from_toml(StudySettings, (self.folder / "study.toml").read_text(encoding="utf-8"))
             return located(study, self.folder)
+        except FileNotFoundError:
+            raise RecordError(f"The settings of record {self.id} are missing.") from None
         except (OSError, UnicodeDecodeError, LabError) as error:
             raise RecordError(f"The settings of record {self.id} cannot be read: {error}") from None
 
@@ -56,10 +58,18 @@ class Record:
     def about(self) -> dict[str, Any]:
         """Owner, times, versions, machine, model and data: what `record.json` says, empty where unreadable."""
         try:
-            about = json.loads((self.folder / "record.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return parsed((self.folder / "record.json").read_bytes()) or {}
+        except OSError:
             return {}
-        return about if isinstance(about, dict) else {}
+
+    @property
+    def arms(self) -> dict[str, NoiseSettings]:
+        """The arms by name, control first: as the study says, or else as far as `record.json` tells."""
+        try:
+            return self.study.arms
+        except RecordError:
+            kept = self.about.get("arms")
+            return {name: _noise(values) for name, values in kept.items()} if isinstance(kept, dict) else {}
 
     def belongs_to(self, owner: str) -> bool:
         """Whether the key `owner` may see and stop this record; one made on the command line is everybody's.
@@ -69,71 +79,129 @@ class Record:
         kept = self.about.get("owner")
         return kept == "" or (kept is not None and kept == owner_hash(owner))
 
-    @functools.cached_property
-    def _seed(self) -> int:
-        return self.study.seed
+    @property
+    def is_owned(self) -> bool:
+        """Whether it is one visitor's, and not of the command line or of nobody."""
+        return bool(self.about.get("owner"))
 
-    def append(self, event: dict[str, Any]) -> None:
-        """Write one event as a whole line, with its time and seed first."""
-        whole = {"time": round(time.time(), 3), "seed": self._seed, **event}
-        line = json.dumps(finite(whole), ensure_ascii=False, allow_nan=False)
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    def require_usable(self) -> None:
+        """Raise `RecordError` where this record cannot be run: a newer version made it, or parts of it are gone."""
+        if self.is_newer:
+            raise RecordError("A newer version of the lab made this record: go on with it there.")
+        if "owner" not in self.about:
+            raise RecordError(f"The record {self.id} no longer says whose it is: its record.json is damaged.")
+        _ = self.study
 
-    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """Whole events from byte `offset` on, and the offset to go on from."""
-        try:
-            with (self.folder / "events.jsonl").open("rb") as file:
-                file.seek(offset)
-                block = file.read()
-        except OSError:
-            return [], offset
-        whole = block[: block.rfind(b"\n") + 1]
-        return list(_json_lines(whole)), offset + len(whole)
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer version of the lab, with another format of records, made this one."""
+        made = self.about.get("format", FORMAT)
+        return not isinstance(made, int) or made > FORMAT
 
-    def rewind(self, step: int) -> set[int]:
-        """Forget the events after `step` and any ending, before a run goes on from there; gives the steps measured.
+    def append(self, event: Event) -> None:
+        """Write one event as a whole line, with its time first."""
+        append(self.folder / "events.jsonl", {"time": round(time.time(), 3), **event})
 
-        With `step` 0 everything is forgotten: the run begins anew.
+    def log(self) -> Log:
+        """The log, not yet read."""
+        return Log(self.folder / "events.jsonl")
+
+    def events(self) -> list[Event]:
+        """All events that can be read."""
+        return self.log().read()
+
+    def rewind(self, seed: int, step: int) -> set[int]:
+        """Forget what `seed` did after `step`, and any ending, before a run goes on; gives the steps measured by then.
+
+        With `step` 0 the seed begins anew. What other seeds did stays.
         """
-        kept = [event for event in self.events()[0] if step and _belongs(event, step)]
-        write_whole(
-            self.folder / "events.jsonl", "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
-        )
-        return {event["step"] for event in kept if event["event"] == "evaluated"}
+        kept = [event for event in self.events() if _stays(event, seed, step)]
+        write_whole(self.folder / "events.jsonl", as_text(kept))
+        mine = (event for event in kept if event["event"] == "evaluated" and event.get("seed") == seed)
+        return {event["step"] for event in mine}
 
-    def ending(self) -> dict[str, Any] | None:
+    def ending(self) -> Event | None:
         """The last event that ended the run (`finished`, `stopped` or `failed`), if there is one."""
-        return next((event for event in reversed(self.events()[0]) if event.get("event") in ENDINGS), None)
+        return next((event for event in reversed(self.events()) if event["event"] in ENDINGS), None)
 
     def arm_folder(self, arm: str, seed: int) -> Path:
         """Where the adapter of one arm and seed is kept."""
         return self.folder / "arms" / arm / f"seed-{seed}"
 
-    def answers(self) -> list[dict[str, Any]]:
-        """The kept answers: one object a prompt, with the text of each arm."""
+    def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
+        """The kept answers, one object a prompt with the text of each arm: of one seed, or of all."""
         try:
-            return list(_json_lines((self.folder / "answers.jsonl").read_bytes()))
+            lines = (self.folder / "answers.jsonl").read_bytes().splitlines()
         except OSError:
             return []
+        answers = [answer for answer in map(parsed, lines) if answer and _is_answer(answer)]
+        return [answer for answer in answers if seed is None or answer.get("seed", seed) == seed]
 
-    def write_answers(self, answers: list[dict[str, Any]]) -> None:
-        """Keep the answers, one object a prompt."""
-        text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-        write_whole(self.folder / "answers.jsonl", text)
+    def write_answers(self, answers: list[dict[str, Any]], seed: int) -> None:
+        """Keep the answers of one seed beside those of the others."""
+        others = [answer for answer in self.answers() if answer.get("seed") != seed]
+        write_whole(self.folder / "answers.jsonl", as_text([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
         """Add to what `record.json` says; raises `RecordError` where it cannot be read, and would lose its owner."""
         if "owner" not in self.about:
             raise RecordError(f"The record {self.id} no longer says whose it is: its record.json is damaged.")
-        write_whole(self.folder / "record.json", json.dumps({**self.about, **values}, indent=2, ensure_ascii=False))
+        text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
+        write_whole(self.folder / "record.json", text)
+
+    def is_running(self) -> bool:
+        """Whether a living process writes this record; what a killed one left behind does not count."""
+        import psutil
+
+        try:
+            kept = parsed((self.folder / "running").read_bytes()) or {}
+            return bool(psutil.Process(int(kept["process"])).create_time() == kept["started"])
+        except (OSError, KeyError, TypeError, ValueError, psutil.Error):
+            return False
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the one process that writes this record; raises `RecordError` where another does."""
+        import psutil
+
+        if self.is_running():
+            raise RecordError("This study is under way already, here or in another process.")
+        me = {"process": os.getpid(), "started": psutil.Process().create_time()}
+        write_whole(self.folder / "running", json.dumps(me))
+        try:
+            yield
+        finally:
+            (self.folder / "running").unlink(missing_ok=True)
 
 
-def _belongs(event: dict[str, Any], step: int) -> bool:
-    """Whether an event is part of a run up to `step`."""
-    if event.get("event") == "started":
+def _stays(event: Event, seed: int, step: int) -> bool:
+    """Whether an event is part of a record whose `seed` stands at `step`."""
+    if event["event"] in ENDINGS:
+        return False
+    if event.get("seed") != seed:
         return True
-    return event.get("event") in ("step", "evaluated", "diverged") and int(event.get("step", step + 1)) <= step
+    if event["event"] == "started" or step == 0:
+        return step > 0
+    return bool(event.get("step", step + 1) <= step)  # what has no step, such as `saved`, comes after the last one
+
+
+def _noise(values: Any) -> NoiseSettings:
+    """An arm's settings as far as this version knows them."""
+    known = {name: value for name, value in dict(values or {}).items() if name in NoiseSettings.model_fields}
+    try:
+        return parse(NoiseSettings, known)
+    except LabError:
+        return NoiseSettings()
+
+
+def _is_answer(answer: dict[str, Any]) -> bool:
+    arms = answer.get("arms")
+    if not isinstance(answer.get("prompt"), str) or not isinstance(arms, dict):
+        return False
+    return all(
+        isinstance(arm, dict) and isinstance(arm.get("text"), str) and isinstance(arm.get("tokens"), int)
+        for arm in arms.values()
+    )
 
 
 def create(study: StudySettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
@@ -142,74 +210,32 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
     Raises a `LabError` where a file of the study cannot be used, or the records take more disk than is allowed.
     """
     limits, root = limits or Limits(), folder or runs_folder()
-    for part in FILE_PARTS:
-        path = _file_of(study, part)
-        if path is not None:
-            check_file(path, limits)
-    _require_disk(root, limits)
+    check_rows(study, limits)
+    _require_disk(root, owner, limits)
     record = Record(root / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     record.folder.mkdir(parents=True)
     try:
         about = {"format": FORMAT, "owner": owner_hash(owner), "created": round(time.time(), 3)}
         write_whole(record.folder / "record.json", json.dumps(about, indent=2))
-        write_whole(record.folder / "study.toml", to_toml(_with_own_rows(study, record.folder), comments=True))
+        write_whole(record.folder / "study.toml", to_toml(with_own_rows(study, record.folder), comments=True))
     except BaseException:
         shutil.rmtree(record.folder, ignore_errors=True)
         raise
     return record
 
 
-def _require_disk(root: Path, limits: Limits) -> None:
-    used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
-    if used > limits.disk_gigabytes * 1e9:
-        raise DoesNotFit(
-            f"The records take {used / 1e9:.1f} GB, over the {limits.disk_gigabytes:g} GB allowed: delete some first."
-        )
-
-
-def _with_own_rows(study: StudySettings, folder: Path) -> StudySettings:
-    """The study with its files copied into `folder/data`, named relative to `folder`."""
-    changed = {}
-    for part in FILE_PARTS:
-        original = _file_of(study, part)
-        if original is None:
-            continue
-        kept = folder / "data" / part / _safe_name(original.name)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, kept)
-        changed[part] = f"{FILE}{kept.relative_to(folder).as_posix()}"
-    return study.model_copy(update={"data": study.data.model_copy(update=changed)})
-
-
-def _safe_name(name: str) -> str:
-    """The name of an upload, as people know it, without what a file system or a link could trip over."""
-    return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip(".-") or "rows"
-
-
-def located(study: StudySettings, folder: Path) -> StudySettings:
-    """The study with file names that are relative to `folder` made whole."""
-    changed = {}
-    for part in FILE_PARTS:
-        path = _file_of(study, part)
-        if path is not None and not path.is_absolute():
-            changed[part] = f"{FILE}{folder.resolve() / path}"
-    return study.model_copy(update={"data": study.data.model_copy(update=changed)})
-
-
-def _file_of(study: StudySettings, part: str) -> Path | None:
-    source: str = getattr(study.data, part)
-    return Path(source.removeprefix(FILE)) if source.startswith(FILE) else None
-
-
-def study_key(study: StudySettings) -> str:
-    """A fingerprint of a study with the content of its files, wherever these lie: equal for equal runs."""
-    contents = {}
-    for part in FILE_PARTS:
-        path = _file_of(study, part)
-        if path is not None:
-            contents[part] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-    data = study.data.model_copy(update=contents)
-    return hashlib.sha256(to_toml(study.model_copy(update={"data": data})).encode()).hexdigest()
+def _require_disk(root: Path, owner: str, limits: Limits) -> None:
+    used, allowed = folder_bytes(root), limits.disk_gigabytes
+    if used > allowed * 1e9:
+        raise DoesNotFit(f"The records take {used / 1e9:.1f} GB, over the {allowed:g} GB allowed: delete some first.")
+    allowed = limits.visitor_gigabytes
+    if owner and allowed:
+        mine = sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
+        if mine > allowed * 1e9:
+            raise DoesNotFit(
+                f"Your records take {mine / 1e9:.1f} GB, over the {allowed:g} GB that a visitor may have: "
+                "delete some first."
+            )
 
 
 def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
@@ -237,22 +263,23 @@ def find(record_id: str, owner: str | None, *, folder: Path | None = None) -> Re
     `owner` None asks for no key: the command line of this machine may read every record.
     """
     record = Record((folder or runs_folder()) / record_id)
-    missing = RecordError(f"There is no record called {record_id[:60]!r} here, or it belongs to another visitor.")
-    if not _SAFE_ID.fullmatch(record_id) or not (record.folder / "study.toml").is_file():
-        raise missing
-    if owner is not None and not record.belongs_to(owner):
-        raise missing
-    return record
+    if _SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
+        return record
+    raise RecordError(f"There is no record called {record_id[:60]!r} here, or it belongs to another visitor.")
+
+
+def all_records(*, folder: Path | None = None) -> list[Record]:
+    """Every record, the newest first."""
+    root = folder or runs_folder()
+    if not root.is_dir():
+        return []
+    names = sorted((path.name for path in root.iterdir()), reverse=True)
+    return [Record(root / name) for name in names if _SAFE_ID.fullmatch(name)]
 
 
 def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
     """The visitor's records, the newest first."""
-    root = folder or runs_folder()
-    if not root.is_dir():
-        return []
-    names = sorted((path.name for path in root.iterdir() if _SAFE_ID.fullmatch(path.name)), reverse=True)
-    found = (Record(root / name) for name in names if (root / name / "study.toml").is_file())
-    return [record for record in found if record.belongs_to(owner)]
+    return [record for record in all_records(folder=folder) if record.belongs_to(owner)]
 
 
 def owner_hash(owner: str) -> str:
@@ -261,26 +288,11 @@ def owner_hash(owner: str) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that a reader never sees half of it."""
+    """Write a file aside and rename it, so that a reader never sees half of it, also where the disk is full."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
-def finite(value: Any) -> Any:
-    """The same nested value with NaN and infinities as None: JSON has no word for them."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json_lines(block: bytes) -> Iterator[dict[str, Any]]:
-    for line in block.splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict):
-            yield entry
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

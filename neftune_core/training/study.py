@@ -1,56 +1,57 @@
-"""One study from its record's settings to its end, as a generator of the events it writes."""
+"""One study from its record's settings to its end, seed by seed, as a generator of the events it writes."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from neftune_core.arms.saving import save_arm
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import prompt_ids
-from neftune_core.data.examples import Message
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.errors import Cancelled, DoesNotFit, sentence
+from neftune_core.errors import Cancelled, RecordError, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
-from neftune_core.models.catalogue import Estimate, Work, estimate
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.training import checkpoint
-from neftune_core.training.accelerator import accelerator
-from neftune_core.training.lockstep import (
-    Event,
-    Lockstep,
-    Stop,
-    check_length,
-    count_parameters,
-    count_steps,
-)
+from neftune_core.training.accelerator import holding
+from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length, count_parameters
+from neftune_core.training.planning import require_memory
+from neftune_core.training.prompts import answer_lines, study_prompts
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
 
-HELD_OUT_PROMPTS = 3
-Item = TypeVar("Item")
+logger = logging.getLogger(__name__)
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
     """Run the study of `record`, from its checkpoint where it has one; every event is on disk before it is yielded.
 
     The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with its sentence); the arms
-    of the last whole step are kept in each case. Nothing is raised for what a person can cause. The accelerator is held
-    step by step.
+    of the last whole step are kept in each case. Raises `RecordError` where the record itself cannot be used, or is
+    written by another process; nothing else that a person can cause. The accelerator is held pass by pass.
     """
-    try:
-        for event in _events(record, limits, _Deadline(limits, should_stop)):
-            record.append(event)
-            yield event
-    except Exception as error:
-        ending: Event = {"event": "failed", "message": sentence(error)}
-        record.append(ending)
-        yield ending
+    record.require_usable()
+    study = record.study
+    with record.claimed():
+        try:
+            with closing(_events(study, record, limits, _Deadline(limits, should_stop))) as events:
+                for event in events:
+                    record.append({"seed": study.seed, **event})
+                    yield event
+        except Exception as error:
+            ending: Event = {"event": "failed", "message": sentence(error)}
+            try:
+                record.append({"seed": study.seed, **ending})
+            except OSError:
+                logger.warning("the end of record %s could not be written", record.id)
+            yield ending
 
 
 class _Deadline:
@@ -75,47 +76,103 @@ class _Deadline:
         return f"Stopped after {self.minutes:,} minutes, the longest that this server allows."
 
 
-def _events(record: Record, limits: Limits, stop: _Deadline) -> Iterator[Event]:
-    study = record.study
-    study.check(limits)
-    run: Lockstep | None = None
+@dataclass(frozen=True)
+class _Ready:
+    """What all seeds of a study share."""
+
+    study: StudySettings
+    record: Record
+    stack: AdapterStack
+    prepared: Prepared
+    stop: _Deadline
+
+    def run(self, seed: int) -> Lockstep:
+        """A fresh run of one seed; the adapters of the stack begin anew.
+
+        A time budget is turned into steps by the first seed; the others make as many.
+        """
+        run = Lockstep(self.study.model_copy(update={"seed": seed}), self.stack, self.prepared)
+        planned = (event for event in self.record.events() if event["event"] == "planned" and event["seed"] != seed)
+        first = next(planned, None)
+        if first is not None:
+            run.plan(first["steps"])
+        return run
+
+
+def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> Generator[Event, None, None]:
     try:
-        loaded = load(study.model, cancelled=stop)
-        prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
-        check_length(len(prepared.train), study.training, limits)
-        _require_memory(study, loaded, prepared)
-        run = _lockstep(study, loaded, prepared)
-        yield from _begin(run, record)
-        measured = {event["step"] for event in record.events()[0] if event["event"] == "evaluated"}
-        yield from holding(run.run(stop, _keeper(run, record), measured))
-        yield _save(run, record)
-        yield _answer(run, record, stop)
-        yield _ending(run)
-        checkpoint.drop(record.folder)
+        ready = _prepare(study, record, limits, stop)
+        done = {event["seed"] for event in record.events() if event["event"] == "answered"}
+        for seed in range(study.seed, study.seed + study.seeds):
+            if seed not in done:
+                for event in _one_seed(ready, seed):
+                    yield {"seed": seed, **event}
+        yield _ending(study, record)
     except Cancelled:
-        yield from _kept(run, record)
         yield {"event": "stopped", "message": stop.words()}
-    except Exception:
-        yield from _kept(run, record)
-        raise
 
 
-def _kept(run: Lockstep | None, record: Record) -> Iterator[Event]:
-    """What a run had when it was broken off: a checkpoint, and its arms."""
-    if run is not None and run.done:
-        checkpoint.keep(run, record.folder)
+def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> _Ready:
+    study.check(limits)
+    loaded = base_of(record, stop)
+    prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
+    kept = record.about.get("data", {}).get("sha256", prepared.sha256)
+    if kept != prepared.sha256:
+        raise RecordError(
+            "This record was begun with other settings or other data, and its rows have changed: train it anew."
+        )
+    check_length(len(prepared.train), study.training, limits)
+    require_memory(study, loaded, prepared)
+    training = study.training
+    stack = AdapterStack(
+        loaded, len(study.arms), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
+    )
+    return _Ready(study, record, stack, prepared, stop)
+
+
+def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
+    """The model that a record was or is to be trained on; raises `RecordError` where its weights have changed since."""
+    about, model = record.about.get("model", {}), record.study.model
+    precision = about.get("precision", model.precision)
+    loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
+    if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
+        raise RecordError(
+            f"The model {loaded.name} is not the one that this study was trained on: its weights have changed since."
+        )
+    return loaded
+
+
+def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
+    """All events of one seed; whatever breaks it off, what it had is kept."""
+    run, record = ready.run(seed), ready.record
+    try:
+        measured = yield from _begin(ready, run)
+        yield from holding(run.run(ready.stop, _keeper(run, record), measured))
         yield _save(run, record)
+        yield _answer(run, record, ready.stop)
+    except Exception:
+        if run.done:
+            checkpoint.keep(run, record.folder)
+            yield _save(run, record)
+        raise
+    checkpoint.drop(record.folder)
 
 
-def _begin(run: Lockstep, record: Record) -> Iterator[Event]:
-    """`started` for a new run; for one that goes on, its checkpoint is put back and its log cut to there."""
-    step = checkpoint.kept_step(record.folder)
+def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
+    """`started` for a new seed; for one that goes on, its checkpoint is put back and the log cut to there.
+
+    Returns the steps whose losses are measured already.
+    """
+    record, seed = ready.record, run.study.seed
+    if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):
+        checkpoint.drop(record.folder)  # of the seed before, whose process ended right after it
     checkpoint.restore(run, record.folder)
-    record.rewind(step)
-    if step == 0:
+    measured = record.rewind(seed, run.done)
+    if run.done == 0:
         about = _about(run)
         record.update_about(**about)
-        yield {"event": "started", "steps": run.total, **about}
+        yield {"event": "started", "steps": run.total, "seeds": ready.study.seeds, **about}
+    return measured
 
 
 def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
@@ -126,49 +183,24 @@ def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
     return keep
 
 
-def _ending(run: Lockstep) -> Event:
-    """`finished`, or `failed` where no arm was left; either says which arms diverged."""
-    lost = [name for slot, name in enumerate(run.names, start=1) if slot not in run.alive]
-    ending: Event = {"event": "finished" if run.alive else "failed", "diverged": lost}
+def _ending(study: StudySettings, record: Record) -> Event:
+    """`finished`, or `failed` where no arm of any seed was left; either says which arms diverged."""
+    lost = {
+        (event.get("seed"), arm)
+        for event in record.events()
+        if event["event"] == "diverged"
+        for arm in event.get("arms", {})
+    }
+    everything = len(study.arms) * study.seeds
+    ending: Event = {"event": "failed" if len(lost) == everything else "finished"}
     if lost:
-        ending["message"] = (
-            f"The loss of {', '.join(lost)} stopped being a number: choose a smaller learning rate or less noise."
-        )
+        names = [name for name in study.arms if any(name == arm for _, arm in lost)]
+        ending |= {
+            "diverged": names,
+            "message": f"The loss of {', '.join(names)} stopped being a number: choose a smaller learning rate or less "
+            "noise.",
+        }
     return ending
-
-
-def holding(stream: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the accelerator held while each is made and free between them."""
-    while True:
-        with accelerator.held():
-            item = next(stream, None)
-        if item is None:
-            return
-        yield item
-
-
-def _lockstep(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Lockstep:
-    training = study.training
-    stack = AdapterStack(
-        loaded, len(study.arms), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
-    )
-    return Lockstep(study, stack, prepared)
-
-
-def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
-    """What the study would take here on top of the loaded model; the page and the job ask the same."""
-    training = study.training
-    longest = max(len(row.ids) for row in [*prepared.train, *prepared.held_out])
-    steps = count_steps(len(prepared.train), training)
-    work = Work(len(study.arms), training.batch_size, longest, steps, training.lora_rank)
-    return estimate(loaded, work, study.model, weights_are_loaded=True)
-
-
-def _require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
-    """Raise `DoesNotFit`, saying what would help, where the study needs more memory than is free."""
-    found = memory_and_time(study, loaded, prepared)
-    if not found.fits:
-        raise DoesNotFit(f"This study does not fit: {found.sentence[:1].lower()}{found.sentence[1:]}")
 
 
 def _about(run: Lockstep) -> dict[str, Any]:
@@ -208,33 +240,6 @@ def _save(run: Lockstep, record: Record) -> Event:
     return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt to answer, and the reference where it is a held-out row."""
-
-    messages: tuple[Message, ...]
-    reference: str = ""
-
-    @property
-    def text(self) -> str:
-        """The last thing the person says."""
-        return self.messages[-1].content
-
-
-def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
-    """The study's own prompts, or the first held-out ones where it names none."""
-    if study.answers.prompts:
-        return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
-    rows = prepared.held_out[:HELD_OUT_PROMPTS]
-    return [Prompt(row.example.prompt, row.example.response) for row in rows]
-
-
-def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
-    """One user prompt, after a system prompt where there is one."""
-    head = (Message("system", system),) if system.strip() else ()
-    return (*head, Message("user", prompt))
-
-
 def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     prompts = study_prompts(run.study, run.prepared)
     slots = [0, *run.alive]
@@ -244,26 +249,6 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
         answers: Answers = []
         for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
             pass  # the last state of the growing answers is what is kept
-        record.write_answers(answer_lines(prompts, names, answers, run.stack.loaded.tokenizer))
+        lines = answer_lines(prompts, names, answers, run.stack.loaded.tokenizer)
+        record.write_answers(lines, run.study.seed)
     return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names}}
-
-
-def answer_lines(
-    prompts: Sequence[Prompt], names: Sequence[str], answers: Answers, tokenizer: Any
-) -> list[dict[str, Any]]:
-    """One object a prompt: `prompt`, `reference`, and by arm its `text`, `tokens` and how it `ended`."""
-    return [
-        {
-            "prompt": prompt.text,
-            "reference": prompt.reference,
-            "arms": {
-                name: {
-                    "text": answers[slot][place].text(tokenizer),
-                    "tokens": len(answers[slot][place].ids),
-                    "ended": answers[slot][place].ended,
-                }
-                for slot, name in enumerate(names)
-            },
-        }
-        for place, prompt in enumerate(prompts)
-    ]

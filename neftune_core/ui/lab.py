@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.home import assets
 from neftune_core.settings import Limits
+from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Lab:
         self.limits = limits or Limits()
         self.studies = studies or assets() / "studies"
         self._data: OrderedDict[str, Prepared] = OrderedDict()
-        self._logs: OrderedDict[str, tuple[list[dict[str, Any]], int]] = OrderedDict()
+        self._logs: OrderedDict[str, Log] = OrderedDict()
         self._reading = threading.Lock()
 
     @functools.cached_property
@@ -66,13 +67,12 @@ class Lab:
                 self._data.popitem(last=False)
         return found, loaded.tokenizer
 
-    def log(self, record: Record) -> tuple[list[dict[str, Any]], int]:
-        """All events of a record and how many bytes they take; only what is new since the last look is read."""
+    def log(self, record: Record) -> Log:
+        """The log of a record; only what is new since the last look is read."""
         with self._reading:
-            events, offset = self._logs.pop(record.id, ([], 0))
-            new, size = record.events(offset)
-            events = [*events, *new] if new else events
-            self._logs[record.id] = events, size
+            log = self._logs.pop(record.id, None) or record.log()
+            self._logs[record.id] = log
             if len(self._logs) > KEPT_LOGS:
                 self._logs.popitem(last=False)
-            return events, size
+            log.read()
+            return log

@@ -43,7 +43,7 @@ def recorded(lab: Lab) -> Recorded | None:
     except RecordError as error:
         logger.warning("the recorded study is left out: %s", error)
         return None
-    arms, events = study.arms, lab.recorded.events()[0]
+    arms, events = study.arms, lab.recorded.events()
     curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
     return Recorded(_line(lab.recorded, study), curves, answers)
 

@@ -10,12 +10,12 @@ from neftune_core.training.record import Record
 from neftune_core.ui.views import bar, duration, quiet
 
 if TYPE_CHECKING:
-    from neftune_core.training.jobs import Status
+    from neftune_core.training.progress import Status
 
 
 def state_words(record: Record, status: Status) -> str:
     """Where the study stands, in one unambiguous word and the numbers behind it, as HTML."""
-    from neftune_core.training.jobs import WORDS
+    from neftune_core.training.progress import WORDS
 
     samples = record.about.get("samples", {})
     listed = " and ".join(str(words) for words in samples.values())
@@ -44,7 +44,7 @@ def _numbers(status: Status) -> list[str]:
 
 def progress_words(status: Status) -> str:
     """A short line for the strip, with a bar while there is something to wait for."""
-    from neftune_core.training.jobs import WORDS
+    from neftune_core.training.progress import WORDS
 
     word = WORDS[status.state]
     if status.is_over:

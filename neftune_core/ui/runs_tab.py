@@ -60,7 +60,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         return [
             *watch,
             state_words(record, status),
-            loss_curves(lab.log(record)[0], arms),
+            loss_curves(lab.log(record).events, arms),
             answer_columns(record.answers(), arms),
             (record.folder / "study.toml").read_text(encoding="utf-8"),
             gr.update(visible=True),
@@ -73,7 +73,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:
     """What the list tells of a record."""
-    from neftune_core.training.jobs import WORDS
+    from neftune_core.training.progress import WORDS
 
     try:
         arms = record.study.arms

@@ -67,7 +67,7 @@ def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     """How many steps `study` takes, with an estimate of memory and time on this machine, and whether it fits."""
     from neftune_core.models.loading import load
     from neftune_core.training.lockstep import check_length, count_steps
-    from neftune_core.training.study import memory_and_time
+    from neftune_core.training.planning import memory_and_time
 
     study.check(lab.limits)
     prepared, _ = lab.prepared(study.data, study.model)

@@ -170,11 +170,11 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
             return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip()]
         record = find(watched, key)
         status = lab.jobs.status(record)
-        log, size = lab.log(record)
+        log = lab.log(record)
         return [
             state_words(record, status),
-            gr.skip() if size == seen else loss_curves(log, record.study.arms),
-            size,
+            gr.skip() if log.size == seen else loss_curves(log.events, record.arms),
+            log.size,
             progress_words(status),
             gr.update(visible=not status.is_over),
             gr.Timer(active=not status.is_over),

@@ -46,7 +46,7 @@ def _study(rows: Path, **training: object) -> StudySettings:
 def _until(record: Record, event: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if any(found["event"] == event for found in record.events()[0]):
+        if any(found["event"] == event for found in record.events()):
             return
         time.sleep(0.02)
     raise AssertionError(f"no event {event} within {seconds} s")
@@ -57,7 +57,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     jobs = Jobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     assert jobs.wait(record, 120).state == "finished"
-    names = [event["event"] for event in record.events()[0]]
+    names = [event["event"] for event in record.events()]
     assert names[:2] == ["started", "evaluated"]
     assert names[-3:] == ["saved", "answered", "finished"]
     assert saved_arms(record) == ["control", "uniform-alpha-5"]
@@ -134,7 +134,7 @@ def test_visitors_take_turns(rows: Path) -> None:
     jobs.stop(first.id, ANN)
     for record in (second, third):
         assert jobs.wait(record, 120).state == "finished"
-    started = {record.id: record.events()[0][0]["time"] for record in (second, third)}
+    started = {record.id: record.events()[0]["time"] for record in (second, third)}
     assert started[third.id] < started[second.id]
 
 
@@ -184,7 +184,7 @@ def test_a_study_ends_at_the_time_limit_and_keeps_its_arms(rows: Path, monkeypat
 
 
 def _late(record: Record) -> bool:
-    return sum(event["event"] == "step" for event in record.events()[0]) >= 3
+    return sum(event["event"] == "step" for event in record.events()) >= 3
 
 
 def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_ends_the_study_with_a_sentence(rows: Path, mon
     status = jobs.wait(record, 120)
     assert status.state == "failed"
     assert "choose a smaller learning rate" in status.message
-    assert {"step", "diverged", "saved", "answered"} <= {event["event"] for event in record.events()[0]}
+    assert {"step", "diverged", "saved", "answered"} <= {event["event"] for event in record.events()}
     assert "NaN" not in (record.folder / "events.jsonl").read_text(encoding="utf-8")  # JSON has no such word
 
 
@@ -241,7 +241,7 @@ def test_a_record_whose_process_died_is_told_as_interrupted(rows: Path) -> None:
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
     log.write_text("".join(lines[:4]) + '{"event": "st', encoding="utf-8")  # cut in the middle of a line
     assert jobs.status(record).state == "interrupted"
-    assert len(record.events()[0]) == 4
+    assert len(record.events()) == 4
 
 
 @pytest.mark.parametrize("name", ["../../etc", "20260101-000000-abcdef", "", "x" * 5000, "a\0b"])

@@ -42,7 +42,7 @@ def study(tmp_path: Path) -> StudySettings:
 
 def _numbers(record: Record) -> list[dict[str, Any]]:
     """The log without the clock."""
-    return [{name: value for name, value in event.items() if name != "time"} for event in record.events()[0]]
+    return [{name: value for name, value in event.items() if name != "time"} for event in record.events()]
 
 
 def _whole(study: StudySettings) -> Record:
@@ -76,7 +76,7 @@ def test_a_stopped_run_is_resumed_by_its_owner_and_ends_like_an_unbroken_one(stu
     expected = _whole(study)
     jobs = Jobs(Limits())
     record = jobs.submit(study, "ann")
-    while not any(event["event"] == "step" for event in record.events()[0]):
+    while not any(event["event"] == "step" for event in record.events()):
         time.sleep(0.01)
     jobs.stop(record.id, "ann")
     assert jobs.wait(record, 60).state == "stopped"

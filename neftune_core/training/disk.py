@@ -1,0 +1,81 @@
+"""Removing records: one that a person gives up, and those that are over the age or size that a host allows."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+from neftune_core.errors import RecordError
+from neftune_core.home import folder_bytes
+from neftune_core.settings import Limits
+from neftune_core.training.record import Record, all_records, runs_folder
+
+REMOVED = ".removed-"
+DAY_SECONDS = 24 * 3600
+
+
+def remove(record: Record) -> None:
+    """Remove a record, whole or not at all; raises `RecordError` where a process writes it."""
+    if record.is_running():
+        raise RecordError("This study is under way: stop it first.")
+    aside = record.folder.with_name(f"{REMOVED}{record.id}")
+    try:
+        record.folder.rename(aside)
+    except OSError:
+        aside = record.folder  # some systems do not rename a folder with an open file
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
+    """Remove visitors' records that are older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
+
+    Never one that runs or whose id is `busy`, nor one of the command line, nor a visitor's newest for its size alone.
+    Gives the ids of those removed.
+    """
+    for left in (folder or runs_folder()).glob(f"{REMOVED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not limits.record_days and not limits.visitor_gigabytes:
+        return []
+    idle = [record for record in all_records(folder=folder) if record.is_owned and record.id not in busy]
+    chosen = [record for record in [*_old(idle, limits), *_heavy(idle, limits)] if not record.is_running()]
+    for record in chosen:
+        remove(record)
+    return [record.id for record in chosen]
+
+
+def last_written(record: Record) -> float:
+    """When the record last grew, in seconds since 1970."""
+    try:
+        return (record.folder / "events.jsonl").stat().st_mtime
+    except OSError:
+        created = record.about.get("created")
+        return float(created) if isinstance(created, int | float) else 0.0
+
+
+def _old(records: list[Record], limits: Limits) -> list[Record]:
+    if not limits.record_days:
+        return []
+    oldest = time.time() - limits.record_days * DAY_SECONDS
+    return [record for record in records if last_written(record) < oldest]
+
+
+def _heavy(records: list[Record], limits: Limits) -> list[Record]:
+    """What is over a visitor's share, counted from the newest on; `records` are sorted that way."""
+    if not limits.visitor_gigabytes:
+        return []
+    old = {record.id for record in _old(records, limits)}
+    by_owner: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.id not in old:
+            by_owner[str(record.about.get("owner"))].append(record)
+    over = []
+    for mine in by_owner.values():
+        used = folder_bytes(mine[0].folder)
+        for record in mine[1:]:
+            used += folder_bytes(record.folder)
+            if used > limits.visitor_gigabytes * 1e9:
+                over.append(record)
+    return over

@@ -1,0 +1,77 @@
+"""What a study would take on this machine, and, where that is too much, what would fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from neftune_core.data.batches import LENGTH_STEP
+from neftune_core.data.preparing import Prepared
+from neftune_core.errors import DoesNotFit
+from neftune_core.models.catalogue import Estimate, Work, estimate
+from neftune_core.models.loading import LoadedModel
+from neftune_core.training.lockstep import count_steps
+from neftune_core.training.settings import StudySettings
+
+
+def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
+    """What the study would take here on top of the loaded model; the page and the job ask the same."""
+    return _estimate(work_of(study, prepared), study, loaded)
+
+
+def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
+    """Raise `DoesNotFit`, saying what would fit, where the study needs more memory than is free."""
+    found = memory_and_time(study, loaded, prepared)
+    if found.fits:
+        return
+    words = f"This study does not fit: {found.sentence[:1].lower()}{found.sentence[1:]}"
+    fitting = what_fits(study, loaded, prepared)
+    raise DoesNotFit(f"{words} {fitting}")
+
+
+def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> str:
+    """A sentence with the least change of each kind with which the study would fit."""
+    work = work_of(study, prepared)
+    rows, length = study.training.batch_size, work.length
+    parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
+    arms = ((arms, replace(work, arms=arms)) for arms in range(work.arms - 1, 1, -1))
+    lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
+    changes = {
+        "gradient accumulation {} (the same result in less memory)": parts,
+        "{} arms, control included": arms,
+        "rows of at most {} tokens": lengths,
+    }
+    tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
+    found = [words for words in tried if words is not None]
+    return f"It would fit with {', or '.join(found)}." if found else "No smaller study of this model would fit either."
+
+
+def work_of(study: StudySettings, prepared: Prepared) -> Work:
+    """The size of the whole study, all seeds together."""
+    training = study.training
+    longest = max(row.length for row in [*prepared.train, *prepared.held_out])
+    steps = count_steps(len(prepared.train), training) * study.seeds
+    return Work(
+        arms=len(study.arms),
+        batch_size=math.ceil(training.batch_size / training.accumulation),
+        length=longest,
+        steps=steps * training.accumulation,
+        rank=training.lora_rank,
+    )
+
+
+def _estimate(work: Work, study: StudySettings, loaded: LoadedModel) -> Estimate:
+    return estimate(loaded, work, study.model, weights_are_loaded=True)
+
+
+def _doubling(rows: int) -> Iterable[int]:
+    return (2**power for power in range(1, rows.bit_length()))
+
+
+def _first_fitting(
+    words: str, tries: Iterable[tuple[int, Work]], study: StudySettings, loaded: LoadedModel
+) -> str | None:
+    fitting = (value for value, work in tries if _estimate(work, study, loaded).fits)
+    value = next(fitting, None)
+    return None if value is None else words.format(value)

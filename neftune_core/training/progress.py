@@ -1,0 +1,167 @@
+"""How far a study has come, from its events: one state in one word, and the numbers behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from neftune_core.training.log import Event
+from neftune_core.training.record import ENDINGS, Record
+
+INTERRUPTED = "It was broken off before it ended: the lab or its process was closed. Resume goes on from where it was."
+
+WORDS = {
+    "waiting": "Waiting",
+    "preparing": "Preparing",
+    "running": "Training",
+    "answering": "Answering",
+    "stopping": "Stopping",
+    "finished": "Finished",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
+}
+OVER = (*ENDINGS, "interrupted")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands. `place` counts from 1 in the queue; `seconds_left` is None while it is unknown.
+
+    `step` and `steps` run over all seeds; `seed_number` counts the seeds from 1, and is 0 before the first.
+    """
+
+    state: str
+    place: int = 0
+    step: int = 0
+    steps: int = 0
+    seed_number: int = 0
+    seeds: int = 1
+    tokens_per_second: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state in OVER
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it ended before its time, so that it can go on."""
+        return self.is_over and self.state != "finished"
+
+
+@dataclass
+class Progress:
+    """What the events so far say; `follow` takes them one by one."""
+
+    state: str = "preparing"
+    seeds: int = 1
+    seed_number: int = 0
+    step_of_seed: int = 0
+    steps_of_seed: int = 0
+    message: str = ""
+    _numbers: dict[Any, int] = field(default_factory=dict)
+    _clock: _Clock = field(default_factory=lambda: _Clock())
+
+    @property
+    def step(self) -> int:
+        """Steps done, those of the earlier seeds included."""
+        return max(0, self.seed_number - 1) * self.steps_of_seed + self.step_of_seed
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.seeds * self.steps_of_seed
+
+    def follow(self, event: Event) -> None:
+        """Take one event in."""
+        name, seed = event["event"], event.get("seed")
+        if name in ENDINGS:
+            self.state, self.message = name, str(event.get("message") or "")
+            return
+        if name in ("started", "planned", "step", "evaluated"):
+            self.seed_number = self._numbers.setdefault(seed, len(self._numbers) + 1)
+            self.seeds = max(self.seeds, self.seed_number, _count(event, "seeds"))
+            self.steps_of_seed = _count(event, "steps") or self.steps_of_seed
+            self.state = "running"
+            self.step_of_seed = _count(event, "step") if name != "started" else 0
+        elif name == "saved":
+            self.state = "answering"
+        if name == "step":
+            self._clock.follow(self.step, _count(event, "tokens") * len(event["arms"]))
+
+    def status(self, *, stopping: bool = False) -> Status:
+        """Where the study stands."""
+        speed = self._clock.steps_per_second
+        return Status(
+            state="stopping" if stopping else self.state,
+            step=self.step,
+            steps=self.steps,
+            seed_number=self.seed_number,
+            seeds=self.seeds,
+            tokens_per_second=self._clock.tokens_per_second,
+            seconds_left=(self.steps - self.step) / speed if speed else None,
+            message=self.message,
+        )
+
+
+class _Clock:
+    """The speed of the steps; the first one pays for warming up, and is left out."""
+
+    def __init__(self) -> None:
+        self.first_step = self.last_step = self.tokens = 0
+        self.first_time = self.last_time = 0.0
+
+    def follow(self, step: int, tokens: int) -> None:
+        now = time.monotonic()
+        if not self.first_time:
+            self.first_step, self.first_time = step, now
+        else:
+            self.tokens += tokens
+        self.last_step, self.last_time = step, now
+
+    @property
+    def steps_per_second(self) -> float:
+        seconds = self.last_time - self.first_time
+        return (self.last_step - self.first_step) / seconds if seconds > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        seconds = self.last_time - self.first_time
+        return self.tokens / seconds if seconds > 0 else 0.0
+
+
+def _count(event: Event, name: str) -> int:
+    value = event.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def of_events(events: Iterable[Event]) -> Progress:
+    """The progress after these events."""
+    progress = Progress()
+    for event in events:
+        progress.follow(event)
+    return progress
+
+
+def before_run(record: Record) -> Progress:
+    """The progress of a study that waits for its turn: a resumed one counts from where it was."""
+    found = of_events(record.events())
+    found.state, found.message, found._clock = "waiting", "", _Clock()
+    return found
+
+
+def of_record(record: Record) -> Status:
+    """Where a study stands that no queue of this process knows: over, or run by another process."""
+    found = of_events(record.events())
+    if found.state in ENDINGS:
+        state, message = found.state, found.message
+    elif record.is_running():
+        state, message = found.state, "It runs in another process of this machine."
+    else:
+        state, message = "interrupted", INTERRUPTED
+    return Status(state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message)
