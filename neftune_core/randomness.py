@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     ADAPTER = 4
     DROPOUT = 5
     LIVE_NOISE = 6
+    MODEL_DROPOUT = 7
 
 
 def stream(purpose: Purpose, *key: int) -> np.random.Generator:

@@ -9,19 +9,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import cast
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from neftune_core.errors import Cancelled
-from neftune_core.models.anatomy import decoder_layers, linear_maps, set_model_dropout
+from neftune_core.models.anatomy import linear_maps, set_model_dropout
 from neftune_core.models.loading import LoadedModel, private_tree
 from neftune_core.noise.batch import BatchNoise
+from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.sites import Site, noise_sites
 from neftune_core.randomness import Purpose, torch_seed
 
 BASE_SLOT = 0
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of one pass: the rate on the adapters' input of each active slot, the model's own rate, and a seed.
+
+    The seed alone decides the draws, so that every pass with the same seed over the same rows has the same masks.
+    """
+
+    rates: tuple[float, ...]
+    seed: tuple[int, ...]
+    model: float = 0.0
 
 
 class _Shared:
@@ -29,8 +45,9 @@ class _Shared:
 
     def __init__(self, slots: int) -> None:
         self.active: tuple[int, ...] = tuple(range(slots))
-        self.dropout = 0.0
+        self.rates: tuple[float, ...] = ()
         self.mask_generator: torch.Generator | None = None
+        self.part = ""
         self.noise: BatchNoise | None = None
         self.should_stop: Callable[[], bool] = lambda: False
 
@@ -73,12 +90,13 @@ class StackedLinear(nn.Module):
         return by_slot.baddbmm_(hidden, up.to(rows.dtype)).view_as(clean)  # `clean` is this pass's own tensor
 
     def _dropped(self, rows: Tensor) -> Tensor:
-        """Adapter dropout with one mask for all slots."""
+        """Adapter dropout of `[slots, rows, width]`: one draw for all slots, one mask where their rates are equal."""
         shared = self._shared
-        if not self.training or shared.dropout == 0 or shared.mask_generator is None:
+        if not self.training or shared.mask_generator is None or not any(shared.rates):
             return rows
-        keep = torch.rand(rows.shape[1:], generator=shared.mask_generator) >= shared.dropout
-        return rows * (keep.to(rows.device) / (1 - shared.dropout)).to(rows.dtype)
+        draw = torch.rand(rows.shape[1:], generator=shared.mask_generator)
+        masks = {rate: ((draw >= rate).to(rows.device) / (1 - rate)).to(rows.dtype) for rate in set(shared.rates)}
+        return rows * (masks.popitem()[1] if len(masks) == 1 else torch.stack([masks[rate] for rate in shared.rates]))
 
 
 def _chosen(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
@@ -99,6 +117,15 @@ def _generator(purpose: Purpose, *key: int) -> torch.Generator:
     return torch.Generator().manual_seed(torch_seed(purpose, *key))
 
 
+@contextmanager
+def _seeded(device: torch.device, dropout: Dropout) -> Iterator[None]:
+    """The global generators of processor and `device` seeded for one pass, and put back after it."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type if devices else None):
+        torch.manual_seed(torch_seed(Purpose.MODEL_DROPOUT, *dropout.seed))
+        yield
+
+
 class AdapterStack:
     """A private module tree of a loaded model with stacked adapters and a place for noise.
 
@@ -117,12 +144,30 @@ class AdapterStack:
             parent, _, leaf = name.rpartition(".")
             setattr(self.tree.get_submodule(parent), leaf, module)
             self.adapted[name] = module
-        set_model_dropout(self.tree, 0.0)
+        self._model_dropout = math.nan
+        self._set_model_dropout(0.0)
         self.tree.eval()
-        embedding = self.tree.get_input_embeddings()  # type: ignore[operator]
-        embedding.register_forward_hook(self._after_embedding)
-        for module in [*decoder_layers(self.tree), self.tree.get_output_embeddings()]:  # type: ignore[operator]
+        self.sites = noise_sites(self.tree)
+        self._put_hooks()
+
+    def _put_hooks(self) -> None:
+        """A place for noise at every site, and a look for a stop before every layer and the head."""
+        for module in {site.module: None for site in self.sites}:
+            here = [site for site in self.sites if site.module is module]
+            module.register_forward_hook(partial(self._after_site, here))
+            for site in here if len(here) > 1 else ():  # two parts share an embedding: see whose pass it is
+                site.owner.register_forward_pre_hook(partial(self._enter, site.part))
+        layers = [site.module for site in self.sites if site.number != EMBEDDING_SITE]
+        for module in [*layers, self.tree.get_output_embeddings()]:  # type: ignore[operator]
             module.register_forward_pre_hook(self._look_for_stop, with_kwargs=True)
+
+    def site_widths(self) -> dict[int, int]:
+        """The width of the vectors at every site, by its key."""
+        hidden: int = self.tree.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+        return {
+            site.key: hidden if site.number != EMBEDDING_SITE else cast(Tensor, site.module.weight).shape[1]
+            for site in self.sites
+        }
 
     def start(self, seed: int) -> None:
         """Give every arm the same initial adapter, drawn from `seed` alone."""
@@ -161,20 +206,28 @@ class AdapterStack:
         active: Sequence[int],
         *,
         noise: BatchNoise | None,
-        dropout: tuple[float, tuple[int, ...]],
+        dropout: Dropout,
         should_stop: Callable[[], bool] | None = None,
     ) -> Iterator[nn.Module]:
-        """As `running`, in training mode; `dropout` is the rate on the adapters' input and the seed of its masks."""
+        """As `running`, in training mode. The model's own dropout leaves the global generator as it was."""
         shared = self._shared
-        shared.dropout, seed = dropout
-        shared.mask_generator = _generator(Purpose.DROPOUT, *seed)
+        shared.rates, shared.mask_generator = dropout.rates, _generator(Purpose.DROPOUT, *dropout.seed)
+        self._set_model_dropout(dropout.model)
         self.tree.train()
         try:
-            with self.running(active, noise=noise, should_stop=should_stop) as tree:
+            with (
+                _seeded(self.loaded.device, dropout) if dropout.model else nullcontext(),
+                self.running(active, noise=noise, should_stop=should_stop) as tree,
+            ):
                 yield tree
         finally:
             self.tree.eval()
-            shared.dropout, shared.mask_generator = 0.0, None
+            shared.rates, shared.mask_generator = (), None
+
+    def _set_model_dropout(self, rate: float) -> None:
+        if rate != self._model_dropout:
+            set_model_dropout(self.tree, rate)
+            self._model_dropout = rate
 
     def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
         """(down `[rank, in]`, up `[out, rank]`) of one slot for every adapted map, on the CPU."""
@@ -190,9 +243,18 @@ class AdapterStack:
                 self.adapted[name].down[slot] = down.to(self.adapted[name].down.device)
                 self.adapted[name].up[slot] = up.t().to(self.adapted[name].up.device)
 
-    def _after_embedding(self, module: nn.Module, args: tuple[Tensor, ...], vectors: Tensor) -> Tensor:
+    def _enter(self, part: str, module: nn.Module, args: tuple[object, ...]) -> None:
+        self._shared.part = part
+
+    def _after_site(self, here: Sequence[Site], module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
+        """The output of a site with its noise; `here` are the sites of that module."""
         noise = self._shared.noise
-        return vectors if noise is None else noise.add_to(vectors)
+        if noise is None:
+            return output
+        site = here[0] if len(here) == 1 else next(site for site in here if site.part == self._shared.part)
+        if isinstance(output, tuple):
+            return (noise.add_to(site, output[0]), *output[1:])
+        return noise.add_to(site, output)
 
     def _look_for_stop(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Raise `Cancelled` before a layer or a piece of the head, and again on the way back through it."""

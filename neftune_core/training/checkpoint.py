@@ -1,7 +1,8 @@
 """A run as it stands after a whole step, on disk, so that an ended process can be taken up again.
 
 The draws of noise, the order and the dropout masks depend on seed, epoch and step alone; what must be kept is the
-adapters, the optimizer's averages, the step, and which arms still take part.
+adapters, the optimizer's averages, the step, the planned number of steps, which arms still take part, and the noise
+schedules that follow the loss.
 
 checkpoint/  state.json  tensors.safetensors   (written aside as `checkpoint.new` and renamed)
 """
@@ -31,7 +32,8 @@ def keep(run: Lockstep, folder: Path) -> None:
     try:
         aside.mkdir()
         save_file(_tensors(run), aside / "tensors.safetensors")
-        state = {"step": run.done, "steps": run.total, "alive": run.alive}
+        adaptive = {str(slot): vars(schedule) for slot, schedule in run.noise.adaptive.items()}
+        state = {"step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
     except OSError:
         shutil.rmtree(aside, ignore_errors=True)
@@ -62,18 +64,21 @@ def restore(run: Lockstep, folder: Path) -> None:
     tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
     parameters = run.stack.parameters()
     wanted = {f"weight.{place}": parameter.shape for place, parameter in enumerate(parameters)}
-    if state["steps"] != run.total or any(
+    if state["steps"] != (run.total or state["steps"]) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
     ):
         raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")
     for place, parameter in enumerate(parameters):
         parameter.data.copy_(tensors[f"weight.{place}"])
         if state["step"]:
-            run.optimizer.state[parameter] = {
+            run.adapters.optimizer.state[parameter] = {
                 "step": tensors[f"step.{place}"],
                 **{name: tensors[f"{name}.{place}"] for name in AVERAGES},
             }
+    run.plan(int(state["steps"]))  # with a time budget only the run that began it knows
     run.done, run.alive = int(state["step"]), list(state["alive"])
+    for slot, schedule in run.noise.adaptive.items():
+        schedule.first, schedule.smoothed = (state["adaptive"][str(slot)][name] for name in ("first", "smoothed"))
 
 
 def drop(folder: Path) -> None:
@@ -92,7 +97,7 @@ def _tensors(run: Lockstep) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for place, parameter in enumerate(run.stack.parameters()):
         tensors[f"weight.{place}"] = parameter.detach().contiguous()
-        state = run.optimizer.state.get(parameter, {})
+        state = run.adapters.optimizer.state.get(parameter, {})
         for name in ("step", *AVERAGES):
             if name in state:
                 tensors[f"{name}.{place}"] = state[name].contiguous()

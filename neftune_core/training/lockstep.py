@@ -1,34 +1,36 @@
 """The loop: all arms of a study on the same batch at the same time, as a generator of events.
 
-Arms share the initial adapter, the order of the rows, dropout masks and the unit draw of their noise; only the
-strength and kind of the noise differ.
+Arms share the initial adapter, the order of the rows, dropout masks and the unit draw of their noise; only what the
+study varies differs.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from neftune_core.arms.loss import arm_losses
 from neftune_core.arms.stack import AdapterStack
-from neftune_core.data.batches import LENGTH_STEP, Batch, collate, epoch_batches
-from neftune_core.data.chat import Encoded
+from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.clean import clean_measures
-from neftune_core.noise.batch import draw_batch
-from neftune_core.noise.kinds import noise_key
+from neftune_core.noise.batch import ArmNoise
+from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
+from neftune_core.training.adapters import Adapters, Rates
+from neftune_core.training.passes import Passes, Portion, noise_rows
+from neftune_core.training.scheduled import ScheduledNoise
 from neftune_core.training.settings import StudySettings, TrainingSettings
 
 Event = dict[str, Any]
 Stop = Callable[[], bool]
+
+TIMED_STEPS = 3
+"""How many steps are timed for a time budget, after one that is not: a first call takes longer than those after it."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,17 @@ class Step:
 
 
 def count_steps(rows: int, training: TrainingSettings) -> int:
-    """How many steps a run over `rows` training rows has."""
-    return max(1, round(math.ceil(rows / training.batch_size) * training.epochs))
+    """How many steps a run over `rows` training rows has; 0 where a time budget is yet to tell."""
+    if training.time_budget_seconds:
+        return 0
+    return training.steps or max(1, round(math.ceil(rows / training.batch_size) * training.epochs))
 
 
-def steps_after(done: int, lengths: Sequence[int], training: TrainingSettings, seed: int) -> Iterator[Step]:
-    """The steps of a run after its first `done`; they depend on the lengths, the settings and `seed` alone."""
-    total, per_epoch = count_steps(len(lengths), training), math.ceil(len(lengths) / training.batch_size)
+def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[Step]:
+    """The steps of a run of `total` after its first `done`; they depend on the arguments alone."""
+    per_epoch = math.ceil(len(lengths) / batch_size)
     for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
-        for place, rows in enumerate(epoch_batches(lengths, training.batch_size, seed, epoch), start=1):
+        for place, rows in enumerate(epoch_batches(lengths, batch_size, seed, epoch), start=1):
             number = epoch * per_epoch + place
             if done < number <= total:
                 yield Step(number, epoch, rows)
@@ -60,8 +64,13 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits) -> None:
     steps = count_steps(rows, training)
     if steps > limits.steps:
         raise DoesNotFit(
-            f"This study needs {steps:,} steps and this server allows {limits.steps:,}: use fewer epochs, fewer "
-            "rows or a larger batch."
+            f"This study needs {steps:,} steps and this server allows {limits.steps:,}: use fewer epochs or steps, "
+            "fewer rows or a larger batch."
+        )
+    if training.time_budget_seconds > 60 * limits.study_minutes:
+        raise DoesNotFit(
+            f"The time budget of this study is {training.time_budget_seconds:,.0f} seconds, and this server allows "
+            f"{60 * limits.study_minutes:,}: choose a smaller one."
         )
 
 
@@ -83,7 +92,9 @@ def evaluation_steps(total: int, times: int) -> set[int]:
 class Lockstep:
     """The state of one run: the stacked adapters, their optimizer, the last whole step, and which arms take part.
 
-    `arms` are those of the study unless others are given, as for a benchmark of one arm alone.
+    `arms` are those of the study unless others are given, as for a benchmark of one arm alone. `total` is the number
+    of steps; with a time budget it is 0 until the run has begun. Raises `InvalidSetting` where an arm has noise on a
+    layer that the model does not have.
     """
 
     def __init__(
@@ -95,17 +106,21 @@ class Lockstep:
     ) -> None:
         self.study, self.stack, self.prepared = study, stack, prepared
         chosen = study.arms if arms is None else arms
-        self.names, self.noise = list(chosen), list(chosen.values())
+        self.names = list(chosen)
         self.alive = list(range(1, len(self.names) + 1))
-        self.done = 0
-        self.total = count_steps(len(prepared.train), study.training)
+        self.noise = ScheduledNoise(chosen.values(), layers=sum(site.number != EMBEDDING_SITE for site in stack.sites))
+        own = {slot: study.regulariser_of(name) for slot, name in enumerate(self.names, start=1)}
+        self._dropout = {slot: float(regulariser.lora_dropout or 0) for slot, regulariser in own.items()}
+        self._decay = {slot: float(regulariser.weight_decay or 0) for slot, regulariser in own.items()}
         stack.start(study.seed)
-        self.optimizer = torch.optim.AdamW(
-            stack.parameters(),
-            lr=study.training.learning_rate,
-            weight_decay=study.training.weight_decay,
-            fused=stack.loaded.device.type in ("cpu", "cuda"),
-        )
+        self.adapters = Adapters(stack, study.training.learning_rate)
+        self.done = 0
+        self.plan(count_steps(len(prepared.train), study.training))
+
+    def plan(self, total: int) -> None:
+        """Set the number of steps."""
+        self.total = total
+        self.noise.plan(total)
 
     def name(self, slot: int) -> str:
         """The arm in a slot; slot 0 is the base."""
@@ -114,14 +129,16 @@ class Lockstep:
     def run(
         self, should_stop: Stop, keep: Callable[[], None] = lambda: None, measured: Collection[int] = ()
     ) -> Iterator[Event]:
-        """Events `step`, `evaluated` and `diverged` from step `done` on; those `measured` already are not again.
+        """Events `planned`, `step`, `evaluated` and `diverged` from step `done` on; `measured` steps are not again.
 
-        Raises `Cancelled` within a layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called
-        between two steps, when all that belongs to `done` has been taken by the caller.
+        `planned` comes first where a time budget has been turned into a number of steps. Raises `Cancelled` within a
+        layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called between two steps, when
+        all that belongs to `done` has been taken by the caller.
         """
-        due = {0, *evaluation_steps(self.total, self.study.training.evaluations)}
+        yield from self._begun(should_stop, measured)
+        due = evaluation_steps(self.total, self.study.training.evaluations)
         if self.done in due - set(measured):
-            yield self._evaluated(self.done, [0, *self.alive] if self.done == 0 else self.alive, should_stop)
+            yield self._evaluated(self.done, self.alive, should_stop)
         for step in self.steps():
             event = self.step(step, rate_at(step.number, self.total, self.study.training), should_stop)
             self.done = step.number
@@ -137,76 +154,97 @@ class Lockstep:
                 yield self._evaluated(step.number, self.alive, should_stop)
             keep()
 
+    def _begun(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:
+        """What comes before the first step: the plan where there is none yet, and the losses of base and arms."""
+        if self.done:
+            return
+        started = time.perf_counter()
+        first = None if 0 in measured else self._evaluated(0, [0, *self.alive], should_stop)
+        if self.total == 0:
+            yield self._planned(started, should_stop)
+        if first is not None:
+            yield {**first, "steps": self.total}
+
+    def _planned(self, started: float, should_stop: Stop) -> Event:
+        """The time budget as a number of steps: a few are timed and thrown away.
+
+        The budget holds what has passed since `started`, the first evaluation, and as much for each of the others.
+        """
+        training, lengths = self.study.training, [row.length for row in self.prepared.train]
+        per_evaluation = time.perf_counter() - started
+        tokens, seconds = 0, 0.0
+        for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
+            before = time.perf_counter()
+            self._backward(step, self.noise.at(1, self.alive), should_stop)
+            if step.number > 1:
+                seconds += time.perf_counter() - before
+                tokens += sum(lengths[place] for place in step.rows)
+        per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
+        left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
+        self.plan(max(1, int(left / per_step)))
+        return {
+            "event": "planned",
+            "step": 0,
+            "steps": self.total,
+            "seconds_per_step": per_step,
+            "seconds_per_evaluation": per_evaluation,
+        }
+
     def steps(self) -> Iterator[Step]:
         """The steps that are still to be done."""
-        lengths = [len(row.ids) for row in self.prepared.train]
-        return steps_after(self.done, lengths, self.study.training, self.study.seed)
+        lengths = [row.length for row in self.prepared.train]
+        return steps_after(self.done, self.total, lengths, self.study.training.batch_size, self.study.seed)
 
     def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
         """Train every living arm on one batch; gives the event `step`.
 
         An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite adapter.
         """
-        rows = [self.prepared.train[place] for place in step.rows]
-        batch = self._collate(rows)
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._taking_part(step, rows, batch, should_stop) as tree:
-            losses = arm_losses(tree, batch, len(self.alive), backward_over=_count(batch))
-        taking_part, means = self.alive, losses.means.tolist()
-        norms = self._clip(means)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if self.alive:
-            self.optimizer.step()
-        arms = {
-            self.name(slot): {"loss": loss, "gradient_norm": norm}
-            for slot, loss, norm in zip(taking_part, means, norms, strict=True)
-        }
-        tokens = int(batch.lengths.sum())
+        noise = self.noise.at(step.number, self.alive)
+        arms = self._backward(step, noise, should_stop)
+        losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
+        moved = self.adapters.step(losses, Rates(rate, self.study.training.clip_norm, self._decay))
+        self.noise.follow(losses)
+        self.alive = [slot for slot in self.alive if moved[slot].sound]
+        for slot, numbers in arms.items():
+            numbers |= moved[slot].numbers
+            if self.noise.is_scheduled(slot):
+                numbers["noise_multiplier"] = noise[slot].multiplier
         return {
             "event": "step",
             "step": step.number,
             "steps": self.total,
             "epoch": step.epoch,
             "learning_rate": rate,
-            "tokens": tokens,
-            "arms": arms,
+            "tokens": sum(self.prepared.train[place].length for place in step.rows),
+            "arms": {self.name(slot): numbers for slot, numbers in arms.items()},
         }
 
-    def _taking_part(self, step: Step, rows: Sequence[Encoded], batch: Batch, should_stop: Stop) -> Any:
-        keys = [noise_key(self.study.seed, step.epoch, place) for place in step.rows]
-        alive = [self.noise[slot - 1] for slot in self.alive]
-        noise = None
-        if any(not arm.is_silent for arm in alive):
-            lengths = [len(row.ids) for row in rows]
-            drawn = draw_batch(alive, keys, lengths, batch.ids.shape[1], self.stack.loaded.width)
-            noise = drawn.to(self.stack.loaded.device)
-        dropout = (self.study.training.lora_dropout, (self.study.seed, step.number))
-        return self.stack.training(self.alive, noise=noise, dropout=dropout, should_stop=should_stop)
-
-    def _collate(self, rows: Sequence[Encoded]) -> Batch:
-        loaded = self.stack.loaded
-        return collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
-
-    def _clip(self, losses: Sequence[float]) -> list[float]:
-        """Clip the gradient of each arm by its own norm, and take out the arms that diverged; the norms before that."""
-        gradients = [parameter.grad for parameter in self.stack.parameters() if parameter.grad is not None]
-        norms = slot_norms(gradients)
-        factors = torch.zeros_like(norms)
-        largest = self.study.training.clip_norm
-        taking_part, self.alive = self.alive, []
-        found = [float(norm) for norm in norms[taking_part]]
-        for slot, loss, norm in zip(taking_part, losses, found, strict=True):
-            if math.isfinite(loss) and math.isfinite(norm):
-                self.alive.append(slot)
-                factors[slot] = min(1.0, largest / (norm + 1e-6)) if largest > 0 else 1.0
-        for gradient in gradients:
-            gradient *= factors[:, None, None]
-            gradient[~norms.isfinite()] = 0.0  # 0 times NaN is NaN
+    def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
+        """The gradients of a step on the adapters, and the losses of its arms in nats a response token, by slot."""
+        self.adapters.optimizer.zero_grad(set_to_none=True)
+        passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop)
+        found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
+        for portion in self._portions(step):
+            for slot, sums in passes.backward(portion, noise).items():
+                for name, total in sums.items():
+                    found[slot][name] = found[slot].get(name, 0.0) + float(total) / portion.tokens
         return found
 
+    def _portions(self, step: Step) -> Iterator[Portion]:
+        """The rows of a step, in as many parts as the settings say."""
+        loaded, seed = self.stack.loaded, self.study.seed
+        whole = [self.prepared.train[place] for place in step.rows]
+        tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # the first token is never predicted
+        size = math.ceil(len(whole) / self.study.training.accumulation)
+        for number, start in enumerate(range(0, len(whole), size)):
+            rows = whole[start : start + size]
+            batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
+            keys = [(seed, step.epoch, place) for place in step.rows[start : start + size]]
+            yield Portion(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
+
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
-        rows, size = self.study.training.evaluation_rows, self.study.training.batch_size
+        rows, size = self.study.training.evaluation_rows, self.study.training.rows_at_once
         samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
         for part, sample in samples.items():
@@ -216,17 +254,6 @@ class Lockstep:
             for slot, measures in zip(slots, found, strict=True):
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(measures).items()}
         return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms}
-
-
-def slot_norms(stacked: Sequence[Tensor]) -> Tensor:
-    """The norm over all tensors for each entry of their first axis, `[slots]`."""
-    squares = torch.stack([tensor.float().pow(2).sum(dim=(1, 2)) for tensor in stacked])
-    return squares.sum(0).sqrt()
-
-
-def _count(batch: Batch) -> int:
-    """Response tokens of a batch that are predicted (the first token of a row never is)."""
-    return max(1, int(batch.trained[:, 1:].sum()))
 
 
 def count_parameters(stack: AdapterStack) -> int:

@@ -1,7 +1,8 @@
-"""What a study is: the model, the data, how it is trained, and the noise of its arms."""
+"""What a study is: the model, the data, how it is trained, and what its arms differ in."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -17,10 +18,12 @@ CONTROL = NoiseSettings(strength=0)
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
+MOST_DROPOUT = 0.95
+MOST_DECAY = 10.0
 
 
 class TrainingSettings(Settings):
-    """How every arm of a study is trained; the same for all of them."""
+    """How every arm of a study is trained; the same for all of them, unless a regulariser says otherwise."""
 
     epochs: float = setting(
         3.0,
@@ -31,8 +34,42 @@ class TrainingSettings(Settings):
         step=1,
         unit="epochs",
     )
+    steps: int = setting(
+        0,
+        "Optimizer steps, instead of epochs; 0 goes by epochs.",
+        minimum=0,
+        maximum=10_000_000,
+        slider_maximum=2000,
+        step=10,
+        unit="steps",
+        advanced=True,
+    )
+    time_budget_seconds: float = setting(
+        0.0,
+        "Train for about so long, instead of epochs or steps: a few steps are timed first, and the number of steps "
+        "follows from them. 0 is no budget.",
+        minimum=0,
+        maximum=30 * 24 * 3600,
+        slider_maximum=600,
+        step=10,
+        unit="seconds",
+        label="Time budget",
+        advanced=True,
+    )
     batch_size: int = setting(
         4, "Rows in one step, for each arm.", minimum=1, maximum=512, slider_maximum=32, step=1, unit="rows"
+    )
+    accumulation: int = setting(
+        1,
+        "Parts that the rows of a step are taken in, one after another, for less memory. The loss is divided by the "
+        "tokens of the whole step, so that the result is the same (dropout draws other masks).",
+        minimum=1,
+        maximum=512,
+        slider_maximum=16,
+        step=1,
+        unit="parts",
+        label="Gradient accumulation",
+        advanced=True,
     )
     learning_rate: float = setting(
         5e-4, "Step size of AdamW at its highest. For LoRA 1e-4 to 5e-3.", minimum=0, maximum=10, step=1e-4
@@ -47,7 +84,7 @@ class TrainingSettings(Settings):
         advanced=True,
     )
     weight_decay: float = setting(
-        0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=10, step=0.01, advanced=True
+        0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=MOST_DECAY, step=0.01, advanced=True
     )
     clip_norm: float = setting(
         1.0,
@@ -82,9 +119,18 @@ class TrainingSettings(Settings):
         0.0,
         "Dropout on the adapters' input; all arms share its masks.",
         minimum=0,
-        maximum=0.95,
+        maximum=MOST_DROPOUT,
         step=0.05,
         label="LoRA dropout",
+        advanced=True,
+    )
+    model_dropout: float = setting(
+        0.0,
+        "Dropout inside the frozen model, wherever its family has some. Its masks are not shared between arms, so "
+        "that above 0 the arms differ by chance too.",
+        minimum=0,
+        maximum=MOST_DROPOUT,
+        step=0.05,
         advanced=True,
     )
     lora_targets: str = setting(
@@ -122,12 +168,50 @@ class TrainingSettings(Settings):
     )
 
 
+    @property
+    def rows_at_once(self) -> int:
+        """The rows of each arm that go through the model together."""
+        return -(-self.batch_size // self.accumulation)
+
+
+class RegulariserSettings(Settings):
+    """An arm without noise that differs from the control in another regulariser; what is not given is the study's."""
+
+    lora_dropout: float | None = setting(
+        None,
+        "Dropout on the adapters' input, in place of the study's; its draw is the one of all arms.",
+        minimum=0,
+        maximum=MOST_DROPOUT,
+        step=0.05,
+        label="LoRA dropout",
+    )
+    weight_decay: float | None = setting(
+        None, "Decoupled weight decay, in place of the study's.", minimum=0, maximum=MOST_DECAY, step=0.01
+    )
+
+    @property
+    def name(self) -> str:
+        """A short name, safe in file names and links: `lora-dropout-0.1`, `weight-decay-0.05`, or both in a row."""
+        given = self.model_dump(exclude_none=True)
+        return "-".join(f"{name.replace('_', '-')}-{value:g}" for name, value in given.items())
+
+
 class StudySettings(Settings):
-    """A study: a control and at least one noise arm, trained on the same batches at the same time."""
+    """A study: a control and at least one other arm, trained on the same batches at the same time."""
 
     title: str = setting("", "A name for the study.", max_length=200)
     seed: int = setting(
         0, "Seed of the order, the initial adapters and the noise.", minimum=0, maximum=2**31 - 1, step=1
+    )
+    seeds: int = setting(
+        1,
+        "How many seeds are run one after another, from the one above on.",
+        minimum=1,
+        maximum=64,
+        slider_maximum=10,
+        step=1,
+        unit="seeds",
+        advanced=True,
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
     data: DataSettings = Field(default_factory=DataSettings)
@@ -136,22 +220,37 @@ class StudySettings(Settings):
     noise: tuple[NoiseSettings, ...] = Field(
         default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
     )
+    regularisers: tuple[RegulariserSettings, ...] = Field(
+        default=(), description="Arms without noise, of another adapter dropout or weight decay than the control's."
+    )
 
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
-        names = [noise.name for noise in self.noise]
+        names = [noise.name for noise in self.noise] + [regulariser.name for regulariser in self.regularisers]
         if not names:
-            raise ValueError("a study needs at least one noise arm besides the control")
+            raise ValueError("a study needs at least one arm besides the control: name a noise or a regulariser")
         if "control" in names:
             raise ValueError("an arm of strength 0 is the control, which is always there: leave it out")
         if len(set(names)) < len(names):
-            raise ValueError("two noise arms are the same: change or remove one")
+            raise ValueError("two arms are the same: change or remove one")
+        for arm in self.regularisers:
+            if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
+                raise ValueError(
+                    f"the regulariser {arm.name or 'without a value'} is what the control has: change or remove it"
+                )
         return self
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Every arm that is trained, control first, by name."""
-        return {noise.name: noise for noise in (CONTROL, *self.noise)}
+        """The noise of every arm that is trained, control first, by name; a regulariser's is that of the control."""
+        noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
+        return noisy | {arm.name: CONTROL for arm in self.regularisers}
+
+    def regulariser_of(self, arm: str) -> RegulariserSettings:
+        """Adapter dropout and weight decay of an arm, both given."""
+        usual = {"lora_dropout": self.training.lora_dropout, "weight_decay": self.training.weight_decay}
+        own = next((found.model_dump(exclude_none=True) for found in self.regularisers if found.name == arm), {})
+        return RegulariserSettings(**(usual | own))
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` where this study is over a limit of this server."""
@@ -171,3 +270,39 @@ EXAMPLE = StudySettings(
 def usual_training(model: ModelSettings) -> TrainingSettings:
     """Training settings to begin with: the bundled model is small and learns fast, others want smaller steps."""
     return EXAMPLE.training if model.source == BUNDLED else TrainingSettings()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Training settings under a name: `bundled` for the bundled model, `others` for every other one."""
+
+    words: str
+    bundled: TrainingSettings
+    others: TrainingSettings
+
+    def training(self, model: ModelSettings) -> TrainingSettings:
+        """The settings for `model`."""
+        return self.bundled if model.source == BUNDLED else self.others
+
+
+_PAPER = TrainingSettings(epochs=3, learning_rate=5e-5, batch_size=128, accumulation=16, lora_rank=16, lora_alpha=32)
+
+PRESETS: dict[str, Preset] = {
+    "quick look": Preset(
+        "Half a minute of training, whatever the data.",
+        bundled=EXAMPLE.training.model_copy(update={"time_budget_seconds": 30.0, "evaluations": 5}),
+        others=TrainingSettings(time_budget_seconds=30, evaluations=2, evaluation_rows=8),
+    ),
+    "the paper's": Preset(
+        "Learning rate 5e-5, three epochs and 128 rows a step (arXiv 2310.05914 and its code), but on adapters, where "
+        "the paper trained all weights. Made for tens of thousands of rows: on few it hardly trains.",
+        bundled=_PAPER,
+        others=_PAPER,
+    ),
+    "small data, many epochs": Preset(
+        "Where a model overfits, and noise has something to hold back.",
+        bundled=TrainingSettings(epochs=20, learning_rate=4e-3, batch_size=8, evaluations=20),
+        others=TrainingSettings(epochs=10, learning_rate=5e-4, lora_rank=16, lora_alpha=32, evaluations=10),
+    ),
+}
+"""Where to begin; every value can be changed afterwards."""

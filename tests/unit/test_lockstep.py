@@ -52,8 +52,8 @@ def test_the_control_is_bit_identical_to_a_run_without_the_noise_code(
     def absent(*args: object, **kwargs: object) -> None:
         raise AssertionError("the noise code was reached")
 
-    monkeypatch.setattr("neftune_core.training.lockstep.draw_batch", absent)
-    monkeypatch.setattr(AdapterStack, "_after_embedding", lambda self, module, args, vectors: None)
+    monkeypatch.setattr("neftune_core.training.passes.BatchNoise", absent)
+    monkeypatch.setattr(AdapterStack, "_after_site", lambda self, here, module, args, output: None)
     _, without = _run(tiny, arms=control)
     assert with_code == without
 
@@ -121,17 +121,19 @@ def test_a_stop_keeps_the_last_whole_step(tiny: LoadedModel) -> None:
 def test_the_plan_covers_each_row_once_an_epoch_and_depends_on_the_seed() -> None:
     lengths = [7] * 10
     training = TrainingSettings(epochs=2, batch_size=4)
-    steps = list(steps_after(0, lengths, training, seed=1))
+    steps = list(steps_after(0, 6, lengths, 4, seed=1))
     assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
     assert count_steps(10, training) == 6
     for epoch in (0, 1):
         assert sorted(row for step in steps if step.epoch == epoch for row in step.rows) == list(range(10))
-    assert steps == list(steps_after(0, lengths, training, seed=1))
-    assert steps != list(steps_after(0, lengths, training, seed=2))
+    assert steps == list(steps_after(0, 6, lengths, 4, seed=1))
+    assert steps != list(steps_after(0, 6, lengths, 4, seed=2))
     for done in range(7):
-        assert list(steps_after(done, lengths, training, seed=1)) == steps[done:]
-    part = TrainingSettings(epochs=1.5, batch_size=4)
-    assert list(steps_after(0, lengths, part, seed=1)) == steps[:4]
+        assert list(steps_after(done, 6, lengths, 4, seed=1)) == steps[done:]
+    assert count_steps(10, TrainingSettings(epochs=1.5, batch_size=4)) == 4
+    assert list(steps_after(0, 4, lengths, 4, seed=1)) == steps[:4]
+    assert count_steps(10, TrainingSettings(epochs=2, batch_size=4, steps=5)) == 5
+    assert count_steps(10, TrainingSettings(epochs=2, batch_size=4, steps=5, time_budget_seconds=9)) == 0
 
 
 def test_a_run_longer_than_allowed_is_refused_at_once() -> None:
