@@ -25,13 +25,17 @@ def _warm_up(t: float, point: float) -> float:
     return min(1.0, t / point) if point > 0 else 1.0
 
 
+def _switch_off(t: float, point: float) -> float:
+    return 1.0 if t < point or point == 1 else 0.0  # switched off after the whole run is not at all
+
+
 SCHEDULES: dict[str, Schedule] = {
     "constant": Schedule("Constant", lambda t, point: 1.0),
     "linear": Schedule("Linear decay", lambda t, point: 1 - t),
     "cosine": Schedule("Cosine decay", lambda t, point: 0.5 * (1 + math.cos(math.pi * t))),
     "exponential": Schedule("Exponential decay", lambda t, point: LAST_SHARE**t),
     "warm-up": Schedule("Warm-up", _warm_up),
-    "switch-off": Schedule("Switch off", lambda t, point: 1.0 if t < point else 0.0),
+    "switch-off": Schedule("Switch off", _switch_off),
     "adaptive": Schedule("Adaptive (follows the training loss)", None),
 }
 

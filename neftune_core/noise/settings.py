@@ -17,7 +17,7 @@ from neftune_core.settings import Settings, setting
 EMBEDDING = "embedding"
 TOKENS = {"all": "All tokens (the paper)", "prompt": "Prompt only", "response": "Response only"}
 
-_SITES = re.compile(rf"\s*({EMBEDDING}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*")
+_SITES = re.compile(rf"\s*({EMBEDDING}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*", re.ASCII)
 
 
 def _kind_choices() -> Mapping[str, str]:
@@ -72,7 +72,7 @@ class NoiseSettings(Settings):
         EMBEDDING,
         "Where noise is added: embedding, and the numbers of layers whose output gets it, as in: embedding, 2, 4-6. "
         "On layers the natural unit is relative.",
-        max_length=200,
+        max_length=100,
         advanced=True,
     )
     schedule: str = setting(
@@ -132,11 +132,16 @@ class NoiseSettings(Settings):
 
     @property
     def name(self) -> str:
-        """A short name, safe in file names and links: `control`, `uniform-alpha-5`, `gaussian-std-0.1-layer-2`."""
+        """A short name, safe in file names and links: `control`, `uniform-alpha-5`, `gaussian-std-0.1-at-2_4-6`.
+
+        Settings that add different noise have different names.
+        """
         if self.is_silent:
             return "control"
         parts = (
-            [self.kind, self.unit, f"{self.strength:g}"] if self.unit != SHARE else [self.kind, f"{self.strength:g}"]
+            [self.kind, _digits(self.strength)]
+            if self.unit == SHARE
+            else [self.kind, self.unit, _digits(self.strength)]
         )
         if self.length_rule != "true":
             parts.append(self.length_rule)
@@ -145,15 +150,15 @@ class NoiseSettings(Settings):
         if not self.special_tokens:
             parts.append("plain-tokens")
         if self.sites != EMBEDDING:
-            parts.append("at-" + re.sub(r"[\s,]+", "-", self.sites.strip()))
+            parts.append("at-" + re.sub(r"\s", "", self.sites).replace(",", "_"))
         if self.schedule != "constant":
             parts.append(self.schedule)
         if self.schedule in ("warm-up", "switch-off"):
-            parts.append(f"{self.schedule_point:g}")
+            parts.append(_digits(self.schedule_point))
         if self.equal_energy and self.schedule != "constant":
             parts.append("equal-energy")
         if self.kind == "adversarial":
-            parts.append(f"k{self.ascent_steps}-{self.ascent_rate:g}")
+            parts.append(f"k{self.ascent_steps}-{_digits(self.ascent_rate)}")
         return "-".join(parts)
 
     def site_numbers(self, layers: int) -> tuple[int, ...]:
@@ -169,6 +174,11 @@ class NoiseSettings(Settings):
                 )
             found |= set(range(first, last + 1))
         return tuple(sorted(found))
+
+
+def _digits(number: float) -> str:
+    """Enough digits to tell any two settings apart, and no more than needed."""
+    return f"{number:.15g}"
 
 
 def _site_parts(text: str) -> list[tuple[int, int]]:
