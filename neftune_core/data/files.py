@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from neftune_core.data.examples import RowRefused
 from neftune_core.data.layouts import LAYOUTS, spelled
-from neftune_core.data.texts import decoded, parsed
+from neftune_core.data.parquet import parquet_table
+from neftune_core.data.tables import MOST_COLUMNS, Row, Table, require_few_columns
+from neftune_core.data.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
 from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.settings import Limits
 
-# A row's 1-based number with its record, or with the reason for which it cannot be one.
-Row = tuple[int, Any]
 PEEK = 100
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows not read yet: the columns there are, and `rows(columns)` to read them, as often as wanted."""
-
-    columns: list[str]
-    rows: Callable[[Sequence[str]], Iterator[Row]]
 
 
 def open_table(path: Path, limits: Limits) -> Table:
     """The table in a file, by its extension. Raises `DataError` or `DoesNotFit` with one sentence."""
     title = path.name
     extension = path.suffix.lower()
+    if extension in PACKED:
+        raise DataError(f"{title} is packed: unpack it, and give the lab the file inside.")
     if extension not in EXTENSIONS:
         raise DataError(f"{title} has the extension {extension or '(none)'}, which is none of {', '.join(EXTENSIONS)}.")
     check_file(path, limits)
+    longest = longest_row(limits)
     if extension == ".parquet":
-        return _parquet(path)
-    content = path.read_bytes()
-    if content.startswith(b"PAR1"):
-        raise DataError(f"{title} is a Parquet file: give it the extension .parquet.")
-    text = decoded(content, title)
+        return parquet_table(path, longest)
+    text = decoded(path.read_bytes(), title)
     if not text.strip():
         raise DataError(f"{title} is empty.")
-    return TEXT_FORMATS[extension](text, title)
+    return TEXT_FORMATS[extension](text, title, longest)
 
 
 def check_file(path: Path, limits: Limits) -> None:
@@ -66,130 +58,145 @@ def check_file(path: Path, limits: Limits) -> None:
         raise DataError(f"{title} is empty.")
 
 
-def _names(rows: Iterable[Row], title: str) -> list[str]:
-    """The column names of the first rows, in order of appearance; raises `DataError` where there are none."""
+def longest_row(limits: Limits) -> int:
+    """Characters of a row's own text in a file: JSON may write one character as twelve, and some are of other columns.
+
+    What is longer is never built: a list of empty lists takes twenty times the memory of its text.
+    """
+    return max(1_000_000, 12 * limits.row_characters)
+
+
+def column_names(rows: Iterable[Row], title: str) -> list[str]:
+    """The column names of the first rows, in order of appearance; raises `DataError` where there are none, or too many.
+
+    Names that could not be shown are left out.
+    """
     names: dict[str, None] = {}
     reasons = []
     for number, record in islice(rows, PEEK):
         if isinstance(record, dict):
-            names |= dict.fromkeys(record)
+            names |= dict.fromkeys(name for name in record if is_name(name))
         else:
             reason = record if isinstance(record, RowRefused) else "it is not an object with named columns"
             reasons.append(f"row {number:,}: {reason}")
+        require_few_columns(len(names), title)
     if not names:
         raise DataError(f"{title} has no rows that can be read{f' ({reasons[0]})' if reasons else ''}.")
     return list(names)
 
 
-def _jsonl(text: str, title: str) -> Table:
+def _jsonl(text: str, title: str, longest: int) -> Table:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
             if line.strip():
-                yield number, _line(line)
+                yield number, _line(line, longest)
 
     if text.lstrip().startswith("["):
         raise DataError(f"{title} starts with a list; JSONL has one object a line: rename it to .json.")
-    return Table(_names(rows(()), title), rows)
+    return Table(column_names(rows(()), title), rows)
 
 
-def _line(line: str) -> Any:
+def _line(line: str, longest: int) -> Any:
+    if len(line) > longest:
+        return too_long(len(line), longest)
     try:
         return parsed(line)
     except ValueError as error:
         return RowRefused(str(error).replace("line 1, ", ""))
 
 
-def _json(text: str, title: str) -> Table:
-    try:
-        value = parsed(text)
-    except ValueError as error:
-        hint = "; one object a line is called .jsonl" if "extra data" in str(error) else ""
-        raise DataError(f"{title} cannot be read: {error}{hint}.") from None
-    if isinstance(value, dict):
-        lists = [inner for inner in value.values() if isinstance(inner, list)]
-        value = lists[0] if len(lists) == 1 else None
-    if not isinstance(value, list):
-        raise DataError(f"{title} must be a list of objects, or an object with exactly one list inside.")
-    if not value:
-        raise DataError(f"{title} has no rows.")
-    records: list[Any] = value
-    return Table(_names(enumerate(records, 1), title), lambda columns: enumerate(records, start=1))
+def _json(text: str, title: str, longest: int) -> Table:
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        try:
+            yield from enumerate(list_entries(text, longest), start=1)
+        except NoList:
+            raise DataError(f"{title} must be a list of objects, or an object with exactly one list inside.") from None
+        except ValueError as error:
+            hint = "; one object a line is called .jsonl" if "extra data" in str(error) else ""
+            raise DataError(f"{title} cannot be read: {error}{hint}.") from None
+
+    return Table(column_names(rows(()), title), rows)
 
 
 DELIMITERS = (",", ";", "\t")
 
 
-def _csv(text: str, title: str) -> Table:
+def _csv(text: str, title: str, longest: int) -> Table:
     text = text.lstrip("\r\n")
     # The csv module has one limit for the whole process; rows are checked against the lab's own limit.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    delimiter = max(DELIMITERS, key=lambda mark: _fit(text, mark))
-    header = _header(text, delimiter)
+    csv.field_size_limit(max(csv.field_size_limit(), longest + 1))
+    delimiter = max(DELIMITERS, key=lambda mark: _fit(text, mark, longest))
+    header = _header(text, delimiter, longest)
     if not any(header):
         raise DataError(f"{title} has no header: its first line must name the columns.")
-    repeated = {name for name in header if header.count(name) > 1}
+    require_few_columns(len(header), title)
+    repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated:
-        raise DataError(f"{title} has two columns called {min(repeated)!r}.")
+        raise DataError(f"{title} has two columns called {min(repeated)[:LONGEST_NAME]!r}.")
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
-        for number, cells in enumerate(islice(_records(text, delimiter), 1, None), start=1):
+        for number, cells in enumerate(islice(_records(text, delimiter, longest), 1, None), start=1):
             if cells == []:
                 continue
             if isinstance(cells, list) and len(cells) != len(header):
                 cells = RowRefused(f"it has {len(cells)} cells where the header has {len(header)}")
             yield number, dict(zip(header, cells, strict=True)) if isinstance(cells, list) else cells
 
-    return Table(header, rows)
+    return Table([name for name in header if is_name(name)], rows)
 
 
-def _records(text: str, delimiter: str) -> Iterator[list[str] | RowRefused]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+class _Lines:
+    """The lines of a text for one record after another; it refuses to hand out more than `longest` characters a record.
+
+    What is left of a line that is too long is passed over. An iterator of its own class: a generator would be at its
+    end after it has raised.
+    """
+
+    def __init__(self, text: str, longest: int) -> None:
+        self.stream, self.longest, self.given = io.StringIO(text, newline=""), longest, 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.stream.readline()
+        if not line:
+            raise StopIteration
+        self.given += len(line)
+        if self.given > self.longest:
+            raise too_long(self.given, self.longest)
+        return line
+
+
+def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | RowRefused]:
+    lines = _Lines(text, longest)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
+        lines.given = 0
         try:
             yield next(reader)
         except StopIteration:
             return
+        except RowRefused as refused:
+            yield refused
         except csv.Error as error:
             unclosed = "unexpected end" in str(error)
             yield RowRefused("a quote is opened and never closed" if unclosed else f"its quoting is wrong ({error})")
 
 
-def _header(text: str, delimiter: str) -> list[str]:
-    first = next(_records(text, delimiter), [])
+def _header(text: str, delimiter: str, longest: int) -> list[str]:
+    first = next(_records(text, delimiter, longest), [])
     return [name.strip() for name in first] if isinstance(first, list) else []
 
 
-def _fit(text: str, delimiter: str) -> tuple[int, int]:
+def _fit(text: str, delimiter: str, longest: int) -> tuple[int, int]:
     """How well a delimiter explains the header: columns of a known name, then columns."""
     known = {name for layout in LAYOUTS.values() for names in layout.parts.values() for name in names}
-    header = _header(text, delimiter)
-    return sum(spelled(name) in known for name in header), len(header)
+    header = _header(text, delimiter, longest)
+    return sum(spelled(name) in known for name in header[:MOST_COLUMNS]), len(header)
 
 
-def _parquet(path: Path) -> Table:
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns = list(file.schema_arrow.names)
-    except Exception:  # the reader answers hostile bytes with many kinds of exception
-        raise DataError(f"{path.name} is not a Parquet file that can be read.") from None
-
-    def rows(wanted: Sequence[str]) -> Iterator[Row]:
-        number = 0
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=256, columns=list(dict.fromkeys(wanted))):
-                    for record in batch.to_pylist():
-                        number += 1
-                        yield number, record
-        except Exception:
-            raise DataError(f"{path.name} cannot be read after row {number:,}: it is damaged.") from None
-
-    return Table(columns, rows)
-
-
-TEXT_FORMATS: dict[str, Callable[[str, str], Table]] = {
+TEXT_FORMATS: dict[str, Callable[[str, str, int], Table]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,
@@ -197,3 +204,4 @@ TEXT_FORMATS: dict[str, Callable[[str, str], Table]] = {
     ".tsv": _csv,
 }
 EXTENSIONS = (*TEXT_FORMATS, ".parquet")
+PACKED = (".gz", ".zip", ".zst", ".xz", ".bz2", ".7z", ".rar", ".tar", ".tgz")

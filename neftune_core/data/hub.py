@@ -1,4 +1,7 @@
-"""Data sets of the Hugging Face hub: their first rows, streamed. No code of a data set is ever run."""
+"""Data sets of the Hugging Face hub: their first rows, streamed. No code of a data set is ever run.
+
+They are read in a process apart: whoever names a data set may have made it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from neftune_core.data.apart import Bounds, ReaderFailed, said_by
+from neftune_core.data.examples import RowRefused
+from neftune_core.data.files import longest_row
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import DataError, NotAvailable
+from neftune_core.data.tables import Row
+from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
+from neftune_core.settings import Limits
 
-TIMEOUT_SECONDS = 10
+MEMORY_BYTES = 4_000_000_000
+SECONDS = 300
 UNKNOWN_LICENCE = "unknown: see the page of the data set"
+# A configuration or a split as the hub names them: no path, and no piece of the library's own language of slices.
+_WORD = re.compile(r"[\w.+\-]{0,200}")
 
 
 @dataclass(frozen=True)
@@ -32,47 +42,81 @@ HUB_SETS: dict[str, HubSet] = {
 }
 
 
-def first_rows(name: str, settings: DataSettings, rows: int) -> list[dict[str, Any]]:
-    """At most the first `rows` records of the hub data set `name` (owner/name).
+def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> list[Row]:
+    """At most the first `rows` rows of the hub data set `name` (owner/name), with their numbers.
 
-    Raises `NotAvailable` where the hub or the set cannot be reached, `DataError` where it cannot be used.
+    Raises `NotAvailable` where the hub or the set cannot be reached, `DataError` where it cannot be used, `DoesNotFit`
+    where the rows are larger than a file may be.
     """
-    if not re.fullmatch(r"\w[\w.\-]*(/\w[\w.\-]*)?", name):
+    _require_hub_name(name)
+    offered = HUB_SETS.get(name)
+    configuration = settings.configuration or (offered.configuration if offered else "")
+    for what, word in (("configuration", configuration), ("split", settings.split)):
+        if not _WORD.fullmatch(word):
+            raise DataError(f"{word[:80]!r} is not the name of a {what}: it has letters, digits and -_.+ only.")
+    try:
+        return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
+    except ReaderFailed as failed:
+        raise _translated(failed, name, limits) from None
+
+
+def _require_hub_name(name: str) -> None:
+    """By the hub's own rule, and with an owner: a bare name may be one of the library's readers of local files."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        name = ""
+    if name.count("/") != 1:
         raise DataError(f"{name[:80]!r} is not the name of a data set: it reads OWNER/NAME.")
     if Path(name).exists():  # the library would read the folder instead of the hub
         raise DataError(
             f"{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name."
         )
-    offered = HUB_SETS.get(name)
-    configuration = settings.configuration or (offered.configuration if offered else "")
-    try:
-        return list(islice(stream(name, configuration, settings.split), rows))
-    except Exception as error:  # the library answers the network and the data with many kinds of exception
-        raise _translated(error, name) from None
 
 
-def stream(name: str, configuration: str, split: str) -> Iterator[dict[str, Any]]:
-    """The records of a hub data set, in order, fetched as they are asked for; `HF_ENDPOINT` is respected."""
-    import datasets
-    from huggingface_hub import HfApi
-
-    HfApi().dataset_info(name, timeout=TIMEOUT_SECONDS)  # says at once what the library retries for half a minute
-    datasets.disable_progress_bars()
-    yield from datasets.load_dataset(name, configuration or None, split=split, streaming=True)
+def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
+    """The first rows of a hub data set, fetched as they are asked for; `HF_ENDPOINT` is respected."""
+    bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
+    asked = {"name": name, "configuration": configuration, "split": split, "rows": rows}
+    for kind, number, record in said_by("hub", asked, bounds, secrets=True):
+        yield number, RowRefused(record) if kind == "refused" else record
 
 
-def _translated(error: Exception, name: str) -> DataError | NotAvailable:
-    text = str(error)
-    if isinstance(error, ValueError) and re.search("config", text, re.IGNORECASE):
-        return DataError(f"The data set {name} has several configurations: name one of them.")
-    if isinstance(error, ValueError) and "split" in text.lower():
-        return DataError(f"The data set {name} has no such split: try train, test or validation.")
-    if "script" in text.lower() and isinstance(error, RuntimeError):
-        return DataError(f"The data set {name} needs its own code to be read, which the lab never runs.")
-    if "gated" in text.lower():
-        return NotAvailable(f"The data set {name} wants its terms accepted by a signed-in user of the hub.")
-    if type(error).__name__ in ("RepositoryNotFoundError", "DatasetNotFoundError"):
-        return DataError(f"The hub has no public data set called {name}: check the name.")
+def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
+    words = str(failed).lower()
+    if failed.kind == "size":
+        return DoesNotFit(
+            f"The first {words} rows of {name} are larger than {limits.upload_megabytes:,} MB, the most that this "
+            "server reads: ask for fewer rows."
+        )
+    for kinds, part, error in _EXPLANATIONS:
+        if failed.kind in kinds and part in words:
+            return type(error)(str(error).format(name=name))
     return NotAvailable(
         f"The data set {name} cannot be fetched since the hub cannot be reached from here: use a starter set or a file."
     )
+
+
+_NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
+_EXPLANATIONS: tuple[tuple[tuple[str, ...], str, LabError], ...] = (
+    (("ValueError",), "config", DataError("The data set {name} has several configurations: name one of them.")),
+    (("ValueError",), "split", DataError("The data set {name} has no such split: try train, test or validation.")),
+    (
+        ("RuntimeError",),
+        "script",
+        DataError("The data set {name} needs its own code to be read, which the lab never runs."),
+    ),
+    (
+        ("GatedRepoError", "OSError", *_NOT_FOUND),
+        "gated",
+        NotAvailable("The data set {name} wants its terms accepted by a signed-in user of the hub."),
+    ),
+    (_NOT_FOUND, "", DataError("The hub has no public data set called {name}: check the name.")),
+    (
+        ("MemoryError", "died"),
+        "",
+        DataError("The first rows of {name} take more memory or time than the lab gives to one data set."),
+    ),
+)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.data.examples import Message, RowRefused
-from neftune_core.data.texts import RepeatedName, as_text, parsed
+from neftune_core.data.texts import RepeatedName, as_text, kind_of, parsed
 from neftune_core.errors import DataError
 
 Parts = Mapping[str, Any]
@@ -108,8 +108,11 @@ def _message(turn: Any, number: int, part: str) -> Message:
         raise RowRefused(f"{where} has the same name twice")
     role = next((turn[name] for name in ROLE_NAMES if name in turn), None)
     content = next((turn[name] for name in CONTENT_NAMES if name in turn), None)
+    if role is None:
+        raise RowRefused(f"{where} has no role")
     if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        raise RowRefused(f"{where} has the role {str(role)[:30]!r}, which is none of {', '.join(ROLES)}")
+        shown = repr(role[:30]) if isinstance(role, str) else kind_of(role)
+        raise RowRefused(f"{where} has the role {shown}, which is none of {', '.join(ROLES)}")
     text = as_text(content, f"content of {where}")
     if not text.strip():
         raise RowRefused(f"{where} is empty")

@@ -10,11 +10,13 @@ from typing import Any
 
 from neftune_core.data import hub
 from neftune_core.data.examples import Example, Refusal, RowRefused, fingerprint
-from neftune_core.data.files import Row, Table, open_table
+from neftune_core.data.files import column_names, open_table
 from neftune_core.data.layouts import choose, messages_of
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS, starter_file
-from neftune_core.errors import DataError
+from neftune_core.data.tables import Row, Table
+from neftune_core.errors import DataError, NotAvailable
+from neftune_core.home import assets, home
 from neftune_core.settings import Limits
 
 Progress = Callable[[int, int], None]
@@ -96,7 +98,20 @@ def _open(settings: DataSettings, limits: Limits, most: int) -> _Opened:
 
 def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
     path = Path(name)
+    if not limits.local_paths:
+        _require_own(path)
     return _Opened(open_table(path, limits), path.name, OWN_LICENCE)
+
+
+def _require_own(path: Path) -> None:
+    """Refuse a file that is neither an upload, nor kept with a record, nor shipped, wherever links lead."""
+    own = [home() / "uploads", home() / "runs", assets()]
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise DataError(f"{path.name!r} cannot be opened.") from None
+    if not any(real.is_relative_to(folder.resolve()) for folder in own):
+        raise NotAvailable("This server reads uploaded files only, and none of its own: upload the file.")
 
 
 def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
@@ -104,15 +119,16 @@ def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _O
 
 
 def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
-    records = hub.first_rows(name, settings, most + 1)
-    if not records:
+    found = hub.first_rows(name, settings, most + 1, limits)
+    if not found:
         raise DataError(f"The data set {name} has no rows in its split {settings.split!r}.")
     offered = hub.HUB_SETS.get(name)
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
-        return iter(enumerate(records, start=1))
+        return iter(found)
 
-    return _Opened(Table(list(records[0]), rows), name, offered.licence if offered else hub.UNKNOWN_LICENCE)
+    columns = column_names(found, f"The data set {name}")
+    return _Opened(Table(columns, rows), name, offered.licence if offered else hub.UNKNOWN_LICENCE)
 
 
 SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _Opened]] = {

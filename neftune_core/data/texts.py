@@ -5,10 +5,30 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from neftune_core.data.examples import RowRefused
 from neftune_core.errors import DataError
+
+NOT_TEXT = "not text"
+"""The one name of an object that stands for a value JSON has no word for; it maps to words for its kind."""
+
+DEEPEST = 100
+MOST_LINES = 5_000_000
+MOST_MARKS = 4_000_000
+LONGEST_NAME = 200
+
+# What a file of another kind begins with, whatever its name says.
+SIGNATURES = {
+    b"PAR1": "a Parquet file: give it the extension .parquet",
+    b"PK\x03\x04": "a zip file: unpack it first",
+    b"\x1f\x8b": "a compressed file (gzip): unpack it first",
+    b"\x28\xb5\x2f\xfd": "a compressed file (zstd): unpack it first",
+    b"\xfd7zXZ\0": "a compressed file (xz): unpack it first",
+    b"BZh": "a compressed file (bzip2): unpack it first",
+}
 
 
 class RepeatedName(dict[str, Any]):
@@ -20,6 +40,9 @@ def decoded(content: bytes, title: str) -> str:
 
     Raises `DataError` naming the first byte that is something else.
     """
+    kind = next((words for signature, words in SIGNATURES.items() if content.startswith(signature)), None)
+    if kind is not None:
+        raise DataError(f"{title} is {kind}.")
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
@@ -34,28 +57,9 @@ def decoded(content: bytes, title: str) -> str:
             f"{title} holds a NUL character (line {text.count(chr(10), 0, position) + 1:,}), so it is not "
             "a text file: save it as UTF-8 and try again."
         )
+    if text.count("\n") > MOST_LINES or text.count("\r") > MOST_LINES:
+        raise DataError(f"{title} has more than {MOST_LINES:,} lines: give the lab a shorter file.")
     return text
-
-
-def parsed(text: str) -> Any:
-    """The value of JSON text; numbers come back as their own text, NaN and Infinity as None.
-
-    Raises `ValueError` for what is not JSON or is nested too deeply, with the reason as its text.
-    """
-    try:
-        return json.loads(
-            text,
-            parse_int=str,  # the digits as written: 1.10 stays 1.10, and a million digits cost nothing
-            parse_float=str,
-            parse_constant=lambda name: None,
-            object_pairs_hook=_object,
-        )
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"it is not valid JSON ({error.msg.lower()}, line {error.lineno}, column {error.colno})"
-        ) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,20 +67,175 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values if len(values) == len(pairs) else RepeatedName(values)
 
 
+_DECODER = json.JSONDecoder(
+    parse_int=str,  # the digits as written: 1.10 stays 1.10, and a million digits cost nothing
+    parse_float=str,
+    parse_constant=lambda name: None,
+    object_pairs_hook=_object,
+)
+
+
+def parsed(text: str) -> Any:
+    """The value of JSON text; numbers come back as their own text, NaN and Infinity as None.
+
+    Raises `ValueError` for what is not JSON or is nested too deeply, with the reason as its text.
+    """
+    with _explained():
+        return _DECODER.decode(text)
+
+
+class _explained:  # noqa: N801 - used as a word after `with`
+    """Turns what the JSON reader raises into a `ValueError` with a plain reason."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, RecursionError):
+            raise ValueError("it is nested too deeply") from None
+        if isinstance(error, json.JSONDecodeError):
+            raise ValueError(
+                f"it is not valid JSON ({error.msg.lower()}, line {error.lineno}, column {error.colno})"
+            ) from None
+
+
+# A whole string at once, so that what stands in it is never looked at; or one thing that opens or closes.
+_MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
+_SCALAR = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,:\[\]{}"]++', re.DOTALL)
+_SPACE = re.compile(r"[ \t\n\r]*+")
+
+
+class NoList(ValueError):
+    """JSON that is neither a list nor an object with exactly one list inside."""
+
+
+def list_entries(text: str, longest: int) -> Iterator[Any]:
+    """The values of the list that the JSON `text` is, or that is the only list in its one object, one at a time.
+
+    A value of more than `longest` characters is passed over unbuilt, and given as a `RowRefused`. Raises `ValueError`
+    with the reason, and `NoList`, where it meets something else.
+    """
+    with _explained():
+        start = _skip(text, 0)
+        if text.startswith("{", start):
+            start = _only_list(text, start)
+        elif not text.startswith("[", start):
+            _value(text, start, _end(text, start))
+            raise NoList
+        place = _skip(text, start + 1)
+        while not text.startswith("]", place):
+            end = _end(text, place)
+            yield _value(text, place, end) if end - place <= longest else too_long(end - place, longest)
+            place = _next(text, end, "]")
+        if text.startswith("[", _skip(text, 0)):
+            _require_end(text, place + 1)
+
+
+def too_long(length: int, longest: int) -> RowRefused:
+    """The refusal of a row of so many characters."""
+    return RowRefused(f"it has {length:,} characters; at most {longest:,} are read")
+
+
+def _only_list(text: str, start: int) -> int:
+    """Where the only list directly inside the object at `start` begins."""
+    lists = []
+    place = _skip(text, start + 1)
+    while not text.startswith("}", place):
+        colon = _skip(text, _end(text, place))
+        if text[place] != '"' or not text.startswith(":", colon):
+            raise json.JSONDecodeError("Expecting a name and a colon", text, place)
+        value = _skip(text, colon + 1)
+        if text.startswith("[", value):
+            lists.append(value)
+        place = _next(text, _end(text, value), "}")
+    _require_end(text, place + 1)
+    if len(lists) != 1:
+        raise NoList
+    return lists[0]
+
+
+def _skip(text: str, place: int) -> int:
+    """The first place from `place` on that is not a space."""
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _end(text: str, start: int) -> int:
+    """Where the value at `start` ends, without building it."""
+    if not text.startswith(("[", "{"), start):
+        scalar = _SCALAR.match(text, start)
+        if scalar is None:
+            raise json.JSONDecodeError("Expecting value", text, start)
+        return scalar.end()
+    depth = 0
+    for count, mark in enumerate(_MARK.finditer(text, start)):
+        if count > MOST_MARKS:
+            raise ValueError(f"it holds a value of more than {MOST_MARKS:,} parts")
+        if mark.end() - mark.start() > 1:
+            continue
+        if text[mark.start()] in "[{":
+            depth += 1
+            if depth > DEEPEST:
+                raise RecursionError
+        elif text[mark.start()] == '"':
+            break
+        else:
+            depth -= 1
+            if not depth:
+                return mark.end()
+    raise json.JSONDecodeError("It is never closed", text, start)
+
+
+def _value(text: str, start: int, end: int) -> Any:
+    value, stop = _DECODER.raw_decode(text, start)
+    if stop != end:
+        raise json.JSONDecodeError("Extra data", text, stop)
+    return value
+
+
+def _next(text: str, end: int, closing: str) -> int:
+    """Where the next entry of a list or an object begins after one that ended at `end`, or its closing mark stands."""
+    place = _skip(text, end)
+    if text.startswith(closing, place):
+        return place
+    if not text.startswith(",", place):
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
+    place = _skip(text, place + 1)
+    if text.startswith(closing, place):
+        raise json.JSONDecodeError("Expecting value", text, place)
+    return place
+
+
+def _require_end(text: str, place: int) -> None:
+    if _skip(text, place) != len(text):
+        raise json.JSONDecodeError("Extra data", text, _skip(text, place))
+
+
+def is_name(text: str) -> bool:
+    """Whether a column of this name can be shown and chosen: not too long, and of whole characters."""
+    return 0 < len(text) <= LONGEST_NAME and "\0" not in text and not _HALF.search(text)
+
+
 def as_text(value: Any, part: str) -> str:
     """A cell as text: numbers become text, a missing value becomes "". Raises `RowRefused` for the rest."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RowRefused(f"the {part} is {_kind(value)}, not text")
+        raise RowRefused(f"the {part} is {kind_of(value)}, not text")
     text = str(value)
     if "\0" in text:
         raise RowRefused(f"the {part} holds a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _HALF.search(text):
         raise RowRefused(f"the {part} holds half a character (a lone surrogate)")
     return text
 
 
-def _kind(value: Any) -> str:
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in words."""
+    if isinstance(value, dict) and NOT_TEXT in value:
+        return str(value[NOT_TEXT])
     names = {bool: "true or false", list: "a list", dict: "an object", bytes: "raw bytes"}
     return next((words for kind, words in names.items() if isinstance(value, kind)), type(value).__name__)

@@ -1,0 +1,180 @@
+"""Rows read in a process apart, with bounded memory and time.
+
+Readers written in C, fed with bytes that nobody has checked, can take any amount of memory (a Parquet file of one
+kilobyte may hold a thousand gigabytes) or fall over. Here they fall alone. The process says JSON, one list a line:
+
+    ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
+
+Where the system cannot bound a process's memory (Windows, macOS), its time still is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from neftune_core.data.texts import NOT_TEXT, parsed
+
+SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+BATCH_ROWS = 256
+OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a reader may take: bytes of memory, seconds, characters of one row, and of all rows together."""
+
+    memory_bytes: int
+    seconds: float
+    row_characters: int
+    characters: int
+
+
+class ReaderFailed(Exception):
+    """The reader gave up; `kind` names what it raised, `died` where it left without a word, `size` at a bound."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+def said_by(reader: str, arguments: Mapping[str, Any], bounds: Bounds, *, secrets: bool = False) -> Iterator[list[Any]]:
+    """What a reader of `READERS` says, line by line, without its last; ending the iteration ends the process.
+
+    With `secrets` the process gets the tokens and keys of this one's environment. Raises `ReaderFailed`.
+    """
+    asked = json.dumps([reader, arguments, vars(bounds)])
+    with subprocess.Popen(
+        [sys.executable, "-m", "neftune_core.data.apart", asked],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(secrets=secrets),
+    ) as process:
+        assert process.stdout is not None
+        timer = threading.Timer(bounds.seconds, process.kill)
+        timer.start()
+        try:
+            yield from _lines(process.stdout, bounds)
+        finally:
+            timer.cancel()
+            process.kill()
+
+
+def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
+    longest = 4 * bounds.row_characters + 1_000_000  # bytes; the reader keeps to less as long as it is itself
+    while True:
+        line = stream.readline(longest)
+        if not line.endswith(b"\n"):
+            raise ReaderFailed("died", "it ended in the middle")
+        try:
+            said: list[Any] = parsed(line.decode())
+        except ValueError:
+            raise ReaderFailed("died", "it spoke nonsense") from None
+        if said[0] == "failed":
+            raise ReaderFailed(*said[1:])
+        if said[0] == "end":
+            return
+        yield [said[0], int(said[1]), *said[2:]] if said[0] in ("row", "refused") else said
+
+
+def _environment(*, secrets: bool) -> dict[str, str]:
+    """This process's environment, with this package in reach; without secrets a broken reader has none to tell."""
+    kept = {name: value for name, value in os.environ.items() if secrets or not any(part in name for part in SECRETS)}
+    package = str(Path(__file__).resolve().parents[2])
+    return {**kept, **OWN_THREADS, "PYTHONPATH": os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))}
+
+
+# ---------------------------------------------------------------- the process itself
+
+
+def parquet_columns(path: str) -> Iterator[list[Any]]:
+    """The columns of the Parquet file at `path`."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield ["columns", [str(name) for name in file.schema_arrow.names]]
+
+
+def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
+    """The rows of a Parquet file, with these columns only."""
+    import pyarrow.parquet
+
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns), use_threads=False):
+            for place in range(batch.num_rows):
+                number += 1
+                yield ["row", number, batch.slice(place, 1).to_pylist()[0]]
+
+
+def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
+    """The first rows of a data set of the hub, streamed; pictures and sounds in them are not opened."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    HfApi().dataset_info(name, timeout=10)  # says at once what the library retries for half a minute
+    datasets.disable_progress_bars()
+    found = datasets.load_dataset(name, configuration or None, split=split, streaming=True)
+    for number, record in enumerate(islice(found.decode(False), rows), start=1):
+        yield ["row", number, record]
+
+
+READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
+    "parquet columns": parquet_columns,
+    "parquet rows": parquet_rows,
+    "hub": hub_rows,
+}
+
+
+def main(asked: str) -> None:
+    """Print what the reader says."""
+    reader, arguments, given = json.loads(asked)
+    bounds = Bounds(**given)
+    _bound_memory(bounds.memory_bytes)
+    total = 0
+    try:
+        for said in READERS[reader](**arguments):
+            line = _line(said, bounds)
+            total += len(line)
+            if total > bounds.characters:
+                print(json.dumps(["failed", "size", str(said[1])]))
+                return
+            print(line, flush=said[0] == "columns")
+        print('["end"]')
+    except MemoryError:
+        print('["failed", "MemoryError", "memory"]')
+    except Exception as error:
+        print(json.dumps(["failed", type(error).__name__, str(error)[:1000]]))
+
+
+def _line(said: list[Any], bounds: Bounds) -> str:
+    line = json.dumps(said, default=_stand_in, skipkeys=True)
+    if said[0] != "row" or len(line) <= bounds.row_characters:
+        return line
+    return json.dumps(["refused", said[1], f"it has more than {bounds.row_characters:,} characters"])
+
+
+def _stand_in(value: Any) -> dict[str, str]:
+    return {NOT_TEXT: "raw bytes" if isinstance(value, bytes) else type(value).__name__}
+
+
+def _bound_memory(count: int) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (count, count))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main(sys.argv[1])
