@@ -70,6 +70,11 @@ class StackedLinear(nn.Module):
         self.down = nn.Parameter(torch.zeros(slots, rank, inputs, device=device))
         self.up = nn.Parameter(torch.zeros(slots, rank, outputs, device=device))
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight: T5 asks its maps for the type of theirs."""
+        return cast(Tensor, self.base.weight)
+
     def start(self, generator: torch.Generator) -> None:
         """Draw the initial adapter, the same for every slot but the base's."""
         bound = 1 / math.sqrt(self.down.shape[2])  # Kaiming uniform with a = sqrt(5), as in PEFT
