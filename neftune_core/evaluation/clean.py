@@ -37,7 +37,7 @@ def clean_measures(
     """The measures on `sample`, which must have a row, for each of `slots`."""
     sums, hits, exact = (torch.zeros(len(slots), dtype=torch.float64) for _ in range(3))
     tokens = 0
-    by_length = sorted(sample, key=lambda encoded: len(encoded.ids))
+    by_length = sorted(sample, key=lambda encoded: encoded.length)
     loaded = stack.loaded
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]

@@ -125,7 +125,7 @@ def _logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = 
     return model(**inputs, use_cache=False).logits.float()
 
 
-def decoder_layers(model: nn.Module) -> list[nn.Module]:
+def all_layers(model: nn.Module) -> list[nn.Module]:
     """Every layer, from the embedding upwards; those of an encoder come before those of its decoder."""
     return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 

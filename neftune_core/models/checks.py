@@ -15,16 +15,31 @@ if TYPE_CHECKING:
     import torch
 
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+# Encoder-decoders are also published without their head, which is tied to the embedding (BART).
+ENCODER_DECODER_ENDINGS = ("ForConditionalGeneration", "MTModel", "Model")
+# Encoders that fill gaps (BERT, RoBERTa): run as decoders they write text, which they never learnt.
+FILLING_ENDINGS = ("ForMaskedLM", "ForPreTraining")
+NOT_PRETRAINED = "Not pre-trained for this: it learnt to fill gaps in a text that it reads both ways, not to write one."
 # Loading needs a little more than the weights: the tokenizer, buffers, and pages of the file being read.
 LOADING_MARGIN = 1.1
 
 
 def checked(folder: Path) -> Any:
-    """The configuration in `folder`; raises `ModelError` unless it is a causal language model in safetensors files."""
+    """The configuration in `folder`, that of an encoder such as BERT changed so that it decodes.
+
+    Raises `ModelError` unless it is a model that writes text, in safetensors files.
+    """
     config = _configuration(folder)
-    _require_causal(config, folder)
+    _require_writer(config, folder)
     _require_safetensors(folder)
+    if fills_gaps(config):
+        config.is_decoder = True
     return config
+
+
+def fills_gaps(config: Any) -> bool:
+    """Whether the weights were trained to fill gaps in a text, and not to write one."""
+    return any(name.endswith(FILLING_ENDINGS) for name in config.architectures or [])
 
 
 def _configuration(folder: Path) -> Any:
@@ -58,19 +73,18 @@ def _is_known(kind: str) -> bool:
     return kind in CONFIG_MAPPING
 
 
-def _require_causal(config: Any, folder: Path) -> None:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+def _require_writer(config: Any, folder: Path) -> None:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
+    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    known = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
+    endings: tuple[str, ...] = ENCODER_DECODER_ENDINGS if encoder_decoder else CAUSAL_ENDINGS
+    if hasattr(config, "is_decoder"):
+        endings = endings + FILLING_ENDINGS
     names = list(config.architectures or [])
-    found = f" ({names[0]})" if names else f" ({config.model_type})"
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"{folder.name} is an encoder-decoder{found}, and the lab trains causal language models: "
-            "choose one of those."
-        )
-    named_causal = not names or any(name.endswith(CAUSAL_ENDINGS) for name in names)
-    if not named_causal or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"{folder.name} is not a causal language model{found}: choose one that generates text.")
+    if type(config) not in known or (names and not any(name.endswith(endings) for name in names)):
+        found = names[0] if names else config.model_type
+        raise ModelError(f"{folder.name} does not write text ({found}): choose a model that does.")
     if getattr(config, "quantization_config", None):
         raise ModelError(
             f"The weights of {folder.name} are quantised, and cannot be trained here: choose the original model, "

@@ -16,7 +16,7 @@ from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, Not
 from neftune_core.models.checks import safetensors_files
 from neftune_core.models.progress import Watch
 
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md"]
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
 UNWANTED = ["*/*", "consolidated*"]  # other formats in folders, and the same weights a second time
 REACH_SECONDS = 15
 STALL_SECONDS = 120

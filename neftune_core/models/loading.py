@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from neftune_core.errors import DoesNotFit, ModelError
-from neftune_core.models.anatomy import decoder_layers, head_matches, linear_maps, set_model_dropout
-from neftune_core.models.checks import checked, require_memory, weight_bytes
+from neftune_core.models.anatomy import (
+    all_layers,
+    first_position,
+    head_matches,
+    linear_maps,
+    reads_ahead,
+    set_model_dropout,
+)
+from neftune_core.models.checks import NOT_PRETRAINED, checked, fills_gaps, require_memory, weight_bytes
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.progress import Asked, Progress, ProgressCallback, Watch
 from neftune_core.models.quiet import quietly
@@ -24,6 +31,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import Place, find
 from neftune_core.models.tokenizing import read_tokenizer
 from neftune_core.models.trees import private_tree, weights_hash
+from neftune_core.noise.sites import is_encoder_decoder
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +48,8 @@ class LoadedModel:
     """A model to be used and never changed: evaluation mode, no gradients, all dropout rates 0.
 
     `width` is that of an embedding vector, `vocabulary` the rows of the embedding, `context` the longest
-    sequence; `trained` is False for the random stand-in. Tied weights count once in `parameters`.
+    sequence, `layers` those of an encoder and its decoder together; `trained` is False for the random stand-in. Tied
+    weights count once in `parameters`. `note` says what a person should know before using it, if anything.
     """
 
     model: PreTrainedModel
@@ -56,6 +65,12 @@ class LoadedModel:
     device: torch.device
     precision: str
     trained: bool
+    note: str = ""
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt, and a decoder writes the answer."""
+        return is_encoder_decoder(self.model)
 
 
 class _Shelf:
@@ -143,13 +158,13 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
     config = checked(place.folder)
     _make_room(place, device, precision)
     watch.say(0, 0, f"Reading {place.name}")
-    model = _weights(place, precision)
+    model = _weights(place, config, precision)
     tokenizer = read_tokenizer(place.folder, model)
     watch.check()
     model = model.to(device).eval().requires_grad_(False)
     set_model_dropout(model, 0.0)
     _require_known_shape(model, place.name)
-    text = config.get_text_config()
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     embedding = model.get_input_embeddings().weight
     return LoadedModel(
         model=model,
@@ -159,12 +174,13 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         licence=place.licence,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         width=embedding.shape[1],
-        layers=text.num_hidden_layers,
+        layers=len(all_layers(model)),
         vocabulary=embedding.shape[0],
-        context=getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT,
+        context=longest - first_position(model) if longest else DEFAULT_CONTEXT,
         device=device,
         precision=precision,
         trained=place.trained,
+        note=NOT_PRETRAINED if fills_gaps(config) else "",
     )
 
 
@@ -178,15 +194,16 @@ def _make_room(place: Place, device: torch.device, precision: str) -> None:
         require_memory(needed, place.name, device)
 
 
-def _weights(place: Place, precision: str) -> Any:
+def _weights(place: Place, config: Any, precision: str) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
         with quietly():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                place.folder, dtype=getattr(torch, precision), output_loading_info=True, **options
+            model, report = kind.from_pretrained(
+                place.folder, config=config, dtype=getattr(torch, precision), output_loading_info=True, **options
             )
     except MemoryError:
         raise DoesNotFit(f"Loading {place.name} ran out of memory: choose a smaller model.") from None
@@ -205,18 +222,21 @@ def _weights(place: Place, precision: str) -> Any:
 
 
 def _require_known_shape(model: Any, name: str) -> None:
-    """Refuse, by running four tokens, a model whose parts the lab would get wrong or on which noise does nothing."""
+    """Refuse, by running a few tokens, a model whose parts the lab would get wrong or on which noise does nothing."""
     from neftune_core.noise.attach import noisy_embeddings
     from neftune_core.noise.settings import NoiseSettings
 
     kind = type(model).__name__
     try:
-        known = bool(linear_maps(model, "all") and decoder_layers(model)) and head_matches(model)
+        known = bool(linear_maps(model, "all") and all_layers(model)) and head_matches(model)
+        ahead = known and reads_ahead(model)
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"The lab cannot work with {name}, a {kind} ({type(error).__name__}): choose another."
         ) from error
     if not known:
         raise ModelError(f"The lab does not know how {name}, a {kind}, makes its logits: choose another model.")
+    if ahead:
+        raise ModelError(f"{name}, a {kind}, reads the words that it is to write: choose a model that writes forwards.")
     with noisy_embeddings(private_tree(model), NoiseSettings(strength=1.0, unit="std")):
         pass

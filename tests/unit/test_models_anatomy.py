@@ -11,8 +11,8 @@ from transformers import pytorch_utils
 
 from neftune_core.errors import ModelError
 from neftune_core.models.anatomy import (
+    all_layers,
     body,
-    decoder_layers,
     head_logits,
     head_matches,
     linear_maps,
@@ -97,7 +97,7 @@ def test_checking_the_head_leaves_the_training_mode_as_it_was() -> None:
 def test_every_layer_gives_its_linear_maps_and_nothing_else_does(family: str) -> None:
     model = build(family)
     _, _, every, attention = FAMILIES[family]
-    layers = decoder_layers(model)
+    layers = all_layers(model)
     assert len(layers) == 2
     inside = {id(module) for layer in layers for module in layer.modules()}
     modules = dict(model.named_modules())
