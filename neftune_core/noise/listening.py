@@ -27,12 +27,13 @@ class Listener:
         self._sites: dict[nn.Module, dict[str, Site]] = {}
         for site in noise_sites(model):
             self._sites.setdefault(site.module, {})[site.part] = site
-        self._chosen = {(site.part, site.number) for site in chosen}
+        self._chosen = [(site.part, site.number) for site in chosen]
         self._entries = _entry_points(model)
         self._count = 0
         self._call: Call | None = None
         self._running: list[nn.Module] = []
         self._remembered: dict[tuple[int, int], tuple[StorageWeakRef, Site, Call]] = {}
+        self._recomputed: tuple[Site, Call] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy made of a model while it is listened to has hooks that know none of its modules, and do nothing."""
@@ -60,18 +61,33 @@ class Listener:
             return None
         key = (id(module), given.data_ptr())
         if recomputing():
-            reference, site, call = self._remembered.get(key, (None, None, None))
-            if reference is None or reference.expired() or site is None or call is None:
-                raise NoEffect(
-                    f"A {type(module).__name__} is recomputed from vectors that were moved after its first run, so "
-                    "that its noise cannot be told: leave them in place, without offloading of activations."
-                )
+            site, call = self._recomputed = self._first_run(module, key)
+        elif self._call is None or not self._call.number:
+            return None
         else:
-            if self._call is None or not self._call.number:
-                return None
             site, call = self._site(module, self._call), self._call
             self._remembered[key] = (StorageWeakRef(given.untyped_storage()), site, call)
         return (site, call) if (site.part, site.number) in self._chosen else None
+
+    def _first_run(self, module: nn.Module, key: tuple[int, int]) -> tuple[Site, Call]:
+        """Where `module`, which is being recomputed, first ran.
+
+        A checkpointed block begins anew from the very tensor it began from. The sites further on in it are given new
+        ones, and follow the site before them.
+        """
+        remembered = self._remembered.get(key)
+        if remembered is not None and not remembered[0].expired():
+            return remembered[1:]
+        if self._recomputed is not None:
+            before, call = self._recomputed
+            places = [(site.part, site.number) for site in self._sites[module].values()]
+            next_place = self._chosen[self._chosen.index((before.part, before.number)) + 1 :][:1]
+            if next_place and next_place[0] in places:
+                return self._sites[module][next_place[0][0]], call
+        raise NoEffect(
+            f"A {type(module).__name__} is recomputed from vectors that were moved after its first run, so that its "
+            "noise cannot be told: leave them in place, without offloading of activations."
+        )
 
     def _site(self, module: nn.Module, call: Call) -> Site:
         """An embedding that both parts share belongs to the part that runs."""
@@ -99,6 +115,7 @@ class Listener:
     def _new_call(self) -> Call:
         """A call that begins; what can no longer be recomputed, because what it began from is gone, is forgotten."""
         self._remembered = {key: found for key, found in self._remembered.items() if not found[0].expired()}
+        self._recomputed = None
         training = self._model.training
         self._count += training
         return Call(number=self._count if training else 0, paired=self._paired)
