@@ -24,7 +24,6 @@ from typing import IO, Any
 
 from neftune_core.data.texts import NOT_TEXT, parsed
 
-SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 BATCH_ROWS = 256
 OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
@@ -87,9 +86,14 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
         yield [said[0], int(said[1]), *said[2:]] if said[0] in ("row", "refused") else said
 
 
+def is_secret(name: str) -> bool:
+    """Whether what the environment holds under this name is nobody's business."""
+    return any(part in name.upper() for part in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
+
+
 def _environment(*, secrets: bool) -> dict[str, str]:
     """This process's environment, with this package in reach; without secrets a broken reader has none to tell."""
-    kept = {name: value for name, value in os.environ.items() if secrets or not any(part in name for part in SECRETS)}
+    kept = {name: value for name, value in os.environ.items() if secrets or not is_secret(name)}
     package = str(Path(__file__).resolve().parents[2])
     return {**kept, **OWN_THREADS, "PYTHONPATH": os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import hmac
 import importlib.util
 import mimetypes
 import os
@@ -18,6 +19,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +27,8 @@ from starlette.routing import Route
 from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.ui import theme
+from neftune_core.ui.gate import Gate, guard
+from neftune_core.ui.uploads import make_room
 
 SCRIPTS = ("lab.js", "plot.js", "noise.js")
 A_YEAR = "public, max-age=31536000, immutable"
@@ -45,24 +49,27 @@ class Serving:
 
 def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
-    options = launch_options(serving, limits)
+    options = launch_options(page, serving, limits)
+    guard(page, limits)
+    page.queue(api_open=False)
     _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     return shared or address
 
 
-def launch_options(serving: Serving, limits: Limits) -> dict[str, Any]:
-    """What `launch` is called with: look, own files, and nothing that leaves the machine."""
+def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
+    """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
+    gate = Middleware(Gate, page=page, limits=limits, make_room=functools.partial(make_room, limits=limits))
     return {
         "server_name": serving.host,
         "server_port": serving.port,
         "share": serving.share,
-        "auth": (lambda _, given: given == serving.password) if serving.password else None,
+        "auth": functools.partial(_knows, serving.password) if serving.password else None,
         "root_path": serving.root_path,
         "inbrowser": serving.open_browser,
         "theme": theme.theme(),
         "css": theme.css(),
         "head": head(),
-        "app_kwargs": {"routes": [Route("/lab/{name}", page_file)]},
+        "app_kwargs": {"routes": [Route("/lab/{name}", page_file)], "middleware": [gate]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
         "run_history": False,
@@ -70,6 +77,10 @@ def launch_options(serving: Serving, limits: Limits) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
     }
+
+
+def _knows(password: str, _: str, given: str) -> bool:
+    return hmac.compare_digest(password.encode(), given.encode(errors="replace"))
 
 
 def head() -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 from neftune_core.errors import sentence
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.ui.launch import Serving, launch  # first: it tells gradio, before its import, to call nobody
+from neftune_core.ui.logs import log_to_file
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview
+from neftune_core.ui.uploads import keep_uploads_at_home
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +27,24 @@ def serve(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the lab until it is ended, saying where; `None` leaves a choice to `launch.Serving`."""
+    """Serve the lab until it is ended, saying where; `None` leaves a choice to `launch.Serving` and `host_limits`."""
     from neftune_core.ui import page
     from neftune_core.ui.lab import Lab
 
-    lab, first = Lab(limits or Limits()), FirstPreview()
+    log_to_file()
+    keep_uploads_at_home()
+    lab, first = Lab(limits or host_limits()), FirstPreview()
     blocks = page.build(lab, first)
     address = launch(blocks, Serving(host, port, share, password, root_path, open_browser), lab.limits)
     print(f"NEFTune Lab is open at {address}", flush=True)
     threading.Thread(target=_warm_up, args=(first,), name="warm-up", daemon=True).start()
     blocks.block_thread()
+
+
+def host_limits() -> Limits:
+    """What this host allows: on a public one (`NEFTUNE_PUBLIC`, or a Space) visitors name no files of the machine."""
+    said = os.environ.get("NEFTUNE_PUBLIC", "1" if "SPACE_ID" in os.environ else "0")
+    return Limits(local_paths=said.strip().lower() in ("", "0", "no", "false"))
 
 
 def _warm_up(first: FirstPreview) -> None:

@@ -50,7 +50,7 @@ def told(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def tell(error: BaseException) -> None:
     """The sentence of `error` as a toast of the page."""
-    words = html.escape(sentence(error))
+    words = html.escape(sentence(error), quote=False)
     if isinstance(error, Cancelled):
         gr.Info(words, title="Stopped", duration=SECONDS_SHOWN)
     else:

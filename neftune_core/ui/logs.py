@@ -1,0 +1,38 @@
+"""The log of a served lab: a file under its home, which never grows without end and never tells a secret."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from logging.handlers import RotatingFileHandler
+
+from neftune_core.data.apart import is_secret
+from neftune_core.home import home
+
+LARGEST_BYTES = 5_000_000
+SHORTEST_SECRET = 8
+_OWNER_KEY = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+class Discreet(logging.Formatter):
+    """Writes what is in the environment as a secret, and visitors' keys, as [secret]."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = _OWNER_KEY.sub("[secret]", super().format(record))
+        for name, value in os.environ.items():
+            if is_secret(name) and len(value.strip()) >= SHORTEST_SECRET:
+                text = text.replace(value, "[secret]").replace(value.strip(), "[secret]")
+        return text
+
+
+def log_to_file() -> None:
+    """Everything that is logged in this process goes to `lab.log` under `home()`, not to the terminal."""
+    file = RotatingFileHandler(
+        home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
+    )
+    file.setFormatter(Discreet("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [file]
+    own = logging.getLogger("neftune_core")
+    own.handlers, own.propagate = [], True
