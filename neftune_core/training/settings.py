@@ -167,7 +167,6 @@ class TrainingSettings(Settings):
         advanced=True,
     )
 
-
     @property
     def rows_at_once(self) -> int:
         """The rows of each arm that go through the model together."""
@@ -226,13 +225,13 @@ class StudySettings(Settings):
 
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
-        names = [noise.name for noise in self.noise] + [regulariser.name for regulariser in self.regularisers]
-        if not names:
-            raise ValueError("a study needs at least one arm besides the control: name a noise or a regulariser")
-        if "control" in names:
+        if not self.noise and not self.regularisers:
+            raise ValueError("a study needs at least one noise arm or regulariser besides the control")
+        if any(noise.is_silent for noise in self.noise):
             raise ValueError("an arm of strength 0 is the control, which is always there: leave it out")
-        if len(set(names)) < len(names):
-            raise ValueError("two arms are the same: change or remove one")
+        for words, arms in (("noise arms", self.noise), ("regularisers", self.regularisers)):
+            if len({arm.name for arm in arms}) < len(arms):
+                raise ValueError(f"two {words} are the same: change or remove one")
         for arm in self.regularisers:
             if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
                 raise ValueError(

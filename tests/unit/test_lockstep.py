@@ -140,6 +140,8 @@ def test_a_run_longer_than_allowed_is_refused_at_once() -> None:
     check_length(10, TrainingSettings(epochs=2, batch_size=4), Limits(steps=6))
     with pytest.raises(DoesNotFit, match="20,000,000 steps"):
         check_length(20_000, TrainingSettings(epochs=1000, batch_size=1), Limits())
+    with pytest.raises(DoesNotFit, match="time budget of this study is 61 seconds"):
+        check_length(10, TrainingSettings(time_budget_seconds=61), Limits(study_minutes=1))
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:

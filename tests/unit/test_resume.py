@@ -10,19 +10,25 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from tiny import random_rows
 
+from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.training import checkpoint
 from neftune_core.training.jobs import Jobs
+from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.record import Record, create, find_same
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
 from neftune_core.training.study import run_study
 
 
@@ -151,3 +157,34 @@ def test_the_same_study_is_found_again_and_another_is_not(study: StudySettings) 
     assert find_same(study, "ann") == record
     assert find_same(study, "ben") is None
     assert find_same(study.model_copy(update={"seed": 7}), "ann") is None
+
+
+def test_a_run_goes_on_bit_for_bit_whatever_its_noise_dropout_and_schedule(tiny: LoadedModel, tmp_path: Path) -> None:
+    study = StudySettings(
+        training=TrainingSettings(
+            steps=8, evaluations=2, learning_rate=5e-2, lora_dropout=0.2, model_dropout=0.1, accumulation=2
+        ),
+        noise=(
+            NoiseSettings(strength=1, schedule="adaptive"),
+            NoiseSettings(strength=1, kind="symmetric", schedule="cosine", equal_energy=True),
+            NoiseSettings(strength=1, kind="adversarial", sites="embedding, 1"),
+            NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
+        ),
+        regularisers=(RegulariserSettings(lora_dropout=0.5, weight_decay=0.1),),
+    )
+    prepared = SimpleNamespace(train=random_rows(2) * 6, held_out=random_rows(4, seed=1))  # two rows are soon learnt
+
+    def fresh() -> Lockstep:
+        return Lockstep(study, AdapterStack(tiny, len(study.arms), rank=4, alpha=8), prepared)
+
+    unbroken, broken_off, resumed = fresh(), fresh(), fresh()
+    expected = list(unbroken.run(lambda: False))
+    for event in broken_off.run(lambda: False):
+        if (event["event"], event["step"]) == ("step", 6):
+            break
+    checkpoint.keep(broken_off, tmp_path)
+    checkpoint.restore(resumed, tmp_path)
+    assert resumed.noise.at(7, [2])[2].multiplier < 1
+    assert list(resumed.run(lambda: False)) == [event for event in expected if event["step"] > 6]
+    for one, other in zip(resumed.stack.parameters(), unbroken.stack.parameters(), strict=True):
+        assert torch.equal(one, other)
