@@ -10,6 +10,7 @@ come the validation here, the controls of the page (`controls`), the command lin
 
 from __future__ import annotations
 
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -290,8 +291,8 @@ def _comment(field: Any) -> str:
 def from_toml(cls: type[S], text: str) -> S:
     """Settings from TOML text; raises `InvalidSetting` with one sentence."""
     try:
-        values = tomlkit.parse(text).unwrap()
-    except tomlkit.exceptions.ParseError as error:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(f"The file is not valid TOML: {error}.") from None
     return parse(cls, values)
 

@@ -35,7 +35,7 @@ def keep(run: Lockstep, folder: Path) -> None:
         adaptive = {str(slot): vars(schedule) for slot, schedule in run.noise.adaptive.items()}
         state = {"step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    except OSError:
+    except Exception:  # a full disk comes as an OSError from Python, and as an error of its own from safetensors
         shutil.rmtree(aside, ignore_errors=True)
         raise
     current, old = folder / NAME, folder / OLD

@@ -1,0 +1,61 @@
+"""What is missing or broken in a record, in plain sentences; everything else of it can still be read."""
+
+from __future__ import annotations
+
+from neftune_core.errors import RecordError
+from neftune_core.training.comparison import ADAPTER
+from neftune_core.training.log import Log
+from neftune_core.training.record import Record
+
+
+def damages(record: Record, log: Log) -> list[str]:
+    """One sentence for each thing that is wrong with a record; `log` is its log as read."""
+    found = [*_settings(record), *_log(log)]
+    saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
+    lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _is_kept(record, arm, seed)]
+    if lost:
+        found.append(f"The trained arms {', '.join(lost)} are no longer there, and cannot be asked.")
+    answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
+    if answered and not record.answers():
+        found.append("The answers that it gave when it ended are no longer there.")
+    return found
+
+
+def _settings(record: Record) -> list[str]:
+    found = []
+    if record.is_newer:
+        found.append("A newer version of the lab made this record: what this one can read of it is shown.")
+    try:
+        _ = record.study
+    except RecordError as error:
+        found.append(str(error))
+    return found
+
+
+def _log(log: Log) -> list[str]:
+    found = []
+    if log.skipped:
+        found.append(f"{_lines(log.skipped)} of its log cannot be read, and {_is_or_are(log.skipped)} left out.")
+    if log.doubled:
+        found.append(f"{_lines(log.doubled)} of its log {_is_or_are(log.doubled)} there twice, and counted once.")
+    begun = {event.get("seed") for event in log.events if event["event"] == "started"}
+    if any(event.get("seed") not in begun for event in log.events if event["event"] == "step"):
+        found.append("The beginning of its log is missing.")
+    return found
+
+
+def _arms(event: dict[str, object]) -> list[str]:
+    arms = event.get("arms")
+    return [str(arm) for arm in arms] if isinstance(arms, dict) else []
+
+
+def _is_kept(record: Record, arm: str, seed: object) -> bool:
+    return isinstance(seed, int) and (record.arm_folder(arm, seed) / ADAPTER).is_file()
+
+
+def _lines(count: int) -> str:
+    return "One line" if count == 1 else f"{count:,} lines"
+
+
+def _is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"

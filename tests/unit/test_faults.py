@@ -1,0 +1,22 @@
+"""A short part of `neftune bench faults`: what is done to a study on purpose, and survived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from neftune_core.bench.faults import FAULTS, Shop, shop, try_fault
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Shop]:
+    """A shop that trains a tiny model."""
+    with shop() as found:
+        found.stop_seconds = 20  # tests may share a busy machine; the bench asks for the promised two
+        yield found
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.short])
+def test_a_study_survives(name: str, small: Shop) -> None:
+    assert try_fault(FAULTS[name], small, FAULTS[name].short) == []
