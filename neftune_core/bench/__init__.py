@@ -26,4 +26,36 @@ def _world(arguments: Any) -> Table:
     return measure_world()
 
 
-BENCHMARKS: dict[str, Callable[[Any], Table]] = {"page": _page, "train": _train, "world": _world}
+def _evidence(arguments: Any) -> Table:
+    from neftune_core.bench.evidence import measure_evidence
+
+    return measure_evidence()
+
+
+def _noise(arguments: Any) -> Table:
+    from neftune_core.bench.noise import measure_noise
+
+    return measure_noise()
+
+
+def _families(arguments: Any) -> Table:
+    from neftune_core.bench.families import measure_families
+
+    return measure_families()
+
+
+def _faults(arguments: Any) -> Table:
+    from neftune_core.bench.faults import measure_faults
+
+    return measure_faults(model=arguments.model)
+
+
+BENCHMARKS: dict[str, Callable[[Any], Table]] = {
+    "page": _page,
+    "train": _train,
+    "world": _world,
+    "noise": _noise,
+    "families": _families,
+    "evidence": _evidence,
+    "faults": _faults,
+}

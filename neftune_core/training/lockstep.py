@@ -21,6 +21,7 @@ from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
+from neftune_core.training.accelerator import accelerator
 from neftune_core.training.adapters import Adapters, Rates
 from neftune_core.training.passes import Passes, Portion, noise_rows
 from neftune_core.training.scheduled import ScheduledNoise
@@ -226,6 +227,7 @@ class Lockstep:
         passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop)
         found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
         for portion in self._portions(step):
+            accelerator.let_others()
             for slot, sums in passes.backward(portion, noise).items():
                 for name, total in sums.items():
                     found[slot][name] = found[slot].get(name, 0.0) + float(total) / portion.tokens
