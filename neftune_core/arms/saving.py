@@ -25,7 +25,7 @@ def save_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": "SEQ_2_SEQ_LM" if stack.loaded.encoder_decoder else "CAUSAL_LM",
         "base_model_name_or_path": stack.loaded.source,
         "r": stack.rank,
         "lora_alpha": stack.alpha,

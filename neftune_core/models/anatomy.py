@@ -100,7 +100,7 @@ def reads_ahead(model: nn.Module) -> bool:
         before = _logits(model, ids)
         other = torch.cat([ids[:, :-1], ids[:, :1]], 1)
         after = _logits(model, ids, other)
-    return bool((before - after)[:, :-1].abs().max() > 0.01 * before.abs().max())
+    return bool((before - after)[:, :-1].abs().max() > 1e-4 * before.abs().max())
 
 
 @contextmanager

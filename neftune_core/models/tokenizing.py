@@ -19,7 +19,8 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        if "sentencepiece" in str(error).lower():
+        pieces = any(folder.glob("*.spm")) or any(folder.glob("*.model"))
+        if pieces and "sentencepiece" in str(error).lower():
             raise NotAvailable(
                 f"The tokenizer in {folder.name} needs the package sentencepiece, which is not installed here: install "
                 "it (pip install sentencepiece) and start the lab again."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
-from neftune_core.arms.loss import PIECE, arm_losses
+from neftune_core.arms.loss import PIECE, ArmLosses, arm_losses
 from neftune_core.arms.saving import load_arm, save_arm
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.batches import collate
@@ -84,6 +85,52 @@ def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(tiny: LoadedMode
     torch.testing.assert_close(losses.means[0], expected.detach(), rtol=1e-5, atol=1e-6)
     for parameter, gradient in zip(stack.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)  # float32, other order of sums
+
+
+def test_a_weight_scales_an_arms_gradient_and_not_its_loss(tiny: LoadedModel) -> None:
+    batch = collate(random_rows(24), pad_id=0, round_to=32)
+    stack = _stack(tiny)
+
+    def gradients(**more: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        for parameter in stack.parameters():
+            parameter.grad = None
+        with stack.running([1, 2, 3]) as tree:
+            losses = arm_losses(tree, batch, 3, backward_over=10, **more)
+        return losses.sums, [parameter.grad for parameter in stack.parameters()]
+
+    sums, plain = gradients()
+    weighted_sums, weighted = gradients(weights=[0.5, 0.0, 2.0])
+    assert torch.equal(sums, weighted_sums)
+    for whole, scaled in zip(plain, weighted, strict=True):
+        for slot, weight in ((1, 0.5), (2, 0.0), (3, 2.0)):
+            torch.testing.assert_close(scaled[slot], weight * whole[slot], rtol=1e-5, atol=1e-7)
+    _, same = gradients(weights=[1.0, 1.0, 1.0])
+    for whole, scaled in zip(plain, same, strict=True):
+        torch.testing.assert_close(scaled, whole, rtol=1e-5, atol=1e-7)  # a product in place of a sum
+
+
+def test_gradients_to_given_tensors_come_back_and_the_adapters_get_none(tiny: LoadedModel) -> None:
+    batch = collate(random_rows(6), pad_id=0, round_to=32)
+    stack = _stack(tiny, arms=2)
+    noise = torch.zeros(2 * batch.ids.shape[0], batch.ids.shape[1], 32, requires_grad=True)
+    handle = stack.tree.get_input_embeddings().register_forward_hook(lambda module, args, output: output + noise)
+
+    def loss(**more: Any) -> ArmLosses:
+        with stack.running([1, 2]) as tree:
+            return arm_losses(tree, batch, 2, **more)
+
+    (gradient,) = loss(backward_over=4, weights=[1.0, 3.0], gradients_of=[noise]).gradients
+    assert all(parameter.grad is None for parameter in stack.parameters()) and noise.grad is None
+    direction = torch.randn(noise.shape, generator=torch.Generator().manual_seed(0))
+    step = 3e-4
+    with torch.no_grad():
+        ends = []
+        for sign in (1, -1):
+            noise.copy_(sign * step * direction)
+            ends.append(float((loss().sums.double() * torch.tensor([1.0, 3.0])).sum() / 4))
+    handle.remove()
+    slope = (ends[0] - ends[1]) / (2 * step)
+    assert abs(slope - float((gradient * direction).sum())) <= 0.02 * abs(slope)  # float32 sums over a small step
 
 
 def _tiny_gpt2() -> LoadedModel:

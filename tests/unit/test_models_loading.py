@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from test_models_anatomy import build
+from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
+from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, ModelError, NotAvailable
 from neftune_core.models import checks, loading, sources, standin
+from neftune_core.models.anatomy import reads_ahead
 from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.tokenizing import decoder_start
 
 
 @pytest.fixture(autouse=True)
@@ -194,18 +199,74 @@ def test_pickled_weights_are_refused(folder: Path) -> None:
     assert "pickled" in sentence_of(float32(folder))
 
 
-def test_an_encoder_decoder_is_refused_by_its_name(folder: Path) -> None:
-    from transformers import T5Config
+def saved(model: Any, tokenizer: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
-    T5Config(architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
-    assert "encoder-decoder (T5ForConditionalGeneration)" in sentence_of(float32(folder))
+
+@pytest.mark.parametrize(("family", "tokenizer", "layers"), [("T5", t5_tokenizer, 4), ("BART", bart_tokenizer, 4)])
+def test_an_encoder_decoder_is_loaded_with_its_head(family: str, tokenizer: Any, layers: int, tmp_path: Path) -> None:
+    model = FAMILIES[family].build()
+    loaded = load(float32(saved(model, tokenizer(), tmp_path / "pair")))
+    assert (loaded.encoder_decoder, loaded.layers, loaded.note) == (True, layers, "")
+    assert decoder_start(loaded.tokenizer) == model.config.decoder_start_token_id
+    assert weights_hash(loaded.model) == weights_hash(model)
 
 
-def test_a_model_that_does_not_generate_is_refused_by_its_name(folder: Path) -> None:
-    from transformers import BertConfig
+def test_an_encoder_decoder_published_without_its_head_is_loaded(tmp_path: Path) -> None:
+    model = FAMILIES["BART"].build()
+    loaded = load(float32(saved(model.model, bart_tokenizer(), tmp_path / "body")))
+    ids = torch.tensor([[5, 9, 11]])
+    assert torch.equal(
+        loaded.model(input_ids=ids, decoder_input_ids=ids).logits, model(input_ids=ids, decoder_input_ids=ids).logits
+    )
 
-    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(folder)
-    assert "not a causal language model (BertForMaskedLM)" in sentence_of(float32(folder))
+
+@pytest.mark.parametrize(("kind", "context"), [("Bert", 128), ("Roberta", 126)])
+def test_an_encoder_is_loaded_as_a_decoder_and_says_that_it_never_learnt_that(
+    kind: str, context: int, tmp_path: Path
+) -> None:
+    decoder = FAMILIES["BERT" if kind == "Bert" else "RoBERTa"].build()
+    decoder.config.is_decoder = False
+    model = getattr(transformers, f"{kind}ForMaskedLM")(decoder.config)
+    model.config.architectures = [type(model).__name__]
+    loaded = load(float32(saved(model, bert_tokenizer(), tmp_path / "filler")))
+    assert "Not pre-trained for this" in loaded.note
+    assert (loaded.encoder_decoder, loaded.model.config.is_decoder, loaded.context) == (False, True, context)
+    assert not reads_ahead(loaded.model)
+    assert loaded.tokenizer.eos_token == "[SEP]"
+
+
+def test_a_model_that_reads_ahead_is_refused(tmp_path: Path) -> None:
+    model = FAMILIES["BERT"].build()
+    model.config.is_decoder = False
+    assert "reads the words that it is to write" in sentence_of(
+        float32(saved(model, bert_tokenizer(), tmp_path / "ahead"))
+    )
+
+
+def test_an_encoder_decoder_that_names_no_start_is_refused(tmp_path: Path) -> None:
+    folder = saved(FAMILIES["BART"].build(), bart_tokenizer(), tmp_path / "pair")
+    change_config(folder, decoder_start_token_id=None)
+    (folder / "generation_config.json").unlink()
+    assert "decoder_start_token_id" in sentence_of(float32(folder))
+
+
+def test_a_tokenizer_that_needs_a_package_says_which(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: Any, **options: Any) -> None:
+        raise ImportError("MarianTokenizer requires the SentencePiece library but it was not found")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", missing)
+    (folder / "source.spm").write_bytes(b"anything")
+    with pytest.raises(NotAvailable, match="pip install sentencepiece"):
+        load(float32(folder))
+
+
+def test_a_model_that_does_not_write_is_refused_by_its_name(folder: Path) -> None:
+    for kind, name in (("Bert", "BertForSequenceClassification"), ("T5", "T5ForTokenClassification")):
+        getattr(transformers, f"{kind}Config")(architectures=[name]).save_pretrained(folder)
+        assert f"does not write text ({name})" in sentence_of(float32(folder))
 
 
 def test_an_unknown_architecture_is_refused_and_none_of_its_code_run(folder: Path) -> None:
