@@ -120,10 +120,12 @@ class Doctor:
 
 @dataclass
 class Bench:
-    """Measure this machine: the page, the training beside TRL, or what studies on the bundled world show."""
+    """Measure this machine, or what the lab promises: the page, training beside TRL, noise, families, evidence."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page` (start, first picture, slider), `train` (tokens a second) or `world` (about half an hour)."""
+    """`page` (start, first picture, slider), `train` (tokens a second), `noise` (what each kind costs), `families`
+    (every family of models against its own code), `evidence` (how often the verdict is right) or `world` (what studies
+    on the bundled world show; about half an hour)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neftune_core.bench.noise import Size, measure_noise
 from neftune_core.noise.ascent import first_draw
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import KINDS, draw_unit
@@ -220,3 +221,14 @@ def test_a_gradient_of_no_use_leaves_the_noise_where_it_is(gradient: float) -> N
     before = climbed.unit.detach().clone()
     climbed.climb(torch.full_like(before, gradient), rate=1.0)
     assert torch.equal(climbed.unit, before)
+
+
+def test_the_benchmark_of_noise_times_every_kind_and_weighs_it() -> None:
+    size = Size(vocabulary=60, width=16, inner=24, layers=1, heads=2, key_value_heads=1, length=16, seconds_per_kind=0)
+    table = measure_noise(size).as_json()
+    ratios = [row for row in table["rows"] if "pairs" in row]
+    assert len(ratios) == len(KINDS)
+    for row in ratios:
+        assert 0 < row["95 % from"] <= row["value"] <= row["95 % to"]
+    one, four = (row["value"] for row in table["rows"] if row["what"].startswith("memory"))
+    assert one == pytest.approx(4 * four, rel=0.5)  # one draw, and little things that weigh on so small a batch

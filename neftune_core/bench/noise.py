@@ -1,0 +1,201 @@
+"""What noise costs: a training step of each kind beside the same step at strength 0, in alternation; and memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neftune_core.bench.table import Table
+from neftune_core.evaluation.statistics import t_interval
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.settings import CONTROL, StudySettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from neftune_core.arms.stack import AdapterStack
+    from neftune_core.data.chat import Encoded
+    from neftune_core.models.loading import LoadedModel
+
+SENTENCE_TOKENS, PREVIEWS = 60, 20
+WARM_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 2, 4, 500
+
+
+@dataclass(frozen=True)
+class Size:
+    """The model (a Llama with random weights), the batch, and how long each kind is timed."""
+
+    vocabulary: int = 49_152
+    width: int = 576
+    inner: int = 1536
+    layers: int = 30
+    heads: int = 9
+    key_value_heads: int = 3
+    rows: int = 2
+    length: int = 64
+    seconds_per_kind: float = 28.0
+
+    @property
+    def words(self) -> str:
+        """The batch in words."""
+        return f"{self.rows} rows of {self.length} tokens, {self.layers} layers of width {self.width}"
+
+
+SMOLLM2_135M = Size()
+"""The shape of SmolLM2-135M, tied head included."""
+
+
+def measure_noise(size: Size = SMOLLM2_135M) -> Table:
+    """Every kind's step over the step without noise, with 95 % intervals; then memory, and the Noise tab's numbers."""
+    from neftune_core.arms.stack import AdapterStack
+    from neftune_core.models.device import describe_machine
+
+    loaded = _random_model(size)
+    stack = AdapterStack(loaded, 1, rank=8, alpha=16)
+    table = Table(f"What noise costs: {size.words}, {loaded.precision}", describe_machine())
+    for kind, entry in KINDS.items():
+        unit, strength = ("share", 0.15) if entry.drops else ("alpha", 5.0)
+        noise = NoiseSettings(kind=kind, unit=unit, strength=strength, ascent_steps=2)
+        words = f"{kind}, K = {noise.ascent_steps}" if entry.passes == "ascent" else kind
+        table.rows.append({"what": f"step with {words}, over the step without"} | _ratio(stack, noise, size))
+    table.rows += [
+        {
+            "what": f"memory of the noise over the embeddings, {arms} arms of one kind",
+            "value": _memory(loaded, size, arms),
+        }
+        for arms in (1, 4)
+    ]
+    table.rows.append(
+        {
+            "what": f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds",
+            "value": 1000 * _seconds(_previewing(size.width), PREVIEWS),
+        }
+    )
+    table.notes.append("Ratios: geometric mean over pairs of steps on the same rows, with Student's 95 % interval.")
+    return table
+
+
+def _random_model(size: Size) -> LoadedModel:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from neftune_core.models.device import choose_device, choose_precision
+    from neftune_core.models.loading import LoadedModel
+
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    config = LlamaConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.width,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.key_value_heads,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).to(device, getattr(torch, precision)).eval().requires_grad_(False)
+    tokenizer: Any = SimpleNamespace(pad_token_id=0)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        source="random",
+        name="random weights",
+        licence="none",
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        width=size.width,
+        layers=size.layers,
+        vocabulary=size.vocabulary,
+        context=config.max_position_embeddings,
+        device=device,
+        precision=precision,
+        trained=False,
+    )
+
+
+def _rows(size: Size) -> list[Encoded]:
+    """Rows of one length, the second half of each trained on."""
+    from neftune_core.data.chat import Encoded
+    from neftune_core.data.examples import Example, Message
+
+    generator = np.random.default_rng(0)
+    example = Example((Message("user", ""), Message("assistant", "")), row=1)
+    trained = np.arange(size.length) >= size.length // 2
+    ids = generator.integers(0, size.vocabulary, (size.rows, size.length)).astype(np.int32)
+    return [Encoded(ids=row, trained=trained, example=example, cut=False) for row in ids]
+
+
+def _ratio(stack: AdapterStack, noise: NoiseSettings, size: Size) -> dict[str, Any]:
+    """Seconds of a step with `noise` over those of a step without, in pairs whose order is turned round each time."""
+    training = TrainingSettings(steps=MOST_PAIRS, batch_size=size.rows, learning_rate=1e-5)
+    sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, noise)]
+    seconds: list[list[float]] = [[], []]
+    for pair in range(MOST_PAIRS):
+        for side in (0, 1) if pair % 2 else (1, 0):
+            seconds[side].append(_seconds(sides[side], 1))
+        if pair + 1 >= WARM_PAIRS + FEWEST_PAIRS and sum(map(sum, seconds)) > size.seconds_per_kind:
+            break
+    plain, noisy = (np.log(side[WARM_PAIRS:]) for side in seconds)
+    found = t_interval(noisy - plain)
+    return {
+        "value": math.exp(found.estimate),
+        "95 % from": math.exp(found.low),
+        "95 % to": math.exp(found.high),
+        "pairs": len(plain),
+        "seconds without": float(np.exp(np.median(plain))),
+    }
+
+
+def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise: NoiseSettings) -> Callable[[], object]:
+    """A function that makes the next step of a run of one arm."""
+    from neftune_core.training.lockstep import Lockstep
+
+    prepared: Any = SimpleNamespace(train=_rows(size), held_out=[])
+    run = Lockstep(StudySettings(training=training), stack, prepared, arms={noise.name: noise})
+    steps = run.steps()
+    return lambda: run.step(next(steps), training.learning_rate, lambda: False)
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    """The mean time of `work`."""
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times
+
+
+def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
+    """Bytes that adding noise takes, as the profiler counts them, over those of the vectors in float32."""
+    import torch
+
+    from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+    from neftune_core.noise.sites import noise_sites
+
+    site = noise_sites(loaded.model)[0]
+    nowhere = torch.zeros(size.rows, size.length, dtype=torch.bool)
+    keys = [(0, 0, row) for row in range(size.rows)]
+    rows = Rows(keys, [size.length] * size.rows, size.length, nowhere, nowhere)
+    noise = BatchNoise(
+        [ArmNoise(NoiseSettings(strength=strength)) for strength in range(1, arms + 1)], {site.part: rows}
+    )
+    vectors = torch.zeros(arms * size.rows, size.length, size.width)
+    noise.add_to(site, vectors)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        noise.add_to(site, vectors)
+    taken: Sequence[int] = [event.self_cpu_memory_usage for event in profile.key_averages()]
+    return sum(amount for amount in taken if amount > 0) / (4 * vectors.numel())
+
+
+def _previewing(width: int) -> Callable[[], object]:
+    from neftune_core.noise.preview import Sentence, preview
+
+    clean = np.random.default_rng(0).standard_normal((SENTENCE_TOKENS, width)).astype(np.float32)
+    tokens = [str(number) for number in range(SENTENCE_TOKENS)]
+    sentence = Sentence(tokens, clean, np.zeros(SENTENCE_TOKENS, dtype=np.bool_))
+    return lambda: preview(sentence, seed=0)
