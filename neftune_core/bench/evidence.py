@@ -1,0 +1,168 @@
+"""How far the lab's verdicts can be trusted: false alarms where nothing is there, power where something is, and times.
+
+Everything is simulated, so that the truth is known, and goes through the very `verdict` that studies get.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from neftune_core.bench.table import Table
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
+from neftune_core.evaluation.overlap import bleu, bleu_score
+from neftune_core.evaluation.rouge import common_run, rouge_l
+from neftune_core.evaluation.statistics import (
+    LEVEL,
+    Floats,
+    as_statistics,
+    binomial_interval,
+    mean_score,
+    paired_bootstrap,
+    sign_flip,
+    t_interval,
+)
+from neftune_core.evaluation.verdict import CLAIMS, verdict
+
+SEED = 2310
+STUDIES = 1000
+NULL_SEEDS = (3, 6, 8)
+POWER_SEEDS = (6, 8, 12)
+EFFECTS = (0.5, 1.0, 1.5, 2.0, 3.0)
+ARMS = 3
+HELD_OUT_ROWS = 240
+EXAMPLES = 500
+PAIRS, PAIR_TOKENS = 1000, 100
+QUESTION = Question("exact")
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+
+SPREADS: dict[str, Draw] = {
+    "normal": lambda generator, size: generator.standard_normal(size),
+    "heavy tails (t, 3 degrees)": lambda generator, size: generator.standard_t(3, size),
+    "counts (exact answers of 240)": lambda generator, size: (
+        generator.binomial(HELD_OUT_ROWS, 0.6, size) / HELD_OUT_ROWS
+    ),
+}
+"""How a run's measure scatters around what its setting is worth."""
+
+
+def study(generator: np.random.Generator, draw: Draw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
+    """A study whose truth is known: every arm is the control plus `effect`; runs of one seed share half of the rest."""
+    shared, own = draw(generator, (seeds,)), draw(generator, (arms + 1, seeds))
+    values = shared + own + effect * (np.arange(arms + 1) > 0)[:, None]
+    by_arm = [{seed: Outcome({QUESTION.measure: value}) for seed, value in enumerate(row)} for row in values.tolist()]
+    return Outcomes(by_arm[0], {f"arm {place}": arm for place, arm in enumerate(by_arm[1:], start=1)})
+
+
+def claims(outcomes: Outcomes) -> bool:
+    """Whether the verdict claims anything of any arm."""
+    return any(arm.status in CLAIMS for arm in verdict(outcomes, QUESTION).arms.values())
+
+
+def measure_evidence(studies: int = STUDIES) -> Table:
+    """The whole table: about two minutes on one core for the default number of studies."""
+    from neftune_core.models.device import describe_machine
+
+    table = Table(f"Verdicts on {studies} simulated studies a row", describe_machine())
+    generator = np.random.default_rng(SEED)
+    table.rows += [*_null_rows(generator, studies), *_power_rows(generator, studies), _examples_row(generator, studies)]
+    table.rows += list(_time_rows(generator))
+    bound = binomial_interval(round(0.05 * studies), studies, 0.99)
+    table.notes += [
+        f"A rule of 5 % gives up to {bound.high:.1%} of {studies} studies by chance (99 % binomial interval).",
+        f"With {ARMS} arms, a study counts as a false alarm where any arm is claimed.",
+        "A bootstrap over seeds is here as a warning; the lab does not offer it.",
+        "Effects are in standard deviations of the difference of one pair of runs.",
+    ]
+    return table
+
+
+def _null_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
+    for seeds in NULL_SEEDS:
+        for name, draw in SPREADS.items():
+            several = [claims(study(generator, draw, seeds, ARMS)) for _ in range(studies)]
+            single = [study(generator, draw, seeds, 1) for _ in range(studies)]
+            differences = np.array([_differences(outcomes) for outcomes in single])
+            yield {
+                "what": f"false alarms, {name}",
+                "seeds": seeds,
+                "verdict, 1 arm": _share([claims(outcomes) for outcomes in single]),
+                f"verdict, {ARMS} arms": _share(several),
+                "t interval alone": _share([t_interval(row).excludes_zero for row in differences]),
+                "sign-flip alone": _share([sign_flip(row) <= 1 - LEVEL for row in differences]),
+                "bootstrap over seeds": _share(_naive_bootstrap(generator, differences)),
+            }
+
+
+def _differences(outcomes: Outcomes) -> list[float]:
+    (arm,) = outcomes.arms.values()
+    measure, epoch = QUESTION.measure, QUESTION.epoch
+    return [arm[seed].value(measure, epoch) - outcomes.control[seed].value(measure, epoch) for seed in arm]
+
+
+def _naive_bootstrap(generator: np.random.Generator, differences: Floats) -> list[bool]:
+    """Whether each study's percentile interval of resampled seeds excludes zero."""
+    studies, seeds = differences.shape
+    places = generator.integers(0, seeds, (studies, 1000, seeds))
+    means = np.take_along_axis(differences[:, None, :], places, axis=2).mean(2)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    return list((low > 0) | (high < 0))
+
+
+def _power_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
+    draw = SPREADS["normal"]
+    for effect in EFFECTS:
+        row: dict[str, Any] = {"what": f"claims, effect of {effect:g} deviations"}
+        for seeds in POWER_SEEDS:
+            found = [claims(study(generator, draw, seeds, 1, effect * 2**0.5)) for _ in range(studies)]
+            row[f"{seeds} seeds"] = _share(found)
+        yield row
+
+
+def _examples_row(generator: np.random.Generator, studies: int) -> dict[str, Any]:
+    """False alarms of the bootstrap over examples: where only the examples scatter, and where the runs do too."""
+    found: dict[str, list[bool]] = {"examples": [], "runs": []}
+    for _ in range(studies):
+        for what, between in (("examples", 0.0), ("runs", 0.1)):
+            shift = generator.normal(0, between, (2, 1, 1))
+            arm, control = as_statistics(generator.normal(0, 1, (2, 1, HELD_OUT_ROWS)) + shift)
+            found[what].append(paired_bootstrap(arm, control, mean_score, generator, resamples=1000).excludes_zero)
+    return {
+        "what": "bootstrap over 240 examples of one seed",
+        "only examples scatter": _share(found["examples"]),
+        "runs scatter too (0.1 of an example's deviation)": _share(found["runs"]),
+    }
+
+
+def _share(found: list[bool]) -> float:
+    return float(np.mean(found))
+
+
+def _time_rows(generator: np.random.Generator) -> Iterator[dict[str, Any]]:
+    texts = [[" ".join(map(str, row)) for row in generator.integers(0, 300, (EXAMPLES, 40))] for _ in range(3)]
+    arm, control = (bleu(answers, texts[0]).counts[None] for answers in texts[1:])
+    first, second = as_statistics(generator.random((2, 1, EXAMPLES)))
+    pairs = generator.integers(0, 50, (PAIRS, 2, PAIR_TOKENS)).tolist()
+    outcomes = study(generator, SPREADS["normal"], 8, ARMS)
+    works: dict[str, Callable[[], Any]] = {
+        f"10,000 resamples of {EXAMPLES} examples, mean": lambda: paired_bootstrap(
+            first, second, mean_score, generator
+        ),
+        f"10,000 resamples of {EXAMPLES} examples, BLEU": lambda: paired_bootstrap(arm, control, bleu_score, generator),
+        f"ROUGE-L of {PAIRS} pairs of {PAIR_TOKENS} tokens": lambda: [rouge_l(*pair) for pair in pairs],
+        f"longest run of {PAIRS} pairs of {PAIR_TOKENS} tokens": lambda: [common_run(*pair) for pair in pairs],
+        f"BLEU counts of {EXAMPLES} answers of 40 words": lambda: bleu(texts[1], texts[0]),
+        f"verdict on {ARMS} arms, 8 seeds": lambda: verdict(outcomes, QUESTION),
+    }
+    for what, work in works.items():
+        yield {"what": what, "seconds": min(_seconds(work) for _ in range(3))}
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

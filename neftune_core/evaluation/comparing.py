@@ -1,0 +1,168 @@
+"""One arm against the control: over seeds at an epoch, over examples, and at equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neftune_core.errors import DataError
+from neftune_core.evaluation.outcomes import MEASURES, Seeds
+from neftune_core.evaluation.statistics import (
+    Floats,
+    Interval,
+    holm,
+    holm_levels,
+    paired_bootstrap,
+    sign_flip,
+    t_interval,
+    t_test,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the control at one epoch, paired by seed.
+
+    control, arm: means over `seeds`; lost: seeds of which either has no number; interval: of the mean difference, at
+    the level of the arm's step in Holm's correction (None for fewer than two seeds); t_p, flip_p: two-sided, and with
+    `holm_` adjusted over the arms.
+    """
+
+    seeds: tuple[int, ...]
+    lost: tuple[int, ...]
+    control: float
+    arm: float
+    differences: tuple[float, ...]
+    interval: Interval | None
+    t_p: float
+    flip_p: float
+    holm_t_p: float
+    holm_flip_p: float
+
+    @property
+    def difference(self) -> float:
+        """The mean difference, arm minus control; NaN without seeds."""
+        return self.arm - self.control
+
+
+def compare_arms(control: Seeds, arms: Mapping[str, Seeds], measure: str, epoch: str) -> dict[str, Comparison]:
+    """Every arm against the control, adjusted over these arms."""
+    found = {name: _compare(control, arm, measure, epoch) for name, arm in arms.items()}
+    t_values = [comparison.t_p for comparison in found.values()]
+    adjusted = zip(holm(t_values), holm([each.flip_p for each in found.values()]), holm_levels(t_values), strict=True)
+    return {
+        name: replace(
+            comparison,
+            holm_t_p=t_p,
+            holm_flip_p=flip_p,
+            interval=t_interval(comparison.differences, level) if len(comparison.seeds) > 1 else None,
+        )
+        for (name, comparison), (t_p, flip_p, level) in zip(found.items(), adjusted, strict=True)
+    }
+
+
+def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison:
+    every = sorted({*control, *arm})
+    pairs = {
+        seed: (control[seed].value(measure, epoch), arm[seed].value(measure, epoch))
+        for seed in every
+        if seed in control and seed in arm
+    }
+    seeds = tuple(seed for seed, pair in pairs.items() if np.isfinite(pair).all())
+    differences = tuple(pairs[seed][1] - pairs[seed][0] for seed in seeds)
+    several = len(seeds) > 1
+    t_p, flip_p = (t_test(differences), sign_flip(differences)) if several else (1.0, 1.0)
+    return Comparison(
+        seeds=seeds,
+        lost=tuple(seed for seed in every if seed not in seeds),
+        control=_mean([pairs[seed][0] for seed in seeds]),
+        arm=_mean([pairs[seed][1] for seed in seeds]),
+        differences=differences,
+        interval=None,
+        t_p=t_p,
+        flip_p=flip_p,
+        holm_t_p=t_p,
+        holm_flip_p=flip_p,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def over_examples(
+    control: Seeds, arm: Seeds, seeds: Sequence[int], measure: str, generator: np.random.Generator
+) -> Interval | None:
+    """Arm minus control for these seeds, with the interval over resampled examples; None where they are not kept.
+
+    Raises `DataError` where the runs were measured on different numbers of examples.
+    """
+    kept = [side[seed].statistics(measure) for side in (arm, control) for seed in seeds]
+    known = [statistics for statistics in kept if statistics is not None]
+    if not seeds or len(known) < len(kept):
+        return None
+    if len({statistics.shape for statistics in known}) > 1:
+        raise DataError("The runs were measured on different numbers of examples, so they cannot be paired.")
+    return paired_bootstrap(
+        np.stack(known[: len(seeds)]), np.stack(known[len(seeds) :]), MEASURES[measure].score, generator
+    )
+
+
+def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
+    """What the seed alone changes: the root mean square difference of two runs of the control; None for one run."""
+    values = [outcome.value(measure, epoch) for outcome in control.values()]
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.std(known, ddof=1) * np.sqrt(2)) if len(known) > 1 else None
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The answers' mean lengths in tokens, the change over seeds, and the arm's difference at equal length.
+
+    `change` is None for one seed, `adjusted` also where the two cannot be told apart.
+    """
+
+    control: float
+    arm: float
+    change: Interval | None
+    adjusted: Interval | None
+
+
+def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) -> Lengths | None:
+    """What became of the lengths of an arm's answers; None where they were not kept."""
+    means, equal = [], []
+    for seed in comparison.seeds:
+        before, after = control[seed].lengths, arm[seed].lengths
+        if before is None or after is None:
+            return None
+        means.append((float(before.mean()), float(after.mean())))
+        scores = [outcomes[seed].statistics(measure) for outcomes in (control, arm)]
+        equal.append(_at_equal_length(scores, before, after))
+    if not means:
+        return None
+    first, second = np.array(means).T
+    change, adjusted, known = None, None, [value for value in equal if value is not None]
+    if comparison.interval is not None:
+        change = t_interval(second - first)
+        adjusted = t_interval(known, comparison.interval.level) if len(known) == len(means) else None
+    return Lengths(float(first.mean()), float(second.mean()), change, adjusted)
+
+
+def _at_equal_length(scores: Sequence[Floats | None], before: Floats, after: Floats) -> float | None:
+    """The mean difference of examples whose length did not change, read off a line through all examples.
+
+    The line goes through the examples' differences against the logarithms of their length ratios. None for a corpus
+    measure, and where every answer became longer, or every one shorter: equal length was not seen then.
+    """
+    control, arm = scores
+    if control is None or arm is None or control.shape[-1] != 2:
+        return None
+    change = np.log1p(after) - np.log1p(before)
+    if not change.min() <= 0 <= change.max():
+        return None
+    difference = arm[:, 0] - control[:, 0]
+    spread = float(((change - change.mean()) ** 2).sum())
+    slope = float(((change - change.mean()) * difference).sum()) / spread if spread else 0.0
+    return float(difference.mean() - slope * change.mean())

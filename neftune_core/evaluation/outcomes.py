@@ -1,0 +1,117 @@
+"""What a study reached, as plain numbers that any record can be turned into, and the question asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from neftune_core.errors import DataError, InvalidSetting
+from neftune_core.evaluation.overlap import bleu_score, chrf_score
+from neftune_core.evaluation.statistics import Floats, Score, as_statistics, mean_score
+
+EPOCHS = ("last", "best")
+FLOORS = ("another_seed", "chaos")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure: which way is better (1 up, -1 down, 0 neither), and whether it is taken from written answers.
+
+    `score` turns sums of the examples' statistics into it.
+    """
+
+    better: int
+    of_answers: bool
+    score: Score = mean_score
+
+
+MEASURES: dict[str, Measure] = {
+    "held_out_loss": Measure(-1, of_answers=False),
+    "train_loss": Measure(0, of_answers=False),
+    "accuracy": Measure(1, of_answers=False),
+    "exact": Measure(1, of_answers=False),
+    "bleu": Measure(1, of_answers=True, score=bleu_score),
+    "chrf": Measure(1, of_answers=True, score=chrf_score),
+    "rouge_l": Measure(1, of_answers=True),
+    "memorised_rouge_l": Measure(0, of_answers=True),
+    "memorised_run": Measure(0, of_answers=True),
+    "memorised_run_share": Measure(0, of_answers=True),
+    "tokens": Measure(0, of_answers=True),
+    "characters": Measure(0, of_answers=True),
+    "stop_rate": Measure(0, of_answers=True),
+    "repetition": Measure(0, of_answers=True),
+    "distinct": Measure(0, of_answers=True),
+}
+"""Less memorised, longer or less often ended is a change; whether it is a gain is for a person to say."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one arm reached with one seed: its measures by name, after the last and after its best epoch.
+
+    scores: by measure, the examples at the epoch asked about, `[examples]` or `[examples, fields]` of counts, in the
+    same order for every arm and seed. lengths: tokens of each answer, `[examples]`.
+    """
+
+    last: Mapping[str, float]
+    best: Mapping[str, float] = field(default_factory=dict)
+    last_epoch: float = 0.0
+    best_epoch: float = 0.0
+    scores: Mapping[str, Floats] = field(default_factory=dict)
+    lengths: Floats | None = None
+
+    def __post_init__(self) -> None:
+        counts = {len(kept) for kept in (*self.scores.values(), self.lengths) if kept is not None}
+        if len(counts) > 1:
+            raise DataError(f"The scores and lengths of one run are of {min(counts)} to {max(counts)} examples.")
+
+    def value(self, measure: str, epoch: str) -> float:
+        """The number of a measure; NaN where there is none."""
+        return float((self.best if epoch == "best" else self.last).get(measure, np.nan))
+
+    def epoch(self, which: str) -> float:
+        """The number of the last or the best epoch."""
+        return self.best_epoch if which == "best" else self.last_epoch
+
+    def statistics(self, measure: str) -> Floats | None:
+        """The examples' statistics `[examples, fields]`; None where they are not kept or one has no number."""
+        scores = self.scores.get(measure)
+        if scores is None or np.isnan(scores).any():
+            return None
+        return scores if scores.ndim == 2 else as_statistics(scores)
+
+
+Seeds = Mapping[int, Outcome]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The control, the arms, and the floors of a study, each by seed.
+
+    Floors are comparisons of nothing with nothing, judged as the arms are: the control trained again with another seed
+    (A/A, `another_seed`), or with a disturbance as small as rounding (`chaos`).
+    """
+
+    control: Seeds
+    arms: Mapping[str, Seeds]
+    floors: Mapping[str, Seeds] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.floors if name not in FLOORS]
+        if unknown:
+            raise InvalidSetting(f"There is no floor called {unknown[0]!r}: choose one of {', '.join(FLOORS)}.")
+
+
+@dataclass(frozen=True)
+class Question:
+    """The one measure and the one epoch that are judged, named before the numbers are seen."""
+
+    measure: str = "held_out_loss"
+    epoch: str = "last"
+
+    def __post_init__(self) -> None:
+        for value, choices, what in ((self.measure, MEASURES, "measure"), (self.epoch, EPOCHS, "epoch")):
+            if value not in choices:
+                raise InvalidSetting(f"There is no {what} called {value!r}: choose one of {', '.join(choices)}.")

@@ -1,0 +1,216 @@
+"""The verdict on a study: what changed, by how much, how sure, and what to do to know more.
+
+An arm differs from the control only where at least `CLAIM_SEEDS` seeds all have a number, Student's interval of the
+paired differences (widened by Holm's correction over the arms) excludes zero, and the exact sign-flip test agrees at
+5 %. Fewer seeds are an illustration: with five, that test cannot fall below 6 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from neftune_core.evaluation.comparing import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
+from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Seeds
+from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_visible
+from neftune_core.evaluation.verdict_words import ENGLISH, Line
+
+CLAIM_SEEDS = 6
+CLAIMS = ("better", "worse", "higher", "lower")
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class ArmVerdict:
+    """What is said of one arm, in `lines`, and the numbers behind it.
+
+    status: one of `CLAIMS`, or why there is none: `unclear`, `unconfirmed`, `incomplete`, `illustration`, `one_seed`,
+    `nothing`. epochs: the comparison at the last and at the best epoch; examples: for these seeds, over resampled
+    examples; lengths: of the answers.
+    """
+
+    status: str
+    epochs: Mapping[str, Comparison]
+    examples: Interval | None
+    lengths: Lengths | None
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a comparison of nothing with nothing shows: the size of one pair's difference, and the comparison."""
+
+    size: float
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The question, the arms and floors by name, and what is said before and after the arms."""
+
+    question: Question
+    arms: Mapping[str, ArmVerdict]
+    floors: Mapping[str, Floor]
+    opening: tuple[Line, ...]
+    closing: tuple[Line, ...]
+
+    def text(self, words: Mapping[str, str] = ENGLISH) -> str:
+        """The verdict in the language of `words`, a line a sentence, what follows on an arm indented."""
+        said = [line.text(words) for line in self.opening]
+        for arm in self.arms.values():
+            said += ["  " * (place > 0) + line.text(words) for place, line in enumerate(arm.lines)]
+        return "\n".join([*said, *(line.text(words) for line in self.closing)])
+
+
+def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:
+    """The verdict on the arms of a study; `seed` is that of the bootstrap over examples."""
+    epochs = {epoch: compare_arms(outcomes.control, outcomes.arms, question.measure, epoch) for epoch in EPOCHS}
+    floors = _floors(outcomes, question)
+    arms: dict[str, ArmVerdict] = {}
+    for place, (name, comparison) in enumerate(epochs[question.epoch].items()):
+        sides = outcomes.control, outcomes.arms[name]
+        judged = ArmVerdict(
+            _status(comparison, MEASURES[question.measure].better),
+            {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
+            over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((seed, place))),
+            lengths(*sides, comparison, question.measure),
+        )
+        arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))
+    return Verdict(question, arms, floors, _opening(question, arms), tuple(_closing(question, arms, floors)))
+
+
+def _status(comparison: Comparison, better: int) -> str:
+    if len(comparison.seeds) < CLAIM_SEEDS:
+        return {0: "nothing", 1: "one_seed"}.get(len(comparison.seeds), "illustration")
+    if comparison.lost:
+        return "incomplete"
+    if comparison.interval is None or not comparison.interval.excludes_zero:
+        return "unclear"
+    if comparison.flip_p > 1 - LEVEL:
+        return "unconfirmed"
+    up = comparison.difference > 0
+    if better == 0:
+        return "higher" if up else "lower"
+    return "better" if up == (better > 0) else "worse"
+
+
+def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
+    found: dict[str, Floor] = {}
+    for name, seeds in outcomes.floors.items():
+        comparison = compare_arms(outcomes.control, {name: seeds}, question.measure, question.epoch)[name]
+        if comparison.seeds:
+            found[name] = Floor(float(np.sqrt(np.mean(np.square(comparison.differences)))), comparison)
+    size = another_seed(outcomes.control, question.measure, question.epoch)
+    if "another_seed" not in found and size is not None:
+        found["another_seed"] = Floor(size, None)
+    return found
+
+
+def _opening(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[Line, Line]:
+    asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
+    claimed = sum(arm.status in CLAIMS for arm in arms.values())
+    few = all(arm.status in ("nothing", "one_seed", "illustration") for arm in arms.values())
+    key = "claim" if claimed else "illustration" if few else "no_claim"
+    told = {"claimed": claimed, "arms": len(arms), "needed": CLAIM_SEEDS}
+    return Line("question", asked), Line(f"headline.{key}", told)
+
+
+def _arm_lines(
+    outcomes: Outcomes, question: Question, name: str, arm: ArmVerdict, floors: Mapping[str, Floor]
+) -> Iterator[Line]:
+    comparison = arm.epochs[question.epoch]
+    measure = Line(f"measure.{question.measure}")
+    yield Line(arm.status, {"arm": name, "measure": measure} | _told(comparison, len(outcomes.arms)))
+    if comparison.lost:
+        yield Line("lost", {"lost": ", ".join(map(str, comparison.lost))})
+    if all(each.seeds for each in arm.epochs.values()):
+        yield _epochs_line(outcomes.arms[name], arm)
+    if arm.examples is not None:
+        examples = len(outcomes.control[comparison.seeds[0]].scores[question.measure])
+        key = "examples.hold" if arm.examples.excludes_zero else "examples.open"
+        yield Line(key, _ends(arm.examples) | {"examples": examples})
+    if MEASURES[question.measure].of_answers and question.measure not in ("tokens", "characters"):
+        yield _length_line(arm, comparison)
+    name_of, floor = max(floors.items(), key=lambda item: item[1].size, default=("", Floor(0.0, None)))
+    if abs(comparison.difference) < floor.size:
+        yield Line("within", {"floor": Line(f"floor.{name_of}"), "size": floor.size})
+    if arm.status != "nothing":
+        yield _next(arm.status, comparison)
+
+
+def _told(comparison: Comparison, arms: int) -> dict[str, Any]:
+    """The numbers behind a comparison, by name."""
+    told: dict[str, Any] = {"control": comparison.control, "value": comparison.arm}
+    told |= {"difference": comparison.difference}
+    if comparison.interval is not None:
+        ends = _ends(comparison.interval) | {"percent": 100 * comparison.interval.level}
+        ends |= {"seeds": len(comparison.seeds), "flip": comparison.flip_p, "arms": arms}
+        told["interval"] = Line("interval.adjusted" if arms > 1 else "interval", ends)
+    return told
+
+
+def _ends(interval: Interval) -> dict[str, Any]:
+    return {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _epochs_line(outcomes: Seeds, arm: ArmVerdict) -> Line:
+    """Best and last epoch side by side."""
+    told: dict[str, Any] = {}
+    for epoch, comparison in arm.epochs.items():
+        reached = [outcomes[seed].epoch(epoch) for seed in comparison.seeds]
+        told |= {epoch: comparison.difference, f"{epoch}_epoch": float(np.mean(reached))}
+        if comparison.interval is not None:
+            told |= {f"{epoch}_low": comparison.interval.low, f"{epoch}_high": comparison.interval.high}
+    several = all(comparison.interval is not None for comparison in arm.epochs.values())
+    return Line("epochs" if several else "epochs.one_seed", told)
+
+
+def _length_line(arm: ArmVerdict, comparison: Comparison) -> Line:
+    found = arm.lengths
+    if found is None:
+        return Line("length.unknown")
+    told = {"control": found.control, "value": found.arm}
+    if found.change is None:
+        return Line("length.one_seed", told)
+    told |= _ends(found.change)
+    if not found.change.excludes_zero or arm.status not in CLAIMS:
+        return Line("length.changed" if found.change.excludes_zero else "length.same", told)
+    if found.adjusted is None:
+        return Line("length.inseparable", told)
+    told |= {f"adjusted_{end}": value for end, value in _ends(found.adjusted).items()}
+    told["adjusted"] = found.adjusted.estimate
+    remains = found.adjusted.excludes_zero and found.adjusted.estimate * comparison.difference > 0
+    return Line("length.remains" if remains else "length.explains", told)
+
+
+def _next(status: str, comparison: Comparison) -> Line:
+    """What to do to know more."""
+    if status in CLAIMS:
+        return Line("next.repeat")
+    if status == "incomplete":
+        return Line("next.lost")
+    if status in ("one_seed", "illustration"):
+        return Line("next.seeds", {"needed": CLAIM_SEEDS})
+    seeds, deviation = len(comparison.seeds), float(np.std(comparison.differences, ddof=1))
+    if deviation == 0:
+        return Line("next.same")
+    needed = seeds_needed(comparison.difference, deviation, least=seeds + 1, most=MOST_SEEDS)
+    told = {"seeds": seeds, "visible": smallest_visible(deviation, seeds), "most": MOST_SEEDS, "needed": needed}
+    return Line("next.tiny" if needed is None else "next.power", told)
+
+
+def _closing(question: Question, arms: Mapping[str, ArmVerdict], floors: Mapping[str, Floor]) -> Iterator[Line]:
+    measure = Line(f"measure.{question.measure}")
+    if any(arm.epochs["best"].seeds for arm in arms.values()):
+        yield Line("closing.best")
+    if not MEASURES[question.measure].of_answers:
+        yield Line("closing.no_length", {"measure": measure})
+    for name, floor in floors.items():
+        floor_words = Line(f"floor.{name}")
+        yield Line("closing.floor", {"floor": floor_words, "size": floor.size})
+        if floor.comparison is not None and _status(floor.comparison, 0) in CLAIMS:
+            assert floor.comparison.interval is not None
+            yield Line("closing.alarm", {"floor": floor_words} | _ends(floor.comparison.interval))

@@ -1,0 +1,109 @@
+"""The words of a verdict: one table a language, each entry a sentence with places for named parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that a verdict says: the key of its sentence, and the parameters (numbers, names, other lines)."""
+
+    key: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, words: Mapping[str, str]) -> str:
+        """The sentence in the language of `words`."""
+        values = {
+            name: value.text(words) if isinstance(value, Line) else value for name, value in self.parameters.items()
+        }
+        return words[self.key].format(**values)
+
+
+_CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {difference:+.3g}"
+_LENGTHS = "from {control:.4g} to {value:.4g} tokens"
+
+ENGLISH: dict[str, str] = {
+    "measure.held_out_loss": "held-out loss",
+    "measure.train_loss": "training loss with noise off",
+    "measure.accuracy": "the share of right tokens",
+    "measure.exact": "the share of exact answers",
+    "measure.bleu": "BLEU",
+    "measure.chrf": "chrF",
+    "measure.rouge_l": "ROUGE-L",
+    "measure.memorised_rouge_l": "ROUGE-L with the responses trained on",
+    "measure.memorised_run": "the longest run shared with the response trained on",
+    "measure.memorised_run_share": "the share of the response trained on that returns as one run",
+    "measure.tokens": "length in tokens",
+    "measure.characters": "length in characters",
+    "measure.stop_rate": "the share of answers that the model ended",
+    "measure.repetition": "the share of repeated n-grams",
+    "measure.distinct": "the share of distinct n-grams",
+    "epoch.last": "last",
+    "epoch.best": "best",
+    "floor.another_seed": "the seed alone",
+    "floor.chaos": "a disturbance as small as rounding",
+    "question": "Asked before looking: {measure} after the {epoch} epoch, each arm against the control.",
+    "headline.claim": "Arms that differ from the control by more than chance: {claimed} of {arms}.",
+    "headline.no_claim": "No arm differs from the control by more than chance would explain.",
+    "headline.illustration": "An illustration: a claim takes at least {needed} seeds, so nothing is claimed.",
+    "better": "{arm} is better than the control: " + _CHANGE + " ({interval}).",
+    "worse": "{arm} is worse than the control: " + _CHANGE + " ({interval}).",
+    "higher": "{arm} is higher than the control: " + _CHANGE + " ({interval}).",
+    "lower": "{arm} is lower than the control: " + _CHANGE + " ({interval}).",
+    "unclear": "{arm}: no difference that chance would not explain; "
+    + _CHANGE
+    + " ({interval}; the interval includes zero).",
+    "unconfirmed": "{arm}: no claim, because the sign-flip test does not agree with the interval; "
+    + _CHANGE
+    + " ({interval}).",
+    "incomplete": "{arm}: no claim, because not every seed has a number; of those that have, "
+    + _CHANGE
+    + " ({interval}).",
+    "illustration": "{arm}, as an illustration: " + _CHANGE + " ({interval}).",
+    "one_seed": "{arm}, with one seed, which says nothing about the next: " + _CHANGE + ".",
+    "nothing": "{arm}: there is no seed for which both it and the control have {measure}.",
+    "interval": "{percent:.3g} % interval over {seeds} seeds: {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
+    "interval.adjusted": "{percent:.3g} % interval over {seeds} seeds, adjusted for {arms} arms: {low:+.3g} to "
+    "{high:+.3g}; sign-flip p = {flip:.3g}",
+    "lost": "It has no number for seed {lost} (diverged or not trained), which the comparison leaves out.",
+    "epochs": "Last epoch ({last_epoch:.3g}): {last:+.3g} ({last_low:+.3g} to {last_high:+.3g}). Best epoch "
+    "({best_epoch:.3g}): {best:+.3g} ({best_low:+.3g} to {best_high:+.3g}).",
+    "epochs.one_seed": "Last epoch ({last_epoch:.3g}): {last:+.3g}. Best epoch ({best_epoch:.3g}): {best:+.3g}.",
+    "examples.hold": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to {high:+.3g}; "
+    "paired bootstrap over {examples} examples).",
+    "examples.open": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} ({low:+.3g} "
+    "to {high:+.3g}; paired bootstrap over {examples} examples).",
+    "length.unknown": "The lengths of the answers were not kept, so length may explain any difference.",
+    "length.one_seed": "Answers went " + _LENGTHS + " with this seed.",
+    "length.same": "Answers went " + _LENGTHS + ", no change that these seeds tell from chance.",
+    "length.changed": "Answers went " + _LENGTHS + " ({low:+.3g} to {high:+.3g}).",
+    "length.explains": "Length may explain it: answers went "
+    + _LENGTHS
+    + ", and at equal length the difference is {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
+    "length.remains": "Length does not explain it: answers went "
+    + _LENGTHS
+    + ", and at equal length the difference is still {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
+    "length.inseparable": "Length may explain it: answers went "
+    + _LENGTHS
+    + ", and the two cannot be told apart here.",
+    "within": "This is less than {floor} moves from run to run ({size:.3g}): one pair of runs cannot show it.",
+    "next.seeds": "To know more: train at least {needed} seeds.",
+    "next.power": "To know more: a difference of this size would take about {needed} seeds to be told from chance four "
+    "times in five; these {seeds} so tell only differences beyond {visible:.3g}.",
+    "next.tiny": "To know more: a difference of this size would take more than {most} seeds; these {seeds} tell only "
+    "differences beyond {visible:.3g}.",
+    "next.same": "To know more: it reached the very numbers of the control with every seed; take a finer measure, such "
+    "as the loss.",
+    "next.lost": "To know more: train it with a smaller learning rate or less noise, so that every seed ends with a "
+    "number.",
+    "next.repeat": "To know more: train it with new seeds, on other data and a larger model; this holds for this "
+    "model, these rows and these settings.",
+    "closing.best": "A best epoch that was chosen by the rows it is measured on flatters every arm.",
+    "closing.no_length": "Length plays no part in {measure}: it is taken on the reference responses.",
+    "closing.floor": "What {floor} moves from run to run: {size:.3g} (root mean square).",
+    "closing.alarm": "Careful: {floor} should change nothing, and came out as {difference:+.3g} ({low:+.3g} to "
+    "{high:+.3g}). Once in twenty studies that is chance; else the comparison itself is at fault.",
+}

@@ -1,0 +1,156 @@
+"""Intervals and tests, against published examples and against brute force."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neftune_core.evaluation.statistics import (
+    EXACT_SEEDS,
+    as_statistics,
+    at_least,
+    binomial_interval,
+    holm,
+    holm_levels,
+    mean_score,
+    paired_bootstrap,
+    seeds_needed,
+    sign_flip,
+    smallest_visible,
+    t_interval,
+    t_point,
+    t_share,
+    t_test,
+)
+
+# Darwin's 15 pairs of maize, in eighths of an inch (Fisher 1935, The Design of Experiments, sections 17 and 21).
+MAIZE = (49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48)
+
+
+def test_fishers_maize_gives_fishers_numbers() -> None:
+    assert sign_flip(MAIZE) == 2 * 863 / 2**15  # he counted 863 sums as great as 314
+    assert t_test(MAIZE) == pytest.approx(0.0497, abs=5e-5)  # his t is 2.148 with 14 degrees of freedom
+    assert t_interval(MAIZE).estimate == pytest.approx(20.933, abs=5e-4)
+    assert t_interval(MAIZE).excludes_zero
+
+
+# Two-sided points of any table of Student's t.
+@pytest.mark.parametrize(
+    ("level", "freedom", "point"),
+    [(0.95, 1, 12.706), (0.95, 2, 4.303), (0.95, 5, 2.571), (0.95, 7, 2.365), (0.99, 10, 3.169), (0.9, 30, 1.697)],
+)
+def test_the_points_of_student_are_those_of_the_tables(level: float, freedom: int, point: float) -> None:
+    assert t_point(level, freedom) == pytest.approx(point, abs=5e-4)  # the tables have three decimals
+    assert t_share(t_point(level, freedom), freedom) == pytest.approx(level, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-5, 5).map(lambda value: round(value, 3)), min_size=1, max_size=9))
+def test_the_sign_flip_test_counts_every_way_to_turn_the_signs(differences: list[float]) -> None:
+    observed = abs(sum(differences)) - 1e-9 * sum(map(abs, differences))
+    sums = [
+        abs(sum(sign * value for sign, value in zip(signs, differences, strict=True)))
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    assert sign_flip(differences) == np.mean([total >= observed for total in sums])
+
+
+def test_fewer_than_six_seeds_cannot_reach_five_percent() -> None:
+    assert sign_flip([1.0] * 5) == 0.0625
+    assert sign_flip([1.0] * 6) == 0.03125
+
+
+def test_above_the_exact_number_of_seeds_the_normal_sum_agrees() -> None:
+    differences = np.random.default_rng(0).normal(0.2, 1, EXACT_SEEDS + 1)
+    exact = sign_flip(differences[:-1])
+    approximate = math.erfc(abs(differences[:-1].sum()) / math.sqrt(2 * (differences[:-1] ** 2).sum()))
+    assert approximate == pytest.approx(exact, abs=0.01)  # the error of the normal sum is of the order of 1 / seeds
+    assert 0 < sign_flip(differences) < 1
+
+
+def test_no_difference_at_all_is_no_evidence() -> None:
+    assert sign_flip([0.0] * 8) == 1
+    assert t_test([0.0] * 8) == 1
+    assert not t_interval([0.0] * 8).excludes_zero
+
+
+def test_holm_steps_down_and_never_puts_a_larger_p_below_a_smaller_one() -> None:
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, and the last is raised to the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.floats(-1, 3), min_size=5, max_size=5), min_size=1, max_size=5))
+def test_an_adjusted_interval_excludes_zero_exactly_where_holm_rejects(arms: list[list[float]]) -> None:
+    p_values = [t_test(arm) for arm in arms]
+    rejected = [p < 0.05 for p in holm(p_values)]
+    intervals = [t_interval(arm, level) for arm, level in zip(arms, holm_levels(p_values), strict=True)]
+    near = [abs(p - 0.05) < 1e-9 for p in holm(p_values)]
+    assert all(
+        close or interval.excludes_zero == reject
+        for interval, reject, close in zip(intervals, rejected, near, strict=True)
+    )
+
+
+# Clopper and Pearson's limits for ten trials, as in any table of them.
+@pytest.mark.parametrize(
+    ("successes", "low", "high"), [(0, 0, 0.3085), (5, 0.1871, 0.8129), (8, 0.4439, 0.9748), (10, 0.6915, 1)]
+)
+def test_the_limits_of_a_share_are_those_of_clopper_and_pearson(successes: int, low: float, high: float) -> None:
+    found = binomial_interval(successes, 10)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)  # four decimals are tabulated
+
+
+def test_no_vote_says_nothing() -> None:
+    found = binomial_interval(0, 0)
+    assert (found.low, found.high) == (0, 1)
+    assert math.isnan(found.estimate)
+
+
+def test_the_tail_of_the_binomial_is_the_sum_of_its_terms() -> None:
+    terms = [math.comb(12, count) * 0.3**count * 0.7 ** (12 - count) for count in range(13)]
+    assert at_least(5, 12, 0.3) == pytest.approx(sum(terms[5:]))
+
+
+def test_the_bootstrap_draws_the_same_examples_for_both_sides_and_all_seeds() -> None:
+    generator = np.random.default_rng(0)
+    control = generator.normal(0, 10, (3, 40))
+    found = paired_bootstrap(as_statistics(control + 2), as_statistics(control), mean_score, generator, resamples=200)
+    assert (found.low, found.estimate, found.high) == pytest.approx((2, 2, 2))  # unpaired it would reach from -2 to 6
+
+
+def test_the_bootstrap_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
+    generator = np.random.default_rng(1)
+    difference = generator.normal(0, 1, (1, 400))
+    zero = as_statistics(np.zeros((1, 400)))
+    found = paired_bootstrap(as_statistics(difference), zero, mean_score, generator, resamples=4000)
+    half = 1.96 * difference.std() / 20
+    expected = (difference.mean() - half, difference.mean() + half)
+    assert (found.low, found.high) == pytest.approx(expected, abs=0.01)  # four errors of a quantile of 4,000 resamples
+
+
+def test_a_bootstrap_in_several_pieces_makes_all_its_resamples() -> None:
+    def score(sums: np.ndarray) -> np.ndarray:
+        seen.append(len(sums))
+        return mean_score(sums)
+
+    seen: list[int] = []
+    side = as_statistics(np.zeros((1, 30_000)))
+    paired_bootstrap(side, side, score, np.random.default_rng(0), resamples=150)
+    assert sum(seen) == 150 + 1  # and the estimate
+
+
+def test_the_seeds_said_to_be_needed_have_the_power_they_promise() -> None:
+    needed = seeds_needed(1.0, 1.0, least=2)
+    assert needed == 10  # tables of the paired t-test: a difference of one deviation, power 0.8
+    generator = np.random.default_rng(3)
+    found = np.mean([t_interval(generator.normal(1, 1, needed)).excludes_zero for _ in range(500)])
+    assert found == pytest.approx(0.8, abs=0.06)  # three errors of a share of 500
+    assert seeds_needed(1e-3, 1.0, least=2) is None
+    assert smallest_visible(2.0, 8) == pytest.approx(2 * smallest_visible(1.0, 8))
