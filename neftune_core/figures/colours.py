@@ -34,6 +34,13 @@ WARM = (
     Colour("#560f3c", "#c2488a"),
 )
 
+# Arms without noise that another regulariser sets apart from the control; figures draw them dashed as well.
+COOL = (
+    Colour("#2f9155", "#9be6b4"),
+    Colour("#1b6b3f", "#5fc286"),
+    Colour("#0d4628", "#38965a"),
+)
+
 COLOURS: dict[str, Colour] = {
     "background": Colour("#ffffff", "#14171c"),
     "surface": Colour("#f5f6f8", "#1c2027"),
@@ -44,7 +51,10 @@ COLOURS: dict[str, Colour] = {
     "base": Colour("#7b8494", "#949dab"),
     "control": Colour("#2b62a6", "#74b2f4"),
     **{f"warm-{index}": colour for index, colour in enumerate(WARM, start=1)},
+    **{f"cool-{index}": colour for index, colour in enumerate(COOL, start=1)},
 }
+
+CONTROL = NoiseSettings(strength=0).name
 
 # For one noise that stands alone, as on the page's Noise tab.
 SINGLE_NOISE = "var(--lab-warm-3)"
@@ -60,14 +70,16 @@ def token(name: str) -> str:
 def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
     """A colour for every arm by name, and for `base`; noise arms deepen with their strength within the study.
 
-    Strengths of different units cannot be ranked without a length, so arms are ranked unit by unit.
+    Strengths of different units cannot be ranked without a length, so arms are ranked unit by unit. Arms without
+    noise besides the control are its regularisers.
     """
-    colours = {"base": token("base")}
+    colours = {"base": token("base")} | {name: token("control") for name in arms if name == CONTROL}
+    regularised = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]
+    colours |= {name: token(f"cool-{1 + place % len(COOL)}") for place, name in enumerate(regularised)}
     noisy = sorted(
         (name for name, noise in arms.items() if not noise.is_silent),
         key=lambda name: (arms[name].unit, arms[name].strength),
     )
-    colours |= {name: token("control") for name, noise in arms.items() if noise.is_silent}
     for rank, name in enumerate(noisy):
         colours[name] = token(f"warm-{_step(rank, len(noisy))}")
     return colours

@@ -7,13 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neftune_core.figures.base import Figure, Trace, axis, figure, merged
-from neftune_core.figures.colours import arm_colours, token
+from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
 Points = dict[tuple[str, Any], tuple[list[int], list[float]]]
 
-DASHES = {"uniform": "solid", "gaussian": "dash", "laplace": "dot"}
+DASHES = {
+    "uniform": "solid",
+    "gaussian": "dash",
+    "laplace": "dot",
+    "bernoulli": "longdash",
+    "symmetric": "longdashdot",
+    "adversarial": "dashdot",
+    "token-dropout": "2px,6px",
+}
+REGULARISER_DASH = "8px,3px,2px,3px"
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 AIR = 1.02  # a little room behind the last step, so that its point is seen whole
@@ -33,7 +42,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     gathered = _gather(events)
     colours = arm_colours(arms)
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
-    data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(arms.get(name)))]
+    data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(name, arms))]
     for trace in data:
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
@@ -76,8 +85,11 @@ def thinned(steps: list[int], values: list[float]) -> tuple[list[int], list[floa
     return [steps[end] for end in ends], [sum(group) / len(group) for group in groups]
 
 
-def _dash(noise: NoiseSettings | None) -> str:
-    return "solid" if noise is None else DASHES.get(noise.kind, "dashdot")
+def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
+    """By the kind of noise; the base and the control are solid, arms of another regulariser are not."""
+    if name not in arms or name == CONTROL:
+        return "solid"
+    return REGULARISER_DASH if arms[name].is_silent else DASHES[arms[name].kind]
 
 
 def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: str) -> list[Trace]:

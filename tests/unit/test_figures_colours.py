@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neftune_core.figures.colours import COLOURS, THEMES, WARM, arm_colours, resolved, token
+from neftune_core.figures.colours import COLOURS, COOL, THEMES, WARM, arm_colours, resolved, token
 from neftune_core.noise.settings import NoiseSettings
 
 
@@ -26,7 +26,9 @@ def shade(name: str, theme: str) -> str:
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_every_line_stands_out_from_the_page(theme: str) -> None:
-    for name in ("base", "control", *(f"warm-{step}" for step in range(1, len(WARM) + 1))):
+    scales = {"warm": len(WARM), "cool": len(COOL)}
+    steps = [f"{scale}-{step}" for scale, count in scales.items() for step in range(1, count + 1)]
+    for name in ("base", "control", *steps):
         assert contrast(shade(name, theme), shade("background", theme)) >= 3, name  # WCAG 1.4.11, graphics
 
 
@@ -56,6 +58,14 @@ def test_stronger_arms_get_deeper_colours_whatever_their_order() -> None:
 def test_up_to_six_noise_arms_all_differ() -> None:
     arms = {noise.name: noise for noise in (NoiseSettings(strength=value) for value in range(1, 7))}
     assert len(set(arm_colours(arms).values())) == 7
+
+
+def test_arms_of_another_regulariser_are_neither_control_nor_noise() -> None:
+    silent = NoiseSettings(strength=0)
+    arms = {"control": silent, "uniform-alpha-5": NoiseSettings(), "lora-dropout-0.1": silent, "weight-decay-1": silent}
+    colours = arm_colours(arms)
+    assert colours["control"] == token("control")
+    assert {colours["lora-dropout-0.1"], colours["weight-decay-1"]} == {token("cool-1"), token("cool-2")}
 
 
 def test_resolving_leaves_no_name_behind() -> None:
