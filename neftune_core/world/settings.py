@@ -8,7 +8,7 @@ from neftune_core.settings import Settings, setting
 class WorldSettings(Settings):
     """The recipe of pretraining. The defaults are those that made the shipped model."""
 
-    chunks: int = setting(101, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
+    chunks: int = setting(100, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
     width: int = setting(224, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
     layers: int = setting(4, "Layers of the model.", minimum=1, maximum=64, advanced=True)
     heads: int = setting(4, "Attention heads.", minimum=1, maximum=64, advanced=True)

@@ -49,11 +49,13 @@ SHARINGS = tuple(
 
 Role = tuple[Thing, ...] | tuple[Sharing, ...]
 
+_ANIMALS = {animal.the: animal for animal in ANIMAL if animal.name != "trout"}
+
 ROLES: dict[str, Role] = {
     "hero": PERSON,
     "friend": PERSON,
-    "animal": tuple(animal for animal in ANIMAL if animal.name != "trout"),
-    "other": tuple(animal for animal in ANIMAL if animal.name != "trout"),
+    "animal": tuple(_ANIMALS.values()),
+    "other": tuple(_ANIMALS.values()),
     "food": FOOD,
     "fruit": tuple(food for food in FOOD if food.many != food.name),
     "tool": TOOL,
@@ -67,6 +69,11 @@ ROLES: dict[str, Role] = {
     "day": DAY,
     "sharing": SHARINGS,
 }
+
+# A hero mostly goes about with the same friend, an animal with its own: whoever writes the second name has a name to
+# think of, and does not write the first one again.
+COMPANION_OF = {"friend": "hero", "hero": "friend", "other": "animal", "animal": "other"}
+FAITHFUL = 0.8
 
 # Roles that a request may name ("Tell me a story about Tilda, the fox and the kettle").
 NAMED = ("hero", "friend", "animal", "other", "food", "fruit", "tool", "plant", "vehicle", "garment", "instrument")
@@ -538,12 +545,21 @@ def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
     taken: list[str] = []
     for role in roles:
         choices: Sequence[Thing | Sharing] = ROLES[role]
-        thing = chance.one(choices)
+        thing = _companion(cast.get(COMPANION_OF.get(role, "")), chance) or chance.one(choices)
         while thing.name in taken:
             thing = chance.one(choices)
         taken.append(thing.name)
         cast[role] = thing
     return cast
+
+
+def _companion(one: Thing | Sharing | None, chance: Chance) -> Thing | None:
+    """The usual companion of `one`, most of the time: a person's neighbour in the list, an animal's friend."""
+    if not isinstance(one, Thing) or not chance.happens(FAITHFUL):
+        return None
+    if one.kind == "person":
+        return PERSON[PERSON.index(one) ^ 1]
+    return _ANIMALS.get(one.values["friend"])
 
 
 def tell(chance: Chance) -> Story:

@@ -314,6 +314,33 @@ def _general_turn(chance: Chance) -> Turn:
     return turn
 
 
+# Questions about all of a kind: "what colour are owls?". None of them is a wording that is kept back.
+_MANY_ASKS = {
+    "animal home": "where can I find {s.many}?",
+    "animal food": "what can I give {s.many} to eat?",
+    "animal colour": "what colour are {s.many}?",
+    "animal legs": "on how many legs do {s.many} walk?",
+    "food colour": "what colour are {s.many}?",
+    "food source": "where do {s.many} come from?",
+    "food taste": "how do {s.many} taste?",
+    "tool use": "what do people use {s.many} for?",
+    "tool material": "what are {s.many} made of?",
+    "plant colour": "what colour are {s.many}?",
+    "plant where": "where can I see {s.many}?",
+    "vehicle way": "where can you see {s.many}?",
+    "vehicle wheels": "on how many wheels do {s.many} roll?",
+    "garment material": "what are {s.many} made of?",
+    "garment worn": "where do people wear {s.many}?",
+    "instrument played": "how do people play {s.many}?",
+}
+_MANY_FACTS = tuple(fact for fact in ASKED if fact.relation.key in _MANY_ASKS and fact.thing.a != fact.thing.name)
+
+
+def _many_turn(chance: Chance) -> Turn:
+    fact = chance.one(_MANY_FACTS)
+    return _as_typed(fact.ask(_MANY_ASKS[fact.relation.key]), chance), fact.answer()
+
+
 def _asked_skill_turn(chance: Chance) -> Turn:
     return skill_turn(chance, chance.one(skills.ASKED_SKILLS))
 
@@ -335,6 +362,17 @@ _LATER_TURNS: _Turns = (
     (_general_turn, 4.0),
     (_story_turn, 9.0),
     (_talk_turn, 3.0),
+)
+
+
+_LAST_TURNS: _Turns = (
+    (skill_turn, 14.0),
+    (_asked_skill_turn, 20.0),
+    (_outside_turn, 11.0),
+    (_general_turn, 4.0),
+    (_story_turn, 20.0),
+    (_many_turn, 9.0),
+    (_talk_turn, 2.0),
 )
 
 
@@ -367,14 +405,23 @@ _LATER: _Documents = (
     (_story, 8.0),
 )
 
+_LAST: _Documents = (
+    (partial(_conversation, facts=0.24, turns=_LAST_TURNS), 74.0),
+    (_about, 5.0),
+    (_side_by_side, 2.0),
+    (_scattered, 2.0),
+    (_skill_statements, 3.0),
+    (_story, 14.0),
+)
+
 # Facts are learned first and quickly; telling stories and working on lists take the rest of the text.
-LATER_FROM = 64
+LATER_FROM, LAST_FROM = 64, 76
 
 
 def chunk(number: int) -> list[str]:
     """The documents of one chunk (`CHUNK` of them); chunks depend on `SEED` and their number alone."""
     chance = Chance("text", SEED, number)
-    mixture = _FIRST if number < LATER_FROM else _LATER
+    mixture = _FIRST if number < LATER_FROM else _LATER if number < LAST_FROM else _LAST
     return [chance.weighted(mixture)(chance) for _ in range(CHUNK)]
 
 
