@@ -205,13 +205,14 @@ _CARDS = (
     ),
     Card(
         "google-t5/t5-small",
-        "An encoder-decoder that was trained on tasks said in words, such as: translate English to German: Thank you.",
+        "An encoder-decoder that was trained on tasks named before the text.",
         60_506_624,
         512,
         12,
         32_128,
         "Apache-2.0",
         242,
+        note="For the starter set english-german write translate English to German: as the system prompt.",
     ),
     Card(
         "facebook/bart-base",
