@@ -68,7 +68,7 @@ def test_rows_are_padded_on_the_right_and_padding_is_never_trained_on():
 
 
 def test_lengths_are_rounded_to_few_shapes():
-    assert [rounded(length, LENGTH_STEP) for length in (1, 32, 33)] == [32, 32, 64]
+    assert [rounded(length, LENGTH_STEP) for length in (1, 32, 33, 64, 65, 97)] == [8, 32, 40, 64, 96, 128]
     assert collate([row(33)], 0, LENGTH_STEP).ids.shape == (1, 64)
 
 
