@@ -59,7 +59,7 @@ def test_batches_do_not_come_sorted_by_length():
 
 
 def test_rows_are_padded_on_the_right_and_padding_is_never_trained_on():
-    batch = collate([row(3), row(5, prompt=2)], 99, 4)
+    batch = collate([row(3), row(5, prompt=2)], 99, 32)
     assert batch.ids.tolist() == [[1, 2, 3, 99, 99, 99, 99, 99], [1, 2, 3, 4, 5, 99, 99, 99]]
     assert batch.lengths.tolist() == [3, 5]
     assert batch.trained.sum(1).tolist() == [2, 3]
@@ -69,11 +69,11 @@ def test_rows_are_padded_on_the_right_and_padding_is_never_trained_on():
 
 def test_lengths_are_rounded_to_few_shapes():
     assert [rounded(length, LENGTH_STEP) for length in (1, 32, 33, 64, 65, 97)] == [8, 32, 40, 64, 96, 128]
-    assert collate([row(33)], 0, LENGTH_STEP).ids.shape == (1, 64)
+    assert collate([row(33)], 0, LENGTH_STEP).ids.shape == (1, 40)
 
 
 def test_rounding_stops_at_the_longest_sequence_a_model_reads():
-    assert collate([row(33)], 0, LENGTH_STEP, longest=40).ids.shape == (1, 40)
+    assert collate([row(33)], 0, LENGTH_STEP, longest=36).ids.shape == (1, 36)
     assert collate([row(33)], 0, LENGTH_STEP, longest=20).ids.shape == (1, 33)
 
 
