@@ -19,7 +19,7 @@ from neftune_core.evaluation.statistics import (
     LEVEL,
     Floats,
     as_statistics,
-    binomial_interval,
+    at_least,
     mean_score,
     paired_bootstrap,
     sign_flip,
@@ -34,6 +34,7 @@ POWER_SEEDS = (6, 8, 12)
 EFFECTS = (0.5, 1.0, 1.5, 2.0, 3.0)
 ARMS = 3
 HELD_OUT_ROWS = 240
+RARE = 0.005
 EXAMPLES = 500
 PAIRS, PAIR_TOKENS = 1000, 100
 QUESTION = Question("exact")
@@ -69,11 +70,12 @@ def measure_evidence(studies: int = STUDIES) -> Table:
 
     table = Table(f"Verdicts on {studies} simulated studies a row", describe_machine())
     generator = np.random.default_rng(SEED)
-    table.rows += [*_null_rows(generator, studies), *_power_rows(generator, studies), _examples_row(generator, studies)]
-    table.rows += list(_time_rows(generator))
-    bound = binomial_interval(round(0.05 * studies), studies, 0.99)
+    for rows in (_null_rows, _example_rows, _power_rows):
+        table.rows += rows(generator, studies)
+    table.rows += _time_rows(generator)
+    bound = next(count for count in range(studies) if at_least(count + 1, studies, 0.05) < RARE)
     table.notes += [
-        f"A rule of 5 % gives up to {bound.high:.1%} of {studies} studies by chance (99 % binomial interval).",
+        f"A rule of 5 % gives more than {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
         f"With {ARMS} arms, a study counts as a false alarm where any arm is claimed.",
         "A bootstrap over seeds is here as a warning; the lab does not offer it.",
         "Effects are in standard deviations of the difference of one pair of runs.",
@@ -116,26 +118,20 @@ def _naive_bootstrap(generator: np.random.Generator, differences: Floats) -> lis
 def _power_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
     draw = SPREADS["normal"]
     for effect in EFFECTS:
-        row: dict[str, Any] = {"what": f"claims, effect of {effect:g} deviations"}
         for seeds in POWER_SEEDS:
             found = [claims(study(generator, draw, seeds, 1, effect * 2**0.5)) for _ in range(studies)]
-            row[f"{seeds} seeds"] = _share(found)
-        yield row
+            yield {"what": f"claims, effect of {effect:g} deviations", "seeds": seeds, "verdict, 1 arm": _share(found)}
 
 
-def _examples_row(generator: np.random.Generator, studies: int) -> dict[str, Any]:
+def _example_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
     """False alarms of the bootstrap over examples: where only the examples scatter, and where the runs do too."""
-    found: dict[str, list[bool]] = {"examples": [], "runs": []}
-    for _ in range(studies):
-        for what, between in (("examples", 0.0), ("runs", 0.1)):
-            shift = generator.normal(0, between, (2, 1, 1))
-            arm, control = as_statistics(generator.normal(0, 1, (2, 1, HELD_OUT_ROWS)) + shift)
-            found[what].append(paired_bootstrap(arm, control, mean_score, generator, resamples=1000).excludes_zero)
-    return {
-        "what": "bootstrap over 240 examples of one seed",
-        "only examples scatter": _share(found["examples"]),
-        "runs scatter too (0.1 of an example's deviation)": _share(found["runs"]),
-    }
+    for what, between in (("examples alone scatter", 0.0), ("runs scatter by 0.1 of an example's deviation", 0.1)):
+        found = []
+        for _ in range(studies):
+            values = generator.normal(0, 1, (2, 1, HELD_OUT_ROWS)) + generator.normal(0, between, (2, 1, 1))
+            arm, control = as_statistics(values)
+            found.append(paired_bootstrap(arm, control, mean_score, generator, resamples=1000).excludes_zero)
+        yield {"what": f"false alarms, {what}", "seeds": 1, f"bootstrap over {HELD_OUT_ROWS} examples": _share(found)}
 
 
 def _share(found: list[bool]) -> float:
