@@ -292,3 +292,39 @@ def test_an_encoder_decoder_gets_noise_at_both_embeddings_and_trains_in_lockstep
         assert losses(together, name) == pytest.approx(losses(alone, name), abs=2e-5), name  # float32, as above
     numbers = together[0]["arms"]["adversarial"]
     assert numbers["loss"] > numbers["first_draw_loss"]
+
+
+def test_an_embedding_that_encoder_and_decoder_share_tells_whose_pass_it_is() -> None:
+    arms = {
+        "all": NoiseSettings(strength=1, unit="std"),
+        "prompt": NoiseSettings(strength=1, unit="std", tokens="prompt"),
+    }
+    model = FAMILIES["T5"].build()
+    assert model.encoder.embed_tokens.weight is model.decoder.embed_tokens.weight
+    apart = step_events(lockstep(loaded_tiny(model, 32), arms, encoder_decoder_rows(8), steps=2))
+    model.decoder.embed_tokens = model.encoder.embed_tokens
+    assert step_events(lockstep(loaded_tiny(model, 32), arms, encoder_decoder_rows(8), steps=2)) == apart
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_vectors_at_every_site_have_the_width_that_the_stack_names(family: str) -> None:
+    loaded = loaded_tiny(FAMILIES[family].build(), 32)
+    arms = {"noise": NoiseSettings(strength=0.1, unit="relative", sites="embedding, 1-2")}
+    run = lockstep(loaded, arms, encoder_decoder_rows(4) if FAMILIES[family].encoder_decoder else random_rows(4))
+    seen: dict[int, int] = {}
+    for site in run.stack.sites:
+        site.module.register_forward_hook(
+            lambda module, args, output, key=site.key: (
+                seen.setdefault(key, (output[0] if isinstance(output, tuple) else output).shape[-1]) and None
+            )
+        )
+    run.step(next(run.steps()), 1e-3, lambda: False)
+    assert run.stack.site_widths() == seen
+
+
+def test_in_bfloat16_every_kind_trains_and_the_adversarial_climbs(tiny: LoadedModel) -> None:
+    tiny.model.to(torch.bfloat16)
+    for event in step_events(lockstep(tiny, {"control": CONTROL, **ARMS})):
+        assert all(np.isfinite(numbers["loss"]) for numbers in event["arms"].values())
+        climbed = event["arms"]["adversarial"]
+        assert climbed["loss"] > climbed["first_draw_loss"]
