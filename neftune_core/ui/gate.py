@@ -6,6 +6,7 @@ with any value, and prints what goes wrong with a traceback. `Gate` looks at req
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import logging
@@ -78,6 +79,9 @@ class Gate:
             status, words = _answer(error)
             if not begun:
                 await JSONResponse({"error": words}, status)(scope, receive, sending)
+            else:
+                with contextlib.suppress(RuntimeError):  # of an answer that had ended when this was raised
+                    await sending({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         path = scope["path"]
@@ -112,6 +116,8 @@ def _answer(error: Exception) -> tuple[int, str]:
     """The status and the sentence for what was raised; a fault of the lab is logged."""
     while isinstance(error, ExceptionGroup):  # what is raised while an answer is streamed comes in groups of one
         error = error.exceptions[0]
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late to be answered
+        error = error.__cause__
     if isinstance(error, Refused):
         return error.status, str(error)
     if isinstance(error, LabError):
