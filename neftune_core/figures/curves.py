@@ -26,6 +26,13 @@ REGULARISER_DASH = "8px,3px,2px,3px"
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 AIR = 1.02  # a little room behind the last step, so that its point is seen whole
+KINDS: dict[str, tuple[int, float, float, str, str]] = {
+    "train_loss": (0, 2.4, 1.0, "training loss, noise off", "lines+markers"),
+    "held_out_loss": (1, 2.4, 1.0, "held-out loss, noise off", "lines+markers"),
+    "loss": (0, 1.0, 0.4, "training loss of the batch, noise on", "lines"),
+}
+"""By the name of a number in the log: its panel, width, opacity, words and mode."""
+SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed beside the mean
 PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 
 
@@ -34,9 +41,9 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
 
     `events` are those of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
     `arms` are the arms by name, control first. The training panel shows the loss with the noise on as a thin line
-    behind the loss with the noise off; everything else is measured with the noise off. Seeds of an arm share its
-    colour. While the study runs the axis of steps is as long as the whole of it; where nothing is held out, the
-    training panel has all the room.
+    behind the loss with the noise off; everything else is measured with the noise off. Of several seeds each is thin,
+    and the mean of those that are through is thick. While the study runs the axis of steps is as long as the whole of
+    it; where nothing is held out, the training panel has all the room.
     """
     events = list(events)
     gathered = _gather(events)
@@ -93,35 +100,53 @@ def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
 
 
 def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: str) -> list[Trace]:
-    styles = {
-        "train_loss": (0, 2.4, 1.0, "training loss, noise off", "lines+markers"),
-        "held_out_loss": (1, 2.4, 1.0, "held-out loss, noise off", "lines+markers"),
-        "loss": (0, 1.0, 0.4, "training loss of the batch, noise on", "lines"),
-    }
     traces = []
-    for kind, (panel, width, opacity, words, mode) in styles.items():
-        for (arm, seed), (steps, values) in gathered[kind].items():
-            if arm != name:
-                continue
-            _, x_axis, y_axis = PANELS[panel]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": mode,
-                    "uid": f"{name}/{kind}/{seed}",
-                    "name": name,
-                    "legendgroup": name,
-                    "x": steps,
-                    "y": values,
-                    "xaxis": x_axis,
-                    "yaxis": y_axis,
-                    "opacity": opacity,
-                    "line": {"color": colour, "width": width, "dash": dash if kind != "loss" else "solid"},
-                    "marker": {"color": colour, "size": 5},
-                    "hovertemplate": f"{name}: %{{y:.3f}} ({words})<extra></extra>",
-                }
-            )
+    for kind in KINDS:
+        seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
+        line = {"color": colour, "dash": dash if kind != "loss" else "solid"}
+        among_others = len(seeds) > 1
+        if among_others:
+            traces.append(_trace(name, kind, "mean", mean_of_seeds(seeds), line))
+        for seed, points in seeds.items():
+            trace = _trace(name, kind, seed, points, line)
+            if among_others:
+                thin = {"mode": "lines", "opacity": SEED_OPACITY[kind], "line": {**line, "width": 1.0}}
+                trace |= {**thin, "hoverinfo": "skip", "hovertemplate": None}
+            traces.append(trace)
     return traces
+
+
+def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float]], line: dict[str, str]) -> Trace:
+    panel, width, opacity, words, mode = KINDS[kind]
+    _, x_axis, y_axis = PANELS[panel]
+    of_seeds = ", mean of the seeds" if which == "mean" else ""
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "uid": f"{name}/{kind}/{which}",
+        "name": name,
+        "legendgroup": name,
+        "x": points[0],
+        "y": points[1],
+        "xaxis": x_axis,
+        "yaxis": y_axis,
+        "opacity": opacity,
+        "line": {**line, "width": width},
+        "marker": {"color": line["color"], "size": 5},
+        "hovertemplate": f"{name}: %{{y:.3f}} ({words}{of_seeds})<extra></extra>",
+    }
+
+
+def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
+    """The mean over the seeds that came as far as any, so that no seed in mid-run or diverged bends it."""
+    last = max(steps[-1] for steps, _ in seeds.values())
+    through = [points for points in seeds.values() if points[0][-1] == last]
+    by_step: dict[int, list[float]] = {}
+    for steps, values in through:
+        for step, value in zip(steps, values, strict=True):
+            by_step.setdefault(step, []).append(value)
+    shared = sorted(step for step, values in by_step.items() if len(values) == len(through))
+    return shared, [sum(by_step[step]) / len(through) for step in shared]
 
 
 def _layout(last_step: int) -> dict[str, Any]:
@@ -181,12 +206,14 @@ def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
     for name in names:
         numbers = []
         for kind, words in (("train_loss", "training"), ("held_out_loss", "held-out")):
-            last = [values[-1] for (arm, _), (_, values) in gathered[kind].items() if arm == name]
-            if last:
-                numbers.append(f"{words} {sum(last) / len(last):.3f}")
+            seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
+            if seeds:
+                numbers.append(f"{words} {mean_of_seeds(seeds)[1][-1]:.3f}")
         if numbers:
             parts.append(f"{name} {', '.join(numbers)}")
     if not parts:
         return "No loss has been measured yet."
     steps = [step for points in gathered.values() for found, _ in points.values() for step in found]
-    return f"Losses with the noise off, last measured up to step {max(steps):,}: {'; '.join(parts)}."
+    seeds = len({seed for points in gathered.values() for _, seed in points})
+    means = f", means of the seeds that came so far ({seeds} begun)" if seeds > 1 else ""
+    return f"Losses with the noise off, last measured up to step {max(steps):,}{means}: {'; '.join(parts)}."

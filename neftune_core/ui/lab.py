@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.errors import RecordError
 from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.training.log import Log
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 KEPT_DATA = 4
 KEPT_LOGS = 32
+LONGEST_KEY = 200
 
 
 class Lab:
@@ -76,3 +78,10 @@ class Lab:
                 self._logs.popitem(last=False)
             log.read()
             return log
+
+
+def require_key(key: str) -> str:
+    """The visitor's key; raises `RecordError` where the browser gave none."""
+    if not key or len(key) > LONGEST_KEY:
+        raise RecordError("This browser gave no key to keep your studies apart: reload the page.")
+    return key

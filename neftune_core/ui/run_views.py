@@ -6,6 +6,8 @@ import html
 import time
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.errors import RecordError
+from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 from neftune_core.ui.views import bar, duration, quiet
 
@@ -13,17 +15,19 @@ if TYPE_CHECKING:
     from neftune_core.training.progress import Status
 
 
-def state_words(record: Record, status: Status) -> str:
-    """Where the study stands, in one unambiguous word and the numbers behind it, as HTML."""
+def state_words(record: Record, status: Status, log: Log) -> str:
+    """Where the study stands, in one unambiguous word and the numbers behind it, and what is wrong with its record."""
+    from neftune_core.training.damage import damages
     from neftune_core.training.progress import WORDS
 
-    samples = record.about.get("samples", {})
-    listed = " and ".join(str(words) for words in samples.values())
+    listed = " and ".join(str(words) for words in _table(record, "samples").values())
     measured = quiet(f"Losses with noise off are measured on {listed}.") if listed else ""
     message = f"<p>{html.escape(status.message)}</p>" if status.message else ""
+    wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
+    broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
         f'<div class="lab-state" data-state="{status.state}"><p><b>{WORDS[status.state]}</b> '
-        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(about_words(record))}{message}{measured}</div>"
+        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(about_words(record))}{message}{broken}{measured}</div>"
     )
 
 
@@ -31,10 +35,13 @@ def _numbers(status: Status) -> list[str]:
     numbers = []
     if status.place:
         numbers.append(f"place {status.place} in the queue")
+    if status.seeds > 1 and status.seed_number and status.state != "finished":
+        numbers.append(f"seed {status.seed_number} of {status.seeds}")
     if status.steps and not (status.state == "finished" and status.step == status.steps):
         numbers.append(f"step {status.step:,} of {status.steps:,}")
     elif status.steps:
-        numbers.append(f"{status.steps:,} steps")
+        seeds = f", {status.seeds} seeds" if status.seeds > 1 else ""
+        numbers.append(f"{status.steps:,} steps{seeds}")
     if status.state == "running" and status.seconds_left is not None:
         numbers.append(f"{duration(status.seconds_left)} left")
     if status.tokens_per_second and not status.is_over:
@@ -42,19 +49,23 @@ def _numbers(status: Status) -> list[str]:
     return numbers
 
 
-def progress_words(status: Status) -> str:
-    """A short line for the strip, with a bar while there is something to wait for."""
+def progress_words(record: Record, status: Status) -> str:
+    """The watched study in a short line for the strip, with a bar while there is something to wait for."""
     from neftune_core.training.progress import WORDS
 
-    word = WORDS[status.state]
-    if status.is_over:
-        return f'<span class="lab-progress" data-state="{status.state}">{word}</span>'
-    if status.state != "running":
-        place = f", place {status.place}" if status.place else ""
-        return f'<span class="lab-progress" data-state="{status.state}">{word}{place}</span>'
-    share = status.step / status.steps if status.steps else 0
-    left = f" · {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
-    return f'<span class="lab-progress" data-state="running">{bar(share, "Progress")} {share:.0%}{left}</span>'
+    parts = [f"<b>{WORDS[status.state]}</b>"]
+    if status.place:
+        parts.append(f"place {status.place}")
+    if status.state == "running":
+        share = status.step / status.steps if status.steps else 0
+        parts.append(f"{bar(share, 'Progress')} {share:.0%}")
+        if status.seconds_left is not None:
+            parts.append(f"{duration(status.seconds_left)} left")
+    about = html.escape(about_words(record))
+    return (
+        f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'
+        f"<span>{' · '.join(parts)}</span></span>"
+    )
 
 
 def when(record: Record) -> str:
@@ -64,8 +75,17 @@ def when(record: Record) -> str:
 
 
 def about_words(record: Record) -> str:
-    """A study in one line: its title or model, and its data."""
-    study, about = record.study, record.about
-    model: Any = about.get("model", {}).get("name", study.model.source)
-    data: Any = about.get("data", {}).get("title", study.data.source.partition(":")[2].rpartition("/")[2])
-    return f"{study.title or model} on {data}"
+    """A study in one line: its title or model, and its data; as far as the record tells."""
+    model, data, title = (_table(record, "model").get("name"), _table(record, "data").get("title"), "")
+    try:
+        study = record.study
+    except RecordError:
+        return f"{model or 'a study'} on {data or 'unknown data'}"
+    title = study.title or model or study.model.source
+    return f"{title} on {data or study.data.source.partition(':')[2].rpartition('/')[2]}"
+
+
+def _table(record: Record, name: str) -> dict[str, Any]:
+    """A part of what `record.json` says; empty where it is missing or something else."""
+    found = record.about.get(name)
+    return found if isinstance(found, dict) else {}

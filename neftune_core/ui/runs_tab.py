@@ -1,4 +1,4 @@
-"""Runs: the visitor's records, on disk and here after a restart."""
+"""Runs: the visitor's records, on disk and here after a restart; what they take on disk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import gradio as gr
 from neftune_core.errors import RecordError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
+from neftune_core.home import folder_bytes, home, remove_models
+from neftune_core.models.catalogue import gigabytes
 from neftune_core.training.record import Record, find, owned_records
+from neftune_core.ui import run_actions
 from neftune_core.ui.answers import answer_columns
-from neftune_core.ui.lab import Lab
+from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure, part
 from neftune_core.ui.run_views import about_words, state_words, when
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.train_tab import TrainTab, require_key
+from neftune_core.ui.train_tab import TrainTab
+from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, told
 
 EMPTY = "No study yet. What you train is kept here, on this machine, also when the lab is closed."
@@ -27,48 +31,78 @@ LIST = f'<ul class="lab-runs" aria-label="Your studies"></ul><p class="lab-quiet
 class _Opened:
     """The components that show one record."""
 
+    record_id: gr.Textbox
     state: gr.HTML
+    actions: run_actions.Actions
     curves: gr.HTML
     answers: gr.HTML
     settings: gr.Code
     box: gr.Accordion
 
-    def components(self) -> list[Any]:
-        return [self.state, self.curves, self.answers, self.settings, self.box]
+    def shown(self) -> list[Any]:
+        return [self.record_id, self.state, self.curves, self.answers, self.settings, self.box]
 
 
 def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
     """The tab, inside an open `gr.Tab`."""
     runs = gr.HTML([], html_template=LIST, js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list")
+    opened = _opened()
+    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id], place)
+    _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
+    where = run_actions.Place(lab, strip, key, opened.record_id, train.asked, train.seen)
+    run_actions.connect(opened.actions, where, lambda: ["", "", None, "", "", gr.update(visible=False)], opened.shown())
+    _storage(lab, key, [place.select, opened.record_id.change])
+
+
+def _opened() -> _Opened:
     state = gr.HTML(elem_id="runs-state", apply_default_css=False)
+    actions = run_actions.build("runs")
     curves = live_figure(elem_id="runs-curves")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
     with gr.Accordion("Its settings (study.toml)", open=False, visible=False) as box:
         settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
-    opened = _Opened(state, curves, answers, settings, box)
+    return _Opened(gr.Textbox(visible=False), state, actions, curves, answers, settings, box)
 
+
+def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
     @told
     def fill(key: str) -> list[dict[str, Any]]:
         return [_row(lab, record) for record in owned_records(require_key(key))]
 
+    gr.on([place.select, *(found.change for found in changing)], fill, key, runs, **QUIET)
+
+
+def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, watching: list[Any]) -> None:
     @told
     def open_record(key: str, chosen: gr.EventData) -> list[Any]:
         """Show one record; one that is not over becomes the study that the page watches."""
         record = find(str(chosen.id), require_key(key))
-        arms, status = record.study.arms, lab.jobs.status(record)
+        status, log, arms = lab.jobs.status(record), lab.log(record), record.arms
         watch = [gr.skip()] * 3 if status.is_over else [record.id, -1, gr.Timer(active=True)]
         return [
             *watch,
-            state_words(record, status),
-            loss_curves(lab.log(record).events, arms),
-            answer_columns(record.answers(), arms),
-            (record.folder / "study.toml").read_text(encoding="utf-8"),
+            record.id,
+            state_words(record, status, log),
+            loss_curves(log.events, arms),
+            answer_columns(record.answers(_first_seed(record)), arms),
+            _settings_text(record),
             gr.update(visible=True),
+            *opened.actions.fitting(record, status),
         ]
 
-    gr.on([train.finished.change, strip.watched.change, place.select], fill, key, runs, **QUIET)
-    watching = [strip.watched, train.seen, strip.timer]
-    runs.click(open_record, key, [*watching, *opened.components()], **QUIET)
+    clicked = runs.click(open_record, key, [*watching, *opened.shown(), *opened.actions.components()], **QUIET)
+    clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
+
+
+def _first_seed(record: Record) -> int | None:
+    return next((answer.get("seed") for answer in record.answers()), None)
+
+
+def _settings_text(record: Record) -> str:
+    try:
+        return (record.folder / "study.toml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "# The settings of this record are missing or cannot be read."
 
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:
@@ -76,8 +110,7 @@ def _row(lab: Lab, record: Record) -> dict[str, Any]:
     from neftune_core.training.progress import WORDS
 
     try:
-        arms = record.study.arms
-        status = lab.jobs.status(record)
+        arms, status = record.arms, lab.jobs.status(record)
     except RecordError as error:
         return {"id": record.id, "when": when(record), "about": str(error), "arms": [], "word": "Unreadable"}
     colours = arm_colours(arms)
@@ -89,3 +122,29 @@ def _row(lab: Lab, record: Record) -> dict[str, Any]:
         "state": status.state,
         "word": WORDS[status.state],
     }
+
+
+def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
+    """What is kept on this machine's disk, and, where the machine is the visitor's own, a way to free some."""
+    with gr.Row(elem_id="runs-storage"):
+        words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
+        clean = gr.Button(
+            "Remove downloaded models", size="sm", visible=lab.limits.local_paths, elem_id="runs-clean-models"
+        )
+
+    @told
+    def measure(key: str) -> str:
+        mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
+        models = folder_bytes(home() / "models")
+        return quiet(
+            f"Your studies take {gigabytes(mine)} on this machine's disk, and the models that the lab fetched or "
+            f"converted {gigabytes(models)}."
+        )
+
+    @told
+    def remove() -> str:
+        freed = remove_models()
+        return quiet(f"{gigabytes(freed)} were freed; a model that is named again is fetched again.")
+
+    gr.on(changed, measure, key, words, **QUIET)
+    clean.click(remove, None, words, **QUIET)

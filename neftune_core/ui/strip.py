@@ -18,7 +18,9 @@ stroke-width="2.2" stroke-linecap="round"/>
 NEFTune Lab</h1>"""
 
 # The noise is written by the browser as the slider moves, the rest by the server.
-WORDS = """<p class="lab-experiment" aria-label="The experiment in words"><span data-word="model"></span>
+# While the page watches a study, what is set up here is another one, and says so.
+WORDS = """<p class="lab-experiment" aria-label="The next study in words"><b class="lab-next">Next:</b>
+<span data-word="model"></span>
 <span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
 
 TOOLS = """<div class="lab-tools"><span role="status"></span>

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.models.catalogue import duration, gigabytes
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
@@ -17,61 +19,87 @@ from neftune_core.ui.lab import Lab
 
 @dataclass(frozen=True)
 class Asked:
-    """What the page says of a study, tab by tab."""
+    """What the page says of a study, tab by tab.
+
+    `strengths`, `dropouts` and `decays` are numbers as typed: of more noise arms, and of arms of other regularisers.
+    """
 
     data: DataSettings
     model: ModelSettings
     noise: NoiseSettings
     strengths: str
+    dropouts: str
+    decays: str
     seed: Any
+    seeds: Any
     training: TrainingSettings
 
 
 def study_of(asked: Asked) -> StudySettings:
     """The study that the page describes; raises `InvalidSetting` with one sentence."""
-    noise = (asked.noise, *_more(asked.strengths, asked.noise))
+    strengths = _numbers(asked.strengths, "strengths")
+    noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
-    if not arms:
+    others = [{"lora_dropout": rate} for rate in _numbers(asked.dropouts, "rates of adapter dropout")]
+    others += [{"weight_decay": rate} for rate in _numbers(asked.decays, "rates of weight decay")]
+    if not arms and not others:
         raise InvalidSetting(
             "The only strength is 0, which is the control: raise it on the Noise tab, or add some on the Train tab."
         )
     return parse(
         StudySettings,
         {
-            "seed": _seed(asked.seed),
+            "seed": _whole(asked.seed, 0),
+            "seeds": _whole(asked.seeds, 1),
             "model": asked.model,
             "data": asked.data,
             "training": asked.training,
             "noise": sorted(arms.values(), key=lambda found: found.strength),
+            "regularisers": list({str(other): other for other in others}.values()),
         },
     )
 
 
-def _seed(given: Any) -> int:
+def _whole(given: Any, usual: int) -> int:
     try:
-        return int(given or 0)
+        return int(usual if given is None or given == "" else given)
     except (TypeError, ValueError, OverflowError):
         raise InvalidSetting(f"The seed {str(given)[:20]!r} is not a whole number.") from None
 
 
-def _more(text: str, noise: NoiseSettings) -> list[NoiseSettings]:
-    words = [word for word in re.split(r"[,;\s]+", text or "") if word]
+def _numbers(text: str, words: str) -> list[float]:
+    parts: Iterable[str] = (part for part in re.split(r"[,;\s]+", text or "") if part)
     try:
-        strengths = [float(word) for word in words]
+        return [float(part) for part in parts]
     except ValueError:
-        raise InvalidSetting(f"The strengths {text[:60]!r} are not numbers: write them as 5, 15.") from None
-    return [parse(NoiseSettings, {**noise.model_dump(), "strength": strength}) for strength in strengths]
+        raise InvalidSetting(f"The {words} {text[:60]!r} are not numbers: write them as 5, 15.") from None
 
 
 def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
-    """How many steps `study` takes, with an estimate of memory and time on this machine, and whether it fits."""
+    """How long `study` is, with an estimate of memory and time on this machine, and whether it fits."""
     from neftune_core.models.loading import load
     from neftune_core.training.lockstep import check_length, count_steps
-    from neftune_core.training.planning import memory_and_time
+    from neftune_core.training.planning import memory_and_time, what_fits
 
     study.check(lab.limits)
     prepared, _ = lab.prepared(study.data, study.model)
     check_length(len(prepared.train), study.training, lab.limits)
-    found = memory_and_time(study, load(study.model), prepared)
+    loaded, budget = load(study.model), study.training.time_budget_seconds
+    found = memory_and_time(study, loaded, prepared)
     steps = count_steps(len(prepared.train), study.training)
-    return f"{steps:,} steps of {len(study.arms)} arms. {found.sentence}", found.fits
+    seeds = "" if study.seeds == 1 else f"{study.seeds} seeds of "
+    length = f"about {duration(budget)} of training" if budget else f"{steps:,} steps"
+    words = f"{seeds}{length}, {len(study.arms)} arms."
+    takes = f"About {gigabytes(found.memory_bytes)} of memory." if budget and found.fits else found.sentence
+    more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
+    return f"{words[:1].upper()}{words[1:]} {takes}{more}", found.fits
+
+
+def require_fit(lab: Lab, study: StudySettings) -> None:
+    """Raise `DoesNotFit`, saying what would fit, before a study is begun; one that has to wait is asked at its turn."""
+    study.check(lab.limits)
+    if not lab.jobs.is_idle:
+        return
+    words, fits = plan_words(lab, study)
+    if not fits:
+        raise DoesNotFit(f"This study does not fit. {words}")

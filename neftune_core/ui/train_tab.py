@@ -1,4 +1,4 @@
-"""Train: a control and noise arms in lockstep, with live curves. The study is a job; the page only watches it."""
+"""Train: a control and other arms in lockstep, with live curves. The study is a job; the page only watches it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import LabError, RecordError
+from neftune_core.errors import LabError
 from neftune_core.figures.curves import loss_curves
-from neftune_core.models.settings import ModelSettings
-from neftune_core.settings import control, controls
 from neftune_core.training.record import find
-from neftune_core.training.settings import EXAMPLE, StudySettings, TrainingSettings, usual_training
-from neftune_core.ui.controls import Form, component
+from neftune_core.training.settings import StudySettings
+from neftune_core.ui import run_actions, train_form
 from neftune_core.ui.data_tab import DataTab
-from neftune_core.ui.lab import Lab
+from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.plot import live_figure
 from neftune_core.ui.recorded import Recorded
 from neftune_core.ui.run_views import progress_words, state_words
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.study_form import Asked, plan_words, study_of
+from neftune_core.ui.study_form import Asked, plan_words, require_fit, study_of
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, in_browser, told
 
-FORM = ("epochs", "batch_size", "learning_rate", "lora_rank")
 THEN = "Press Train to run one of your own with the settings of this tab; its curves grow here."
 NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
 
@@ -47,15 +44,15 @@ class Around:
 @dataclass(frozen=True)
 class TrainTab:
     """What other tabs use. `finished` is the id of a watched record that is over, `seen` how much of the log of the
-    watched one has been drawn."""
+    watched one has been drawn, `asked` the id of a record whose arms are to be asked (and, after a #, when)."""
 
     finished: gr.State
     seen: gr.State
-    strengths: gr.Textbox
-    seed: gr.Number
-    form: Form[TrainingSettings]
+    asked: gr.Textbox
+    form: train_form.TrainForm
     plan: gr.HTML
     state: gr.HTML
+    actions: run_actions.Actions
     curves: gr.HTML
 
 
@@ -63,50 +60,42 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
     """The tab, inside an open `gr.Tab`; `shown` stands where nothing has been trained yet."""
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            strengths = gr.Textbox(
-                "15",
-                label="More strengths",
-                info="Besides the one on the Noise tab, in its unit and kind; the control is always there.",
-                max_length=200,
-                elem_id="train-strengths",
-            )
-            form, seed = _settings()
+            form = train_form.build()
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
-            first = shown.notice(THEN) if shown else NOTHING_YET
-            state = gr.HTML(first, elem_id="train-state", apply_default_css=False)
+            state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
+            actions = run_actions.build("train")
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
-    tab = TrainTab(gr.State(""), gr.State(-1), strengths, seed, form, plan=plan, state=state, curves=curves)
+    asked = gr.Textbox(visible=False)
+    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves)
+    train_form.connect(form, around.strip.model)
     _connect_start(around, tab)
     _connect_watch(around, tab)
+    _connect_actions(around, tab, shown)
     return tab
 
 
-def _settings() -> tuple[Form[TrainingSettings], Any]:
-    more = [found.name for found in controls(TrainingSettings) if found.name not in FORM]
-    changes: dict[str, dict[str, Any]] = {name: {"value": getattr(EXAMPLE.training, name)} for name in FORM}
-    changes |= {name: {"render": False} for name in more}
-    form = Form(TrainingSettings, names=(*FORM, *more), prefix="train", changes=changes)
-    seed = component(control(StudySettings, "seed"), elem_id="train-seed")
-    with gr.Accordion("More settings", open=False):
-        for name in more:
-            form.by_name[name].render()
-    return form, seed
+def _nothing(shown: Recorded | None) -> str:
+    return shown.notice(THEN) if shown else NOTHING_YET
 
 
 def _connect_start(around: Around, tab: TrainTab) -> None:
-    lab, strip, noise = around.lab, around.strip, around.noise.noise
+    lab, strip, noise, form = around.lab, around.strip, around.noise.noise, tab.form
 
     def study(values: Sequence[Any]) -> StudySettings:
-        data, model, strengths, seed, *rest = values
+        data, model, *rest = values
         count = len(noise.components)
+        strengths, dropouts, decays, seed, seeds, *training = rest[count:]
+        settings = form.training.settings(training)
         return study_of(
-            Asked(data, model, noise.settings(rest[:count]), strengths, seed, tab.form.settings(rest[count:]))
+            Asked(data, model, noise.settings(rest[:count]), strengths, dropouts, decays, seed, seeds, settings)
         )
 
     @told
     def start(key: str, *values: Any) -> list[Any]:
-        record = lab.jobs.submit(study(values), require_key(key))
+        asked = study(values)
+        require_fit(lab, asked)
+        record = lab.jobs.submit(asked, require_key(key))
         return [record.id, -1, gr.Timer(active=True)]
 
     @told
@@ -117,11 +106,11 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
             words, fits = str(error), False
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
-    said = [around.data.settings, strip.model, tab.strengths, tab.seed, *noise.components, *tab.form.components]
+    said = [around.data.settings, strip.model, *noise.components, *form.components()]
     started = strip.train.click(start, [around.key, *said], [strip.watched, tab.seen, strip.timer], **QUIET)
-    started.success(None, strip.watched, None, js="(id) => { Lab.setParameter('job', id); Lab.openTab('Train'); }")
+    started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # The noise and the data are changed on other tabs: opening this one is enough, and the slider calls nobody.
-    changing = [strip.model, tab.strengths, *tab.form.components]
+    changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
     changed = [around.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, said, tab.plan, trigger_mode="always_last", **QUIET)
 
@@ -130,62 +119,58 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         lab.jobs.stop(watched, require_key(key))
 
     strip.stop.click(stop, [around.key, strip.watched], None, **QUIET)
-
-    def usual(model: ModelSettings, *shown: Any) -> list[Any]:
-        """What was left as it stood for the model before follows the model; what a person set stays."""
-        wanted, others = usual_training(model), (EXAMPLE.training, TrainingSettings())
-        return [
-            getattr(wanted, name) if value in [getattr(other, name) for other in others] else gr.skip()
-            for name, value in zip(FORM, shown, strict=True)
-        ]
-
-    beginning = [tab.form.by_name[name] for name in FORM]
-    events(strip.model).change(usual, [strip.model, *beginning], beginning, **QUIET)
     unit = noise.by_name["unit"]
     in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
-    events(unit).change(None, [tab.strengths, unit], tab.strengths, js=in_unit)
+    events(unit).change(None, [form.strengths, unit], form.strengths, js=in_unit)
     told_strip = in_browser("Lab.moreStrengths(text)", "text")
-    gr.on([around.key.change, tab.strengths.change], None, tab.strengths, None, js=told_strip)
-
-
-def require_key(key: str) -> str:
-    """The visitor's key; raises `RecordError` where the browser gave none."""
-    if not key or len(key) > 200:
-        raise RecordError("This browser gave no key to keep your studies apart: reload the page.")
-    return key
+    gr.on([around.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
 
 
 def _connect_watch(around: Around, tab: TrainTab) -> None:
     lab, strip, key = around.lab, around.strip, around.key
+    unchanged = [gr.skip()] * 3
 
     @told
     def attach(key: str, asked: str) -> list[Any]:
         """The job named in the link, or else the visitor's own that is under way."""
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
-        return [record.id, -1, gr.Timer(active=True)] if record else [gr.skip()] * 3
+        return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
     @told
     def look(key: str, watched: str, seen: int) -> list[Any]:
         if not watched:
-            return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip()]
+            return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip(), *[gr.skip()] * 4]
         record = find(watched, key)
-        status = lab.jobs.status(record)
-        log = lab.log(record)
+        status, log = lab.jobs.status(record), lab.log(record)
         return [
-            state_words(record, status),
+            state_words(record, status, log),
             gr.skip() if log.size == seen else loss_curves(log.events, record.arms),
             log.size,
-            progress_words(status),
+            progress_words(record, status),
             gr.update(visible=not status.is_over),
             gr.Timer(active=not status.is_over),
             record.id if status.is_over else gr.skip(),
+            *tab.actions.fitting(record, status),
         ]
 
-    outputs = [tab.state, tab.curves, tab.seen, strip.progress, strip.stop, strip.timer, tab.finished]
+    shown = [tab.state, tab.curves, tab.seen, strip.progress, strip.stop, strip.timer, tab.finished]
+    outputs = [*shown, *tab.actions.components()]
     watching = [key, strip.watched, tab.seen]
     asked = gr.Textbox(visible=False)
-    key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''")).then(
-        attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET
-    )
+    read = key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''"))
+    attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET)
+    attached.success(None, [asked, strip.watched], None, js="(asked, id) => { if (asked && id) Lab.openTab('Train'); }")
     strip.watched.change(look, watching, outputs, **QUIET)
     strip.timer.tick(look, watching, outputs, **QUIET)
+
+
+def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
+    """What is left of a study that is removed is what stood there before any."""
+    strip = around.strip
+    place = run_actions.Place(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
+    left = [tab.state, tab.curves, strip.progress, strip.watched, tab.finished]
+
+    def cleared() -> list[Any]:
+        return [_nothing(shown), shown.curves if shown else None, "", "", ""]
+
+    run_actions.connect(tab.actions, place, cleared, left)

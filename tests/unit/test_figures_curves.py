@@ -55,8 +55,20 @@ def test_held_out_losses_stand_in_their_own_panel_on_the_same_steps() -> None:
 def test_seeds_are_separate_curves_of_one_entry_in_the_legend() -> None:
     figure = loss_curves([evaluated(0, seed=0), evaluated(0, seed=1)], ARMS)
     control = [trace for trace in figure["data"] if trace["name"] == "control"]
-    assert len(control) == 4
+    assert [trace["uid"].rpartition("/")[2] for trace in control] == ["mean", "0", "1"] * 2
     assert sum(trace["showlegend"] for trace in control) == 1
+
+
+def test_the_mean_of_the_seeds_leaves_out_one_in_mid_run() -> None:
+    losses = [{"control": {"train_loss": value}} for value in (4.0, 2.0, 3.0, 1.0, 9.0)]
+    places = [(0, 0), (2, 0), (0, 1), (2, 1), (0, 2)]
+    events = [evaluated(step, seed, **arms) for (step, seed), arms in zip(places, losses, strict=True)]
+    figure = loss_curves(events, ARMS)
+    mean = next(trace for trace in figure["data"] if trace["uid"] == "control/train_loss/mean")
+    assert (mean["x"], mean["y"]) == ([0, 2], [3.5, 1.5])
+    assert "control training 1.500" in figure["summary"]
+    thin = next(trace for trace in figure["data"] if trace["uid"] == "control/train_loss/2")
+    assert thin["line"]["width"] < mean["line"]["width"]
 
 
 def test_an_arm_that_diverged_keeps_what_it_had() -> None:

@@ -1,0 +1,98 @@
+"""What can be done with one study: go on with it, ask its arms, remove it. The Train and the Runs tab have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neftune_core.training.record import Record
+from neftune_core.ui.lab import Lab, require_key
+from neftune_core.ui.strip import Strip
+from neftune_core.ui.wiring import QUIET, told
+
+if TYPE_CHECKING:
+    from neftune_core.training.progress import Status
+
+WATCH_IN_BROWSER = "(id) => { Lab.setParameter('job', id); Lab.openTab('Train'); }"
+FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The buttons under a study. Removing takes two: the second one appears in the place of the first."""
+
+    resume: gr.Button
+    compare: gr.Button
+    remove: gr.Button
+    surely: gr.Button
+
+    def components(self) -> list[Any]:
+        return [self.resume, self.compare, self.remove, self.surely]
+
+    def fitting(self, record: Record, status: Status) -> list[Any]:
+        """The buttons that make sense for a study as it stands, as updates of `components()`."""
+        usable = not record.is_newer and (record.folder / "study.toml").is_file()
+        shown = [
+            status.can_resume and usable,
+            status.is_over and usable and (record.folder / "arms").is_dir(),
+            status.is_over and record.is_owned,
+            False,
+        ]
+        return [gr.update(visible=visible) for visible in shown]
+
+    def hidden(self) -> list[Any]:
+        """No button, where there is no study."""
+        return [gr.update(visible=False)] * 4
+
+
+def build(prefix: str) -> Actions:
+    """The buttons, in a row of their own, none of them shown yet."""
+    with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
+        return Actions(
+            resume=gr.Button("Resume", size="md", visible=False, elem_id=f"{prefix}-resume"),
+            compare=gr.Button("Compare the answers", size="md", visible=False, elem_id=f"{prefix}-compare"),
+            remove=gr.Button("Discard", size="md", visible=False, elem_id=f"{prefix}-remove"),
+            surely=gr.Button("Discard for good", variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the buttons are: whose study (`record_id`), what is to be asked (`asked`), and what watches the running."""
+
+    lab: Lab
+    strip: Strip
+    key: gr.Textbox
+    record_id: gr.Textbox
+    asked: gr.Textbox
+    seen: gr.State
+
+
+def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
+    """Let the buttons work; once a study is removed, `shown` (components) becomes `cleared()`."""
+    lab, strip = place.lab, place.strip
+
+    @told
+    def resume(key: str, record_id: str) -> list[Any]:
+        record = lab.jobs.resume(record_id, require_key(key))
+        return [record.id, -1, gr.Timer(active=True)]
+
+    @told
+    def remove(key: str, record_id: str) -> list[Any]:
+        lab.jobs.discard(record_id, require_key(key))
+        return [*cleared(), *actions.hidden()]
+
+    chosen = [place.key, place.record_id]
+    resumed = actions.resume.click(resume, chosen, [strip.watched, place.seen, strip.timer], **QUIET)
+    resumed.success(None, strip.watched, None, js=WATCH_IN_BROWSER)
+    # A text that is new at each click, so that asking for the same study again is a change as well.
+    actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
+        None, None, None, js="() => Lab.openTab('Compare')"
+    )
+    swapped = [gr.update(visible=False), gr.update(visible=True)]
+    actions.remove.click(lambda: swapped, None, [actions.remove, actions.surely], **QUIET)
+    removed = actions.surely.click(remove, chosen, [*shown, *actions.components()], **QUIET)
+    removed.success(None, None, None, js=FORGET_IN_BROWSER)

@@ -1,0 +1,126 @@
+"""The settings of the Train tab: presets, the few that matter first, and the others in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.models.settings import ModelSettings
+from neftune_core.settings import control, controls
+from neftune_core.training.settings import EXAMPLE, PRESETS, StudySettings, TrainingSettings, usual_training
+from neftune_core.ui.controls import Form, component
+from neftune_core.ui.views import quiet
+from neftune_core.ui.wiring import QUIET, events
+
+FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
+GROUPS = {
+    "How long": ("steps", "time_budget_seconds"),
+    "Optimizer": ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
+    "Adapters and dropout": ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
+    "Measuring and keeping": ("evaluations", "evaluation_rows", "checkpoint_steps"),
+}
+"""The settings that most people leave alone, by the words over them; one that is named nowhere comes last."""
+
+USUAL = "usual"
+USUAL_WORDS = "What the lab begins with for this model."
+FIRST_STRENGTHS = "15"
+
+
+@dataclass(frozen=True)
+class TrainForm:
+    """The components, and where their values are in the order of `components()`."""
+
+    preset: gr.Radio
+    about: gr.HTML
+    reset: gr.Button
+    strengths: gr.Textbox
+    dropouts: gr.Textbox
+    decays: gr.Textbox
+    seed: gr.Number
+    seeds: gr.Slider
+    training: Form[TrainingSettings]
+
+    def components(self) -> list[Any]:
+        """What a study is made from, besides the other tabs."""
+        return [*self.arms(), self.seed, self.seeds, *self.training.components]
+
+    def arms(self) -> list[Any]:
+        """What says which arms there are besides the control and the noise of the Noise tab."""
+        return [self.strengths, self.dropouts, self.decays]
+
+
+def build() -> TrainForm:
+    """The components, in the open column."""
+    preset = gr.Radio([USUAL, *PRESETS], value=USUAL, label="Begin with", elem_id="train-preset")
+    about = gr.HTML(quiet(USUAL_WORDS), elem_id="train-preset-about", apply_default_css=False)
+    strengths = gr.Textbox(
+        FIRST_STRENGTHS,
+        label="More strengths",
+        info="Besides the one on the Noise tab, in its unit and kind; the control is always there.",
+        max_length=200,
+        elem_id="train-strengths",
+    )
+    training = _training()
+    seed = component(control(StudySettings, "seed"), elem_id="train-seed")
+    seeds = component(control(StudySettings, "seeds"), elem_id="train-seeds")
+    for words, names in _groups().items():
+        with gr.Accordion(words, open=False, elem_classes=["lab-group"]):
+            for name in names:
+                training.by_name[name].render()
+    with gr.Accordion("Arms of other regularisers", open=False, elem_classes=["lab-group"]):
+        dropouts = _numbers("Adapter dropout", "A rate for each arm without noise, such as 0.1, 0.3.", "train-dropouts")
+        decays = _numbers("Weight decay", "A rate for each arm without noise, such as 0.05.", "train-decays")
+    reset = gr.Button("Reset to defaults", size="md", elem_id="train-reset")
+    return TrainForm(preset, about, reset, strengths, dropouts, decays, seed, seeds, training)  # type: ignore[arg-type]
+
+
+def _training() -> Form[TrainingSettings]:
+    hidden = [name for names in _groups().values() for name in names]
+    changes: dict[str, dict[str, Any]] = {name: {"value": getattr(EXAMPLE.training, name)} for name in FIRST}
+    changes |= {name: {"value": getattr(EXAMPLE.training, name), "render": False} for name in hidden}
+    return Form(TrainingSettings, names=(*FIRST, *hidden), prefix="train", changes=changes)
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    named = {*FIRST, *(name for names in GROUPS.values() for name in names)}
+    others = tuple(found.name for found in controls(TrainingSettings) if found.name not in named)
+    return {**GROUPS, "Others": others} if others else GROUPS
+
+
+def _numbers(label: str, info: str, elem_id: str) -> gr.Textbox:
+    return gr.Textbox("", label=label, info=info, max_length=200, elem_id=elem_id)
+
+
+def connect(form: TrainForm, model: gr.State) -> None:
+    """Let presets, the reset and another model set the values."""
+
+    def choose(preset: str, model: ModelSettings) -> list[Any]:
+        found = PRESETS.get(preset)
+        training = found.training(model) if found else usual_training(model)
+        return [quiet(found.words if found else USUAL_WORDS), *form.training.values(training)]
+
+    def reset(model: ModelSettings) -> list[Any]:
+        others = [FIRST_STRENGTHS, "", "", EXAMPLE.seed, EXAMPLE.seeds]
+        return [USUAL, quiet(USUAL_WORDS), *others, *form.training.values(usual_training(model))]
+
+    def follow(model: ModelSettings, preset: str, *shown: Any) -> list[Any]:
+        """What was left as it stood for the model before follows the model; what a person set stays."""
+        before = _known(preset)
+        wanted = PRESETS[preset].training(model) if preset in PRESETS else usual_training(model)
+        return [
+            new if value in [old[place] for old in before] else gr.skip()
+            for place, (value, new) in enumerate(zip(shown, form.training.values(wanted), strict=True))
+        ]
+
+    def _known(preset: str) -> Sequence[list[Any]]:
+        known = PRESETS.get(preset)
+        both = (known.bundled, known.others) if known else (EXAMPLE.training, TrainingSettings())
+        return [form.training.values(training) for training in both]
+
+    values = form.training.components
+    form.preset.input(choose, [form.preset, model], [form.about, *values], **QUIET)
+    form.reset.click(reset, model, [form.preset, form.about, *form.components()], **QUIET)
+    events(model).change(follow, [model, form.preset, *values], values, **QUIET)
