@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 RANK, ALPHA, ARMS = 4, 8, 2
 LOSS_TOLERANCE = 1e-5  # nats; float32 sums in another order
-GRADIENT_TOLERANCE = 1e-3  # of the largest entry of the gradient; T5 does not scale its scores, and rounds most
+# Of the largest entry of a map's own gradient (T5 does not scale its scores, and rounds most), and of all gradients.
+OWN_TOLERANCE, WHOLE_TOLERANCE = 1e-3, 1e-5
 LENGTHS = ((5, 9), (3, 12), (8, 4), (1, 7))  # (prompt, reply) of each row
 PROMPT_LENGTHS = (4, 9, 6)
 NEW_TOKENS, PENALTY = 12, 1.2
@@ -169,8 +170,6 @@ def loss_matches(family: Family) -> bool:
 
 def adapters_train(family: Family) -> bool:
     """Whether the gradients of every arm are those that the arm would have alone, in a plain model."""
-    import torch
-
     from neftune_core.arms.loss import arm_losses
 
     loaded = loaded_family(family)
@@ -178,25 +177,43 @@ def adapters_train(family: Family) -> bool:
     arms = list(range(1, stack.slots))
     with stack.running(arms) as tree:
         arm_losses(tree, batch, len(arms), backward_over=int(batch.trained[:, 1:].sum()))
+    return all(_close(_gradients(stack, arm), _gradients_alone(stack, arm, batch)) for arm in arms)
+
+
+Gradients = list["torch.Tensor"]
+
+
+def _gradients(stack: AdapterStack, arm: int) -> Gradients:
+    """The gradients of one arm in the stack: for each map those of `[rank, in]` and `[out, rank]`."""
+    found = []
+    for module in stack.adapted.values():
+        assert module.down.grad is not None and module.up.grad is not None
+        found += [module.down.grad[arm], module.up.grad[arm].t()]
+    return found
+
+
+def _gradients_alone(stack: AdapterStack, arm: int, batch: Batch) -> Gradients:
+    """The same from the gradient of the weights of a plain model, by the chain rule."""
+    import torch
+
+    model = merged(stack, arm).requires_grad_(True)
+    own_loss(model, batch).backward()
     scale = stack.alpha / stack.rank
-    for arm in arms:
-        alone = merged(stack, arm).requires_grad_(True)
-        own_loss(alone, batch).backward()
-        for name, (down, up) in stack.slot_state(arm).items():
-            linear: Any = alone.get_submodule(name)
-            gradient: torch.Tensor = linear.weight.grad
-            whole = gradient if isinstance(linear, torch.nn.Linear) else gradient.t()
-            module = stack.adapted[name]
-            assert module.down.grad is not None and module.up.grad is not None
-            if not _close(module.down.grad[arm], scale * up.t() @ whole):
-                return False
-            if not _close(module.up.grad[arm].t(), scale * whole @ down.t()):
-                return False
-    return True
+    found = []
+    for name, (down, up) in stack.slot_state(arm).items():
+        linear: Any = model.get_submodule(name)
+        gradient: torch.Tensor = linear.weight.grad
+        whole = gradient if isinstance(linear, torch.nn.Linear) else gradient.t()
+        found += [scale * up.t() @ whole, scale * whole @ down.t()]
+    return found
 
 
-def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return bool((found - expected).abs().max() <= GRADIENT_TOLERANCE * expected.abs().max().clamp(min=1e-6))
+def _close(found: Gradients, expected: Gradients) -> bool:
+    largest = max(float(gradient.abs().max()) for gradient in expected)
+    return all(
+        float((ours - theirs).abs().max()) <= OWN_TOLERANCE * float(theirs.abs().max()) + WHOLE_TOLERANCE * largest
+        for ours, theirs in zip(found, expected, strict=True)
+    )
 
 
 def prompts_of(loaded: LoadedModel) -> list[list[int]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny_tokenizers import bert_tokenizer, t5_tokenizer
 
 from neftune_core.arms.saving import load_arm, save_arm
 from neftune_core.arms.stack import AdapterStack
@@ -23,7 +26,17 @@ from neftune_core.bench.families_engine import (
     stack_of,
 )
 from neftune_core.bench.tiny_families import FAMILIES
+from neftune_core.data.chat import prompt_ids
+from neftune_core.data.examples import Message
+from neftune_core.data.preparing import prepare
+from neftune_core.data.settings import DataSettings
+from neftune_core.models.loading import load
+from neftune_core.models.settings import ModelSettings
 from neftune_core.models.trees import private_tree, weights_hash
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.training.lockstep import Lockstep
+from neftune_core.training.settings import StudySettings, TrainingSettings
 
 ENCODER_DECODERS = [name for name, family in FAMILIES.items() if family.encoder_decoder]
 
@@ -92,3 +105,27 @@ def test_the_loss_is_another_where_a_part_of_the_head_is_left_out(family: str, m
         "neftune_core.arms.loss.head_logits", lambda model, hidden: model.get_output_embeddings()(hidden)
     )
     assert not CHECKS["loss in pieces equals the model's own"](FAMILIES[family])
+
+
+@pytest.mark.parametrize(("family", "tokenizer"), [("T5", t5_tokenizer), ("BERT", bert_tokenizer)])
+def test_a_model_from_a_folder_is_fine_tuned_with_noise_and_answers(
+    family: str, tokenizer: Callable[[], Any], tmp_path: Path
+) -> None:
+    FAMILIES[family].build().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    study = StudySettings(
+        model=ModelSettings(source=str(tmp_path), precision="float32", device="cpu"),
+        data=DataSettings(source="starter:english-german", maximum_length=96, rows=24),
+        training=TrainingSettings(epochs=1, batch_size=6, learning_rate=1e-2, evaluations=1),
+        noise=(NoiseSettings(strength=5), NoiseSettings(strength=0.1, unit="relative", sites="embedding, 1-2")),
+    )
+    loaded = load(study.model)
+    prepared = prepare(study.data, loaded.tokenizer, Limits())
+    stack = AdapterStack(loaded, len(study.arms), rank=RANK, alpha=ALPHA)
+    events = list(Lockstep(study, stack, prepared).run(lambda: False))
+    before, after = events[0]["arms"]["base"]["held_out_loss"], events[-1]["arms"]
+    assert all(numbers["held_out_loss"] < before for numbers in after.values())
+    assert len({numbers["held_out_loss"] for numbers in after.values()}) == len(after)
+    prompts = [prompt_ids([Message("user", text)], loaded.tokenizer) for text in ("the cat sleeps .", "hello")]
+    answers = answers_of(stack, range(stack.slots), prompts, PENALTY)
+    assert [len(by_slot) for by_slot in answers] == [2] * stack.slots

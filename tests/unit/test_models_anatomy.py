@@ -9,13 +9,17 @@ import torch
 import transformers
 from transformers import pytorch_utils
 
+from neftune_core.bench.families_engine import loaded_family
+from neftune_core.bench.tiny_families import FAMILIES as TINY
 from neftune_core.errors import ModelError
 from neftune_core.models.anatomy import (
     all_layers,
     body,
+    first_position,
     head_logits,
     head_matches,
     linear_maps,
+    reads_ahead,
     set_model_dropout,
 )
 
@@ -72,6 +76,43 @@ def test_the_head_on_the_body_gives_the_model_s_own_logits(family: str) -> None:
         parts = head_logits(model, body(model)(input_ids=ids).last_hidden_state)
     torch.testing.assert_close(parts, whole)
     assert head_matches(model)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_every_family_is_known_by_running_it(family: str) -> None:
+    model = loaded_family(TINY[family]).model
+    assert head_matches(model)
+    assert not reads_ahead(model)
+    assert first_position(model) == (2 if family == "RoBERTa" else 0)
+
+
+def test_a_head_without_its_bias_is_noticed() -> None:
+    model = loaded_family(TINY["BART"]).model
+    model.final_logits_bias.fill_(3.0)
+    assert head_matches(model)
+    parts = head_logits(model, torch.zeros(1, 1, 32))
+    model.final_logits_bias.zero_()
+    assert torch.equal(parts, head_logits(model, torch.zeros(1, 1, 32)) + 3.0)
+
+
+def test_an_encoder_that_is_not_run_as_a_decoder_reads_ahead() -> None:
+    config = TINY["BERT"].build().config
+    config.is_decoder = False
+    assert reads_ahead(transformers.BertLMHeadModel(config).eval())
+
+
+@pytest.mark.parametrize("family", [name for name, tiny in TINY.items() if tiny.encoder_decoder])
+def test_an_encoder_decoder_gives_the_maps_of_both_parts_and_of_the_attention_between_them(family: str) -> None:
+    model = TINY[family].build()
+    assert body(model) is model.get_decoder()
+    assert len(all_layers(model)) == 4
+    every, attention = set(linear_maps(model, "all")), set(linear_maps(model, "attention"))
+    for part, count in (("encoder", 4), ("decoder", 8)):  # the decoder's layers attend to themselves and to the encoder
+        inside = {name for name in attention if part in name.split(".")}
+        assert len(inside) == 2 * count
+    assert attention < every
+    heads = model.get_output_embeddings()
+    assert not any(module is heads for name, module in model.named_modules() if name in every)
 
 
 def test_a_head_that_does_more_than_is_known_is_noticed() -> None:

@@ -205,13 +205,15 @@ def saved(model: Any, tokenizer: Any, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("family", "tokenizer", "layers"), [("T5", t5_tokenizer, 4), ("BART", bart_tokenizer, 4)])
-def test_an_encoder_decoder_is_loaded_with_its_head(family: str, tokenizer: Any, layers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "tokenizer"), [("T5", t5_tokenizer), ("BART", bart_tokenizer)])
+def test_an_encoder_decoder_is_loaded_with_its_head(family: str, tokenizer: Any, tmp_path: Path) -> None:
     model = FAMILIES[family].build()
     loaded = load(float32(saved(model, tokenizer(), tmp_path / "pair")))
-    assert (loaded.encoder_decoder, loaded.layers, loaded.note) == (True, layers, "")
+    assert (loaded.encoder_decoder, loaded.layers, loaded.note) == (True, 4, "")
     assert decoder_start(loaded.tokenizer) == model.config.decoder_start_token_id
-    assert weights_hash(loaded.model) == weights_hash(model)
+    ids = torch.tensor([[5, 9, 11]])
+    theirs = model(input_ids=ids, decoder_input_ids=ids).logits
+    torch.testing.assert_close(loaded.model(input_ids=ids, decoder_input_ids=ids).logits, theirs, rtol=0, atol=1e-5)
 
 
 def test_an_encoder_decoder_published_without_its_head_is_loaded(tmp_path: Path) -> None:
