@@ -75,7 +75,7 @@ def measure_evidence(studies: int = STUDIES) -> Table:
     table.rows += _time_rows(generator)
     bound = next(count for count in range(studies) if at_least(count + 1, studies, 0.05) < RARE)
     table.notes += [
-        f"A rule of 5 % gives more than {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
+        f"A rule of 5 % exceeds {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
         f"With {ARMS} arms, a study counts as a false alarm where any arm is claimed.",
         "A bootstrap over seeds is here as a warning; the lab does not offer it.",
         "Effects are in standard deviations of the difference of one pair of runs.",
