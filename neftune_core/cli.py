@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, train, compare, models, world, doctor, bench.
+"""The command `neftune`: serve, train, compare, runs, models, world, doctor, bench.
 
 Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
 """
@@ -83,11 +83,25 @@ class Compare:
 
 
 @dataclass
-class Models:
-    """List the models offered by name, or bring one here before it is needed."""
+class Runs:
+    """List the records of this machine, or remove some."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
-    """`list` or `get`."""
+    """`list`, `remove` (the one named), or `clean` (all that have not been written for so many days)."""
+    record: Annotated[str, tyro.conf.Positional] = ""
+    """With `remove`: the record's id (the name of its folder)."""
+    days: float | None = None
+    """With `clean`: the days."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Models:
+    """List the models offered by name, bring one here before it is needed, or remove what was brought."""
+
+    action: Annotated[str, tyro.conf.Positional] = "list"
+    """`list`, `get`, or `clean` (remove what the lab fetched from a package index or converted)."""
     name: Annotated[str, tyro.conf.Positional] = ""
     """With `get`: a name of the list, a hub id, a folder or a GGUF file."""
     home: Path | None = None
@@ -124,8 +138,9 @@ class Bench:
 
     what: Annotated[str, tyro.conf.Positional] = "train"
     """`page` (start, first picture, slider), `train` (tokens a second), `noise` (what each kind costs), `families`
-    (every family of models against its own code), `evidence` (how often the verdict is right) or `world` (what studies
-    on the bundled world show; about half an hour)."""
+    (every family of models against its own code), `evidence` (how often the verdict is right), `faults` (what a study
+    survives: killed, stopped, full disk and the like) or `world` (what studies on the bundled world show; about half an
+    hour)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -163,6 +178,7 @@ def _main(arguments: list[str]) -> int:
         "serve": (Serve, _serve),
         "train": (Train, _train),
         "compare": (Compare, _compare),
+        "runs": (Runs, _runs),
         "models": (Models, _models),
         "world": (World, _world),
         "doctor": (Doctor, _doctor),
@@ -264,7 +280,7 @@ def _train(arguments: Train) -> int:
     record = record or create(arguments.study, "", limits)
     ending: dict[str, Any] = {}
     with _interruptible() as should_stop:
-        for ending in _with_progress(run_study(record, limits, should_stop)):  # noqa: B007 - the last one counts
+        for ending in _with_progress(record, run_study(record, limits, should_stop)):  # noqa: B007 - the last counts
             pass
     print(f"record: {record.folder}")
     if ending["event"] == "finished":
@@ -294,28 +310,40 @@ class _interruptible:  # noqa: N801 - used as a word after `with`
         signal.signal(signal.SIGINT, self.before)
 
 
-def _with_progress(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same events, with a bar on standard error over the steps of all seeds."""
     from tqdm import tqdm
 
-    bar = tqdm(unit="step", file=sys.stderr, desc="preparing")
+    from neftune_core.training.progress import WORDS, before_run
+
+    progress = before_run(record)
+    bar = tqdm(unit="step", file=sys.stderr, desc="preparing", initial=progress.step)
     for event in events:
-        if event["event"] in ("started", "step"):
-            bar.total, bar.n = event["steps"], event.get("step", 0)
-            bar.set_description("training")
-        elif event["event"] == "saved":
-            bar.set_description("answering")
+        progress.follow(event)
+        seed = f", seed {progress.seed_number} of {progress.seeds}" if progress.seeds > 1 else ""
+        bar.total, bar.n = progress.steps or None, progress.step
+        bar.set_description(f"{WORDS[progress.state].lower()}{seed}")
         yield event
     bar.close()
 
 
 def _print_losses(record: Record) -> None:
-    """The last losses with noise off, as a small table."""
-    measured = [event for event in record.events() if event.get("event") == "evaluated"]
-    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token)")
-    base = {"base": measured[0]["arms"]["base"]} if "base" in measured[0]["arms"] else {}
-    for name, numbers in (base | measured[-1]["arms"]).items():
-        cells = (numbers.get("train_loss"), numbers.get("held_out_loss"))
-        print(f"{name:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in cells))
+    """The last losses with noise off, as a small table; means over the seeds."""
+    last: dict[tuple[str, Any], dict[str, Any]] = {}
+    for event in record.events():
+        if event["event"] == "evaluated":
+            last |= {(name, event.get("seed")): numbers for name, numbers in event["arms"].items()}
+    seeds = len({seed for _, seed in last})
+    of_seeds = f", mean of {seeds} seeds" if seeds > 1 else ""
+    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token{of_seeds})")
+    for arm in dict.fromkeys(name for name, _ in last):
+        cells = [_mean(last, arm, loss) for loss in ("train_loss", "held_out_loss")]
+        print(f"{arm:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in cells))
+
+
+def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> float | None:
+    values = [numbers[loss] for (name, _), numbers in last.items() if name == arm and numbers.get(loss) is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _compare(arguments: Compare) -> int:
@@ -340,15 +368,51 @@ def _answer_text(line: dict[str, Any]) -> str:
     return f"> {line['prompt']}\n{answers}\n"
 
 
-def _models(arguments: Models) -> int:
-    from neftune_core.models.catalogue import CATALOGUE
+def _runs(arguments: Runs) -> int:
+    from neftune_core.models.catalogue import gigabytes
+    from neftune_core.training import disk
+    from neftune_core.training.record import all_records, find
 
+    if arguments.action == "list":
+        for record in all_records():
+            print(_run_line(record))
+        return 0
+    if arguments.action == "remove" and arguments.record:
+        disk.remove(find(arguments.record, owner=None))
+        return 0
+    if arguments.action == "clean" and arguments.days is not None:
+        removed = disk.remove_old(arguments.days)
+        freed = gigabytes(sum(removed.values())) if removed else "nothing"
+        print(f"removed {len(removed)} records, {freed}")
+        return 0
+    return _refuse("Say `neftune runs list`, `neftune runs remove ID`, or `neftune runs clean --days 30`.")
+
+
+def _run_line(record: Record) -> str:
+    from neftune_core.home import folder_bytes
+    from neftune_core.models.catalogue import gigabytes
+    from neftune_core.training.progress import WORDS, of_record
+
+    status = of_record(record)
+    steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
+    size = gigabytes(folder_bytes(record.folder))
+    return f"{record.id}  {WORDS[status.state]:12} {steps:>13} steps  {size:>8}  {', '.join(record.arms)}"
+
+
+def _models(arguments: Models) -> int:
+    from neftune_core.models.catalogue import CATALOGUE, gigabytes
+
+    if arguments.action == "clean":
+        from neftune_core.home import remove_models
+
+        print(f"removed {gigabytes(remove_models())}")
+        return 0
     if arguments.action == "list":
         for name, card in CATALOGUE.items():
             print(f"{name:36} {card.parameters / 1e6:7.0f} M  {card.download_megabytes:5.0f} MB  {card.licence}")
         return 0
     if arguments.action != "get" or not arguments.name:
-        return _refuse("Say `neftune models list`, or `neftune models get NAME`.")
+        return _refuse("Say `neftune models list`, `neftune models get NAME`, or `neftune models clean`.")
     from neftune_core.models.loading import load
     from neftune_core.models.settings import ModelSettings
 
@@ -385,10 +449,11 @@ def _world(arguments: World) -> int:
 
 
 def _doctor(arguments: Doctor) -> int:
-    from neftune_core.home import home
+    from neftune_core.home import home, storage
     from neftune_core.models.device import describe_machine
 
-    facts = {**describe_machine(), "home": str(home())}
+    sizes = {f"{name}_bytes": size for name, size in storage().items()}
+    facts = {**describe_machine(), "home": str(home()), **sizes}
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:

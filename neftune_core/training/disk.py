@@ -46,6 +46,15 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
     return [record.id for record in chosen]
 
 
+def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
+    """Remove all records that have not been written for `days` and do not run; gives the bytes of each by id."""
+    idle = (record for record in all_records(folder=folder) if not record.is_running())
+    old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
+    for record in old:
+        remove(record)
+    return {record.id: size for record, size in old.items()}
+
+
 def last_written(record: Record) -> float:
     """When the record last grew, in seconds since 1970."""
     try:
@@ -58,8 +67,11 @@ def last_written(record: Record) -> float:
 def _old(records: list[Record], limits: Limits) -> list[Record]:
     if not limits.record_days:
         return []
-    oldest = time.time() - limits.record_days * DAY_SECONDS
-    return [record for record in records if last_written(record) < oldest]
+    return [record for record in records if _age_days(record) > limits.record_days]
+
+
+def _age_days(record: Record) -> float:
+    return (time.time() - last_written(record)) / DAY_SECONDS
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:

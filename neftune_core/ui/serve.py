@@ -8,13 +8,15 @@ import threading
 
 from neftune_core.errors import sentence
 from neftune_core.models.settings import ModelSettings
-from neftune_core.settings import Limits
+from neftune_core.settings import Limits, from_query
 from neftune_core.ui.launch import Serving, launch  # first: it tells gradio, before its import, to call nobody
 from neftune_core.ui.logs import log_to_file
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview
 from neftune_core.ui.uploads import keep_uploads_at_home
 
 logger = logging.getLogger(__name__)
+
+LIMIT = "neftune_limit_"
 
 
 def serve(
@@ -42,9 +44,15 @@ def serve(
 
 
 def host_limits() -> Limits:
-    """What this host allows: on a public one (`NEFTUNE_PUBLIC`, or a Space) visitors name no files of the machine."""
+    """What this host allows: on a public one (`NEFTUNE_PUBLIC`, or a Space) visitors name no files of the machine.
+
+    Every limit can be said in the environment, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`.
+    """
     said = os.environ.get("NEFTUNE_PUBLIC", "1" if "SPACE_ID" in os.environ else "0")
-    return Limits(local_paths=said.strip().lower() in ("", "0", "no", "false"))
+    private = said.strip().lower() in ("", "0", "no", "false")
+    given = {name.lower(): value for name, value in os.environ.items() if name.startswith(LIMIT.upper())}
+    named = {name.removeprefix(LIMIT): value for name, value in given.items()}
+    return from_query(Limits, {"local_paths": str(private), **named})
 
 
 def _warm_up(first: FirstPreview) -> None:
