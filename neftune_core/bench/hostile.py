@@ -20,7 +20,6 @@ MARKUP = (
     "{{constructor.constructor('alert(1)')()}}",
     "</pre><svg/onload=alert(1)>",
     "=cmd|' /C calc'!A0",
-    "\ud83d\ud83d",
     "%s%n{0}",
 )
 PATHS = (
@@ -66,6 +65,7 @@ class Hostile:
             lambda: "".join(chr(self.chance.randint(32, 0x2FFF)) for _ in range(self.chance.randint(1, most))),
             lambda: " ".join(self.chance.choice(("red", "owl", "lives", "where", "1")) for _ in range(9)),
             lambda: "x" * 2 ** self.chance.randint(0, 17),
+            lambda: self.chance.choice(("", "", "", "\ud83d\ud83d")),
         ]
         return "".join(self.chance.choice(parts)() for _ in range(self.chance.randint(1, 3)))
 
@@ -114,7 +114,7 @@ class Hostile:
 
     def name(self) -> str:
         """A file's name without its ending."""
-        odd = (self.chance.choice(MARKUP), self.chance.choice(PATHS), "x" * 300, self.words(8), "rows")
+        odd = (self.chance.choice(MARKUP), self.chance.choice(PATHS), "x" * self.chance.choice((90, 300)), "rows", "行")
         plain = self.chance.choice(odd).encode("utf-8", "ignore").decode()
         return "".join(character for character in plain if character not in '\0\n\r"')
 
@@ -181,7 +181,7 @@ class Hostile:
         count = self.chance.randint(1, 50)
         texts = [self.words(20).encode("utf-8", "ignore").decode() for _ in range(count)]
         numbers = [self.chance.uniform(-1, 1) for _ in range(count)]
-        columns: dict[str, Any] = {"question": texts, "answer": numbers, self.words(4): [b"\xff"] * count}
+        columns: dict[str, Any] = {"question": texts, "answer": numbers, texts[0]: [b"\xff"] * count}
         if self.chance.random() < 0.2:
             same = pyarrow.array([0] * 50_000, pyarrow.int32())
             letters = pyarrow.DictionaryArray.from_arrays(same, ["x" * self.chance.randint(10**5, 3 * 10**6)])
@@ -223,9 +223,8 @@ class Hostile:
         cut = self.chance.randrange(len(changed)) if self.chance.random() < 0.3 else len(changed)
         return bytes(changed[:cut])
 
-    @staticmethod
-    def _dumped(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False)
+    def _dumped(self, value: Any) -> str:
+        return json.dumps(value, ensure_ascii=self.chance.random() < 0.9)
 
     # ------------------------------------------------------------ values of a call
 

@@ -148,12 +148,13 @@ def main(asked: str) -> None:
     total = 0
     try:
         for said in READERS[reader](**arguments):
-            line = _line(said, bounds)
+            line = json.dumps(said, default=_stand_in, skipkeys=True)
             total += len(line)
             if total > bounds.characters:
                 print(json.dumps(["failed", "size", str(said[1])]))
                 return
-            print(line, flush=said[0] == "columns")
+            too_long = said[0] == "row" and len(line) > bounds.row_characters
+            print(_refused(said[1], bounds) if too_long else line)
         print('["end"]')
     except MemoryError:
         print('["failed", "MemoryError", "memory"]')
@@ -161,11 +162,8 @@ def main(asked: str) -> None:
         print(json.dumps(["failed", type(error).__name__, str(error)[:1000]]))
 
 
-def _line(said: list[Any], bounds: Bounds) -> str:
-    line = json.dumps(said, default=_stand_in, skipkeys=True)
-    if said[0] != "row" or len(line) <= bounds.row_characters:
-        return line
-    return json.dumps(["refused", said[1], f"it has more than {bounds.row_characters:,} characters"])
+def _refused(number: int, bounds: Bounds) -> str:
+    return json.dumps(["refused", number, f"it has more than {bounds.row_characters:,} characters"])
 
 
 def _stand_in(value: Any) -> dict[str, str]:

@@ -13,7 +13,7 @@ from neftune_core.errors import DataError
 
 MEMORY_BYTES = 2_000_000_000
 SECONDS = 120
-CHARACTERS = 4_000_000_000
+CHARACTERS = 500_000_000
 MARK = b"PAR1"
 
 
@@ -47,6 +47,8 @@ def parquet_table(path: Path, longest: int) -> Table:
 def _why(failed: ReaderFailed) -> str:
     if "MemoryError" in failed.kind:
         return "its rows take more memory than the lab gives to one file"
+    if failed.kind == "size":
+        return f"its rows have more than {CHARACTERS:,} characters together, so ask for fewer rows"
     return "it is damaged, or takes too long" if failed.kind == "died" else "it is damaged"
 
 

@@ -291,6 +291,8 @@ def _words(error: Exception) -> str:
     if isinstance(error, LabError | Cancelled):
         return sentence(error)
     if isinstance(error, gr.Error):
+        if "list of choices" in str(error.message):
+            return "A choice of this call is none that its field offers."
         return " ".join(str(error.message).split())[:300]
     if isinstance(error, InvalidPathError):
         return "This is not a file that was uploaded here: upload it first."

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from neftune_core.errors import Cancelled, sentence
+from neftune_core.errors import Cancelled, InvalidSetting, sentence
 
 # What an event of the page is that nobody should call from outside, and that must not blink.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -55,6 +55,21 @@ def tell(error: BaseException) -> None:
         gr.Info(words, title="Stopped", duration=SECONDS_SHOWN)
     else:
         gr.Warning(words, title="That did not work", duration=SECONDS_SHOWN)
+
+
+class Said(gr.EventData):
+    """What an event of the page says beside the values of components, as attributes.
+
+    A call that does not say it gets one sentence (`InvalidSetting`).
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        data = self.__dict__.get("_data")
+        if isinstance(data, dict) and name in data:
+            return data[name]
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise InvalidSetting(f"This call does not say {name!r}, as the page does.")
 
 
 def events(component: Component) -> Any:
