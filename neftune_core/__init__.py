@@ -7,12 +7,12 @@ The map, from the page down to the mechanism; imports go downwards only.
     ui             the page, one file a tab; the only part that knows Gradio
     figures        records and arrays to Plotly figures; pure; the only part that knows Plotly
     training       a study: settings, the lockstep loop, its record, jobs and their queue
-    evaluation     clean losses, and the answers of the base and all arms at once
+    evaluation     clean losses, answers of the base and all arms at once, measures of texts, statistics, the verdict
     arms           stacked adapters (LoRA) over one frozen base; the loss in pieces; saving an arm
     data           formats in, examples, chat rendering and labels, batches, starter sets
     models         catalogue, loading, the anatomy of each family, this machine
     world          the bundled world: its grammar, texts, instruction sets and scoring
-    noise          kinds, strength, one draw for all arms of a batch, noise on a live model, the preview
+    noise          kinds, strength, schedules, sites, one draw for all arms, noise on a live model, the preview
     home           where files live
     randomness     private streams of random numbers, one a purpose
     settings       a setting is declared once: page, command line, TOML, link and validation come from it

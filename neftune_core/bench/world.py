@@ -41,9 +41,6 @@ EVERY = 2
 
 LATENCY_PROMPTS, LATENCY_TOKENS, LATENCY_ROWS = 5, 48, 128
 
-# The two-sided 95 % points of Student's t for 1 to 15 degrees of freedom (any statistical table).
-T_POINTS = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-
 Numbers = dict[str, float]
 
 
@@ -225,12 +222,13 @@ WHEN = {"last epoch": _last, "best epoch": _best}
 
 def interval(values: Sequence[float], control: Sequence[float]) -> str:
     """Mean paired difference and its 95 % t interval, as text."""
+    from neftune_core.evaluation.statistics import t_interval
+
     differences = [value - other for value, other in zip(values, control, strict=True)]
-    mean = statistics.mean(differences)
     if len(differences) < 2:
-        return f"{mean:+.3f}"
-    half = T_POINTS[len(differences) - 2] * statistics.stdev(differences) / len(differences) ** 0.5
-    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+        return f"{differences[0]:+.3f}"
+    found = t_interval(differences)
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def latency_rows() -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class DataSettings(Settings):
     split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1, advanced=True)
     maximum_length: int = setting(
         512,
-        "Longest prompt and response together.",
+        "Longest prompt and response together (of an encoder-decoder, each of the two).",
         minimum=16,
         maximum=131_072,
         slider_maximum=2048,

@@ -142,10 +142,16 @@ def noise_rows(
 
     All that an encoder reads is prompt.
     """
-    lengths, longest = [len(row.ids) for row in rows], max(len(row.ids) for row in step_rows)
+    lengths = [_read_by_decoder(row) for row in rows]
+    longest = max(_read_by_decoder(row) for row in step_rows)
     found = {DECODER: Rows(keys, lengths, longest, batch.trained, batch.special)}
     sources, all_sources = ([len(row.source) for row in some if row.source is not None] for some in (rows, step_rows))
     if batch.source_special is not None:
         none_of_it = batch.source_special.new_zeros(batch.source_special.shape)
         found[ENCODER] = Rows(keys, sources, max(all_sources), none_of_it, batch.source_special)
     return found
+
+
+def _read_by_decoder(row: Encoded) -> int:
+    """The tokens that the decoder reads when it is trained; of an encoder-decoder, all but the last one predicted."""
+    return len(row.ids) - (row.source is not None)

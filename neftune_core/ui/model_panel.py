@@ -27,6 +27,8 @@ LOOK_SECONDS = 0.2
 USUAL_WORK = Work(arms=3, batch_size=4, length=128, steps=100, rank=8)
 MORE = ("revision", "precision", "device")
 
+_GATED = "The hub gives it to accounts that have accepted its licence: set HF_TOKEN to one of theirs."
+
 _stops: dict[str, threading.Event] = {}
 
 
@@ -150,7 +152,10 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
             )
             + "</div>"
         )
-    words = "".join(f"<p>{html.escape(text)}</p>" for text in ((card.words, card.note) if card else ()) if text)
+    said = [card.words, card.note, _GATED if card.gated else ""] if card else []
+    if loaded and loaded.note not in said:
+        said.append(loaded.note)
+    words = "".join(f"<p>{html.escape(text)}</p>" for text in said if text)
     numbers = [
         (f"{known.parameters / 1e6:,.1f} M", "parameters"),
         (f"{known.width:,}", "embedding width"),
