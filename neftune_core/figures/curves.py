@@ -214,6 +214,6 @@ def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
     if not parts:
         return "No loss has been measured yet."
     steps = [step for points in gathered.values() for found, _ in points.values() for step in found]
-    seeds = len({seed for points in gathered.values() for _, seed in points})
-    means = f", means of the seeds that came so far ({seeds} begun)" if seeds > 1 else ""
+    begun = len({seed for points in gathered.values() for _, seed in points})
+    means = f", means of the seeds that came so far ({begun} begun)" if begun > 1 else ""
     return f"Losses with the noise off, last measured up to step {max(steps):,}{means}: {'; '.join(parts)}."
