@@ -1,14 +1,20 @@
 /* The Noise tab: everything the strength slider moves is computed here, from the numbers of neftune_core/noise/preview.py.
 
    With u the unit draw and s the standard deviation: |e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2, and
-   cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|). */
+   cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|). The words and the ruler beside the figure are in noise-words.js,
+   the views besides the norms in noise-views.js. */
 (() => {
   "use strict";
+  const here = document.currentScript.src;
+  const SHARE = "share";
+  const DROPPING = "token-dropout";
 
   /** The standard deviation at strength 1 of every unit, as in neftune_core/noise/strength.py. */
   const UNITS = {
-    alpha: ({ length, width }) => 1 / Math.sqrt(3 * length * width),
+    alpha: ({ length, width, padded_length: padded }, { length_rule: rule }) =>
+      1 / Math.sqrt(3 * (rule === "padded" ? Math.max(length, padded) : length) * width),
     std: () => 1,
+    relative: ({ root_mean_square: signal }) => signal,
   };
 
   const median = (values) => {
@@ -24,66 +30,185 @@
     return String(Number(value.toPrecision(3)));
   };
   const superscript = (digits) => [...digits].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("");
+  const percent = (share) => short(100 * share) + " %";
 
-  /** 1, 2 or 5 times a power of ten, at least `value`: the axis grows in steps, so that bars are seen to grow. */
+  /** 1, 1.5, 2, ... times a power of ten, at least `value`: the axis grows in steps, so that bars are seen to grow. */
   const ceiling = (value) => {
+    if (!(value > 0)) return 1;
     const power = 10 ** Math.floor(Math.log10(value));
     return [1, 1.5, 2, 3, 5, 7.5, 10].find((factor) => factor * power >= value) * power;
   };
 
-  const measured = (payload, { strength, unit, kind }) => {
-    const deviation = strength * UNITS[unit](payload);
-    const { dot, square } = payload.kinds[kind];
-    const before = payload.signal.map(Math.sqrt);
-    const after = [];
-    const angles = [];
-    const shares = [];
-    for (let index = 0; index < payload.length; index += 1) {
-      const signal = payload.signal[index];
-      const norm = Math.sqrt(Math.max(0, signal + 2 * deviation * dot[index] + deviation * deviation * square[index]));
-      const cosine = (signal + deviation * dot[index]) / (before[index] * norm);
-      after.push(norm);
-      angles.push(norm && before[index] ? (Math.acos(Math.min(1, Math.max(-1, cosine))) * 180) / Math.PI : 0);
-      shares.push((deviation * Math.sqrt(square[index])) / (before[index] || 1));
-    }
-    return { deviation, before, after, angles, shares };
+  /** 1, 2 and 5 times every power of ten between two values. */
+  const ticks = (low, high) => {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1)
+      for (const factor of [1, 2, 5]) found.push(factor * 10 ** power);
+    return found.filter((value) => value >= low && value <= high);
   };
 
+  // ------------------------------------------------------------------ what the noise does to every token
+  /** Norm and cosine of e + s u, from |e|^2, e . u and |u|^2; the cosine is null where a vector is zero. */
+  const moved = (signal, dot, square, s) => {
+    const norm = Math.sqrt(Math.max(0, signal + 2 * s * dot + s * s * square));
+    return { norm, cosine: signal && norm ? (signal + s * dot) / (Math.sqrt(signal) * norm) : null };
+  };
+
+  const measured = (payload, controls) => {
+    const drops = controls.kind === DROPPING;
+    const deviation = drops ? 0 : controls.strength * UNITS[controls.unit](payload, controls);
+    const draw = payload.draws[payload.kinds[controls.kind]];
+    const skipped = controls.special_tokens ? new Set() : new Set(payload.special);
+    const result = { drops, deviation, skipped, before: [], after: [], cosines: [], shares: [] };
+    for (let place = 0; place < payload.length; place += 1) {
+      const signal = payload.signal[place];
+      const before = Math.sqrt(signal);
+      let now = { norm: before, cosine: before ? 1 : null };
+      let added = 0;
+      if (!skipped.has(place) && drops && payload.dropped_below[place] < controls.strength) {
+        now = { norm: 0, cosine: null };
+        added = before;
+      } else if (!skipped.has(place) && !drops) {
+        now = moved(signal, draw.dot[place], draw.square[place], deviation);
+        added = deviation * Math.sqrt(draw.square[place]);
+      }
+      result.before.push(before);
+      result.after.push(now.norm);
+      result.cosines.push(now.cosine);
+      result.shares.push(before ? added / before : 0);
+    }
+    return result;
+  };
+
+  const degrees = (cosine) => (cosine === null ? 90 : (Math.acos(Math.min(1, Math.max(-1, cosine))) * 180) / Math.PI);
   /** 20 log10 of the clean vector's norm over the noise's, the usual signal-to-noise ratio. */
   const decibels = (share) => -20 * Math.log10(share);
 
-  const words = (payload, controls, { deviation, angles, shares }) => {
+  const words = (payload, controls, { drops, deviation, cosines, shares }) => {
     const equivalents = {};
-    for (const unit in UNITS) equivalents[unit] = deviation / UNITS[unit](payload);
+    for (const unit in UNITS) equivalents[unit] = deviation / UNITS[unit](payload, controls);
+    const share = median(shares);
+    return { equivalents, angle: median(cosines.map(degrees)), share, decibels: decibels(share), drops };
+  };
+
+  // ------------------------------------------------------------------ repeated draws, and what else comes later
+  let details = null;
+  const detailsOf = (payload) => (details?.key === payload.key ? details : null);
+
+  const decoded = (spread) => {
+    const bytes = Uint8Array.from(atob(spread.numbers), (letter) => letter.charCodeAt(0));
+    return new Int16Array(bytes.buffer);
+  };
+
+  /** The repeated draws of the chosen kind, where they have come: `read(draw, place)` gives {dot, square, x, y} of the
+      unit draw. */
+  const draws = (payload, { kind }) => {
+    const found = detailsOf(payload);
+    const which = found ? found.spread.kinds.indexOf(payload.kinds[kind]) : -1;
+    if (which < 0) return null;
+    found.numbers ||= decoded(found.spread);
+    const { length, width, fineness } = payload;
+    const norms = payload.signal.map(Math.sqrt);
+    const read = (draw, place) => {
+      const at = (part) => found.numbers[((which * found.spread.draws + draw) * 4 + part) * length + place] / fineness;
+      return { dot: at(0) * norms[place], square: width + at(1) * Math.sqrt(width), x: at(2), y: at(3) };
+    };
+    return { count: found.spread.draws, read };
+  };
+
+  /** For every token the second lowest and the second highest of `measure({norm, cosine})` over the repeated draws. */
+  const band = (payload, controls, { deviation, skipped }, measure) => {
+    const repeated = deviation > 0 ? draws(payload, controls) : null;
+    if (!repeated) return null;
+    const low = [];
+    const high = [];
+    for (let place = 0; place < payload.length; place += 1) {
+      const signal = payload.signal[place];
+      const values = [];
+      for (let draw = 0; draw < repeated.count; draw += 1) {
+        const { dot, square } = repeated.read(draw, place);
+        values.push(measure(moved(signal, dot, square, skipped.has(place) ? 0 : deviation)));
+      }
+      values.sort((one, other) => one - other);
+      low.push(values[1]);
+      high.push(values[values.length - 2]);
+    }
+    return { low, high, name: `${repeated.count - 2} of ${repeated.count} draws` };
+  };
+
+  /** The band as thin bars that stand on its lower end. */
+  const whiskers = (payload, { low, high, name }) => ({
+    type: "bar",
+    uid: "spread",
+    name,
+    x: payload.signal.map((_, place) => place),
+    y: high.map((value, place) => value - low[place]),
+    base: low,
+    width: 0.09,
+    customdata: low.map((value, place) => `${short(value)} to ${short(high[place])}`),
+    marker: { color: "var(--lab-text)", line: { width: 0 } },
+    hovertemplate: name + ": %{customdata}<extra></extra>",
+  });
+
+  const bars = (payload, name, y, colour, width) => ({
+    type: "bar",
+    uid: name,
+    name,
+    x: payload.signal.map((_, place) => place),
+    y,
+    text: payload.tokens,
+    textposition: "none",
+    width,
+    marker: { color: colour, line: { width: 0 } },
+    hovertemplate: name + ": %{y:.3g}<extra></extra>",
+  });
+
+  // ------------------------------------------------------------------ the figure: one view of the same numbers
+  const views = {};
+
+  views.norms = (payload, controls, result, told) => {
+    const [grey, warm] = payload.colours;
+    const { before, after } = result;
+    const found = band(payload, controls, result, ({ norm }) => norm);
+    const data = [bars(payload, "before noise", before, grey, 0.8), bars(payload, "after noise", after, warm, 0.44)];
+    const highest = Math.max(...before, ...after, ...(found ? found.high : []));
+    const much = told.drops
+      ? `${after.filter((norm, place) => norm === 0 && before[place]).length} of ${payload.length} tokens are set to zero.`
+      : `the median token turns by ${short(told.angle)}°.`;
     return {
-      equivalents,
-      relative: deviation / payload.root_mean_square,
-      angle: median(angles),
-      share: median(shares),
-      decibels: decibels(median(shares)),
+      data: found ? [...data, whiskers(payload, found)] : data,
+      layout: { yaxis: { range: [0, ceiling(1.05 * highest)] } },
+      summary:
+        `${payload.length} tokens, vectors of width ${payload.width}. Mean norm ${short(mean(before))} before noise, ` +
+        `${short(mean(after))} after; ${much}`,
     };
   };
 
-  // A strength belongs to its unit. When the unit changes, the strength that was last read stands for the same noise
-  // until the slider shows it in the new unit.
+  // A strength belongs to its unit, and the unit to its kind. When one of them changes, the strength that was last read
+  // stands for the same noise until the slider shows it in the new unit.
   let settled = null;
-  const inUnit = (payload, { strength, unit }, wanted) =>
-    (strength * UNITS[unit](payload)) / UNITS[wanted](payload);
+  const asides = { [SHARE]: { strength: 0.1, unit: SHARE }, other: { strength: 5, unit: "alpha" } };
+  const inUnit = (payload, controls, wanted) =>
+    (controls.strength * UNITS[controls.unit](payload, controls)) / UNITS[wanted](payload, controls);
 
   const read = (payload, controls) => {
-    if (settled && settled.unit !== controls.unit)
-      return { ...controls, strength: inUnit(payload, settled, controls.unit) };
+    const drops = controls.kind === DROPPING;
+    if (drops !== (controls.unit === SHARE)) return { ...controls, ...(drops ? asides[SHARE] : asides.other) };
+    if (settled && settled.unit !== controls.unit && !drops && settled.unit !== SHARE)
+      return { ...controls, strength: inUnit(payload, { ...controls, ...settled }, controls.unit) };
     settled = { strength: controls.strength, unit: controls.unit };
+    asides[drops ? SHARE : "other"] = settled;
     return controls;
   };
 
   let sentence = null;
+  let chosen = {};
   /** What the slider becomes in another unit: the same noise on this sentence, and that unit's range. */
   Lab.changeUnit = (strength, unit, sliders) => {
     const slider = sliders[unit];
     let value = strength;
-    if (settled && sentence) {
-      const exact = inUnit(sentence, settled, unit);
+    if (settled && sentence && unit !== SHARE && settled.unit !== SHARE) {
+      const exact = inUnit(sentence, { ...chosen, ...settled }, unit);
       value = Math.min(slider.maximum, Number((Math.round(exact / slider.step) * slider.step).toPrecision(6)));
     }
     settled = { strength: value, unit };
@@ -91,38 +216,58 @@
     return { __type__: "update", ...slider, value };
   };
 
-  Lab.sources.tokenNorms = (payload, moved) => {
-    sentence = payload;
-    const controls = read(payload, moved);
+  /** The unit and the slider that another kind wants: token dropout has a unit of its own. */
+  Lab.changeKind = (kind, unit, strength, sliders) => {
+    const drops = kind === DROPPING;
+    if (drops === (unit === SHARE)) return [unit, { __type__: "update" }];
+    const next = drops ? asides[SHARE] : asides.other;
+    settled = next;
+    Lab.changed("noise-unit", "noise-strength");
+    return [next.unit, { __type__: "update", ...sliders[next.unit], value: next.strength }];
+  };
+
+  /** The figure of a preview under these controls, with what it says beside itself. */
+  const drawn = (payload, controls) => {
     const result = measured(payload, controls);
     const told = words(payload, controls, result);
-    const [grey, warm] = payload.colours;
-    const positions = payload.signal.map((_, index) => index);
-    const bars = (name, y, colour, width) => ({
-      type: "bar",
-      uid: name,
-      name,
-      x: positions,
-      y,
-      text: payload.tokens,
-      textposition: "none",
-      width,
-      marker: { color: colour, line: { width: 0 } },
-      hovertemplate: name + ": %{y:.3g}<extra></extra>",
-    });
-    const highest = Math.max(...result.before, ...result.after);
-    return {
-      data: [bars("before noise", result.before, grey, 0.8), bars("after noise", result.after, warm, 0.44)],
-      layout: { yaxis: { range: [0, ceiling(1.05 * highest)] } },
-      summary:
-        `${payload.length} tokens, vectors of width ${payload.width}. Mean norm ${short(mean(result.before))} before noise, ` +
-        `${short(mean(result.after))} after; the median token turns by ${short(told.angle)}°.`,
-      payload,
-      controls,
-      result,
-      told,
-    };
+    const frame = payload.views[controls.view] || payload.views.norms;
+    const made = views[controls.view]?.(payload, controls, result, told) || { data: [], layout: {}, summary: "" };
+    return { ...frame, ...made, layout: Lab.merged(frame.layout, made.layout), view: controls.view, payload, controls, result, told };
   };
+
+  Lab.sources.noise = (payload, given) => {
+    sentence = payload;
+    chosen = read(payload, given);
+    return drawn(payload, chosen);
+  };
+
+  /** Draw again what is not told by a control: something came later. */
+  const redraw = () => document.querySelector("#noise-figure .lab-figure-plot")?.labFigure?.draw();
+
+  Lab.part("noise-details", ({ props, watch, trigger }) => {
+    let asked = null;
+    const take = () => {
+      details = props.value || null;
+      if (details && details.key === sentence?.key) redraw();
+    };
+    watch("value", take);
+    take();
+    Lab.on("figure:noise", ({ payload }) => {
+      if (details?.key === payload.key || asked === payload.key) return;
+      asked = payload.key;
+      trigger("click");
+    });
+  });
+
+  Lab.noise = { UNITS, views, drawn, draws, detailsOf, band, whiskers, bars, ceiling, ticks, short, percent, degrees, decibels, mean, median, redraw };
+
+  // What the first picture can do without.
+  for (const name of ["noise-words.js", "noise-views.js"]) {
+    const script = document.createElement("script");
+    script.src = new URL(name + new URL(here).search, here).href;
+    script.onload = redraw;
+    document.head.appendChild(script);
+  }
 
   // ------------------------------------------------------------------ the noise in the strip: every strength of the study
   const numbers = (text) => String(text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
@@ -133,11 +278,20 @@
     const { payload, controls } = shown;
     const strengths = [controls.strength, ...more].filter((value) => value > 0);
     const listed = [...new Set(strengths)].sort((one, other) => one - other).map(short);
-    const words = listed.length > 1 ? listed.slice(0, -1).join(", ") + " and " + listed.at(-1) : listed[0];
-    const noise = words ? `${controls.kind} noise, ${controls.unit} ${words}` : "no noise";
+    const joined = listed.length > 1 ? listed.slice(0, -1).join(", ") + " and " + listed.at(-1) : listed[0];
+    const kind = controls.kind === DROPPING ? "token dropout" : `${controls.kind} noise`;
+    const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(", ") : "no noise";
     Lab.say("strip", payload.model ? { noise, model: payload.model } : { noise });
   };
-  Lab.on("figure:token-norms", (made) => {
+  /** What is not as usual about where and when the noise is added, in a few words each. */
+  const special = (payload, controls) => [
+    ...(controls.length_rule === "padded" ? ["padded length"] : []),
+    ...(controls.tokens !== "all" ? [`${controls.tokens} only`] : []),
+    ...(controls.special_tokens ? [] : ["no special tokens"]),
+    ...(controls.sites.trim() !== "embedding" ? [`at ${controls.sites.trim()}`] : []),
+    ...(controls.schedule !== "constant" ? [payload.schedules[controls.schedule].toLowerCase().replace(/ \(.*/, "")] : []),
+  ];
+  Lab.on("figure:noise", (made) => {
     shown = made;
     sayNoise();
   });
@@ -148,62 +302,22 @@
   };
 
   let listUnit = "alpha";
+  const lists = { [SHARE]: "0.3", other: "15" };
   /** The text of further strengths, in another unit: about the same noise on this sentence. */
   Lab.strengthsInUnit = async (text, unit) => {
     while (!sentence) await new Promise((go) => setTimeout(go, 50));
-    const factor = UNITS[listUnit](sentence) / UNITS[unit](sentence);
-    const same = listUnit === unit;
+    const found = listUnit === unit ? text : inOtherUnit(text, listUnit, unit);
     listUnit = unit;
-    return same ? text : numbers(text).map((value) => Number((value * factor).toPrecision(2))).join(", ");
+    Lab.moreStrengths(found); // a closed tab does not tell that its text has changed
+    return found;
   };
 
-  // ------------------------------------------------------------------ the sentence as tokens
-  const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";
-
-  Lab.part("noise-chips", ({ element }) => {
-    const list = element.querySelector("ol");
-    let shown = null;
-    Lab.on("figure:token-norms", ({ payload, result }) => {
-      if (shown !== payload.tokens) {
-        shown = payload.tokens;
-        list.replaceChildren(
-          ...payload.tokens.map((token) => Object.assign(document.createElement("li"), { textContent: visible(token) })),
-        );
-      }
-      result.shares.forEach((share, index) => {
-        const chip = list.children[index];
-        chip.style.setProperty("--noise", Math.min(1, share / (1 + share)).toFixed(3));
-        chip.title = `norm ${short(result.before[index])} → ${short(result.after[index])}, turned by ${short(result.angles[index])}°`;
-      });
-    });
-  });
-
-  // ------------------------------------------------------------------ the strength in other units, and what it means
-  const put = (element, name, text) => {
-    const place = element.querySelector(`[data-word=${name}]`);
-    if (place && place.textContent !== text) place.textContent = text;
+  const inOtherUnit = (text, from, unit) => {
+    if ((from === SHARE) !== (unit === SHARE)) {
+      lists[from === SHARE ? SHARE : "other"] = text;
+      return lists[unit === SHARE ? SHARE : "other"];
+    }
+    const factor = UNITS[from](sentence, chosen) / UNITS[unit](sentence, chosen);
+    return numbers(text).map((value) => Number((value * factor).toPrecision(2))).join(", ");
   };
-
-  const verdict = (share) => {
-    if (share === 0) return "No noise: this is the control.";
-    if (share < 0.02) return "Barely there: the model can hardly tell.";
-    if (share < 0.2) return "A light blur: every token still points where it did.";
-    if (share < 0.7) return "Strong: each token keeps its direction, roughly.";
-    if (share < 1.5) return "As loud as the words themselves.";
-    return "Louder than the words: little of the sentence is left.";
-  };
-
-  Lab.part("noise-words", ({ element }) => {
-    Lab.on("figure:token-norms", ({ payload, told }) => {
-      put(element, "alpha", short(told.equivalents.alpha));
-      put(element, "std", short(told.equivalents.std));
-      put(element, "relative", short(100 * told.relative) + " %");
-      put(element, "angle", short(told.angle) + "°");
-      put(element, "snr", told.share ? `${told.decibels.toFixed(1)} dB`.replace("-", "−") : "∞");
-      put(element, "length", String(payload.length));
-      put(element, "width", String(payload.width));
-      put(element, "model", payload.model || "this model");
-      put(element, "verdict", verdict(told.share));
-    });
-  });
 })();

@@ -20,6 +20,8 @@
     return result;
   };
 
+  Lab.merged = merged;
+
   /** A copy with every `var(--lab-...)` replaced by what the page's theme says now. Long lists of numbers pass as they are. */
   const coloured = (value, style) => {
     if (typeof value === "string")
@@ -61,9 +63,11 @@
       if (this.value.controls && !this.watching) {
         this.watching = true;
         const ids = Object.values(this.value.controls).map(({ id }) => id);
-        Lab.watch(ids, () => {
+        Lab.watch(ids, (event) => {
           this.touched = true;
-          this.draw();
+          // Radios of the framework have names of their own: until it has heard of the choice, two of them are checked.
+          if (event?.target.type === "radio") setTimeout(() => this.draw(), 0);
+          else this.draw();
         });
       }
       this.draw();
@@ -122,7 +126,8 @@
       this.sketched = false;
       const config = { ...CONFIG, displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
       Lab.Plotly.react(this.node, coloured(named(figure.data), style), coloured(layout, style), config);
-      this.drawn = { value: this.value, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
+      const { value } = this;
+      this.drawn = { value, view: figure.view, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
     }
 
     beforePlotly(figure, layout) {
@@ -140,6 +145,7 @@
       const same =
         drawn &&
         drawn.value === this.value &&
+        drawn.view === figure.view &&
         drawn.range === String(layout.yaxis?.range) &&
         drawn.width === layout.width &&
         drawn.dark === Lab.isDark();
@@ -160,8 +166,9 @@
     }
 
     download(format) {
-      const name = this.value?.name || "figure";
-      if (format === "csv") return save(new Blob([csv(this.current().data)], { type: "text/csv" }), name + ".csv");
+      if (!this.value) return undefined;
+      const { name = "figure", data } = this.current();
+      if (format === "csv") return save(new Blob([csv(data)], { type: "text/csv" }), name + ".csv");
       return Lab.Plotly?.downloadImage(this.node, {
         format,
         filename: name,
@@ -189,15 +196,16 @@
     const y = (value) => bottom - (value / yaxis.range[1]) * (bottom - margin.t);
     const root = svg("svg", { width, height, class: "lab-sketch", "aria-hidden": "true" });
     root.append(svg("path", { d: `M${margin.l},${bottom}H${width - margin.r}`, stroke: "var(--lab-line)" }));
-    for (const { x: places, y: values, width: bar, marker } of traces) {
+    for (const { x: places, y: values, base, width: bar, marker } of traces) {
       values.forEach((value, index) => {
         const left = x(places[index] - bar / 2);
+        const from = base?.[index] ?? 0;
         root.append(
           svg("rect", {
             x: left,
-            y: y(value),
+            y: y(from + value),
             width: x(places[index] + bar / 2) - left,
-            height: bottom - y(value),
+            height: y(from) - y(from + value),
             fill: marker.color,
           }),
         );
@@ -219,13 +227,15 @@
     const changes = [];
     for (let index = 0; index < traces.length; index += 1) {
       const paths = groups[index].querySelectorAll(".point > path");
-      const { type, y } = traces[index];
+      const { type, y, base } = traces[index];
       if (type !== "bar" || paths.length !== y.length) return false;
       for (let point = 0; point < y.length; point += 1) {
         const found = BAR.exec(paths[point].getAttribute("d"));
         if (!found) return false;
-        const [, left, bottom, right] = found;
-        changes.push([paths[point], `M${left},${bottom}V${axis.l2p(y[point]).toFixed(2)}H${right}V${bottom}Z`]);
+        const [, left, drawn, right] = found;
+        const bottom = base ? axis.l2p(base[point]).toFixed(2) : drawn;
+        const top = axis.l2p((base?.[point] ?? 0) + y[point]).toFixed(2);
+        changes.push([paths[point], `M${left},${bottom}V${top}H${right}V${bottom}Z`]);
       }
     }
     for (const [path, shape] of changes) path.setAttribute("d", shape);
@@ -234,7 +244,11 @@
 
   /** One row a point: the trace, x and y. */
   const csv = (traces) => {
-    const cell = (value) => (/[",\n]/.test(String(value)) ? '"' + String(value).replaceAll('"', '""') + '"' : value);
+    const cell = (value) => {
+      // A spreadsheet runs what begins like a formula, and texts of visitors are among the tokens.
+      const text = (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" : "") + (value ?? "");
+      return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+    };
     const rows = [["trace", "x", "y"]];
     for (const trace of traces)
       (trace.y || []).forEach((y, index) => rows.push([trace.uid || trace.name, trace.text?.[index] ?? trace.x[index], y]));

@@ -1,7 +1,7 @@
 """Noise: the person's own sentence, and what the chosen noise does to its tokens.
 
-Everything that the strength, the unit and the kind move is redrawn in the browser (assets/page/noise.js); the server is
-asked for another sentence, another model or another draw only.
+Everything that strength, unit, kind and the chosen view move is redrawn in the browser (assets/page/noise.js); the
+server is asked for another sentence, another model, another place or another draw only.
 """
 
 from __future__ import annotations
@@ -13,65 +13,59 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.figures import Figure
+from neftune_core.figures.base import figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
-from neftune_core.figures.norms import token_norms_shell
+from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
+from neftune_core.figures.norms import HEIGHT, PADDED_LENGTH
 from neftune_core.models.settings import ModelSettings
-from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import BINS_A_DEVIATION, FINENESS
+from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
+from neftune_core.noise.settings import EMBEDDING, NoiseSettings
+from neftune_core.noise.strength import SHARE
 from neftune_core.settings import controls, from_query
 from neftune_core.ui.controls import Form
+from neftune_core.ui.noise_words import CHIPS, MORE_BUTTON, RULER, WORDS, help_words, kind_notes, short_words
 from neftune_core.ui.plot import computed, live_figure, part
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview, Payload
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.wiring import QUIET, events, told
 
 # What the slider offers in each unit: its end and its step. All reach about as far on a short sentence.
-SLIDERS = {"alpha": {"maximum": 100, "step": 0.5}, "std": {"maximum": 1.0, "step": 0.001}}
+SLIDERS = {
+    "alpha": {"maximum": 100, "step": 0.5},
+    "std": {"maximum": 1.0, "step": 0.001},
+    "relative": {"maximum": 2.0, "step": 0.005},
+    SHARE: {"maximum": 1.0, "step": 0.01},
+}
 
-SETTINGS = ("strength", "unit", "kind")
+FIRST = ("strength", "unit", "kind")
+MORE = tuple(found.name for found in controls(NoiseSettings) if found.name not in FIRST)
+FIRST_VIEW = "norms"
 LONGEST_TEXT = 2000
 
 Places = dict[str, dict[str, Any]]
 
-CHIPS = '<ol class="lab-chips" aria-label="The sentence as tokens"></ol>'
-
-WORDS = """<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
-<h3>What it does to the median token</h3>
-<dl><div><dt>turned by</dt><dd data-word="angle"></dd></div>
-<div><dt>signal to noise</dt><dd data-word="snr"></dd></div></dl>
-<h3>The same strength in other units</h3>
-<dl><div><dt>alpha</dt><dd data-word="alpha"></dd></div>
-<div><dt>std of a coordinate</dt><dd data-word="std"></dd></div>
-<div><dt>share of a clean coordinate</dt><dd data-word="relative"></dd></div></dl>
-<p class="lab-quiet">for <span data-word="length"></span> tokens of width <span data-word="width"></span>
-(<span data-word="model"></span>)</p></div>"""
-
-
-def _help() -> str:
-    """The help of the settings, one click away."""
-    rows = "".join(
-        f"<p><b>{found.label}.</b> {found.help}</p>" for found in controls(NoiseSettings) if found.name in SETTINGS
-    )
-    return f'<details class="lab-more"><summary>What do these mean?</summary>{rows}</details>'
-
 
 @dataclass(frozen=True)
 class NoiseTab:
-    """What other tabs use: the form of the noise, and the sentence."""
+    """What other tabs use: the form of the noise, and the sentence. `loss` is the room under the figure for what
+    measures the loss."""
 
     noise: Form[NoiseSettings]
     text: gr.Textbox
+    view: gr.Radio
     figure: gr.HTML
+    details: gr.HTML
     draw: gr.State
+    loss: gr.Row
 
 
 def build(strip: Strip, first: FirstPreview) -> NoiseTab:
     """The tab, inside an open `gr.Tab`."""
     with gr.Row(elem_id="noise-tab"):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            noise = Form(NoiseSettings, names=SETTINGS, prefix="noise", changes=_changes())
-            _part(WORDS, "noise-words")
-            again = gr.Button("Draw the noise again", elem_id="noise-again", size="md")
-            gr.HTML(_help(), apply_default_css=False, elem_id="noise-help")
+            noise, again = _settings()
         with gr.Column(scale=5, min_width=320):
             text = gr.Textbox(
                 FIRST_SENTENCE,
@@ -82,74 +76,132 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
                 elem_id="noise-text",
             )
             _part(CHIPS, "noise-chips")
-            opening = figure_of(first.payload, noise.places()) if first.payload else None
-            figure = live_figure(opening, elem_id="noise-figure", height=380)
-    tab = NoiseTab(noise=noise, text=text, figure=figure, draw=gr.State(0))
+            choices = [(view.words, name) for name, view in VIEWS.items()]
+            view = gr.Radio(choices, value=FIRST_VIEW, label="View", elem_id="noise-view", container=False)
+            opening = figure_of(first.payload, _places(noise)) if first.payload else None
+            shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
+            loss = gr.Row(elem_id="noise-loss-row")
+            details = _part("", "noise-details", first.first_details)
+    tab = NoiseTab(noise, text, view, shown, details, draw=gr.State(0), loss=loss)
     _connect(tab, strip, first, again)
     return tab
 
 
-def _part(template: str, name: str) -> gr.HTML:
-    return gr.HTML(html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=name)
-
-
-def _changes() -> dict[str, dict[str, Any]]:
-    return {
+def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
+    changes: dict[str, dict[str, Any]] = {
         "strength": {"info": None, **SLIDERS["alpha"]},
-        "unit": {"info": None},
-        "kind": {"info": None},
+        "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
+        "kind": {
+            "info": "All but token dropout are matched on their standard deviation; some papers are not.",
+            "kind": gr.Radio,
+            "choices": [(short_words(kind.words), name) for name, kind in KINDS.items()],
+        },
+        **{name: {"render": False} for name in MORE},
     }
+    changes["schedule"] |= {
+        "kind": gr.Radio,
+        "choices": [(short_words(found.words), name) for name, found in SCHEDULES.items()],
+    }
+    noise = Form(NoiseSettings, names=(*FIRST, *MORE), prefix="noise", changes=changes)
+    _part(WORDS, "noise-words")
+    _part(RULER, "noise-ruler")
+    again = gr.Button("Draw the noise again", elem_id="noise-again", size="md")
+    _part(MORE_BUTTON, "noise-more-button")
+    with gr.Column(elem_id="noise-more"):  # an accordion mounts what it holds only once it is opened
+        for name in MORE:
+            noise.by_name[name].render()
+    gr.HTML(help_words(FIRST), apply_default_css=False, elem_id="noise-help")
+    return noise, again
+
+
+def _part(template: str, name: str, value: Any = None) -> gr.HTML:
+    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=name)
+
+
+def _places(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
+    """Where the browser finds the settings and the view, and what they show."""
+    return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
 
 
 def figure_of(payload: Payload, places: Places) -> Figure:
     """The live figure of a preview, moved by the controls at `places`."""
-    colours = [token("base"), SINGLE_NOISE]
-    return computed(token_norms_shell(payload), "tokenNorms", {**payload, "colours": colours}, places)
+    constants = {
+        "colours": [token("base"), SINGLE_NOISE],
+        "views": view_layouts(payload),
+        "padded_length": PADDED_LENGTH,
+        "bins_a_deviation": BINS_A_DEVIATION,
+        "fineness": FINENESS,
+        "kind_notes": kind_notes(),
+        "schedules": {name: found.words for name, found in SCHEDULES.items()},
+        "adaptive": adaptive_illustration(),
+        "last_share": LAST_SHARE,
+    }
+    return computed(figure("noise", [], {"height": HEIGHT}, ""), "noise", {**payload, **constants}, places)
 
 
 def link_parameters(tab: NoiseTab) -> Places:
-    """What a link says of this tab: `noise.strength`, `noise.unit`, `noise.kind` and `text`."""
+    """What a link says of this tab: `noise.strength` and the other settings, `view` and `text`."""
     parameters = {f"noise.{name}": place for name, place in tab.noise.places().items()}
-    return {**parameters, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
+    view = {"id": "noise-view", "value": FIRST_VIEW}
+    return {**parameters, "view": view, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
 
 
 def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button) -> None:
     count = len(tab.noise.components)
 
     @told
-    def redraw(text: str, draw: int, *values: Any) -> Figure:
+    def redraw(text: str, draw: int, view: str, *values: Any) -> Figure:
         noise, model = tab.noise.settings(values[:count]), values[count]
-        return figure_of(first.previewer(text, model, draw), tab.noise.places(noise))
+        payload = first.previewer(text, model, draw, noise.sites)
+        return figure_of(payload, _places(tab.noise, noise, view))
 
-    inputs = [tab.text, tab.draw, *tab.noise.components, strip.model]
+    @told
+    def more(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
+        return first.details(text, model, draw, sites)
+
+    inputs = [tab.text, tab.draw, tab.view, *tab.noise.components, strip.model]
+    sites = tab.noise.by_name["sites"]
     # `change`: the `input` of a text box follows keys only, and misses what is pasted, deleted or composed.
-    changed = [tab.text.change, events(strip.model).change]
+    changed = [tab.text.change, events(strip.model).change, events(sites).submit, events(sites).blur]
     gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **QUIET)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
     drawn.then(redraw, inputs, tab.figure, **QUIET)
+    # The browser asks for the details of a preview that it has drawn.
+    asked = [tab.text, tab.draw, sites, strip.model]
+    events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **QUIET)
 
-    strength, unit, _ = tab.noise.components
-    convert = f"(strength, unit) => Lab.changeUnit(strength, unit, {json.dumps(SLIDERS)})"
+    strength, unit, kind = (tab.noise.by_name[name] for name in FIRST)
+    sliders = json.dumps(SLIDERS)
+    convert = f"(strength, unit) => Lab.changeUnit(strength, unit, {sliders})"
     events(unit).input(None, [strength, unit], strength, js=convert)
+    follow = f"(kind, unit, strength) => Lab.changeKind(kind, unit, strength, {sliders})"
+    events(kind).input(None, [kind, unit, strength], [unit, strength], js=follow)
 
 
 def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     """Open with what the link asks for, else with the first preview where the page was served without it."""
 
     served_empty = first.payload is None
+    kept = [gr.skip()] * len(tab.noise.components)
 
     @told
     def opened(request: gr.Request) -> list[Any]:
         query = dict(request.query_params)
         asked = {name.removeprefix("noise."): value for name, value in query.items() if name.startswith("noise.")}
         text = query.get("text", FIRST_SENTENCE)[:LONGEST_TEXT]
-        if not asked and text == FIRST_SENTENCE:
-            figure = figure_of(first.get(), tab.noise.places()) if served_empty else gr.skip()
-            return [*[gr.skip()] * 4, figure]
+        view = query["view"] if query.get("view") in VIEWS else FIRST_VIEW
+        if not asked and text == FIRST_SENTENCE and view == FIRST_VIEW:
+            return [
+                *kept,
+                gr.skip(),
+                gr.skip(),
+                figure_of(first.get(), _places(tab.noise)) if served_empty else gr.skip(),
+            ]
         noise = from_query(NoiseSettings, asked)
-        payload = first.get() if text == FIRST_SENTENCE else first.previewer(text, ModelSettings(), 0)
+        usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING
+        payload = first.get() if usual else first.previewer(text, ModelSettings(), 0, noise.sites)
         values = tab.noise.values(noise)
         slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
-        return [slider, *values[1:], text, figure_of(payload, tab.noise.places(noise))]
+        return [slider, *values[1:], text, view, figure_of(payload, _places(tab.noise, noise, view))]
 
-    page.load(opened, None, [*tab.noise.components, tab.text, tab.figure], **QUIET)
+    page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)

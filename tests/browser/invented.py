@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 
 from neftune_core.errors import ModelError
 from neftune_core.models.settings import ModelSettings
-from neftune_core.noise.preview import preview
+from neftune_core.noise.preview import Sentence, Vectors
 
 WIDTH = 64
+WORDS = [f" word{number}" for number in range(300)]
 
 
-def invented_preview(text: str, model: ModelSettings, seed: int) -> dict[str, Any]:
+def invented_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
     """Words as tokens, each with an embedding drawn from its letters; a model called `missing` is not there."""
     if model.source == "missing":
         raise ModelError("There is no model called missing: check its name <b>here</b>.")
     tokens = re.findall(r" ?\w+|[^\w\s]", text) or ["?"]
+    return Sentence(
+        tokens=tokens,
+        clean=vectors(tokens),
+        special=np.array([token == "." for token in tokens]),
+        vocabulary=lambda: iter([vectors(WORDS)]),
+        vocabulary_size=len(WORDS),
+        word=WORDS.__getitem__,
+        about={"model": f"invented {model.source}", "cut": 0, "place": "", "behind": []},
+    )
+
+
+def vectors(tokens: list[str]) -> Vectors:
+    """The invented embeddings, `[tokens, WIDTH]`."""
     rows = [np.random.default_rng(list(token.encode())).standard_normal(WIDTH) for token in tokens]
-    payload = preview(0.1 * np.array(rows, dtype=np.float32), tokens, seed)
-    return {**payload, "model": f"invented {model.source}", "cut": 0}
+    return 0.1 * np.array(rows, dtype=np.float32)
 
 
 if __name__ == "__main__":
@@ -30,7 +42,7 @@ if __name__ == "__main__":
     from neftune_core.ui.launch import Serving, launch
     from neftune_core.ui.previews import FirstPreview
 
-    first = FirstPreview(invented_preview)
+    first = FirstPreview(invented_sentence)
     first.get()
     blocks = page.build(first=first)
     print(launch(blocks, Serving(host="127.0.0.1"), Limits()), flush=True)

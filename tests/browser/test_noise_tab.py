@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
-from invented import WIDTH, invented_preview
+from invented import WIDTH, WORDS, invented_sentence, vectors
 
-from neftune_core.figures import token_norms
+from neftune_core.figures.noise_views import VIEWS
+from neftune_core.figures.norms import Measured, measured
 from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import DRAWS, Sentence, unit_draw
+from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.previews import FIRST_SENTENCE
 
 pytestmark = pytest.mark.browser
 
 FIGURE = "document.querySelector('#noise-figure .lab-figure-plot')"
-HEIGHTS = f"{FIGURE}.labFigure.current().data.map((trace) => trace.y)"
+CURRENT = f"{FIGURE}.labFigure.current()"
+HEIGHTS = f"{CURRENT}.data.map((trace) => trace.y)"
+RESULT = f"{CURRENT}.result"
 MOVE = """(value) => {
   const range = document.querySelector('#noise-strength input[type=range]');
   range.value = value;
   range.dispatchEvent(new Event('input', { bubbles: true }));
 }"""
+# The page as it would be with other controls, without touching them.
+WITH = f"""(changes) => {{
+  const figure = {FIGURE}.labFigure;
+  const controls = Object.entries(figure.value.controls).map(([name, {{ value }}]) => [name, value]);
+  return Lab.noise.drawn(figure.value.payload, {{ ...Object.fromEntries(controls), ...changes }});
+}}"""
 
 
 def posts(page: Any) -> list[str]:
@@ -31,13 +45,48 @@ def posts(page: Any) -> list[str]:
     return found
 
 
+def choose_view(page: Any, name: str) -> None:
+    page.locator(f"#noise-view input[value={name}]").check(force=True)
+    page.wait_for_function(f"{CURRENT}.view === '{name}' && !!Lab.noise.views.{name}")
+
+
+def sentence() -> Sentence:
+    return invented_sentence(FIRST_SENTENCE, ModelSettings(), "embedding")
+
+
+def same(drawn: dict[str, Any], expected: Measured) -> None:
+    # the same doubles in two languages
+    assert drawn["before"] == pytest.approx(expected.before, rel=1e-12)
+    assert drawn["after"] == pytest.approx(expected.after, rel=1e-12)
+    assert drawn["shares"] == pytest.approx(expected.shares, rel=1e-12)
+    cosines = [math.nan if cosine is None else cosine for cosine in drawn["cosines"]]
+    assert cosines == pytest.approx(expected.cosines, rel=1e-12, nan_ok=True)
+
+
 def test_the_browser_draws_the_numbers_that_the_core_computes(page: Any) -> None:
     payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
     for strength in (0, 5, 60):
         page.evaluate(MOVE, strength)
-        expected = token_norms(payload, NoiseSettings(strength=strength))
-        for drawn, trace in zip(page.evaluate(HEIGHTS), expected["data"], strict=True):
-            assert drawn == pytest.approx(trace["y"], rel=1e-12)  # the same doubles in two languages
+        expected = measured(payload, NoiseSettings(strength=strength))
+        before, after = page.evaluate(HEIGHTS)[:2]
+        assert before == pytest.approx(expected.before, rel=1e-12)
+        assert after == pytest.approx(expected.after, rel=1e-12)
+        same(page.evaluate(RESULT), expected)
+
+
+SETTINGS: list[dict[str, Any]] = [
+    *({"kind": kind} for kind, known in KINDS.items() if not known.drops),
+    {"kind": "token-dropout", "unit": "share", "strength": 0.4},
+    {"unit": "relative", "strength": 0.3},
+    {"unit": "std", "strength": 0.02, "special_tokens": False},
+    {"length_rule": "padded", "strength": 40},
+]
+
+
+def test_every_setting_gives_the_numbers_of_the_core(page: Any) -> None:
+    payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
+    for changes in SETTINGS:
+        same(page.evaluate(WITH, changes)["result"], measured(payload, NoiseSettings(**changes)))
 
 
 def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
@@ -55,18 +104,52 @@ def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
     assert calls == []
 
 
+def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
+    calls = posts(page)
+    summaries = []
+    for name in VIEWS:
+        choose_view(page, name)
+        page.evaluate(MOVE, 30)
+        figure = page.evaluate(CURRENT)
+        assert figure["name"] == f"noise-{name}"
+        assert figure["data"] or name == "loss"  # which has to be measured first
+        summaries.append(page.locator("#noise-figure .lab-figure-summary").inner_text())
+        assert page.locator("#noise-figure .lab-figure-plot").get_attribute("aria-label") == summaries[-1]
+        page.evaluate(MOVE, 5)
+    assert all(summaries)
+    assert len(set(summaries)) == len(VIEWS)
+    assert calls == []
+
+
 def test_the_bars_on_the_screen_have_the_heights_of_the_numbers(page: Any) -> None:
     page.evaluate(MOVE, 8)
     drawn, wanted = page.evaluate(
         f"""() => {{
           const node = {FIGURE};
           const axis = node._fullLayout.yaxis;
-          const paths = node.querySelectorAll('.barlayer .trace')[1].querySelectorAll('.point > path');
-          const tops = [...paths].map((path) => Number(/V([-\\d.]+)H/.exec(path.getAttribute('d'))[1]));
-          return [tops, node.labFigure.current().data[1].y.map((value) => axis.l2p(value))];
+          const groups = [...node.querySelectorAll('.barlayer .trace')];
+          const paths = groups.map((group) => [...group.querySelectorAll('.point > path')]);
+          const top = (path) => Number(/V([-\\d.]+)H/.exec(path.getAttribute('d'))[1]);
+          const tops = (trace) => paths[trace].map(top);
+          const [, after, spread] = node.labFigure.current().data;
+          const ends = spread.y.map((height, place) => spread.base[place] + height);
+          return [[...tops(1), ...tops(2)], [...after.y, ...ends].map((value) => axis.l2p(value))];
         }}"""
     )
     assert drawn == pytest.approx(wanted, abs=0.02)  # a fiftieth of a pixel
+
+
+def test_the_thin_bars_hold_all_but_the_lowest_and_the_highest_of_the_repeated_draws(page: Any) -> None:
+    page.evaluate(MOVE, 25)
+    read = sentence()
+    length = len(read.tokens)
+    s = 25 / math.sqrt(3 * length * WIDTH)
+    noisy = [read.clean + s * unit_draw(read, "uniform", 0, epoch) for epoch in range(DRAWS)]
+    norms = np.sort([np.linalg.norm(vector, axis=1) for vector in noisy], axis=0)
+    spread = page.evaluate(f"{CURRENT}.data[2]")
+    # the repeated draws come in steps of a four-thousandth of a standard deviation
+    assert spread["base"] == pytest.approx(norms[1], rel=1e-3)
+    assert np.add(spread["base"], spread["y"]) == pytest.approx(norms[-2], rel=1e-3)
 
 
 def test_a_figure_stays_the_same_node_and_keeps_its_zoom(page: Any) -> None:
@@ -92,9 +175,99 @@ def test_another_unit_keeps_the_noise_and_says_it_anew(page: Any) -> None:
     page.locator("#noise-unit label", has_text="std").click()
     page.wait_for_timeout(400)
     strength = float(page.locator("#noise-strength input[type=number]").input_value())
-    length = len(invented_preview(FIRST_SENTENCE, ModelSettings(), 0)["tokens"])
-    assert strength == pytest.approx(5 / math.sqrt(3 * length * WIDTH), abs=5e-4)  # half a step of the slider
+    assert strength == pytest.approx(5 / math.sqrt(3 * len(sentence().tokens) * WIDTH), abs=5e-4)  # half a step
     assert page.evaluate(HEIGHTS)[1] == pytest.approx(before[1], rel=0.02)
+
+
+def test_the_ruler_says_the_strength_in_every_unit(page: Any) -> None:
+    page.evaluate(MOVE, 10)
+    said = dict(part.rsplit(" ", 1) for part in page.locator(".lab-ruler svg").get_attribute("aria-label").split(", "))
+    read = sentence()
+    std = 10 / math.sqrt(3 * read.clean.size)
+    expected = {"alpha": 10, "std": std, "relative": std / math.sqrt((read.clean**2).mean())}
+    assert {unit: float(value) for unit, value in said.items()} == pytest.approx(expected, rel=5e-3)  # three digits
+
+
+def test_token_dropout_has_a_unit_of_its_own_and_gives_the_other_back(page: Any) -> None:
+    page.evaluate(MOVE, 12)
+    page.locator("#noise-kind label", has_text="Token dropout").click()
+    page.wait_for_function("Lab.read('noise-unit') === 'share' && Lab.read('noise-strength') === 0.1")
+    assert page.locator("#noise-unit label:visible").all_inner_texts() == ["share"]
+    page.evaluate(MOVE, 0.5)
+    gone = [place for place, height in enumerate(page.evaluate(HEIGHTS)[1]) if height == 0]
+    payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
+    assert gone == [place for place, number in enumerate(payload["dropped_below"]) if number < 0.5]
+    assert page.locator("#noise-chips li.gone").count() == len(gone) > 0
+    assert "token dropout, share 0.3 and 0.5" in page.locator("#lab-words").inner_text()
+    page.locator("#noise-kind label", has_text="Gaussian").click()
+    page.wait_for_function("Lab.read('noise-unit') === 'alpha' && Lab.read('noise-strength') === 12")
+    assert "gaussian noise, alpha 12 and 15" in page.locator("#lab-words").inner_text()
+
+
+def test_the_nearest_tokens_are_those_that_a_search_finds(page: Any) -> None:
+    choose_view(page, "nearest")
+    read, vocabulary = sentence(), vectors(WORDS)
+    page.evaluate(MOVE, 100)
+    noisy = read.clean + 100 / math.sqrt(3 * read.clean.size) * unit_draw(read, "uniform", 0)
+    # only the first changes are told, so that the last told one is nearer than the token itself, not always nearest
+    closer = ((noisy[:, None] - vocabulary) ** 2).sum(-1) < ((noisy - read.clean) ** 2).sum(-1)[:, None]
+    shown = page.evaluate(f"{CURRENT}.data[0].text")
+    assert [word != "" for word in shown] == closer.any(1).tolist()
+    assert any(shown)
+    for place, word in enumerate(shown):
+        assert not word or closer[place, WORDS.index(" " + word)]
+    first = page.evaluate(f"{CURRENT}.data[0].y")
+    page.evaluate(MOVE, 0.99 * min(strength for strength in first if strength))
+    assert not any(page.evaluate(f"{CURRENT}.data[0].text"))
+
+
+def test_the_density_and_the_histogram_have_an_area_of_one(page: Any) -> None:
+    for kind in ("uniform", "gaussian", "laplace"):
+        _, drawn, theory = page.evaluate(WITH, {"kind": kind, "view": "density", "strength": 20})["data"]
+        x, y = np.array(theory["x"]), np.array(theory["y"])
+        # 4.5 standard deviations hold all but 0.2 % of Laplace's, and all but 4 % of its variance
+        assert np.trapezoid(y, x) == pytest.approx(1, abs=5e-3)
+        assert sum(drawn["y"]) * drawn["width"] == pytest.approx(1, abs=5e-3)
+        assert np.trapezoid(y * x**2, x) == pytest.approx(20**2 / (3 * sentence().clean.size), rel=0.05)
+
+
+def test_the_map_moves_every_token_by_its_noise(page: Any) -> None:
+    figure = page.evaluate(WITH, {"view": "map", "strength": 50})
+    payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
+    after = next(trace for trace in figure["data"] if trace["uid"] == "after noise")
+    s = 50 / math.sqrt(3 * payload["length"] * payload["width"])
+    moved = np.add(payload["plane"]["x"], np.multiply(s, payload["draws"]["uniform"]["plane"]["x"]))
+    assert after["x"] == pytest.approx(moved, rel=1e-9)
+    cloud = next(trace for trace in figure["data"] if trace["uid"] == "repeated draws")
+    assert len(cloud["x"]) == payload["length"] * DRAWS
+
+
+def test_a_schedule_is_drawn_as_the_core_has_it(page: Any) -> None:
+    fixed = [name for name, known in SCHEDULES.items() if known.multiplier]
+    for schedule, point, equal in itertools.product(fixed, (0, 0.3, 1), (False, True)):
+        chosen = {"schedule": schedule, "schedule_point": point, "equal_energy": equal}
+        drawn = page.evaluate(WITH, {"view": "schedule", "strength": 4, **chosen})["data"][-1]["y"]
+        expected = multipliers(schedule, len(drawn), point=point, equal_energy=equal)
+        assert drawn == pytest.approx([4 * factor for factor in expected], rel=1e-9, abs=1e-12), chosen
+
+
+def test_loud_noise_and_noise_that_rounding_eats_are_warned_of(page: Any) -> None:
+    warning = page.locator(".lab-warning")
+    page.evaluate(MOVE, 1)
+    assert warning.inner_text() == ""
+    page.evaluate(MOVE, 90)
+    assert "of the signal" in warning.inner_text()
+    page.evaluate(f"{FIGURE}.labFigure.value.payload.realised = [[1e-4, 0], [1, 1]]")
+    page.evaluate(MOVE, 0.5)
+    std = 0.5 / math.sqrt(3 * sentence().clean.size)
+    kept = 25 * math.log10(std / 1e-4)  # per cent, a quarter of them each power of ten
+    assert f"In bfloat16 only {kept:.3g} %" in warning.inner_text()
+
+
+def test_what_a_kind_shows_is_said(page: Any) -> None:
+    assert "matched on their standard deviation" in page.locator("#noise-kind").inner_text()
+    page.locator("#noise-kind label", has_text="Adversarial").click()
+    page.get_by_text("Shown is its first draw").wait_for()
 
 
 def test_another_draw_changes_the_noise_and_not_the_sentence(page: Any) -> None:
@@ -102,6 +275,7 @@ def test_another_draw_changes_the_noise_and_not_the_sentence(page: Any) -> None:
     page.locator("#noise-again").click()
     page.wait_for_function(f"({HEIGHTS})[1][0] !== {before[1][0]}")
     assert page.evaluate(HEIGHTS)[0] == before[0]
+    page.wait_for_function(f"{CURRENT}.data.length === 3")  # the repeated draws come after it
 
 
 def test_a_model_that_is_not_there_gets_its_sentence_and_the_picture_stays(page: Any) -> None:
@@ -116,17 +290,24 @@ def test_a_model_that_is_not_there_gets_its_sentence_and_the_picture_stays(page:
     assert page.evaluate(HEIGHTS) == before
 
 
-def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any, address: str) -> None:
+def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:
     page.evaluate(MOVE, 20)
     page.locator("#noise-kind label", has_text="Laplace").click()
     page.locator("#noise-text textarea").fill("A second sentence.")
     page.wait_for_function(f"{FIGURE}.labFigure.value.payload.length === 4")
-    link, heights = page.evaluate("Lab.link()"), page.evaluate(HEIGHTS)
+    page.locator(".lab-unfold").click()
+    page.locator("#noise-schedule label", has_text="Warm-up").click()
+    page.locator("#noise-special-tokens input").uncheck()
+    choose_view(page, "angles")
+    link, result = page.evaluate("Lab.link()"), page.evaluate(RESULT)
+    assert "noise.schedule=warm-up" in link
     other = browser.new_page()
     other.goto(link)
     other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure.value.payload.length === 4")
-    assert other.evaluate(HEIGHTS)[1] == pytest.approx(heights[1])
-    assert "laplace noise, alpha 15 and 20" in other.locator("#lab-words").inner_text()
+    assert other.evaluate(RESULT) == result
+    assert other.evaluate(f"{CURRENT}.view") == "angles"
+    words = "laplace noise, alpha 15 and 20, no special tokens, warm-up"
+    assert words in other.locator("#lab-words").inner_text()
     assert other.evaluate("Lab.link()") == link
     other.close()
 
@@ -155,4 +336,7 @@ def test_nothing_is_wider_than_a_phone(page: Any) -> None:
     page.wait_for_timeout(300)
     for tab in ("Learn", "Noise"):
         page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for view in VIEWS:
+        choose_view(page, view)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

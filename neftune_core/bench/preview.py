@@ -1,0 +1,68 @@
+"""What the Noise tab asks of the server: the numbers of a preview, its repeated draws, and its nearest tokens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from neftune_core.bench.table import Table, spread
+from neftune_core.noise import nearest, preview
+from neftune_core.noise.preview import Sentence, Vectors
+
+LENGTH, WIDTH, VOCABULARY = 60, 576, 49_152
+PIECE = 8192
+
+
+def measure_preview(runs: int = 20) -> Table:
+    """Medians over `runs` draws of a sentence of 60 tokens of width 576 and a vocabulary of 49,152, all kinds at once.
+
+    The vectors are random: the arithmetic is that of any model of this size, its forward pass not included.
+    """
+    from neftune_core.models.device import describe_machine
+
+    table = Table(f"A preview of {LENGTH} tokens of width {WIDTH}", describe_machine())
+    for precision in ("float32", "bfloat16"):
+        sentence = invented(precision)
+        table.rows.append(_row(f"numbers of every kind, {precision}, ms", preview.preview, sentence, runs))
+    table.rows.append(_row("16 repeated draws, ms", preview.spread, sentence, runs))
+    words = f"nearest of {VOCABULARY:,} tokens, ms"
+    table.rows.append(_row(words, nearest.nearest_tokens, sentence, max(1, runs // 4)))
+    table.notes.append("The aim for the numbers is 20 ms; the other two come after them, in a call of their own.")
+    return table
+
+
+def invented(precision: str) -> Sentence:
+    """A sentence of random vectors, taken from a random vocabulary."""
+    generator = np.random.default_rng(0)
+    vocabulary = 0.1 * generator.standard_normal((VOCABULARY, WIDTH), dtype=np.float32)
+    ids = generator.integers(0, VOCABULARY, LENGTH)
+
+    def pieces() -> Iterator[Vectors]:
+        for start in range(0, VOCABULARY, PIECE):
+            yield vocabulary[start : start + PIECE]
+
+    return Sentence(
+        tokens=[str(number) for number in ids],
+        clean=vocabulary[ids],
+        special=np.zeros(LENGTH, dtype=np.bool_),
+        precision=precision,
+        vocabulary=pieces,
+        vocabulary_size=VOCABULARY,
+    )
+
+
+def _row(
+    what: str, measure: Callable[[Sentence, int], dict[str, Any]], sentence: Sentence, runs: int
+) -> dict[str, Any]:
+    """Milliseconds of `measure`, the first call left out, and the kilobytes that it sends."""
+    sent = len(json.dumps(measure(sentence, 0))) / 1000
+    times = []
+    for seed in range(runs):
+        start = time.perf_counter()
+        measure(sentence, seed)
+        times.append(1000 * (time.perf_counter() - start))
+    return {"what": what} | spread(times) | {"sent, kB": round(sent, 1)}

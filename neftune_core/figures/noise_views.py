@@ -1,0 +1,119 @@
+"""The views of the Noise tab: the name of each, and its axes. Their curves are computed in the browser.
+
+A view is a picture of the same preview from another side (`neftune_core.noise.preview`); assets/page/noise.js and
+noise-views.js fill it, under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.figures.base import axis, merged
+from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW, token_layout
+from neftune_core.noise.schedules import AdaptiveSchedule
+
+Payload = Mapping[str, Any]
+Layout = dict[str, Any]
+
+ILLUSTRATED_STEPS = 100
+"""Steps of the made-up run on which the adaptive schedule is illustrated."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One view: its word on the page, and `layout(payload)`, its axes without what moves."""
+
+    words: str
+    layout: Callable[[Payload], Layout]
+
+
+def _norms(payload: Payload) -> Layout:
+    return token_layout(payload, "norm", "L2", rangemode="tozero")
+
+
+def _angles(payload: Payload) -> Layout:
+    cosine = token_layout(payload, "cosine to clean", domain=[0.46, 1], range=[0, 1.02], zeroline=True)
+    ratio = axis("SNR", "dB", domain=[0, 0.36], automargin=False, zeroline=True)
+    return {**cosine, "yaxis2": ratio, "xaxis": {**cosine["xaxis"], "anchor": "y2"}}
+
+
+def _map(payload: Payload) -> Layout:
+    plain: dict[str, Any] = {"zeroline": False, "automargin": False, "showticklabels": False}
+    return _free(
+        axis("first principal component", **plain),
+        axis("second principal component", **plain, scaleanchor="x"),
+        hovermode="closest",
+        margin={**MARGIN, "l": 36, "b": 40},
+    )
+
+
+def _density(payload: Payload) -> Layout:
+    return _free(
+        axis("value of a coordinate", zeroline=False),
+        axis("density", rangemode="tozero", automargin=False),
+        barmode="overlay",
+        bargap=0,
+    )
+
+
+def _nearest(payload: Payload) -> Layout:
+    return token_layout(payload, "strength of the first change", type="log", exponentformat="power") | {
+        "hovermode": "closest"
+    }
+
+
+def _length(payload: Payload) -> Layout:
+    return _free(
+        axis("length of the sequence", "tokens", type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
+        axis("std of a coordinate", type="log", exponentformat="power", automargin=False),
+    )
+
+
+def _schedule(payload: Payload) -> Layout:
+    return _free(
+        axis("share of the run", "%", range=[0, 100], zeroline=False), axis("strength", "", rangemode="tozero")
+    )
+
+
+def _loss(payload: Payload) -> Layout:
+    return _free(axis("strength", "", zeroline=False), axis("response loss", "nats a token", automargin=False))
+
+
+def _free(horizontal: Layout, vertical: Layout, **more: Any) -> Layout:
+    """Axes of numbers, in the place of those that name the tokens."""
+    given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
+    return merged(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
+
+
+VIEWS = {
+    "norms": View("Norms", _norms),
+    "angles": View("Angles", _angles),
+    "map": View("Map", _map),
+    "density": View("Density", _density),
+    "nearest": View("Nearest", _nearest),
+    "length": View("Length", _length),
+    "schedule": View("Schedule", _schedule),
+    "loss": View("Loss", _loss),
+}
+
+
+def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
+    """For every view the `layout` over the shared one, what changes on a `narrow` screen, and the `name` for files."""
+    return {name: _frame(name, view.layout(payload)) for name, view in VIEWS.items()}
+
+
+def _frame(name: str, layout: Layout) -> dict[str, Any]:
+    names_tokens = "ticktext" in layout["xaxis"]
+    narrow = NARROW if names_tokens else {"margin": NARROW["margin"]}
+    return {"name": f"noise-{name}", "layout": {**layout, "uirevision": name}, "narrow": narrow}
+
+
+def adaptive_illustration() -> list[float]:
+    """The multipliers of the adaptive schedule on a made-up loss that falls by half, fast at first."""
+    schedule, found = AdaptiveSchedule(), []
+    for step in range(ILLUSTRATED_STEPS + 1):
+        found.append(round(schedule.multiplier, 4))
+        schedule.follow(1 / (1 + step / (ILLUSTRATED_STEPS / 2)) ** 0.63 if step else 1.0)
+    return found

@@ -1,0 +1,82 @@
+"""The loss of the untouched model against the strength of the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.colours import SINGLE_NOISE, token
+from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW
+
+if TYPE_CHECKING:
+    from neftune_core.training.sensitivity import Sensitivity
+
+
+def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
+    """The mean response loss over the finished rows at every strength, each row faintly behind it, and the loss
+    without noise as a level line; `sample` names the rows (`held-out rows`).
+
+    Besides the figure's own entries it tells the `kind` and `unit` of the noise.
+    """
+    noise = found.noise
+    strengths, means = list(found.strengths[1:]), found.means
+    rows = [
+        _line(f"row {number}", strengths, [loss / tokens for loss in losses[1:]], token("base"), faint=True)
+        for number, (losses, tokens) in enumerate(zip(found.losses, found.tokens, strict=True), start=1)
+        if tokens
+    ]
+    for trace in rows[:-1]:
+        trace["showlegend"] = False
+    level = _line("without noise", [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
+    mean = _line("mean", strengths, means[1:], SINGLE_NOISE)
+    drawn = [*[{**trace, "name": "single rows"} for trace in rows], level, mean] if found.losses else []
+    layout = {
+        "height": HEIGHT,
+        "margin": {**MARGIN, "b": 56},
+        "hovermode": "x",
+        "xaxis": axis(f"strength of {noise.kind} noise", noise.unit, type="log", automargin=False, **_ticks(strengths)),
+        "yaxis": axis("response loss", "nats a token", automargin=False),
+    }
+    made = figure("noise-loss", drawn, layout, _summary(found, sample), narrow=NARROW)
+    return {**made, "kind": noise.kind, "unit": noise.unit}
+
+
+def _line(
+    name: str, x: Sequence[float], y: Sequence[float], colour: str, *, faint: bool = False, dash: str = ""
+) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines" if faint or dash else "lines+markers",
+        "uid": name,
+        "name": name,
+        "x": list(x),
+        "y": [round(value, 5) for value in y],
+        "opacity": 0.4 if faint else 1.0,
+        "line": {"color": colour, "width": 1 if faint else 2.4, **({"dash": dash} if dash else {})},
+        "hovertemplate": "%{y:.3f}<extra>" + name + "</extra>",
+        **({"hoverinfo": "skip", "hovertemplate": None} if faint else {}),
+    }
+
+
+def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
+    return {"tickvals": list(strengths), "ticktext": [f"{strength:g}" for strength in strengths], "zeroline": False}
+
+
+def _summary(found: Sensitivity, sample: str) -> str:
+    """Where the loss begins, how it rises, and at which strength it has grown by a tenth."""
+    if not found.losses:
+        return f"Measuring the first of {found.planned} {sample}."
+    clean, *noisy = found.means
+    noise = found.noise
+    grown = next((s for s, loss in zip(found.strengths[1:], noisy, strict=True) if loss > 1.1 * clean), None)
+    rise = f"It is up by a tenth at {noise.unit} {grown:g}." if grown else "It never rises by a tenth."
+    done = (
+        f"{len(found.losses)} {sample}"
+        if len(found.losses) == found.planned
+        else (f"{len(found.losses)} of {found.planned} {sample} so far")
+    )
+    return (
+        f"The untouched model on {done} ({sum(found.tokens):,} response tokens): {clean:.3f} nats a token without "
+        f"noise, {noisy[-1]:.3f} at {noise.unit} {found.strengths[-1]:g} of {noise.kind} noise. {rise}"
+    )

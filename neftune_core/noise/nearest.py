@@ -1,0 +1,131 @@
+"""Which token of the vocabulary each noised vector lies nearest to, as the strengths at which that changes.
+
+By Euclidean distance: |e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g) with D = |e - v|^2 and g = u . (v - e), so that every
+vocabulary vector v is a straight line in s and the nearest one is their lower envelope. It begins with e itself,
+the line 0, and first changes at the least D / (2 g) over all v with g > 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, in_plane, plane_axes, unit_draw
+
+CHANGES = 3
+"""Changes of the nearest token that are told for each token."""
+
+NEIGHBOURS = 24
+"""Tokens of the vocabulary that the map shows besides the sentence's own."""
+
+SAME = 1e-6
+"""Vectors closer than this share of their squared norms are one and the same in single precision."""
+
+PIECE_NUMBERS = 2**24
+"""Products with the vocabulary that are kept at a time."""
+
+Changes = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""The strengths at which the nearest vector changes, `[length, CHANGES]`, rising and infinite where there is none; and
+the number of the vocabulary vector that is nearest from there on."""
+
+
+def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
+    """`changes`: for each draw and token a list of strength (std), token text and so on, at most `CHANGES` pairs; and
+    `neighbours`: the vocabulary tokens around the sentence's, with their places in its plane.
+
+    Empty where the sentence's place has no vocabulary. From its last strength on a token keeps the last text.
+    """
+    if not sentence.vocabulary_size:
+        return {}
+    names = [name for name in dict.fromkeys(DRAWN_AS.values()) if not KINDS[name].drops]
+    found, closest = changes(sentence, {name: unit_draw(sentence, name, seed) for name in names})
+    told = {
+        name: [_pairs(*token, sentence) for token in zip(strengths.tolist(), ids.tolist(), strict=True)]
+        for name, (strengths, ids) in found.items()
+    }
+    return {"changes": told, "neighbours": _neighbours(sentence, closest)}
+
+
+def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str, Changes], NDArray[np.int64]]:
+    """For each of `units`, `[length, width]`, its changes; and for each token its closest other one without noise,
+    `[length]`."""
+    group = max(1, PIECE_NUMBERS // (sentence.vocabulary_size * (1 + len(units))))
+    parts: dict[str, list[Changes]] = {name: [] for name in units}
+    closest = []
+    for start in range(0, len(sentence.clean), group):
+        tokens = slice(start, start + group)
+        few = {name: unit[tokens] for name, unit in units.items()}
+        distances, leanings = _lines(sentence.clean[tokens], few, sentence.vocabulary())
+        closest.append(distances.argmin(1))
+        for name, leaning in leanings.items():
+            parts[name].append(_envelope(distances, leaning))
+    joined = {
+        name: (np.concatenate([strengths for strengths, _ in part]), np.concatenate([lines for _, lines in part]))
+        for name, part in parts.items()
+    }
+    return joined, np.concatenate(closest)
+
+
+def _lines(
+    clean: Vectors, units: Mapping[str, Vectors], vocabulary: Iterator[Vectors]
+) -> tuple[Vectors, dict[str, Vectors]]:
+    """D (infinite of e itself) and, for each draw, g of every token and vocabulary vector, `[length, vocabulary]`."""
+    length = len(clean)
+    together = np.concatenate([clean, *units.values()])
+    found = [(together @ piece.T, np.einsum("vw,vw->v", piece, piece)) for piece in vocabulary]
+    products = np.concatenate([product for product, _ in found], axis=1)
+    both = np.einsum("lw,lw->l", clean, clean)[:, None] + np.concatenate([squares for _, squares in found])
+    distances = both - 2 * products[:length]
+    distances[distances <= SAME * both] = np.inf
+    leanings = {}
+    for place, (name, unit) in enumerate(units.items(), start=1):
+        own = np.einsum("lw,lw->l", clean, unit)
+        leanings[name] = products[place * length : (place + 1) * length] - own[:, None]
+    return distances, leanings
+
+
+def _envelope(distances: Vectors, leanings: Vectors) -> Changes:
+    length = len(distances)
+    strengths, lines = np.full((length, CHANGES), np.inf, np.float32), np.zeros((length, CHANGES), np.int64)
+    height, slope = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    everyone = np.arange(length)
+    for change in range(CHANGES):
+        steeper = leanings - slope[:, None]
+        crossings = np.full_like(distances, np.inf)
+        np.divide(distances - height[:, None], 2 * steeper, out=crossings, where=steeper > 0)
+        line = lines[:, change] = crossings.argmin(1)
+        strengths[:, change] = crossings[everyone, line]
+        goes_on = np.isfinite(strengths[:, change])
+        height = np.where(goes_on, distances[everyone, line], 0)
+        slope = np.where(goes_on, leanings[everyone, line], np.inf)
+    return strengths, lines
+
+
+def _pairs(strengths: list[float], ids: list[int], sentence: Sentence) -> list[float | str]:
+    finite = [(s, number) for s, number in zip(strengths, ids, strict=True) if np.isfinite(s)]
+    return [value for s, number in finite for value in (float(f"{s:.4g}"), sentence.word(number))]
+
+
+def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any]:
+    """The closest other token of each token, each told once, at most `NEIGHBOURS`."""
+    words = {number: sentence.word(number) for number in dict.fromkeys(closest.tolist())}
+    others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
+    axes, _ = plane_axes(sentence.clean)
+    places = in_plane(_vectors(sentence, others), sentence.clean, axes)
+    x, y = ([float(f"{value:.4g}") for value in column] for column in places.T)
+    return {"tokens": [words[number] for number in others], "x": x, "y": y}
+
+
+def _vectors(sentence: Sentence, numbers: list[int]) -> Vectors:
+    """The vocabulary's vectors of these numbers, `[numbers, width]`."""
+    found, before = np.empty((len(numbers), sentence.clean.shape[1]), np.float32), 0
+    for piece in sentence.vocabulary():
+        for place, number in enumerate(numbers):
+            if before <= number < before + len(piece):
+                found[place] = piece[number - before]
+        before += len(piece)
+    return found

@@ -1,0 +1,210 @@
+"""The numbers of a preview against the vectors themselves, the nearest tokens against a search of the vocabulary."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
+from neftune_core.noise.nearest import CHANGES, changes, nearest_tokens
+from neftune_core.noise.preview import (
+    BINS_A_DEVIATION,
+    DRAWN_AS,
+    DRAWS,
+    FINENESS,
+    Sentence,
+    plane_axes,
+    preview,
+    realised_share,
+    spread,
+    to_bfloat16,
+    unit_draw,
+)
+
+LENGTH, WIDTH, WORDS = 9, 48, 300
+GENERATOR = np.random.default_rng(0)
+VOCABULARY = (0.1 * GENERATOR.standard_normal((WORDS, WIDTH))).astype(np.float32)
+IDS = [3, 250, 7, 7, 299, 0, 120, 121, 64]
+
+
+def pieces() -> Iterator[np.ndarray]:
+    yield VOCABULARY[:130]
+    yield VOCABULARY[130:]
+
+
+SENTENCE = Sentence(
+    tokens=[f"word{number}" for number in IDS],
+    clean=VOCABULARY[IDS],
+    special=np.arange(LENGTH) == 0,
+    vocabulary=pieces,
+    vocabulary_size=WORDS,
+    word=lambda number: f"word{number}",
+    about={"model": "invented"},
+)
+PAYLOAD = preview(SENTENCE, seed=3)
+UNITS = {name: draw_unit(name, noise_key(3, 0, 0), LENGTH, WIDTH) for name in KINDS}
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if not kind.drops])
+def test_the_numbers_of_every_kind_are_those_of_the_draw_that_training_makes(kind: str) -> None:
+    draw, unit = PAYLOAD["draws"][PAYLOAD["kinds"][kind]], UNITS[kind]
+    axes, _ = plane_axes(SENTENCE.clean)
+    # six significant digits are sent, of places in the plane four
+    assert draw["dot"] == pytest.approx((SENTENCE.clean * unit).sum(1), rel=1e-5, abs=1e-6)
+    assert draw["square"] == pytest.approx((unit * unit).sum(1), rel=1e-5)
+    assert draw["plane"]["x"] == pytest.approx((unit @ axes)[:, 0], rel=1e-3, abs=1e-6)
+
+
+def test_a_token_is_dropped_from_the_share_that_training_draws_for_it() -> None:
+    assert PAYLOAD["dropped_below"] == pytest.approx(UNITS["token-dropout"][:, 0], rel=1e-5)
+
+
+def test_the_sentence_is_told_with_its_special_tokens() -> None:
+    assert PAYLOAD["special"] == [0]
+    assert PAYLOAD["model"] == "invented"
+    assert PAYLOAD["root_mean_square"] == pytest.approx(np.sqrt((SENTENCE.clean**2).mean()))
+
+
+def test_another_place_and_another_seed_have_other_draws() -> None:
+    elsewhere = Sentence(SENTENCE.tokens, SENTENCE.clean, SENTENCE.special, site=2)
+    assert preview(elsewhere, seed=3)["draws"]["uniform"] != PAYLOAD["draws"]["uniform"]
+    assert preview(SENTENCE, seed=4)["draws"]["uniform"] != PAYLOAD["draws"]["uniform"]
+
+
+def test_a_histogram_counts_every_coordinate_within_its_bins() -> None:
+    unit = UNITS["laplace"]
+    counts = PAYLOAD["draws"]["laplace"]["histogram"]
+    edges = (np.arange(len(counts) + 1) - len(counts) / 2) / BINS_A_DEVIATION
+    assert counts == np.histogram(unit, edges)[0].tolist()
+    assert sum(PAYLOAD["draws"]["bernoulli"]["histogram"]) == LENGTH * WIDTH
+
+
+def test_the_plane_is_that_of_the_two_largest_components() -> None:
+    centred = SENTENCE.clean - SENTENCE.clean.mean(0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    # a component has no sign of its own; four digits are sent
+    assert np.abs(PAYLOAD["plane"]["x"]) == pytest.approx(np.abs(left[:, 0] * sizes[0]), rel=1e-3, abs=1e-4)
+    assert np.abs(PAYLOAD["plane"]["y"]) == pytest.approx(np.abs(left[:, 1] * sizes[1]), rel=1e-3, abs=1e-4)
+    assert PAYLOAD["plane"]["share"] == pytest.approx((sizes[:2] ** 2).sum() / (sizes**2).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_plane_is_found_for_the_shortest_texts(length: int) -> None:
+    axes, share = plane_axes(SENTENCE.clean[:length])
+    assert axes.T @ axes == pytest.approx(np.eye(2), abs=1e-5)  # orthonormal in single precision
+    assert 0 <= share <= 1 + 1e-6
+
+
+def test_repeated_draws_are_those_of_further_epochs() -> None:
+    found = spread(SENTENCE, seed=3)
+    numbers = np.frombuffer(base64.b64decode(found["numbers"]), "<i2").reshape(len(found["kinds"]), DRAWS, 4, LENGTH)
+    norms = np.linalg.norm(SENTENCE.clean, axis=1)
+    axes, _ = plane_axes(SENTENCE.clean)
+    for place, kind in enumerate(found["kinds"]):
+        assert DRAWN_AS[kind] == kind
+        unit = unit_draw(SENTENCE, kind, 3, epoch=5)
+        dot, square, x, y = numbers[place, 5] / FINENESS
+        # half of the last whole number, and what single precision adds
+        assert dot == pytest.approx((SENTENCE.clean * unit).sum(1) / norms, abs=2e-4)
+        assert square == pytest.approx(((unit * unit).sum(1) - WIDTH) / np.sqrt(WIDTH), abs=2e-4)
+        assert np.column_stack([x, y]) == pytest.approx(unit @ axes, abs=2e-4)
+
+
+def test_bfloat16_rounds_as_torch_does() -> None:
+    values = np.concatenate([UNITS["gaussian"].ravel(), [0.0, 1.0, -1.0, 3.0e38, 1e-30]]).astype(np.float32)
+    assert (to_bfloat16(values) == torch.from_numpy(values).bfloat16().float().numpy()).all()
+
+
+def test_bfloat16_keeps_loud_noise_and_loses_the_faint() -> None:
+    clean = to_bfloat16(SENTENCE.clean)
+    assert realised_share(clean, 0.1 * UNITS["uniform"]) == pytest.approx(1, abs=0.02)
+    assert realised_share(clean, np.float32(1e-6) * UNITS["uniform"]) < 0.2
+    assert realised_share(clean, 0 * UNITS["uniform"]) == 1
+
+
+def test_what_is_realised_is_told_of_models_in_bfloat16_only() -> None:
+    half = Sentence(SENTENCE.tokens, to_bfloat16(SENTENCE.clean), SENTENCE.special, precision="bfloat16")
+    shares = [share for _, share in preview(half, seed=0)["realised"]]
+    assert shares[0] < 0.2 < 0.95 < shares[-1]
+    assert PAYLOAD["realised"] == []
+
+
+def nearest_by_search(noisy: np.ndarray) -> np.ndarray:
+    return ((noisy[:, None] - VOCABULARY[None]) ** 2).sum(-1).argmin(1)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gaussian", "laplace", "bernoulli"])
+def test_the_nearest_token_changes_where_a_search_of_the_vocabulary_says(kind: str) -> None:
+    units = {name: UNITS[name].astype(np.float64) for name in (kind,)}
+    found, _ = changes(SENTENCE, {kind: UNITS[kind]})
+    strengths, numbers = found[kind]
+    for token in range(LENGTH):
+        known = IDS[token]
+        for change in range(CHANGES):
+            at, number = float(strengths[token, change]), int(numbers[token, change])
+            if not np.isfinite(at):
+                break
+            # on either side of a crossing of two lines in single precision
+            before = SENTENCE.clean[token] + 0.999 * at * units[kind][token]
+            after = SENTENCE.clean[token] + 1.001 * at * units[kind][token]
+            assert nearest_by_search(before[None])[0] == known
+            assert nearest_by_search(after[None])[0] == number
+            known = number
+    assert np.isfinite(strengths[:, 0]).any()
+
+
+def test_tokens_are_taken_in_groups_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, closest = changes(SENTENCE, {"uniform": UNITS["uniform"]})
+    monkeypatch.setattr("neftune_core.noise.nearest.PIECE_NUMBERS", 4 * WORDS)
+    grouped, closest_in_groups = changes(SENTENCE, {"uniform": UNITS["uniform"]})
+    # a product of other shapes adds in another order
+    assert grouped["uniform"][0] == pytest.approx(whole["uniform"][0], rel=1e-4)
+    assert (grouped["uniform"][1] == whole["uniform"][1]).all()
+    assert (closest_in_groups == closest).all()
+
+
+def test_a_twin_in_the_vocabulary_is_no_change() -> None:
+    twins = np.concatenate([VOCABULARY, VOCABULARY[IDS]])
+    doubled = Sentence(
+        SENTENCE.tokens,
+        SENTENCE.clean,
+        SENTENCE.special,
+        vocabulary=lambda: iter([twins]),
+        vocabulary_size=len(twins),
+    )
+    found, closest = changes(doubled, {"uniform": UNITS["uniform"]})
+    alone, _ = changes(SENTENCE, {"uniform": UNITS["uniform"]})
+    assert found["uniform"][0][:, 0] == pytest.approx(alone["uniform"][0][:, 0], rel=1e-4)
+    assert (closest < WORDS).all()
+
+
+def test_the_neighbours_are_other_tokens_of_the_vocabulary() -> None:
+    told = nearest_tokens(SENTENCE, seed=3)
+    around = told["neighbours"]
+    assert around["tokens"]
+    assert not set(around["tokens"]) & set(SENTENCE.tokens)
+    axes, _ = plane_axes(SENTENCE.clean)
+    number = int(around["tokens"][0].removeprefix("word"))
+    place = (VOCABULARY[number] - SENTENCE.clean.mean(0)) @ axes
+    assert [around["x"][0], around["y"][0]] == pytest.approx(place, rel=1e-3, abs=1e-5)  # four digits are sent
+
+
+def test_a_place_without_a_vocabulary_has_no_nearest_tokens() -> None:
+    assert nearest_tokens(Sentence(SENTENCE.tokens, SENTENCE.clean, SENTENCE.special), seed=0) == {}
+
+
+def test_sixty_tokens_are_previewed_at_once() -> None:
+    clean = GENERATOR.standard_normal((60, 576)).astype(np.float32)
+    sentence = Sentence(["x"] * 60, clean, np.zeros(60, dtype=bool), precision="bfloat16")
+    preview(sentence, seed=0)
+    times = []
+    for seed in range(5):
+        start = time.perf_counter()
+        preview(sentence, seed)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.2  # the aim is 0.02; a busy machine gets ten times that
