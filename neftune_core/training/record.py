@@ -21,6 +21,7 @@ from typing import Any
 
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.home import folder_bytes, home
+from neftune_core.models.catalogue import gigabytes
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.training.log import Event, Log, append, as_text, finite, parsed
@@ -227,14 +228,14 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
 def _require_disk(root: Path, owner: str, limits: Limits) -> None:
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:
-        raise DoesNotFit(f"The records take {used / 1e9:.1f} GB, over the {allowed:g} GB allowed: delete some first.")
+        raise DoesNotFit(f"The records take {gigabytes(used)}, over the {allowed:g} GB allowed: discard some first.")
     allowed = limits.visitor_gigabytes
     if owner and allowed:
         mine = sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
         if mine > allowed * 1e9:
             raise DoesNotFit(
-                f"Your records take {mine / 1e9:.1f} GB, over the {allowed:g} GB that a visitor may have: "
-                "delete some first."
+                f"Your records take {gigabytes(mine)}, over the {allowed:g} GB that a visitor may have: discard "
+                "some first."
             )
 
 

@@ -43,12 +43,12 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
         try:
             with closing(_events(study, record, limits, _Deadline(limits, should_stop))) as events:
                 for event in events:
-                    record.append({"seed": study.seed, **event})
+                    record.append(event)
                     yield event
         except Exception as error:
-            ending: Event = {"event": "failed", "message": sentence(error)}
+            ending: Event = {"seed": study.seed, "event": "failed", "message": sentence(error)}
             try:
-                record.append({"seed": study.seed, **ending})
+                record.append(ending)
             except OSError:
                 logger.warning("the end of record %s could not be written", record.id)
             yield ending
@@ -109,7 +109,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadlin
                     yield {"seed": seed, **event}
         yield _ending(study, record)
     except Cancelled:
-        yield {"event": "stopped", "message": stop.words()}
+        yield {"seed": study.seed, "event": "stopped", "message": stop.words()}
 
 
 def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> _Ready:
@@ -192,7 +192,7 @@ def _ending(study: StudySettings, record: Record) -> Event:
         for arm in event.get("arms", {})
     }
     everything = len(study.arms) * study.seeds
-    ending: Event = {"event": "failed" if len(lost) == everything else "finished"}
+    ending: Event = {"seed": study.seed, "event": "failed" if len(lost) == everything else "finished"}
     if lost:
         names = [name for name in study.arms if any(name == arm for _, arm in lost)]
         ending |= {

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from neftune_core.bench.faults import tiny_model
+from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.home import home
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.comparison import compare, read_prompts, saved_arms
+from neftune_core.training.accelerator import accelerator
+from neftune_core.training.comparison import compare, read_prompts, saved_arms, saved_seeds
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
+from neftune_core.training.passes import Passes
+from neftune_core.training.planning import memory_and_time, require_memory
 from neftune_core.training.record import Record, create, find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.study import run_study
 
 ANN, BEN = "key-of-ann", "key-of-ben"
+
+
+@functools.cache
+def _model() -> ModelSettings:
+    """The model of all studies here: tiny, so that steps are quick."""
+    return ModelSettings(source=str(tiny_model(home() / "tiny")))
 
 
 @pytest.fixture
@@ -33,9 +49,11 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def _study(rows: Path, **training: object) -> StudySettings:
+def _study(rows: Path, *, seeds: int = 1, **training: object) -> StudySettings:
     settings = {"epochs": 1, "evaluations": 1, "evaluation_rows": 4} | training
     return StudySettings(
+        seeds=seeds,
+        model=_model(),
         data=DataSettings(source=f"file:{rows}"),
         training=TrainingSettings(**settings),
         answers=AnswerSettings(new_tokens=4),
@@ -53,7 +71,7 @@ def _until(record: Record, event: str, seconds: float = 60) -> None:
 
 
 def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) -> None:
-    before = weights_hash(load(ModelSettings()).model)
+    before = weights_hash(load(_model()).model)
     jobs = Jobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     assert jobs.wait(record, 120).state == "finished"
@@ -70,7 +88,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     for lines in compare(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4), Limits()):  # noqa: B007
         pass
     assert list(lines[0]["arms"]) == ["base", "control", "uniform-alpha-5"]
-    assert weights_hash(load(ModelSettings()).model) == before
+    assert weights_hash(load(_model()).model) == before
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
     assert ANN not in json.dumps(about)
     assert {"owner", "created", "machine", "model", "data", "samples"} <= set(about)
@@ -213,7 +231,7 @@ def test_a_failed_study_says_why_and_the_worker_goes_on(rows: Path, tmp_path: Pa
 
 def test_a_study_that_does_not_fit_is_refused_with_what_would_help(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
-    load(ModelSettings())  # is kept in memory already, so only the study itself asks for room
+    load(_model())  # is kept in memory already, so only the study itself asks for room
     jobs = Jobs(Limits())
     status = jobs.wait(jobs.submit(_study(rows), ANN), 60)
     assert status.state == "failed"
@@ -242,6 +260,160 @@ def test_a_record_whose_process_died_is_told_as_interrupted(rows: Path) -> None:
     log.write_text("".join(lines[:4]) + '{"event": "st', encoding="utf-8")  # cut in the middle of a line
     assert jobs.status(record).state == "interrupted"
     assert len(record.events()) == 4
+
+
+def _numbers(record: Record, seed: int) -> list[Event]:
+    """The log of one seed without the clock, from its first measurement on."""
+    mine = [event for event in record.events() if event["seed"] == seed and event["event"] in ("step", "evaluated")]
+    return [{name: value for name, value in event.items() if name != "time"} for event in mine]
+
+
+def test_seeds_run_one_after_another_each_as_if_it_were_alone(rows: Path) -> None:
+    jobs = Jobs(Limits())
+    record, alone = jobs.submit(_study(rows, seeds=2), ANN), create(_study(rows), ANN)
+    other = create(_study(rows).model_copy(update={"seed": 1}), ANN)
+    assert jobs.wait(record, 120).state == "finished"
+    for single in (alone, other):
+        list(run_study(single, Limits(), lambda: False))
+    assert [event["seed"] for event in record.events() if event["event"] == "started"] == [0, 1]
+    assert _numbers(record, 0) == _numbers(alone, 0)
+    assert _numbers(record, 1) == _numbers(other, 1)
+    assert _numbers(record, 0)[1]["arms"] != _numbers(record, 1)[1]["arms"]
+    assert saved_seeds(record) == [0, 1]
+    assert record.answers(1) == other.answers(1)
+    status = jobs.status(record)
+    assert (status.step, status.steps, status.seed_number, status.seeds) == (8, 8, 2, 2)
+    answers = AnswerSettings(prompts=("Say the number 3.",), new_tokens=4)
+    assert list(compare(record, answers, Limits(), seed=1))[-1] == list(compare(other, answers, Limits()))[-1]
+
+
+def test_a_study_broken_off_in_its_second_seed_goes_on_there(rows: Path) -> None:
+    expected, record = create(_study(rows, seeds=2), ANN), create(_study(rows, seeds=2, checkpoint_steps=2), ANN)
+    list(run_study(expected, Limits(), lambda: False))
+    running = run_study(record, Limits(), lambda: False)
+    next(event for event in running if event["seed"] == 1 and event.get("step") == 3)
+    running.close()
+    jobs = Jobs(Limits())
+    assert (jobs.status(record).state, jobs.status(record).step) == ("interrupted", 7)
+    steps = []
+    for event in run_study(record, Limits(), lambda: False):
+        steps.append((event["seed"], event.get("step", 0)))
+    assert (0, 1) not in steps
+    assert min(step for seed, step in steps if seed == 1 and step) == 3  # after its checkpoint
+    assert [_numbers(record, seed) for seed in (0, 1)] == [_numbers(expected, seed) for seed in (0, 1)]
+
+
+def test_with_a_time_budget_every_seed_makes_as_many_steps_as_the_first(rows: Path) -> None:
+    record = create(_study(rows, seeds=2, time_budget_seconds=0.5), ANN)
+    list(run_study(record, Limits(), lambda: False))
+    planned = [event["steps"] for event in record.events() if event["event"] == "planned"]
+    made = [len([event for event in _numbers(record, seed) if event["event"] == "step"]) for seed in (0, 1)]
+    assert made == planned * 2
+
+
+def test_a_study_is_discarded_whatever_it_is_doing(rows: Path) -> None:
+    jobs = Jobs(Limits())
+    finished = jobs.submit(_study(rows), ANN)
+    jobs.wait(finished, 120)
+    running, waiting = jobs.submit(_study(rows, epochs=500), ANN), jobs.submit(_study(rows), ANN)
+    _until(running, "step")
+    with pytest.raises(RecordError, match="another visitor"):
+        jobs.discard(finished.id, BEN)
+    for record in (finished, waiting, running):
+        jobs.discard(record.id, ANN)
+    jobs.wait(running, 60)
+    assert not any(record.folder.exists() for record in (finished, waiting, running))
+    assert jobs.is_idle
+
+
+def test_what_the_command_line_made_is_not_discarded_from_the_page(rows: Path) -> None:
+    record = create(_study(rows), owner="")
+    with pytest.raises(RecordError, match="runs remove"):
+        Jobs(Limits()).discard(record.id, ANN)
+    assert record.folder.exists()
+
+
+def test_a_study_of_another_process_is_told_as_running_and_is_not_touched(rows: Path) -> None:
+    record = create(_study(rows), ANN)
+    with record.claimed():
+        jobs = Jobs(Limits())
+        assert jobs.status(record).state == "preparing"
+        assert "another process" in jobs.status(record).message
+        with pytest.raises(RecordError, match="under way"):
+            jobs.resume(record.id, ANN)
+        with pytest.raises(RecordError, match="under way"):
+            jobs.discard(record.id, ANN)
+        with pytest.raises(RecordError, match="under way"):
+            next(run_study(record, Limits(), lambda: False))
+    assert jobs.status(record).state == "interrupted"
+
+
+def test_the_queue_has_an_end_for_all_visitors_together(rows: Path) -> None:
+    jobs = Jobs(Limits(queue_places=1))
+    first = jobs.submit(_study(rows, epochs=500), ANN)
+    _until(first, "started")
+    second = jobs.submit(_study(rows), BEN)
+    with pytest.raises(DoesNotFit, match="places of the queue"):
+        jobs.submit(_study(rows), ANN)
+    jobs.stop(second.id, BEN)
+    jobs.stop(first.id, ANN)
+    jobs.wait(first, 60)
+
+
+def test_an_end_that_cannot_be_written_is_told_all_the_same(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = Record.append
+
+    def full(record: Record, event: Event) -> None:
+        if event["event"] not in ("started", "evaluated"):
+            raise OSError(28, "No space left on device")
+        append(record, event)
+
+    monkeypatch.setattr(Record, "append", full)
+    jobs = Jobs(Limits())
+    record = jobs.submit(_study(rows), ANN)
+    status = jobs.wait(record, 120)
+    assert (status.state, record.ending()) == ("failed", None)
+    assert "disk is full" in status.message
+    monkeypatch.undo()
+    jobs.resume(record.id, ANN)
+    assert jobs.wait(record, 120).state == "finished"
+
+
+def test_somebody_else_gets_the_accelerator_between_two_parts_of_a_step(rows: Path) -> None:
+    record = create(_study(rows, accumulation=4), ANN)
+    running = run_study(record, Limits(), lambda: False)
+    parts, taken = 0, threading.Event()
+
+    def take() -> None:
+        with accelerator.held():
+            taken.set()
+
+    backward = Passes.backward
+
+    def counting(self: Passes, *given: Any) -> Any:
+        nonlocal parts
+        parts += 1
+        if parts == 2:  # somebody asks in the middle of the first step
+            threading.Thread(target=take, daemon=True).start()
+            while not accelerator._waiting:
+                time.sleep(0.001)
+        if parts == 4:
+            assert taken.is_set()
+        return backward(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Passes, "backward", counting)
+        assert list(running)[-1]["event"] == "finished"
+    assert taken.is_set()
+
+
+def test_what_would_fit_is_said_in_numbers(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, loaded = _study(rows, batch_size=8), load(_model())
+    prepared = prepare(study.data, loaded.tokenizer, Limits())
+    needed = memory_and_time(study, loaded, prepared).memory_bytes
+    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
+    with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
+        require_memory(study, loaded, prepared)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "20260101-000000-abcdef", "", "x" * 5000, "a\0b"])

@@ -1,0 +1,221 @@
+"""A record on disk: its log while it grows and after damage, its removal, and what a host keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from neftune_core.errors import DoesNotFit, RecordError
+from neftune_core.home import remove_models, storage
+from neftune_core.settings import Limits
+from neftune_core.training import disk
+from neftune_core.training.damage import damages
+from neftune_core.training.jobs import Jobs
+from neftune_core.training.log import Log, append
+from neftune_core.training.record import Record, create, find, owned_records
+from neftune_core.training.settings import EXAMPLE
+
+ANN, BEN = "key-of-ann", "key-of-ben"
+
+
+def _step(number: int, seed: int = 0) -> dict[str, object]:
+    return {"event": "step", "seed": seed, "step": number, "steps": 9, "arms": {"control": {"loss": 1.5}}}
+
+
+def _damages(record: Record) -> list[str]:
+    log = record.log()
+    log.read()
+    return damages(record, log)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """A record with three steps in its log."""
+    made = create(EXAMPLE, ANN, folder=tmp_path)
+    for event in ({"event": "started", "seed": 0, "steps": 9}, *map(_step, (1, 2, 3))):
+        made.append(event)
+    return made
+
+
+def test_a_log_is_read_from_where_it_was_left_off(record: Record) -> None:
+    log = record.log()
+    assert len(log.read()) == 4
+    record.append(_step(4))
+    before = log.events
+    assert [event.get("step") for event in log.read()] == [None, 1, 2, 3, 4]
+    assert len(before) == 4  # what a reader holds does not grow under it
+
+
+def test_a_log_that_was_cut_back_is_read_anew(record: Record) -> None:
+    log = record.log()
+    log.read()
+    assert record.rewind(0, 2) == set()
+    for number in (3, 4, 5):
+        record.append(_step(number))
+    assert [event.get("step") for event in log.read()] == [None, 1, 2, 3, 4, 5]
+    (record.folder / "events.jsonl").unlink()
+    assert log.read() == []
+
+
+def test_a_rewind_leaves_the_other_seeds_alone(record: Record) -> None:
+    for event in ({"event": "answered", "seed": 0}, {"event": "started", "seed": 1}, _step(1, 1), _step(2, 1)):
+        record.append(event)
+    record.append({"event": "stopped", "seed": 0})
+    record.rewind(1, 1)
+    kept = [(event["event"], event["seed"], event.get("step")) for event in record.events()]
+    assert kept[-3:] == [("answered", 0, None), ("started", 1, None), ("step", 1, 1)]
+    record.rewind(1, 0)
+    assert {event["seed"] for event in record.events()} == {0}
+
+
+def test_half_a_line_is_left_alone_until_the_next_one_follows(record: Record) -> None:
+    path = record.folder / "events.jsonl"
+    with path.open("ab") as file:
+        file.write(b'{"event": "st')
+    log = record.log()
+    assert len(log.read()) == 4
+    append(path, _step(4))  # the disk had been full, and has room again
+    assert [event.get("step") for event in log.read()][-1] == 4
+    assert log.skipped == 1
+    assert _damages(record) == ["One line of its log cannot be read, and is left out."]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[1]",
+        b"NaN",
+        b'{"step": 4}',
+        b'{"event": "step", "step": "4", "arms": {}}',
+        b'{"event": "step", "step": 4}',
+        b'{"event": "step", "step": 4, "arms": {"control": {"loss": "low"}}}',
+        b'{"event": "step", "step": 4, "arms": {"control": {"loss": NaN}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_event_is_skipped_and_counted(record: Record, line: bytes) -> None:
+    path = record.folder / "events.jsonl"
+    path.write_bytes(line + b"\n" + path.read_bytes() + line + b"\n")
+    assert len(record.events()) == 4
+    assert _damages(record) == ["2 lines of its log cannot be read, and are left out."]
+
+
+def test_doubled_lines_count_once(record: Record) -> None:
+    path = record.folder / "events.jsonl"
+    path.write_bytes(path.read_bytes() * 2)
+    record.append(_step(3))  # with another time
+    assert len(record.events()) == 4
+    assert _damages(record) == ["5 lines of its log are there twice, and counted once."]
+
+
+def test_a_record_of_a_newer_version_is_read_as_far_as_it_goes(record: Record) -> None:
+    arms = {"control": {"strength": 0}, "pink-5": {"strength": 5, "kind": "pink", "colour": "pink"}}
+    record.update_about(format=2, arms=arms)
+    study = record.folder / "study.toml"
+    study.write_text("colour = 'pink'\n" + study.read_text(encoding="utf-8"), encoding="utf-8")
+    assert list(record.arms) == ["control", "pink-5"]
+    assert len(record.events()) == 4
+    said = _damages(record)
+    assert "newer version" in said[0]
+    assert "'colour'" in said[1]
+    with pytest.raises(RecordError, match="newer version"):
+        record.require_usable()
+
+
+def test_a_half_deleted_record_is_still_its_owners_and_says_what_is_missing(record: Record) -> None:
+    record.append({"event": "saved", "seed": 0, "arms": {"control": {}}})
+    record.append({"event": "answered", "seed": 0, "prompts": 3, "arms": {}})
+    (record.folder / "study.toml").unlink()
+    assert find(record.id, ANN, folder=record.folder.parent) == record
+    said = " ".join(_damages(record))
+    for words in ("settings of record", "control (seed 0) are no longer there", "answers that it gave"):
+        assert words in said
+    (record.folder / "record.json").unlink()
+    assert owned_records(ANN, folder=record.folder.parent) == []
+
+
+def test_a_record_whose_process_was_killed_is_not_running(record: Record) -> None:
+    with record.claimed():
+        assert record.is_running()
+    assert not record.is_running()
+    for left in (
+        {"process": os.getpid(), "started": 1.0},
+        {"process": 2**22 + 1, "started": 1.0},
+        {"process": "x"},
+        [],
+    ):
+        (record.folder / "running").write_text(json.dumps(left), encoding="utf-8")
+        assert not record.is_running()
+
+
+def test_old_records_of_visitors_go_and_those_of_the_command_line_stay(tmp_path: Path) -> None:
+    old, new, made = (create(EXAMPLE, owner, folder=tmp_path) for owner in (ANN, ANN, ""))
+    running, waiting = create(EXAMPLE, BEN, folder=tmp_path), create(EXAMPLE, BEN, folder=tmp_path)
+    for record in (old, made, running, waiting):
+        record.append(_step(1))
+        long_ago = time.time() - 8 * disk.DAY_SECONDS
+        os.utime(record.folder / "events.jsonl", (long_ago, long_ago))
+    with running.claimed():
+        assert disk.sweep(Limits(), folder=tmp_path) == []
+        assert disk.sweep(Limits(record_days=7), {waiting.id}, folder=tmp_path) == [old.id]
+    assert not old.folder.exists()
+    assert new.folder.exists()
+    assert list(disk.remove_old(7, folder=tmp_path)) == sorted((r.id for r in (made, running, waiting)), reverse=True)
+
+
+def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path: Path) -> None:
+    limits = Limits(visitor_gigabytes=1.5e-3)
+    records = {}
+    for day in range(1, 5):
+        record = create(EXAMPLE, ANN, folder=tmp_path)
+        record = Record(record.folder.rename(tmp_path / f"2026010{day}-000000-abcdef"))
+        (record.folder / "large").write_bytes(bytes(700_000))
+        records[day] = record
+    others = create(EXAMPLE, BEN, folder=tmp_path)
+    assert sorted(disk.sweep(limits, {records[2].id}, folder=tmp_path)) == [records[1].id]
+    assert sorted(disk.sweep(limits, folder=tmp_path)) == [records[2].id]
+    assert owned_records(ANN, folder=tmp_path) == [records[4], records[3]]
+    assert others.folder.exists()
+    (records[4].folder / "large").write_bytes(bytes(3_000_000))
+    assert disk.sweep(limits, folder=tmp_path) == [records[3].id]
+    with pytest.raises(DoesNotFit, match=r"Your records take 3 MB, over the 0\.0015 GB"):
+        create(EXAMPLE, ANN, limits, folder=tmp_path)
+    assert create(EXAMPLE, BEN, limits, folder=tmp_path).folder.exists()
+
+
+def test_a_removal_that_was_broken_off_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = create(EXAMPLE, ANN, folder=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.shutil, "rmtree", lambda *_, **__: None)
+        disk.remove(record)
+    assert owned_records(ANN, folder=tmp_path) == []
+    disk.sweep(Limits(), folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sweep_runs_as_the_queue_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = create(EXAMPLE, ANN)
+    record.append(_step(1))
+    os.utime(record.folder / "events.jsonl", (0, 0))
+    Jobs(Limits(record_days=30))
+    assert not record.folder.exists()
+
+
+def test_storage_is_measured_and_models_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    for name in ("models/one", "models/converted/two", "models/.unfinished-three"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_bytes(bytes(100))
+    (tmp_path / "lab.log").write_bytes(bytes(7))
+    assert storage() == {"records": 0, "models": 300, "other": 7}
+    assert remove_models() == 200
+    assert (tmp_path / "models/.unfinished-three/config.json").exists()
+
+
+def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert Log(tmp_path / "none").read() == []
