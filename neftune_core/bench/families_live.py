@@ -306,11 +306,11 @@ def _sft_trainer(family: Family, folder: str) -> Any:
 
 
 @contextmanager
-def _trainer_hook(model: Any) -> Iterator[None]:
+def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
     """The noise that `neftune_noise_alpha` of the common trainers puts on a model."""
     from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
-    handle = activate_neftune(model, neftune_noise_alpha=50.0)
+    handle = activate_neftune(model, neftune_noise_alpha=alpha)
     try:
         yield
     finally:
@@ -321,7 +321,7 @@ def trainer_hook_has_an_effect(family: Family) -> bool:
     """Whether `neftune_noise_alpha` of the common trainers changes the training loss at all."""
     model, batch = family.build().train(), batch_of(family)
     clean = loss_of(model, batch)
-    with _trainer_hook(model):
+    with trainer_hook(model):
         return loss_of(model, batch) != clean
 
 
@@ -333,7 +333,7 @@ def trainer_hook_reaches_every_part(family: Family) -> bool:
     model, batch = family.build().train(), batch_of(family)
     embeddings = [site.module for site in noise_sites(model) if site.number == EMBEDDING_SITE]
     clean = [_seen_at(embedding, model, batch, None) for embedding in embeddings]
-    with _trainer_hook(model):
+    with trainer_hook(model):
         noisy = [_seen_at(embedding, model, batch, None) for embedding in embeddings]
     return all(bool((after != before).any(-1).all()) for before, after in zip(clean, noisy, strict=True))
 

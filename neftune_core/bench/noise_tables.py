@@ -1,0 +1,125 @@
+"""How strong noise is where lengths differ: padded rows and packed documents under each rule, measured on vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.bench.families_live import trainer_hook
+from neftune_core.bench.table import Table
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.strength import standard_deviation
+
+if TYPE_CHECKING:
+    import torch
+
+ALPHA, WIDTH = 5.0, 576
+VOCABULARY, SEED = 256, 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One batch of one row: `length` vectors, of which the documents fill the first ones."""
+
+    words: str
+    documents: tuple[int, ...]
+    length: int
+
+
+LAYOUTS = (
+    Layout("64 tokens padded to 512", (64,), 512),
+    Layout("8 documents of 256 tokens packed in one row", (256,) * 8, 2048),
+)
+
+CONSTANT = standard_deviation(ALPHA, "alpha", LAYOUTS[0].documents[0], WIDTH)
+"""The constant deviation to compare with: what alpha is on the 64 tokens alone."""
+
+Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[Layout], float]]
+"""How the noise is put on a model, and the deviation that its formula gives."""
+
+
+def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:
+    from neftune_core.noise.attach import noisy_embeddings
+
+    return lambda model: noisy_embeddings(model, NoiseSettings(**settings), seed=SEED)
+
+
+RULES: dict[str, Rule] = {
+    "true length (the paper's code)": (
+        lambda model: _ours(strength=ALPHA)(model),
+        lambda layout: standard_deviation(ALPHA, "alpha", layout.documents[0], WIDTH),
+    ),
+    "padded length": (
+        lambda model: _ours(strength=ALPHA, length_rule="padded")(model),
+        lambda layout: standard_deviation(ALPHA, "alpha", layout.length, WIDTH),
+    ),
+    "the common trainer hook itself": (
+        lambda model: trainer_hook(model, ALPHA),
+        lambda layout: standard_deviation(ALPHA, "alpha", layout.length, WIDTH),
+    ),
+    "constant standard deviation": (
+        lambda model: _ours(strength=CONSTANT, unit="std")(model),
+        lambda layout: CONSTANT,
+    ),
+}
+
+
+def length_rules_table() -> Table:
+    """The standard deviation of one coordinate of the noise that each rule adds, measured, and by its formula."""
+    from neftune_core.models.device import describe_machine
+
+    table = Table(f"Length rules at alpha {ALPHA:g}, width {WIDTH}", describe_machine())
+    model = _model()
+    for layout in LAYOUTS:
+        for words, (noise, formula) in RULES.items():
+            on_tokens, on_padding = measured(model, layout, noise)
+            table.rows.append(
+                {
+                    "batch": layout.words,
+                    "rule": words,
+                    "standard deviation of a coordinate": on_tokens,
+                    "by the formula": formula(layout),
+                    "on padding": on_padding,
+                }
+            )
+    table.notes.append(f"The constant is what alpha {ALPHA:g} gives on {LAYOUTS[0].documents[0]} tokens.")
+    return table
+
+
+def measured(
+    model: Any, layout: Layout, noise: Callable[[Any], AbstractContextManager[Any]]
+) -> tuple[float, float | str]:
+    """The standard deviations of what the first layer is given more than the clean vectors, on tokens and padding."""
+    import torch
+
+    ids = torch.arange(layout.length)[None] % VOCABULARY
+    true = torch.arange(layout.length)[None] < sum(layout.documents)
+    padding = layout.length - sum(layout.documents)
+    positions = torch.cat([torch.arange(length) for length in (*layout.documents, padding)])[None]
+    seen: list[torch.Tensor] = []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), noise(model):
+        torch.manual_seed(SEED)  # for the hook of others, which draws from the global generator
+        handle = model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        try:
+            model(input_ids=ids, attention_mask=true.long(), position_ids=positions, use_cache=False)
+        finally:
+            handle.remove()
+        added = seen[0] - torch.nn.functional.embedding(ids, model.get_input_embeddings().weight)
+    return float(added[true].std()), float(added[~true].std()) if padding else "none there"
+
+
+def _model() -> Any:
+    """A Llama of one layer and random weights, in training mode; only its embedding matters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=9,
+        max_position_embeddings=LAYOUTS[-1].length,
+    )
+    return LlamaForCausalLM(config).train()
