@@ -213,7 +213,8 @@ def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
             parts.append(f"{name} {', '.join(numbers)}")
     if not parts:
         return "No loss has been measured yet."
-    steps = [step for points in gathered.values() for found, _ in points.values() for step in found]
+    measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
+    steps = [step for points in measured for found, _ in points.values() for step in found]
     begun = len({seed for points in gathered.values() for _, seed in points})
     means = f", means of the seeds that came so far ({begun} begun)" if begun > 1 else ""
     return f"Losses with the noise off, last measured up to step {max(steps):,}{means}: {'; '.join(parts)}."

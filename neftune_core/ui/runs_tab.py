@@ -73,14 +73,9 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, watching: list[Any]) -> None:
-    @told
-    def open_record(key: str, chosen: gr.EventData) -> list[Any]:
-        """Show one record; one that is not over becomes the study that the page watches."""
-        record = find(str(chosen.id), require_key(key))
+    def shown(record: Record) -> list[Any]:
         status, log, arms = lab.jobs.status(record), lab.log(record), record.arms
-        watch = [gr.skip()] * 3 if status.is_over else [record.id, -1, gr.Timer(active=True)]
         return [
-            *watch,
             record.id,
             state_words(record, status, log),
             loss_curves(log.events, arms),
@@ -90,8 +85,25 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, 
             *opened.actions.fitting(record, status),
         ]
 
-    clicked = runs.click(open_record, key, [*watching, *opened.shown(), *opened.actions.components()], **QUIET)
+    @told
+    def open_record(key: str, chosen: gr.EventData) -> list[Any]:
+        """Show one record; one that is not over becomes the study that the page watches."""
+        record = find(str(chosen.id), require_key(key))
+        is_over = lab.jobs.status(record).is_over
+        return [*([gr.skip()] * 3 if is_over else [record.id, -1, gr.Timer(active=True)]), *shown(record)]
+
+    @told
+    def follow(key: str, watched: str, record_id: str) -> list[Any]:
+        """The opened record goes on as the watched one does."""
+        if not record_id or watched != record_id:
+            return [gr.skip()] * len(filled)
+        return shown(find(record_id, require_key(key)))
+
+    filled = [*opened.shown(), *opened.actions.components()]
+    clicked = runs.click(open_record, key, [*watching, *filled], **QUIET)
     clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
+    watched, seen, _ = watching
+    seen.change(follow, [key, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
 
 
 def _first_seed(record: Record) -> int | None:
