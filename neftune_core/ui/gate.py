@@ -42,6 +42,7 @@ SESSION = re.compile(r"[\w\-]{1,100}")
 MOST_VALUES = 20_000
 DEEPEST = 40
 LARGEST_NUMBER = 1e15
+NOT_A_FILE = "An uploaded file is not described as the page does it: upload it first."
 FORM_BYTES = 1_000_000  # what a form may add to the file in it
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -94,9 +95,10 @@ class Gate:
             self.make_room(_announced(scope, most))
             return _counted(receive, most)
         body = await self._body(scope, receive)
+        said = _object(body) if "/gradio_api/" in path else {}
         call = CALLS.search(path)
         if call is not None:
-            check_call(self.page, _object(body), call["name"])
+            check_call(self.page, said, call["name"])
         return _replayed(body, receive)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -204,8 +206,12 @@ def _require_plain(value: Any) -> None:
         raise Refused(400, "A text of this call holds half a character (a lone surrogate).")
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_NUMBER):
         raise Refused(400, "A number of this call is no number, or too large.")
-    if isinstance(value, dict) and re.match(r"\s*\w{2,10}:", str(value.get("path", "")), re.ASCII):
-        raise Refused(400, "The lab fetches nothing from other addresses: upload the file itself.")
+    if isinstance(value, dict) and "path" in value:
+        path, marks = value["path"], value.get("meta", {})
+        if not isinstance(path, str) or not isinstance(marks, dict):
+            raise Refused(400, NOT_A_FILE)
+        if re.match(r"\s*\w{2,10}:", path, re.ASCII):
+            raise Refused(400, "The lab fetches nothing from other addresses: upload the file itself.")
 
 
 def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> None:
@@ -253,9 +259,12 @@ def guard(page: gr.Blocks, limits: Limits) -> None:
 
     async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
         fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        event = named.get("event_data")
+        if event is not None and not isinstance(event._data, dict):
+            event._data = {}
         try:
             if not (named.get("iterator") or fn.cancels):
-                check_values(fn.inputs, inputs, longest)
+                inputs = checked_values(fn.inputs, inputs, longest)
             return await inner(fn, inputs, *rest, **named)
         except Exception as error:
             words = _words(error)
@@ -264,22 +273,25 @@ def guard(page: gr.Blocks, limits: Limits) -> None:
     page.process_api = process_api  # type: ignore[method-assign]
 
 
-def check_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> None:
-    """Raise `InvalidSetting` unless each value is of a kind that its component can send."""
+def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
+    """The values, each of a kind that its component can send; no text is an empty one. Raises `InvalidSetting`."""
     if len(values) < len(blocks):
         raise InvalidSetting(f"This call gives {len(values)} values where {len(blocks)} are wanted.")
-    for block, value in zip(blocks, values, strict=False):
-        accepted = next((row for row in ACCEPTED if isinstance(block, row[0])), None)
-        if accepted is None:
-            continue
-        _, kinds, words = accepted
-        several = isinstance(block, gr.Dropdown) and block.multiselect and isinstance(value, list)
-        odd = isinstance(value, bool) and bool not in kinds
-        if not several and (odd or not isinstance(value, kinds)):
-            raise InvalidSetting(f"{_label(block)} takes {words}.")
-        if isinstance(value, str) and len(value) > (getattr(block, "max_length", None) or longest):
-            most = getattr(block, "max_length", None) or longest
-            raise InvalidSetting(f"{_label(block)} takes at most {most:,} characters (given {len(value):,}).")
+    return [_checked_value(block, value, longest) for block, value in zip(blocks, values, strict=False)]
+
+
+def _checked_value(block: Any, value: Any, longest: int) -> Any:
+    kinds, words = next((row[1:] for row in ACCEPTED if isinstance(block, row[0])), ((), ""))
+    if not kinds:
+        return value
+    several = isinstance(block, gr.Dropdown) and block.multiselect and isinstance(value, list)
+    odd = isinstance(value, bool) and bool not in kinds
+    if not several and (odd or not isinstance(value, kinds)):
+        raise InvalidSetting(f"{_label(block)} takes {words}.")
+    most = getattr(block, "max_length", None) or longest
+    if isinstance(value, str) and len(value) > most:
+        raise InvalidSetting(f"{_label(block)} takes at most {most:,} characters (given {len(value):,}).")
+    return "" if value is None and isinstance(block, gr.Textbox) else value
 
 
 def _label(block: Any) -> str:
@@ -297,7 +309,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, InvalidPathError):
         return "This is not a file that was uploaded here: upload it first."
     if isinstance(error, ValidationError):
-        return "An uploaded file is not described as the page does it: upload it first."
+        return NOT_A_FILE
     if isinstance(error, ComponentProcessingError) and "Could not preprocess" in str(error):
         return "A value of this call is none that its field can have."
     return sentence(error)

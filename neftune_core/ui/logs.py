@@ -11,6 +11,7 @@ from neftune_core.data.apart import is_secret
 from neftune_core.home import home
 
 LARGEST_BYTES = 5_000_000
+LONGEST_ENTRY = 20_000
 SHORTEST_SECRET = 8
 _OWNER_KEY = re.compile(r"\b[0-9a-f]{64}\b")
 
@@ -19,7 +20,10 @@ class Discreet(logging.Formatter):
     """Writes what is in the environment as a secret, and visitors' keys, as [secret]."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = _OWNER_KEY.sub("[secret]", super().format(record))
+        text = super().format(record)
+        if len(text) > LONGEST_ENTRY:
+            text = f"{text[: LONGEST_ENTRY // 2]}\n[...]\n{text[-LONGEST_ENTRY // 2 :]}"
+        text = _OWNER_KEY.sub("[secret]", text)
         for name, value in os.environ.items():
             if is_secret(name) and len(value.strip()) >= SHORTEST_SECRET:
                 text = text.replace(value, "[secret]").replace(value.strip(), "[secret]")

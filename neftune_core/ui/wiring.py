@@ -10,8 +10,10 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from pydantic import ValidationError
 
 from neftune_core.errors import Cancelled, InvalidSetting, sentence
+from neftune_core.settings import validation_sentence
 
 # What an event of the page is that nobody should call from outside, and that must not blink.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -50,26 +52,20 @@ def told(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 def tell(error: BaseException) -> None:
     """The sentence of `error` as a toast of the page."""
-    words = html.escape(sentence(error), quote=False)
+    words = html.escape(sentence(_as_theirs(error)), quote=False)
     if isinstance(error, Cancelled):
         gr.Info(words, title="Stopped", duration=SECONDS_SHOWN)
     else:
         gr.Warning(words, title="That did not work", duration=SECONDS_SHOWN)
 
 
-class Said(gr.EventData):
-    """What an event of the page says beside the values of components, as attributes.
-
-    A call that does not say it gets one sentence (`InvalidSetting`).
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        data = self.__dict__.get("_data")
-        if isinstance(data, dict) and name in data:
-            return data[name]
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise InvalidSetting(f"This call does not say {name!r}, as the page does.")
+def _as_theirs(error: BaseException) -> BaseException:
+    """What a call from outside the page can cause, as a mistake of who made it; the rest as it is."""
+    if isinstance(error, ValidationError):  # a settings class that was made from what the call says
+        return InvalidSetting(validation_sentence(error.title, error))
+    if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
+        return InvalidSetting(f"This call does not say {error.name!r}, as the page does.")
+    return error
 
 
 def events(component: Component) -> Any:
