@@ -78,18 +78,20 @@ class Compare:
     """Longest answer in tokens."""
     system: str = ""
     """An optional system prompt."""
+    seed: int | None = None
+    """The seed whose arms answer; the first one of the record by default."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class Runs:
-    """List the records of this machine, or remove some."""
+    """List the records of this machine, go on with one, or remove some."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
-    """`list`, `remove` (the one named), or `clean` (all that have not been written for so many days)."""
+    """`list`, `resume` or `remove` (the one named), or `clean` (all that have not been written for so many days)."""
     record: Annotated[str, tyro.conf.Positional] = ""
-    """With `remove`: the record's id (the name of its folder)."""
+    """With `resume` and `remove`: the record's id (the name of its folder)."""
     days: float | None = None
     """With `clean`: the days."""
     home: Path | None = None
@@ -269,15 +271,20 @@ def _train(arguments: Train) -> int:
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
         return _refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
     from neftune_core.training.record import create, find_same
-    from neftune_core.training.study import run_study
 
     limits = Limits()
     arguments.study.check(limits)
     record = find_same(arguments.study, owner="") if arguments.resume else None
-    if record is not None and (record.ending() or {}).get("event") == "finished":
+    return _run(record or create(arguments.study, "", limits), limits)
+
+
+def _run(record: Record, limits: Limits) -> int:
+    """Run a record to its end, from where it was broken off, if it was."""
+    from neftune_core.training.study import run_study
+
+    if (record.ending() or {}).get("event") == "finished":
         print(f"record: {record.folder} (finished already)")
         return 0
-    record = record or create(arguments.study, "", limits)
     ending: dict[str, Any] = {}
     with _interruptible() as should_stop:
         for ending in _with_progress(record, run_study(record, limits, should_stop)):  # noqa: B007 - the last counts
@@ -356,7 +363,8 @@ def _compare(arguments: Compare) -> int:
     prompts = read_prompts(arguments.prompts, Limits())
     values = {"prompts": prompts, "system": arguments.system, "new_tokens": arguments.new_tokens}
     lines: list[dict[str, Any]] = []
-    for lines in compare(record, parse(AnswerSettings, values), Limits()):  # noqa: B007 - the last one is the whole
+    settings = parse(AnswerSettings, values)
+    for lines in compare(record, settings, Limits(), seed=arguments.seed):  # noqa: B007 - the last one is the whole
         pass
     for line in lines:
         print(json.dumps(line, ensure_ascii=False) if arguments.json else _answer_text(line))
@@ -377,6 +385,8 @@ def _runs(arguments: Runs) -> int:
         for record in all_records():
             print(_run_line(record))
         return 0
+    if arguments.action == "resume" and arguments.record:
+        return _run(find(arguments.record, owner=None), Limits())
     if arguments.action == "remove" and arguments.record:
         disk.remove(find(arguments.record, owner=None))
         return 0
@@ -385,7 +395,7 @@ def _runs(arguments: Runs) -> int:
         freed = gigabytes(sum(removed.values())) if removed else "nothing"
         print(f"removed {len(removed)} records, {freed}")
         return 0
-    return _refuse("Say `neftune runs list`, `neftune runs remove ID`, or `neftune runs clean --days 30`.")
+    return _refuse("Say `neftune runs list`, `resume ID`, `remove ID`, or `clean --days 30`.")
 
 
 def _run_line(record: Record) -> str:

@@ -63,14 +63,18 @@ class Record:
         except OSError:
             return {}
 
+    def said_of(self, part: str) -> dict[str, Any]:
+        """One table of what `record.json` says, such as `model` or `data`; empty where it is missing or no table."""
+        found = self.about.get(part)
+        return found if isinstance(found, dict) else {}
+
     @property
     def arms(self) -> dict[str, NoiseSettings]:
         """The arms by name, control first: as the study says, or else as far as `record.json` tells."""
         try:
             return self.study.arms
         except RecordError:
-            kept = self.about.get("arms")
-            return {name: _noise(values) for name, values in kept.items()} if isinstance(kept, dict) else {}
+            return {name: _noise(values) for name, values in self.said_of("arms").items()}
 
     def belongs_to(self, owner: str) -> bool:
         """Whether the key `owner` may see and stop this record; one made on the command line is everybody's.
@@ -188,9 +192,9 @@ def _stays(event: Event, seed: int, step: int) -> bool:
 
 def _noise(values: Any) -> NoiseSettings:
     """An arm's settings as far as this version knows them."""
-    known = {name: value for name, value in dict(values or {}).items() if name in NoiseSettings.model_fields}
+    given = values if isinstance(values, dict) else {}
     try:
-        return parse(NoiseSettings, known)
+        return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})
     except LabError:
         return NoiseSettings()
 

@@ -116,7 +116,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadli
     study.check(limits)
     loaded = base_of(record, stop)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
-    kept = record.about.get("data", {}).get("sha256", prepared.sha256)
+    kept = record.said_of("data").get("sha256", prepared.sha256)
     if kept != prepared.sha256:
         raise RecordError(
             "This record was begun with other settings or other data, and its rows have changed: train it anew."
@@ -132,7 +132,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadli
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
     """The model that a record was or is to be trained on; raises `RecordError` where its weights have changed since."""
-    about, model = record.about.get("model", {}), record.study.model
+    about, model = record.said_of("model"), record.study.model
     precision = about.get("precision", model.precision)
     loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
     if about.get("fingerprint") not in (None, fingerprint(loaded.model)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neftune_core.errors import RecordError
 from neftune_core.training.log import Log
@@ -20,7 +20,7 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     from neftune_core.training.damage import damages
     from neftune_core.training.progress import WORDS
 
-    listed = " and ".join(str(words) for words in _table(record, "samples").values())
+    listed = " and ".join(str(words) for words in record.said_of("samples").values())
     measured = quiet(f"Losses with noise off are measured on {listed}.") if listed else ""
     message = f"<p>{html.escape(status.message)}</p>" if status.message else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
@@ -76,16 +76,10 @@ def when(record: Record) -> str:
 
 def about_words(record: Record) -> str:
     """A study in one line: its title or model, and its data; as far as the record tells."""
-    model, data, title = (_table(record, "model").get("name"), _table(record, "data").get("title"), "")
+    model, data, title = (record.said_of("model").get("name"), record.said_of("data").get("title"), "")
     try:
         study = record.study
     except RecordError:
         return f"{model or 'a study'} on {data or 'unknown data'}"
     title = study.title or model or study.model.source
     return f"{title} on {data or study.data.source.partition(':')[2].rpartition('/')[2]}"
-
-
-def _table(record: Record, name: str) -> dict[str, Any]:
-    """A part of what `record.json` says; empty where it is missing or something else."""
-    found = record.about.get(name)
-    return found if isinstance(found, dict) else {}

@@ -79,7 +79,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, 
             record.id,
             state_words(record, status, log),
             loss_curves(log.events, arms),
-            answer_columns(record.answers(_first_seed(record)), arms),
+            _answers(record),
             _settings_text(record),
             gr.update(visible=True),
             *opened.actions.fitting(record, status),
@@ -106,8 +106,15 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, 
     seen.change(follow, [key, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
 
 
-def _first_seed(record: Record) -> int | None:
-    return next((answer.get("seed") for answer in record.answers()), None)
+def _answers(record: Record) -> str:
+    """The kept answers of the first seed that has any."""
+    answers = record.answers()
+    seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))
+    if len(seeds) < 2:
+        return answer_columns(answers, record.arms)
+    first = [answer for answer in answers if answer.get("seed") == seeds[0]]
+    words = quiet(f"The answers of seed {seeds[0]}; Compare has those of the other seeds.")
+    return words + answer_columns(first, record.arms)
 
 
 def _settings_text(record: Record) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import LabError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.figures.curves import loss_curves
 from neftune_core.training.record import find
 from neftune_core.training.settings import StudySettings
@@ -23,7 +23,7 @@ from neftune_core.ui.run_views import progress_words, state_words
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.study_form import Asked, plan_words, require_fit, study_of
 from neftune_core.ui.views import quiet
-from neftune_core.ui.wiring import QUIET, events, in_browser, told
+from neftune_core.ui.wiring import QUIET, events, in_browser, tell, told
 
 THEN = "Press Train to run one of your own with the settings of this tab; its curves grow here."
 NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
@@ -70,6 +70,7 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
     tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves)
     train_form.connect(form, around.strip.model)
     _connect_start(around, tab)
+    _connect_strengths(around, form)
     _connect_watch(around, tab)
     _connect_actions(around, tab, shown)
     return tab
@@ -119,7 +120,11 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         lab.jobs.stop(watched, require_key(key))
 
     strip.stop.click(stop, [around.key, strip.watched], None, **QUIET)
-    unit = noise.by_name["unit"]
+
+
+def _connect_strengths(around: Around, form: train_form.TrainForm) -> None:
+    """The strengths are in the unit of the Noise tab, and the strip tells them."""
+    unit = around.noise.noise.by_name["unit"]
     in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
     events(unit).change(None, [form.strengths, unit], form.strengths, js=in_unit)
     told_strip = in_browser("Lab.moreStrengths(text)", "text")
@@ -138,9 +143,13 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
 
     @told
     def look(key: str, watched: str, seen: int) -> list[Any]:
-        if not watched:
-            return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip(), *[gr.skip()] * 4]
-        record = find(watched, key)
+        try:
+            record = find(watched, key) if watched else None
+        except RecordError as error:  # it was removed meanwhile, in another tab or by the host
+            tell(error)
+            record = None
+        if record is None:
+            return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
         status, log = lab.jobs.status(record), lab.log(record)
         return [
             state_words(record, status, log),
