@@ -50,12 +50,33 @@ def _faults(arguments: Any) -> Table:
     return measure_faults(model=arguments.model)
 
 
+def _fuzz(arguments: Any) -> Table:
+    from neftune_core.bench.fuzz import measure_fuzz
+
+    return measure_fuzz()
+
+
+def _lengths(arguments: Any) -> Table:
+    from neftune_core.bench.noise_tables import length_rules_table
+
+    return length_rules_table()
+
+
+def _preview(arguments: Any) -> Table:
+    from neftune_core.bench.preview import measure_preview
+
+    return measure_preview()
+
+
 BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "page": _page,
     "train": _train,
     "world": _world,
     "noise": _noise,
+    "lengths": _lengths,
+    "preview": _preview,
     "families": _families,
     "evidence": _evidence,
     "faults": _faults,
+    "fuzz": _fuzz,
 }
