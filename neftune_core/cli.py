@@ -139,10 +139,11 @@ class Bench:
     """Measure this machine, or what the lab promises: the page, training beside TRL, noise, families, evidence."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page` (start, first picture, slider), `train` (tokens a second), `noise` (what each kind costs), `families`
-    (every family of models against its own code), `evidence` (how often the verdict is right), `faults` (what a study
-    survives: killed, stopped, full disk and the like) or `world` (what studies on the bundled world show; about half an
-    hour)."""
+    """`page` (start, first picture, slider), `train` (tokens a second), `noise` (what each kind costs), `lengths` (what
+    each length rule adds), `preview` (the Noise tab's numbers), `families` (every family of models against its own
+    code), `evidence` (how often the verdict is right), `faults` (what a study survives: killed, stopped, full disk and
+    the like), `fuzz` (two thousand hostile uploads and calls) or `world` (what studies on the bundled world show; an
+    hour or two)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
