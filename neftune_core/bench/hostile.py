@@ -193,10 +193,11 @@ class Hostile:
     def packed(self) -> bytes:
         """Much in little."""
         if self.chance.random() < 0.5:
-            return gzip.compress(b'{"question": "Q", "answer": "A"}\n' * self.chance.randint(1, 200_000), 1)
+            return gzip.compress(b'{"question": "Q", "answer": "A"}\n' * self.chance.randint(1, 200_000), 1, mtime=0)
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(self.chance.choice(("rows.jsonl", "../../rows.jsonl")), b"\0" * 10**6)
+            name = zipfile.ZipInfo(self.chance.choice(("rows.jsonl", "../../rows.jsonl")))  # of the year 1980
+            archive.writestr(name, b"\0" * 10**6, zipfile.ZIP_DEFLATED)
         return file.getvalue()
 
     def noise(self) -> bytes:

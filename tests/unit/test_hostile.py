@@ -1,0 +1,295 @@
+"""What stands between visitors and the lab, piece by piece, without a served page."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neftune_core.bench.hostile import Hostile
+from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, ModelError
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.ui import data_views, gate, logs, uploads, views, wiring
+from neftune_core.ui.answers import answer_columns
+from neftune_core.ui.serve import host_limits
+
+SOURCES = sorted((Path(__file__).parents[2] / "neftune_core").rglob("*.py"))
+PAYLOAD = "<img src=x onerror=alert(1)></pre><script>alert(2)</script>\"'{{x}}${y}"
+
+
+# ---------------------------------------------------------------- calls
+
+
+@dataclass(frozen=True)
+class Page:
+    """A guarded page of one function, made anew for each call: the framework wants a running loop to make it in."""
+
+    handler: Any
+    inputs: tuple[Any, ...]
+
+    async def answer(self, *values: Any, **more: Any) -> Any:
+        with gr.Blocks(analytics_enabled=False) as page:
+            button, output = gr.Button("Go"), gr.Textbox()
+            for component in self.inputs:
+                component.render()
+            button.click(self.handler, list(self.inputs), output)
+        gate.guard(page, Limits())
+        return (await page.process_api(0, list(values), **more))["data"][0]
+
+
+def page_of(handler: Any, *inputs: Any) -> Page:
+    return Page(handler, inputs)
+
+
+def called(page: Page, *values: Any, **more: Any) -> Any:
+    return asyncio.run(page.answer(*values, **more))
+
+
+def refused(page: Page, *values: Any, **more: Any) -> str:
+    with pytest.raises(gr.Error) as raised:
+        called(page, *values, **more)
+    assert not raised.value.print_exception
+    assert raised.value.__cause__ is None
+    words = html.unescape(raised.value.message)
+    assert "\n" not in words
+    return words
+
+
+def test_a_fault_of_the_lab_is_one_sentence_and_its_traceback_is_in_the_log_alone(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> str:
+        raise ZeroDivisionError("with <b>secret</b> details")
+
+    words = refused(page_of(broken))
+    assert words.startswith("Something in the lab itself went wrong (ZeroDivisionError)")
+    assert "details" not in words.replace("has the details", "")
+    assert "with <b>secret</b> details" in caplog.text
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+
+
+def test_a_sentence_of_the_lab_reaches_the_caller_as_text() -> None:
+    def refusing() -> str:
+        raise ModelError(f"There is no model {PAYLOAD}.")
+
+    page = page_of(refusing)
+    assert PAYLOAD in refused(page)
+    with pytest.raises(gr.Error) as raised:
+        called(page)
+    assert "<" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("component", "value", "words"),
+    [
+        (gr.Textbox(label="Name", render=False), 3, "The field 'Name' takes text."),
+        (gr.Textbox(label="Name", render=False), ["x"], "takes text"),
+        (gr.Textbox(label="Name", max_length=5, render=False), "x" * 6, "at most 5 characters .given 6"),
+        (gr.Textbox(render=False), "x" * 2_000_000, "at most 1,280,000 characters"),
+        (gr.Number(label="Seed", render=False), "3", "takes a number"),
+        (gr.Number(render=False), True, "takes a number"),
+        (gr.Number(maximum=5, render=False), 6, "greater than maximum"),
+        (gr.Slider(0, 5, label="Strength", render=False), None, "takes a number"),
+        (gr.Slider(0, 5, render=False), -1, "less than minimum"),
+        (gr.Checkbox(render=False), "yes", "takes true or false"),
+        (gr.Radio(["a"], render=False), {"a": 1}, "one of its choices"),
+        (gr.Radio(["a"], render=False), "<b>", "A choice of this call is none that its field offers."),
+        (gr.Dropdown(["a"], render=False), ["a"], "one of its choices"),
+        (gr.File(render=False), "/etc/passwd", "takes an uploaded file"),
+        (gr.File(render=False), {"path": "/etc/passwd"}, "is not described as the page does it"),
+        (gr.CheckboxGroup(["a"], render=False), "a", "takes a list"),
+    ],
+)
+def test_a_value_that_its_component_never_sends_is_refused(component: Any, value: Any, words: str) -> None:
+    page = page_of(lambda given: pytest.fail("the handler was called"), component)
+    assert re.search(words, refused(page, value))
+
+
+def test_an_empty_text_box_is_an_empty_text() -> None:
+    assert called(page_of(repr, gr.Textbox(render=False)), None) == "''"
+
+
+def test_too_few_values_are_told() -> None:
+    assert "gives 0 values where 1 are wanted" in refused(page_of(repr, gr.Textbox(render=False)))
+
+
+def test_an_event_without_what_it_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda words, **_: told.append(words))
+    for data in (None, [], {}, "id"):
+        event = gr.EventData(None, data if isinstance(data, dict) else {})
+
+        @wiring.told
+        def handler(chosen: gr.EventData) -> str:
+            return str(chosen.id)
+
+        handler(event)
+    assert set(told) == {"This call does not say 'id', as the page does."}
+
+
+def test_settings_made_from_a_wrong_value_are_told_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda words, **_: told.append(words))
+    wiring.told(lambda: NoiseSettings(sites=PAYLOAD))()
+    assert len(told) == 1
+    assert "Something in the lab" not in told[0]
+    assert "<" not in told[0]
+
+
+# ---------------------------------------------------------------- requests
+
+
+def test_the_brackets_inside_a_text_are_no_depth() -> None:
+    assert gate._object(b'{"data": ["' + b"[{" * 50_000 + b'\\\\\\""]}')["data"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300) | st.text('"\\[]{}:,19e.-nulltruefs ', max_size=80).map(str.encode))
+def test_no_body_of_a_call_raises_anything_but_a_refusal(body: bytes) -> None:
+    try:
+        assert isinstance(gate._object(body), dict)
+    except gate.Refused as error:
+        assert str(error).endswith(".")
+
+
+def test_a_body_made_to_exhaust_the_gate_is_refused_at_once() -> None:
+    started = time.perf_counter()
+    for body in (
+        b'{"a":"' + b"\\" * 5_000_000,
+        b"[" * 5_000_000,
+        b'"' * 5_000_001,
+        b'{"a":' * 900_000,
+        b"1," * 2_000_000,
+    ):
+        with pytest.raises(gate.Refused):
+            gate._object(body)
+    assert time.perf_counter() - started < 8  # seconds; a tenth of that where nothing else runs
+
+
+# ---------------------------------------------------------------- uploads, limits, log
+
+
+def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "/elsewhere")
+    folder = uploads.keep_uploads_at_home()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(folder) == str(tmp_path / "uploads")
+    assert folder.stat().st_mode & 0o077 == 0
+    for number in range(41):
+        (folder / str(number)).mkdir()
+        with (folder / str(number) / "rows.jsonl").open("wb") as file:
+            file.truncate(1_000_000)
+    with pytest.raises(DoesNotFit, match="fill the room"):
+        uploads.make_room(10, Limits(upload_megabytes=1))
+    yesterday = time.time() - uploads.KEPT_SECONDS - 60
+    for number in range(5):
+        os.utime(folder / str(number) / "rows.jsonl", (yesterday, yesterday))
+    uploads.make_room(10, Limits(upload_megabytes=1))
+    uploads.make_room(10, Limits(upload_megabytes=1))
+    assert not (folder / "3").exists()
+    assert (folder / "7" / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "allowed"),
+    [
+        ({}, True),
+        ({"SPACE_ID": "owner/space"}, False),
+        ({"NEFTUNE_PUBLIC": "1"}, False),
+        ({"NEFTUNE_PUBLIC": "yes"}, False),
+        ({"NEFTUNE_PUBLIC": "0", "SPACE_ID": "owner/space"}, True),
+    ],
+)
+def test_a_public_host_lets_nobody_name_its_files(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], allowed: bool
+) -> None:
+    for name in ("SPACE_ID", "NEFTUNE_PUBLIC"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert host_limits().local_paths is allowed
+
+
+def test_the_log_tells_no_secret_and_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789\n")
+    monkeypatch.setenv("SOME_API_KEY", "abcdefgh")
+    key = "5a" * 32
+    record = logging.LogRecord("lab", logging.ERROR, "", 0, f"hf_0123456789 abcdefgh {key} {'x' * 100_000}", None, None)
+    text = logs.Discreet("%(message)s").format(record)
+    assert text.startswith("[secret] [secret] [secret] x")
+    assert len(text) < 25_000
+
+
+# ---------------------------------------------------------------- texts of visitors as HTML
+
+
+def test_every_piece_of_html_escapes_what_it_is_given() -> None:
+    arms = {"control": NoiseSettings(strength=0)}
+    answer = {"text": PAYLOAD, "tokens": 3, "ended": "stop"}
+    line = {"prompt": PAYLOAD, "reference": PAYLOAD, "arms": {"control": answer, PAYLOAD: answer}}
+    made = (
+        views.quiet(PAYLOAD)
+        + views.facts([(PAYLOAD, PAYLOAD)])
+        + views.bar(0.5, PAYLOAD)
+        + answer_columns([line], arms)
+        + data_views._refusals(_prepared())
+        + data_views.report(_prepared())
+    )
+    assert PAYLOAD not in made
+    assert "<img" not in made
+    assert "<script" not in made
+    assert "onerror=alert(1)&gt;" in made
+
+
+def _prepared() -> Any:
+    from types import SimpleNamespace
+
+    reading = SimpleNamespace(layout="question", columns={"question": PAYLOAD}, notes=(PAYLOAD,))
+    counts = {"train": [], "held_out": [], "cut": 0, "duplicates_removed": 0}
+    refusals = [SimpleNamespace(row=1, reason=PAYLOAD)]
+    return SimpleNamespace(**counts, refusals=refusals, title=PAYLOAD, licence=PAYLOAD, reading=reading)
+
+
+# ---------------------------------------------------------------- the source itself
+
+
+def test_nothing_is_ever_unpickled_and_no_code_of_a_model_is_run() -> None:
+    forbidden = re.compile(
+        r"^\s*(import|from) (pickle|marshal|shelve|dill|joblib)\b|allow_pickle|trust_remote_code=True|"
+        r"torch\.load\((?!.*weights_only=True)|weights_only=False|\byaml\.load\(|\b(?<!\.)eval\(|\bexec\(|shell=True",
+        re.MULTILINE,
+    )
+    found = [f"{path.name}: {match[0]}" for path in SOURCES for match in forbidden.finditer(path.read_text("utf-8"))]
+    assert found == []
+
+
+def test_the_hostile_cases_are_drawn_anew_and_again_from_their_seed() -> None:
+    first, again, other = (Hostile(seed) for seed in (1, 1, 2))
+    drawn = [first.file() for _ in range(60)]
+    assert [again.file() for _ in range(60)] == drawn
+    assert [other.file() for _ in range(60)] != drawn
+    assert len({(file.name, file.content) for file in drawn}) >= 58
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=200), st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=3))
+def test_no_parameter_of_a_link_raises_anything_but_a_sentence(text: str, more: dict[str, str]) -> None:
+    from neftune_core.settings import from_query
+
+    try:
+        from_query(NoiseSettings, {"strength": text, "kind": text, "sites": text, **more})
+    except LabError as error:
+        assert isinstance(error, InvalidSetting)
