@@ -88,7 +88,8 @@ class Call:
             by_token = [labels for labels in given.labels if labels.dim() == 2]  # one a row is a class
             labels = _fitting(by_token, batch, length, "labels")
             mask = None if labels is None else labels != NOT_A_LABEL
-        boundaries = given.boundaries[-1].detach().cpu().numpy().astype(np.int64) if given.boundaries else None
+        flattened = given.boundaries if batch == 1 else []  # they are counted over all rows
+        boundaries = flattened[-1].detach().cpu().numpy().astype(np.int64) if flattened else None
         positions = _fitting(given.positions, batch, length, "position_ids") if boundaries is None else None
         rows: Documents = []
         for row in range(batch):
