@@ -63,18 +63,18 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def visiting(browser: Any, address: str, *, key: str = "") -> Iterator[Any]:
-    """A new visitor on the open page; `key` makes it one who was here before."""
+def visiting(browser: Any, address: str, *, key: str = "", link: str = "") -> Iterator[Any]:
+    """A new visitor on the open page; `key` makes it one who was here before, `link` (`?job=...`) what is opened."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     if key:
         context.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
-    with opened_page(context, address) as opened:
+    with opened_page(context, address, link) as opened:
         yield opened
     context.close()
 
 
 @contextmanager
-def opened_page(context: Any, address: str) -> Iterator[Any]:
+def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
     """The open page, on which no error may be met and whose browser must ask nobody else; it leaves nothing stored."""
     opened = context.new_page()
     faults: list[str] = []
@@ -82,7 +82,7 @@ def opened_page(context: Any, address: str) -> Iterator[Any]:
     opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     opened.on("request", lambda request: faults.append(request.url) if _leaves(request.url, address) else None)
     with opened.expect_response(lambda response: "queue/join" in response.url):  # what the page asks as it opens
-        opened.goto(address)
+        opened.goto(address + link)
     opened.wait_for_function("window.Lab && window.Lab.Plotly")
     yield opened
     opened.evaluate("localStorage.clear()")

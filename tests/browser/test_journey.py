@@ -131,8 +131,13 @@ def test_a_study_is_trained_seen_compared_and_found_again(
         first = page.evaluate(POINTS)
         page.wait_for_function(f"({POINTS})() > {first}")
         page.locator("#train-state [data-state=finished]").wait_for(timeout=60_000)
+        points, job = page.evaluate(POINTS), page.evaluate("Lab.parameter('job')")
+        page.locator("#train-compare").click()
         _compare(page)
         _runs(page)
+    with visiting(browser, lab_address, key=KEY, link=f"?job={job}") as page:  # the link of a study shows all of it
+        page.locator("#train-state [data-state=finished]").wait_for()
+        page.wait_for_function(f"({POINTS})() === {points}")
     with served(["-c", LAB], lab_home) as again, visiting(browser, again, key=KEY) as page:
         _runs(page)
     open_tab(lab_page, "Runs")  # another visitor, who sees nothing of it
@@ -141,7 +146,6 @@ def test_a_study_is_trained_seen_compared_and_found_again(
 
 def _compare(page: Any) -> None:
     """The answers that the study kept, and then those to a prompt of one's own."""
-    open_tab(page, "Compare")
     columns = page.locator("#compare-answers section").first.locator("article")
     columns.first.wait_for()
     names = ["base", "control", "uniform-alpha-5", "uniform-alpha-15"]
@@ -161,6 +165,58 @@ def _runs(page: Any) -> None:
     page.locator("#runs-state [data-state=finished]").wait_for()
     page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()
     assert page.locator("#runs-answers section").count() == 3  # the held-out prompts that a study answers
+
+
+def test_a_study_is_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
+    epochs(lab_page, 20)
+    lab_page.locator("#lab-train").click()
+    lab_page.locator("#train-state [data-state=running]").wait_for()
+    assert "Next:" in lab_page.locator("#lab-words").inner_text()  # what runs and what is set up are two studies
+    text_of(lab_page, "#lab-progress", "bundled")
+    lab_page.locator("#lab-stop").click()
+    lab_page.locator("#train-state [data-state=stopped]").wait_for()
+    lab_page.locator("#train-resume").click()
+    lab_page.locator("#train-state [data-state=running]").wait_for()
+    lab_page.locator("#lab-stop").click()
+    lab_page.locator("#train-state [data-state=stopped]").wait_for()
+    lab_page.locator("#train-remove").click()
+    lab_page.locator("#train-surely").click()
+    text_of(lab_page, "#train-state", "A recorded study")
+    assert lab_page.evaluate("Lab.parameter('job')") is None
+    open_tab(lab_page, "Runs")
+    lab_page.get_by_text("No study yet").wait_for()
+    text_of(lab_page, "#runs-storage", "on this machine's disk")
+
+
+def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    text_of(lab_page, "#train-plan", "steps")
+    lab_page.locator("#train-preset label", has_text="small data, many epochs").click()
+    text_of(lab_page, "#train-preset-about", "overfits")
+    lab_page.get_by_role("button", name="Measuring and keeping").click()
+    evaluations = lab_page.locator("#train-evaluations input[type=number]")
+    evaluations.wait_for()
+    assert evaluations.input_value() == "20"  # in a group that was closed when it was set
+    lab_page.locator("#train-strengths textarea, #train-strengths input").fill("1, 2, 3")
+    text_of(lab_page, "#train-plan", "5 arms")
+    lab_page.locator("#train-reset").click()
+    text_of(lab_page, "#train-plan", "3 arms")
+    assert lab_page.locator("#train-epochs input[type=number]").input_value() == "6"
+    assert evaluations.input_value() == "8"
+
+
+def test_a_study_whose_server_went_away_is_told_as_interrupted_and_goes_on(browser: Any, tmp_path: Path) -> None:
+    with served(["-c", LAB], tmp_path) as address, visiting(browser, address, key=KEY) as page:
+        epochs(page, 20)
+        page.locator("#lab-train").click()
+        page.wait_for_function(f"({POINTS})() > 0")
+        job = page.evaluate("Lab.parameter('job')")
+    with served(["-c", LAB], tmp_path) as again, visiting(browser, again, key=KEY, link=f"?job={job}") as page:
+        page.locator("#train-state [data-state=interrupted]").wait_for()
+        page.locator("#train-resume").click()
+        page.locator("#train-state [data-state=running]").wait_for()
+        page.locator("#lab-stop").click()
+        page.locator("#train-state [data-state=stopped]").wait_for()
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
