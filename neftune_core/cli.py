@@ -148,6 +148,8 @@ class Bench:
     """Print JSON instead of Markdown."""
     rows: Path | None = None
     """JSONL rows to train on; a starter set by default."""
+    file: Path | None = None
+    """Of `families`: a file that gets the outcomes as JSON (assets/docs/families.json is what the page shows)."""
     model: str = "bundled"
     """The model to train."""
     runs: int = 3

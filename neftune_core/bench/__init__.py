@@ -41,7 +41,7 @@ def _noise(arguments: Any) -> Table:
 def _families(arguments: Any) -> Table:
     from neftune_core.bench.families import measure_families
 
-    return measure_families()
+    return measure_families(file=arguments.file)
 
 
 def _faults(arguments: Any) -> Table:

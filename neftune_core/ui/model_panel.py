@@ -15,6 +15,7 @@ import gradio as gr
 from neftune_core.models.catalogue import CATALOGUE, Card, Sized, Work, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.controls import Form
+from neftune_core.ui.families import families_html
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.views import bar, facts, quiet
 from neftune_core.ui.wiring import QUIET, events, told
@@ -57,6 +58,7 @@ def build(strip: Strip) -> None:
                 use = gr.Button("Use this model", variant="primary", size="md", elem_id="model-use")
                 cancel = gr.Button("Cancel", size="md", elem_id="model-cancel", visible=False)
                 progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
+            gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
     _connect(strip, _Parts(form, card, use, cancel, progress))
 
 

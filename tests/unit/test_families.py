@@ -144,3 +144,11 @@ def test_the_tiny_tokenizer_reads_a_word_as_its_number() -> None:
     tokenizer = tiny_tokenizer()
     assert tokenizer("w5 w9 w255 <end>").input_ids == [5, 9, 255, 2]
     assert len(tokenizer) == VOCABULARY
+
+
+def test_the_page_shows_every_family_and_what_the_common_hook_does() -> None:
+    from neftune_core.ui.families import families_html
+
+    page = families_html()
+    assert page.count("<tr>") == len(FAMILIES) + 1
+    assert "T5" in page and "not pre-trained for this" in page
