@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from neftune_core.data.files import EXTENSIONS
 from neftune_core.data.hub import HUB_SETS
 from neftune_core.data.layouts import LAYOUTS, columns_for
 from neftune_core.data.settings import DataSettings
@@ -23,7 +24,7 @@ from neftune_core.ui.plot import live_figure
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.wiring import QUIET, events, tell, told
 
-FILE_TYPES = [".jsonl", ".json", ".csv", ".parquet"]
+FILE_TYPES = list(EXTENSIONS)
 PARTS_SHOWN = 4
 PARTS_FROM = 8  # where their values begin among those of `_Inputs.components`
 NOT_USED = "(not used)"
