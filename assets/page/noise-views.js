@@ -106,6 +106,8 @@
     ...more,
   });
 
+  const middleOf = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+
   /** Whether a label over a point has room beside those that were asked for before; the others are told to who points. */
   const labelRoom = (half) => {
     const pixels = MAP_HEIGHT / (2 * half);
@@ -138,9 +140,12 @@
       cliponaxis: false,
       hovertemplate: "%{customdata}<extra></extra>",
     });
-    const furthest = (axis) => Math.max(...[plane, noisy, around].flatMap((points) => points[axis]).map(Math.abs));
-    // The plot is about twice as wide as high; it grows in steps of a fifth.
-    const half = 1.2 ** Math.ceil(Math.log(1.1 * Math.max(furthest("y"), furthest("x") / 2)) / Math.log(1.2));
+    // The middle is that of the clean vectors, and stands still; the room around it grows in steps of a fifth.
+    const middle = { x: middleOf([...plane.x, ...around.x]), y: middleOf([...plane.y, ...around.y]) };
+    const furthest = (axis) =>
+      Math.max(...[plane, noisy, around].flatMap((points) => points[axis]).map((at) => Math.abs(at - middle[axis])));
+    // The plot is about twice as wide as high.
+    const half = 1.2 ** Math.ceil(Math.log(1.12 * Math.max(furthest("y"), furthest("x") / 2)) / Math.log(1.2));
     const room = labelRoom(half);
     const ownLabels = payload.tokens.map((token, place) => (room(plane.x[place], plane.y[place], token, 12) ? token : ""));
     const otherLabels = around.tokens.map((token, place) => (room(around.x[place], around.y[place], token, 10) ? token : ""));
@@ -152,7 +157,10 @@
         dots("before noise", plane, grey, 8, label(payload.tokens, ownLabels, "var(--lab-text)", 12)),
         dots("after noise", noisy, warm, 8, { text: payload.tokens.map((token) => token + " after noise") }),
       ].filter(({ x }) => x.length),
-      layout: { xaxis: { range: [-half, half] }, yaxis: { range: [-half, half] } },
+      layout: {
+        xaxis: { range: [middle.x - half, middle.x + half] },
+        yaxis: { range: [middle.y - half, middle.y + half] },
+      },
       summary:
         `The plane of the sentence's two principal components holds ${percent(plane.share)} of the variance of its vectors. ` +
         (result.drops

@@ -132,7 +132,7 @@
     }
 
     scales(scale) {
-      this.span = [Math.min(scale.alpha, 0.005), Math.max(100 * scale.alpha, 0.5)];
+      this.span = [Math.min(scale.alpha, 0.005), Math.max(100 * scale.alpha, 0.5, 1.2 * scale.relative)];
       this.values = {};
       this.root.replaceChildren();
       this.root.setAttribute("viewBox", `0 0 ${RULER.width} ${3 * RULER.row}`);

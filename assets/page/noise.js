@@ -236,6 +236,7 @@
   };
 
   Lab.sources.noise = (payload, given) => {
+    if (payload !== sentence) settled = null; // it came with the controls that it is for
     sentence = payload;
     chosen = read(payload, given);
     return drawn(payload, chosen);

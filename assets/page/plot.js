@@ -67,7 +67,7 @@
           this.touched = true;
           // Radios of the framework have names of their own: until it has heard of the choice, two of them are checked.
           if (event?.target.type === "radio") setTimeout(() => this.draw(), 0);
-          else this.draw();
+          else this.draw({ moving: true });
         });
       }
       this.draw();
@@ -76,6 +76,7 @@
     /** No value, no drawing: neither axes without a curve nor the curves of something else. */
     clear() {
       clearTimeout(this.later);
+      cancelAnimationFrame(this.frame);
       if (this.drawn) Lab.Plotly.purge(this.node);
       this.drawn = this.width = undefined;
       this.node.style.minHeight = "";
@@ -95,7 +96,8 @@
       return { ...value, ...made, layout: merged(value.layout, made.layout) };
     }
 
-    draw() {
+    /** `moving`: more moves are to be expected, so that Plotly draws no oftener than the screen is. */
+    draw({ moving = false } = {}) {
       if (!this.value) return;
       const figure = this.current();
       this.tell(figure.summary);
@@ -105,7 +107,9 @@
       if (!Lab.Plotly) {
         this.beforePlotly(figure, layout);
       } else if (!this.moveBars(figure, layout)) {
-        this.react(figure, layout);
+        cancelAnimationFrame(this.frame);
+        if (moving) this.frame = requestAnimationFrame(() => this.react(figure, layout));
+        else this.react(figure, layout);
       }
       this.redraws += 1;
       this.node.dataset.drawn = "yes";
@@ -121,6 +125,7 @@
 
     react(figure, layout) {
       clearTimeout(this.later);
+      cancelAnimationFrame(this.frame);
       const style = getComputedStyle(document.body);
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
@@ -132,6 +137,7 @@
 
     beforePlotly(figure, layout) {
       this.sketched = sketch(this.node, figure.data, layout);
+      if (!this.sketched) this.node.replaceChildren(); // what an earlier view had left
       if (this.asked) return;
       this.asked = true;
       // After the next frame, so that the sketch is seen first.
@@ -242,16 +248,18 @@
     return true;
   };
 
-  /** One row a point: the trace, x and y. */
+  /** One row a point: the trace, what it is called, x and y, and where a bar begins that does not stand on zero. */
   const csv = (traces) => {
     const cell = (value) => {
       // A spreadsheet runs what begins like a formula, and texts of visitors are among the tokens.
       const text = (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" : "") + (value ?? "");
       return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
     };
-    const rows = [["trace", "x", "y"]];
-    for (const trace of traces)
-      (trace.y || []).forEach((y, index) => rows.push([trace.uid || trace.name, trace.text?.[index] ?? trace.x[index], y]));
+    const rows = [["trace", "label", "x", "y", "base"]];
+    for (const { uid, name, x, y = [], text, customdata, base } of traces)
+      y.forEach((value, index) =>
+        rows.push([uid || name, (customdata || text)?.[index], x[index], value, base?.[index]]),
+      );
     return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
   };
 

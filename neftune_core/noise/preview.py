@@ -22,7 +22,7 @@ Vectors = NDArray[np.float32]
 DRAWN_AS = {
     name: next(other for other, first in KINDS.items() if first.draw is kind.draw) for name, kind in KINDS.items()
 }
-"""The kind whose draw each one begins with: symmetric pairs with Bernoulli's, the adversarial ascent with the uniform."""
+"""The kind whose draw each one begins with: a symmetric pair with Bernoulli's, an ascent with the uniform."""
 
 DRAWS = 16
 """Repeated draws of the spread; the first one is the draw that is shown."""

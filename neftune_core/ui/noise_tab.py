@@ -202,6 +202,7 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
         payload = first.get() if usual else first.previewer(text, ModelSettings(), 0, noise.sites)
         values = tab.noise.values(noise)
         slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
-        return [slider, *values[1:], text, view, figure_of(payload, _places(tab.noise, noise, view))]
+        shown = view if view != FIRST_VIEW else gr.skip()  # a person may have chosen one meanwhile
+        return [slider, *values[1:], text, shown, figure_of(payload, _places(tab.noise, noise, view))]
 
     page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)
