@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from neftune_core.world import text, vocabulary
 
-TOKENIZER_HASH = "5c99d2313a4435e1fc7481d5cdae39c704a0cbae4722dab8bfed1b74f4bc0b2c"
+TOKENIZER_HASH = "3c21cf0062f7535240e1a0eefbf61bab093c24159541f8713d70dc23c63b6d61"
 
 
 @pytest.fixture(scope="module")
