@@ -159,6 +159,6 @@ Greedy decoding, no penalty, untouched:
 It knows nothing but its world and should be used for nothing else. Its facts are inventions. It answers
 questions outside the world with one fixed sentence, and can take a question about the world that is put in an
 unusual way for one from outside. In stories the sums of what was shared are often wrong, and now and then somebody
-is given something by themselves. Sorting, the odd one out and small sums often go wrong, and so do questions to be answered with yes or
-no. It was trained on up to 256 tokens at a time.
+is given something by themselves. Sorting, the odd one out, comparing sizes, counting aloud and small sums often go
+wrong, and so do questions to be answered with yes or no. It was trained on up to 256 tokens at a time.
 """
