@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,15 @@ from neftune_core.models.settings import BUNDLED
 from neftune_core.models.standin import NAME as STANDIN_NAME
 from neftune_core.models.standin import standin
 
+_closed = threading.Event()
+
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 UNKNOWN_LICENCE = "not stated"
+
+
+def close_this_machine() -> None:
+    """From now on this process opens no model from the files and folders of its machine that somebody names."""
+    _closed.set()
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,11 @@ def find(asked: Asked, watch: Watch) -> Place:
     if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
         return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, CATALOGUE[asked.source].licence)
     path = Path(asked.source).expanduser()
-    if asked.source and path.is_dir():
+    if _closed.is_set():
+        _refuse_paths(asked.source, path)
+    elif asked.source and path.is_dir():
         return _local_folder(path, watch)
-    if asked.source.lower().endswith(".gguf"):
+    elif asked.source.lower().endswith(".gguf"):
         return _local_gguf(path, watch)
     if not HUB_ID.fullmatch(asked.source):
         raise ModelError(
@@ -55,6 +65,15 @@ def find(asked: Asked, watch: Watch) -> Place:
             "a folder, or a GGUF file."
         )
     return _hub(asked, watch)
+
+
+def _refuse_paths(source: str, path: Path) -> None:
+    """Raise `ModelError` for all that is not an id; an id that is also a folder here is not asked of the hub either."""
+    if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
+        raise ModelError(
+            f"{source!r} is no model that this lab offers, and it opens no files or folders of its machine: give "
+            "bundled, or an id like owner/name on the hub."
+        )
 
 
 def _bundled() -> Place:

@@ -30,12 +30,15 @@ def serve(
     limits: Limits | None = None,
 ) -> None:
     """Serve the lab until it is ended, saying where; `None` leaves a choice to `launch.Serving` and `host_limits`."""
+    from neftune_core.models.sources import close_this_machine
     from neftune_core.ui import page
     from neftune_core.ui.lab import Lab
 
     log_to_file()
     keep_uploads_at_home()
     lab, first = Lab(limits or host_limits()), FirstPreview()
+    if not lab.limits.local_paths:
+        close_this_machine()
     blocks = page.build(lab, first)
     address = launch(blocks, Serving(host, port, share, password, root_path, open_browser), lab.limits)
     print(f"NEFTune Lab is open at {address}", flush=True)
