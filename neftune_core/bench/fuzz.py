@@ -38,6 +38,7 @@ class Found:
     tracebacks: int = 0
     unanswered: int = 0
     slowest_seconds: float = 0.0
+    slowest: str = ""
     kinds: Counter[str] = field(default_factory=Counter)
     distinct: set[str] = field(default_factory=set)
     examples: list[str] = field(default_factory=list)
@@ -45,8 +46,9 @@ class Found:
     def note(self, sent: Sent, answer: Answer, seconds: float) -> None:
         """Count one case and what came back."""
         self.cases += 1
-        self.distinct.add(hashlib.sha256(sent.text.encode("utf-8", "surrogatepass")).hexdigest())
-        self.slowest_seconds = max(self.slowest_seconds, seconds)
+        self.distinct.add(sent.name)
+        if seconds > self.slowest_seconds:
+            self.slowest_seconds, self.slowest = seconds, sent.text[:100]
         told = bool(answer.told) or answer.status >= 400
         self.kinds[f"{sent.kind}, {'refused' if told else 'answered'}"] += 1
         self.unanswered += answer.status == 0 and "InvalidURL" not in answer.text
@@ -67,6 +69,11 @@ class Sent:
     kind: str
     text: str
     send: Callable[[Visitor], Answer]
+
+    @property
+    def name(self) -> str:
+        """What tells this case from others."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def measure_fuzz(cases: int = CASES, seed: int = 0) -> Table:
@@ -93,7 +100,7 @@ def measure_fuzz(cases: int = CASES, seed: int = 0) -> Table:
         "all, s": seconds,
     }
     table.rows += [{"what": what, "count": count} for what, count in counts.items()]
-    table.notes += found.examples[:SHOWN]
+    table.notes += [*found.examples[:SHOWN], f"slowest case: {found.slowest}"]
     return table
 
 
@@ -118,6 +125,8 @@ def _run(server: Server, hostile: Hostile, found: Found, cases: int) -> None:
         visitor = Visitor(server.address)
         for _ in range(min(CASES_A_VISITOR, cases - found.cases)):
             sent = drawn(hostile, functions, visitor)
+            while sent.name in found.distinct:
+                sent = drawn(hostile, functions, visitor)
             started = time.perf_counter()
             answer = sent.send(visitor)
             found.note(sent, answer, time.perf_counter() - started)

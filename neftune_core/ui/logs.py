@@ -31,7 +31,7 @@ class Discreet(logging.Formatter):
 
 
 def log_to_file() -> None:
-    """Everything that is logged in this process goes to `lab.log` under `home()`, not to the terminal."""
+    """What is logged in this process, and warned of, goes to `lab.log` under `home()`, not to the terminal."""
     file = RotatingFileHandler(
         home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
     )
@@ -40,3 +40,4 @@ def log_to_file() -> None:
     root.handlers = [file]
     own = logging.getLogger("neftune_core")
     own.handlers, own.propagate = [], True
+    logging.captureWarnings(True)
