@@ -76,10 +76,10 @@ def when(record: Record) -> str:
 
 def about_words(record: Record) -> str:
     """A study in one line: its title or model, and its data; as far as the record tells."""
-    model, data, title = (record.said_of("model").get("name"), record.said_of("data").get("title"), "")
+    model, data = record.said_of("model").get("name"), record.said_of("data").get("title")
     try:
         study = record.study
     except RecordError:
         return f"{model or 'a study'} on {data or 'unknown data'}"
-    title = study.title or model or study.model.source
+    title = study.title or model or study.model.source.rstrip("/").rpartition("/")[2]
     return f"{title} on {data or study.data.source.partition(':')[2].rpartition('/')[2]}"

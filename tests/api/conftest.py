@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from public_lab import LIMITS, TOKEN
 
 from neftune_core.bench.visitor import Server, Visitor, served
-
-TOKEN = "hf_" + "T0k3n" * 7
-LIMITS = {"steps": 5, "waiting_jobs": 2, "upload_megabytes": 2, "local_paths": False}
 
 
 @pytest.fixture(scope="session")

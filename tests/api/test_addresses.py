@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LIMITS, TOKEN
+from public_lab import LIMITS, TOKEN
 
 from neftune_core.bench.fuzz import FAULT, TRACEBACK, Found, drawn
 from neftune_core.bench.hostile import Hostile

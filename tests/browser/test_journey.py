@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAB, served, visiting
+from served_lab import LAB, served, visiting
 
 pytestmark = pytest.mark.browser
 
@@ -209,7 +209,7 @@ def test_a_study_whose_server_went_away_is_told_as_interrupted_and_goes_on(brows
     with served(["-c", LAB], tmp_path) as address, visiting(browser, address, key=KEY) as page:
         epochs(page, 20)
         page.locator("#lab-train").click()
-        page.wait_for_function(f"({POINTS})() > 0")
+        page.locator("#train-state [data-state=running]").wait_for()
         job = page.evaluate("Lab.parameter('job')")
     with served(["-c", LAB], tmp_path) as again, visiting(browser, again, key=KEY, link=f"?job={job}") as page:
         page.locator("#train-state [data-state=interrupted]").wait_for()

@@ -1,0 +1,62 @@
+"""A lab in a process of its own, and visitors of its page in Chromium."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LAB = "from neftune_core.ui.serve import serve; serve(host='127.0.0.1')"
+
+
+@contextmanager
+def served(command: list[str], home: Path) -> Iterator[str]:
+    """The address of a page served by a process of its own: this one turns every warning into an error."""
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip().rpartition(" ")[2]
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def visiting(browser: Any, address: str, *, key: str = "", link: str = "") -> Iterator[Any]:
+    """A new visitor on the open page; `key` makes it one who was here before, `link` (`?job=...`) what is opened."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    if key:
+        context.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
+    with opened_page(context, address, link) as opened:
+        yield opened
+    context.close()
+
+
+# What the framework says of a call that was under way as the page was loaded again.
+BROKEN_OFF = ("AbortError", "Connection errored out")
+
+
+@contextmanager
+def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
+    """The open page, on which no error may be met and whose browser must ask nobody else; it leaves nothing stored."""
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    opened.on("request", lambda request: faults.append(request.url) if _leaves(request.url, address) else None)
+    with opened.expect_response(lambda response: "queue/join" in response.url):  # what the page asks as it opens
+        opened.goto(address + link)
+    opened.wait_for_function("window.Lab && window.Lab.Plotly")
+    yield opened
+    opened.evaluate("localStorage.clear()")
+    opened.close()
+    assert [fault for fault in faults if not fault.startswith(BROKEN_OFF)] == []
+
+
+def _leaves(url: str, address: str) -> bool:
+    return url.startswith(("http:", "https:")) and not url.startswith(address)

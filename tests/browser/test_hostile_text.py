@@ -1,0 +1,150 @@
+"""What visitors write, upload and are told, in a real browser: it is shown as text, and nothing of it ever runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served_lab import visiting
+from test_journey import open_tab, own_file, text_of, upload
+
+from neftune_core.training.record import create
+from neftune_core.training.settings import EXAMPLE
+
+pytestmark = pytest.mark.browser
+
+KEY = "7c" * 32
+MARK = "window.hacked=1"
+PAYLOADS = (
+    f"<img src=x onerror={MARK}>",
+    f"</pre></p></div><script>{MARK}</script>",
+    f"<svg/onload={MARK}>",
+    f"[link](javascript:{MARK})",
+    f"![picture](x onerror={MARK})",
+    f"$\\href{{javascript:{MARK}}}{{x}}$ $$\\unicode{{60}}$$",
+    f"${{{MARK}}}",
+    f"{{{{#if 1}}}}{{{{{MARK}}}}}{{{{/if}}}} {{{{value}}}} {{% raw %}}",
+    f"<a href='javascript:{MARK}'>here</a>",
+    f"<iframe srcdoc='<script>parent.{MARK}</script>'></iframe>",
+    f"<style>*{{background:url(x)}}</style><b onmouseover={MARK}>bold</b>",
+)
+ALL = " ".join(PAYLOADS)
+MADE = "img[src=x], svg[onload], iframe, [onerror], [onmouseover], a[href^='javascript:']"
+
+
+@pytest.fixture
+def visitor(browser: Any, lab_address: str) -> Iterator[Any]:
+    """A visitor whose page must never run or build anything from a payload."""
+    with visiting(browser, lab_address, key=KEY) as page:
+        page.on("dialog", lambda dialog: pytest.fail("a payload opened a dialog"))
+        yield page
+        page.wait_for_timeout(300)  # what would run does so when its picture has failed to load
+        assert page.evaluate("window.hacked") is None
+        assert page.locator(MADE).count() == 0
+
+
+def shown(page: Any, selector: str, payload: str) -> bool:
+    """Whether the element shows the payload letter by letter, spaces aside."""
+    return "".join(payload.split()) in "".join(page.locator(selector).inner_text().split())
+
+
+def test_rows_of_an_upload_are_shown_as_text(visitor: Any, tmp_path: Path) -> None:
+    rows = [{"instruction": f"{payload} {number}", "output": payload} for number, payload in enumerate(PAYLOADS)]
+    rows.append({"instruction": "bad", "output": {ALL: 1}})
+    rows.append({"messages": [{"role": ALL, "content": ALL}]})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    own_file(visitor)
+    upload(visitor, "#data-file", tmp_path / "rows.jsonl")
+    text_of(visitor, "#data-report", "In use: rows.jsonl")
+    before, seen = "", set()
+    for place in range(1, len(PAYLOADS) + 1):
+        visitor.locator("#data-row input[type=number]").fill(str(place))
+        visitor.locator("#data-row input[type=number]").press("Tab")
+        visitor.wait_for_function(
+            "(before) => document.querySelector('#data-rendered').innerText !== before", arg=before
+        )
+        before = visitor.locator("#data-rendered").inner_text()
+        seen |= {payload for payload in PAYLOADS if shown(visitor, "#data-rendered", payload)}
+    assert seen == set(PAYLOADS)
+
+
+def test_columns_and_file_names_are_shown_as_text(visitor: Any, tmp_path: Path) -> None:
+    header = ",".join('"' + payload.replace('"', '""') + '"' for payload in PAYLOADS)
+    name = "x<img src=x onerror=hacked=1>.csv"
+    (tmp_path / name).write_text(header + "\n" + "a," * (len(PAYLOADS) - 1) + "a\n", encoding="utf-8")
+    own_file(visitor)
+    upload(visitor, "#data-file", tmp_path / name)
+    visitor.locator(".toast-body", has_text="The columns are <img src=x").wait_for()
+    visitor.locator("#data-layout input").click()
+    visitor.get_by_role("option", name="Question, answer", exact=True).click()
+    text_of(visitor, "#data-part-0", "Question from the column")
+    visitor.locator("#data-part-0 input").click()
+    assert any(PAYLOADS[0] in text for text in visitor.get_by_role("option").all_inner_texts())
+
+
+def test_a_record_is_shown_as_text_everywhere(browser: Any, lab_address: str, lab_home: Path, visitor: Any) -> None:
+    study = EXAMPLE.model_copy(update={"title": ALL[:200]})
+    record = create(study, KEY, folder=lab_home / "runs")
+    record.update_about(data={"title": ALL}, model={"name": ALL})
+    record.append({"event": "failed", "message": ALL})
+    answer = {"text": ALL, "tokens": 3, "ended": "stop"}
+    arms = dict.fromkeys(("base", *study.arms), answer)
+    record.write_answers([{"prompt": ALL, "reference": ALL, "arms": arms}], study.seed)
+    for arm in study.arms:
+        record.arm_folder(arm, study.seed).mkdir(parents=True)
+    open_tab(visitor, "Runs")
+    visitor.locator(".lab-runs button", has_text="Failed").click()
+    visitor.locator("#runs-state [data-state=failed]").wait_for()
+    visitor.locator("#runs-answers section").first.wait_for()
+    for payload in PAYLOADS:
+        assert shown(visitor, "#runs-answers", payload), payload
+        assert shown(visitor, "#runs-state", payload), payload
+    assert shown(visitor, ".lab-runs", PAYLOADS[0])
+    visitor.get_by_text("Its settings (study.toml)").click()
+    text_of(visitor, "#runs-settings", "onerror=window.hacked=1")
+    visitor.reload()
+    visitor.wait_for_function("window.Lab && window.Lab.Plotly")
+    open_tab(visitor, "Compare")
+    visitor.locator("#compare-answers section").first.wait_for()
+    visitor.locator("#compare-record input").click()
+    visitor.get_by_role("option").first.wait_for()
+    visitor.goto(f"{lab_address}?job={record.id}")
+    visitor.wait_for_function("window.Lab && window.Lab.Plotly")
+    open_tab(visitor, "Train")
+    visitor.locator("#train-state [data-state=failed]").wait_for()
+    assert shown(visitor, "#train-state", PAYLOADS[0])
+
+
+@pytest.mark.parametrize("payload", [PAYLOADS[0], PAYLOADS[2], PAYLOADS[6]])
+def test_a_model_that_is_no_model_is_told_as_text(visitor: Any, payload: str) -> None:
+    visitor.locator("[data-do=model]").click()
+    box = visitor.locator("#model-source input")
+    box.fill(payload)
+    box.press("Enter")
+    visitor.get_by_text("Not on the list").wait_for()
+    visitor.locator("#model-use").click()
+    visitor.locator(".toast-body", has_text=payload).wait_for()
+
+
+def test_a_sentence_from_a_link_is_shown_as_text_and_saved_without_formulas(browser: Any, lab_address: str) -> None:
+    from urllib.parse import quote
+
+    text = f"=1+1 {PAYLOADS[0]} <b>bold</b> {PAYLOADS[6]}"
+    with visiting(browser, lab_address, link=f"?text={quote(text)}&noise.kind={quote(PAYLOADS[0])}") as page:
+        page.on("dialog", lambda dialog: pytest.fail("a payload opened a dialog"))
+        page.wait_for_function("document.querySelectorAll('#noise-chips li').length > 8")
+        assert "".join(page.locator("#noise-chips").inner_text().split()).replace("·", "").startswith("=1+1<img")
+        page.locator("#noise-figure svg.main-svg").first.wait_for()
+        with page.expect_download() as download:
+            page.locator("#noise-figure [data-format=csv]").click(force=True)
+        rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+        assert rows[1][1] == "'="
+        assert all(not cell.startswith(("=", "+", "@")) for row in rows for cell in row)
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#noise-figure b, #noise-chips b, img[src=x]").count() == 0
