@@ -70,7 +70,7 @@ def restore(run: Lockstep, folder: Path) -> None:
         raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")
     for place, parameter in enumerate(parameters):
         parameter.data.copy_(tensors[f"weight.{place}"])
-        if state["step"]:
+        if f"step.{place}" in tensors:  # an adapter that never had a gradient has no averages
             run.adapters.optimizer.state[parameter] = {
                 "step": tensors[f"step.{place}"],
                 **{name: tensors[f"{name}.{place}"] for name in AVERAGES},

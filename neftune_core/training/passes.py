@@ -140,11 +140,15 @@ def noise_rows(
 ) -> dict[str, Rows]:
     """What noise has to know of `rows`, collated as `batch`, by part; `step_rows` are those of the whole step.
 
-    All that an encoder reads is prompt.
+    All that an encoder reads is prompt, and all that its decoder reads is response.
     """
     lengths = [_read_by_decoder(row) for row in rows]
     longest = max(_read_by_decoder(row) for row in step_rows)
-    found = {DECODER: Rows(keys, lengths, longest, batch.trained, batch.special)}
+    response = batch.trained
+    if batch.source is not None:
+        response = response.clone()
+        response[:, 0] = True  # the token that a decoder starts from
+    found = {DECODER: Rows(keys, lengths, longest, response, batch.special)}
     sources, all_sources = ([len(row.source) for row in some if row.source is not None] for some in (rows, step_rows))
     if batch.source_special is not None:
         none_of_it = batch.source_special.new_zeros(batch.source_special.shape)

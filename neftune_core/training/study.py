@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -235,8 +236,12 @@ def _about(run: Lockstep) -> dict[str, Any]:
 
 
 def _save(run: Lockstep, record: Record) -> Event:
-    for slot in run.alive:
-        save_arm(run.stack, slot, record.arm_folder(run.name(slot), run.study.seed))
+    for slot, name in enumerate(run.names, start=1):
+        folder = record.arm_folder(name, run.study.seed)
+        if slot in run.alive:
+            save_arm(run.stack, slot, folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # of an earlier ending of this run, before the arm diverged
     return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
 
 
