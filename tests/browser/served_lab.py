@@ -38,7 +38,7 @@ def visiting(browser: Any, address: str, *, key: str = "", link: str = "") -> It
 
 
 # What the framework says of a call that was under way as the page was loaded again.
-BROKEN_OFF = ("AbortError", "Connection errored out")
+BROKEN_OFF = ("AbortError", "Unexpected error Connection errored out")
 
 
 @contextmanager
