@@ -205,20 +205,6 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     assert evaluations.input_value() == "8"
 
 
-def test_a_study_whose_server_went_away_is_told_as_interrupted_and_goes_on(browser: Any, tmp_path: Path) -> None:
-    with served(["-c", LAB], tmp_path) as address, visiting(browser, address, key=KEY) as page:
-        epochs(page, 20)
-        page.locator("#lab-train").click()
-        page.locator("#train-state [data-state=running]").wait_for()
-        job = page.evaluate("Lab.parameter('job')")
-    with served(["-c", LAB], tmp_path) as again, visiting(browser, again, key=KEY, link=f"?job={job}") as page:
-        page.locator("#train-state [data-state=interrupted]").wait_for()
-        page.locator("#train-resume").click()
-        page.locator("#train-state [data-state=running]").wait_for()
-        page.locator("#lab-stop").click()
-        page.locator("#train-state [data-state=stopped]").wait_for()
-
-
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
     epochs(lab_page, 20)
     lab_page.locator("#lab-train").click()
