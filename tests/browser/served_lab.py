@@ -13,6 +13,10 @@ from typing import Any
 LAB = "from neftune_core.ui.serve import serve; serve(host='127.0.0.1')"
 
 
+PATIENCE = 120_000
+"""Milliseconds that a page may take for one thing on a machine that does others."""
+
+
 @contextmanager
 def served(command: list[str], home: Path) -> Iterator[str]:
     """The address of a page served by a process of its own: this one turns every warning into an error."""
@@ -45,6 +49,7 @@ BROKEN_OFF = ("AbortError", "Unexpected error Connection errored out")
 def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
     """The open page, on which no error may be met and whose browser must ask nobody else; it leaves nothing stored."""
     opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
