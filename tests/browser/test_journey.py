@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from served_lab import LAB, served, visiting
 
+from neftune_core.training.record import create
+from neftune_core.training.settings import EXAMPLE
+
 pytestmark = pytest.mark.browser
 
 KEY = "5a" * 32
@@ -203,6 +206,20 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     text_of(lab_page, "#train-plan", "3 arms")
     assert lab_page.locator("#train-epochs input[type=number]").input_value() == "6"
     assert evaluations.input_value() == "8"
+
+
+def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")  # as a server left it that was ended in mid-run
+    record.append({"event": "started", "seed": 0, "steps": 114, "seeds": 1})
+    with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        page.locator("#train-state [data-state=interrupted]").wait_for()
+        page.locator("#train-resume").click()
+        page.locator("#train-state [data-state=running]").wait_for()
+        page.locator("#lab-stop").click()
+        page.locator("#train-state [data-state=stopped]").wait_for()
+        assert page.evaluate("Lab.parameter('job')") == record.id
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
