@@ -202,10 +202,14 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     assert evaluations.input_value() == "20"  # in a group that was closed when it was set
     lab_page.locator("#train-strengths textarea, #train-strengths input").fill("1, 2, 3")
     text_of(lab_page, "#train-plan", "5 arms")
+    lab_page.locator("#train-preset label", has_text="the paper's").click()
+    text_of(lab_page, "#train-preset-about", "2310.05914")  # its batch is larger than the slider offers
+    text_of(lab_page, "#train-plan", "6 steps, 5 arms")
     lab_page.locator("#train-reset").click()
     text_of(lab_page, "#train-plan", "3 arms")
     assert lab_page.locator("#train-epochs input[type=number]").input_value() == "6"
     assert evaluations.input_value() == "8"
+    assert lab_page.locator(".toast-body").count() == 0
 
 
 def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(

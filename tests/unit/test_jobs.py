@@ -31,6 +31,8 @@ from neftune_core.training.planning import memory_and_time, require_memory
 from neftune_core.training.record import Record, create, find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
 from neftune_core.training.study import run_study
+from neftune_core.ui.lab import Lab
+from neftune_core.ui.study_form import plan_words, require_fit
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 
@@ -414,6 +416,17 @@ def test_what_would_fit_is_said_in_numbers(rows: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
     with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
         require_memory(study, loaded, prepared)
+
+
+def test_the_page_refuses_what_does_not_fit_before_it_is_begun(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(Limits())
+    require_fit(lab, _study(rows, seeds=3))
+    words, fits = plan_words(lab, _study(rows, seeds=3, time_budget_seconds=30.0))
+    assert words.startswith("3 seeds of about 30 seconds of training, 2 arms.")
+    assert fits
+    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
+    with pytest.raises(DoesNotFit, match="No smaller study of this model would fit"):
+        require_fit(lab, _study(rows))
 
 
 @pytest.mark.parametrize("name", ["../../etc", "20260101-000000-abcdef", "", "x" * 5000, "a\0b"])
