@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from neftune_core.bench.visitor import OWNER_KEY, Answer, Function, Server, Visitor
+from neftune_core.training.comparison import ADAPTER
 from neftune_core.training.record import Record, create, owner_hash
 from neftune_core.training.settings import EXAMPLE
 
@@ -32,7 +33,7 @@ def _study(server: Server, key: str, word: str) -> Record:
     made.write_answers([{"prompt": word, "reference": word, "arms": arms}], study.seed)
     for arm in study.arms:
         made.arm_folder(arm, study.seed).mkdir(parents=True)
-        (made.arm_folder(arm, study.seed) / "adapter_config.json").write_text("{}")
+        (made.arm_folder(arm, study.seed) / ADAPTER).touch()
     return made
 
 
@@ -67,7 +68,8 @@ def test_the_owner_sees_the_study_in_several_places(visitors: Callable[[str], Vi
         for function in keyed(owner)
         if not function.name.startswith(removing) and SECRET in asked(owner, function, KEY, record.id).text
     }
-    assert {"fill", "open_record"} <= shown  # else the tests below would look for what is never shown
+    # Else the tests below would look for what is never shown.
+    assert {"fill", "open_record", "choices"} <= shown
 
 
 OTHER_KEYS = {

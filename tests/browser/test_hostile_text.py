@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from served_lab import visiting
-from test_journey import own_file, text_of, upload
+from test_journey import open_tab, own_file, text_of, upload
+
+from neftune_core.training.comparison import ADAPTER
+from neftune_core.training.record import create
+from neftune_core.training.settings import EXAMPLE
 
 pytestmark = pytest.mark.browser
 
@@ -80,6 +87,55 @@ def test_columns_and_file_names_are_shown_as_text(visitor: Any, tmp_path: Path) 
     text_of(visitor, "#data-part-0", "Question from the column")
     visitor.locator("#data-part-0 input").click()
     assert any(PAYLOADS[0] in text for text in visitor.get_by_role("option").all_inner_texts())
+
+
+def test_a_record_is_shown_as_text_everywhere(lab_address: str, lab_home: Path, visitor: Any) -> None:
+    study = EXAMPLE.model_copy(update={"title": ALL[:200]})
+    record = create(study, KEY, folder=lab_home / "runs")
+    record.update_about(data={"title": ALL}, model={"name": ALL})
+    record.append({"event": "failed", "message": ALL})
+    arms = {name: {"text": ALL, "tokens": 3, "ended": "stop"} for name in ("base", *study.arms)}
+    record.write_answers([{"prompt": ALL, "reference": ALL, "arms": arms}], study.seed)
+    for arm in study.arms:
+        record.arm_folder(arm, study.seed).mkdir(parents=True)
+        (record.arm_folder(arm, study.seed) / ADAPTER).touch()
+    open_tab(visitor, "Runs")
+    visitor.locator(".lab-runs button", has_text="Failed").click()
+    visitor.locator("#runs-state [data-state=failed]").wait_for()
+    visitor.locator("#runs-answers section").first.wait_for()
+    for payload in PAYLOADS:
+        assert shown(visitor, "#runs-answers", payload), payload
+        assert shown(visitor, "#runs-state", payload), payload
+    assert shown(visitor, ".lab-runs", PAYLOADS[0])
+    visitor.get_by_text("Its settings (study.toml)").click()
+    text_of(visitor, "#runs-settings", "onerror=window.hacked=1")
+    visitor.goto(f"{lab_address}?job={record.id}")
+    visitor.wait_for_function("window.Lab && window.Lab.Plotly")
+    open_tab(visitor, "Train")
+    visitor.locator("#train-state [data-state=failed]").wait_for()
+    assert shown(visitor, "#train-state", PAYLOADS[0])
+    open_tab(visitor, "Compare")
+    visitor.locator("#compare-answers section", has_text="window.hacked").first.wait_for()
+    visitor.locator("#compare-record input").click()
+    assert "window.hacked=1" in visitor.get_by_role("option").first.inner_text()
+
+
+def test_a_sentence_from_a_link_is_shown_as_text_and_saved_without_formulas(browser: Any, lab_address: str) -> None:
+    text = f"=1+1 {PAYLOADS[0]} <b>bold</b> {PAYLOADS[6]}"
+    with visiting(browser, lab_address, link=f"?text={quote(text)}&noise.kind={quote(PAYLOADS[0])}") as page:
+        page.on("dialog", lambda dialog: pytest.fail("a payload opened a dialog"))
+        page.wait_for_function("document.querySelector('#noise-chips').innerText.includes('=')")
+        assert "=1+1<img" in "".join(page.locator("#noise-chips").inner_text().split()).replace("·", "")
+        page.locator("#noise-figure svg.main-svg").first.wait_for()
+        with page.expect_download() as download:
+            page.locator("#noise-figure [data-format=csv]").click(force=True)
+        rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+        cells = [cell for row in rows for cell in row]
+        assert any(cell.startswith("'=") for cell in cells)
+        assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for cell in cells)
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator(f"#noise-figure b, #noise-chips b, {MADE}").count() == 0
 
 
 @pytest.mark.parametrize("payload", [PAYLOADS[0], PAYLOADS[2], PAYLOADS[6]])
