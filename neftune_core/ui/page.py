@@ -5,7 +5,17 @@ from __future__ import annotations
 import gradio as gr
 
 from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui import compare_tab, data_tab, learn_tab, model_panel, noise_tab, runs_tab, strip, train_tab
+from neftune_core.ui import (
+    compare_tab,
+    data_tab,
+    learn_tab,
+    model_panel,
+    noise_loss,
+    noise_tab,
+    runs_tab,
+    strip,
+    train_tab,
+)
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.previews import FirstPreview
 from neftune_core.ui.recorded import recorded
@@ -42,5 +52,6 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
                 runs_tab.build(lab, top, train, key, place)
         top.tools.value = noise_tab.link_parameters(noise)
         noise_tab.on_load(page, noise, first)
+        noise_loss.build(lab, top, data, noise)
         fill_owner_key(page, key)
     return page
