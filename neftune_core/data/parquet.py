@@ -13,7 +13,7 @@ from neftune_core.errors import DataError
 
 MEMORY_BYTES = 2_000_000_000
 SECONDS = 120
-CHARACTERS = 500_000_000
+CHARACTERS = 200_000_000
 MARK = b"PAR1"
 
 
