@@ -124,6 +124,8 @@ def _answer(error: Exception) -> tuple[int, str]:
         return error.status, str(error)
     if isinstance(error, LabError):
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
+    if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a field of a form where a file is wanted
+        return 400, "An upload is a form with files that have names."
     if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who left, or asks for a session that is over
         return getattr(error, "status_code", 400), "This was over before it was answered."
     return 500, sentence(error)

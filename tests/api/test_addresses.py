@@ -220,6 +220,15 @@ def test_an_uploads_name_is_only_a_name(visitor: Visitor, server: Server, name: 
     assert Path(file["path"]).resolve().is_relative_to((server.home / "uploads").resolve())
 
 
+def test_an_upload_without_a_file_gets_one_sentence(visitor: Visitor) -> None:
+    assert visitor.upload("", ROWS).status == 400
+    for form in (b"", b"x", b"--x--\r\n", b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nx\r\n--x--\r\n'):
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        answer = visitor.send("POST", "/gradio_api/upload", content=form, headers=headers)
+        assert answer.status in (200, 400)
+        assert FAULT not in answer.text
+
+
 def test_every_function_answers_wrong_values_with_a_sentence(visitor: Visitor) -> None:
     wrong = ({"a": [1]}, [], "\u202e<b>", -1, True, "x" * 3000)
     for function in visitor.functions():
