@@ -33,13 +33,15 @@ def clean_measures(
     *,
     batch_size: int,
     should_stop: Callable[[], bool] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> list[CleanMeasures]:
-    """The measures on `sample`, which must have a row, for each of `slots`."""
+    """The measures on `sample`, which must have a row, for each of `slots`; `between` is called before every batch."""
     sums, hits, exact = (torch.zeros(len(slots), dtype=torch.float64) for _ in range(3))
     tokens = 0
     by_length = sorted(sample, key=lambda encoded: encoded.length)
     loaded = stack.loaded
     for start in range(0, len(by_length), batch_size):
+        between()
         rows = by_length[start : start + batch_size]
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
         with stack.running(slots, should_stop=should_stop) as tree:

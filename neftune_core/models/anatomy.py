@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
@@ -150,6 +151,46 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     if not found:
         raise ModelError(f"No linear maps ({targets}) were found in a {type(model).__name__}: choose another model.")
     return found
+
+
+def rows_stay_apart(tree: nn.Module) -> bool:
+    """Whether every linear map of `tree` reads the rows of a batch one after another; tried on one row and on two.
+
+    Stacked adapters tell arms by their place on the first axis. A map that reads another layout (LED), or only some of
+    the tokens (a mixture of experts), or is not called at all (Mamba) would give an arm the adapter of another.
+    """
+    import torch
+
+    with _trial(tree) as ids:
+        alone, both = _map_inputs(tree, ids), _map_inputs(tree, torch.cat([ids, ids.flip(1)]))
+    if set(alone) != set(both) or set(alone) != set(linear_maps(tree, "all")):
+        return False
+    return all(_begins_with(both[name], alone[name]) for name in alone)
+
+
+def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What every linear map of the layers reads in a pass over `ids`, as rows `[..., inputs]`, by name."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        found[name] = args[0].reshape(-1, args[0].shape[-1]).float()
+
+    handles = [
+        tree.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in linear_maps(tree, "all")
+    ]
+    try:
+        _logits(tree, ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _begins_with(both: torch.Tensor, alone: torch.Tensor) -> bool:
+    """Whether the first of two rows is what it is alone, to one per cent of its largest entry."""
+    if len(both) != 2 * len(alone):
+        return False
+    return bool((both[: len(alone)] - alone).abs().max() <= 0.01 * alone.abs().max())
 
 
 def first_position(model: nn.Module) -> int:

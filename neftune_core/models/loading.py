@@ -21,6 +21,7 @@ from neftune_core.models.anatomy import (
     head_matches,
     linear_maps,
     reads_ahead,
+    rows_stay_apart,
     set_model_dropout,
 )
 from neftune_core.models.checks import NOT_PRETRAINED, checked, fills_gaps, require_memory, weight_bytes
@@ -230,12 +231,17 @@ def _require_known_shape(model: Any, name: str) -> None:
     try:
         known = bool(linear_maps(model, "all") and all_layers(model)) and head_matches(model)
         ahead = known and reads_ahead(model)
+        apart = known and rows_stay_apart(private_tree(model))
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"The lab cannot work with {name}, a {kind} ({type(error).__name__}): choose another."
         ) from error
     if not known:
         raise ModelError(f"The lab does not know how {name}, a {kind}, makes its logits: choose another model.")
+    if not apart:
+        raise ModelError(
+            f"{name}, a {kind}, does not keep the rows of a batch apart in its layers: choose another model."
+        )
     if ahead:
         raise ModelError(f"{name}, a {kind}, reads the words that it is to write: choose a model that writes forwards.")
     with noisy_embeddings(private_tree(model), NoiseSettings(strength=1.0, unit="std")):

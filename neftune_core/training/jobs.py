@@ -78,12 +78,11 @@ class Jobs:
         record = find(record_id, owner)
         if not record.is_owned:
             raise RecordError("This study was made on the command line: remove it there, with `neftune runs remove`.")
-        with self._change:
-            known = self._find(record_id) is not None
-        if known:
-            self._end(record_id, owner, discard=True)
-        else:
-            disk.remove(record)
+        with self._change:  # in one piece: the job may end at any moment
+            if self._find(record_id) is not None:
+                self._end(record_id, owner, discard=True)
+            else:
+                disk.remove(record)
 
     def status(self, record: Record) -> Status:
         """Where the study of a record stands, in this process or as its events tell."""
@@ -149,7 +148,8 @@ class Jobs:
         return [*([self._running] if self._running else []), *self._waiting]
 
     def _find(self, record_id: str) -> _Job | None:
-        return next((job for job in self._all() if job.record.id == record_id), None)
+        """The job of a record; one that waits again goes before the one that is just ending."""
+        return next((job for job in reversed(self._all()) if job.record.id == record_id), None)
 
     def _order(self) -> list[_Job]:
         """The waiting jobs as they will run: visitors in turn, each visitor's own in the order of asking."""
@@ -174,7 +174,17 @@ class Jobs:
                 logger.exception("the end of record %s could not be handled", job.record.id)
             with self._change:
                 self._running = None
+                self._discard_if_asked(job)
                 self._change.notify_all()
+
+    def _discard_if_asked(self, job: _Job) -> None:
+        """Under the lock: whoever asks for it after this finds no job any more, and removes the record themselves."""
+        if not job.discard:
+            return
+        try:
+            disk.remove(job.record)
+        except Exception:
+            logger.exception("record %s could not be removed", job.record.id)
 
     def _run(self, job: _Job) -> None:
         try:
@@ -183,9 +193,7 @@ class Jobs:
         except Exception as error:  # the record itself could not be read or written
             job.progress.follow({"event": "failed", "message": sentence(error)})
         _release_memory()
-        if job.discard:
-            disk.remove(job.record)
-        elif job.record.ending() is None:
+        if not job.discard and job.record.ending() is None:
             self._unwritten[job.record.id] = job.status(0)
         self._sweep()
 

@@ -7,6 +7,7 @@ study varies differs.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,8 +95,8 @@ class Lockstep:
     """The state of one run: the stacked adapters, their optimizer, the last whole step, and which arms take part.
 
     `arms` are those of the study unless others are given, as for a benchmark of one arm alone. `total` is the number
-    of steps; with a time budget it is 0 until the run has begun. Raises `InvalidSetting` where an arm has noise on a
-    layer that the model does not have.
+    of steps; with a time budget it is 0 until the run has begun, and then at most `most_steps`. Raises `InvalidSetting`
+    where an arm has noise on a layer that the model does not have.
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class Lockstep:
         stack: AdapterStack,
         prepared: Prepared,
         arms: Mapping[str, NoiseSettings] | None = None,
+        most_steps: int = sys.maxsize,
     ) -> None:
-        self.study, self.stack, self.prepared = study, stack, prepared
+        self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
         chosen = study.arms if arms is None else arms
         self.names = list(chosen)
         self.alive = list(range(1, len(self.names) + 1))
@@ -182,7 +184,7 @@ class Lockstep:
                 tokens += sum(lengths[place] for place in step.rows)
         per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
-        self.plan(max(1, int(left / per_step)))
+        self.plan(max(1, min(int(left / per_step), self.most_steps)))
         return {
             "event": "planned",
             "step": 0,
@@ -252,7 +254,9 @@ class Lockstep:
         for part, sample in samples.items():
             if not sample:
                 continue
-            found = clean_measures(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
+            found = clean_measures(
+                self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
+            )
             for slot, measures in zip(slots, found, strict=True):
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(measures).items()}
         return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms}

@@ -85,6 +85,7 @@ class _Ready:
     record: Record
     stack: AdapterStack
     prepared: Prepared
+    limits: Limits
     stop: _Deadline
 
     def run(self, seed: int) -> Lockstep:
@@ -92,7 +93,8 @@ class _Ready:
 
         A time budget is turned into steps by the first seed; the others make as many.
         """
-        run = Lockstep(self.study.model_copy(update={"seed": seed}), self.stack, self.prepared)
+        study = self.study.model_copy(update={"seed": seed})
+        run = Lockstep(study, self.stack, self.prepared, most_steps=self.limits.steps)
         planned = (event for event in self.record.events() if event["event"] == "planned" and event["seed"] != seed)
         first = next(planned, None)
         if first is not None:
@@ -128,7 +130,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadli
     stack = AdapterStack(
         loaded, len(study.arms), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
     )
-    return _Ready(study, record, stack, prepared, stop)
+    return _Ready(study, record, stack, prepared, limits, stop)
 
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:

@@ -19,17 +19,18 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import from_toml, to_toml
 from neftune_core.training import checkpoint
+from neftune_core.training.accelerator import accelerator
 from neftune_core.training.adapters import Adapters, Rates
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.settings import PRESETS, RegulariserSettings, StudySettings, TrainingSettings
 
 
 def lockstep(
-    loaded: LoadedModel, study: StudySettings, arms: Any = None, rows: list[Encoded] | None = None
+    loaded: LoadedModel, study: StudySettings, arms: Any = None, rows: list[Encoded] | None = None, **more: Any
 ) -> Lockstep:
     stack = AdapterStack(loaded, len(arms or study.arms), rank=4, alpha=8)
     prepared = SimpleNamespace(train=rows or random_rows(12), held_out=random_rows(4, seed=1))
-    return Lockstep(study, stack, prepared, arms=arms)
+    return Lockstep(study, stack, prepared, arms=arms, **more)
 
 
 def training(**values: Any) -> TrainingSettings:
@@ -170,6 +171,22 @@ def test_the_number_of_steps_and_a_budget_too_small_for_one_are_kept(tiny: Loade
     assert [event["step"] for event in run.run(lambda: False) if event["event"] == "step"] == [1, 2, 3, 4, 5]
     run = lockstep(tiny, StudySettings(training=training(time_budget_seconds=1e-6)))
     assert [event["step"] for event in run.run(lambda: False) if event["event"] == "step"] == [1]
+
+
+def test_a_time_budget_plans_no_more_steps_than_the_server_allows(tiny: LoadedModel) -> None:
+    run = lockstep(tiny, StudySettings(training=training(steps=0, time_budget_seconds=3600)), most_steps=7)
+    assert next(run.run(lambda: False))["steps"] == run.total == 7
+
+
+def test_others_have_their_turn_between_the_batches_of_an_evaluation(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr(accelerator, "let_others", lambda: turns.append("turn"))
+    run = lockstep(tiny, StudySettings(training=training(evaluations=1)), rows=random_rows(12))
+    next(run.run(lambda: False))
+    batches = -(-12 // run.study.training.rows_at_once)
+    assert len(turns) >= batches
 
 
 def test_presets_are_settings_for_every_model() -> None:

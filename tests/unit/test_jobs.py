@@ -328,6 +328,23 @@ def test_a_study_is_discarded_whatever_it_is_doing(rows: Path) -> None:
     assert jobs.is_idle
 
 
+def test_a_discard_in_the_moment_in_which_a_study_ends_is_not_lost(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(Limits())
+    asked: list[str] = []
+
+    def late(*_: object) -> None:  # the study has ended, and its job is not over yet
+        if record.ending() is not None and not asked:
+            asked.append("discard")
+            jobs.discard(record.id, ANN)
+
+    record = create(_study(rows), ANN)
+    monkeypatch.setattr("neftune_core.training.jobs.disk.sweep", late)
+    jobs.resume(record.id, ANN)
+    jobs.wait(record, 120)
+    assert asked == ["discard"]
+    assert not record.folder.exists()
+
+
 def test_what_the_command_line_made_is_not_discarded_from_the_page(rows: Path) -> None:
     record = create(_study(rows), owner="")
     with pytest.raises(RecordError, match="runs remove"):

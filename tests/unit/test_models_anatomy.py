@@ -20,6 +20,7 @@ from neftune_core.models.anatomy import (
     head_matches,
     linear_maps,
     reads_ahead,
+    rows_stay_apart,
     set_model_dropout,
 )
 
@@ -189,3 +190,28 @@ def test_dropout_can_be_switched_on_in_a_model_that_has_none(family: str) -> Non
     ids = torch.tensor([[5, 9, 23, 7]])
     with torch.no_grad():
         assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_rows_of_a_batch_stay_apart_in_every_family(name: str) -> None:
+    assert rows_stay_apart(TINY[name].build())
+
+
+def test_a_map_that_reads_time_first_or_is_never_called_is_found() -> None:
+    longformer = transformers.LEDConfig(
+        vocab_size=64,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        attention_window=4,
+        max_encoder_position_embeddings=64,
+        max_decoder_position_embeddings=64,
+    )
+    assert not rows_stay_apart(transformers.LEDForConditionalGeneration(longformer))
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA_LIKE))
+    model.model.layers[0].unused = torch.nn.Linear(32, 32)
+    assert not rows_stay_apart(model)
