@@ -278,6 +278,10 @@ def _train(arguments: Train) -> int:
     limits = Limits()
     arguments.study.check(limits)
     record = find_same(arguments.study, owner="") if arguments.resume else None
+    if arguments.resume and record is None:
+        print(
+            "No record of this very study is there, so a new one is begun (`neftune runs` lists them).", file=sys.stderr
+        )
     return _run(record or create(arguments.study, "", limits), limits)
 
 
@@ -288,6 +292,7 @@ def _run(record: Record, limits: Limits) -> int:
     if (record.ending() or {}).get("event") == "finished":
         print(f"record: {record.folder} (finished already)")
         return 0
+    print(f"in {record.folder}", file=sys.stderr)
     ending: dict[str, Any] = {}
     with _interruptible() as should_stop:
         for ending in _with_progress(record, run_study(record, limits, should_stop)):  # noqa: B007 - the last counts

@@ -5,106 +5,33 @@ A fault is tried again and again with the same seeds of chance; a try says in wo
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from neftune_core.bench.fault_damage import read_damaged
+from neftune_core.bench.fault_shop import OWNER, WAIT_SECONDS, Shop, numbers, shop
 from neftune_core.bench.table import Table
-from neftune_core.data.settings import DataSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.settings import StudySettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from neftune_core.training.jobs import Jobs
     from neftune_core.training.record import Record
 
-OWNER = "a-visitor-of-the-bench"
 TINY = "tiny"
-WAIT_SECONDS = 300
 LOG_EVENTS_A_SECOND = 200
 IMPORTED = ["neftune_core.bench.faults", "neftune_core.training.study", "transformers.models.llama.modeling_llama"]
 PROMPTS = AnswerSettings(prompts=("Say the number 3.", "What is it?"), new_tokens=6)
-
-
-@dataclass
-class Shop:
-    """Where faults are made: a folder that is the lab's home meanwhile, and the model that is trained there."""
-
-    folder: Path
-    model: ModelSettings
-    limits: Limits = field(default_factory=Limits)
-    stop_seconds: float = 2.0
-
-    @cached_property
-    def rows(self) -> Path:
-        """Twenty short rows."""
-        path = self.folder / "rows.jsonl"
-        lines = [{"instruction": f"Say the number {number}.", "output": f"It is {number}."} for number in range(20)]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        return path
-
-    def study(self, *, seeds: int = 2, **training: Any) -> StudySettings:
-        """Two seeds of twelve steps with every kind of dropout, three arms, and a checkpoint every fourth step."""
-        values = {"epochs": 3, "evaluations": 3, "evaluation_rows": 4, "checkpoint_steps": 4, "lora_dropout": 0.2}
-        return StudySettings(
-            seeds=seeds,
-            model=self.model,
-            data=DataSettings(source=f"file:{self.rows}"),
-            training=TrainingSettings(**(values | {"model_dropout": 0.1} | training)),
-            answers=AnswerSettings(new_tokens=4),
-            noise=(NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="gaussian")),
-        )
-
-    @cached_property
-    def unbroken(self) -> list[dict[str, Any]]:
-        """The log of the study that nothing happened to, without the clock."""
-        return numbers(self.run(self.create()))
-
-    @cached_property
-    def whole(self) -> Record:
-        """A finished record of one seed, for others to read."""
-        return self.run(self.create(self.study(seeds=1)))
-
-    def create(self, study: StudySettings | None = None) -> Record:
-        """A record of the study, or of another one."""
-        from neftune_core.training.record import create
-
-        return create(study or self.study(), OWNER, self.limits)
-
-    def run(self, record: Record) -> Record:
-        """The record after its study has been run to an end."""
-        from neftune_core.training.study import run_study
-
-        for _ in run_study(record, self.limits, lambda: False):
-            pass
-        return record
-
-    @cached_property
-    def jobs(self) -> Jobs:
-        """A queue of this shop."""
-        from neftune_core.training.jobs import Jobs
-
-        return Jobs(self.limits)
-
-    def ends(self, record: Record, state: str = "finished") -> str:
-        """Nothing where the job of `record` ends so, else what became of it."""
-        status = self.jobs.wait(record, WAIT_SECONDS)
-        return "" if status.state == state else f"the study {status.state}: {status.message}"
 
 
 Try = Callable[[Shop, random.Random], str]
@@ -118,11 +45,6 @@ class Fault:
     once: Try
     count: int
     short: int
-
-
-def numbers(record: Record) -> list[dict[str, Any]]:
-    """The log of a record without the clock."""
-    return [{name: value for name, value in event.items() if name != "time"} for event in record.events()]
 
 
 def try_fault(fault: Fault, shop: Shop, count: int) -> list[str]:
@@ -146,46 +68,6 @@ def measure_faults(model: str) -> Table:
             table.rows.append({**row, "seconds": round(time.perf_counter() - started, 1)})
             table.notes += [f"{fault.words}: {words}" for words in wrong[:3]]
     return table
-
-
-@contextmanager
-def shop(model: ModelSettings | None = None) -> Iterator[Shop]:
-    """A shop in a folder of its own, which is the lab's home meanwhile; the model is a tiny one where none is named."""
-    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, NEFTUNE_HOME=name):
-        folder = Path(name)
-        yield Shop(folder, model or ModelSettings(source=str(tiny_model(folder / "tiny"))))
-
-
-def tiny_model(folder: Path) -> Path:
-    """A random Llama of two narrow layers, with the tokenizer of the bundled model or of the stand-in."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from neftune_core.models.loading import load
-
-    if not folder.is_dir():
-        tokenizer = load(ModelSettings()).tokenizer
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = LlamaForCausalLM(
-                LlamaConfig(
-                    vocab_size=len(tokenizer),
-                    hidden_size=32,
-                    intermediate_size=48,
-                    num_hidden_layers=2,
-                    num_attention_heads=4,
-                    num_key_value_heads=2,
-                    max_position_embeddings=256,
-                    attention_dropout=0.0,
-                    tie_word_embeddings=True,
-                    **{name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
-                )
-            )
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(folder)
-    return folder
 
 
 # ------------------------------------------------------------------ the process is killed
@@ -517,78 +399,6 @@ def fast_log(shop: Shop, seconds: float) -> str:
     return "" if late < 1 else f"the reader came {late:.1f} s late"
 
 
-def _damaged(shop: Shop, chance: random.Random) -> str:
-    """A record that something happened to is read as far as it goes, and what is wrong with it is said."""
-    from neftune_core.figures.curves import loss_curves
-    from neftune_core.training.damage import damages
-    from neftune_core.training.record import Record
-
-    whole = shop.whole
-    name = f"20200101-000000-{chance.randrange(16**6):06x}"
-    record = Record(Path(shutil.copytree(whole.folder, shop.folder / "runs" / name)))
-    damage = chance.choice(list(DAMAGES))
-    told = DAMAGES[damage](record, chance)
-    log = record.log()
-    events = log.read()
-    found = damages(record, log)
-    loss_curves(events, record.arms)
-    shop.jobs.status(record)
-    kept = [event for event in whole.events() if event in events]
-    if kept != events:
-        return f"{damage}: events were read that were never written"
-    return "" if not told or found else f"{damage}: nothing is said of it"
-
-
-def _cut(record: Record, chance: random.Random) -> bool:
-    """The log ends anywhere; that is how every broken-off run looks."""
-    path = record.folder / "events.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: chance.randrange(len(whole))])
-    return False
-
-
-def _twice(record: Record, chance: random.Random) -> bool:
-    path = record.folder / "events.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(line * chance.choice((1, 2)) for line in [*lines, lines[-1]]))
-    return True
-
-
-def _foreign(record: Record, chance: random.Random) -> bool:
-    path = record.folder / "events.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    strangers = [b"\xff\xfe\x00\n", b"[1, 2]\n", b'{"event": 3}\n', b'{"event": "step", "step": "x"}\n', b"NaN\n"]
-    strangers += [b'{"event": "step", "step": 3, "arms": {"control": {"loss": "much"}}}\n', b"[" * 9000 + b"\n"]
-    for _ in range(chance.randrange(1, 9)):
-        lines.insert(chance.randrange(len(lines) + 1), chance.choice(strangers))
-    path.write_bytes(b"".join(lines))
-    return True
-
-
-def _newer(record: Record, chance: random.Random) -> bool:
-    about = {**record.about, "format": 99}
-    (record.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")
-    study = record.folder / "study.toml"
-    study.write_text("colour_of_the_noise = 'pink'\n" + study.read_text(encoding="utf-8"), encoding="utf-8")
-    return True
-
-
-def _half_deleted(record: Record, chance: random.Random) -> bool:
-    for name in chance.sample(["study.toml", "events.jsonl", "answers.jsonl", "arms", "data"], chance.randrange(1, 5)):
-        path = record.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return not (record.folder / "study.toml").exists()
-
-
-DAMAGES: dict[str, Callable[[Record, random.Random], bool]] = {
-    "cut": _cut,
-    "doubled lines": _twice,
-    "foreign lines": _foreign,
-    "a newer version": _newer,
-    "half deleted": _half_deleted,
-}
-"""What happens to a folder, and whether it must be told."""
-
 FAULTS: dict[str, Fault] = {
     "killed": Fault("the process is killed at a random step", _killed, 20, 2),
     "stopped": Fault("stopped at a random moment", _stopped, 50, 3),
@@ -600,5 +410,5 @@ FAULTS: dict[str, Fault] = {
     "no number": Fault("the loss of one arm is no number", _no_number, 8, 1),
     "fast log": Fault("two hundred events a second for a minute", _fast_log, 1, 0),
     "short fast log": Fault("two hundred events a second", _short_fast_log, 0, 1),
-    "damaged": Fault("a record is cut, doubled, mixed, newer or half deleted", _damaged, 100, 20),
+    "damaged": Fault("a record is cut, doubled, mixed, newer or half deleted", read_damaged, 100, 20),
 }

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from neftune_core.bench.faults import FAULTS, Shop, shop, try_fault
+from neftune_core.bench.fault_shop import Shop, shop
+from neftune_core.bench.faults import FAULTS, try_fault
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bench.faults import tiny_model
+from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, LabError, RecordError
