@@ -100,7 +100,8 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     file, home = tmp_path / "study.toml", tmp_path / "home"
     file.write_text(to_toml(study), encoding="utf-8")
     command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    said = tmp_path / "said"
+    with said.open("w") as errors, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             logs = list(home.glob("runs/*/events.jsonl"))
@@ -108,8 +109,10 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
                 break
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
+    assert "so a new one is begun" in said.read_text(encoding="utf-8")
     again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert again.returncode == 0, again.stderr
+    assert "a new one is begun" not in again.stderr
     (folder,) = (home / "runs").iterdir()
     assert [event for event in _numbers(Record(folder)) if event["event"] in ("step", "evaluated")] == [
         event for event in _numbers(expected) if event["event"] in ("step", "evaluated")
