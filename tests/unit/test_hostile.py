@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def page_of(handler: Any, *inputs: Any) -> Page:
 
 
 def called(page: Page, *values: Any, **more: Any) -> Any:
-    return asyncio.run(page.answer(*values, **more))
+    """The answer, on a thread of its own: a browser of earlier tests may keep this thread's event loop running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(page.answer(*values, **more))).result()
 
 
 def refused(page: Page, *values: Any, **more: Any) -> str:
