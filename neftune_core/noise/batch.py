@@ -135,8 +135,8 @@ def scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = 
 
 
 def dropped(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """`clean` with the chosen tokens whose draw is below the arm's share set to zero."""
-    where = (units < arm.strength) & rows.chosen(arm.settings)[..., None]
+    """`clean` with the chosen tokens whose draw is below the arm's share set to zero; a share above 1 counts as 1."""
+    where = (units < min(1.0, arm.strength)) & rows.chosen(arm.settings)[..., None]
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
 
 

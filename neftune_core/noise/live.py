@@ -44,7 +44,7 @@ class LiveNoise:
         if KINDS[self.settings.kind].drops:
             draws = np.full((batch, length, 1), math.inf, dtype=np.float32)
             self._draw(draws, rows, (site.key, call.number), factors=None)
-            dropped = draws[..., 0] < self.settings.strength * multiplier
+            dropped = draws[..., 0] < min(1.0, self.settings.strength * multiplier)
             if spared is not None:
                 dropped &= ~spared
             return clean.masked_fill(torch.from_numpy(dropped).unsqueeze(-1).to(clean.device), 0)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from neftune_core import NoiseSettings, noisy_embeddings
 from neftune_core.bench.tiny_families import FAMILIES, WIDTH
@@ -325,7 +326,9 @@ def _with_calls(model: Any, settings: NoiseSettings, *, total: int, made: int) -
 def test_token_dropout_of_equal_energy_spares_padding(model: Any) -> None:
     settings = NoiseSettings(kind="token-dropout", unit="share", strength=1, schedule="linear", equal_energy=True)
     first = _with_calls(model, settings, total=4, made=1)[0]
-    assert torch.equal(first.abs().amax(-1) > 0, MASK == 1)
+    dropped = MASK == 1
+    dropped[[0, 1], [0, 2]] = False  # the first token of each row stays
+    assert torch.equal(first.abs().amax(-1) > 0, dropped)
 
 
 @pytest.mark.parametrize(
@@ -594,3 +597,22 @@ def test_a_call_that_gives_vectors_is_refused(model: Any) -> None:
 def test_copies_of_data_parallelism_in_threads_are_refused(model: Any) -> None:
     with noisy_embeddings(model, ALPHA5), pytest.raises(NoEffect, match="DataParallel"):
         model._replicate_for_data_parallel()(**BATCH)
+
+
+def test_token_dropout_of_every_token_keeps_the_gradient_of_a_deep_model_finite() -> None:
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=30,
+        num_attention_heads=2,
+        rms_norm_eps=1e-6,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    ids = torch.arange(12).view(1, 12)
+    noise = NoiseSettings(kind="token-dropout", unit="share", strength=1)
+    with noisy_embeddings(model.train(), noise):
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert all(bool(torch.as_tensor(parameter.grad).isfinite().all()) for parameter in model.parameters())
