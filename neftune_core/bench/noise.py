@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 SENTENCE_TOKENS, PREVIEWS = 60, 20
-WARM_PAIRS, FEWEST_PAIRS, MOST_PAIRS = 2, 8, 500
+WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Size:
     heads: int = 9
     key_value_heads: int = 3
     rows: int = 1
-    length: int = 64
+    length: int = 32
     seconds_per_kind: float = 60.0
 
     @property
@@ -58,11 +58,11 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
     loaded = _random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
     table = Table(f"What noise costs: {size.words}, {loaded.precision}", describe_machine())
-    for kind, entry in KINDS.items():
-        unit, strength = ("share", 0.15) if entry.drops else ("alpha", 5.0)
-        noise = NoiseSettings(kind=kind, unit=unit, strength=strength, ascent_steps=2)
-        words = f"{kind}, K = {noise.ascent_steps}" if entry.passes == "ascent" else kind
-        table.rows.append({"what": f"step with {words}, over the step without"} | _ratio(stack, noise, size))
+    for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
+        noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
+        for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
+            words = f"{noise.kind}, K = {noise.ascent_steps}" if passes == "ascent" else noise.kind
+            table.rows.append({"what": f"step with {words}, over the step without"} | row)
     table.rows += [
         {
             "what": f"memory of the noise over the embeddings, {arms} arms of one kind",
@@ -77,9 +77,14 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
         }
     )
     table.notes.append(
-        "Ratios: the middle (Hodges-Lehmann) of pairs of steps on the same rows, with Wilcoxon's 95 % interval."
+        "Ratios: the middle (Hodges-Lehmann) over rounds of steps on the same rows, with Wilcoxon's 95 % interval."
     )
     return table
+
+
+def _loud(kind: str) -> NoiseSettings:
+    unit, strength = ("share", 0.15) if KINDS[kind].drops else ("alpha", 5.0)
+    return NoiseSettings(kind=kind, unit=unit, strength=strength, ascent_steps=2)
 
 
 def _random_model(size: Size) -> LoadedModel:
@@ -133,31 +138,40 @@ def _rows(size: Size) -> list[Encoded]:
     return [Encoded(ids=row, trained=trained, example=example, cut=False) for row in ids]
 
 
-def _ratio(stack: AdapterStack, noise: NoiseSettings, size: Size) -> dict[str, Any]:
-    """Seconds of a step with `noise` over those of a step without, in pairs whose order is turned round each time."""
-    training = TrainingSettings(steps=MOST_PAIRS, batch_size=size.rows, learning_rate=1e-5)
-    sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, noise)]
-    seconds: list[list[float]] = [[], []]
-    for pair in range(MOST_PAIRS):
-        for side in (0, 1) if pair % 2 else (1, 0):
-            seconds[side].append(_seconds(sides[side], 1))
-        if pair + 1 >= WARM_PAIRS + FEWEST_PAIRS and sum(map(sum, seconds)) > size.seconds_per_kind:
+def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
+    """Seconds of a step with each of `noises` over those of one without, in rounds of one step each, shuffled."""
+    training = TrainingSettings(steps=MOST_ROUNDS, batch_size=size.rows, learning_rate=1e-5)
+    sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, *noises)]
+    rounds: list[NDArray[np.float64]] = []
+    shuffling, started = np.random.default_rng(0), time.perf_counter()
+    while len(rounds) < MOST_ROUNDS:
+        seconds = np.empty(len(sides))
+        for side in shuffling.permutation(len(sides)):
+            seconds[side] = _seconds(sides[side], 1)
+        rounds.append(np.log(seconds))
+        if len(rounds) >= WARM_ROUNDS + FEWEST_ROUNDS and time.perf_counter() - started > size.seconds_per_kind * len(
+            noises
+        ):
             break
-    plain, noisy = (np.log(side[WARM_PAIRS:]) for side in seconds)
-    middle, low, high = middle_of(noisy - plain)
+    plain, *noisy = np.array(rounds[WARM_ROUNDS:]).T
+    return [_row(side - plain, plain) for side in noisy]
+
+
+def _row(differences: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[str, Any]:
+    middle, low, high = middle_of(differences)
     return {
         "value": math.exp(middle),
         "95 % from": math.exp(low),
         "95 % to": math.exp(high),
-        "pairs": len(plain),
-        "seconds without": float(np.exp(np.median(plain))),
+        "rounds": len(plain),
+        "seconds without": math.exp(np.median(plain)),
     }
 
 
 def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
     """The Hodges-Lehmann estimate of the middle of `differences`, and its 95 % interval by Wilcoxon's signed ranks.
 
-    A few pairs in which the machine did something else move it little. The interval's ranks come from the normal
+    A few of them in which the machine did something else move it little. The interval's ranks come from the normal
     approximation, which serves from about eight differences on (Hollander and Wolfe, Nonparametric Statistical
     Methods, chapter 3).
     """

@@ -228,7 +228,7 @@ def test_a_gradient_of_no_use_leaves_the_noise_where_it_is(gradient: float) -> N
 def test_the_benchmark_of_noise_times_every_kind_and_weighs_it() -> None:
     size = Size(vocabulary=60, width=16, inner=24, layers=1, heads=2, key_value_heads=1, length=16, seconds_per_kind=0)
     table = measure_noise(size).as_json()
-    ratios = [row for row in table["rows"] if "pairs" in row]
+    ratios = [row for row in table["rows"] if "rounds" in row]
     assert len(ratios) == len(KINDS)
     for row in ratios:
         assert 0 < row["95 % from"] <= row["value"] <= row["95 % to"]
