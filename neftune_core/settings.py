@@ -253,7 +253,7 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
 
 
 def _inner(value: Any, words: str, *, comments: bool) -> Any:
-    """A table of the document: of settings, of named texts, or an array of settings."""
+    """A table of the document: of settings, of named values, or an array of either."""
     if isinstance(value, tuple):
         array = tomlkit.aot()
         for index, entry in enumerate(value):
@@ -266,13 +266,13 @@ def _inner(value: Any, words: str, *, comments: bool) -> Any:
     if comments:
         inner.add(tomlkit.comment(words))
     for key, entry in value.items():
-        inner.add(key, entry)
+        inner.add(key, list(entry) if isinstance(entry, tuple) else entry)
     return inner
 
 
 def _is_table(value: Any) -> bool:
-    rows_of_settings = isinstance(value, tuple) and bool(value) and isinstance(value[0], Settings)
-    return isinstance(value, Settings | dict) or rows_of_settings
+    array_of_tables = isinstance(value, tuple) and bool(value) and isinstance(value[0], Settings | dict)
+    return isinstance(value, Settings | dict) or array_of_tables
 
 
 def _comment(field: Any) -> str:
@@ -305,7 +305,12 @@ class Limits(Settings):
     row_characters: int = setting(100_000, "Most characters in one row.", minimum=100, maximum=10_000_000)
     steps: int = setting(20_000, "Most optimizer steps of one study.", minimum=1, maximum=10_000_000)
     arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
-    study_minutes: int = setting(24 * 60, "Longest a study may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes")
+    sweep_studies: int = setting(
+        1000, "Most studies of one sweep: its training settings times its seeds.", minimum=1, maximum=1_000_000
+    )
+    study_minutes: int = setting(
+        24 * 60, "Longest a study or a whole sweep may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
+    )
     waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
     queue_places: int = setting(100, "Most jobs of all visitors that may be waiting.", minimum=1, maximum=100_000)
     disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.001, maximum=1e6, unit="GB")

@@ -83,7 +83,7 @@ class Progress:
         if name in ENDINGS:
             self.state, self.message = name, str(event.get("message") or "")
             return
-        if name in ("started", "planned", "step", "evaluated"):
+        if name in ("started", "planned", "step", "evaluated", "cell"):
             self.seed_number = self._numbers.setdefault(seed, len(self._numbers) + 1)
             self.seeds = max(self.seeds, self.seed_number, _count(event, "seeds"))
             self.steps_of_seed = _count(event, "steps") or self.steps_of_seed

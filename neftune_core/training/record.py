@@ -2,6 +2,8 @@
 
 runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
             running  (while a process writes it)
+
+A sweep has `sweep.toml` in place of `study.toml`, and a record of each of its cells below `cells/` (sweep.py).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import re
 import secrets
 import shutil
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ from neftune_core.training.settings import StudySettings
 
 FORMAT = 1
 ENDINGS = ("finished", "stopped", "failed")
+STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
 
@@ -48,12 +52,30 @@ class Record:
     def study(self) -> StudySettings:
         """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
         try:
-            study = from_toml(StudySettings, (self.folder / "study.toml").read_text(encoding="utf-8"))
-            return located(study, self.folder)
+            return located(self._read_study(), self.folder)
         except FileNotFoundError:
             raise RecordError(f"The settings of record {self.id} are missing.") from None
         except (OSError, UnicodeDecodeError, LabError) as error:
             raise RecordError(f"The settings of record {self.id} cannot be read: {error}") from None
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it holds the cells of a sweep, whose study is the one that is varied."""
+        return (self.folder / SWEEP_FILE).is_file()
+
+    @property
+    def settings_file(self) -> Path:
+        """The file with its settings."""
+        return self.folder / (SWEEP_FILE if self.is_sweep else STUDY_FILE)
+
+    def _read_study(self) -> StudySettings:
+        text = self.settings_file.read_text(encoding="utf-8")
+        if not self.is_sweep:
+            return from_toml(StudySettings, text)
+        try:
+            return parse(StudySettings, tomllib.loads(text)["study"])
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise RecordError(f"it is not valid TOML ({error}).") from None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -214,19 +236,31 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
 
     Raises a `LabError` where a file of the study cannot be used, or the records take more disk than is allowed.
     """
+    with new_record(study, owner, limits, folder) as record:
+        write_whole(record.folder / STUDY_FILE, to_toml(with_own_rows(study, record.folder), comments=True))
+    return record
+
+
+@contextmanager
+def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: Path | None) -> Iterator[Record]:
+    """A new folder that says whose it is, to be filled with settings; what goes wrong meanwhile leaves none behind."""
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
     _require_disk(root, owner, limits)
     record = Record(root / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     record.folder.mkdir(parents=True)
     try:
-        about = {"format": FORMAT, "owner": owner_hash(owner), "created": round(time.time(), 3)}
-        write_whole(record.folder / "record.json", json.dumps(about, indent=2))
-        write_whole(record.folder / "study.toml", to_toml(with_own_rows(study, record.folder), comments=True))
+        write_about(record, owner_hash(owner))
+        yield record
     except BaseException:
         shutil.rmtree(record.folder, ignore_errors=True)
         raise
-    return record
+
+
+def write_about(record: Record, owned_by: str) -> None:
+    """The first `record.json` of a record; `owned_by` is what `owner_hash` gives."""
+    about = {"format": FORMAT, "owner": owned_by, "created": round(time.time(), 3)}
+    write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
 def _require_disk(root: Path, owner: str, limits: Limits) -> None:
@@ -247,7 +281,7 @@ def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -
     """The newest record of this very study that `owner` made; an empty owner is the command line."""
     key = study_key(study)
     for record in owned_records(owner, folder=folder):
-        if record.about.get("owner") != owner_hash(owner):
+        if record.is_sweep or record.about.get("owner") != owner_hash(owner):
             continue
         try:
             if study_key(record.study) == key:

@@ -1,0 +1,297 @@
+"""A sweep from its settings to its end: cell after cell, each a study with a record of its own below the sweep's.
+
+runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
+
+The sweep's own log has `started`, a `cell` for each that ended (`state`, `message`, and how many steps of all are
+done), and the ending. A cell that fails leaves the others; what is finished is never run again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neftune_core.data.preparing import prepare
+from neftune_core.errors import InvalidSetting, LabError, RecordError, sentence
+from neftune_core.models.loading import load
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.training.lockstep import Event, Stop, count_steps
+from neftune_core.training.log import as_text
+from neftune_core.training.own_rows import FILE, FILE_PARTS, located, study_key, with_own_rows
+from neftune_core.training.record import (
+    ENDINGS,
+    STUDY_FILE,
+    SWEEP_FILE,
+    Record,
+    new_record,
+    owned_records,
+    owner_hash,
+    write_about,
+    write_whole,
+)
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.study import run_study
+from neftune_core.training.sweep_settings import Cell, SweepSettings, axes, cells
+
+RunCell = Callable[[StudySettings, Path, Limits, Stop], Iterator[Event]]
+"""What runs one cell in its folder, from where it stands; the last event is its ending."""
+
+
+@dataclass(frozen=True)
+class Sweep(Record):
+    """One sweep's folder: a record whose settings are a sweep's, with the records of its cells."""
+
+    @property
+    def settings(self) -> SweepSettings:
+        """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
+        try:
+            found = from_toml(SweepSettings, (self.folder / SWEEP_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecordError(f"The record {self.id} is no sweep, or its settings are missing.") from None
+        except (OSError, UnicodeDecodeError, LabError) as error:
+            raise RecordError(f"The settings of sweep {self.id} cannot be read: {error}") from None
+        return found.model_copy(update={"study": located(found.study, self.folder)})
+
+    def record_of(self, cell: Cell) -> Record:
+        """The record of one of its cells, whether it was begun or not."""
+        return Record(self.folder / "cells" / cell.name)
+
+    def states(self) -> dict[str, Event]:
+        """The last that the log says of each cell that ended, by its name."""
+        return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
+
+
+def create_sweep(
+    settings: SweepSettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None
+) -> Sweep:
+    """A new sweep with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
+
+    Raises a `LabError` where a cell cannot be, a file cannot be used, or a limit of this server is passed.
+    """
+    limits = limits or Limits()
+    settings.check(limits)
+    with new_record(settings.study, owner, limits, folder) as record:
+        own = settings.model_copy(update={"study": with_own_rows(settings.study, record.folder)})
+        write_whole(record.folder / SWEEP_FILE, to_toml(own, comments=True))
+    return Sweep(record.folder)
+
+
+def read_sweep(path: Path) -> SweepSettings:
+    """The sweep in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"The sweep {path} cannot be read: {error}.") from None
+    found = from_toml(SweepSettings, text)
+    return found.model_copy(update={"study": located(found.study, path.parent)})
+
+
+def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
+    """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
+    key = _sweep_key(settings)
+    for record in owned_records(owner, folder=folder):
+        if not record.is_sweep or record.about.get("owner") != owner_hash(owner):
+            continue
+        try:
+            found = Sweep(record.folder)
+            if _sweep_key(found.settings) == key:
+                return found
+        except RecordError:
+            continue
+    return None
+
+
+def _sweep_key(settings: SweepSettings) -> tuple[str, str]:
+    """Equal for equal sweeps, wherever their files lie."""
+    return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
+
+
+def run_cell(study: StudySettings, folder: Path, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+    """Run the study of one cell in `folder`, from where it stands there; it needs nothing else of the sweep.
+
+    Whoever runs it elsewhere brings `folder` back: it is a record like any other, owned by nobody unless it says so.
+    """
+    record = Record(folder)
+    if not record.settings_file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        if "owner" not in record.about:
+            write_about(record, owner_hash(""))
+        write_whole(record.settings_file, to_toml(study, comments=True))
+    if (record.ending() or {}).get("event") == "finished":
+        return
+    yield from run_study(record, limits, should_stop)
+
+
+def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCell = run_cell) -> Iterator[Event]:
+    """Run what is not finished of `sweep`; the steps that are yielded count those of all cells.
+
+    The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with the first sentence of a
+    cell that did). Raises `RecordError` where the sweep itself cannot be used, or is written by another process.
+    """
+    sweep.require_usable()
+    with sweep.claimed():
+        kept = [event for event in sweep.events() if event["event"] not in ENDINGS]
+        write_whole(sweep.folder / "events.jsonl", as_text(kept))
+        try:
+            yield from _Run(sweep, limits, should_stop, run).events()
+        except Exception as error:
+            ending = {"seed": sweep.study.seed, "event": "failed", "message": sentence(error)}
+            sweep.append(ending)
+            yield ending
+
+
+@dataclass
+class _Run:
+    """One go through the cells of a sweep. `done` counts the steps of the cells that are over."""
+
+    sweep: Sweep
+    limits: Limits
+    should_stop: Stop
+    run: RunCell
+    done: int = 0
+    end: float = field(init=False)
+    settings: SweepSettings = field(init=False)
+    steps: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.end = time.monotonic() + 60 * self.limits.study_minutes
+        self.settings = self.sweep.settings
+
+    def events(self) -> Iterator[Event]:
+        every = cells(self.settings)
+        self.settings.check(self.limits)
+        self.steps = planned_steps(every, self.limits, self.is_time)
+        yield self._written({"event": "started", "studies": len(every), "steps": self.total})
+        for cell in every:
+            if self.is_time():
+                break
+            yield from self._cell(cell)
+        yield self._written(self._ending(every))
+
+    @property
+    def total(self) -> int:
+        return sum(self.steps.values())
+
+    def is_time(self) -> bool:
+        """Whether to end, as asked or at the time limit."""
+        return self.should_stop() or time.monotonic() > self.end
+
+    def _cell(self, cell: Cell) -> Iterator[Event]:
+        record = self.sweep.record_of(cell)
+        ending: Event = record.ending() or {}
+        if ending.get("event") != "finished":
+            try:
+                _begin(self.sweep, record, cell)
+                for event in self.run(cell.study, record.folder, self.limits, self.is_time):
+                    if event["event"] == "step":
+                        yield self._step(event)
+                    elif event["event"] == "started":
+                        self._introduce(event)
+                    ending = event
+            except Exception as error:  # its record cannot be used: the other cells can
+                ending = {"event": "failed", "message": sentence(error)}
+            if not self.settings.keep_adapters and ending["event"] == "finished":
+                shutil.rmtree(record.folder / "arms", ignore_errors=True)
+        self.done += self.steps[cell.name] if ending["event"] in ("finished", "failed") else 0
+        if self.sweep.states().get(cell.name, {}).get("state") != ending["event"]:
+            yield self._written(self._over(cell, ending))
+
+    def _over(self, cell: Cell, ending: Event) -> Event:
+        told = {"message": ending["message"]} if ending.get("message") else {}
+        counted = {"step": self.done, "steps": self.total}
+        return {"event": "cell", "cell": cell.name, "state": ending["event"], **counted, **told}
+
+    def _step(self, event: Event) -> Event:
+        """A step of a cell as one of the sweep: shown, and kept in the log of the cell alone."""
+        step = self.done + event["step"]
+        shown = {name: event[name] for name in ("tokens", "arms") if name in event}
+        return {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total, **shown}
+
+    def _introduce(self, event: Event) -> None:
+        """Model, data and machine of the first cell are those of the sweep."""
+        if "model" not in self.sweep.about:
+            about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
+            self.sweep.update_about(**about)
+
+    def _written(self, event: Event) -> Event:
+        event = {"seed": self.settings.study.seed, **event}
+        self.sweep.append(event)
+        return event
+
+    def _ending(self, every: Sequence[Cell]) -> Event:
+        states = self.sweep.states()
+        found = [states.get(cell.name, {}) for cell in every]
+        over = sum(state.get("state") in ("finished", "failed") for state in found)
+        failed = [state for state in found if state.get("state") == "failed"]
+        if over < len(every):
+            return {"event": "stopped", "message": self._why(over, len(every))}
+        if not failed:
+            return {"event": "finished"}
+        return {
+            "event": "failed",
+            "message": f"{len(failed)} of {len(every)} studies failed, the first with: {failed[0].get('message', '')} "
+            "The others are in the table; resume tries these again.",
+        }
+
+    def _why(self, over: int, every: int) -> str:
+        if self.should_stop():
+            return f"Stopped as asked, with {over} of {every} studies done."
+        return (
+            f"Stopped after {self.limits.study_minutes:,} minutes, the longest that this server allows, with {over} of "
+            f"{every} studies done."
+        )
+
+
+def _begin(sweep: Sweep, record: Record, cell: Cell) -> None:
+    """The cell's own record, of the same owner; the sweep's rows are not copied but named from there."""
+    if record.settings_file.is_file():
+        return
+    record.folder.mkdir(parents=True, exist_ok=True)
+    write_about(record, str(sweep.about.get("owner", "")))
+    files = {part: getattr(cell.study.data, part) for part in FILE_PARTS}
+    near = {
+        part: FILE + os.path.relpath(source.removeprefix(FILE), record.folder).replace(os.sep, "/")
+        for part, source in files.items()
+        if source.startswith(FILE)
+    }
+    study = cell.study.model_copy(update={"data": cell.study.data.model_copy(update=near)})
+    write_whole(record.folder / STUDY_FILE, to_toml(study, comments=True))
+
+
+def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
+    """The steps of each cell by its name; 0 where its rows cannot be used, which its own run will tell.
+
+    The rows are read once for all cells that share them. Raises what `load` raises.
+    """
+    rows: dict[str, int] = {}
+    planned = {}
+    for cell in every:
+        key = cell.study.data.model_dump_json()
+        if key not in rows:
+            rows[key] = _training_rows(cell.study, limits, should_stop)
+        planned[cell.name] = count_steps(rows[key], cell.study.training) if rows[key] else 0
+    return planned
+
+
+def _training_rows(study: StudySettings, limits: Limits, should_stop: Stop) -> int:
+    loaded = load(study.model, cancelled=should_stop)
+    try:
+        return len(prepare(study.data.within(loaded.context), loaded.tokenizer, limits).train)
+    except LabError:
+        return 0
+
+
+def described(varied: Mapping[str, Any]) -> str:
+    """What sets a cell's training apart, in a few words: `learning rate 0.002, LoRA rank 8`; empty where nothing does."""
+    known = axes()
+    parts = []
+    for name, value in varied.items():
+        label = known[name].label
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        parts.append(f"{label[:1].lower() + label[1:] if label[1:2].islower() else label} {shown}")
+    return ", ".join(parts)
