@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError, sentence
@@ -13,7 +14,8 @@ from neftune_core.training import disk
 from neftune_core.training.progress import Progress, Status, before_run, of_record
 from neftune_core.training.record import ENDINGS, Record, create, find
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
+from neftune_core.training.sweep import create_sweep, run_record
+from neftune_core.training.sweep_settings import SweepSettings
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +50,18 @@ class Jobs:
     def submit(self, study: StudySettings, owner: str) -> Record:
         """Put a study in the queue; raises a `LabError` where it is over a limit."""
         study.check(self.limits)
+        return self._submit(owner, lambda: create(study, owner, self.limits))
+
+    def submit_sweep(self, sweep: SweepSettings, owner: str) -> Record:
+        """Put a sweep in the queue, as one job; raises a `LabError` where it is over a limit."""
+        sweep.check(self.limits)
+        return self._submit(owner, lambda: create_sweep(sweep, owner, self.limits))
+
+    def _submit(self, owner: str, make: Callable[[], Record]) -> Record:
         with self._submitting:
             self._check_room(owner)
             self._sweep()
-            record = create(study, owner, self.limits)
+            record = make()
             self._queue(record, owner)
         return record
 
@@ -188,7 +198,7 @@ class Jobs:
 
     def _run(self, job: _Job) -> None:
         try:
-            for event in run_study(job.record, self.limits, job.stop.is_set):
+            for event in run_record(job.record, self.limits, job.stop.is_set):
                 job.progress.follow(event)
         except Exception as error:  # the record itself could not be read or written
             job.progress.follow({"event": "failed", "message": sentence(error)})

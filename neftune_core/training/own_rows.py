@@ -48,7 +48,7 @@ def located(study: StudySettings, folder: Path) -> StudySettings:
     for part in FILE_PARTS:
         path = _file_of(study, part)
         if path is not None and not path.is_absolute():
-            changed[part] = f"{FILE}{folder.resolve() / path}"
+            changed[part] = f"{FILE}{(folder / path).resolve()}"
     return study.model_copy(update={"data": study.data.model_copy(update=changed)})
 
 

@@ -145,6 +145,13 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCell = ru
             yield ending
 
 
+def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+    """Run a study or a sweep, whichever `record` is."""
+    if record.is_sweep:
+        return run_sweep(Sweep(record.folder), limits, should_stop)
+    return run_study(record, limits, should_stop)
+
+
 @dataclass
 class _Run:
     """One go through the cells of a sweep. `done` counts the steps of the cells that are over."""
@@ -209,8 +216,8 @@ class _Run:
     def _step(self, event: Event) -> Event:
         """A step of a cell as one of the sweep: shown, and kept in the log of the cell alone."""
         step = self.done + event["step"]
-        shown = {name: event[name] for name in ("tokens", "arms") if name in event}
-        return {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total, **shown}
+        shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
+        return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
 
     def _introduce(self, event: Event) -> None:
         """Model, data and machine of the first cell are those of the sweep."""
@@ -287,7 +294,7 @@ def _training_rows(study: StudySettings, limits: Limits, should_stop: Stop) -> i
 
 
 def described(varied: Mapping[str, Any]) -> str:
-    """What sets a cell's training apart, in a few words: `learning rate 0.002, LoRA rank 8`; empty where nothing does."""
+    """What sets a cell's training apart: `learning rate 0.002, LoRA rank 8`; empty where nothing does."""
     known = axes()
     parts = []
     for name, value in varied.items():

@@ -1,0 +1,205 @@
+"""A sweep: what it makes of its axes, what a failure or a kill leaves, and what it says of nonsense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.bench.fault_shop import tiny_model
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DoesNotFit, InvalidSetting, LabError
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.home import home
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, from_toml, parse, to_toml
+from neftune_core.training.jobs import Jobs
+from neftune_core.training.record import find, owned_records
+from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.sweep import Sweep, create_sweep, find_same_sweep, run_cell, run_sweep
+from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
+
+ANN, BEN = "key-of-ann", "key-of-ben"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudySettings:
+    """Two seeds of a tiny model on twelve rows."""
+    path = tmp_path / "rows.jsonl"
+    lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(12)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return StudySettings(
+        seeds=2,
+        model=ModelSettings(source=str(tiny_model(home() / "tiny"))),
+        data=DataSettings(source=f"file:{path}"),
+        training=TrainingSettings(epochs=1, evaluations=1, evaluation_rows=4, checkpoint_steps=1),
+        answers=AnswerSettings(new_tokens=2),
+    )
+
+
+def _sweep(study: StudySettings, **given: Any) -> SweepSettings:
+    return SweepSettings(**{"axes": {"noise.strength": (0, 5)}, "study": study} | given)
+
+
+def _run(sweep: Sweep, limits: Limits | None = None) -> dict[str, Any]:
+    return list(run_sweep(sweep, limits or Limits(), lambda: False))[-1]
+
+
+def _numbers(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
+    """The logs of the cells without the clock."""
+    return {
+        cell.name: [
+            {name: value for name, value in event.items() if name != "time"} for event in sweep.record_of(cell).events()
+        ]
+        for cell in cells(sweep.settings)
+    }
+
+
+def test_noise_settings_share_a_study_and_training_settings_do_not(study: StudySettings) -> None:
+    axes = {"noise.strength": (0, 1, 2), "noise.kind": ("uniform", "gaussian"), "training.lora_rank": (4, 8)}
+    found = cells(_sweep(study, axes=axes))
+    assert [cell.name for cell in found] == ["001-seed-0", "002-seed-0", "001-seed-1", "002-seed-1"]
+    assert [cell.study.training.lora_rank for cell in found] == [4, 8, 4, 8]
+    names = ["control", "uniform-alpha-1", "gaussian-alpha-1", "uniform-alpha-2", "gaussian-alpha-2"]
+    assert all(list(cell.study.arms) == names for cell in found)
+    assert size_words(_sweep(study, axes=axes)).startswith("10 settings (controls included), 2 seeds: 20 trainings")
+
+
+def test_more_noises_than_arms_go_to_another_study_with_a_control_of_its_own(study: StudySettings) -> None:
+    found = cells(_sweep(study, axes={"noise.strength": tuple(range(21))}, most_arms=16))
+    assert [len(cell.study.arms) for cell in found] == [11, 11, 11, 11]
+    assert all("control" in cell.study.arms for cell in found)
+
+
+def test_points_stand_beside_the_grid(study: StudySettings) -> None:
+    points = ({"noise.strength": 3, "noise.unit": "std"}, {"training.epochs": 2})
+    found = cells(_sweep(study, axes={"noise.strength": (5,)}, points=points))
+    assert [list(cell.study.arms)[1:] for cell in found[:2]] == [
+        ["uniform-alpha-5", "uniform-std-3"],
+        ["uniform-alpha-5"],
+    ]
+    assert found[1].varied == {"training.epochs": 2}
+
+
+def test_a_sweep_survives_its_own_file() -> None:
+    assert from_toml(SweepSettings, to_toml(EXAMPLE_SWEEP, comments=True)) == EXAMPLE_SWEEP
+    dotted = from_toml(SweepSettings, "[axes]\nnoise.strength = [1, 2]\n[[points]]\ntraining.epochs = 2\n")
+    assert dotted.axes == {"noise.strength": (1, 2)}
+    assert from_toml(SweepSettings, to_toml(dotted)) == dotted
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "needs at least one axis"),
+        ("axes = 3", "axes cannot be 3"),
+        ("[axes]\nnoise.strength = []", "has no values"),
+        ("[axes]\nnoise.strength = [0]", "the control"),
+        ('[axes]\nnoise.strength = ["a"]', "combination noise.strength a cannot be"),
+        ("[axes]\nnoise.strong = [1]", "cannot vary 'noise.strong'"),
+        ("[axes]\ntraining.time_budget_seconds = [1]", "time budget"),
+        ("[axes]\nnoise.strength = [1]\n[study.training]\ntime_budget_seconds = 3", "time budget"),
+        ('[axes]\nnoise.kind = ["token-dropout"]', "share"),
+        ("[axes]\ntraining.epochs = [1, -1]", "combination training.epochs -1"),
+        (
+            "[axes]\nnoise.strength = [1]\n[[study.noise]]\nstrength = 1\n[[study.noise]]\nstrength = 2",
+            "begins from one",
+        ),
+        ('[axes]\nnoise.sites = ["nowhere"]', "sites are written as"),
+    ],
+)
+def test_axes_that_cannot_be_get_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(InvalidSetting, match=words) as error:
+        from_toml(SweepSettings, text).check(Limits())
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)
+
+
+def test_limits_are_checked_before_anything_is_listed(study: StudySettings) -> None:
+    huge = {f"training.{name}": tuple(range(1, 900)) for name in ("epochs", "batch_size", "lora_rank")}
+    with pytest.raises(DoesNotFit, match="at most 10,000"):
+        _sweep(study, axes=huge).check(Limits())
+    many = _sweep(study, axes={"training.epochs": (1, 2, 3)})
+    with pytest.raises(DoesNotFit, match="needs 6 studies and this server allows 5"):
+        many.check(Limits(sweep_studies=5))
+    with pytest.raises(DoesNotFit, match="at most 2 arms"):
+        _sweep(study, axes={"noise.strength": (1, 2)}).check(Limits(arms=2))
+
+
+def test_a_sweep_runs_to_its_end_and_keeps_a_record_of_each_cell(study: StudySettings) -> None:
+    sweep = create_sweep(_sweep(study, keep_adapters=False), ANN)
+    events = list(run_sweep(sweep, Limits(), lambda: False))
+    assert events[-1]["event"] == "finished"
+    steps = [event["step"] for event in events if event["event"] in ("step", "cell")]
+    assert steps == sorted(steps)
+    assert steps[-1] == events[0]["steps"]
+    for cell in cells(sweep.settings):
+        record = sweep.record_of(cell)
+        assert record.ending() is not None
+        assert record.study == cell.study
+        assert record.belongs_to(ANN)
+        assert not record.belongs_to(BEN)
+        assert not (record.folder / "arms").exists()
+    assert len(list(sweep.folder.rglob("rows.jsonl"))) == 1  # the cells name the sweep's copy
+    assert find(sweep.id, ANN).is_sweep
+    assert sweep.about["model"]["source"] == study.model.source
+
+
+def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study: StudySettings) -> None:
+    axes = {"noise.strength": (5,), "training.learning_rate": (1e-3, 2e-3)}
+    sweep = create_sweep(_sweep(study.model_copy(update={"seeds": 1}), axes=axes), ANN)
+
+    def failing(cell: StudySettings, folder: Path, *rest: Any) -> Iterator[dict[str, Any]]:
+        if cell.training.learning_rate == 1e-3:
+            raise LabError("The first learning rate cannot be.")
+        return run_cell(cell, folder, *rest)
+
+    ending = list(run_sweep(sweep, Limits(), lambda: False, failing))[-1]
+    assert ending["event"] == "failed"
+    assert "1 of 2 studies failed, the first with: The first learning rate cannot be." in ending["message"]
+    assert [event["state"] for event in sweep.states().values()] == ["failed", "finished"]
+    second = _numbers(sweep)["002-seed-0"]
+    assert _run(sweep)["event"] == "finished"
+    assert [event["state"] for event in sweep.states().values()] == ["finished", "finished"]
+    assert _numbers(sweep)["002-seed-0"] == second
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_a_sweep_that_was_broken_off_ends_as_an_unbroken_one(study: StudySettings, place: int) -> None:
+    settings = _sweep(study)
+    whole = create_sweep(settings, ANN)
+    assert _run(whole)["event"] == "finished"
+    broken = create_sweep(settings, ANN)
+    events = run_sweep(broken, Limits(), lambda: False)
+    for _ in range(place + 1):
+        next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert broken.ending() is None
+    assert _run(broken)["event"] == "finished"
+    assert _numbers(broken) == _numbers(whole)
+
+
+def test_a_sweep_is_one_job_that_stops_and_goes_on(study: StudySettings) -> None:
+    jobs = Jobs(Limits())
+    long = study.model_copy(update={"training": parse(TrainingSettings, {"epochs": 300, "evaluations": 1})})
+    record = jobs.submit_sweep(_sweep(long), ANN)
+    waiting = jobs.submit_sweep(_sweep(study), ANN)
+    assert jobs.status(waiting).place == 1
+    jobs.stop(record.id, ANN)
+    status = jobs.wait(record, 60)
+    assert (status.state, status.can_resume) == ("stopped", True)
+    assert jobs.wait(waiting, 60).state == "finished"
+    jobs.discard(record.id, ANN)
+    assert not record.folder.exists()
+    assert [found.id for found in owned_records(ANN) if found.id == waiting.id] == [waiting.id]
+
+
+def test_the_same_sweep_is_found_again_and_another_is_not(study: StudySettings) -> None:
+    sweep = create_sweep(_sweep(study), "")
+    assert find_same_sweep(_sweep(study), "") == sweep
+    assert find_same_sweep(_sweep(study, axes={"noise.strength": (0, 6)}), "") is None
+    assert find_same_sweep(_sweep(study.model_copy(update={"noise": (NoiseSettings(kind="gaussian"),)})), "") is None
