@@ -25,13 +25,15 @@ class ArmLosses:
 
     `sums` `[arms]`: nats summed over `tokens` response tokens, the same ones for every arm. `hits` `[arms, tokens]`:
     whether the most probable token, after the true ones before it, was the true one. `rows` `[tokens]`: the row of the
-    batch that each token belongs to. `gradients`: those that were asked for, in their order.
+    batch that each token belongs to. `each` `[arms, tokens]`: the cross-entropy of each token. `gradients`: those that
+    were asked for, in their order.
     """
 
     sums: Tensor
     tokens: int
     hits: Tensor
     rows: Tensor
+    each: Tensor
     gradients: tuple[Tensor, ...] = ()
 
     @property
@@ -39,13 +41,10 @@ class ArmLosses:
         """Nats a response token, `[arms]`."""
         return self.sums / max(self.tokens, 1)
 
-    @property
-    def exact_rows(self) -> Tensor:
-        """How many rows have all their response tokens right, `[arms]`: greedy answers would be exact."""
-        misses = torch.zeros(len(self.sums), int(self.rows.max()) + 1 if self.tokens else 0, device=self.hits.device)
-        misses.index_add_(1, self.rows, (~self.hits).float())
-        present = torch.bincount(self.rows, minlength=misses.shape[1]) > 0
-        return ((misses == 0) & present).sum(1)
+    def by_row(self, values: Tensor, rows: int) -> Tensor:
+        """`values` `[arms, tokens]` summed over the tokens of each of the batch's `rows`, `[arms, rows]` float64."""
+        found = torch.zeros(len(values), rows, dtype=torch.float64, device=values.device)
+        return found.index_add_(1, self.rows, values.double())
 
 
 def arm_losses(
@@ -82,7 +81,8 @@ def arm_losses(
         found = torch.autograd.grad(predicting, list(gradients_of), gradient)
     elif gradient is not None:
         predicting.backward(gradient)
-    return ArmLosses(losses.view(arms, -1).sum(1), len(targets), hits.view(arms, -1), rows, found)
+    each = losses.view(arms, -1)
+    return ArmLosses(each.sum(1), len(targets), hits.view(arms, -1), rows, each, found)
 
 
 def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from neftune_core.arms.loss import arm_losses
 from neftune_core.arms.stack import AdapterStack
-from neftune_core.data.batches import LENGTH_STEP, collate
+from neftune_core.data.batches import LENGTH_STEP, Batch, collate
 from neftune_core.data.chat import Encoded
+from neftune_core.evaluation.statistics import Floats
+from neftune_core.noise.batch import BatchNoise
+
+NoiseOf = Callable[[Sequence[Encoded], Batch, Sequence[int]], BatchNoise]
+"""From rows, the batch that they are, and their places in the sample, to the noise of every slot on them."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +33,70 @@ class CleanMeasures:
     exact: float
 
 
+@dataclass(frozen=True)
+class RowMeasures:
+    """What each slot reaches on each row of a sample, in its order.
+
+    losses: nats summed over the row's response tokens, `[slots, rows]`; hits: how many of these tokens were right,
+    `[slots, rows]`; tokens: how many there are, `[rows]`.
+    """
+
+    losses: Floats
+    hits: Floats
+    tokens: Floats
+
+    def of(self, place: int) -> CleanMeasures:
+        """The measures of the slot in that place, over the whole sample."""
+        total = max(1.0, float(self.tokens.sum()))
+        exact = (self.hits[place] == self.tokens) & (self.tokens > 0)
+        return CleanMeasures(
+            float(self.losses[place].sum() / total), float(self.hits[place].sum() / total), float(exact.mean())
+        )
+
+    def kept(self, names: Sequence[str]) -> dict[str, Any]:
+        """As a record keeps it: the tokens of each row, and by name of slot its `loss` and `hits`, row by row."""
+        by_name = {
+            name: {"loss": [round(value, 6) for value in losses.tolist()], "hits": hits.astype(int).tolist()}
+            for name, losses, hits in zip(names, self.losses, self.hits, strict=True)
+        }
+        return {"tokens": self.tokens.astype(int).tolist(), "arms": by_name}
+
+
 def clean_measures(
+    stack: AdapterStack, sample: Sequence[Encoded], slots: Sequence[int], *, batch_size: int
+) -> list[CleanMeasures]:
+    """The measures on `sample`, which must have a row, for each of `slots`."""
+    found = row_measures(stack, sample, slots, batch_size=batch_size)
+    return [found.of(place) for place in range(len(slots))]
+
+
+def row_measures(
     stack: AdapterStack,
     sample: Sequence[Encoded],
     slots: Sequence[int],
     *,
     batch_size: int,
+    noise: NoiseOf | None = None,
     should_stop: Callable[[], bool] | None = None,
     between: Callable[[], None] = lambda: None,
-) -> list[CleanMeasures]:
-    """The measures on `sample`, which must have a row, for each of `slots`; `between` is called before every batch."""
-    sums, hits, exact = (torch.zeros(len(slots), dtype=torch.float64) for _ in range(3))
-    tokens = 0
-    by_length = sorted(sample, key=lambda encoded: encoded.length)
+) -> RowMeasures:
+    """The measures on every row of `sample` for each of `slots`; `between` is called before every batch.
+
+    `noise` is for figures about noise alone.
+    """
+    losses, hits = (np.zeros((len(slots), len(sample))) for _ in range(2))
+    tokens = np.zeros(len(sample))
+    by_length = sorted(range(len(sample)), key=lambda place: sample[place].length)
     loaded = stack.loaded
     for start in range(0, len(by_length), batch_size):
         between()
-        rows = by_length[start : start + batch_size]
+        places = by_length[start : start + batch_size]
+        rows = [sample[place] for place in places]
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
-        with stack.running(slots, should_stop=should_stop) as tree:
-            losses = arm_losses(tree, batch, len(slots))
-        sums += losses.sums.cpu().double()
-        hits += losses.hits.sum(1).cpu().double()
-        exact += losses.exact_rows.cpu().double()
-        tokens += losses.tokens
-    return [
-        CleanMeasures(float(total / tokens), float(right / tokens), float(whole / len(sample)))
-        for total, right, whole in zip(sums, hits, exact, strict=True)
-    ]
+        added = None if noise is None else noise(rows, batch, places)
+        with torch.no_grad(), stack.running(slots, noise=added, should_stop=should_stop) as tree:
+            found = arm_losses(tree, batch, len(slots))
+        losses[:, places] = found.by_row(found.each, len(rows)).cpu().numpy()
+        hits[:, places] = found.by_row(found.hits, len(rows)).cpu().numpy()
+        tokens[places] = torch.bincount(found.rows, minlength=len(rows)).cpu().numpy()
+    return RowMeasures(losses, hits, tokens)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from neftune_core.errors import DataError
-from neftune_core.evaluation.outcomes import MEASURES, Seeds
+from neftune_core.evaluation.outcomes import MEASURES, Outcomes, Seeds
 from neftune_core.evaluation.statistics import (
     Floats,
     Interval,
@@ -47,9 +47,9 @@ class Comparison:
         return self.arm - self.control
 
 
-def compare_arms(control: Seeds, arms: Mapping[str, Seeds], measure: str, epoch: str) -> dict[str, Comparison]:
-    """Every arm against the control, adjusted over these arms."""
-    found = {name: _compare(control, arm, measure, epoch) for name, arm in arms.items()}
+def compare_arms(outcomes: Outcomes, measure: str, epoch: str) -> dict[str, Comparison]:
+    """Every arm against its control, adjusted over these arms."""
+    found = {name: _compare(outcomes.control_of(name), arm, measure, epoch) for name, arm in outcomes.arms.items()}
     t_values = [comparison.t_p for comparison in found.values()]
     adjusted = zip(holm(t_values), holm([each.flip_p for each in found.values()]), holm_levels(t_values), strict=True)
     return {

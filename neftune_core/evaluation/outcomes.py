@@ -29,9 +29,13 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {
     "held_out_loss": Measure(-1, of_answers=False),
-    "train_loss": Measure(0, of_answers=False),
     "accuracy": Measure(1, of_answers=False),
     "exact": Measure(1, of_answers=False),
+    "train_loss": Measure(0, of_answers=False),
+    "gap": Measure(0, of_answers=False),
+    "perplexity": Measure(-1, of_answers=False),
+    "noise_penalty": Measure(0, of_answers=False),
+    "right": Measure(1, of_answers=True),
     "bleu": Measure(1, of_answers=True, score=bleu_score),
     "chrf": Measure(1, of_answers=True, score=chrf_score),
     "rouge_l": Measure(1, of_answers=True),
@@ -39,12 +43,21 @@ MEASURES: dict[str, Measure] = {
     "memorised_run": Measure(0, of_answers=True),
     "memorised_run_share": Measure(0, of_answers=True),
     "tokens": Measure(0, of_answers=True),
+    "median_tokens": Measure(0, of_answers=True),
     "characters": Measure(0, of_answers=True),
+    "median_characters": Measure(0, of_answers=True),
     "stop_rate": Measure(0, of_answers=True),
     "repetition": Measure(0, of_answers=True),
     "distinct": Measure(0, of_answers=True),
+    "noise_loss": Measure(-1, of_answers=False),
+    "noise_accuracy": Measure(1, of_answers=False),
+    "typos_loss": Measure(-1, of_answers=False),
+    "typos_accuracy": Measure(1, of_answers=False),
 }
 """Less memorised, longer or less often ended is a change; whether it is a gain is for a person to say."""
+
+EVERY_EPOCH = ("held_out_loss", "accuracy", "exact", "train_loss", "gap", "perplexity")
+"""Measured at every evaluation, row by row, and so known at the best epoch; the others when a seed ends."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +104,20 @@ class Outcomes:
     """The control, the arms, and the floors of a study, each by seed.
 
     Floors are comparisons of nothing with nothing, judged as the arms are: the control trained again with another seed
-    (A/A, `another_seed`), or with a disturbance as small as rounding (`chaos`).
+    (A/A, `another_seed`), or with a disturbance as small as rounding (`chaos`). own_controls: the control of each arm
+    that has another one, as in a sweep over training settings; halves: whether every best epoch was chosen on one half
+    of the held-out rows and read on the other.
     """
 
     control: Seeds
     arms: Mapping[str, Seeds]
     floors: Mapping[str, Seeds] = field(default_factory=dict)
+    own_controls: Mapping[str, Seeds] = field(default_factory=dict)
+    halves: bool = False
+
+    def control_of(self, arm: str) -> Seeds:
+        """What an arm is compared with."""
+        return self.own_controls.get(arm, self.control)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.floors if name not in FLOORS]

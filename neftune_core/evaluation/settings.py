@@ -1,10 +1,11 @@
-"""How answers are decoded."""
+"""How answers are decoded, and what a study is asked and measured by."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from neftune_core.errors import DataError, DoesNotFit
+from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.settings import Limits, Settings, setting
 
 
@@ -48,3 +49,69 @@ class AnswerSettings(Settings):
         """Raise `DataError` where there is nothing to answer."""
         if not any(prompt.strip() for prompt in self.prompts):
             raise DataError("There is no prompt: write one a line.")
+
+
+AUTOMATIC = "automatic"
+EPOCH_WORDS = {"last": "The last epoch", "best": "The best epoch (chosen on other rows)"}
+
+
+class MeasuringSettings(Settings):
+    """The one question of a study, named before it is run, and the samples on which the rest is measured."""
+
+    primary: str = setting(
+        AUTOMATIC,
+        "The one measure that the verdict is about; all others are descriptive. automatic: exact answers where the "
+        "data has known ones, else held-out loss.",
+        choices={AUTOMATIC: "Automatic", **{name: found.label for name, found in DEFINITIONS.items()}},
+        label="The question: measure",
+    )
+    epoch: str = setting(
+        "last", "The epoch at which it is judged; both are always shown.", choices=EPOCH_WORDS, label="At"
+    )
+    prompts: int = setting(
+        16,
+        "The first so many held-out prompts, and as many training prompts, are answered when a seed ends: for text "
+        "measures, length and memorisation. 0 leaves these out.",
+        minimum=0,
+        maximum=10_000,
+        slider_maximum=128,
+        step=1,
+        unit="prompts",
+        label="Answers measured",
+        advanced=True,
+    )
+    new_tokens: int = setting(
+        64,
+        "Longest answer that is measured.",
+        minimum=1,
+        maximum=100_000,
+        slider_maximum=512,
+        step=8,
+        unit="tokens",
+        label="Longest measured answer",
+        advanced=True,
+    )
+    robustness: bool = setting(
+        True,
+        "Measure held-out loss under embedding noise and under typing errors in the prompt when a seed ends.",
+        advanced=True,
+    )
+    chaos: bool = setting(
+        False,
+        "Train one more arm with noise of alpha 0.01: how far two runs part by rounding and luck alone.",
+        label="Floor: chaos",
+        advanced=True,
+    )
+    another_seed: bool = setting(
+        False,
+        "Train the control again with as many other seeds (A/A): what a comparison of nothing with nothing shows.",
+        label="Floor: control against control",
+        advanced=True,
+    )
+
+    def check(self, limits: Limits) -> None:
+        """Raise `DoesNotFit` where this is over a limit of this server."""
+        if self.prompts > limits.prompts:
+            raise DoesNotFit(f"This server measures at most {limits.prompts} answers of each arm.")
+        if self.new_tokens > limits.new_tokens:
+            raise DoesNotFit(f"A measured answer may have at most {limits.new_tokens:,} tokens on this server.")

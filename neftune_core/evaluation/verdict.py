@@ -67,11 +67,11 @@ class Verdict:
 
 def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:
     """The verdict on the arms of a study; `seed` is that of the bootstrap over examples."""
-    epochs = {epoch: compare_arms(outcomes.control, outcomes.arms, question.measure, epoch) for epoch in EPOCHS}
+    epochs = {epoch: compare_arms(outcomes, question.measure, epoch) for epoch in EPOCHS}
     floors = _floors(outcomes, question)
     arms: dict[str, ArmVerdict] = {}
     for place, (name, comparison) in enumerate(epochs[question.epoch].items()):
-        sides = outcomes.control, outcomes.arms[name]
+        sides = outcomes.control_of(name), outcomes.arms[name]
         judged = ArmVerdict(
             _status(comparison, MEASURES[question.measure].better),
             {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
@@ -79,7 +79,7 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
             lengths(*sides, comparison, question.measure),
         )
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))
-    return Verdict(question, arms, floors, _opening(question, arms), tuple(_closing(question, arms, floors)))
+    return Verdict(question, arms, floors, _opening(question, arms), tuple(_closing(outcomes, question, arms, floors)))
 
 
 def _status(comparison: Comparison, better: int) -> str:
@@ -100,7 +100,7 @@ def _status(comparison: Comparison, better: int) -> str:
 def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
     found: dict[str, Floor] = {}
     for name, seeds in outcomes.floors.items():
-        comparison = compare_arms(outcomes.control, {name: seeds}, question.measure, question.epoch)[name]
+        comparison = compare_arms(Outcomes(outcomes.control, {name: seeds}), question.measure, question.epoch)[name]
         if comparison.seeds:
             found[name] = Floor(float(np.sqrt(np.mean(np.square(comparison.differences)))), comparison)
     size = another_seed(outcomes.control, question.measure, question.epoch)
@@ -129,7 +129,7 @@ def _arm_lines(
     if all(each.seeds for each in arm.epochs.values()):
         yield _epochs_line(outcomes.arms[name], arm)
     if arm.examples is not None:
-        examples = len(outcomes.control[comparison.seeds[0]].scores[question.measure])
+        examples = len(outcomes.control_of(name)[comparison.seeds[0]].scores[question.measure])
         key = "examples.hold" if arm.examples.excludes_zero else "examples.open"
         yield Line(key, _ends(arm.examples) | {"examples": examples})
     if MEASURES[question.measure].of_answers and question.measure not in ("tokens", "characters"):
@@ -202,10 +202,12 @@ def _next(status: str, comparison: Comparison) -> Line:
     return Line("next.tiny" if needed is None else "next.power", told)
 
 
-def _closing(question: Question, arms: Mapping[str, ArmVerdict], floors: Mapping[str, Floor]) -> Iterator[Line]:
+def _closing(
+    outcomes: Outcomes, question: Question, arms: Mapping[str, ArmVerdict], floors: Mapping[str, Floor]
+) -> Iterator[Line]:
     measure = Line(f"measure.{question.measure}")
     if any(arm.epochs["best"].seeds for arm in arms.values()):
-        yield Line("closing.best")
+        yield Line("closing.halves" if outcomes.halves else "closing.best")
     if not MEASURES[question.measure].of_answers:
         yield Line("closing.no_length", {"measure": measure})
     for name, floor in floors.items():

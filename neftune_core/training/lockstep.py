@@ -17,7 +17,7 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.clean import clean_measures
+from neftune_core.evaluation.clean import row_measures
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
@@ -136,7 +136,7 @@ class Lockstep:
 
         `planned` comes first where a time budget has been turned into a number of steps. Raises `Cancelled` within a
         layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called between two steps, when
-        all that belongs to `done` has been taken by the caller.
+        all that belongs to `done` has been taken by the caller. `evaluated` has under `rows` the numbers of each row.
         """
         yield from self._begun(should_stop, measured)
         due = evaluation_steps(self.total, self.study.training.evaluations)
@@ -251,15 +251,18 @@ class Lockstep:
         rows, size = self.study.training.evaluation_rows, self.study.training.rows_at_once
         samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
+        kept: dict[str, Any] = {}
         for part, sample in samples.items():
             if not sample:
                 continue
-            found = clean_measures(
+            found = row_measures(
                 self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
             )
-            for slot, measures in zip(slots, found, strict=True):
-                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(measures).items()}
-        return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms}
+            for place, slot in enumerate(slots):
+                measures = vars(found.of(place))
+                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}
+            kept[part] = found.kept([self.name(slot) for slot in slots])
+        return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": kept}
 
 
 def count_parameters(stack: AdapterStack) -> int:

@@ -9,12 +9,15 @@ from pydantic import Field, model_validator
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, Settings, setting
 
 CONTROL = NoiseSettings(strength=0)
+CHAOS = NoiseSettings(strength=0.01)
+"""A disturbance as small as rounding: how far two runs part by luck alone."""
+CHAOS_ARM = "chaos"
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
@@ -216,6 +219,7 @@ class StudySettings(Settings):
     data: DataSettings = Field(default_factory=DataSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
+    measuring: MeasuringSettings = Field(default_factory=MeasuringSettings)
     noise: tuple[NoiseSettings, ...] = Field(
         default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
     )
@@ -243,7 +247,15 @@ class StudySettings(Settings):
     def arms(self) -> dict[str, NoiseSettings]:
         """The noise of every arm that is trained, control first, by name; a regulariser's is that of the control."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
-        return noisy | {arm.name: CONTROL for arm in self.regularisers}
+        chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
+        return noisy | {arm.name: CONTROL for arm in self.regularisers} | chaos
+
+    @property
+    def runs(self) -> dict[int, tuple[str, ...]]:
+        """The seeds in the order of running, and the arms of each: after those of the study, those of the A/A floor."""
+        seeds = range(self.seed, self.seed + self.seeds)
+        again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
+        return {seed: tuple(self.arms) for seed in seeds} | again
 
     def regulariser_of(self, arm: str) -> RegulariserSettings:
         """Adapter dropout and weight decay of an arm, both given."""
@@ -256,6 +268,7 @@ class StudySettings(Settings):
         if len(self.arms) > limits.arms:
             raise DoesNotFit(f"This server trains at most {limits.arms} arms at once (asked: {len(self.arms)}).")
         self.answers.check(limits)
+        self.measuring.check(limits)
 
 
 EXAMPLE = StudySettings(

@@ -22,7 +22,9 @@ from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import holding
+from neftune_core.training.judging import question_for
 from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length, count_parameters
+from neftune_core.training.numbers import write_rows
 from neftune_core.training.planning import require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
 from neftune_core.training.record import Record
@@ -94,7 +96,8 @@ class _Ready:
         A time budget is turned into steps by the first seed; the others make as many.
         """
         study = self.study.model_copy(update={"seed": seed})
-        run = Lockstep(study, self.stack, self.prepared, most_steps=self.limits.steps)
+        arms = {name: study.arms[name] for name in self.study.runs[seed]}
+        run = Lockstep(study, self.stack, self.prepared, arms, most_steps=self.limits.steps)
         planned = (event for event in self.record.events() if event["event"] == "planned" and event["seed"] != seed)
         first = next(planned, None)
         if first is not None:
@@ -106,13 +109,21 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadlin
     try:
         ready = _prepare(study, record, limits, stop)
         done = {event["seed"] for event in record.events() if event["event"] == "answered"}
-        for seed in range(study.seed, study.seed + study.seeds):
+        for seed in study.runs:
             if seed not in done:
                 for event in _one_seed(ready, seed):
-                    yield {"seed": seed, **event}
+                    yield _kept(record, {"seed": seed, **event})
         yield _ending(study, record)
     except Cancelled:
         yield {"seed": study.seed, "event": "stopped", "message": stop.words()}
+
+
+def _kept(record: Record, event: Event) -> Event:
+    """The event without the numbers of each row, which are on disk before it: curves do not need them."""
+    rows = event.pop("rows", None)
+    if rows:
+        write_rows(record, event["seed"], event["step"], rows)
+    return event
 
 
 def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> _Ready:
@@ -172,9 +183,9 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
     checkpoint.restore(run, record.folder)
     measured = record.rewind(seed, run.done)
     if run.done == 0:
-        about = _about(run)
+        about = _about(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
-        yield {"event": "started", "steps": run.total, "seeds": ready.study.seeds, **about}
+        yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
 
 
@@ -194,7 +205,7 @@ def _ending(study: StudySettings, record: Record) -> Event:
         if event["event"] == "diverged"
         for arm in event.get("arms", {})
     }
-    everything = len(study.arms) * study.seeds
+    everything = sum(map(len, study.runs.values()))
     ending: Event = {"seed": study.seed, "event": "failed" if len(lost) == everything else "finished"}
     if lost:
         names = [name for name in study.arms if any(name == arm for _, arm in lost)]

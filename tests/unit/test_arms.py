@@ -197,7 +197,7 @@ def test_a_stop_is_seen_within_a_layer_on_the_way_forth_in_the_head_and_back(tin
     assert torch.isfinite(_logits(stack, [1])).all()
 
 
-def test_hits_and_exact_rows_are_those_of_the_logits(tiny: LoadedModel) -> None:
+def test_hits_of_each_row_are_those_of_the_logits(tiny: LoadedModel) -> None:
     rows = random_rows(6)
     stack = _stack(tiny, arms=1)
     greedy = tiny.model(input_ids=torch.from_numpy(rows[0].ids.astype("int64"))[None]).logits.argmax(-1)[0]
@@ -212,8 +212,9 @@ def test_hits_and_exact_rows_are_those_of_the_logits(tiny: LoadedModel) -> None:
     wanted = batch.trained[:, 1:]
     right = (logits == batch.ids[:, 1:]) & wanted
     assert torch.equal(losses.hits[0], right[wanted])
-    assert losses.exact_rows[0] == int((right.sum(1) == wanted.sum(1)).sum())
-    assert losses.exact_rows[0] >= 1
+    assert torch.equal(losses.by_row(losses.hits, 6)[0], right.sum(1).double())
+    assert losses.by_row(losses.hits, 6)[0, 0] == wanted[0].sum()
+    torch.testing.assert_close(losses.by_row(losses.each, 6).sum(1), losses.sums.double(), rtol=1e-6, atol=0)  # float32
 
 
 def test_bfloat16_trains_saves_and_answers_as_peft_does(tiny: LoadedModel, tmp_path: Path) -> None:

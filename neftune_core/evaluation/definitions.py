@@ -1,0 +1,127 @@
+"""Every measure in words: a label, and exactly what it is; assets/docs/evidence.md has the sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neftune_core.evaluation.outcomes import MEASURES
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A measure as a person meets it: `label` for a table, `group` of measures it stands in, `words` that define it."""
+
+    label: str
+    group: str
+    words: str
+
+
+LOSS, TEXT, MEMORY, LENGTH, ROBUST = "Loss and accuracy", "Text", "Memorisation", "Length", "Robustness"
+
+_SAME_PREFIX = "over the beginnings (first 50 tokens) of the answers that have so many"
+
+DEFINITIONS: dict[str, Definition] = {
+    "held_out_loss": Definition(
+        "Held-out loss",
+        LOSS,
+        "Minus the mean log probability of the response tokens of held-out rows, in nats a token (end-of-sequence "
+        "included), noise and dropout off. All tokens of the sample count alike.",
+    ),
+    "accuracy": Definition(
+        "Right tokens",
+        LOSS,
+        "The share of held-out response tokens that were the most probable one after the true tokens before them "
+        "(teacher forcing).",
+    ),
+    "exact": Definition(
+        "Exact answers",
+        LOSS,
+        "The share of held-out rows of which every response token was the most probable one: greedy decoding would "
+        "give the reference, token by token.",
+    ),
+    "train_loss": Definition(
+        "Training loss, noise off", LOSS, "The loss on rows that were trained on, with noise and dropout off."
+    ),
+    "gap": Definition(
+        "Gap", LOSS, "Held-out loss minus training loss, both with noise off: overfitting as it is read."
+    ),
+    "perplexity": Definition("Perplexity", LOSS, "exp(held-out loss)."),
+    "noise_penalty": Definition(
+        "Noise penalty",
+        LOSS,
+        "The loss on training rows with the arm's own noise (its kind, strength and sites, no schedule; one draw a "
+        "row) minus their loss without, at the same weights, after the last epoch. 0 for arms without noise.",
+    ),
+    "right": Definition(
+        "Right answers",
+        TEXT,
+        "The mean score of greedy answers to held-out prompts: 1 where answer and reference are equal but for case, "
+        "spacing and the marks at the end; in the bundled world against the true answer (a story: the mean of the "
+        "share of wanted things it names and the share of its sentences that are well formed).",
+    ),
+    "bleu": Definition(
+        "BLEU",
+        TEXT,
+        "0 to 100. b · exp(¼ Σ ln p_n), n = 1..4, of all answers as one corpus; b = min(1, exp(1 − r/c)) with the "
+        "lengths r of references and c of answers; sacrebleu. 0 where no answer has four tokens.",
+    ),
+    "chrf": Definition(
+        "chrF",
+        TEXT,
+        "0 to 100. 5PR / (4P + R) with the mean precision P and recall R of character n-grams, n = 1..6, of all "
+        "answers as one corpus; sacrebleu.",
+    ),
+    "rouge_l": Definition(
+        "ROUGE-L",
+        TEXT,
+        "0 to 1. 2RP / (R + P) with R = LCS / reference and P = LCS / answer; LCS is the longest common subsequence of "
+        "words (characters in scripts without spaces). Mean over answers.",
+    ),
+    "memorised_rouge_l": Definition(
+        "ROUGE-L, trained prompts",
+        MEMORY,
+        "ROUGE-L between greedy answers to training prompts and the responses that were trained on.",
+    ),
+    "memorised_run": Definition(
+        "Longest run, trained prompts",
+        MEMORY,
+        "Words of the longest run without gaps that the answer to a training prompt shares with its trained response.",
+    ),
+    "memorised_run_share": Definition(
+        "The same, share", MEMORY, "That run as a share of the words of the response trained on."
+    ),
+    "tokens": Definition("Tokens, mean", LENGTH, "Tokens of an answer to a held-out prompt, without the ending one."),
+    "median_tokens": Definition("Tokens, median", LENGTH, "The median of the same."),
+    "characters": Definition("Characters, mean", LENGTH, "Characters of an answer to a held-out prompt."),
+    "median_characters": Definition("Characters, median", LENGTH, "The median of the same."),
+    "stop_rate": Definition(
+        "Ended by itself", LENGTH, "The share of these answers that the model ended before the longest length allowed."
+    ),
+    "repetition": Definition(
+        "rep-2", LENGTH, f"1 − distinct / all pairs of neighbouring tokens, answer by answer, {_SAME_PREFIX}."
+    ),
+    "distinct": Definition(
+        "distinct-2", LENGTH, f"Different / all pairs of neighbouring tokens, all answers together, {_SAME_PREFIX}."
+    ),
+    "noise_loss": Definition(
+        "Loss under noise",
+        ROBUST,
+        "Held-out loss with Gaussian noise on every token's embedding, as strong as the embeddings themselves "
+        "(relative 1: standard deviation = root mean square coordinate). The figure has other strengths; one draw a "
+        "row, the same for every arm.",
+    ),
+    "noise_accuracy": Definition(
+        "Right tokens under noise", ROBUST, "The share of right held-out tokens under the same noise."
+    ),
+    "typos_loss": Definition(
+        "Loss with typing errors",
+        ROBUST,
+        "Held-out loss where one letter in ten of what the person says is swapped with the next one, left out, doubled "
+        "or replaced by another; the same errors for every arm, the reference as it was.",
+    ),
+    "typos_accuracy": Definition(
+        "Right tokens with typing errors", ROBUST, "The share of right held-out tokens with the same errors."
+    ),
+}
+
+assert DEFINITIONS.keys() == MEASURES.keys()
