@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, train, compare, runs, models, world, doctor, bench.
+"""The command `neftune`: serve, train, compare, runs, models, world, doctor, space, bench.
 
 Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
 """
@@ -86,12 +86,21 @@ class Compare:
 
 @dataclass
 class Runs:
-    """List the records of this machine, go on with one, or remove some."""
+    """List the records of this machine, go on with one, take one elsewhere, or remove some."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
-    """`list`, `resume` or `remove` (the one named), or `clean` (all that have not been written for so many days)."""
+    """`list`, `resume`, `remove` or `export` (the one named), `import` (a zip file of another machine's lab), or
+    `clean` (all that have not been written for so many days)."""
     record: Annotated[str, tyro.conf.Positional] = ""
-    """With `resume` and `remove`: the record's id (the name of its folder)."""
+    """With `resume`, `remove` and `export`: the record's id (the name of its folder). With `import`: the zip file."""
+    to: Path | None = None
+    """With `export`: what is written, a zip file; or, with `--form`, a folder. ID.zip, or the arm's name, else."""
+    form: str = "record"
+    """With `export`: `record` (all of it), or one arm as `adapter` (PEFT) or `merged` (transformers)."""
+    arm: str = "control"
+    """With `export` of an arm: its name."""
+    seed: int | None = None
+    """With `export` of an arm: its seed; the first one of the record by default."""
     days: float | None = None
     """With `clean`: the days."""
     home: Path | None = None
@@ -130,6 +139,24 @@ class Doctor:
 
     json: bool = False
     """Print JSON."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Space:
+    """Make the folder of a Hugging Face Space, or put it into your account."""
+
+    action: Annotated[str, tyro.conf.Positional]
+    """`build` a folder, or `push` a built one."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder: new, empty, or built before."""
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """With `push`: the Space, as owner/name, or a name in your own account."""
+    target: str = "cpu-space"
+    """`cpu-space` (two cores, free) or `zerogpu` (a GPU lent for the time of a call)."""
+    public: bool = False
+    """With `push`: everybody sees it; else it is private."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -187,6 +214,7 @@ def _main(arguments: list[str]) -> int:
         "models": (Models, _models),
         "world": (World, _world),
         "doctor": (Doctor, _doctor),
+        "space": (Space, _space),
         "bench": (Bench, _bench),
     }
     if not arguments or arguments[0] not in commands:
@@ -398,12 +426,39 @@ def _runs(arguments: Runs) -> int:
     if arguments.action == "remove" and arguments.record:
         disk.remove(find(arguments.record, owner=None))
         return 0
+    if arguments.action in ("import", "export") and arguments.record:
+        print(_import(arguments) if arguments.action == "import" else _export(arguments))
+        return 0
     if arguments.action == "clean" and arguments.days is not None:
         removed = disk.remove_old(arguments.days)
         freed = gigabytes(sum(removed.values())) if removed else "nothing"
         print(f"removed {len(removed)} records, {freed}")
         return 0
-    return _refuse("Say `neftune runs list`, `resume ID`, `remove ID`, or `clean --days 30`.")
+    return _refuse(
+        "Say `neftune runs list`, `resume ID`, `remove ID`, `export ID`, `import FILE.zip`, or `clean --days 30`."
+    )
+
+
+def _import(arguments: Runs) -> str:
+    from neftune_core.export.archive import import_record
+
+    return f"record: {import_record(Path(arguments.record), owner='').folder}"
+
+
+def _export(arguments: Runs) -> Path:
+    from neftune_core.export.archive import pack_record
+    from neftune_core.export.models import write_model
+    from neftune_core.training.record import find
+
+    record = find(arguments.record, owner=None)
+    if arguments.form == "record":
+        return pack_record(record, arguments.to or Path(f"{record.id}.zip"))
+    target = arguments.to or Path(arguments.arm)
+    if target.exists():
+        raise InvalidSetting(f"There is something at {target} already: name another place with `--to`.")
+    seed = record.study.seed if arguments.seed is None else arguments.seed
+    write_model(record, arguments.arm, seed, arguments.form, target)
+    return target
 
 
 def _run_line(record: Record) -> str:
@@ -478,6 +533,21 @@ def _doctor(arguments: Doctor) -> int:
         for name, value in facts.items():
             print(f"{name.replace('_', ' '):24} {value}")
     return 0
+
+
+def _space(arguments: Space) -> int:
+    from neftune_core.space import account, folder
+
+    if arguments.action == "build":
+        written = folder.build(arguments.folder, arguments.target)
+        print(
+            f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` puts it online"
+        )
+        return 0
+    if arguments.action == "push" and arguments.name:
+        print(account.push_space(arguments.folder, arguments.name, private=not arguments.public))
+        return 0
+    return _refuse("Say `neftune space build FOLDER`, or `neftune space push FOLDER NAME`.")
 
 
 def _bench(arguments: Bench) -> int:

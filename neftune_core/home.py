@@ -3,26 +3,69 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from neftune_core.errors import NotAvailable
+
+SPACE_STORAGE = Path("/data")
+"""Where a Space has its persistent storage, if it has any."""
+
+LOST_ON_SPACE = (
+    "This Space has no persistent storage: what is trained here is lost when it restarts or sleeps, so download what "
+    "you want to keep."
+)
+LOST_HERE = (
+    "No folder of this machine could be written, so what is trained here lies in a temporary one: name a lasting one "
+    "in NEFTUNE_HOME."
+)
 
 
 def home() -> Path:
     """The folder that holds records, converted models and logs; made if missing.
 
-    `NEFTUNE_HOME`, or the platform's own data folder.
+    `NEFTUNE_HOME`; else the platform's own data folder, which on a Space is its persistent storage; else a temporary
+    one, of which `home_note` tells. Raises `NotAvailable` where a folder that was named cannot be made.
     """
-    chosen = os.environ.get("NEFTUNE_HOME")
-    folder = Path(chosen).expanduser() if chosen else _data_folder() / "neftune-lab"
+    return _kept(os.environ.get("NEFTUNE_HOME", ""))[0]
+
+
+def home_note() -> str:
+    """What a person should know of the folder: that it will not last. Empty where it will."""
+    return _kept(os.environ.get("NEFTUNE_HOME", ""))[1]
+
+
+def _kept(chosen: str) -> tuple[Path, str]:
+    if chosen:
+        folder = Path(chosen).expanduser()
+        if not _made(folder):
+            raise NotAvailable(f"The folder {folder} cannot be made: name another in NEFTUNE_HOME.")
+        return folder, ""
+    if "SPACE_ID" in os.environ:
+        folder = SPACE_STORAGE / "neftune-lab"
+        if SPACE_STORAGE.is_dir() and _made(folder):
+            return folder, ""
+        return _temporary(), LOST_ON_SPACE
+    folder = _data_folder() / "neftune-lab"
+    return (folder, "") if _made(folder) else (_temporary(), LOST_HERE)
+
+
+def _made(folder: Path) -> bool:
+    """Whether the folder is there and can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        raise NotAvailable(f"The folder {folder} cannot be made: name another in NEFTUNE_HOME.") from None
-    return folder
+        return False
+    return os.access(folder, os.W_OK)
+
+
+@functools.cache
+def _temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix="neftune-lab-"))
 
 
 def _data_folder() -> Path:

@@ -327,4 +327,10 @@ class Limits(Settings):
     prompts: int = setting(64, "Most prompts answered at once.", minimum=1, maximum=10_000)
     prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
     new_tokens: int = setting(1024, "Longest answer.", minimum=1, maximum=100_000, unit="tokens")
+    calls_a_minute: int = setting(
+        0, "Most calls of one visitor's address in a minute. 0 is no limit.", minimum=0, maximum=1_000_000
+    )
+    studies_an_hour: int = setting(
+        0, "Most studies that one visitor's address may begin in an hour. 0 is no limit.", minimum=0, maximum=1_000_000
+    )
     local_paths: bool = setting(True, "Whether visitors may name files and folders of this machine, such as a model's.")

@@ -46,6 +46,11 @@ class Card:
     note: str = ""
     package: bool = False
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its content cannot change: it ships with the lab, is checked against a sum, or is of one commit."""
+        return self.source == BUNDLED or self.package or bool(self.revision)
+
 
 def _bundled() -> Card:
     folder = assets() / "model"
@@ -103,6 +108,7 @@ _CARDS = (
         49_152,
         "Apache-2.0",
         269,
+        revision="93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
     ),
     Card(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -113,6 +119,7 @@ _CARDS = (
         49_152,
         "Apache-2.0",
         269,
+        revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
         chat=True,
     ),
     Card(
@@ -148,6 +155,7 @@ _CARDS = (
         50_257,
         "MIT",
         548,
+        revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
     ),
     Card(
         "EleutherAI/pythia-70m",
@@ -158,6 +166,7 @@ _CARDS = (
         50_304,
         "Apache-2.0",
         166,
+        revision="a39f36b100fe8a5377810d56c3f4789b9c53ac42",
     ),
     Card(
         "Qwen/Qwen3-0.6B",
@@ -168,6 +177,7 @@ _CARDS = (
         151_936,
         "Apache-2.0",
         1503,
+        revision="c1899de289a04d12100db370d81485cdf75e47ca",
         chat=True,
     ),
     Card(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,19 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 BYTES = {"float32": 4, "bfloat16": 2}
+
+_off_gpu = threading.Event()
+LENT = "The GPU of this lab is lent to one call at a time, by itself: leave the device at auto."
+
+
+def keep_off_gpu() -> None:
+    """From now on this process uses no GPU: the platform lends one to other processes, which say `take_gpu()`."""
+    _off_gpu.set()
+
+
+def take_gpu() -> None:
+    """This process has a GPU, whatever the one that it was forked from said."""
+    _off_gpu.clear()
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,6 +56,8 @@ def choose_device(name: str) -> torch.device:
 def _best_device() -> str:
     import torch
 
+    if _off_gpu.is_set():
+        return "cpu"
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -54,6 +70,8 @@ def _check_present(device: torch.device) -> None:
         raise NotAvailable("This machine has no Apple GPU that torch can use: choose auto or cpu.")
     if device.type != "cuda":
         return
+    if _off_gpu.is_set():
+        raise NotAvailable(LENT)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
         raise NotAvailable(f"The device {device} is not here (CUDA GPUs found: {count}): choose auto or cpu.")

@@ -7,6 +7,7 @@ wants hooks or other modules takes `private_tree(loaded.model)`.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -104,8 +105,15 @@ class _Shelf:
         with self.lock:
             self.models.clear()
 
+    def unlock(self) -> None:
+        """In a process that was just forked: whoever held a lock is not here to let it go."""
+        self.lock = threading.Lock()
+        self.makers = WeakValueDictionary()
+
 
 _shelf = _Shelf(KEPT_MODELS)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shelf.unlock)
 
 
 def load(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from neftune_core.models.standin import NAME as STANDIN_NAME
 from neftune_core.models.standin import standin
 
 _closed = threading.Event()
+_allowed: list[Mapping[str, str]] = []
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 UNKNOWN_LICENCE = "not stated"
@@ -27,6 +29,25 @@ UNKNOWN_LICENCE = "not stated"
 def close_this_machine() -> None:
     """From now on this process opens no model from the files and folders of its machine that somebody names."""
     _closed.set()
+
+
+def allow_only(models: Mapping[str, str]) -> None:
+    """From now on this process opens no model but these, each at the revision that it maps to (empty: the main one)."""
+    _allowed[:] = [dict(models)]
+
+
+def require_allowed(source: str, revision: str) -> None:
+    """Raise `ModelError` where this process does not open that model, or not at that revision."""
+    if not _allowed:
+        return
+    if source not in _allowed[0]:
+        raise ModelError(
+            f"{source[:60]!r} is not among the models that this lab offers to everybody: choose one of "
+            f"{', '.join(_allowed[0])}, or open the lab on a machine of your own."
+        )
+    pinned = _allowed[0][source]
+    if revision not in ("", pinned):
+        raise ModelError(f"This lab offers {source} at its pinned revision only: leave the revision empty.")
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,7 @@ def find(asked: Asked, watch: Watch) -> Place:
 
     A folder on disk goes before a hub id of the same name.
     """
+    require_allowed(asked.source, asked.revision)
     if asked.source == BUNDLED:
         return _bundled()
     if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
@@ -103,7 +125,8 @@ def _local_gguf(file: Path, watch: Watch) -> Place:
 
 def _hub(asked: Asked, watch: Watch) -> Place:
     card = CATALOGUE.get(asked.source)
-    revision = asked.revision or (card.revision if card else "")
+    pinned = _allowed[0].get(asked.source, "") if _allowed else ""
+    revision = asked.revision or pinned or (card.revision if card else "")
     folder = fetch(asked.source, revision, watch)
     licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
     return Place(folder, asked.source.rpartition("/")[2], licence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ class FairLock:
 
 
 accelerator = FairLock()
+if hasattr(os, "register_at_fork"):  # who held it at that moment is not in the new process, and will never let go
+    os.register_at_fork(after_in_child=accelerator.__init__)  # type: ignore[misc]
 
 
 def holding(stream: Iterator[Item]) -> Iterator[Item]:

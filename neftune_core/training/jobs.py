@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError, sentence
 from neftune_core.settings import Limits
 from neftune_core.training import disk
+from neftune_core.training.log import Event
 from neftune_core.training.progress import Progress, Status, before_run, of_record
 from neftune_core.training.record import ENDINGS, Record, create, find
 from neftune_core.training.settings import StudySettings
@@ -18,6 +20,8 @@ from neftune_core.training.sweep import create_sweep, run_record
 from neftune_core.training.sweep_settings import SweepSettings
 
 logger = logging.getLogger(__name__)
+
+Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
 
 @dataclass
@@ -27,6 +31,7 @@ class _Job:
     progress: Progress
     stop: threading.Event = field(default_factory=threading.Event)
     discard: bool = False
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def status(self, place: int) -> Status:
         stopping = self.stop.is_set() and self.progress.state not in ENDINGS
@@ -34,10 +39,14 @@ class _Job:
 
 
 class Jobs:
-    """The queue and its worker, a thread that starts with the first job and lives as long as the process."""
+    """The queue and its worker, a thread that starts with the first job and lives as long as the process.
 
-    def __init__(self, limits: Limits) -> None:
+    `run` runs a record, in the context of whoever asked for it: a platform that lends a GPU to a request looks there.
+    """
+
+    def __init__(self, limits: Limits, run: Run = run_record) -> None:
         self.limits = limits
+        self.run = run
         self._change = threading.Condition()
         self._submitting = threading.Lock()
         self._waiting: list[_Job] = []
@@ -179,7 +188,7 @@ class Jobs:
                 self._running, self._last_owner = job, job.owner
                 job.progress.state = "preparing"
             try:
-                self._run(job)
+                job.context.run(self._run, job)
             except Exception:  # what a job leaves behind must not keep the next one from its turn
                 logger.exception("the end of record %s could not be handled", job.record.id)
             with self._change:
@@ -198,7 +207,7 @@ class Jobs:
 
     def _run(self, job: _Job) -> None:
         try:
-            for event in run_record(job.record, self.limits, job.stop.is_set):
+            for event in self.run(job.record, self.limits, job.stop.is_set):
                 job.progress.follow(event)
         except Exception as error:  # the record itself could not be read or written
             job.progress.follow({"event": "failed", "message": sentence(error)})

@@ -246,7 +246,7 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
     """A new folder that says whose it is, to be filled with settings; what goes wrong meanwhile leaves none behind."""
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
-    _require_disk(root, owner, limits)
+    require_room(root, owner, limits)
     record = Record(root / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     record.folder.mkdir(parents=True)
     try:
@@ -263,7 +263,8 @@ def write_about(record: Record, owned_by: str) -> None:
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
-def _require_disk(root: Path, owner: str, limits: Limits) -> None:
+def require_room(root: Path, owner: str, limits: Limits) -> None:
+    """Raise `DoesNotFit` where the records in `root`, or those of `owner`, take more disk than is allowed."""
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:
         raise DoesNotFit(f"The records take {gigabytes(used)}, over the {allowed:g} GB allowed: discard some first.")

@@ -75,7 +75,7 @@ class _Deadline:
     def words(self) -> str:
         """Why it stopped."""
         if self.should_stop():
-            return "Stopped as asked."
+            return str(getattr(self.should_stop, "words", "Stopped as asked."))
         return f"Stopped after {self.minutes:,} minutes, the longest that this server allows."
 
 

@@ -107,15 +107,13 @@ def _of_record(record: Record) -> list[Any]:
 def _connect_answers(lab: Lab, key: gr.Textbox, parts: _Parts) -> None:
     @told
     def answer(key: str, record_id: str, seed: int | None, text: str, *values: Any) -> Iterator[str]:
-        from neftune_core.training.comparison import compare
-
         if not record_id:
             raise RecordError("There is no trained study to ask yet: press Train first.")
         settings = parts.form.settings(values, prompts=_prompts(lab, text))
         chosen = find(record_id, require_key(key))
         arms, shown_at = chosen.study.arms, 0.0
         lines: list[dict[str, Any]] = []
-        for lines in compare(chosen, settings, lab.limits, seed=seed):
+        for lines in lab.compare(chosen, settings, seed=seed):
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
                 yield answer_columns(lines, arms)

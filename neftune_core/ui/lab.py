@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import gradio as gr
 
 from neftune_core.errors import RecordError
 from neftune_core.home import assets
 from neftune_core.settings import Limits
+from neftune_core.space.profiles import Hosted, hosted
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
     from neftune_core.data.settings import DataSettings
+    from neftune_core.evaluation.settings import AnswerSettings
     from neftune_core.models.settings import ModelSettings
+    from neftune_core.space.zero import LentGpu
     from neftune_core.training.jobs import Jobs
 
 KEPT_DATA = 4
 KEPT_LOGS = 32
 LONGEST_KEY = 200
+WAIT_SECONDS = 1.0
 
 
 class Lab:
     """One server. The queue is made on first use: it brings torch, and the page must be served before that.
 
-    `studies` is the folder of recorded studies, those that ship with the lab by default.
+    `studies` is the folder of recorded studies, those that ship with the lab by default; `gpu` is the GPU that is lent
+    for the time of one call, where the platform does so.
     """
 
-    def __init__(self, limits: Limits | None = None, studies: Path | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        studies: Path | None = None,
+        *,
+        host: Hosted | None = None,
+        gpu: LentGpu | None = None,
+    ) -> None:
+        self.host = host or hosted({})
+        self.limits = limits or self.host.limits
+        self.gpu = gpu
         self.studies = studies or assets() / "studies"
         self._data: OrderedDict[str, Prepared] = OrderedDict()
         self._logs: OrderedDict[str, Log] = OrderedDict()
@@ -43,7 +61,36 @@ class Lab:
         """The queue and its worker."""
         from neftune_core.training.jobs import Jobs
 
-        return Jobs(self.limits)
+        return Jobs(self.limits, self.gpu.study) if self.gpu else Jobs(self.limits)
+
+    def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
+        """Where a GPU is lent to the request: hold the request until the study is over, and end it if the page leaves.
+
+        Elsewhere nothing: a study needs no page.
+        """
+        if self.gpu is None:
+            return
+        try:
+            while not self.jobs.wait(record, WAIT_SECONDS).is_over:
+                yield [gr.skip()] * 3
+        except GeneratorExit:
+            with contextlib.suppress(RecordError):  # it has just ended
+                self.jobs.stop(record.id, key)
+            raise
+
+    @property
+    def attending(self) -> dict[str, Any]:
+        """How an event is declared whose request may be held: the places of others must not be."""
+        return {"concurrency_limit": None} if self.gpu else {}
+
+    def compare(
+        self, record: Record, settings: AnswerSettings, *, seed: int | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The growing answers of a record's base and arms; as `comparison.compare`, on the GPU that is lent here."""
+        from neftune_core.training.comparison import compare
+
+        answer = self.gpu.compare if self.gpu else compare
+        return answer(record, settings, self.limits, seed=seed)
 
     @functools.cached_property
     def recorded(self) -> Record | None:

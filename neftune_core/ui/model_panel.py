@@ -6,13 +6,13 @@ import html
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.models.catalogue import CATALOGUE, Card, Sized, Work, estimate
+from neftune_core.models.catalogue import CATALOGUE, Sized, Work, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.controls import Form
 from neftune_core.ui.families import families_html
@@ -44,11 +44,11 @@ class _Parts:
     progress: gr.HTML
 
 
-def build(strip: Strip) -> None:
-    """The panel; `strip.model` changes only once the model has been loaded."""
+def build(strip: Strip, allowed: Collection[str] | None = None) -> None:
+    """The panel; `strip.model` changes only once the model has been loaded. Only `allowed` models are offered."""
     with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            form = Form(ModelSettings, prefix="model", changes=_changes())
+            form = Form(ModelSettings, prefix="model", changes=_changes(allowed))
             with gr.Accordion("Revision, precision, device", open=False):
                 for name in MORE:
                     form.by_name[name].render()
@@ -62,18 +62,22 @@ def build(strip: Strip) -> None:
     _connect(strip, _Parts(form, card, use, cancel, progress))
 
 
-def _changes() -> dict[str, dict[str, Any]]:
+def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
+    offered = list(CATALOGUE) if allowed is None else list(allowed)
     source = {
         "kind": gr.Dropdown,
-        "choices": [(_offer(card), source) for source, card in CATALOGUE.items()],
-        "allow_custom_value": True,
-        "info": "One of the list, or type a hub id, a local folder or a GGUF file.",
+        "choices": [(_offer(source), source) for source in offered],
+        "allow_custom_value": allowed is None,
+        "info": "One of the list, or type a hub id, a local folder or a GGUF file."
+        if allowed is None
+        else "Those that this lab offers to everybody.",
     }
     return {"source": source, **{name: {"render": False} for name in MORE}}
 
 
-def _offer(card: Card) -> str:
-    return f"{card.source} ({card.parameters / 1e6:,.0f} M)"
+def _offer(source: str) -> str:
+    card = CATALOGUE.get(source)
+    return f"{source} ({card.parameters / 1e6:,.0f} M)" if card else source
 
 
 def _connect(strip: Strip, parts: _Parts) -> None:

@@ -35,8 +35,8 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
     shown = recorded(lab)
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
         key = owner_key()
-        top = strip.build(FIRST_WORDS)
-        model_panel.build(top)
+        top = strip.build(FIRST_WORDS, lab.host.profile.model)
+        model_panel.build(top, lab.host.models)
         with gr.Tabs(elem_id="lab-tabs", selected="noise"):
             with gr.Tab("Learn", id="learn", render_children=True):
                 learn_tab.build(shown)

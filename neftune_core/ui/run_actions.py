@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +76,10 @@ def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], sh
     lab, strip = place.lab, place.strip
 
     @told
-    def resume(key: str, record_id: str) -> list[Any]:
+    def resume(key: str, record_id: str) -> Iterator[list[Any]]:
         record = lab.jobs.resume(record_id, require_key(key))
-        return [record.id, -1, gr.Timer(active=True)]
+        yield [record.id, -1, gr.Timer(active=True)]
+        yield from lab.attended(record, key)
 
     @told
     def remove(key: str, record_id: str) -> list[Any]:
@@ -86,7 +87,8 @@ def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], sh
         return [*cleared(), *actions.hidden()]
 
     chosen = [place.key, place.record_id]
-    resumed = actions.resume.click(resume, chosen, [strip.watched, place.seen, strip.timer], **QUIET)
+    watching = [strip.watched, place.seen, strip.timer]
+    resumed = actions.resume.click(resume, chosen, watching, **QUIET, **lab.attending)
     resumed.success(None, strip.watched, None, js=WATCH_IN_BROWSER)
     # A text that is new at each click, so that asking for the same study again is a change as well.
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(

@@ -10,10 +10,10 @@ import gradio as gr
 from neftune_core.errors import RecordError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
-from neftune_core.home import folder_bytes, home, remove_models
+from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.training.record import Record, find, owned_records
-from neftune_core.ui import run_actions
+from neftune_core.ui import run_actions, take_away
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure, part
@@ -47,8 +47,10 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     """The tab, inside an open `gr.Tab`."""
     runs = gr.HTML([], html_template=LIST, js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list")
     opened = _opened()
-    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id], place)
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
+    take_away.build(lab, key, opened.record_id)
+    came = take_away.build_import(lab, key)
+    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
     where = run_actions.Place(lab, strip, key, opened.record_id, train.asked, train.seen)
     run_actions.connect(opened.actions, where, lambda: ["", "", None, "", "", gr.update(visible=False)], opened.shown())
     _storage(lab, key, [place.select, opened.record_id.change])
@@ -157,7 +159,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
         models = folder_bytes(home() / "models")
         return quiet(
             f"Your studies take {gigabytes(mine)} on this machine's disk, and the models that the lab fetched or "
-            f"converted {gigabytes(models)}."
+            f"converted {gigabytes(models)}. {home_note()}"
         )
 
     @told

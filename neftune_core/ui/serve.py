@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
+import sys
 import threading
 
 from neftune_core.errors import sentence
+from neftune_core.home import home_note
 from neftune_core.models.settings import ModelSettings
-from neftune_core.settings import Limits, from_query
+from neftune_core.settings import Limits
+from neftune_core.space import zero
+from neftune_core.space.profiles import hosted
 from neftune_core.ui.launch import Serving, launch  # first: it tells gradio, before its import, to call nobody
 from neftune_core.ui.logs import log_to_file
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview
 from neftune_core.ui.uploads import keep_uploads_at_home
 
 logger = logging.getLogger(__name__)
-
-LIMIT = "neftune_limit_"
 
 
 def serve(
@@ -29,33 +30,27 @@ def serve(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the lab until it is ended, saying where; `None` leaves a choice to `launch.Serving` and `host_limits`."""
-    from neftune_core.models.sources import close_this_machine
+    """Serve the lab until it is ended, saying where; what is `None` is as `Serving` and `profiles.hosted` say."""
+    here = hosted()
+    gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may bring
+    from neftune_core.models.sources import allow_only, close_this_machine
     from neftune_core.ui import page
     from neftune_core.ui.lab import Lab
 
     log_to_file()
     keep_uploads_at_home()
-    lab, first = Lab(limits or host_limits()), FirstPreview()
+    lab, first = Lab(limits, host=here, gpu=gpu), FirstPreview()
     if not lab.limits.local_paths:
         close_this_machine()
+    if here.models is not None:
+        allow_only(here.models)
     blocks = page.build(lab, first)
     address = launch(blocks, Serving(host, port, share, password, root_path, open_browser), lab.limits)
     print(f"NEFTune Lab is open at {address}", flush=True)
+    if home_note():
+        print(home_note(), file=sys.stderr, flush=True)
     threading.Thread(target=_warm_up, args=(first,), name="warm-up", daemon=True).start()
     blocks.block_thread()
-
-
-def host_limits() -> Limits:
-    """What this host allows: on a public one (`NEFTUNE_PUBLIC`, or a Space) visitors name no files of the machine.
-
-    Every limit can be said in the environment, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`.
-    """
-    said = os.environ.get("NEFTUNE_PUBLIC", "1" if "SPACE_ID" in os.environ else "0")
-    private = said.strip().lower() in ("", "0", "no", "false")
-    given = {name.lower(): value for name, value in os.environ.items() if name.startswith(LIMIT.upper())}
-    named = {name.removeprefix(LIMIT): value for name, value in given.items()}
-    return from_query(Limits, {"local_paths": str(private), **named})
 
 
 def _warm_up(first: FirstPreview) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from neftune_core.models.settings import ModelSettings
+from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.ui.plot import part
 
 WATCH_SECONDS = 0.7
@@ -53,8 +53,8 @@ class Strip:
     timer: gr.Timer
 
 
-def build(words: dict[str, str]) -> Strip:
-    """The strip, with its first words."""
+def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
+    """The strip, with its first words and the source of the first model."""
     with gr.Row(elem_id="lab-strip"):
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
         told = gr.HTML(
@@ -72,4 +72,4 @@ def build(words: dict[str, str]) -> Strip:
         )
         watched = gr.Textbox(visible=False, elem_id="lab-watched", label="Study")
         timer = gr.Timer(WATCH_SECONDS, active=False)
-    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings()), watched, timer)
+    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)

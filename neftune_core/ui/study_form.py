@@ -90,6 +90,9 @@ def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     seeds = "" if study.seeds == 1 else f"{study.seeds} seeds of "
     length = f"about {duration(budget)} of training" if budget else f"{steps:,} steps"
     words = f"{seeds}{length}, {len(study.arms)} arms."
+    if lab.gpu:
+        seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
+        return f"{words[:1].upper()}{words[1:]} {lab.gpu.words(seconds)}", True
     takes = f"About {gigabytes(found.memory_bytes)} of memory." if budget and found.fits else found.sentence
     more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
     return f"{words[:1].upper()}{words[1:]} {takes}{more}", found.fits

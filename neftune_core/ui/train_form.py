@@ -52,9 +52,9 @@ class TrainForm:
         return [self.strengths, self.dropouts, self.decays]
 
 
-def build() -> TrainForm:
-    """The components, in the open column."""
-    preset = gr.Radio([USUAL, *PRESETS], value=USUAL, label="Begin with", elem_id="train-preset")
+def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
+    """The components, in the open column; `presets` names those that are offered."""
+    preset = gr.Radio([USUAL, *presets], value=USUAL, label="Begin with", elem_id="train-preset")
     about = gr.HTML(quiet(USUAL_WORDS), elem_id="train-preset-about", apply_default_css=False)
     strengths = gr.Textbox(
         FIRST_STRENGTHS,

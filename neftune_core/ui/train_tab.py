@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
     """The tab, inside an open `gr.Tab`; `shown` stands where nothing has been trained yet."""
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            form = train_form.build()
+            form = train_form.build(around.lab.host.profile.presets)
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
@@ -93,11 +93,12 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         )
 
     @told
-    def start(key: str, *values: Any) -> list[Any]:
+    def start(key: str, *values: Any) -> Iterator[list[Any]]:
         asked = study(values)
         require_fit(lab, asked)
         record = lab.jobs.submit(asked, require_key(key))
-        return [record.id, -1, gr.Timer(active=True)]
+        yield [record.id, -1, gr.Timer(active=True)]
+        yield from lab.attended(record, key)
 
     @told
     def plan(*values: Any) -> str:
@@ -108,7 +109,8 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
     said = [around.data.settings, strip.model, *noise.components, *form.components()]
-    started = strip.train.click(start, [around.key, *said], [strip.watched, tab.seen, strip.timer], **QUIET)
+    watching = [strip.watched, tab.seen, strip.timer]
+    started = strip.train.click(start, [around.key, *said], watching, **QUIET, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # The noise and the data are changed on other tabs: opening this one is enough, and the slider calls nobody.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]

@@ -22,9 +22,9 @@ from neftune_core.bench.hostile import Hostile
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, ModelError
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
+from neftune_core.space.profiles import hosted
 from neftune_core.ui import data_views, gate, logs, uploads, views, wiring
 from neftune_core.ui.answers import answer_columns
-from neftune_core.ui.serve import host_limits
 
 SOURCES = sorted((Path(__file__).parents[2] / "neftune_core").rglob("*.py"))
 PAYLOAD = "<img src=x onerror=alert(1)></pre><script>alert(2)</script>\"'{{x}}${y}"
@@ -219,11 +219,11 @@ def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.Monk
 def test_a_public_host_lets_nobody_name_its_files(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], allowed: bool
 ) -> None:
-    for name in ("SPACE_ID", "NEFTUNE_PUBLIC"):
+    for name in ("SPACE_ID", "NEFTUNE_PUBLIC", "NEFTUNE_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert host_limits().local_paths is allowed
+    assert hosted().limits.local_paths is allowed
 
 
 def test_the_log_tells_no_secret_and_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,93 @@
+"""Somebody's account on the hub: what is put there, with their own token, and private unless they say otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable
+from neftune_core.space.folder import files_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+NAME = re.compile(r"[A-Za-z0-9](?:[\w.\-]{0,94}[A-Za-z0-9])?", re.ASCII)
+
+
+def push_space(folder: Path, name: str, *, token: str | None = None, private: bool = True, hardware: str = "") -> str:
+    """Put a built folder into the Space `name` (`owner/name`, or `name` of the token's own account); its address.
+
+    What an earlier push left there and the folder no longer has is removed. Raises a `LabError`.
+    """
+    files_of(folder)
+
+    def put(api: HfApi, repository: str) -> str:
+        extra = {"space_hardware": hardware} if hardware else {}
+        api.create_repo(
+            repository,
+            repo_type="space",
+            space_sdk="gradio",
+            private=private,
+            exist_ok=True,
+            **extra,  # type: ignore[arg-type]
+        )
+        api.upload_folder(
+            repo_id=repository,
+            repo_type="space",
+            folder_path=folder,
+            commit_message="NEFTune Lab",
+            delete_patterns="*",
+        )
+        return f"{api.endpoint}/spaces/{repository}"
+
+    return _with_account(name, token, put)
+
+
+def push_model(folder: Path, name: str, *, token: str | None = None, private: bool = True) -> str:
+    """Put a folder (an adapter, a merged model) into the model repository `name`; its address. Raises a `LabError`."""
+
+    def put(api: HfApi, repository: str) -> str:
+        api.create_repo(repository, repo_type="model", private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, repo_type="model", folder_path=folder, commit_message="From a study of NEFTune Lab"
+        )
+        return f"{api.endpoint}/{repository}"
+
+    return _with_account(name, token, put)
+
+
+def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]) -> str:
+    from huggingface_hub import HfApi, get_token
+
+    used = token or get_token()
+    if not used:
+        raise NotAvailable("There is no token of the hub: set HF_TOKEN to one that may write, or say `hf auth login`.")
+    owner, _, last = name.rpartition("/")
+    if not all(NAME.fullmatch(part) for part in ([owner, last] if owner else [last])):
+        raise InvalidSetting(f"{name[:80]!r} is no name of a repository: write it as name or owner/name.")
+    api = HfApi(token=used)
+    try:
+        return put(api, f"{owner or api.whoami()['name']}/{last}")
+    except Exception as error:
+        raise _explained(error, name) from None
+
+
+def _explained(error: Exception, name: str) -> Exception:
+    """The sentence for what the hub's library raised; it never holds the token."""
+    status: Any = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return NotAvailable("The hub does not know this token: make a new one in the settings of your account.")
+    if status in (402, 413) or "storage" in str(error).lower():
+        return DoesNotFit(f"The account has no room for {name}: free some there, or choose another.")
+    if status == 403:
+        return NotAvailable(f"This token may not write {name}: it has to have write access to that account.")
+    if status == 409:
+        return NotAvailable(f"There is already something else called {name}: choose another name.")
+    if status == 429:
+        return NotAvailable("The hub asks to wait: try again in a few minutes.")
+    if isinstance(error, OSError) or status is not None or "Connect" in type(error).__name__:
+        words = f"status {status}" if status else type(error).__name__
+        return NotAvailable(f"The hub did not take {name} ({words}): check the network, and try again.")
+    return error

@@ -1,0 +1,175 @@
+"""The folder of a Space: its README with front matter, its requirements, `app.py`, and of the lab only what it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import Any
+
+from neftune_core import __version__
+from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.home import assets
+from neftune_core.space.profiles import PROFILES
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TORCH = "2.13.0"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
+"""What a Space brings itself, in the version that the front matter names or that goes with it."""
+
+NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a kind of hardware changes in the folder. `torch` are the lines of requirements.txt that bring torch."""
+
+    hardware: str
+    words: str
+    torch: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+
+
+TARGETS: dict[str, Target] = {
+    "cpu-space": Target(
+        "cpu-basic",
+        "two cores and 16 GB, free",
+        # Pinned to the processor's own build: any other version might be the large one, of the usual index.
+        (f"--extra-index-url {CPU_INDEX}", f"torch=={TORCH}+cpu"),
+    ),
+    "zerogpu": Target("zero-a10g", "a GPU lent for the time of a call", ("torch==2.8.0",), ("zerogpu",)),
+}
+"""Profiles for which a folder is built."""
+
+APP = '''"""What the Space runs."""
+
+from neftune_core.ui.serve import serve
+
+if __name__ == "__main__":
+    serve()
+'''
+
+ABOUT = """
+# NEFTune Lab
+
+**What does noise on the embeddings do to a language model while it is fine-tuned on instructions?** Turn the noise and
+see it on your own sentence at once, train a small model with and without it side by side, read the answers next to each
+other, and be told whether it mattered.
+
+{words}
+
+What you train belongs to your browser: it has an unguessable key, and nobody else sees your studies. Nothing is counted
+or sent anywhere.
+"""
+
+
+def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | None = None) -> list[str]:
+    """Write a ready Space into `folder`, which is new or empty, or was built before; gives the names of its files.
+
+    `torch` replaces the lines that bring torch, for whoever has an index of their own. Raises `InvalidSetting`.
+    """
+    if target not in TARGETS:
+        raise InvalidSetting(f"A Space is built for one of {', '.join(TARGETS)} (given {target[:40]!r}).")
+    _require_empty(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    ignored = shutil.ignore_patterns(*NOT_SHIPPED)
+    shutil.copytree(Path(__file__).parent.parent, folder / "neftune_core", ignore=ignored, dirs_exist_ok=True)
+    shutil.copytree(assets(), folder / "neftune_core" / "assets", ignore=ignored, dirs_exist_ok=True)
+    written = {
+        "README.md": front_matter(target) + ABOUT.format(words=_words(target)),
+        "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
+        "app.py": APP,
+        ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
+        # Where Python looks for the version of a package that is not installed, but stands beside `app.py`.
+        f"neftune_lab-{__version__}.dist-info/METADATA": _metadata(),
+    }
+    for name, text in written.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    licence = CHECKOUT / "LICENSE"
+    if licence.is_file():
+        shutil.copyfile(licence, folder / "LICENSE")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _require_empty(folder: Path) -> None:
+    """Raise `InvalidSetting` where the folder holds what is not a Space of the lab; clear the one that is."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    readme = folder / "README.md"
+    known = readme.is_file() and '\ntitle: "NEFTune Lab"\n' in readme.read_text(encoding="utf-8", errors="replace")
+    if not (known and (folder / "app.py").is_file() and (folder / "neftune_core").is_dir()):
+        raise InvalidSetting(f"The folder {folder} is not empty, and is no Space of the lab: name another.")
+    shutil.rmtree(folder / "neftune_core")
+    for old in folder.glob("neftune_lab-*.dist-info"):
+        shutil.rmtree(old)
+
+
+def front_matter(target: str) -> str:
+    """The head of the Space's README, as the platform reads it."""
+    models = [name for name in PROFILES[target].models or () if "/" in name]
+    said: dict[str, Any] = {
+        "title": "NEFTune Lab",
+        "emoji": "🌊",
+        "colorFrom": "blue",
+        "colorTo": "yellow",
+        "sdk": "gradio",
+        "sdk_version": version("gradio"),
+        "python_version": "3.12",
+        "app_file": "app.py",
+        "license": "apache-2.0",
+        "short_description": "See what embedding noise does in fine-tuning",
+        "suggested_hardware": TARGETS[target].hardware,
+        "models": models,
+        "tags": ["neftune", "fine-tuning", "lora", "education", *TARGETS[target].tags],
+        "hf_oauth": True,
+        # Creates repositories and writes those that it created; sees no other of the visitor's.
+        "hf_oauth_scopes": ["contribute-repos"],
+    }
+    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def requirements(torch: Sequence[str]) -> list[str]:
+    """What a Space installs: the lab's own needs, without what the platform brings; `torch` stands first."""
+    wanted = [need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch")]
+    return [*torch, *wanted]
+
+
+def needs() -> list[str]:
+    """The packages that the lab needs to run, as `pyproject.toml` says, or what was installed from it."""
+    project = CHECKOUT / "pyproject.toml"
+    if project.is_file():
+        return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
+    found = requires("neftune-lab")
+    if not found:
+        raise NotAvailable("What the lab needs is not known here: build the Space from a copy of the project.")
+    return [need for need in found if "extra ==" not in need]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.\-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def _metadata() -> str:
+    lines = ["Metadata-Version: 2.1", "Name: neftune-lab", f"Version: {__version__}"]
+    return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs())]) + "\n"
+
+
+def _words(target: str) -> str:
+    models = ", ".join(PROFILES[target].models or ())
+    return f"This one runs on {TARGETS[target].words}. Models: {models}."
+
+
+def files_of(folder: Path) -> Iterable[Path]:
+    """The files of a built folder; raises `InvalidSetting` where it is none."""
+    if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
+        raise InvalidSetting(f"The folder {folder} holds no Space: make one with `neftune space build {folder}`.")
+    return (path for path in folder.rglob("*") if path.is_file())

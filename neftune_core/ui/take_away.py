@@ -1,0 +1,172 @@
+"""Take it away: a record or an arm of it as a zip file, into the visitor's own account, or in from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import InvalidSetting, NotAvailable, RecordError
+from neftune_core.export.archive import import_record, pack, pack_record
+from neftune_core.home import home
+from neftune_core.training.record import Record, find
+from neftune_core.ui.lab import Lab, require_key
+from neftune_core.ui.views import quiet
+from neftune_core.ui.wiring import QUIET, events, told
+
+RECORD = "record"
+FORMS = {
+    RECORD: "The whole record, for a lab elsewhere",
+    "adapter": "One arm: its adapter (PEFT)",
+    "merged": "One arm: the whole model (transformers)",
+}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components; those of the account are None where the platform has no sign-in."""
+
+    form: gr.Radio
+    arm: gr.Dropdown
+    make: gr.Button
+    file: gr.File
+    name: gr.Textbox | None
+    public: gr.Checkbox | None
+    push: gr.Button | None
+    said: gr.HTML
+
+
+def has_sign_in() -> bool:
+    """Whether this platform lets visitors sign in: a Space whose front matter asks for it."""
+    return "SPACE_ID" in os.environ and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+
+def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
+    """The part of the Runs tab for the record that is opened there."""
+    with gr.Accordion("Take it away", open=False, visible=False, elem_id="runs-take") as box:
+        form = gr.Radio(
+            [(words, name) for name, words in FORMS.items()], value=RECORD, label="What", elem_id="take-what"
+        )
+        arm = gr.Dropdown([], label="Arm", visible=False, elem_id="take-arm")
+        make = gr.Button("Make the zip file", size="md", elem_id="take-make")
+        file = gr.File(label="Your file", interactive=False, visible=False, elem_id="take-file", height=90)
+        said = gr.HTML(apply_default_css=False, elem_id="take-said")
+        parts = _Parts(form, arm, make, file, *_account(), said)
+    _connect_choice(key, record_id, box, parts)
+    _connect_file(lab, key, record_id, parts)
+    if parts.push is not None:
+        _connect_push(key, record_id, parts)
+
+
+def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
+    """The way in for a record of another machine; the id of the one that has just come is the value given."""
+    came = gr.Textbox(visible=False, label="Record")
+    with gr.Accordion("Bring in a record from another lab", open=False, elem_id="runs-bring"):
+        file = gr.File(label="The zip file of a record", file_types=[".zip"], elem_id="bring-file", height=110)
+
+    @told
+    def bring(key: str, given: Any) -> str:
+        return import_record(Path(str(given)), require_key(key), lab.limits).id
+
+    file.upload(bring, [key, file], came, **QUIET)
+    return came
+
+
+def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]:
+    if not has_sign_in():
+        return None, None, None
+    gr.LoginButton(size="md", elem_id="take-sign-in")
+    name = gr.Textbox(
+        "",
+        label="Repository in your account",
+        info="It is made where there is none, and private unless you say otherwise.",
+        max_length=96,
+        elem_id="take-name",
+    )
+    public = gr.Checkbox(False, label="Let everybody see it", elem_id="take-public")
+    return name, public, gr.Button("Put it into your account", size="md", elem_id="take-push")
+
+
+def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
+    @told
+    def offer(key: str, record_id: str) -> list[Any]:
+        from neftune_core.training.comparison import saved_arms, saved_seeds
+
+        if not record_id:
+            return [gr.update(visible=False), gr.skip(), gr.update(value=None, visible=False), ""]
+        record = find(record_id, require_key(key))
+        try:
+            arms = [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
+        except RecordError:
+            arms = []
+        chosen = gr.update(choices=arms, value=arms[0] if arms else None)
+        return [gr.update(visible=True), chosen, gr.update(value=None, visible=False), ""]
+
+    shown = [box, parts.arm, parts.file, parts.said]
+    record_id.change(offer, [key, record_id], shown, **QUIET)
+    parts.form.input(lambda form: gr.update(visible=form != RECORD), parts.form, parts.arm, **QUIET)
+
+
+def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
+    @told
+    def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
+        record = find(record_id, require_key(key))
+        folder = Path(tempfile.mkdtemp(prefix="take-", dir=home() / "uploads"))
+        if form == RECORD:
+            made = pack_record(record, folder / f"{record.id}.zip")
+        else:
+            made = _with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name))
+        return [gr.update(value=str(made), visible=True), quiet("Here it is; it stays for a day.")]
+
+    given = [key, record_id, parts.form, parts.arm]
+    parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
+
+
+def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, str], Any]) -> Any:
+    """What `use(folder, name)` gives of an arm written for a moment."""
+    from neftune_core.export.models import write_model
+
+    name, _, seed = (arm or "").partition(" / seed ")
+    if not seed.isdigit():
+        raise InvalidSetting("Choose an arm first.")
+    folder = Path(tempfile.mkdtemp(prefix="arm-", dir=home()))
+    try:
+        write_model(record, name, int(seed), form, folder / "model")
+        return use(folder / "model", f"{record.id}-{name}-seed-{seed}-{form}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
+    """Only where there is a sign-in: elsewhere the framework would ask the host's own account instead."""
+    from neftune_core.space.account import push_model
+
+    @told
+    def push(
+        key: str,
+        record_id: str,
+        form: str,
+        arm: str | None,
+        name: str,
+        public: bool,
+        token: gr.OAuthToken | None,
+    ) -> str:
+        if token is None:
+            raise NotAvailable("Sign in first, with the button above: it is put into your own account.")
+        if form == RECORD:
+            raise InvalidSetting("An account takes models: choose one arm, as its adapter or the whole model.")
+        record = find(record_id, require_key(key))
+        repository = name.strip() or f"neftune-{record.id}"
+        address = _with_arm(
+            record, form, arm, lambda model, _: push_model(model, repository, token=token.token, private=not public)
+        )
+        return quiet(f"It is at {address}.")
+
+    given = [key, record_id, parts.form, parts.arm, parts.name, parts.public]
+    events(parts.push).click(push, given, parts.said, **QUIET, concurrency_limit=1)  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""What ZeroGPU does with a decorated function, without a GPU: a forked worker that is kept, pickles, a clock, a quota."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+class PlatformError(Exception):
+    """What the platform raises: a title and a message, as its class of errors has them."""
+
+    def __init__(self, title: str, message: str) -> None:
+        super().__init__(message)
+        self.title, self.message = title, message
+
+
+class _Worker:
+    """A forked process that runs one task as often as it is asked."""
+
+    def __init__(self, task: Callable[..., Iterator[Any]]) -> None:
+        context = multiprocessing.get_context("fork")
+        self.here, there = context.Pipe()
+        self.left = context.Event()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the platform forks a process with threads too
+            self.process = context.Process(target=_serve, args=(task, there, self.left), daemon=True)
+            self.process.start()
+        there.close()
+
+
+def _serve(task: Callable[..., Iterator[Any]], connection: Connection, left: Any) -> None:
+    while True:
+        arguments = pickle.loads(connection.recv_bytes())
+        left.clear()
+        try:
+            stream = task(*arguments)
+            for item in stream:
+                if left.is_set():
+                    stream.close()  # type: ignore[attr-defined]
+                    break
+                connection.send_bytes(pickle.dumps(("item", item)))
+        except Exception as error:
+            connection.send_bytes(pickle.dumps(("error", type(error).__name__)))
+        else:
+            connection.send_bytes(pickle.dumps(("end", None)))
+
+
+class Platform:
+    """Lends its GPU for as long as a quota of seconds lasts; `durations` are those that it was asked for.
+
+    `only` shortens every duration, as a platform does that takes the GPU back early.
+    """
+
+    def __init__(self, quota: int = 10_000, only: float | None = None) -> None:
+        self.quota, self.only = quota, only
+        self.durations: list[int] = []
+        self.workers: dict[Any, _Worker] = {}
+
+    def gpu(self, *, duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """The decorator."""
+
+        def decorate(task: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+            def lent(*arguments: Any) -> Iterator[Any]:
+                seconds = duration(*arguments)
+                self.durations.append(seconds)
+                if seconds > self.quota:
+                    told = f"You have exceeded your GPU quota ({seconds}s requested vs. {self.quota}s left)."
+                    raise PlatformError("ZeroGPU quota exceeded", f"{told} Try again in 3:25:01")
+                yield from self._run(task, arguments, time.monotonic() + (self.only or seconds))
+
+            return lent
+
+        return decorate
+
+    def _run(self, task: Callable[..., Iterator[Any]], arguments: Any, end: float) -> Iterator[Any]:
+        worker = self.workers.pop(task, None) or _Worker(task)
+        worker.here.send_bytes(pickle.dumps(arguments))
+        while True:
+            if not worker.here.poll(max(0, end - time.monotonic())):
+                worker.process.kill()
+                worker.process.join()
+                raise PlatformError("ZeroGPU worker error", "GPU task aborted")
+            kind, value = pickle.loads(worker.here.recv_bytes())
+            if kind == "end":
+                self.workers[task] = worker
+                return
+            if kind == "error":
+                raise PlatformError("ZeroGPU worker error", value)
+            try:
+                yield value
+            except GeneratorExit:
+                worker.left.set()
+                raise
+
+    def close(self) -> None:
+        """End what is left of the workers."""
+        for worker in self.workers.values():
+            worker.process.kill()
+            worker.process.join()

@@ -1,0 +1,255 @@
+"""A GPU that is lent to one call: what goes in and out, how long, and what happens when it is taken back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from lent_gpu import Platform, PlatformError
+
+from neftune_core.errors import DoesNotFit, NotAvailable
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models import device
+from neftune_core.models.loading import load
+from neftune_core.models.settings import ModelSettings
+from neftune_core.models.trees import fingerprint
+from neftune_core.settings import Limits
+from neftune_core.space import zero
+from neftune_core.space.profiles import PROFILES, hosted
+from neftune_core.training.comparison import compare
+from neftune_core.training.jobs import Jobs
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import EXAMPLE, StudySettings
+from neftune_core.training.study import run_study
+from neftune_core.ui.lab import Lab
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the platform forks, on Linux")
+
+STUDY = EXAMPLE.model_copy(
+    update={
+        "training": EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 4}),
+        "answers": AnswerSettings(prompts=("Where does the owl live?",), new_tokens=4),
+    }
+)
+LONG = STUDY.model_copy(
+    update={"training": STUDY.training.model_copy(update={"steps": 500, "checkpoint_steps": 1, "evaluations": 1})}
+)
+ASK = AnswerSettings(prompts=("Where does the owl live?",), new_tokens=6)
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    made = Platform()
+    yield made
+    made.close()
+    device.take_gpu()
+
+
+def lent(platform: Platform) -> zero.LentGpu:
+    return zero.LentGpu(platform.gpu)
+
+
+def new(study: StudySettings = STUDY) -> Record:
+    return create(study, "")
+
+
+def test_a_study_in_one_call_gives_the_numbers_of_one_without(platform: Platform) -> None:
+    base = load(ModelSettings(device="cpu"))
+    before = fingerprint(base.model)
+    alone, inside, again = new(), new(), new()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the worker: a sum over threads is rounded otherwise
+    try:
+        list(run_study(alone, Limits(), lambda: False))
+    finally:
+        torch.set_num_threads(threads)
+    gpu = lent(platform)
+    events = list(gpu.study(inside, Limits(), lambda: False))
+    list(gpu.study(again, Limits(), lambda: False))
+    assert len(platform.workers) == 1  # the second call was the same worker's
+    assert events[-1]["event"] == "finished"
+    assert json.loads(json.dumps(events)) == events  # plain values: nothing of a device comes back
+    numbers = [_numbers(record) for record in (alone, inside, again)]
+    assert numbers[0] == numbers[1] == numbers[2]
+    assert alone.answers() == inside.answers() == again.answers()
+    assert fingerprint(base.model) == before
+
+
+def _numbers(record: Record) -> list[object]:
+    return [(event["event"], event.get("step"), event.get("arms")) for event in record.events() if "arms" in event]
+
+
+def test_the_platform_is_told_the_seconds_that_the_visitor_is(platform: Platform) -> None:
+    gpu, loaded = lent(platform), load(ModelSettings(device="cpu"))
+    record = new()
+    list(gpu.study(record, Limits(), lambda: False))
+    rows = record.said_of("data")["train"]
+    seconds = gpu.seconds(STUDY, rows, loaded)
+    assert platform.durations == [seconds]
+    assert f"About {seconds} seconds" in gpu.words(seconds)
+    assert "keep it open" in gpu.words(seconds)
+
+
+def test_the_estimate_grows_with_the_study_and_the_longest_is_refused_before_the_start(platform: Platform) -> None:
+    loaded = load(ModelSettings(device="cpu"))
+    more = STUDY.model_copy(update={"seeds": 4})
+    assert zero.study_seconds(more, 50, 8, 1000) > zero.study_seconds(STUDY, 50, 8, 1000)
+    assert zero.study_seconds(STUDY, 50, 30, 10**9) > zero.study_seconds(STUDY, 50, 8, 10**6)
+    endless = STUDY.model_copy(update={"training": STUDY.training.model_copy(update={"steps": 20_000})})
+    gpu = lent(platform)
+    with pytest.raises(DoesNotFit, match="lent for at most 120"):
+        gpu.seconds(endless, 50, loaded)
+    assert platform.durations == []
+
+
+def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
+    platform.quota = 5
+    record = new()
+    last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
+    assert last["event"] == "failed"
+    assert "lends you no more GPU time" in last["message"]
+    assert "5 left" in last["message"]
+    assert "3:25:01" in last["message"]
+    assert record.ending() is not None
+    with pytest.raises(NotAvailable, match="no more GPU time"):
+        list(lent(platform).compare(record, ASK, Limits()))
+
+
+def test_what_a_lab_of_its_own_breaks_is_not_blamed_on_quota() -> None:
+    assert "Something in the lab" in zero.refusal(KeyError("x"))
+    assert "taken back" in zero.refusal(PlatformError("ZeroGPU worker error", "GPU task aborted"))
+
+
+def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 40)
+    monkeypatch.setattr(zero, "SAVING_SECONDS", 38.5)
+    record = new(LONG)
+    last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
+    assert last["event"] == "stopped"
+    assert "lent time was nearly over" in last["message"]
+    assert (record.arm_folder("control", 0) / "adapter_model.safetensors").is_file()
+
+
+def test_a_gpu_that_is_taken_back_leaves_a_record_that_can_go_on(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.only = 4
+    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 100)
+    record = new(LONG)
+    last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
+    assert last["event"] == "failed"
+    assert "taken back" in last["message"]
+    assert not record.is_running()
+    done = max((event["step"] for event in record.events() if event["event"] == "step"), default=0)
+    platform.only = None
+    events = lent(platform).study(record, Limits(), lambda: time.monotonic() > end)
+    end = time.monotonic() + 3
+    assert list(events)[-1]["event"] == "stopped"
+    assert done == 0 or max(event["step"] for event in record.events() if event["event"] == "step") >= done - 1
+
+
+def test_a_stop_reaches_the_worker_and_keeps_the_last_whole_step(platform: Platform) -> None:
+    record, seen = new(LONG.model_copy(update={"title": "stop"})), []
+    loaded = load(ModelSettings(device="cpu"))
+    assert loaded
+    for event in lent(platform).study(record, Limits(steps=500), lambda: len(seen) > 3):
+        seen.append(event)
+    assert seen[-1]["event"] == "stopped"
+    assert seen[-1]["message"] == "Stopped as asked."
+    assert not (record.folder / zero.STOP).exists()
+
+
+def test_a_caller_who_leaves_ends_the_work_at_a_yield(platform: Platform) -> None:
+    record = new(LONG)
+    events = lent(platform).study(record, Limits(), lambda: False)
+    for event in events:
+        if event["event"] == "step":
+            break
+    events.close()  # type: ignore[attr-defined]
+    end = time.monotonic() + 30
+    while record.is_running() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not record.is_running()
+
+
+def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
+    record, gpu = new(), lent(platform)
+    list(gpu.study(record, Limits(), lambda: False))
+    lines: list[dict[str, object]] = []
+    for lines in gpu.compare(record, ASK, Limits()):  # noqa: B007 - the last one is the whole
+        pass
+    *_, alone = compare(record, ASK, Limits())
+    assert lines == alone
+    (record.arm_folder("control", 0) / "adapter_model.safetensors").unlink()
+    for arm in record.arms:
+        (record.arm_folder(arm, 0) / "adapter_model.safetensors").unlink(missing_ok=True)
+    with pytest.raises(NotAvailable, match="no trained arm"):
+        list(gpu.compare(record, ASK, Limits()))
+
+
+def test_a_job_runs_on_the_lent_gpu_and_the_page_is_held_until_it_ends(platform: Platform) -> None:
+    lab = Lab(host=hosted({"NEFTUNE_PROFILE": "zerogpu"}), gpu=lent(platform))
+    record = lab.jobs.submit(STUDY, "key")
+    held = list(lab.attended(record, "key"))
+    assert lab.jobs.status(record).state == "finished"
+    assert all(len(outputs) == 3 for outputs in held)
+    assert lab.attending == {"concurrency_limit": None}
+
+
+def test_a_page_that_is_closed_ends_its_study(platform: Platform) -> None:
+    lab = Lab(host=hosted({"NEFTUNE_PROFILE": "zerogpu", "NEFTUNE_LIMIT_STEPS": "500"}), gpu=lent(platform))
+    record = lab.jobs.submit(LONG.model_copy(update={"seed": 3}), "key")
+    held = lab.attended(record, "key")
+    next(held)
+    held.close()  # type: ignore[attr-defined]
+    assert lab.jobs.wait(record, 60).state in ("stopped", "failed")
+
+
+def test_off_zerogpu_a_job_needs_no_page() -> None:
+    lab = Lab()
+    assert list(lab.attended(new(), "")) == []
+    assert lab.attending == {}
+    assert isinstance(Jobs(Limits()), Jobs)
+
+
+def test_the_process_that_serves_uses_no_gpu_and_says_why(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    lent(platform)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.choose_device("auto").type == "cpu"
+    with pytest.raises(NotAvailable, match="lent to one call"):
+        device.choose_device("cuda")
+    device.take_gpu()
+    assert device.choose_device("auto").type == "cuda"
+
+
+ORDER = """
+import sys, types
+spaces = types.ModuleType("spaces")
+assert "torch" not in sys.modules
+spaces.GPU = lambda duration: (lambda task: task)
+sys.modules["spaces"] = spaces
+import neftune_core.ui.serve
+assert "torch" not in sys.modules, "torch came before spaces"
+from neftune_core.space import zero
+zero.enter()
+import torch
+try:
+    zero.enter()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_spaces_is_imported_before_torch_and_only_there(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ORDER], capture_output=True, text=True, timeout=100, check=True)
+    assert "torch was imported before spaces" in done.stdout
+    sources = Path(zero.__file__).parents[1].rglob("*.py")
+    naming = {path.name for path in sources if '"spaces"' in path.read_text(encoding="utf-8")}
+    assert naming == {"zero.py", "folder.py"}
+    assert [name for name, profile in PROFILES.items() if profile.gpu_in_request] == ["zerogpu"]
