@@ -1,4 +1,4 @@
-"""What ZeroGPU does with a decorated function, without a GPU: a forked worker that is kept, pickles, a clock, a quota."""
+"""What ZeroGPU does with a decorated function, without a GPU: a forked worker, pickles, a clock and a quota."""
 
 from __future__ import annotations
 

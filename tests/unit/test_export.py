@@ -19,6 +19,7 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export import archive
 from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.models import FORMS, write_model
+from neftune_core.home import assets
 from neftune_core.models.loading import load
 from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
@@ -223,24 +224,12 @@ def test_the_merged_model_and_the_adapter_give_the_same_logits(record: Record, m
     whole = AutoModelForCausalLM.from_pretrained(merged).eval()
     tokenizer = AutoTokenizer.from_pretrained(merged)
     ids = torch.tensor([tokenizer("Where does the owl live?")["input_ids"]])
-    other = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).__class__(base.model.config),
-        tmp_path / "adapter",
-    )
-    other.base_model.model.load_state_dict(
-        {name.replace(".weight", ".base_layer.weight") if _adapted(other, name) else name: value
-         for name, value in base.model.state_dict().items()}, strict=False
-    )  # fmt: skip
+    bundled = AutoModelForCausalLM.from_pretrained(assets() / "model", dtype=torch.float32)
+    other = PeftModel.from_pretrained(bundled, tmp_path / "adapter").eval()
     # Two ways of adding the same products in float32.
-    assert torch.allclose(logits(whole, ids), logits(other.eval(), ids), atol=2e-4)
+    assert torch.allclose(logits(whole, ids), logits(other, ids), atol=2e-4)
     assert not torch.allclose(logits(whole, ids), logits(base.model, ids), atol=2e-4)
     assert fingerprint(base.model) == before
-    assert not any("Stacked" in type(module).__name__ for module in base.model.modules())
-
-
-def _adapted(model: torch.nn.Module, name: str) -> bool:
-    parameters = {found.removeprefix("base_model.model.") for found, _ in model.named_parameters()}
-    return name.replace(".weight", ".base_layer.weight") in parameters
 
 
 def test_the_merged_model_writes_as_the_lab_does(record: Record, merged: Path) -> None:
