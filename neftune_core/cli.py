@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, train, compare, runs, models, world, doctor, space, bench.
+"""The command `neftune`: serve, train, sweep, compare, runs, models, world, doctor, space, bench.
 
 Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import ValidationError
 
+from neftune_core.cli_sweep import Sweep
 from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
 from neftune_core.settings import Limits, from_toml, parse, to_toml, validation_sentence
 from neftune_core.training.settings import EXAMPLE, StudySettings
@@ -209,6 +210,7 @@ def _main(arguments: list[str]) -> int:
     commands: dict[str, tuple[type, Callable[[Any], int]]] = {
         "serve": (Serve, _serve),
         "train": (Train, _train),
+        "sweep": (Sweep, _sweep),
         "compare": (Compare, _compare),
         "runs": (Runs, _runs),
         "models": (Models, _models),
@@ -332,6 +334,35 @@ def _run(record: Record, limits: Limits) -> int:
     return _refuse(ending.get("message") or f"The study was stopped; what it had is in {record.folder}.")
 
 
+def _sweep(arguments: Sweep) -> int:
+    from neftune_core.cli_sweep import begun
+
+    if arguments.example:
+        from neftune_core.training.sweep_settings import EXAMPLE_SWEEP
+
+        print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
+        return 0
+    return _run_sweep(begun(arguments), Limits(), as_json=arguments.json)
+
+
+def _run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
+    """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
+    from neftune_core.cli_sweep import print_table
+    from neftune_core.training.sweep import Sweep as SweepRecord
+    from neftune_core.training.sweep import run_sweep
+
+    sweep = SweepRecord(record.folder)
+    ending: dict[str, Any] = sweep.ending() or {}
+    if ending.get("event") != "finished":
+        print(f"in {sweep.folder}", file=sys.stderr)
+        with _interruptible() as should_stop:
+            for ending in _with_progress(sweep, run_sweep(sweep, limits, should_stop)):  # noqa: B007 - the last counts
+                pass
+    print_table(sweep, as_json=as_json)
+    print(f"record: {sweep.folder}", file=sys.stderr if as_json else sys.stdout)
+    return 0 if ending["event"] == "finished" else _refuse(str(ending.get("message") or "The sweep was stopped."))
+
+
 class _interruptible:  # noqa: N801 - used as a word after `with`
     """Turns the first Ctrl+C into a question that the work asks; a second one ends at once."""
 
@@ -422,7 +453,8 @@ def _runs(arguments: Runs) -> int:
             print(_run_line(record))
         return 0
     if arguments.action == "resume" and arguments.record:
-        return _run(find(arguments.record, owner=None), Limits())
+        found = find(arguments.record, owner=None)
+        return (_run_sweep if found.is_sweep else _run)(found, Limits())
     if arguments.action == "remove" and arguments.record:
         disk.remove(find(arguments.record, owner=None))
         return 0

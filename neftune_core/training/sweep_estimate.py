@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from neftune_core.data.preparing import Prepared
+from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.data.settings import DataSettings
 from neftune_core.models.catalogue import duration
 from neftune_core.models.device import describe_machine
-from neftune_core.models.loading import LoadedModel
-from neftune_core.training.lockstep import count_steps
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.settings import Limits, parse
+from neftune_core.training.lockstep import check_length, count_steps
 from neftune_core.training.planning import memory_and_time
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep_settings import Cell
+from neftune_core.training.sweep_settings import Cell, SweepSettings, cells
 
 RECORDS_READ = 20
 """How many of the newest records are looked at; older ones were made by another state of the machine."""
@@ -89,6 +93,25 @@ def sweep_time(
     return TimeEstimate(
         seconds, f"About {duration(seconds)}, if it goes as fast as the study of {_day(earlier.record_id)} did here."
     )
+
+
+def plan(settings: SweepSettings, limits: Limits, records: Iterable[Record]) -> TimeEstimate:
+    """How long the whole sweep takes here; `records` are looked at for an earlier study of the model.
+
+    Raises what `load` and `prepare` raise, and `DoesNotFit` where a study is longer than this server allows.
+    """
+    loaded = load(settings.study.model)
+
+    @cache
+    def prepared(data: str) -> Prepared:
+        found = parse(DataSettings, json.loads(data))
+        return prepare(found.within(loaded.context), loaded.tokenizer, limits)
+
+    every = cells(settings)
+    rows = [prepared(cell.study.data.model_dump_json()) for cell in every]
+    for cell, found in zip(every, rows, strict=True):
+        check_length(len(found.train), cell.study.training, limits)
+    return sweep_time(every, rows, loaded, earlier_speed(settings.study, records))
 
 
 def _tokens(study: StudySettings, prepared: Prepared) -> float:

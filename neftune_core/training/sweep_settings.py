@@ -192,7 +192,7 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
     """Noise arms in groups that fit beside a control and the study's regularisers; equal ones count once."""
     distinct = list({noise.name: noise for noise in noises}.values())
-    room = max(1, most_arms - 1 - len(study.regularisers))
+    room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:
         if study.regularisers:
             return [()]

@@ -1,0 +1,110 @@
+"""The command `neftune sweep`: a sweep from a TOML file, and its table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.settings import Limits
+
+if TYPE_CHECKING:
+    from neftune_core.training.sweep import Sweep as SweepRecord
+    from neftune_core.training.sweep_table import Row, SweepTable
+
+
+@dataclass
+class Sweep:
+    """Train a study in many settings and seeds from a TOML file, and tell what each of them changed."""
+
+    file: Annotated[Path | None, tyro.conf.Positional] = None
+    """The sweep, as `neftune sweep --example` prints one."""
+    example: bool = False
+    """Print a complete, commented sweep.toml for the bundled model and end."""
+    resume: bool = False
+    """Go on with the unfinished record of this very sweep; start it where there is none."""
+    json: bool = False
+    """Print the table as JSON, with every seed's numbers."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+def begun(arguments: Sweep) -> SweepRecord:
+    """The record that the command is about: the unfinished one of this very sweep, or a new one.
+
+    Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
+    """
+    from neftune_core.training.record import all_records
+    from neftune_core.training.sweep import create_sweep, find_same_sweep, read_sweep
+    from neftune_core.training.sweep_estimate import plan
+    from neftune_core.training.sweep_settings import size_words
+
+    if arguments.file is None:
+        raise InvalidSetting("Name a sweep file first: `neftune sweep --example > sweep.toml` makes one.")
+    settings, limits = read_sweep(arguments.file), Limits()
+    settings.check(limits)
+    found = find_same_sweep(settings, owner="") if arguments.resume else None
+    if found is not None:
+        return found
+    if arguments.resume:
+        print("No record of this very sweep is there, so a new one is begun.", file=sys.stderr)
+    print(f"{size_words(settings)}. {plan(settings, limits, all_records()).sentence}", file=sys.stderr)
+    return create_sweep(settings, "", limits)
+
+
+def print_table(sweep: SweepRecord, *, as_json: bool) -> None:
+    """What the sweep found so far, as text or as JSON with every seed's numbers."""
+    from neftune_core.training.sweep_table import sweep_table, table_values
+
+    table = sweep_table(sweep)
+    if not as_json:
+        print("\n".join(table_lines(table)))
+        return
+    state = (sweep.ending() or {}).get("event")
+    values = {"record": str(sweep.folder), "state": state, **table_values(table, sweep.settings)}
+    print(json.dumps(values, ensure_ascii=False))
+
+
+SHOWN = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
+"""The measures of the printed table, where they were measured, besides the question's."""
+
+
+def table_lines(table: SweepTable) -> list[str]:
+    """The table as text: the question's measure at both epochs with its effect, then means of the others."""
+    if not table.rows:
+        return ["Nothing has been measured yet."]
+    asked, others = table.question.measure, [name for name in SHOWN if name in table.measures]
+    others = [name for name in others if name != table.question.measure]
+    heads = ["setting", "seeds", f"{asked}, last", "over control", f"{asked}, best", "over control", *others]
+    rows = [heads, *(_cells(row, asked, others) for row in table.rows)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    said = table.verdict.text().splitlines() if table.verdict else []
+    return [*lines, "", *said]
+
+
+def _cells(row: Row, asked: str, others: Sequence[str]) -> list[str]:
+    name = f"{row.cell}: {row.arm}" if row.cell else row.arm
+    own = [part for epoch in ("last", "best") for part in (number(row.mean(asked, epoch)), effect(row, asked, epoch))]
+    return [name, str(len(row.seeds)), *own, *(number(row.mean(other, "last")) for other in others)]
+
+
+def number(value: float) -> str:
+    """Four digits; a dash where there is none."""
+    return "-" if value != value else f"{value:.4g}"
+
+
+def effect(row: Row, measure: str, epoch: str) -> str:
+    """The mean difference with its interval, as text; empty where there is none."""
+    found = row.effects.get(measure, {}).get(epoch)
+    if found is None or not found.seeds:
+        return ""
+    if found.interval is None:
+        return f"{found.difference:+.4f}"
+    return f"{found.difference:+.4f} [{found.interval.low:+.4f}, {found.interval.high:+.4f}]"

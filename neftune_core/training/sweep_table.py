@@ -1,0 +1,204 @@
+"""What a sweep found, as far as it has come: every setting's measures by seed, and its effect over its control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.comparing import Comparison, compare_arms
+from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Seeds
+from neftune_core.evaluation.verdict import Verdict, verdict
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
+from neftune_core.training.settings import CONTROL
+from neftune_core.training.sweep import Sweep, described
+from neftune_core.training.sweep_settings import Cell, SweepSettings, cells
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: the training it had (`cell`, empty where only the noise varies), its arm, and what it reached.
+
+    effects: by measure and epoch, the comparison with its control; empty for a control.
+    """
+
+    cell: str
+    arm: str
+    noise: NoiseSettings
+    seeds: Seeds
+    effects: Mapping[str, Mapping[str, Comparison]]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether others are compared with it."""
+        return self.arm == CONTROL.name
+
+    def mean(self, measure: str, epoch: str) -> float:
+        """The mean over the seeds that have a number; NaN where none has."""
+        values = [outcome.value(measure, epoch) for outcome in self.seeds.values()]
+        known = [value for value in values if np.isfinite(value)]
+        return float(np.mean(known)) if known else float("nan")
+
+    def has(self, measure: str) -> bool:
+        """Whether it was measured at all."""
+        return any(np.isfinite(self.mean(measure, epoch)) for epoch in EPOCHS)
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """The settings in the order of the sweep, controls included; the verdict on its question, once there is a number.
+
+    studies, done: how many cells there are, and how many are finished.
+    """
+
+    question: Question
+    rows: tuple[Row, ...]
+    verdict: Verdict | None
+    studies: int
+    done: int
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures that have a number anywhere, the question's first."""
+        known = [name for name in MEASURES if any(row.has(name) for row in self.rows)]
+        return sorted(known, key=lambda name: name != self.question.measure)
+
+
+def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
+    """The table of a sweep; another `question` than its own is asked after looking.
+
+    Effects are paired by seed, and Holm's correction goes over all arms of the sweep. What cannot be read of a cell is
+    as if it had not run. Raises `RecordError` where the sweep's settings cannot be read.
+    """
+    settings = sweep.settings
+    every = cells(settings)
+    asked = question or _question(sweep, every)
+    done = sum(state.get("state") == "finished" for state in sweep.states().values())
+    groups = _groups(sweep, every, asked)
+    if not groups:
+        return SweepTable(asked, (), None, len(every), done)
+    outcomes = side_by_side({name: found for name, (_, found) in groups.items()})
+    effects = {
+        measure: {epoch: compare_arms(outcomes, measure, epoch) for epoch in EPOCHS} for measure in _known(outcomes)
+    }
+    rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
+    judged = _with_plain_names(outcomes, groups)
+    return SweepTable(asked, tuple(rows), verdict(judged, asked), len(every), done)
+
+
+Groups = Mapping[str, tuple[Cell, Outcomes]]
+"""The cells of one training setting and their outcomes over all seeds, by the number of the cell."""
+
+
+def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
+    parts: dict[str, tuple[Cell, list[Outcomes]]] = {}
+    for cell in every:
+        record = sweep.record_of(cell)
+        try:
+            found = outcomes_of(record, question) if record.settings_file.is_file() else None
+        except RecordError:
+            found = None
+        if found is not None and found.control:
+            parts.setdefault(_number(cell), (cell, []))[1].append(found)
+    return {name: (cell, together(outcomes)) for name, (cell, outcomes) in parts.items()}
+
+
+def _number(cell: Cell) -> str:
+    return cell.name.partition("-")[0]
+
+
+def _question(sweep: Sweep, every: list[Cell]) -> Question:
+    """What the first cell that was begun was asked; the settings say it where none was."""
+    for cell in every:
+        record = sweep.record_of(cell)
+        if record.settings_file.is_file() and record.said_of("question"):
+            return question_of(record)
+    asked = sweep.settings.study.measuring
+    return Question("held_out_loss" if asked.primary not in MEASURES else asked.primary, asked.epoch)
+
+
+def _known(outcomes: Outcomes) -> list[str]:
+    everyone = [outcomes.control, *outcomes.arms.values()]
+    reached = [outcome for seeds in everyone for outcome in seeds.values()]
+    return [
+        name for name in MEASURES if any(np.isfinite(one.value(name, epoch)) for one in reached for epoch in EPOCHS)
+    ]
+
+
+def _rows(
+    name: str, cell: Cell, found: Outcomes, effects: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
+) -> list[Row]:
+    words, noises = described(cell.varied), cell.study.arms
+    rows = [Row(words, CONTROL.name, CONTROL, found.control, {})]
+    for arm, seeds in found.arms.items():
+        own = {
+            measure: {epoch: compared[f"{name}: {arm}"] for epoch, compared in by_epoch.items()}
+            for measure, by_epoch in effects.items()
+        }
+        rows.append(Row(words, arm, noises[arm], seeds, own))
+    return rows
+
+
+def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
+    """Arms named as a person knows them: by their training setting, and not by the number of a cell."""
+    names = {}
+    for number, (cell, found) in groups.items():
+        words = described(cell.varied)
+        for arm in found.arms:
+            plain = f"{words}: {arm}" if words else arm
+            names[f"{number}: {arm}"] = plain if plain not in names.values() else f"{number}: {arm}"
+    return Outcomes(
+        outcomes.control,
+        {names[name]: seeds for name, seeds in outcomes.arms.items()},
+        outcomes.floors,
+        own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
+        halves=outcomes.halves,
+    )
+
+
+def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
+    """The table as plain values for JSON: the question, and each setting with its effects and its single runs."""
+    return {
+        "title": settings.title,
+        "question": {"measure": table.question.measure, "epoch": table.question.epoch},
+        "studies": table.studies,
+        "finished": table.done,
+        "settings": [_row_values(row, table.measures) for row in table.rows],
+        "verdict": table.verdict.text().splitlines() if table.verdict else [],
+    }
+
+
+def _row_values(row: Row, measures: list[str]) -> dict[str, Any]:
+    return {
+        "training": row.cell,
+        "arm": row.arm,
+        "noise": row.noise.model_dump(),
+        "seeds": [
+            {"seed": seed, "last": _finite(outcome.last, measures), "best": _finite(outcome.best, measures)}
+            for seed, outcome in sorted(row.seeds.items())
+        ],
+        "effects": {
+            measure: {epoch: _effect(found) for epoch, found in by_epoch.items() if found.seeds}
+            for measure, by_epoch in row.effects.items()
+        },
+    }
+
+
+def _finite(values: Mapping[str, float], measures: list[str]) -> dict[str, float]:
+    return {name: values[name] for name in measures if name in values and np.isfinite(values[name])}
+
+
+def _effect(found: Comparison) -> dict[str, Any]:
+    interval = found.interval
+    ends = {} if interval is None else {"low": interval.low, "high": interval.high, "level": interval.level}
+    tests = {"t": found.t_p, "sign_flip": found.flip_p, "holm_t": found.holm_t_p, "holm_sign_flip": found.holm_flip_p}
+    return {
+        "difference": found.difference,
+        **ends,
+        "seeds": len(found.seeds),
+        "p": tests if interval is not None else {},
+    }
