@@ -16,21 +16,26 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
 from neftune_core.training.settings import CONTROL
 from neftune_core.training.sweep import Sweep, described
-from neftune_core.training.sweep_settings import Cell, SweepSettings, cells
+from neftune_core.training.sweep_settings import Cell, Point, SweepSettings, cells
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: the training it had (`cell`, empty where only the noise varies), its arm, and what it reached.
+    """One setting: the training it had (`varied`, in words `cell`; empty where only the noise varies) and its arm.
 
     effects: by measure and epoch, the comparison with its control; empty for a control.
     """
 
-    cell: str
+    varied: Point
     arm: str
     noise: NoiseSettings
     seeds: Seeds
     effects: Mapping[str, Mapping[str, Comparison]]
+
+    @property
+    def cell(self) -> str:
+        """What sets its training apart from that of others, in words."""
+        return described(self.varied)
 
     @property
     def is_control(self) -> bool:
@@ -132,20 +137,20 @@ def _known(outcomes: Outcomes) -> list[str]:
 def _rows(
     name: str, cell: Cell, found: Outcomes, effects: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
 ) -> list[Row]:
-    words, noises = described(cell.varied), cell.study.arms
-    rows = [Row(words, CONTROL.name, CONTROL, found.control, {})]
+    noises = cell.study.arms
+    rows = [Row(cell.varied, CONTROL.name, CONTROL, found.control, {})]
     for arm, seeds in found.arms.items():
         own = {
             measure: {epoch: compared[f"{name}: {arm}"] for epoch, compared in by_epoch.items()}
             for measure, by_epoch in effects.items()
         }
-        rows.append(Row(words, arm, noises[arm], seeds, own))
+        rows.append(Row(cell.varied, arm, noises[arm], seeds, own))
     return rows
 
 
 def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
     """Arms named as a person knows them: by their training setting, and not by the number of a cell."""
-    names = {}
+    names: dict[str, str] = {}
     for number, (cell, found) in groups.items():
         words = described(cell.varied)
         for arm in found.arms:
