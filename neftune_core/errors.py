@@ -69,7 +69,7 @@ def sentence(error: BaseException) -> str:
         return str(error) or "Stopped as asked."
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
         return (
-            "The memory of this machine ran out: choose a smaller batch, a shorter length or fewer arms, "
+            "The memory of this machine ran out: choose arms in turn, a smaller batch, a shorter length or fewer arms, "
             "and start again."
         )
     if is_disk_full(error):

@@ -6,17 +6,23 @@ at once, so that a vocabulary's worth of logits never stays in memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neftune_core.arms.armset import ArmSet
 from neftune_core.data.batches import Batch
 from neftune_core.models.anatomy import body, encoded_source, head_logits
+from neftune_core.noise.batch import BatchNoise
 
 PIECE = 128
+"""Positions whose logits are in memory at once."""
+TRAINED_PIECE = 512
+"""The same for a head that is trained: each piece adds a gradient as large as the head."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,15 @@ def arm_losses(
     batch: Batch,
     arms: int,
     *,
-    backward_over: int = 0,
+    backward_over: float = 0,
     weights: Sequence[float] | None = None,
     gradients_of: Sequence[Tensor] = (),
 ) -> ArmLosses:
     """The losses of `arms` active slots on one right-padded batch.
 
     With `backward_over` > 0 the gradient of (sum of each arm's loss, times its weight where there are `weights`) /
-    `backward_over` is added to the adapters. Where `gradients_of` names tensors that the pass goes through, the
-    gradients to them come back instead and the adapters get none.
+    `backward_over` is added to all that is trained. Where `gradients_of` names tensors that the pass goes through, the
+    gradients to them come back instead and what is trained gets none.
     Padding is on the right and the attention causal, so that no true token sees it and no mask is needed; only an
     encoder, which looks both ways, gets one.
     """
@@ -75,7 +81,9 @@ def arm_losses(
     shares = (
         None if weights is None else labels.new_tensor(weights, dtype=torch.float32).repeat_interleave(len(targets))
     )
-    losses, hits, gradient = _in_pieces(tree, predicting.detach(), labels, backward_over, shares)
+    losses, hits, gradient = _in_pieces(
+        tree, predicting.detach(), labels, _Backward(backward_over, shares, into_head=not gradients_of)
+    )
     found: tuple[Tensor, ...] = ()
     if gradient is not None and gradients_of:
         found = torch.autograd.grad(predicting, list(gradients_of), gradient)
@@ -101,25 +109,63 @@ def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return batch.ids[rows, columns + 1], rows, rows * length + columns
 
 
-def _in_pieces(
-    tree: nn.Module, hidden: Tensor, labels: Tensor, backward_over: int, shares: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for.
+@dataclass(frozen=True)
+class _Backward:
+    """The gradient to take: by what the loss is divided (0 takes none), the weight of each position's loss, if any,
+    and whether a head that is trained gets its share."""
 
-    `shares` is the weight of each position's loss in that gradient.
-    """
+    over: float
+    shares: Tensor | None
+    into_head: bool
+
+    def take(self, loss: Tensor, piece: slice, leaf: Tensor) -> Tensor:
+        """The gradient to `leaf`; one into the head is added to what is there."""
+        total = (loss.sum() if self.shares is None else loss @ self.shares[piece]) / self.over
+        if not self.into_head:
+            return torch.autograd.grad(total, leaf)[0]
+        total.backward()
+        return cast(Tensor, leaf.grad)
+
+
+def _in_pieces(
+    tree: nn.Module, hidden: Tensor, labels: Tensor, backward: _Backward
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for."""
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
-    gradient = torch.empty_like(hidden) if backward_over else None
-    for start in range(0, len(labels), PIECE):
-        piece = slice(start, start + PIECE)
-        leaf = hidden[piece].requires_grad_(backward_over > 0)
-        with torch.set_grad_enabled(backward_over > 0):
+    gradient = torch.empty_like(hidden) if backward.over else None
+    size = TRAINED_PIECE if backward.over and head_is_trained(tree) else PIECE
+    for start in range(0, len(labels), size):
+        piece = slice(start, start + size)
+        leaf = hidden[piece].detach().requires_grad_(backward.over > 0)
+        with torch.set_grad_enabled(backward.over > 0):
             logits = head_logits(tree, leaf).float()
             loss = F.cross_entropy(logits, labels[piece], reduction="none")
         if gradient is not None:
-            total = loss.sum() if shares is None else loss @ shares[piece]
-            (gradient[piece],) = torch.autograd.grad(total / backward_over, leaf)
+            gradient[piece] = backward.take(loss, piece, leaf)
         losses[piece] = loss.detach()
         hits[piece] = logits.detach().argmax(-1) == labels[piece]
     return losses, hits, gradient
+
+
+def head_is_trained(tree: nn.Module) -> bool:
+    """Whether the weights that make the logits get a gradient."""
+    return bool(tree.get_output_embeddings().weight.requires_grad)  # type: ignore[operator]
+
+
+def clean_losses(
+    arms: ArmSet,
+    batch: Batch,
+    slots: Sequence[int],
+    *,
+    noise: BatchNoise | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> ArmLosses:
+    """The losses of `slots` without gradients and dropout, as many at once as `arms` takes; `noise` is off, or given."""
+    found = []
+    for group in arms.groups(slots):
+        own = noise and replace(noise, arms=[noise.arms[slots.index(slot)] for slot in group])
+        with torch.no_grad(), arms.running(group, noise=own, should_stop=should_stop) as tree:
+            found.append(arm_losses(tree, batch, len(group)))
+    sums, hits, each = (torch.cat([getattr(losses, name) for losses in found]) for name in ("sums", "hits", "each"))
+    return replace(found[0], sums=sums, hits=hits, each=each)

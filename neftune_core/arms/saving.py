@@ -1,28 +1,43 @@
-"""One arm as a folder in the PEFT adapter format: anyone loads it with `peft` and gets the same logits."""
+"""One arm as a folder that others read, and get the same logits.
+
+An adapter is in the PEFT format, whole weights are a folder of transformers.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import RecordError
+from neftune_core.models.quiet import quietly
+
+if TYPE_CHECKING:
+    from neftune_core.arms.stack import AdapterStack
 
 PREFIX = "base_model.model."
+ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 
 
-def save_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
+def is_saved(folder: Path) -> bool:
+    """Whether `folder` holds a saved arm, of either format."""
+    return any((folder / name).is_file() for name in (ADAPTER, WEIGHTS))
+
+
+def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` of one slot into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for name, (down, up) in stack.slot_state(slot).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = down.contiguous()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = up.contiguous()
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "SEQ_2_SEQ_LM" if stack.loaded.encoder_decoder else "CAUSAL_LM",
@@ -45,9 +60,9 @@ def _target_names(stack: AdapterStack) -> list[str]:
     return sorted(short if named == set(stack.adapted) else stack.adapted)
 
 
-def load_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
+def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     """Put a saved adapter into one slot; raises `RecordError` where it does not belong to this model."""
-    file = folder / "adapter_model.safetensors"
+    file = folder / ADAPTER
     if not file.is_file():
         raise RecordError(f"The adapter {folder.name!r} is missing from this record.")
     tensors = load_file(file)
@@ -58,3 +73,33 @@ def load_arm(stack: AdapterStack, slot: int, folder: Path) -> None:
             raise RecordError(f"The adapter {folder.name!r} was trained on another model: {name} does not fit.")
         state[name] = (down.to(torch.float32), up.to(torch.float32))
     stack.load_slot(slot, state)
+
+
+def save_weights(tree: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write the weights of `tree`, with its configuration and tokenizer, into `folder`, whole or not at all."""
+    aside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with quietly():
+            tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
+            tokenizer.save_pretrained(aside)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:
+    """Saved weights of a model of class `kind` by name; raises `RecordError` where they have not these `shapes`."""
+    if not (folder / WEIGHTS).is_file():
+        raise RecordError(f"The weights {folder.name!r} are missing from this record.")
+    try:
+        with quietly():
+            model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except Exception as error:
+        raise RecordError(f"The weights {folder.name!r} cannot be read ({type(error).__name__}).") from error
+    weights = dict(model.named_parameters())
+    if {name: weight.shape for name, weight in weights.items()} != shapes:
+        raise RecordError(f"The weights {folder.name!r} are those of another model.")
+    return weights

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.arms.armset import ArmSet
 from neftune_core.data.chat import end_ids, response_text
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings
@@ -89,23 +89,38 @@ def _padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor,
 
 
 def stream_answers(
-    stack: AdapterStack,
+    stack: ArmSet,
     slots: Sequence[int],
     prompts: Sequence[Sequence[int]],
     settings: AnswerSettings,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Answers]:
-    """Greedy answers of every slot to every prompt (token ids), yielded after each token.
+    """Greedy answers of every slot to every prompt (token ids), yielded after each token; slots that cannot share a
+    pass answer in turn.
 
     The same growing lists are yielded each time. An answer never depends on its neighbours in the batch: padding is
     masked, and the repetition penalty (arXiv 1909.05858) sees a row's own tokens: prompt and answer, or what the
     decoder has written where an encoder read the prompt. A row ends with `limit` where the model can read no further.
     Raises `DoesNotFit` for a prompt that fills the model's context, and `Cancelled` once `should_stop()` is true.
     """
+    _require_room(prompts, stack.loaded)
+    by_slot = {slot: [Answer() for _ in prompts] for slot in slots}
+    for group in stack.groups(slots):
+        for _ in _together(stack, group, prompts, settings, [by_slot[slot] for slot in group], should_stop):
+            yield list(by_slot.values())
+
+
+def _together(
+    stack: ArmSet,
+    slots: Sequence[int],
+    prompts: Sequence[Sequence[int]],
+    settings: AnswerSettings,
+    answers: Answers,
+    should_stop: Callable[[], bool] | None,
+) -> Iterator[None]:
+    """Let `answers` of slots that share their passes grow, a token at a time."""
     loaded = stack.loaded
     habits = decoding(loaded.model)
-    _require_room(prompts, loaded)
-    answers: Answers = [[Answer() for _ in prompts] for _ in slots]
     ending = end_ids(loaded.tokenizer)
     read = prompts if habits.start is None else [[habits.start]] * len(prompts)
     rows = _Rows(read, len(slots), loaded)
@@ -120,7 +135,7 @@ def stream_answers(
         seen[torch.arange(len(tokens), device=tokens.device), tokens] = True
         full = rows.positions[:, -1] + 2 > loaded.context if count < settings.new_tokens else rows.positions[:, -1] >= 0
         _append(answers, rows, tokens.tolist(), ending, full.tolist())
-        yield answers
+        yield
         going = [
             place for place, prompt in enumerate(rows.prompts) if any(not by_slot[prompt].ended for by_slot in answers)
         ]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from neftune_core.arms.loss import arm_losses
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.arms.armset import ArmSet
+from neftune_core.arms.loss import clean_losses
 from neftune_core.data.batches import LENGTH_STEP, Batch, collate
 from neftune_core.data.chat import Encoded
 from neftune_core.evaluation.statistics import Floats
@@ -63,7 +63,7 @@ class RowMeasures:
 
 
 def clean_measures(
-    stack: AdapterStack, sample: Sequence[Encoded], slots: Sequence[int], *, batch_size: int
+    stack: ArmSet, sample: Sequence[Encoded], slots: Sequence[int], *, batch_size: int
 ) -> list[CleanMeasures]:
     """The measures on `sample`, which must have a row, for each of `slots`."""
     found = row_measures(stack, sample, slots, batch_size=batch_size)
@@ -71,7 +71,7 @@ def clean_measures(
 
 
 def row_measures(
-    stack: AdapterStack,
+    stack: ArmSet,
     sample: Sequence[Encoded],
     slots: Sequence[int],
     *,
@@ -94,8 +94,7 @@ def row_measures(
         rows = [sample[place] for place in places]
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
         added = None if noise is None else noise(rows, batch, places)
-        with torch.no_grad(), stack.running(slots, noise=added, should_stop=should_stop) as tree:
-            found = arm_losses(tree, batch, len(slots))
+        found = clean_losses(stack, batch, slots, noise=added, should_stop=should_stop)
         losses[:, places] = found.by_row(found.each, len(rows)).cpu().numpy()
         hits[:, places] = found.by_row(found.hits, len(rows)).cpu().numpy()
         tokens[places] = torch.bincount(found.rows, minlength=len(rows)).cpu().numpy()

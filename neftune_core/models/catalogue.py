@@ -34,7 +34,8 @@ class Sized(Protocol):
 class Work:
     """The size of a study: `steps` optimizer steps of `batch_size` rows of `length` tokens for each of `arms`.
 
-    `rank` is that of the adapters; None trains a full copy of the weights for each arm.
+    `rank` is that of the adapters; None trains a full copy of the weights for each arm, which go in turn. `together`
+    says whether adapters of all arms go through the model in one pass.
     """
 
     arms: int
@@ -42,6 +43,7 @@ class Work:
     length: int
     steps: int
     rank: int | None = 16
+    together: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,13 @@ def _memory(model: Sized, work: Work, precision: str) -> int:
 
     size = BYTES[precision]
     width = _inner_width(model)
-    rows = work.arms * work.batch_size if work.rank is not None else work.batch_size
+    rows = work.arms * work.batch_size if work.together and work.rank is not None else work.batch_size
     kept = rows * work.length * model.layers * KEPT_WIDTHS * width * size
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     weights = model.parameters * size
-    copies = weights * work.arms if work.rank is None and precision != "float32" else 0
-    return int(PROCESS_BYTES + weights + copies + kept + logits + work.arms * trained * TRAINED_BYTES)
+    rounded = weights if work.rank is None and precision != "float32" else 0  # of the arm that has its turn
+    return int(PROCESS_BYTES + weights + rounded + kept + logits + work.arms * trained * TRAINED_BYTES)
 
 
 def _inner_width(model: Sized) -> float:

@@ -1,8 +1,8 @@
 """A run as it stands after a whole step, on disk, so that an ended process can be taken up again.
 
 The draws of noise, the order and the dropout masks depend on seed, epoch and step alone; what must be kept is the
-adapters, the optimizer's averages, the step, the planned number of steps, which arms still take part, and the noise
-schedules that follow the loss.
+trained weights, the optimizer's averages, the step, the planned number of steps, which arms still take part, the noise
+schedules that follow the loss, and the scale of the loss.
 
 checkpoint/  state.json  tensors.safetensors   (written aside as `checkpoint.new` and renamed)
 """
@@ -34,6 +34,7 @@ def keep(run: Lockstep, folder: Path) -> None:
         save_file(_tensors(run), aside / "tensors.safetensors")
         adaptive = {str(slot): vars(schedule) for slot, schedule in run.noise.adaptive.items()}
         state = {"step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
+        state["scale"] = [run.scale.value, run.scale.whole_steps]
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
     except Exception:  # a full disk comes as an OSError from Python, and as an error of its own from safetensors
         shutil.rmtree(aside, ignore_errors=True)
@@ -62,7 +63,7 @@ def restore(run: Lockstep, folder: Path) -> None:
         return
     state = json.loads((found / "state.json").read_text(encoding="utf-8"))
     tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
-    parameters = run.stack.parameters()
+    parameters = [part.parameter for part in run.optimizer.parts]
     wanted = {f"weight.{place}": parameter.shape for place, parameter in enumerate(parameters)}
     if state["steps"] != (run.total or state["steps"]) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
@@ -70,13 +71,14 @@ def restore(run: Lockstep, folder: Path) -> None:
         raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")
     for place, parameter in enumerate(parameters):
         parameter.data.copy_(tensors[f"weight.{place}"])
-        if f"step.{place}" in tensors:  # an adapter that never had a gradient has no averages
-            run.adapters.optimizer.state[parameter] = {
+        if f"step.{place}" in tensors:  # a weight that never had a gradient has no averages
+            run.optimizer.adamw.state[parameter] = {
                 "step": tensors[f"step.{place}"],
                 **{name: tensors[f"{name}.{place}"] for name in AVERAGES},
             }
     run.plan(int(state["steps"]))  # with a time budget only the run that began it knows
     run.done, run.alive = int(state["step"]), list(state["alive"])
+    run.scale.value, run.scale.whole_steps = state["scale"]
     for slot, schedule in run.noise.adaptive.items():
         schedule.first, schedule.smoothed = (state["adaptive"][str(slot)][name] for name in ("first", "smoothed"))
 
@@ -95,9 +97,9 @@ def _found(folder: Path) -> Path | None:
 
 def _tensors(run: Lockstep) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for place, parameter in enumerate(run.stack.parameters()):
+    for place, parameter in enumerate(part.parameter for part in run.optimizer.parts):
         tensors[f"weight.{place}"] = parameter.detach().contiguous()
-        state = run.adapters.optimizer.state.get(parameter, {})
+        state = run.optimizer.adamw.state.get(parameter, {})
         for name in ("step", *AVERAGES):
             if name in state:
                 tensors[f"{name}.{place}"] = state[name].contiguous()

@@ -7,26 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neftune_core.arms.saving import load_arm
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.arms.saving import is_saved
 from neftune_core.data.chat import prompt_ids
 from neftune_core.errors import DataError, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import holding
+from neftune_core.training.methods import make_arms
 from neftune_core.training.prompts import Prompt, answer_lines, as_messages
 from neftune_core.training.record import Record
 from neftune_core.training.study import base_of
 
-ADAPTER = "adapter_model.safetensors"
-
 
 def saved_arms(record: Record, seed: int | None = None) -> list[str]:
-    """The arms whose adapters of `seed` (by default the study's first) the record holds, control first."""
+    """The arms whose weights of `seed` (by default the study's first) the record holds, control first."""
     study = record.study
     chosen = study.seed if seed is None else seed
-    return [name for name in study.arms if (record.arm_folder(name, chosen) / ADAPTER).is_file()]
+    return [name for name in study.arms if is_saved(record.arm_folder(name, chosen))]
 
 
 def saved_seeds(record: Record) -> list[int]:
@@ -47,8 +45,8 @@ def compare(
     """The growing answers, as `answer_lines` gives them, yielded after each token of the one batched decode.
 
     `arms` None takes every saved arm, `seed` None the first seed with any; the base always comes first. Raises
-    `RecordError` where the record holds no adapters or its base has changed, and `Cancelled` once `should_stop()` is
-    true.
+    `RecordError` where the record holds no trained arm or its base has changed, and `Cancelled` once `should_stop()`
+    is true.
     """
     settings.check(limits)
     settings.require_prompts()
@@ -59,12 +57,9 @@ def compare(
     if missing or not names:
         raise RecordError(f"The record holds no trained arm {', '.join(missing) or 'at all'}: train the study first.")
     loaded = base_of(record)
-    training = record.study.training
-    stack = AdapterStack(
-        loaded, len(names), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
-    )
+    stack = make_arms(loaded, len(names), record.study.training)
     for slot, name in enumerate(names, start=1):
-        load_arm(stack, slot, record.arm_folder(name, chosen))
+        stack.load(slot, record.arm_folder(name, chosen))
     prompts = [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
     ids = [prompt_ids(prompt.messages, loaded.tokenizer) for prompt in prompts]
     for answers in holding(stream_answers(stack, range(len(names) + 1), ids, settings, should_stop)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from neftune_core.arms.saving import is_saved
 from neftune_core.errors import RecordError
-from neftune_core.training.comparison import ADAPTER
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 
@@ -50,7 +50,7 @@ def _arms(event: dict[str, object]) -> list[str]:
 
 
 def _is_kept(record: Record, arm: str, seed: object) -> bool:
-    return isinstance(seed, int) and (record.arm_folder(arm, seed) / ADAPTER).is_file()
+    return isinstance(seed, int) and is_saved(record.arm_folder(arm, seed))
 
 
 def _lines(count: int) -> str:

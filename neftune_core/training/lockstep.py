@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.arms.armset import ArmSet
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
@@ -23,8 +23,9 @@ from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import accelerator
-from neftune_core.training.adapters import Adapters, Rates
+from neftune_core.training.optimizer import ArmOptimizer, Rates
 from neftune_core.training.passes import Passes, Portion, noise_rows
+from neftune_core.training.scaling import LossScale
 from neftune_core.training.scheduled import ScheduledNoise
 from neftune_core.training.settings import StudySettings, TrainingSettings
 
@@ -92,7 +93,7 @@ def evaluation_steps(total: int, times: int) -> set[int]:
 
 
 class Lockstep:
-    """The state of one run: the stacked adapters, their optimizer, the last whole step, and which arms take part.
+    """The state of one run: its set of arms, their optimizer, the last whole step, and which arms take part.
 
     `arms` are those of the study unless others are given, as for a benchmark of one arm alone. `total` is the number
     of steps; with a time budget it is 0 until the run has begun, and then at most `most_steps`. Raises `InvalidSetting`
@@ -102,7 +103,7 @@ class Lockstep:
     def __init__(
         self,
         study: StudySettings,
-        stack: AdapterStack,
+        stack: ArmSet,
         prepared: Prepared,
         arms: Mapping[str, NoiseSettings] | None = None,
         most_steps: int = sys.maxsize,
@@ -116,7 +117,8 @@ class Lockstep:
         self._dropout = {slot: float(regulariser.lora_dropout or 0) for slot, regulariser in own.items()}
         self._decay = {slot: float(regulariser.weight_decay or 0) for slot, regulariser in own.items()}
         stack.start(study.seed)
-        self.adapters = Adapters(stack, study.training.learning_rate)
+        self.optimizer = ArmOptimizer(stack, study.training.learning_rate)
+        self.scale = LossScale(stack.loaded.precision)
         self.done = 0
         self.plan(count_steps(len(prepared.train), study.training))
 
@@ -201,12 +203,14 @@ class Lockstep:
     def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
         """Train every living arm on one batch; gives the event `step`.
 
-        An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite adapter.
+        An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite weights.
         """
         noise = self.noise.at(step.number, self.alive)
-        arms = self._backward(step, noise, should_stop)
+        arms, norms = self._gradients(step, noise, should_stop)
         losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
-        moved = self.adapters.step(losses, Rates(rate, self.study.training.clip_norm, self._decay))
+        rates = Rates(rate, self.study.training.clip_norm, self._decay)
+        moved = self.optimizer.step(losses, rates, norms, self.scale.value)
+        self.scale.stepped()
         self.noise.follow(losses)
         self.alive = [slot for slot in self.alive if moved[slot].sound]
         for slot, numbers in arms.items():
@@ -223,10 +227,21 @@ class Lockstep:
             "arms": {self.name(slot): numbers for slot, numbers in arms.items()},
         }
 
+    def _gradients(
+        self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop
+    ) -> tuple[dict[int, dict[str, Any]], list[float]]:
+        """The losses of `_backward`, and the norm of each slot's gradient; again while one overflows its format."""
+        while True:
+            arms = self._backward(step, noise, should_stop)
+            norms = self.optimizer.norms()
+            losses = [numbers["loss"] for numbers in arms.values()]
+            if not self.scale.overflowed(losses, [norms[slot] for slot in arms]):
+                return arms, norms
+
     def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
-        """The gradients of a step on the adapters, and the losses of its arms in nats a response token, by slot."""
-        self.adapters.optimizer.zero_grad(set_to_none=True)
-        passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop)
+        """The gradients of a step on what is trained, and the losses of its arms in nats a response token, by slot."""
+        self.optimizer.clear()
+        passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
         found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
         for portion in self._portions(step):
             accelerator.let_others()
@@ -263,8 +278,3 @@ class Lockstep:
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}
             kept[part] = found.kept([self.name(slot) for slot in slots])
         return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": kept}
-
-
-def count_parameters(stack: AdapterStack) -> int:
-    """Trained parameters of one arm."""
-    return sum(parameter[0].numel() for parameter in stack.parameters())

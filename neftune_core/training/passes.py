@@ -1,4 +1,4 @@
-"""The passes of one step: plain arms together, symmetric pairs twice, adversarial noise up its ascent and then once."""
+"""The passes of one step: plain arms once, symmetric pairs twice, adversarial noise up its ascent and then once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from neftune_core.arms.armset import ArmSet, Dropout
 from neftune_core.arms.loss import ArmLosses, arm_losses
-from neftune_core.arms.stack import AdapterStack, Dropout
 from neftune_core.data.batches import Batch
 from neftune_core.data.chat import Encoded
 from neftune_core.noise.ascent import first_draw
@@ -37,27 +37,31 @@ class Portion:
 
 @dataclass(frozen=True)
 class Passes:
-    """How a portion goes through the stack; every pass over the same portion has the same dropout masks.
+    """How a portion goes through the arms; every pass over the same portion has the same dropout masks.
 
-    rates: by slot, the dropout on the adapters' input; model_dropout: the model's own.
+    rates: by slot, the dropout on the adapters' input; model_dropout: the model's own; scale: by which all gradients
+    are multiplied.
     """
 
-    stack: AdapterStack
+    stack: ArmSet
     rates: Mapping[int, float]
     model_dropout: float
     should_stop: Callable[[], bool]
+    scale: float = 1.0
 
     def backward(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
-        """Add the gradient of every arm to the adapters; gives the losses by slot.
+        """Add the gradient of every arm to what it trains; gives the losses by slot.
 
         Raises `Cancelled` within a layer of `should_stop()`.
         """
-        groups: dict[str, dict[int, ArmNoise]] = {}
+        by_way: dict[str, list[int]] = {}
         for slot, arm in arms.items():
-            groups.setdefault(passes_of(arm), {})[slot] = arm
-        return {
-            slot: sums for passes, group in groups.items() for slot, sums in WAYS[passes](self, portion, group).items()
-        }
+            by_way.setdefault(passes_of(arm), []).append(slot)
+        groups = [(way, group) for way, slots in by_way.items() for group in self.stack.groups(slots)]
+        found: dict[int, Sums] = {}
+        for way, group in groups:
+            found |= WAYS[way](self, portion, {slot: arms[slot] for slot in group})
+        return found
 
     def once(self, portion: Portion, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
         """One pass, its gradient at `weight`."""
@@ -114,7 +118,7 @@ class Passes:
                 tree,
                 portion.batch,
                 len(slots),
-                backward_over=portion.tokens,
+                backward_over=portion.tokens / self.scale,
                 weights=weights,
                 gradients_of=gradients_of,
             )

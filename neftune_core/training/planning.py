@@ -37,7 +37,9 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
     arms = ((arms, replace(work, arms=arms)) for arms in range(work.arms - 1, 1, -1))
     lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
+    in_turn = [(0, replace(work, together=False))] if work.together else []
     changes = {
+        "the arms in turn (the same result in less memory and more time)": in_turn,
         "gradient accumulation {} (the same result in less memory)": parts,
         "{} arms, control included": arms,
         "rows of at most {} tokens": lengths,
@@ -57,7 +59,8 @@ def work_of(study: StudySettings, prepared: Prepared) -> Work:
         batch_size=math.ceil(training.batch_size / training.accumulation),
         length=longest,
         steps=steps * training.accumulation,
-        rank=training.lora_rank,
+        rank=None if training.method == "full" else training.lora_rank,
+        together=training.together,
     )
 
 

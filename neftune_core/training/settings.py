@@ -20,6 +20,8 @@ CHAOS = NoiseSettings(strength=0.01)
 CHAOS_ARM = "chaos"
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
+METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
+TURNS = {"together": "All together", "in-turn": "In turn, in less memory"}
 TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
 MOST_DROPOUT = 0.95
 MOST_DECAY = 10.0
@@ -74,8 +76,24 @@ class TrainingSettings(Settings):
         label="Gradient accumulation",
         advanced=True,
     )
+    method: str = setting(
+        "lora",
+        "What is trained: adapters over the frozen model, or all weights, of which every arm then has a copy.",
+        choices=METHODS,
+    )
+    arms_at_once: str = setting(
+        "together",
+        "Whether adapters of all arms go through the model in one pass, or one arm after another: the same numbers in "
+        "less memory and more time. Copies of all weights always go in turn.",
+        choices=TURNS,
+        advanced=True,
+    )
     learning_rate: float = setting(
-        5e-4, "Step size of AdamW at its highest. For LoRA 1e-4 to 5e-3.", minimum=0, maximum=10, step=1e-4
+        5e-4,
+        "Step size of AdamW at its highest. For LoRA 1e-4 to 5e-3, for all weights 1e-6 to 1e-4.",
+        minimum=0,
+        maximum=10,
+        step=1e-4,
     )
     schedule: str = setting("linear", "How the learning rate changes over the run.", choices=SCHEDULES)
     warmup: float = setting(
@@ -129,8 +147,8 @@ class TrainingSettings(Settings):
     )
     model_dropout: float = setting(
         0.0,
-        "Dropout inside the frozen model, wherever its family has some. Its masks are not shared between arms, so "
-        "that above 0 the arms differ by chance too.",
+        "Dropout inside the model, wherever its family has some. Arms that are trained together do not share its "
+        "masks, so that above 0 they differ by chance too.",
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,
@@ -169,6 +187,11 @@ class TrainingSettings(Settings):
         unit="rows",
         advanced=True,
     )
+
+    @property
+    def together(self) -> bool:
+        """Whether all arms go through the model in one pass."""
+        return self.method == "lora" and self.arms_at_once == "together"
 
     @property
     def rows_at_once(self) -> int:
@@ -237,6 +260,8 @@ class StudySettings(Settings):
             if len({arm.name for arm in arms}) < len(arms):
                 raise ValueError(f"two {words} are the same: change or remove one")
         for arm in self.regularisers:
+            if self.training.method == "full" and arm.lora_dropout is not None:
+                raise ValueError("full fine-tuning has no adapters, and so no dropout on them: choose weight decay")
             if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
                 raise ValueError(
                     f"the regulariser {arm.name or 'without a value'} is what the control has: change or remove it"

@@ -10,8 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.arms.saving import save_arm
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.arms.armset import ArmSet
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.errors import Cancelled, RecordError, sentence
@@ -23,7 +22,8 @@ from neftune_core.settings import Limits
 from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import holding
 from neftune_core.training.judging import question_for
-from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length, count_parameters
+from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length
+from neftune_core.training.methods import make_arms
 from neftune_core.training.numbers import write_rows
 from neftune_core.training.planning import require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
@@ -85,13 +85,13 @@ class _Ready:
 
     study: StudySettings
     record: Record
-    stack: AdapterStack
+    stack: ArmSet
     prepared: Prepared
     limits: Limits
     stop: _Deadline
 
     def run(self, seed: int) -> Lockstep:
-        """A fresh run of one seed; the adapters of the stack begin anew.
+        """A fresh run of one seed; the arms begin anew.
 
         A time budget is turned into steps by the first seed; the others make as many.
         """
@@ -137,10 +137,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadli
         )
     check_length(len(prepared.train), study.training, limits)
     require_memory(study, loaded, prepared)
-    training = study.training
-    stack = AdapterStack(
-        loaded, len(study.arms), rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
-    )
+    stack = make_arms(loaded, len(study.arms), study.training)
     return _Ready(study, record, stack, prepared, limits, stop)
 
 
@@ -228,7 +225,7 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "parameters": loaded.parameters,
             "width": loaded.width,
             "precision": loaded.precision,
-            "trained_parameters": count_parameters(run.stack),
+            "trained_parameters": run.stack.trained_parameters,
             "fingerprint": fingerprint(loaded.model),
         },
         "data": {
@@ -252,7 +249,7 @@ def _save(run: Lockstep, record: Record) -> Event:
     for slot, name in enumerate(run.names, start=1):
         folder = record.arm_folder(name, run.study.seed)
         if slot in run.alive:
-            save_arm(run.stack, slot, folder)
+            run.stack.save(slot, folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)  # of an earlier ending of this run, before the arm diverged
     return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from neftune_core.arms.saving import ADAPTER
 from neftune_core.bench.visitor import OWNER_KEY, Answer, Function, Server, Visitor
-from neftune_core.training.comparison import ADAPTER
 from neftune_core.training.record import Record, create, owner_hash
 from neftune_core.training.settings import EXAMPLE
 

@@ -14,7 +14,7 @@ import pytest
 from served_lab import visiting
 from test_journey import open_tab, own_file, text_of, upload
 
-from neftune_core.training.comparison import ADAPTER
+from neftune_core.arms.saving import ADAPTER
 from neftune_core.training.record import create
 from neftune_core.training.settings import EXAMPLE
 

@@ -11,7 +11,7 @@ from tiny import loaded_tiny, random_rows
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from neftune_core.arms.loss import PIECE, ArmLosses, arm_losses
-from neftune_core.arms.saving import load_arm, save_arm
+from neftune_core.arms.saving import load_adapter, save_adapter
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.batches import collate
 from neftune_core.errors import Cancelled, RecordError
@@ -158,21 +158,21 @@ def test_an_arm_loaded_by_peft_gives_the_same_logits(family: str, tiny: LoadedMo
     torch.manual_seed(0)
     loaded = {"llama": lambda: tiny, "gpt2": _tiny_gpt2, "opt": _tiny_opt}[family]()
     stack = _stack(loaded)
-    save_arm(stack, 2, tmp_path)
+    save_adapter(stack, 2, tmp_path)
     peft_model = PeftModel.from_pretrained(loaded.model, tmp_path).eval()
     torch.testing.assert_close(peft_model(input_ids=IDS).logits, _logits(stack, [2])[0], rtol=0, atol=1e-5)
 
 
 def test_a_saved_arm_comes_back_and_a_foreign_one_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
     stack = _stack(tiny)
-    save_arm(stack, 2, tmp_path / "arm")
+    save_adapter(stack, 2, tmp_path / "arm")
     again = AdapterStack(tiny, 1, rank=4, alpha=8)
-    load_arm(again, 1, tmp_path / "arm")
+    load_adapter(again, 1, tmp_path / "arm")
     assert torch.equal(_logits(again, [1])[0], _logits(stack, [2])[0])
     with pytest.raises(RecordError, match="another model"):
-        load_arm(AdapterStack(tiny, 1, rank=5, alpha=8), 1, tmp_path / "arm")
+        load_adapter(AdapterStack(tiny, 1, rank=5, alpha=8), 1, tmp_path / "arm")
     with pytest.raises(RecordError, match="missing"):
-        load_arm(again, 1, tmp_path / "nothing")
+        load_adapter(again, 1, tmp_path / "nothing")
 
 
 def test_a_stop_is_seen_within_a_layer_on_the_way_forth_in_the_head_and_back(tiny: LoadedModel) -> None:
@@ -228,7 +228,7 @@ def test_bfloat16_trains_saves_and_answers_as_peft_does(tiny: LoadedModel, tmp_p
         losses = arm_losses(tree, batch, 3, backward_over=10)
     assert torch.isfinite(losses.means).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in stack.parameters())
-    save_arm(stack, 2, tmp_path)
+    save_adapter(stack, 2, tmp_path)
     peft_model = PeftModel.from_pretrained(tiny.model, tmp_path).eval()
     theirs, ours = peft_model(input_ids=IDS).logits.float(), _logits(stack, [2])[0].float()
     # eight bits of mantissa, through two layers: a few units of the last place of the largest logit

@@ -91,7 +91,7 @@ def test_a_pair_has_the_mean_loss_and_gradient_of_two_passes_of_opposite_noise(t
     by_sign = []
     for sign in (1.0, -1.0):
         noise = BatchNoise([ArmNoise(arms["symmetric"], sign=sign)], portion.rows)
-        run.adapters.optimizer.zero_grad()
+        run.optimizer.clear()
         with run.stack.training([2], noise=noise, dropout=Dropout((0.3,), portion.seed)) as tree:
             loss = arm_losses(tree, portion.batch, 1, backward_over=portion.tokens).means[0]
         by_sign.append((float(loss), [parameter.grad[2].clone() for parameter in parameters]))

@@ -20,8 +20,8 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import from_toml, to_toml
 from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import accelerator
-from neftune_core.training.adapters import Adapters, Rates
 from neftune_core.training.lockstep import Lockstep
+from neftune_core.training.optimizer import ArmOptimizer, Rates
 from neftune_core.training.settings import PRESETS, RegulariserSettings, StudySettings, TrainingSettings
 
 
@@ -73,7 +73,7 @@ def test_decay_and_dropout_of_an_arm_are_bit_identical_to_those_of_the_whole_stu
 def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
     stack = AdapterStack(tiny, 2, rank=4, alpha=8)
     stack.start(0)
-    adapters = Adapters(stack, 1e-2)
+    optimizer = ArmOptimizer(stack, 1e-2)
     parameters = stack.parameters()
     copies = {
         decay: [parameter.detach()[slot].clone() for parameter in parameters] for slot, decay in ((1, 0.0), (2, 0.4))
@@ -84,7 +84,7 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
         gradients = [torch.randn(parameter.shape, generator=generator) for parameter in parameters]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient.clone()
-        adapters.step({1: 1.0, 2: 1.0}, Rates(1e-2, clip_norm=0, decay={1: 0.0, 2: 0.4}))
+        optimizer.step({1: 1.0, 2: 1.0}, Rates(1e-2, clip_norm=0, decay={1: 0.0, 2: 0.4}), optimizer.norms())
         for slot, decay in ((1, 0.0), (2, 0.4)):
             for copy, gradient in zip(copies[decay], gradients, strict=True):
                 copy.grad = gradient[slot].clone()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_tokenizers import bert_tokenizer, t5_tokenizer
 
-from neftune_core.arms.saving import load_arm, save_arm
+from neftune_core.arms.saving import load_adapter, save_adapter
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.bench.families_engine import (
     ALPHA,
@@ -53,13 +53,13 @@ def test_an_arm_of_any_family_loaded_by_peft_gives_the_same_loss(family: str, tm
 
     loaded = loaded_family(FAMILIES[family])
     stack, batch = stack_of(loaded), batch_of(loaded)
-    save_arm(stack, 2, tmp_path)
+    save_adapter(stack, 2, tmp_path)
     with torch.no_grad(), stack.running([2]) as tree:
         ours = own_loss(tree, batch)
     theirs = own_loss(PeftModel.from_pretrained(private_tree(loaded.model), tmp_path).eval(), batch)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     again = AdapterStack(loaded, 1, rank=RANK, alpha=ALPHA)
-    load_arm(again, 1, tmp_path)
+    load_adapter(again, 1, tmp_path)
     with torch.no_grad(), again.running([1]) as tree:
         assert torch.equal(own_loss(tree, batch), ours)
 

@@ -1,0 +1,113 @@
+"""Full fine-tuning: a copy of all weights for each arm, in float32, taken in turn.
+
+The one tree is given the weights of whichever slot has its turn, in the precision of the base; where that is not
+float32 they are rounded for the pass, and the gradient goes back through the rounding to the copy. The base's own
+tensors are never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neftune_core.arms import saving
+from neftune_core.arms.armset import BASE_SLOT, ArmSet, Trained
+from neftune_core.noise.batch import BatchNoise
+
+# Tables that no family trains, by a part of the name of their module's class.
+NEVER_TRAINED = ("Sinusoidal",)
+
+
+class FullCopies(ArmSet):
+    """Arms as whole copies of the weights; an arm that is neither at its start nor loaded takes no memory."""
+
+    def _prepare_tree(self) -> None:
+        self._bases = dict(self.tree.named_parameters())  # tied weights once
+        place = {id(tensor): number for number, tensor in enumerate(self._bases.values())}
+        self._places = [
+            (module, name, place[id(tensor)])
+            for module in self.tree.modules()
+            for name, tensor in module._parameters.items()
+            if tensor is not None
+        ]
+        fixed = {id(t) for module, t in self._owned() if any(part in type(module).__name__ for part in NEVER_TRAINED)}
+        self._is_trained = [id(tensor) not in fixed for tensor in self._bases.values()]
+        self._copies: dict[int, list[nn.Parameter]] = {}
+
+    def _owned(self) -> Iterator[tuple[nn.Module, Tensor]]:
+        for module, name, _ in self._places:
+            yield module, module._parameters[name]  # type: ignore[misc]
+
+    def start(self, seed: int) -> None:
+        """Put every arm at the weights of the base; nothing is drawn."""
+        for slot in range(BASE_SLOT + 1, self.slots):
+            self._put(slot, self._bases)
+
+    def _put(self, slot: int, weights: dict[str, nn.Parameter]) -> None:
+        """Copy `weights`, by name, into a slot; they are float32 there."""
+        if slot not in self._copies:
+            bases = zip(self._bases.values(), self._is_trained, strict=True)
+            self._copies[slot] = [
+                nn.Parameter(torch.empty_like(base, dtype=torch.float32)) if trained else base
+                for base, trained in bases
+            ]
+        with torch.no_grad():
+            for copy, name, trained in zip(self._copies[slot], self._bases, self._is_trained, strict=True):
+                if trained:
+                    copy.copy_(weights[name])
+
+    def trained(self) -> list[Trained]:
+        """Every weight of every arm, arm by arm; norms and biases do not decay, as usual."""
+        return [
+            Trained(copy, base.detach(), (slot,), decays=copy.dim() > 1)
+            for slot, copies in self._copies.items()
+            for copy, base, trained in zip(copies, self._bases.values(), self._is_trained, strict=True)
+            if trained
+        ]
+
+    def groups(self, slots: Sequence[int]) -> list[list[int]]:
+        """Each by itself."""
+        return [[slot] for slot in slots]
+
+    @contextmanager
+    def running(
+        self,
+        active: Sequence[int],
+        *,
+        noise: BatchNoise | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Iterator[nn.Module]:
+        """The tree with the weights of the one slot in `active`, and its noise, until the block is left."""
+        (slot,) = active
+        before = [tensor for _, tensor in self._owned()]
+        weights = self._computing(slot)
+        self._point([weights[number] for _, _, number in self._places])
+        try:
+            with super().running(active, noise=noise, should_stop=should_stop) as tree:
+                yield tree
+        finally:
+            self._point(before)
+
+    def _computing(self, slot: int) -> list[Tensor]:
+        """The weights that a slot computes with, in the precision of the base."""
+        bases = list(self._bases.values())
+        return [copy.to(base.dtype) for copy, base in zip(self._copies.get(slot, bases), bases, strict=True)]
+
+    def _point(self, tensors: Sequence[Tensor]) -> None:
+        """Let the modules of the tree hold `tensors`, one for each of their places."""
+        for (module, name, _), tensor in zip(self._places, tensors, strict=True):
+            module._parameters[name] = tensor  # type: ignore[assignment]
+
+    def save(self, slot: int, folder: Path) -> None:
+        """Write one arm as a folder that `transformers` loads, in the precision that it computes in."""
+        with torch.no_grad(), self.running([slot]) as tree:
+            saving.save_weights(tree, self.loaded.tokenizer, folder)
+
+    def load(self, slot: int, folder: Path) -> None:
+        """Put saved weights into a slot; raises `RecordError` where they do not belong to this model."""
+        shapes = {name: base.shape for name, base in self._bases.items()}
+        self._put(slot, saving.load_weights(type(self.loaded.model), folder, shapes))

@@ -1,0 +1,246 @@
+"""Adapters in turn and copies of all weights: the numbers of the arms together, and of plain loops."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny import loaded_tiny, random_rows
+
+from neftune_core.arms.copies import FullCopies
+from neftune_core.arms.saving import is_saved
+from neftune_core.data.batches import epoch_batches
+from neftune_core.errors import Cancelled, RecordError
+from neftune_core.evaluation.answers import stream_answers
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.catalogue import Work, estimate
+from neftune_core.models.loading import LoadedModel
+from neftune_core.models.trees import weights_hash
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training import checkpoint
+from neftune_core.training.lockstep import Lockstep
+from neftune_core.training.methods import make_arms
+from neftune_core.training.settings import CONTROL, RegulariserSettings, StudySettings, TrainingSettings
+
+ARMS = {
+    "control": CONTROL,
+    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if kind != "token-dropout"},
+    "token-dropout": NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
+    "at layers": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites="embedding, 1"),
+    "adaptive": NoiseSettings(strength=5, schedule="adaptive"),
+}
+FEW = {name: ARMS[name] for name in ("control", "uniform")}
+
+
+def made(loaded: LoadedModel, arms: dict[str, NoiseSettings] = ARMS, **training: Any) -> Lockstep:
+    usual = {"steps": 6, "learning_rate": 2e-3, "evaluations": 2, "lora_rank": 4, "lora_alpha": 8}
+    settings = TrainingSettings(**(usual | training))
+    rows = random_rows(20)
+    prepared = SimpleNamespace(train=rows[:16], held_out=rows[16:])
+    return Lockstep(StudySettings(training=settings), make_arms(loaded, len(arms), settings), prepared, arms=arms)
+
+
+def events(run: Lockstep) -> list[dict[str, Any]]:
+    return list(run.run(lambda: False))
+
+
+def losses(found: list[dict[str, Any]], arm: str) -> list[float]:
+    return [event["arms"][arm]["loss"] for event in found if event["event"] == "step"]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_adapters_in_turn_have_the_numbers_of_adapters_together(tiny: LoadedModel, dropout: float) -> None:
+    together, in_turn = (
+        events(made(tiny, arms_at_once=at_once, lora_dropout=dropout)) for at_once in ("together", "in-turn")
+    )
+    assert [event["event"] for event in together] == [event["event"] for event in in_turn]
+    for one, other in zip(together, in_turn, strict=True):
+        for name in one["arms"]:
+            # float32, in batched products of other sizes, over six steps
+            assert one["arms"][name] == pytest.approx(other["arms"][name], abs=1e-5), name
+
+
+def test_copies_go_in_the_steps_of_a_plain_loop_over_all_weights(tiny: LoadedModel) -> None:
+    """Same order, AdamW, clipping and linear decay; norms are not decayed. The loss is the model's own."""
+    run = made(tiny, FEW, method="full", weight_decay=0.1, batch_size=4, steps=8)
+    ours = events(run)
+    rows, lengths = random_rows(20)[:16], [row.length for row in random_rows(20)[:16]]
+    model = copy.deepcopy(tiny.model).requires_grad_(True)
+    decayed = [weight for weight in model.parameters() if weight.dim() > 1]
+    others = [weight for weight in model.parameters() if weight.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}])
+    order = [batch for epoch in range(2) for batch in epoch_batches(lengths, 4, seed=0, epoch=epoch)]
+    theirs = []
+    for step, places in enumerate(order):
+        longest = max(lengths[place] for place in places)
+        ids, labels = torch.zeros(4, longest, dtype=torch.long), torch.full((4, longest), -100)
+        for place, number in enumerate(places):
+            tokens, trained = torch.from_numpy(rows[number].ids).long(), torch.from_numpy(rows[number].trained)
+            ids[place, : len(tokens)] = tokens
+            labels[place, : len(tokens)] = tokens.masked_fill(~trained, -100)
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * (1 - step / 8)
+        optimizer.step()
+        theirs.append(float(loss.detach()))
+    assert losses(ours, "control") == pytest.approx(theirs, abs=2e-5)  # float32, the head in pieces
+    assert losses(ours, "uniform")[1:] != pytest.approx(theirs[1:], abs=1e-3)
+    moved = [
+        (weight - start).detach().norm()
+        for weight, start in zip(model.parameters(), tiny.model.parameters(), strict=True)
+    ]
+    last = next(event for event in reversed(ours) if event["event"] == "step")
+    assert last["arms"]["control"]["weight_distance"] == pytest.approx(float(torch.stack(moved).norm()), rel=1e-3)
+
+
+def test_a_copy_of_any_kind_of_noise_is_what_it_is_alone_and_the_base_never_changes(tiny: LoadedModel) -> None:
+    before = weights_hash(tiny.model)
+    all_arms = events(made(tiny, method="full"))
+    for name in ("control", "adversarial", "symmetric"):
+        alone = events(made(tiny, {name: ARMS[name]}, method="full"))
+        assert losses(all_arms, name) == losses(alone, name)  # in turn: the very same products
+    for name in set(ARMS) - {"control"}:
+        assert losses(all_arms, name) != losses(all_arms, "control"), name
+    assert weights_hash(tiny.model) == before
+    assert not any(weight.requires_grad for weight in tiny.model.parameters())
+
+
+def test_the_control_among_copies_is_bit_identical_to_a_run_without_the_noise_code(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_code = events(made(tiny, {"control": CONTROL}, method="full"))
+    monkeypatch.setattr(FullCopies, "_after_site", lambda self, here, module, args, output: None)
+    assert events(made(tiny, {"control": CONTROL}, method="full")) == with_code
+
+
+@pytest.mark.parametrize("method", [{"method": "full"}, {"arms_at_once": "in-turn"}])
+def test_a_run_goes_on_bit_for_bit(tiny: LoadedModel, tmp_path: Path, method: dict[str, str]) -> None:
+    unbroken, broken_off, resumed = (made(tiny, FEW, model_dropout=0.1, accumulation=2, **method) for _ in range(3))
+    expected = events(unbroken)
+    for event in broken_off.run(lambda: False):
+        if (event["event"], event["step"]) == ("step", 4):
+            break
+    checkpoint.keep(broken_off, tmp_path)
+    checkpoint.restore(resumed, tmp_path)
+    assert events(resumed) == [event for event in expected if event["step"] > 4]
+
+
+@pytest.mark.parametrize("method", [{"method": "full"}, {"arms_at_once": "in-turn"}])
+def test_a_stop_in_the_turn_of_the_second_arm_changes_nothing(tiny: LoadedModel, method: dict[str, str]) -> None:
+    run = made(tiny, FEW, **method)
+    asked, looks = False, 0
+
+    def stop() -> bool:
+        nonlocal looks
+        looks += asked
+        return looks > 8  # two layers and the head, there and back, in the pass of the first arm, and then some
+
+    stream = run.run(stop)
+    for event in stream:
+        if (event["event"], event["step"]) == ("step", 2):
+            break
+    before = [part.parameter.detach().clone() for part in run.optimizer.parts]
+    asked = True
+    with pytest.raises(Cancelled):
+        next(stream)
+    for part, kept in zip(run.optimizer.parts, before, strict=True):
+        assert torch.equal(part.parameter, kept)
+
+
+def test_a_copy_that_diverges_is_marked_and_the_others_go_on_unchanged(tiny: LoadedModel) -> None:
+    def run(poison: bool) -> list[dict[str, Any]]:
+        one, found = made(tiny, FEW, method="full"), []
+        for event in one.run(lambda: False):
+            found.append(event)
+            if poison and (event["event"], event["step"]) == ("step", 2):
+                with torch.no_grad():
+                    next(part for part in one.optimizer.parts if part.slots == (2,)).parameter.fill_(float("nan"))
+        return found
+
+    poisoned, clean = run(poison=True), run(poison=False)
+    marked = [event for event in poisoned if event["event"] == "diverged"]
+    assert [(event["step"], list(event["arms"])) for event in marked] == [(3, ["uniform"])]
+    assert losses(poisoned, "control") == losses(clean, "control")
+
+
+def test_a_saved_copy_is_loaded_by_transformers_and_by_the_lab(tiny: LoadedModel, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    tiny.tokenizer.save_pretrained = lambda folder: None  # type: ignore[method-assign]
+    run = made(tiny, FEW, method="full")
+    events(run)
+    run.stack.save(2, tmp_path / "arm")
+    assert is_saved(tmp_path / "arm")
+    ids = torch.arange(3, 12)[None]
+    with run.stack.running([2]) as tree, torch.no_grad():
+        expected = tree(input_ids=ids).logits
+        assert not torch.equal(expected, tiny.model(input_ids=ids).logits)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "arm")
+    with torch.no_grad():
+        torch.testing.assert_close(again(input_ids=ids).logits, expected)
+    lab = FullCopies(tiny, 1)
+    lab.load(1, tmp_path / "arm")
+    with lab.running([1]) as tree, torch.no_grad():
+        assert torch.equal(tree(input_ids=ids).logits, expected)
+    with pytest.raises(RecordError, match="missing"):
+        lab.load(1, tmp_path / "nothing")
+    (tmp_path / "arm" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(RecordError, match="cannot be read"):
+        lab.load(1, tmp_path / "arm")
+
+
+def test_answers_of_base_and_copies_are_those_of_each_alone(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: {1})
+    run = made(tiny, FEW, method="full", learning_rate=2e-2)
+    events(run)
+    prompts, settings = [[3, 4, 5], [7, 8]], AnswerSettings(new_tokens=6)
+
+    def ids(slots: list[int]) -> list[list[list[int]]]:
+        *_, last = stream_answers(run.stack, slots, prompts, settings)
+        return [[answer.ids for answer in by_prompt] for by_prompt in last]
+
+    together = ids([0, 1, 2])
+    assert together == [ids([slot])[0] for slot in (0, 1, 2)]
+    assert together[0] != together[1]
+
+
+def test_rounded_copies_keep_what_float32_keeps(tiny: LoadedModel) -> None:
+    """Steps far below the spacing of bfloat16 add up in the float32 weights."""
+    rounded = loaded_tiny(copy.deepcopy(tiny.model).bfloat16(), width=32)
+    run = made(rounded, FEW, method="full", learning_rate=1e-6)
+    found = [event for event in events(run) if event["event"] == "step"]
+    distances = [event["arms"]["control"]["weight_distance"] for event in found]
+    assert distances == sorted(distances)
+    assert 0 < distances[0] < distances[-1]
+    assert all(part.parameter.dtype == torch.float32 for part in run.optimizer.parts)
+    assert all(weight.dtype == torch.bfloat16 for weight in rounded.model.parameters())
+
+
+def test_in_turn_and_with_copies_the_estimate_counts_one_arms_rows(tiny: LoadedModel) -> None:
+    work = Work(arms=5, batch_size=4, length=256, steps=10, rank=8)
+    one, five, in_turn = (
+        estimate(tiny, size).memory_bytes
+        for size in (
+            Work(arms=1, batch_size=4, length=256, steps=10, rank=8),
+            work,
+            Work(arms=5, batch_size=4, length=256, steps=10, rank=8, together=False),
+        )
+    )
+    assert one < in_turn < five
+    copies = estimate(tiny, Work(arms=5, batch_size=4, length=256, steps=10, rank=None)).memory_bytes
+    assert copies - one == pytest.approx(16 * (5 * tiny.parameters - 8 * 20 * 32 * 2), rel=0.05)
+
+
+def test_full_fine_tuning_refuses_dropout_on_adapters_that_it_does_not_have() -> None:
+    with pytest.raises(ValueError, match="no adapters"):
+        StudySettings(
+            training=TrainingSettings(method="full"), noise=(), regularisers=(RegulariserSettings(lora_dropout=0.1),)
+        )
