@@ -161,7 +161,7 @@ def clean_losses(
     noise: BatchNoise | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ArmLosses:
-    """The losses of `slots` without gradients and dropout, as many at once as `arms` takes; `noise` is off, or given."""
+    """The losses of `slots` without gradients or dropout, as many at once as `arms` takes; with `noise` where given."""
     found = []
     for group in arms.groups(slots):
         own = noise and replace(noise, arms=[noise.arms[slots.index(slot)] for slot in group])
