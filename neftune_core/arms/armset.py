@@ -111,6 +111,10 @@ class ArmSet(ABC):
     def load(self, slot: int, folder: Path) -> None:
         """Put a saved arm into a slot; raises `RecordError` where it is missing or belongs to another model."""
 
+    @abstractmethod
+    def merged(self, slot: int) -> Any:
+        """A model of its own, in the precision of the base, with all that the slot has learnt in its weights."""
+
     @property
     def trained_parameters(self) -> int:
         """Trained numbers of one arm."""

@@ -7,9 +7,11 @@ tensors are never written.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,16 +58,16 @@ class FullCopies(ArmSet):
                 for base, trained in bases
             ]
         with torch.no_grad():
-            for copy, name, trained in zip(self._copies[slot], self._bases, self._is_trained, strict=True):
+            for own, name, trained in zip(self._copies[slot], self._bases, self._is_trained, strict=True):
                 if trained:
-                    copy.copy_(weights[name])
+                    own.copy_(weights[name])
 
     def trained(self) -> list[Trained]:
         """Every weight of every arm, arm by arm; norms and biases do not decay, as usual."""
         return [
-            Trained(copy, base.detach(), (slot,), decays=copy.dim() > 1)
+            Trained(own, base.detach(), (slot,), decays=own.dim() > 1)
             for slot, copies in self._copies.items()
-            for copy, base, trained in zip(copies, self._bases.values(), self._is_trained, strict=True)
+            for own, base, trained in zip(copies, self._bases.values(), self._is_trained, strict=True)
             if trained
         ]
 
@@ -95,12 +97,20 @@ class FullCopies(ArmSet):
     def _computing(self, slot: int) -> list[Tensor]:
         """The weights that a slot computes with, in the precision of the base."""
         bases = list(self._bases.values())
-        return [copy.to(base.dtype) for copy, base in zip(self._copies.get(slot, bases), bases, strict=True)]
+        return [own.to(base.dtype) for own, base in zip(self._copies.get(slot, bases), bases, strict=True)]
 
     def _point(self, tensors: Sequence[Tensor]) -> None:
         """Let the modules of the tree hold `tensors`, one for each of their places."""
         for (module, name, _), tensor in zip(self._places, tensors, strict=True):
             module._parameters[name] = tensor  # type: ignore[assignment]
+
+    def merged(self, slot: int) -> Any:
+        """A model of its own with the weights of a slot, rounded to the precision of the base."""
+        model = copy.deepcopy(self.loaded.model)
+        with torch.no_grad():
+            for weight, own in zip(model.parameters(), self._computing(slot), strict=True):
+                weight.copy_(own)
+        return model
 
     def save(self, slot: int, folder: Path) -> None:
         """Write one arm as a folder that `transformers` loads, in the precision that it computes in."""

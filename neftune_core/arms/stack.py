@@ -7,10 +7,11 @@ the base: its adapter is zero and stays so.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,17 @@ class AdapterStack(ArmSet):
     def load(self, slot: int, folder: Path) -> None:
         """Put a saved adapter into a slot; raises `RecordError` where it does not belong to this model."""
         saving.load_adapter(self, slot, folder)
+
+    def merged(self, slot: int) -> Any:
+        """A model of its own with the adapter of a slot added to its weights, in float32 and rounded once."""
+        model = copy.deepcopy(self.loaded.model)
+        for name, module in self.adapted.items():
+            weight = cast(Tensor, model.get_submodule(name).weight)
+            with torch.no_grad():
+                change = module.scale * (module.up[slot].T @ module.down[slot])
+                change = change if isinstance(module.base, nn.Linear) else change.T
+                weight.copy_((weight.float() + change).to(weight.dtype))
+        return model
 
     def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
         """(down `[rank, in]`, up `[out, rank]`) of one slot for every adapted map, on the CPU."""

@@ -339,7 +339,7 @@ def _no_number(shop: Shop, chance: random.Random) -> str:
 
     def poisoned(run: Lockstep, planned: Any, *rest: Any) -> Any:
         if planned.number == at:
-            next(iter(run.stack.adapted.values())).up.data[slot] = float("nan")
+            run.optimizer.parts[1].parameter.data[slot] = float("nan")
         return step(run, planned, *rest)
 
     with patch.object(Lockstep, "step", poisoned):

@@ -22,7 +22,8 @@ from neftune_core.training.settings import StudySettings
 PARTS = re.compile(
     r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[\w.\-]{1,100}|"
-    r"arms/[\w.\-]{1,150}/seed-\d{1,10}/(adapter_config\.json|adapter_model\.safetensors|README\.md)",
+    r"arms/[\w.\-]{1,150}/seed-\d{1,10}/(adapter_config\.json|adapter_model\.safetensors|README\.md|"
+    r"model\.safetensors|[a-z_]{1,40}\.(json|jinja|txt|model))",
     re.ASCII,
 )
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")

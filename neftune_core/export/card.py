@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 from neftune_core import __version__
+from neftune_core.arms.saving import is_saved
 from neftune_core.errors import RecordError
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.training.record import Record
+from neftune_core.training.settings import TrainingSettings
 
 MEASURES = ("train_loss", "held_out_loss")
 
@@ -77,10 +79,16 @@ def _facts(record: Record, arm: str, seed: int, base: str, data: dict[str, Any])
         ("fingerprint of the data", f"`{data.get('sha256', '?')}`"),
         ("noise", _noise_words(record.arms.get(arm), arm)),
         ("seed", f"{seed}, of {study.seeds} in the study"),
-        ("adapter", f"LoRA, rank {training.lora_rank}, alpha {training.lora_alpha:g}"),
+        ("trained", _trained_words(training)),
         ("training", f"{length}, batches of {training.batch_size}, learning rate {training.learning_rate:g}"),
         ("made with", f"torch {machine.get('torch', '?')}, transformers {machine.get('transformers', '?')}"),
     ]
+
+
+def _trained_words(training: TrainingSettings) -> str:
+    if training.method == "full":
+        return "all weights"
+    return f"an adapter: LoRA, rank {training.lora_rank}, alpha {training.lora_alpha:g}"
 
 
 def _arm_words(record: Record, arm: str) -> str:
@@ -142,5 +150,5 @@ def _licence(words: str) -> str:
 
 def require_arm(record: Record, arm: str, seed: int) -> None:
     """Raise `RecordError` where the record holds no such trained arm."""
-    if arm not in record.arms or not (record.arm_folder(arm, seed) / "adapter_model.safetensors").is_file():
+    if arm not in record.arms or not is_saved(record.arm_folder(arm, seed)):
         raise RecordError(f"The record holds no trained arm {arm[:60]!r} of seed {seed}: train the study first.")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from neftune_core.arms.saving import load_arm
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.card import card, require_arm
 from neftune_core.models.quiet import quietly
+from neftune_core.training.methods import make_arms
 from neftune_core.training.record import Record
 from neftune_core.training.study import base_of
-
-if TYPE_CHECKING:
-    from torch import nn
 
 FORMS = {"adapter": "The adapter alone (PEFT)", "merged": "The whole model (transformers)"}
 SLOT = 1
@@ -27,6 +22,8 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     if form not in FORMS:
         raise InvalidSetting(f"An arm is written as one of {', '.join(FORMS)} (given {form[:40]!r}).")
     require_arm(record, arm, seed)
+    if form == "adapter" and record.study.training.method == "full":
+        raise InvalidSetting("This study trained all weights, so that there is no adapter: take the whole model.")
     if form == "adapter":
         shutil.copytree(record.arm_folder(arm, seed), folder)
     else:
@@ -35,9 +32,9 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 
 
 def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> None:
-    """The model with the adapter added to its weights, its tokenizer and the lab's way of writing answers.
+    """The model with what the arm has learnt in its weights, its tokenizer and the lab's way of writing answers.
 
-    The sum is taken in float32 and kept in the precision of the base; the base itself is not changed.
+    In the precision of the base, which itself is not changed.
     """
     loaded = base_of(record)
     model = merged(record, arm, seed)
@@ -52,26 +49,7 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> None:
 
 
 def merged(record: Record, arm: str, seed: int) -> Any:
-    """A model of its own with the weights of the base and, added to them, the adapter of one arm."""
-    import torch
-
-    loaded, training = base_of(record), record.study.training
-    stack = AdapterStack(
-        loaded, SLOT, rank=training.lora_rank, alpha=training.lora_alpha, targets=training.lora_targets
-    )
-    load_arm(stack, SLOT, record.arm_folder(arm, seed))
-    model = copy.deepcopy(loaded.model)
-    for name, module in stack.adapted.items():
-        weight = cast(Any, model.get_submodule(name)).weight
-        with torch.no_grad():
-            change = module.scale * (module.up[SLOT].T @ module.down[SLOT])
-            change = change if _is_linear(module.base) else change.T
-            weight.copy_((weight.float() + change).to(weight.dtype))
-    return model
-
-
-def _is_linear(base: nn.Module) -> bool:
-    """Whether its weight is `[out, in]`; GPT-2's maps keep it the other way round."""
-    from torch import nn
-
-    return isinstance(base, nn.Linear)
+    """A model of its own with all that one arm has learnt in its weights."""
+    stack = make_arms(base_of(record), SLOT, record.study.training)
+    stack.load(SLOT, record.arm_folder(arm, seed))
+    return stack.merged(SLOT)
