@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, train, sweep, compare, runs, models, world, doctor, space, bench.
+"""The command `neftune`: serve, train, sweep, compare, report, script, runs, models, world, doctor, space, bench.
 
 Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
 """
@@ -81,6 +81,30 @@ class Compare:
     """An optional system prompt."""
     seed: int | None = None
     """The seed whose arms answer; the first one of the record by default."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Report:
+    """Write a record as one HTML file: figures, answers and settings, without any network."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """The file to write."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Script:
+    """Write a record as a script for transformers and PEFT, with the rows, their order and the initial adapter."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder to write it into; made if missing."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -212,6 +236,8 @@ def _main(arguments: list[str]) -> int:
         "train": (Train, _train),
         "sweep": (Sweep, _sweep),
         "compare": (Compare, _compare),
+        "report": (Report, _report),
+        "script": (Script, _script),
         "runs": (Runs, _runs),
         "models": (Models, _models),
         "world": (World, _world),
@@ -423,10 +449,8 @@ def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> f
 def _compare(arguments: Compare) -> int:
     from neftune_core.evaluation.settings import AnswerSettings
     from neftune_core.training.comparison import compare, read_prompts
-    from neftune_core.training.record import Record, find
 
-    folder = Path(arguments.record)
-    record = Record(folder.resolve()) if (folder / "study.toml").is_file() else find(arguments.record, owner=None)
+    record = _named(arguments.record)
     prompts = read_prompts(arguments.prompts, Limits())
     values = {"prompts": prompts, "system": arguments.system, "new_tokens": arguments.new_tokens}
     lines: list[dict[str, Any]] = []
@@ -435,6 +459,29 @@ def _compare(arguments: Compare) -> int:
         pass
     for line in lines:
         print(json.dumps(line, ensure_ascii=False) if arguments.json else _answer_text(line))
+    return 0
+
+
+def _named(name: str) -> Record:
+    """The record of that id, or in that folder."""
+    from neftune_core.training.record import Record, find
+
+    folder = Path(name)
+    return Record(folder.resolve()) if (folder / "study.toml").is_file() else find(name, owner=None)
+
+
+def _report(arguments: Report) -> int:
+    from neftune_core.export.report import write_report
+
+    print(f"report: {write_report(_named(arguments.record), arguments.out)}")
+    return 0
+
+
+def _script(arguments: Script) -> int:
+    from neftune_core.export.script import script_folder
+
+    folder = script_folder(_named(arguments.record), arguments.folder)
+    print(f"script: {folder / 'standalone.py'}")
     return 0
 
 

@@ -152,6 +152,9 @@
       const value = Lab.read(id);
       if (value !== undefined && String(value) !== String(usual)) query.set(name, value);
     }
+    const kept = { tab: Lab.currentTab?.(), lesson: Lab.parameter("lesson"), hide: Lab.parameter("hide") };
+    if (kept.tab === "Learn") delete kept.tab; // what the page opens with
+    for (const [name, value] of Object.entries(kept)) if (value) query.set(name, value);
     const text = query.toString();
     return location.origin + location.pathname + (text ? "?" + text : "");
   };

@@ -267,6 +267,12 @@
     return found;
   };
 
+  /** How many tokens are nearer to another one at this strength; 0 while the vocabulary has not been looked through. */
+  Lab.noise.flips = (payload, controls, { drops, deviation, skipped }) => {
+    const changes = drops || payload.place ? null : detailsOf(payload)?.nearest?.changes?.[payload.kinds[controls.kind]];
+    return (changes || []).filter((each, place) => !skipped.has(place) && nearest(each, deviation) !== null).length;
+  };
+
   views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     const [grey, warm] = payload.colours;
     if (drops) return nothing("A token that is set to zero is near no token any more.");

@@ -1,1 +1,1 @@
-"""What is taken away: a merged model with its card, an archive of a record, and a record from another machine."""
+"""What is taken away: a merged model with its card, archives of records, a script for another machine, a report."""

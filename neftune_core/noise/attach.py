@@ -7,7 +7,7 @@ with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -31,7 +31,11 @@ EXTRA_PASSES = {"pair": "a second pass with the opposite sign", "ascent": "furth
 
 @contextmanager
 def noisy_embeddings(
-    model: nn.Module, settings: NoiseSettings, seed: int = 0, calls: int | None = None
+    model: nn.Module,
+    settings: NoiseSettings,
+    seed: int = 0,
+    calls: int | None = None,
+    names: Callable[[], Sequence[tuple[int, int, int]]] | None = None,
 ) -> Iterator[nn.Module]:
     """Add noise to `model` while it is in training mode, at the sites of `settings`; undone on leaving.
 
@@ -41,7 +45,9 @@ def noisy_embeddings(
     clean. A schedule needs `calls`, the number of training calls of the run (steps times accumulated batches); what
     comes after them keeps the last strength. The draws come from a private generator that advances call by call,
     differently on each rank, touch no global random state, and are the same again where a checkpointed block is
-    recomputed. Needs one float32 tensor of the noised vectors' size.
+    recomputed. `names` gives, for the rows of the coming call, what their draws depend on instead (study seed, epoch
+    and example, as in the lab's own engine), so that a study can be made again. Needs one float32 tensor of the noised
+    vectors' size.
 
     Raises `InvalidSetting` for what needs more than one pass or the loss, and `NoEffect` where noise would not reach
     the model's output, or a call does not tell what the settings need (arXiv 2310.05914 gives the rule).
@@ -52,7 +58,7 @@ def noisy_embeddings(
     _refuse_what_needs_more(settings, calls)
     chosen = chosen_sites(model, settings)
     special = () if settings.special_tokens else _special_ids(model)
-    noise = LiveNoise(settings, (seed, _rank()), _multipliers(settings, calls), special)
+    noise = LiveNoise(settings, (seed, _rank()), _multipliers(settings, calls), special, names)
     refuse_without_effect(model, chosen)
     listener = Listener(model, chosen)
 

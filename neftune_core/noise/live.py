@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neftune_core.errors import InvalidSetting
 from neftune_core.noise.calls import Call, Documents
-from neftune_core.noise.kinds import KINDS, draw_unit_into
+from neftune_core.noise.kinds import KINDS, draw_unit_into, noise_key
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site
 from neftune_core.noise.strength import standard_deviation
@@ -21,17 +22,19 @@ from neftune_core.randomness import Purpose
 
 @dataclass(frozen=True)
 class LiveNoise:
-    """Noise under somebody else's loop, where examples have no names.
+    """Noise under somebody else's loop, where examples have no names unless the loop gives some.
 
     `key` is the seed and the rank; a draw depends on them, the number of the call, the site, the row and the document
-    in it. `multipliers` is the schedule, one number a training call, the last for all that come after. `special` are
-    the ids that get no noise.
+    in it. Where `names` gives one a row for the coming call (study seed, epoch, example), it depends on the name, the
+    site and the document instead, as in the lab's own engine. `multipliers` is the schedule, one number a training
+    call, the last for all that come after. `special` are the ids that get no noise.
     """
 
     settings: NoiseSettings
     key: tuple[int, int]
     multipliers: Sequence[float]
     special: Sequence[int] = ()
+    names: Callable[[], Sequence[tuple[int, int, int]]] | None = None
 
     def on(self, clean: Tensor, site: Site, call: Call) -> Tensor:
         """`clean`, `[batch, length, width]`, with its noise, added in float32 and given back in its own type."""
@@ -92,12 +95,20 @@ class LiveNoise:
         factors: Sequence[Sequence[float]] | None,
     ) -> None:
         """Write every document's draw, times its factor, straight into its places of `out`."""
+        names = None if self.names is None else self.names()
+        if names is not None and len(names) != len(rows):
+            raise InvalidSetting(f"A call has {len(rows)} rows, and {len(names)} names were given for their noise.")
+        site, _ = key
         for row, documents in enumerate(rows):
             for number, places in enumerate(documents):
                 first, last = places[0], places[-1] + 1
                 whole = last - first == len(places)
                 drawn = out[row, first:last] if whole else np.empty((len(places), out.shape[2]), dtype=np.float32)
-                draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
+                if names is None:
+                    draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
+                else:
+                    whose = noise_key(*names[row], site) if number == 0 else (*noise_key(*names[row], site), number)
+                    draw_unit_into(drawn, self.settings.kind, whose, Purpose.NOISE)
                 if factors is not None:
                     drawn *= np.float32(factors[row][number])
                 if not whole:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,22 @@ SOURCES = {"starter": "Starter set", "file": "Your file", "hub": "Hub data set"}
 
 
 @dataclass(frozen=True)
+class Reread:
+    """What reads the data that the components say, as a handler with its inputs and outputs."""
+
+    handler: Callable[..., Any]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+@dataclass(frozen=True)
 class DataTab:
-    """What other tabs use: the settings of the data as last read, kept a visitor."""
+    """What other tabs use: the settings of the data as last read, kept a visitor; and what chooses a starter set."""
 
     settings: gr.State
+    source: gr.Radio
+    starter: gr.Dropdown
+    reread: Reread
 
 
 @dataclass(frozen=True)
@@ -130,9 +142,11 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
             row = gr.Slider(1, 2, value=1, step=1, label="Row shown", elem_id="data-row")
             rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
     outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered)
-    _connect_read(strip, place, _Reader(lab, inputs, outputs))
+    reader = _Reader(lab, inputs, outputs)
+    _connect_read(strip, place, reader)
     _connect_row(lab, strip, outputs)
-    return DataTab(settings)
+    reread = Reread(told(reader.refresh), reader.asked(strip), reader.filled())
+    return DataTab(settings, inputs.source, inputs.starter, reread)
 
 
 def _inputs() -> _Inputs:

@@ -30,7 +30,7 @@ from neftune_core.ui import theme
 from neftune_core.ui.gate import Gate, guard
 from neftune_core.ui.uploads import make_room
 
-SCRIPTS = ("lab.js", "plot.js", "noise.js")
+SCRIPTS = ("lab.js", "learn.js", "plot.js", "noise.js")
 A_YEAR = "public, max-age=31536000, immutable"
 
 

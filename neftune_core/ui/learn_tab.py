@@ -1,11 +1,17 @@
-"""Learn: what NEFTune is, in a few paragraphs, and a recorded study to see it in."""
+"""Learn: a recorded study, alive before anything is run, and the lessons."""
 
 from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from neftune_core.home import assets
-from neftune_core.ui.plot import live_figure
+from neftune_core.lessons.files import Lesson, lessons
+from neftune_core.ui import fault_panel
+from neftune_core.ui.plot import live_figure, part
 from neftune_core.ui.recorded import Recorded
 from neftune_core.ui.wiring import QUIET
 
@@ -14,22 +20,112 @@ FORMULAS: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 
+STAGE = """<section class="lab-stage" aria-label="A recorded study">
+<h2>What does a little noise do while a model learns?</h2>
+<p class="lab-stage-about"></p>
+<div class="lab-stage-panels">
+<figure><h3>Training rows</h3><svg data-panel="train" role="img"></svg></figure>
+<figure><h3>Held-out rows <span class="lab-quiet">which nobody trained on</span></h3>
+<svg data-panel="held_out" role="img"></svg></figure>
+</div>
+<div class="lab-stage-time"><button type="button" data-do="play" aria-label="Play the training"></button>
+<input type="range" min="0" value="0" step="1" aria-label="Step of the recorded training">
+<output></output></div>
+<ul class="lab-stage-now" aria-label="Losses at this step, noise off"></ul>
+<figure class="lab-stage-norms">
+<h3>What the arms read of one row <span class="lab-quiet" data-word="epoch"></span></h3>
+<div class="lab-stage-tokens" role="img"></div>
+<figcaption class="lab-quiet">The norm of each token's embedding: grey as it is, in colour as the arm with the most
+noise read it in this epoch. In every epoch the noise is another one.</figcaption></figure>
+</section>"""
 
-def build(shown: Recorded | None) -> None:
+LIST = """<nav class="lab-lessons" aria-label="Lessons"><h2>Lessons</h2><ol></ol></nav>"""
+
+DOCK = """<aside class="lab-dock" aria-label="The open lesson" hidden><p><b></b></p><ul></ul>
+<span class="lab-dock-tools"><button type="button" data-do="text">Read</button>
+<button type="button" data-do="close" aria-label="Close the lesson">Close</button></span></aside>"""
+
+
+@dataclass(frozen=True)
+class LearnTab:
+    """What is connected once the other tabs are there: the button of each lesson that sets the page up."""
+
+    lessons: tuple[Lesson, ...]
+    buttons: tuple[gr.Button, ...]
+    faults: fault_panel.FaultPanel
+
+
+def build(shown: Recorded | None) -> LearnTab:
     """The tab, inside an open `gr.Tab`."""
-    gr.Markdown(_lesson("neftune"), elem_id="learn-text", latex_delimiters=FORMULAS)
-    if shown is None:
-        return
-    gr.HTML(shown.notice(), apply_default_css=False, elem_id="learn-recorded")
-    live_figure(shown.curves, elem_id="learn-curves")
-    with gr.Row(elem_id="learn-next"):
-        noise = gr.Button("Now change the noise", variant="primary", size="md", elem_id="learn-to-noise")
-        train = gr.Button("Train a study of your own", size="md", elem_id="learn-to-train")
-    gr.Markdown(_lesson("recorded"), elem_id="learn-reading")
-    gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers")
+    with gr.Column(elem_id="learn-home"):
+        if shown is not None:
+            _part(STAGE, "recorded", "learn-stage", shown.stage)
+        with gr.Row(elem_id="learn-next"):
+            noise = gr.Button("Now change it", variant="primary", size="md", elem_id="learn-to-noise")
+            train = gr.Button("Train a study of your own", size="md", elem_id="learn-to-train")
+        _part(LIST, "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
+        if shown is not None:
+            _evidence(shown)
+        gr.Markdown(_text("intro"), elem_id="learn-text", latex_delimiters=FORMULAS)
+    buttons, faults = [], None
+    for lesson in lessons():
+        with gr.Column(elem_id=f"lesson-{lesson.number}", elem_classes=["lab-lesson"]):
+            gr.HTML(_heading(lesson), apply_default_css=False, elem_classes=["lab-lesson-head"])
+            gr.Markdown(lesson.text, latex_delimiters=FORMULAS, elem_classes=["lab-lesson-text"])
+            if lesson.faults:
+                faults = fault_panel.build()
+            words = f"Set the page up and open {lesson.tab}" if lesson.preset else "Begin"
+            buttons.append(
+                gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
+            )
+            gr.HTML(_tasks(lesson), apply_default_css=False, elem_classes=["lab-lesson-tasks"])
     noise.click(None, None, None, js="() => Lab.openTab('Noise')", **QUIET)
     train.click(None, None, None, js="() => Lab.openTab('Train')", **QUIET)
+    assert faults is not None, "one lesson shows the faults"
+    return LearnTab(lessons(), tuple(buttons), faults)
 
 
-def _lesson(name: str) -> str:
+def dock() -> None:
+    """The open lesson's tasks, at the foot of whichever tab is open."""
+    _part(DOCK, "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
+
+
+def _evidence(shown: Recorded) -> None:
+    """The figures and the answers of the recorded study."""
+    gr.HTML(f"<h2>What came of it</h2>{shown.notice()}", apply_default_css=False, elem_id="learn-recorded")
+    gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))
+    live_figure(shown.curves, elem_id="learn-curves")
+
+
+def _entry(lesson: Lesson) -> dict[str, Any]:
+    tasks = [{"text": task.text, "when": task.when} for task in lesson.tasks]
+    return {
+        "number": lesson.number,
+        "title": lesson.title,
+        "minutes": lesson.minutes,
+        "tab": lesson.tab,
+        "tasks": tasks,
+    }
+
+
+def _heading(lesson: Lesson) -> str:
+    return (
+        f'<p class="lab-quiet"><a href="#" data-do="lessons">Lessons</a> · {lesson.number} of {len(lessons())} · '
+        f"{lesson.minutes} min</p><h2>{html.escape(lesson.title)}</h2>"
+    )
+
+
+def _tasks(lesson: Lesson) -> str:
+    items = "".join(
+        f'<li data-lesson="{lesson.number}" data-task="{place}">{html.escape(task.text)}</li>'
+        for place, task in enumerate(lesson.tasks)
+    )
+    return f'<h3>To do</h3><ul class="lab-tasks">{items}</ul>'
+
+
+def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:
+    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=elem_id)
+
+
+def _text(name: str) -> str:
     return (assets() / "lessons" / f"{name}.md").read_text(encoding="utf-8")

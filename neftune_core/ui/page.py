@@ -9,6 +9,7 @@ from neftune_core.ui import (
     compare_tab,
     data_tab,
     learn_tab,
+    lesson_presets,
     model_panel,
     noise_loss,
     noise_tab,
@@ -37,19 +38,21 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
         key = owner_key()
         top = strip.build(FIRST_WORDS, lab.host.profile.model)
         model_panel.build(top, lab.host.models)
-        with gr.Tabs(elem_id="lab-tabs", selected="noise"):
-            with gr.Tab("Learn", id="learn", render_children=True):
-                learn_tab.build(shown)
-            with gr.Tab("Noise", id="noise", render_children=True):
+        with gr.Tabs(elem_id="lab-tabs", selected="learn"):
+            with gr.Tab("Learn", id="learn", elem_id="tab-learn", render_children=True):
+                learn = learn_tab.build(shown)
+            with gr.Tab("Noise", id="noise", elem_id="tab-noise", render_children=True):
                 noise = noise_tab.build(top, first)
-            with gr.Tab("Data", id="data", render_children=True) as place:
+            with gr.Tab("Data", id="data", elem_id="tab-data", render_children=True) as place:
                 data = data_tab.build(lab, top, place)
-            with gr.Tab("Train", id="train", render_children=True) as place:
+            with gr.Tab("Train", id="train", elem_id="tab-train", render_children=True) as place:
                 train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
-            with gr.Tab("Compare", id="compare", render_children=True):
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare", render_children=True):
                 compare_tab.build(lab, train, key, shown)
-            with gr.Tab("Runs", id="runs", render_children=True) as place:
+            with gr.Tab("Runs", id="runs", elem_id="tab-runs", render_children=True) as place:
                 runs_tab.build(lab, top, train, key, place)
+        learn_tab.dock()
+        lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
         top.tools.value = noise_tab.link_parameters(noise)
         noise_tab.on_load(page, noise, first)
         noise_loss.build(lab, top, data, noise)

@@ -100,11 +100,11 @@ def connect(form: TrainForm, model: gr.State) -> None:
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
         training = found.training(model) if found else usual_training(model)
-        return [quiet(found.words if found else USUAL_WORDS), *_shown(form, training)]
+        return [quiet(found.words if found else USUAL_WORDS), *shown_training(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
         others = [FIRST_STRENGTHS, "", "", EXAMPLE.seed, EXAMPLE.seeds]
-        return [USUAL, quiet(USUAL_WORDS), *others, *_shown(form, usual_training(model))]
+        return [USUAL, quiet(USUAL_WORDS), *others, *shown_training(form, usual_training(model))]
 
     def follow(model: ModelSettings, preset: str, *shown: Any) -> list[Any]:
         """What was left as it stood for the model before follows the model; what a person set stays."""
@@ -112,7 +112,7 @@ def connect(form: TrainForm, model: gr.State) -> None:
         wanted = PRESETS[preset].training(model) if preset in PRESETS else usual_training(model)
         return [
             new if value in [old[place] for old in before] else gr.skip()
-            for place, (value, new) in enumerate(zip(shown, _shown(form, wanted), strict=True))
+            for place, (value, new) in enumerate(zip(shown, shown_training(form, wanted), strict=True))
         ]
 
     def _known(preset: str) -> Sequence[list[Any]]:
@@ -126,7 +126,7 @@ def connect(form: TrainForm, model: gr.State) -> None:
     events(model).change(follow, [model, form.preset, *values], values, **QUIET)
 
 
-def _shown(form: TrainForm, training: TrainingSettings) -> list[Any]:
+def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:
     """The values of `training` as updates; a slider grows where its value is more than it offers.
 
     It never shrinks again: a call that is under way would then bring a value over its end, and be refused.

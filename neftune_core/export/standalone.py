@@ -1,0 +1,91 @@
+"""Train the arms of a study again, with transformers and PEFT: python standalone.py [ARM ...]
+
+The order of the rows, the initial adapter and the noise are those of the study, read from the files beside this one,
+so that the losses are those of the study too. Needs torch, transformers, peft, and neftune-lab for the noise.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from neftune_core import NoiseSettings, noisy_embeddings
+
+HERE = Path(__file__).parent
+STUDY = json.loads((HERE / "study.json").read_text(encoding="utf-8"))
+ROWS = {part: [json.loads(line) for line in (HERE / f"{part}.jsonl").open()] for part in ("train", "held_out")}
+TRAINING = STUDY["training"]
+
+
+def batch(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Rows side by side, padded on the right; the loss is taken on the response alone (-100 elsewhere)."""
+    length = max(len(row["ids"]) for row in rows)
+
+    def padded(name: str, filling: int) -> torch.Tensor:
+        return torch.tensor([row[name] + [filling] * (length - len(row[name])) for row in rows])
+
+    mask = torch.tensor([[1] * len(row["ids"]) + [0] * (length - len(row["ids"])) for row in rows])
+    return {"input_ids": padded("ids", STUDY["pad"]), "attention_mask": mask, "labels": padded("labels", -100)}
+
+
+def learning_rate(step: int) -> float:
+    """That of a step, counted from 1."""
+    total, warm = len(STUDY["order"]), round(TRAINING["warmup"] * len(STUDY["order"]))
+    if step <= warm:
+        return TRAINING["learning_rate"] * step / warm
+    progress = (step - 1 - warm) / max(total - warm, 1)
+    shares = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    return TRAINING["learning_rate"] * shares[TRAINING["schedule"]]
+
+
+def train(arm: str) -> dict[str, Any]:
+    """Train one arm from the initial adapter, and keep it under `trained/`; gives its losses."""
+    base = AutoModelForCausalLM.from_pretrained(
+        STUDY["model"], revision=STUDY["revision"] or None, dtype=getattr(torch, STUDY["precision"])
+    )
+    model = PeftModel.from_pretrained(base, str(HERE / "initial"), is_trainable=True)
+    about = STUDY["arms"][arm]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=TRAINING["learning_rate"], weight_decay=about["weight_decay"])
+    named: list[tuple[int, int, int]] = []  # what the noise of each row of the coming call is drawn from
+    noise, losses = NoiseSettings(**about["noise"]), []
+    model.train()
+    with noisy_embeddings(model, noise, calls=len(STUDY["order"]), names=lambda: named):
+        for step, (epoch, places) in enumerate(STUDY["order"], start=1):
+            named[:] = [(STUDY["seed"], epoch, place) for place in places]
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step)
+            loss = model(**batch([ROWS["train"][place] for place in places])).loss
+            loss.backward()
+            if TRAINING["clip_norm"]:
+                torch.nn.utils.clip_grad_norm_(parameters, TRAINING["clip_norm"])
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    model.eval()
+    with torch.no_grad():
+        held_out = [clean_loss(model, row) for row in ROWS["held_out"]]
+    model.save_pretrained(str(HERE / "trained" / arm))
+    tokens = sum(count for _, count in held_out)
+    return {"losses": losses, "held_out_loss": sum(total for total, _ in held_out) / tokens if tokens else None}
+
+
+def clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
+    """The loss of one row in nats, summed over its response tokens, and how many these are."""
+    count = sum(label != -100 for label in row["labels"][1:])
+    return model(**batch([row])).loss.item() * count, count
+
+
+if __name__ == "__main__":
+    found = {}
+    for name in sys.argv[1:] or STUDY["arms"]:
+        found[name] = train(name)
+        print(
+            f"{name}: last training loss {found[name]['losses'][-1]:.4f}, held-out loss {found[name]['held_out_loss']}"
+        )
+    (HERE / "losses.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -1,0 +1,42 @@
+"""A fault of the common script: the held-out loss as it is, and as the script says, with and without the fault."""
+
+from __future__ import annotations
+
+from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.colours import token
+from neftune_core.lessons.scripts import Measured
+
+
+def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
+    """Up to three lines over the steps of one script: without the fault; with it, as said and as it is."""
+    data = []
+    if right is not None and right.at:
+        data.append(_line("as it should be", right.at, right.true, "control", "solid"))
+    if wrong is not None and wrong.at:
+        data.append(_line("with the fault, in truth", wrong.at, wrong.true, "warm-3", "solid"))
+        if wrong.said != wrong.true:
+            data.append(_line("with the fault, as the script says", wrong.at, wrong.said, "warm-5", "dot"))
+    total = max((run.total for run in (right, wrong) if run), default=1)
+    layout = {
+        "height": 320,
+        "xaxis": axis("step", "optimizer steps", range=[0, 1.02 * total], showgrid=False),
+        "yaxis": axis("held-out loss", "nats a response token", rangemode="tozero"),
+        "hovermode": "x unified",
+        "showlegend": True,
+    }
+    words = "; ".join(f"{trace['name']} {trace['y'][-1]:.3f} after {trace['x'][-1]} steps" for trace in data)
+    return figure("fault", data, layout, f"Held-out loss: {words}." if data else "")
+
+
+def _line(name: str, x: list[int], y: list[float], colour: str, dash: str) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "uid": name,
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": token(colour), "width": 2.4, "dash": dash},
+        "marker": {"color": token(colour), "size": 5},
+        "hovertemplate": f"{name}: %{{y:.3f}}<extra></extra>",
+    }

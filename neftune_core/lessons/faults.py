@@ -1,0 +1,114 @@
+"""Five faults of the common script, one entry each: what is written, what should be, and the damage it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from neftune_core.lessons.scripts import Measured, Script
+from neftune_core.noise.settings import NoiseSettings
+
+ALPHA = NoiseSettings(strength=5)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: its name for people, the lines with and without it, and the scripts that they stand for.
+
+    `damage` is a sentence about two finished runs, right and wrong, with the names of `numbers`; `harm` the size of
+    what it tells, above 0 where it is there: shares of answers, or nats.
+    """
+
+    words: str
+    wrong: str
+    right: str
+    script: Script
+    damage: str
+    harm: Callable[[Measured, Measured], float]
+    changes: Mapping[str, Any]
+
+    @property
+    def faulty(self) -> Script:
+        """The script with the fault."""
+        return replace(self.script, **self.changes)
+
+
+RIGHT = Script(ALPHA)
+
+FAULTS: dict[str, Fault] = {
+    "noisy-evaluation": Fault(
+        words="The noise stays on while evaluating",
+        wrong="model.train()   # once, at the top\n...\nloss = evaluate(model, held_out)",
+        right="model.eval()    # noise and dropout are off\nloss = evaluate(model, held_out)\nmodel.train()",
+        script=replace(RIGHT, noise=NoiseSettings(strength=10)),
+        changes={"noise_while_evaluating": True},
+        damage="The script says that {said_exact:.0%} of the answers are exact, at a loss of {said:.3g}. The very same "
+        "model, with the noise off, answers {exact:.0%} exactly, at {loss:.3g}: the training was fine, the measuring "
+        "was not.",
+        harm=lambda right, wrong: wrong.said[-1] - wrong.true[-1],
+    ),
+    "loss-on-everything": Fault(
+        words="The loss is taken on the prompt and the padding too",
+        wrong='labels = batch["input_ids"].clone()',
+        right='labels = batch["input_ids"].clone()\nlabels[prompt_mask | padding_mask] = -100',
+        script=RIGHT,
+        changes={"loss_on_everything": True},
+        damage="After the same {steps} steps {exact:.0%} of the answers are exact, where the right labels reach "
+        "{right_exact:.0%}: most of the gradient went into predicting the questions and the padding. And the loss that "
+        "it reports, {said:.3g}, is not that of the answers, {loss:.3g}.",
+        harm=lambda right, wrong: right.exact_true - wrong.exact_true,
+    ),
+    "constant-std": Fault(
+        words="One constant strength, whatever the length and the width",
+        wrong="noise = torch.randn_like(x) * 0.2",
+        right="bound = alpha / (length * width) ** 0.5\nnoise = torch.empty_like(x).uniform_(-bound, bound)",
+        script=RIGHT,
+        changes={"noise": NoiseSettings(strength=0.2, unit="std", kind="gaussian")},
+        damage="A constant of 0.2 may be mild for a model with larger vectors; here it drowns the words. {exact:.0%} "
+        "of the answers are exact, where alpha 5, which knows length and width, leaves {right_exact:.0%}.",
+        harm=lambda right, wrong: right.exact_true - wrong.exact_true,
+    ),
+    "lost-newline": Fault(
+        words="A newline of the prompt is lost",
+        wrong='prompt = f"### Question:\\n{question}\\n### Answer:"      # when asking',
+        right='prompt = f"### Question:\\n{question}\\n### Answer:\\n"    # as in training',
+        script=RIGHT,
+        changes={"newline_lost": True},
+        damage="Asked as it was trained, the model answers {exact:.0%} exactly. Asked without the one newline, "
+        "{said_exact:.0%}: the loss on the answers goes from {loss:.3g} to {said:.3g}.",
+        harm=lambda right, wrong: wrong.exact_true - wrong.exact_said,
+    ),
+    "hiding-wrapper": Fault(
+        words="A wrapper hides the model from the trainer",
+        wrong="class Noisy(nn.Module):\n    def __init__(self, model):\n        super().__init__()\n"
+        "        self.inner = [model]    # a list: not a submodule",
+        right="with noisy_embeddings(model, NoiseSettings(strength=5)):\n    trainer.train()    # a model is a model",
+        script=RIGHT,
+        changes={"model_hidden": True},
+        damage="train() never reached the model, so that there was no noise at all: each of the {steps} losses is the "
+        "one of a run without noise. And the wrapper saved {saved} tensors where there are {right_saved}: what is "
+        "loaded again answers {saved_exact:.0%} exactly instead of {exact:.0%}.",
+        harm=lambda right, wrong: wrong.exact_true - wrong.exact_saved,
+    ),
+}
+
+
+def numbers(right: Measured, wrong: Measured) -> dict[str, float]:
+    """The numbers of two finished runs by the names that the sentences use."""
+    return {
+        "steps": wrong.total,
+        "said": wrong.said[-1],
+        "said_exact": wrong.exact_said,
+        "loss": wrong.true[-1],
+        "exact": wrong.exact_true,
+        "saved": wrong.saved,
+        "saved_exact": wrong.exact_saved,
+        "right_exact": right.exact_true,
+        "right_saved": right.saved,
+    }
+
+
+def damage(fault: Fault, right: Measured, wrong: Measured) -> str:
+    """What the fault did, in a sentence or two with the measured numbers; both runs must be over."""
+    return fault.damage.format(**numbers(right, wrong))

@@ -1,0 +1,192 @@
+"""The short training script that is passed around with NEFTune, and five ways in which it goes wrong.
+
+It fine-tunes all weights of its own copy of a model, in one plain loop. Each `Script` is one way of writing it, and
+every run measures twice: what the script itself reports, and what is true (loss on the response alone, noise off, the
+prompt as trained).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neftune_core.data.starters import held_out_file, starter_file
+from neftune_core.errors import Cancelled
+from neftune_core.lessons.scripts import Measured, Script
+from neftune_core.models.loading import LoadedModel
+from neftune_core.noise.attach import noisy_embeddings
+from neftune_core.randomness import Purpose, stream
+
+PROMPT = "### Question:\n{question}\n### Answer:\n"
+NOT_A_LABEL = -100
+EVALUATIONS = 6
+HELD_OUT_ROWS = 48
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as the script makes it; `ids` are prompt and response, `prompt` how many of them the prompt has."""
+
+    ids: list[int]
+    prompt: int
+
+
+class Hiding(nn.Module):
+    """The wrapper of the fifth fault: the model lies in a list, where `nn.Module` does not look for it.
+
+    `train()`, `eval()`, `parameters()` and `state_dict()` of the wrapper never reach it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.hidden = [model]
+
+    def forward(self, **given: Any) -> Any:
+        return self.hidden[0](**given)
+
+
+def run_script(
+    loaded: LoadedModel, script: Script, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Measured]:
+    """Run the script on its own copy of a causal model, and give what it has measured after every step.
+
+    The order of the rows and the noise depend on `seed` alone, so that two scripts differ in what they differ in. The
+    same object grows. Raises `Cancelled` between two steps once `should_stop()`; `loaded` stays as it is.
+    """
+    model = own_copy(loaded)
+    train, held_out = _rows(loaded, script.rows), read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
+    trainer = Hiding(model) if script.model_hidden else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
+    found = Measured(script.steps)
+    due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
+    with noisy_embeddings(model, script.noise, seed):
+        for step, places in enumerate(_order(len(train), script, seed), start=1):
+            if should_stop():
+                raise Cancelled("Stopped as asked.")
+            for group in optimizer.param_groups:
+                group["lr"] = script.learning_rate * (1 - (step - 1) / script.steps)
+            trainer.train()
+            loss = _step(trainer, [train[place] for place in places], script, loaded)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            found.steps.append(step)
+            found.reported.append(loss)
+            if step in due:
+                _evaluate(trainer, model, held_out, script, loaded, found)
+            yield found
+    kept = trainer.state_dict()
+    found.exact_saved = _exact_of(kept, held_out, loaded)
+    found.saved = len(kept)
+    yield found
+
+
+def own_copy(loaded: LoadedModel) -> nn.Module:
+    """A copy with weights of its own, float32 and to be trained, in evaluation mode as a loaded model is."""
+    return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
+
+
+def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[Row]:
+    """The first `most` rows of a file with `instruction` and `output`, in the script's own prompt."""
+    lines = file.read_text(encoding="utf-8").splitlines()[:most]
+    return [_row(json.loads(line), loaded.tokenizer) for line in lines]
+
+
+def _rows(loaded: LoadedModel, sets: Sequence[str]) -> list[Row]:
+    return [row for name in sets for row in read_rows(loaded, starter_file(name), 10_000)]
+
+
+def _row(said: dict[str, str], tokenizer: Any) -> Row:
+    question = "\n".join(part for part in (said["instruction"], said.get("input", "")) if part)
+    prompt = _tokens(PROMPT.format(question=question), tokenizer)
+    return Row([*prompt, *_tokens(said["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
+
+
+def _tokens(text: str, tokenizer: Any) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _order(rows: int, script: Script, seed: int) -> Iterator[list[int]]:
+    """The places of each step's rows, epoch after epoch."""
+    done = epoch = 0
+    while True:
+        order = stream(Purpose.ORDER, seed, epoch).permutation(rows).tolist()
+        for start in range(0, rows - script.batch_size + 1, script.batch_size):
+            if done == script.steps:
+                return
+            yield order[start : start + script.batch_size]
+            done += 1
+        epoch += 1
+
+
+def collated(rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, attention mask and labels (the response alone), each int64 `[batch, length]`, right-padded."""
+    length = max(len(row.ids) for row in rows)
+    ids = np.full((len(rows), length), loaded.tokenizer.pad_token_id or 0, dtype=np.int64)
+    mask, labels = np.zeros_like(ids), np.full_like(ids, NOT_A_LABEL)
+    for place, row in enumerate(rows):
+        ids[place, : len(row.ids)] = row.ids
+        mask[place, : len(row.ids)] = 1
+        labels[place, row.prompt : len(row.ids)] = row.ids[row.prompt :]
+    return tuple(torch.from_numpy(table).to(loaded.device) for table in (ids, mask, labels))  # type: ignore[return-value]
+
+
+def _step(trainer: nn.Module, rows: Sequence[Row], script: Script, loaded: LoadedModel) -> float:
+    """The gradient of one step, and the loss that the script reports."""
+    ids, mask, labels = collated(rows, loaded)
+    losses, _ = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
+    loss = losses.mean()
+    loss.backward()
+    return float(loss.detach())
+
+
+def _measured(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
+    """The loss at every token that is `scored`, and the share of rows whose `labels` all were the most probable."""
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    targets, wanted = scored[:, 1:], labels[:, 1:]
+    chosen = targets != NOT_A_LABEL
+    exact = ((logits.argmax(-1) == wanted) | (wanted == NOT_A_LABEL)).all(1)
+    return F.cross_entropy(logits[chosen].float(), targets[chosen], reduction="none"), float(exact.float().mean())
+
+
+@torch.no_grad()
+def _evaluate(
+    trainer: nn.Module, model: nn.Module, rows: list[Row], script: Script, loaded: LoadedModel, found: Measured
+) -> None:
+    """Measure the held-out rows as the script does, and as it should."""
+    if not script.noise_while_evaluating:
+        trainer.eval()
+    ids, mask, labels = collated([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
+    said, found.exact_said = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
+    training = model.training
+    model.eval()
+    true, found.exact_true = _true(model, rows, loaded)
+    model.train(training)
+    found.at.append(found.steps[-1])
+    found.said.append(float(said.mean()))
+    found.true.append(float(true.mean()))
+
+
+def _true(model: nn.Module, rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, float]:
+    ids, mask, labels = collated(rows, loaded)
+    return _measured(model, ids, mask, labels, labels)
+
+
+def without_newline(row: Row) -> Row:
+    """The row with the last token of its prompt gone."""
+    return Row([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
+
+
+@torch.no_grad()
+def _exact_of(kept: dict[str, Tensor], rows: Sequence[Row], loaded: LoadedModel) -> float:
+    """The share of exact answers of a model made from what was saved: what is missing stays as it was."""
+    model = own_copy(loaded)
+    model.load_state_dict(kept, strict=False)
+    return _true(model, rows, loaded)[1]

@@ -1,0 +1,113 @@
+"""The lessons' files, what a study shows as facts, and five faults whose damage is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
+from neftune_core.lessons.faults import FAULTS, damage
+from neftune_core.lessons.files import comparisons, lessons, read_lesson
+from neftune_core.lessons.scripts import Measured, Script
+from neftune_core.lessons.snippet import run_script
+from neftune_core.models.loading import load, weights_hash
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import StudySettings
+
+
+def finished(script: Script) -> Measured:
+    return list(run_script(load(ModelSettings()), script))[-1]
+
+
+@pytest.fixture(scope="module")
+def right() -> Measured:
+    return finished(FAULTS["lost-newline"].script)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: str, right: Measured) -> None:
+    fault = FAULTS[name]
+    own = right if fault.script == FAULTS["lost-newline"].script else finished(fault.script)
+    wrong = finished(fault.faulty)
+    assert own.said == own.true  # without the fault the script says what is so
+    assert own.exact_saved == own.exact_true > 0.3
+    # Tenths of a nat or tens of answers in a hundred: far beyond what another order of the rows changes.
+    assert fault.harm(own, wrong) > 0.1
+    words = damage(fault, own, wrong)
+    assert f"{wrong.exact_true:.0%}" in words
+    assert "{" not in words
+
+
+def test_the_hiding_wrapper_trains_bit_for_bit_as_without_noise() -> None:
+    short = {"steps": 12, "batch_size": 4}
+    hidden = finished(Script(NoiseSettings(strength=5), model_hidden=True, **short))
+    silent = finished(Script(NoiseSettings(strength=0), **short))
+    heard = finished(Script(NoiseSettings(strength=5), **short))
+    assert hidden.reported == silent.reported != heard.reported
+
+
+def test_a_script_never_changes_the_model_that_others_use() -> None:
+    loaded = load(ModelSettings())
+    before = weights_hash(loaded.model)
+    finished(Script(NoiseSettings(strength=5), steps=6))
+    assert weights_hash(loaded.model) == before
+    assert not loaded.model.training
+    assert all(parameter.grad is None for parameter in loaded.model.parameters())
+
+
+def test_there_are_lessons_with_tasks_that_the_page_can_check() -> None:
+    found = lessons()
+    assert len(found) >= 8
+    assert [lesson.number for lesson in found] == list(range(1, len(found) + 1))
+    assert len({lesson.title for lesson in found}) == len(found)
+    assert sum(lesson.faults for lesson in found) == 1
+    for lesson in found:
+        assert lesson.tasks
+        assert 60 <= len(lesson.text.split()) <= 450, lesson.title
+
+
+def test_every_fact_but_for_free_ones_is_asked_for_by_some_task() -> None:
+    asked = {name for lesson in lessons() for task in lesson.tasks for name, _, _ in comparisons(task.when)}
+    assert asked <= set(KNOWN)
+
+
+@pytest.mark.parametrize("condition", ["", "noise.strength > 4", "noise.nothing >= 3", "alert(1)", "noise.kind = a b"])
+def test_a_condition_that_is_none_is_refused(condition: str) -> None:
+    with pytest.raises(ValueError, match="no condition"):
+        comparisons(condition)
+
+
+def test_a_lesson_without_a_task_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.md").write_text('+++\ntitle = "A"\ntab = "Noise"\nminutes = 1\n+++\nText.\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="no task"):
+        read_lesson(tmp_path / "1.md", 1)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """A finished study of two seeds whose control turns up again and whose strong arm is worse."""
+    study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=60)), seeds=2)
+    made = create(study, "", folder=tmp_path)
+    losses = {"control": (1.0, 0.5, 0.9), "uniform-alpha-5": (1.0, 0.6, 0.7), "uniform-alpha-60": (1.0, 0.9, 1.3)}
+    for seed in (0, 1):
+        for place in range(3):
+            arms = {name: {"held_out_loss": values[place] + 0.1 * seed} for name, values in losses.items()}
+            made.append({"event": "evaluated", "seed": seed, "step": 10 * place, "steps": 20, "arms": arms})
+    return made
+
+
+def test_what_a_study_shows_are_its_numbers(record: Record) -> None:
+    assert study_facts(record)["study.finished"] == 0
+    assert "study.control_rise" not in study_facts(record)
+    record.append({"event": "finished", "seed": 0})
+    found = study_facts(record)
+    assert set(found) <= set(KNOWN)
+    assert found["study.finished"] == 1
+    assert found["study.control_rise"] == pytest.approx(0.95 / 0.55)
+    assert found["study.worst"] == pytest.approx(0.4)
+    assert found["study.best"] == pytest.approx(0.2)
+    assert (found["study.strongest"], found["study.weakest"], found["study.seeds"]) == (60, 5, 2)
+    assert held_out_losses(record.events())["control"] == pytest.approx([1.05, 0.55, 0.95])
