@@ -32,7 +32,6 @@ from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import base_of
 
 NOT_A_LABEL = -100
-COMMAND = "neftune train study.toml"
 READ_ME = """This is a study of the NEFTune Lab.
 
 With the lab itself:    neftune train study.toml
@@ -41,12 +40,6 @@ With your own machine:  pip install neftune-lab peft, then: python standalone.py
 standalone.py reads the study's rows, their order and its initial adapter from the files here, draws the same noise,
 and so finds the same losses (losses.json), up to the rounding of another machine.
 {notes}"""
-
-
-def command(record: Record) -> str:
-    """The command line that trains the study of `record` again from its study.toml, with what it needs beside it."""
-    own = any(source.startswith("file:") for source in (record.study.data.source, record.study.data.held_out_source))
-    return COMMAND + ("   # beside the files of rows that it names" if own else "")
 
 
 def script_folder(record: Record, folder: Path, limits: Limits | None = None) -> Path:
@@ -86,12 +79,10 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     return folder
 
 
-def script_archive(record: Record, limits: Limits | None = None) -> Path:
-    """The folder of `script_folder` as one zip file in a temporary place."""
-    place = Path(tempfile.mkdtemp(prefix="neftune-script-"))
-    archive = place / f"study-{record.id}.zip"
+def script_archive(record: Record, archive: Path, limits: Limits | None = None) -> Path:
+    """The folder of `script_folder` as one zip file."""
     with tempfile.TemporaryDirectory() as aside:
-        folder = script_folder(record, Path(aside) / f"study-{record.id}", limits)
+        folder = script_folder(record, Path(aside) / archive.stem, limits)
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 file.write(path, path.relative_to(folder.parent))

@@ -13,6 +13,7 @@ from neftune_core.lessons.files import Lesson, lessons
 from neftune_core.ui import fault_panel
 from neftune_core.ui.plot import live_figure, part
 from neftune_core.ui.recorded import Recorded
+from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET
 
 FORMULAS: list[dict[str, str | bool]] = [
@@ -44,6 +45,11 @@ LIST = """<nav class="lab-lessons" aria-label="Lessons"><h2>Lessons</h2><ol></ol
 DOCK = """<aside class="lab-dock" aria-label="The open lesson" hidden><p><b></b></p><ul></ul>
 <span class="lab-dock-tools"><button type="button" data-do="text">Read</button>
 <button type="button" data-do="close" aria-label="Close the lesson">Close</button></span></aside>"""
+
+ANSWERED = (
+    "The same prompts, which nobody trained on, to the untouched model (base), to the one trained without noise "
+    "(control), and to the arms that learned with noise. While they answer, there is no noise."
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def dock() -> None:
 
 def _evidence(shown: Recorded) -> None:
     """The figures and the answers of the recorded study."""
-    gr.HTML(f"<h2>What came of it</h2>{shown.notice()}", apply_default_css=False, elem_id="learn-recorded")
+    gr.HTML(f"<h2>What they answer now</h2>{quiet(ANSWERED)}", apply_default_css=False, elem_id="learn-recorded")
     gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))
     live_figure(shown.curves, elem_id="learn-curves")
 

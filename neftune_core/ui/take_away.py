@@ -14,6 +14,7 @@ import gradio as gr
 
 from neftune_core.errors import InvalidSetting, NotAvailable, RecordError
 from neftune_core.export.archive import import_record, pack, pack_record
+from neftune_core.export.report import write_report
 from neftune_core.home import home
 from neftune_core.training.record import Record, find
 from neftune_core.ui.lab import Lab, require_key
@@ -25,7 +26,10 @@ FORMS = {
     RECORD: "The whole record, for a lab elsewhere",
     "adapter": "One arm: its adapter (PEFT)",
     "merged": "One arm: the whole model (transformers)",
+    "script": "As code: study.toml, and a script for transformers and PEFT",
+    "report": "A report: one HTML file to read, print or send",
 }
+OF_AN_ARM = ("adapter", "merged")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
             [(words, name) for name, words in FORMS.items()], value=RECORD, label="What", elem_id="take-what"
         )
         arm = gr.Dropdown([], label="Arm", visible=False, elem_id="take-arm")
-        make = gr.Button("Make the zip file", size="md", elem_id="take-make")
+        make = gr.Button("Make the file", size="md", elem_id="take-make")
         file = gr.File(label="Your file", interactive=False, visible=False, elem_id="take-file", height=90)
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
         parts = _Parts(form, arm, make, file, *_account(), said)
@@ -110,16 +114,22 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
 
     shown = [box, parts.arm, parts.file, parts.said]
     record_id.change(offer, [key, record_id], shown, **QUIET)
-    parts.form.input(lambda form: gr.update(visible=form != RECORD), parts.form, parts.arm, **QUIET)
+    parts.form.input(lambda form: gr.update(visible=form in OF_AN_ARM), parts.form, parts.arm, **QUIET)
 
 
 def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
     @told
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
+        from neftune_core.export.script import script_archive
+
         record = find(record_id, require_key(key))
         folder = Path(tempfile.mkdtemp(prefix="take-", dir=home() / "uploads"))
         if form == RECORD:
             made = pack_record(record, folder / f"{record.id}.zip")
+        elif form == "script":
+            made = script_archive(record, folder / f"study-{record.id}.zip", lab.limits)
+        elif form == "report":
+            made = write_report(record, folder / f"report-{record.id}.html")
         else:
             made = _with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name))
         return [gr.update(value=str(made), visible=True), quiet("Here it is; it stays for a day.")]
@@ -159,7 +169,7 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None
     ) -> str:
         if token is None:
             raise NotAvailable("Sign in first, with the button above: it is put into your own account.")
-        if form == RECORD:
+        if form not in OF_AN_ARM:
             raise InvalidSetting("An account takes models: choose one arm, as its adapter or the whole model.")
         record = find(record_id, require_key(key))
         repository = name.strip() or f"neftune-{record.id}"

@@ -55,7 +55,8 @@ def cache(browser: Any) -> Iterator[Any]:
 @pytest.fixture
 def page(cache: Any, address: str) -> Iterator[Any]:
     """A new visitor of the page with the invented preview."""
-    with opened_page(cache, address) as opened:
+    with opened_page(cache, address, "?tab=Noise") as opened:
+        opened.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
         yield opened
 
 

@@ -63,7 +63,8 @@ def own_file(page: Any) -> None:
     page.locator("#data-source label", has_text="Your file").click()
 
 
-def test_the_first_view_is_the_noise_and_the_slider_moves_it(lab_page: Any) -> None:
+def test_the_slider_moves_the_noise(lab_page: Any) -> None:
+    open_tab(lab_page, "Noise")
     figure = "document.querySelector('#noise-figure .lab-figure-plot').labFigure"
     before = lab_page.evaluate(f"{figure}.current().data[1].y[0]")
     slider = lab_page.locator("#noise-strength input[type=range]")

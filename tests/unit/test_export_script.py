@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,8 @@ def test_the_script_finds_the_losses_of_the_study_for_every_arm_that_it_can_trai
     assert losses[names[1]]["losses"][0] != losses["control"]["losses"][0]  # the noise was there
 
 
-def test_the_archive_says_what_it_leaves_out(record: Record) -> None:
-    import zipfile
-
-    with zipfile.ZipFile(script_archive(record)) as archive:
+def test_the_archive_says_what_it_leaves_out(record: Record, tmp_path: Path) -> None:
+    with zipfile.ZipFile(script_archive(record, tmp_path / "study.zip")) as archive:
         names = {Path(name).name for name in archive.namelist()}
         note = next(name for name in archive.namelist() if name.endswith("READ-ME.txt"))
         words = archive.read(note).decode()
@@ -85,8 +85,6 @@ def test_the_archive_says_what_it_leaves_out(record: Record) -> None:
 
 
 def test_rows_that_have_changed_are_refused(record: Record, tmp_path: Path) -> None:
-    import shutil
-
     copied = Record(Path(shutil.copytree(record.folder, tmp_path / record.id)))
     file = next((copied.folder / "data").iterdir())
     file.write_text('{"instruction": "a", "output": "b"}\n' * 2 + file.read_text(encoding="utf-8"), encoding="utf-8")
