@@ -408,6 +408,9 @@
   const opening = () => (tabs().length > 4 ? Lab.openTab(first[0].toUpperCase() + first.slice(1).toLowerCase()) : setTimeout(opening, 20));
   if (/^[a-z]+$/i.test(first)) opening();
 
+  // A lesson shows no figure, but the tab that it leads to will.
+  addEventListener("load", () => setTimeout(() => Lab.loadPlotly(), 1500));
+
   // ------------------------------------------------------------------ progress in the title of the page, and its end
   const NAME = document.title;
   let running = false;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def kept(record: Record) -> dict[str, Any] | None:
         found = json.loads((record.folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, Mapping) and {"tokens", "response", "clean", "epochs"} <= set(found) else None
+    return found if isinstance(found, dict) and {"tokens", "response", "clean", "epochs"} <= set(found) else None
 
 
 def keep(record: Record, place: int) -> Path:

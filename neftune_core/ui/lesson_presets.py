@@ -43,7 +43,7 @@ class Page:
         said = {name: str(value) for name, value in lesson.preset.items()}
         noise = from_query(NoiseSettings, _of(said, "noise."))
         values = self.noise.noise.values(noise)
-        slider = gr.update(value=values[0], **SLIDERS[noise.unit])
+        slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
         data = said.get("data", EXAMPLE.data.source).removeprefix("starter:")
         training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(said, "train.")})
         return [

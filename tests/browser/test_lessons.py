@@ -1,0 +1,216 @@
+"""The Learn tab as a visitor finds it, lessons whose exercises tick themselves off, and what a class's link hides."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served_lab import opened_page, visiting
+
+from neftune_core.lessons.files import lessons
+
+pytestmark = pytest.mark.browser
+
+STEP = "Number(document.querySelector('.lab-stage-time input').value)"
+TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Runs")
+DONE = ".lab-dock li.done"
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def begin(page: Any, number: int) -> None:
+    """Open a lesson from the list and set the page up as it says."""
+    page.locator(f".lab-lessons li:nth-child({number}) button").click()
+    page.locator(f"#lesson-{number}.open .lab-begin").click()
+    lesson = lessons()[number - 1]
+    page.wait_for_function(f"Lab.currentTab() === '{lesson.tab}'")
+
+
+def ticked(page: Any, count: int) -> None:
+    page.wait_for_function(f"document.querySelectorAll('{DONE}').length === {count}")
+
+
+def strength(page: Any, value: float) -> None:
+    box = page.locator("#noise-strength input[type=number]")
+    box.fill(str(value))
+    box.press("Tab")
+
+
+def view(page: Any, name: str) -> None:
+    page.locator("#noise-view label", has_text=name).click()
+
+
+def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
+    assert lab_page.evaluate("Lab.currentTab()") == "Learn"
+    before = lab_page.evaluate(STEP)
+    lab_page.wait_for_function(f"{STEP} > {before}")
+    slider = lab_page.locator(".lab-stage-time input")
+    slider.focus()
+    slider.press("End")
+    last = int(slider.get_attribute("max") or 0)
+    assert lab_page.evaluate(STEP) == last  # a hand on the slider stops the play
+    assert f"step {last} of {last}" in lab_page.locator(".lab-stage-time output").inner_text()
+    assert lab_page.locator(".lab-stage-tokens .noisy").count() > 5
+    answers = lab_page.locator("#learn-answers .lab-answers:visible")
+    assert answers.count() == 1
+    first = answers.locator("p").first.inner_text()
+    lab_page.locator(".lab-picker button").nth(1).click()
+    assert answers.locator("p").first.inner_text() != first
+    lab_page.locator("#learn-to-noise").click()
+    lab_page.locator("#noise-strength").wait_for()
+
+
+def test_who_wants_no_motion_gets_the_end_of_the_study_standing_still(browser: Any, lab_address: str) -> None:
+    context = browser.new_context(reduced_motion="reduce")
+    with opened_page(context, lab_address) as page:
+        last = page.locator(".lab-stage-time input").get_attribute("max")
+        page.wait_for_function(f"{STEP} === {last}")
+        assert page.locator("[data-do=play]").get_attribute("data-state") == "paused"
+    context.close()
+
+
+def test_the_lesson_of_the_norm_ticks_itself_off_and_stays_ticked(page: Any) -> None:
+    open_tab(page, "Learn")
+    begin(page, 1)
+    ticked(page, 0)
+    strength(page, 60)
+    ticked(page, 1)
+    view(page, "Angles")
+    ticked(page, 2)
+    view(page, "Nearest")
+    ticked(page, 3)
+    assert "is done" in page.locator(".lab-dock b").inner_text()
+    page.locator(".lab-dock [data-do=close]").click()
+    page.reload()
+    page.wait_for_function("window.Lab && Lab.Plotly")
+    open_tab(page, "Learn")
+    assert page.locator(".lab-lesson-mark.done").count() == 1
+
+
+def test_the_lesson_of_the_kinds_counts_those_that_were_looked_at(page: Any) -> None:
+    open_tab(page, "Learn")
+    begin(page, 2)
+    page.wait_for_function("Lab.read('noise-view') === 'density'")
+    for kind in ("Gaussian", "Laplace", "Bernoulli"):
+        ticked(page, 0)
+        page.locator("#noise-kind label", has_text=kind).click()
+    ticked(page, 1)
+    view(page, "Norms")
+    page.locator("#noise-kind label", has_text="Laplace").click()
+    ticked(page, 2)
+
+
+def test_the_lesson_of_the_length_wants_a_long_sentence_and_the_padded_rule(page: Any) -> None:
+    open_tab(page, "Learn")
+    begin(page, 3)
+    box = page.locator("#noise-text textarea")
+    for words in (3, 24):
+        box.fill("one " * words)
+        page.wait_for_function(f"Lab.facts['noise.length'] === {words}")
+    ticked(page, 1)
+    page.locator(".lab-unfold").click()
+    page.locator("#noise-length-rule label", has_text="Padded").click()
+    ticked(page, 2)
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7])
+def test_a_lesson_sets_the_controls_of_a_study(lab_page: Any, number: int) -> None:
+    begin(lab_page, number)
+    preset = lessons()[number - 1].preset
+    for name, elem_id in (("train.epochs", "train-epochs"), ("train.learning_rate", "train-learning-rate")):
+        if name in preset:
+            box = f"document.querySelector('#{elem_id} input[type=number]')"
+            lab_page.wait_for_function(f"Number({box}.value) === {preset[name]}")
+    assert lab_page.locator("#train-strengths textarea, #train-strengths input").input_value() == str(
+        preset["train.strengths"]
+    )
+    lab_page.locator("#lab-words", has_text=preset["data"].removeprefix("starter:")).wait_for()
+
+
+def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(lab_page: Any) -> None:
+    begin(lab_page, 4)
+    box = lab_page.locator("#train-epochs input[type=number]")
+    box.fill("1")
+    box.press("Tab")
+    lab_page.locator("#lab-train").click()
+    lab_page.wait_for_function("/^\\d+ %.* · NEFTune Lab$/.test(document.title)")
+    ticked(lab_page, 1)
+    assert lab_page.evaluate("Lab.facts['study.finished']") == 1
+    lab_page.wait_for_function("document.title === 'NEFTune Lab'")
+
+
+def test_a_fault_is_run_for_real_and_its_damage_is_told(lab_page: Any) -> None:
+    lab_page.locator(".lab-lessons li:nth-child(8) button").click()
+    lab_page.locator("#fault-name label", has_text="newline").click()
+    lab_page.locator("#fault-run").click()
+    lab_page.get_by_text("Now turn the fault on").wait_for()
+    assert lab_page.locator("#fault-code [data-fault=false]").count() == 1
+    lab_page.locator("#fault-switch input").check()
+    lab_page.locator("#fault-code [data-fault=true]").wait_for()
+    lab_page.locator("#fault-run").click()
+    told = lab_page.locator(".lab-fault-damage")
+    told.wait_for()
+    asked, lost = map(int, re.findall(r"(\d+)%", told.inner_text())[:2])
+    assert asked > lost + 20
+    assert (
+        lab_page.evaluate("document.querySelector('#fault-curves .lab-figure-plot').labFigure.value.data.length") == 3
+    )
+    ticked(lab_page, 1)
+
+
+def test_a_link_opens_a_lesson_and_hides_what_a_class_does_not_need(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?lesson=3&hide=data,runs,learn,<b>") as page:
+        page.locator("#lesson-3.open").wait_for()
+        assert page.locator(".lab-dock b").text_content() == f"Lesson 3: {lessons()[2].title}"
+        seen = page.locator("#lab-tabs > .tab-wrapper [role=tab]:visible").all_inner_texts()
+        assert "Data" not in seen and "Runs" not in seen
+        assert {"Learn", "Noise", "Train"} <= {name.strip() for name in seen}
+        assert page.evaluate("Lab.link()").endswith("?lesson=3&hide=data%2Cruns%2Clearn%2C%3Cb%3E")
+        page.locator("#lesson-3 [data-do=lessons]").click()
+        page.locator(".lab-lessons").wait_for()
+        assert page.evaluate("Lab.parameter('lesson')") is None
+
+
+def test_learn_and_every_lesson_fit_a_phone(lab_page: Any) -> None:
+    lab_page.set_viewport_size({"width": 390, "height": 844})
+    assert lab_page.evaluate("document.documentElement.scrollWidth") <= 390
+    for lesson in lessons():
+        lab_page.evaluate(f"Lab.openLesson({lesson.number})")
+        assert lab_page.evaluate("document.documentElement.scrollWidth") <= 390, lesson.title
+
+
+# What the framework's own markup is told of, rule by rule; none of it is ours to mend.
+FRAMEWORKS: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_fault_of_accessibility_is_ours(browser: Any, lab_address: str, theme: str) -> None:
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        pytest.skip("axe-playwright-python is not installed")
+    script = (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+    with visiting(browser, lab_address) as page:
+        page.evaluate(f"Lab.setTheme('{theme}')")
+        page.evaluate(script)
+        faults = {tab: serious(page, tab) for tab in TABS}
+        page.evaluate("Lab.openLesson(8)")
+        faults["lesson"] = serious(page, "Learn")
+    assert faults == {tab: [] for tab in faults}
+
+
+def serious(page: Any, tab: str) -> list[str]:
+    """What axe calls serious or critical on an open tab: the rule and the element, the framework's own left out."""
+    open_tab(page, tab)
+    page.wait_for_timeout(400)
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{rule['id']}: {node['html'][:160]}"
+        for rule in result["violations"]
+        if rule["impact"] in ("serious", "critical") and rule["id"] not in FRAMEWORKS
+        for node in rule["nodes"]
+    ]
