@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neftune_core.arms.saving import save_arm
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.errors import NotAvailable, RecordError
@@ -27,6 +25,7 @@ from neftune_core.noise.schedules import SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.lockstep import count_steps, steps_after
+from neftune_core.training.methods import make_arms
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import base_of
@@ -37,8 +36,8 @@ READ_ME = """This is a study of the NEFTune Lab.
 With the lab itself:    neftune train study.toml
 With your own machine:  pip install neftune-lab peft, then: python standalone.py
 
-standalone.py reads the study's rows, their order and its initial adapter from the files here, draws the same noise,
-and so finds the same losses (losses.json), up to the rounding of another machine.
+standalone.py reads the study's rows, their order and its initial adapter (where it trains adapters) from the files
+here, draws the same noise, and so finds the same losses (losses.json), up to the rounding of another machine.
 {notes}"""
 
 
@@ -68,11 +67,10 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[: study.training.evaluation_rows])):
         (folder / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
-    stack = AdapterStack(
-        loaded, 1, rank=study.training.lora_rank, alpha=study.training.lora_alpha, targets=study.training.lora_targets
-    )
-    stack.start(study.seed)
-    save_arm(stack, 1, folder / "initial")
+    if study.training.method == "lora":
+        arms_of_study = make_arms(loaded, 1, study.training)
+        arms_of_study.start(study.seed)
+        arms_of_study.save(1, folder / "initial")
     shutil.copyfile(Path(__file__).with_name("standalone.py"), folder / "standalone.py")
     shutil.copyfile(record.folder / "study.toml", folder / "study.toml")
     (folder / "READ-ME.txt").write_text(READ_ME.format(notes=_notes(study)), encoding="utf-8")

@@ -45,10 +45,11 @@ def learning_rate(step: int) -> float:
 
 def train(arm: str) -> dict[str, Any]:
     """Train one arm from the initial adapter, and keep it under `trained/`; gives its losses."""
-    base = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         STUDY["model"], revision=STUDY["revision"] or None, dtype=getattr(torch, STUDY["precision"])
     )
-    model = PeftModel.from_pretrained(base, str(HERE / "initial"), is_trainable=True)
+    if TRAINING["method"] == "lora":
+        model = PeftModel.from_pretrained(model, str(HERE / "initial"), is_trainable=True)
     about = STUDY["arms"][arm]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=TRAINING["learning_rate"], weight_decay=about["weight_decay"])

@@ -32,46 +32,65 @@ ARMS = (
 )
 
 
-@pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """A short study of several kinds of arms; its rows differ in length, so that batches are padded."""
-    place = tmp_path_factory.mktemp("study")
+def studied(place: Path, **changes: Any) -> Record:
+    """A short study, trained; its rows differ in length, so that batches are padded."""
     lines = [{"instruction": f"Say {'very ' * (n % 7)}{n}.", "output": f"It is {n}."} for n in range(20)]
     (place / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    study = StudySettings(
-        title=PAYLOAD,
-        seed=3,
-        data=DataSettings(source=f"file:{place / 'rows.jsonl'}"),
-        training=TrainingSettings(steps=7, warmup=0.3, evaluations=2, evaluation_rows=4, accumulation=2, clip_norm=0.5),
-        answers=AnswerSettings(prompts=(PAYLOAD,), new_tokens=4),
-        noise=ARMS,
-        regularisers=(RegulariserSettings(weight_decay=0.1),),
-    )
-    made = create(study, "", folder=place / "runs")
+    given = {
+        "title": PAYLOAD,
+        "seed": 3,
+        "data": DataSettings(source=f"file:{place / 'rows.jsonl'}"),
+        "training": TrainingSettings(
+            steps=7, warmup=0.3, evaluations=2, evaluation_rows=4, accumulation=2, clip_norm=0.5
+        ),
+        "answers": AnswerSettings(prompts=(PAYLOAD,), new_tokens=4),
+        "noise": ARMS,
+        "regularisers": (RegulariserSettings(weight_decay=0.1),),
+    }
+    made = create(StudySettings(**{**given, **changes}), "", folder=place / "runs")
     assert [event["event"] for event in run_study(made, Limits(), lambda: False)][-1] == "finished"
     return made
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A study of several kinds of arms."""
+    return studied(tmp_path_factory.mktemp("study"))
+
+
+def run_as_written(record: Record, folder: Path) -> dict[str, Any]:
+    """What the script says that it found."""
+    script_folder(record, folder)
+    command = [sys.executable, "-W", "ignore", "standalone.py"]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    return dict(json.loads((folder / "losses.json").read_text(encoding="utf-8")))
+
+
+def check_losses(record: Record, losses: dict[str, Any]) -> None:
+    events = record.events()
+    steps = [event["arms"] for event in events if event["event"] == "step"]
+    last = [event["arms"] for event in events if event["event"] == "evaluated"][-1]
+    for name, found in losses.items():
+        # Float32 sums in another order; a wrong order, adapter or draw is off by hundredths.
+        assert found["losses"] == pytest.approx([arms[name]["loss"] for arms in steps], abs=1e-3), name
+        assert found["held_out_loss"] == pytest.approx(last[name]["held_out_loss"], abs=1e-3), name
 
 
 def test_the_script_finds_the_losses_of_the_study_for_every_arm_that_it_can_train(
     record: Record, tmp_path: Path
 ) -> None:
-    folder = script_folder(record, tmp_path / "script")
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "standalone.py"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    assert found.returncode == 0, found.stderr
-    losses: dict[str, Any] = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
-    names = [name for name in record.arms if "adversarial" not in name]
-    assert list(losses) == names
-    events = record.events()
-    steps = [event["arms"] for event in events if event["event"] == "step"]
-    last = [event["arms"] for event in events if event["event"] == "evaluated"][-1]
-    for name in names:
-        # Float32 sums in another order; a wrong order, adapter or draw is off by hundredths.
-        assert losses[name]["losses"] == pytest.approx([arms[name]["loss"] for arms in steps], abs=1e-3), name
-        assert losses[name]["held_out_loss"] == pytest.approx(last[name]["held_out_loss"], abs=1e-3), name
-        assert (folder / "trained" / name / "adapter_config.json").is_file()
-    assert losses[names[1]]["losses"][0] != losses["control"]["losses"][0]  # the noise was there
+    losses = run_as_written(record, tmp_path / "script")
+    assert list(losses) == [name for name in record.arms if "adversarial" not in name]
+    check_losses(record, losses)
+    assert losses["uniform-alpha-5"]["losses"][0] != losses["control"]["losses"][0]  # the noise was there
+    assert (tmp_path / "script" / "trained" / "control" / "adapter_config.json").is_file()
+
+
+def test_the_script_trains_all_weights_where_the_study_does(tmp_path: Path) -> None:
+    training = TrainingSettings(method="full", steps=4, learning_rate=1e-4, evaluations=1, evaluation_rows=4)
+    record = studied(tmp_path, training=training, noise=ARMS[:1], regularisers=())
+    check_losses(record, run_as_written(record, tmp_path / "script"))
 
 
 def test_the_archive_says_what_it_leaves_out(record: Record, tmp_path: Path) -> None:
