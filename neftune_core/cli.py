@@ -374,8 +374,8 @@ def _sweep(arguments: Sweep) -> int:
 def _run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
     from neftune_core.cli_sweep import print_table
-    from neftune_core.training.sweep import Sweep as SweepRecord
     from neftune_core.training.sweep import run_sweep
+    from neftune_core.training.sweep_record import Sweep as SweepRecord
 
     sweep = SweepRecord(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}

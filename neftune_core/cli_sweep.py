@@ -15,7 +15,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
-    from neftune_core.training.sweep import Sweep as SweepRecord
+    from neftune_core.training.sweep_record import Sweep as SweepRecord
     from neftune_core.training.sweep_table import Row, SweepTable
 
 
@@ -41,8 +41,8 @@ def begun(arguments: Sweep) -> SweepRecord:
     Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
     """
     from neftune_core.training.record import all_records
-    from neftune_core.training.sweep import create_sweep, find_same_sweep, read_sweep
     from neftune_core.training.sweep_estimate import plan
+    from neftune_core.training.sweep_record import create_sweep, find_same_sweep, read_sweep
     from neftune_core.training.sweep_settings import size_words
 
     if arguments.file is None:

@@ -176,6 +176,14 @@
     wanted?.click();
   };
 
+  /** Save a text as a file of that name. */
+  Lab.saveText = (name, text) => {
+    const blob = new Blob([text], { type: "text/plain" });
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+
   Lab.copy = async (text) => {
     if (navigator.clipboard) {
       try {

@@ -16,7 +16,8 @@ from neftune_core.training.log import Event
 from neftune_core.training.progress import Progress, Status, before_run, of_record
 from neftune_core.training.record import ENDINGS, Record, create, find
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep import create_sweep, run_record
+from neftune_core.training.sweep import run_record
+from neftune_core.training.sweep_record import create_sweep
 from neftune_core.training.sweep_settings import SweepSettings
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
 from neftune_core.training.settings import CONTROL
-from neftune_core.training.sweep import Sweep, described
+from neftune_core.training.sweep_record import Sweep, described
 from neftune_core.training.sweep_settings import Cell, Point, SweepSettings, cells
 
 

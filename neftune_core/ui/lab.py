@@ -18,6 +18,7 @@ from neftune_core.settings import Limits
 from neftune_core.space.profiles import Hosted, hosted
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
+from neftune_core.training.sweep_record import Sweep
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from neftune_core.models.settings import ModelSettings
     from neftune_core.space.zero import LentGpu
     from neftune_core.training.jobs import Jobs
+    from neftune_core.training.sweep_table import SweepTable
 
 KEPT_DATA = 4
 KEPT_LOGS = 32
+KEPT_TABLES = 8
 LONGEST_KEY = 200
 WAIT_SECONDS = 1.0
 
@@ -52,8 +55,10 @@ class Lab:
         self.limits = limits or self.host.limits
         self.gpu = gpu
         self.studies = studies or assets() / "studies"
+        self.sweeps = assets() / "recorded"
         self._data: OrderedDict[str, Prepared] = OrderedDict()
         self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._tables: OrderedDict[tuple[Path, int], SweepTable] = OrderedDict()
         self._reading = threading.Lock()
 
     @functools.cached_property
@@ -115,6 +120,26 @@ class Lab:
             if len(self._data) > KEPT_DATA:
                 self._data.popitem(last=False)
         return found, loaded.tokenizer
+
+    @functools.cached_property
+    def recorded_sweeps(self) -> list[Sweep]:
+        """The recorded sweeps that ship with the lab, in the order of their names."""
+        return [Sweep(path.parent) for path in sorted(self.sweeps.glob("*/sweep.toml"))]
+
+    def sweep_table(self, sweep: Sweep) -> SweepTable:
+        """The table of a sweep; the last few are kept until their logs grow."""
+        from neftune_core.training.sweep_table import sweep_table
+
+        name = sweep.folder, len(sweep.events())
+        with self._reading:
+            known = self._tables.get(name)
+        found = known or sweep_table(sweep)
+        with self._reading:
+            self._tables[name] = found
+            self._tables.move_to_end(name)
+            if len(self._tables) > KEPT_TABLES:
+                self._tables.popitem(last=False)
+        return found
 
     def log(self, record: Record) -> Log:
         """The log of a record; only what is new since the last look is read."""

@@ -15,6 +15,7 @@ from neftune_core.ui import (
     noise_tab,
     runs_tab,
     strip,
+    sweep_tab,
     train_tab,
 )
 from neftune_core.ui.lab import Lab
@@ -49,6 +50,8 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
                 train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
             with gr.Tab("Compare", id="compare", elem_id="tab-compare", render_children=True):
                 compare_tab.build(lab, train, key, shown)
+            with gr.Tab("Sweep", id="sweep", elem_id="tab-sweep", render_children=True) as place:
+                sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
             with gr.Tab("Runs", id="runs", elem_id="tab-runs", render_children=True) as place:
                 runs_tab.build(lab, top, train, key, place)
         learn_tab.dock()

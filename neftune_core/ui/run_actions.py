@@ -16,7 +16,13 @@ from neftune_core.ui.wiring import QUIET, told
 if TYPE_CHECKING:
     from neftune_core.training.progress import Status
 
-WATCH_IN_BROWSER = "(id) => { Lab.setParameter('job', id); Lab.openTab('Train'); }"
+
+def watch_in_browser(tab: str) -> str:
+    """The script that puts a study into the address and opens the tab where it is watched."""
+    return f"(id) => {{ Lab.setParameter('job', id); Lab.openTab('{tab}'); }}"
+
+
+WATCH_IN_BROWSER = watch_in_browser("Train")
 FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 
@@ -61,7 +67,8 @@ def build(prefix: str) -> Actions:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the buttons are: whose study (`record_id`), what is to be asked (`asked`), and what watches the running."""
+    """Where the buttons are: whose study (`record_id`), what is to be asked (`asked`), what watches it (`seen`), and
+    the `tab` to see it in."""
 
     lab: Lab
     strip: Strip
@@ -69,6 +76,7 @@ class Place:
     record_id: gr.Textbox
     asked: gr.Textbox
     seen: gr.State
+    tab: str = "Train"
 
 
 def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
@@ -89,7 +97,7 @@ def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], sh
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.timer]
     resumed = actions.resume.click(resume, chosen, watching, **QUIET, **lab.attending)
-    resumed.success(None, strip.watched, None, js=WATCH_IN_BROWSER)
+    resumed.success(None, strip.watched, None, js=watch_in_browser(place.tab))
     # A text that is new at each click, so that asking for the same study again is a change as well.
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
         None, None, None, js="() => Lab.openTab('Compare')"

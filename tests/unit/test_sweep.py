@@ -20,7 +20,8 @@ from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.record import find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
-from neftune_core.training.sweep import Sweep, create_sweep, find_same_sweep, run_cell, run_sweep
+from neftune_core.training.sweep import run_cell, run_sweep
+from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
 from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
 
 ANN, BEN = "key-of-ann", "key-of-ben"

@@ -1,0 +1,168 @@
+"""The effect of every setting of a sweep over its control, against the strength of the noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import EPOCHS, MEASURES
+from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.colours import arm_colours, token
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.sweep_record import described
+from neftune_core.training.sweep_settings import axes
+
+if TYPE_CHECKING:
+    from neftune_core.training.sweep_table import Row, SweepTable
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+WIDE = 20.0
+"""Where the largest value is so many times the smallest, the axis is logarithmic."""
+EPOCH_WORDS = {"last": "after the last epoch", "best": "at the best epoch"}
+DIRECTIONS = {1: "up is better", -1: "down is better", 0: "neither way is better by itself"}
+
+Series = dict[str, "list[Row]"]
+
+
+def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
+    """Mean paired differences from the control with their intervals: one line for all that differs in strength alone.
+
+    Of two seeds or more each point has the interval that goes with Holm's correction over all arms of the sweep. Where
+    the strength does not vary, the axis is the training setting that does.
+    """
+    rows = [row for row in table.rows if _difference(row, measure, epoch) is not None]
+    name, title = _across(rows)
+    series = _series(rows, name)
+    colours = arm_colours({row.arm: row.noise for row in table.rows})
+    data = [
+        _trace(words, place, of_series, name, measure, epoch, colours)
+        for place, (words, of_series) in enumerate(series.items())
+    ]
+    label = DEFINITIONS[measure].label
+    layout = {
+        "height": 400,
+        "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
+        "yaxis": axis(f"{label}: difference from the control", _direction(measure), zeroline=True, zerolinewidth=2),
+        "showlegend": len(series) > 1,
+        "hovermode": "closest",
+    }
+    return figure("effects", data, layout, _summary(rows, measure, epoch), narrow={"height": 360})
+
+
+def _difference(row: Row, measure: str, epoch: str) -> float | None:
+    found = row.effects.get(measure, {}).get(epoch)
+    return found.difference if found is not None and found.seeds else None
+
+
+def _across(rows: Sequence[Row]) -> tuple[str, str]:
+    """What the axis shows: the strength, or the one number of the training that varies where the strength does not."""
+    varied = {
+        name: {row.varied.get(name) for row in rows}
+        for name in dict.fromkeys(name for row in rows for name in row.varied)
+    }
+    numbers = [
+        name
+        for name, values in varied.items()
+        if len(values) > 1 and all(isinstance(value, int | float) for value in values)
+    ]
+    if len({(row.noise.unit, row.noise.strength) for row in rows}) > 1 or not numbers:
+        return "strength", "strength of the noise"
+    return numbers[0], axes()[numbers[0]].label
+
+
+def _value(row: Row, name: str) -> float:
+    return row.noise.strength if name == "strength" else float(row.varied[name])
+
+
+def _unit(rows: Sequence[Row]) -> str:
+    units = list(dict.fromkeys(row.noise.unit for row in rows))
+    return units[0] if len(units) == 1 else "in the unit of each line"
+
+
+def _scale(rows: Sequence[Row], name: str) -> dict[str, Any]:
+    values = sorted({_value(row, name) for row in rows if _value(row, name) > 0})
+    if values and values[-1] / values[0] >= WIDE:
+        return {"type": "log", "tickmode": "array", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
+    return {"rangemode": "tozero"}
+
+
+def _series(rows: Sequence[Row], name: str) -> Series:
+    """Rows that differ in `name` alone, in its order, by what they have in common."""
+    found: Series = {}
+    for row in rows:
+        found.setdefault(_in_common(row, name), []).append(row)
+    return {words: sorted(of_series, key=lambda row: _value(row, name)) for words, of_series in found.items()}
+
+
+def _in_common(row: Row, name: str) -> str:
+    others = described({key: value for key, value in row.varied.items() if key != name})
+    noise = _without_strength(row.noise) if name == "strength" else row.arm
+    return f"{noise}, {others}" if others else noise
+
+
+def _without_strength(noise: NoiseSettings) -> str:
+    return noise.name.replace(f"-{noise.strength:.15g}", "", 1)
+
+
+def _trace(
+    words: str, place: int, rows: Sequence[Row], name: str, measure: str, epoch: str, colours: Mapping[str, str]
+) -> Trace:
+    compared = [row.effects[measure][epoch] for row in rows]
+    above = [each.interval.high - each.difference if each.interval else 0.0 for each in compared]
+    below = [each.difference - each.interval.low if each.interval else 0.0 for each in compared]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "uid": f"effect/{words}",
+        "name": words,
+        "x": [_value(row, name) for row in rows],
+        "y": [each.difference for each in compared],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [_finite(value) for value in above],
+            "arrayminus": [_finite(value) for value in below],
+            "color": token("quiet"),
+            "thickness": 1.4,
+            "width": 5,
+        },
+        "line": {"color": token("quiet"), "width": 1.4, "dash": DASHES[place % len(DASHES)]},
+        "marker": {
+            "color": [colours[row.arm] for row in rows],
+            "size": 10,
+            "symbol": SYMBOLS[place % len(SYMBOLS)],
+        },
+        "text": [_told(row, measure, epoch) for row in rows],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _told(row: Row, measure: str, epoch: str) -> str:
+    """One setting in words: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
+    found = row.effects[measure][epoch]
+    name = f"{row.arm}, {row.cell}" if row.cell else row.arm
+    ends = f" ({found.interval.low:+.3g} to {found.interval.high:+.3g})" if found.interval else ""
+    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}"
+    return f"{name}: {found.difference:+.3g}{ends}, {seeds}"
+
+
+def _direction(measure: str) -> str:
+    return DIRECTIONS[MEASURES[measure].better]
+
+
+def _summary(rows: Sequence[Row], measure: str, epoch: str) -> str:
+    if not rows:
+        return "There is no difference to show yet: it takes a seed that a control and another setting have finished."
+    assert epoch in EPOCHS
+    told = "; ".join(_told(row, measure, epoch) for row in rows)
+    return (
+        f"{DEFINITIONS[measure].label} {EPOCH_WORDS[epoch]}, mean difference from the control by setting, with t "
+        f"intervals adjusted for all settings (Holm): {told}."
+    )

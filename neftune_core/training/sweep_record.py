@@ -1,0 +1,102 @@
+"""A sweep on disk: a record whose settings are a sweep's, with a record of each of its cells.
+
+runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
+
+The sweep's own log has `started`, a `cell` for each that ended (`state`, `message`, and how many steps of all are
+done), and the ending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_core.errors import InvalidSetting, LabError, RecordError
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.training.log import Event
+from neftune_core.training.own_rows import located, study_key, with_own_rows
+from neftune_core.training.record import SWEEP_FILE, Record, new_record, owned_records, owner_hash, write_whole
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.sweep_settings import Cell, SweepSettings, axes
+
+
+@dataclass(frozen=True)
+class Sweep(Record):
+    """One sweep's folder: a record whose settings are a sweep's, with the records of its cells."""
+
+    @property
+    def settings(self) -> SweepSettings:
+        """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
+        try:
+            found = from_toml(SweepSettings, (self.folder / SWEEP_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecordError(f"The record {self.id} is no sweep, or its settings are missing.") from None
+        except (OSError, UnicodeDecodeError, LabError) as error:
+            raise RecordError(f"The settings of sweep {self.id} cannot be read: {error}") from None
+        return found.model_copy(update={"study": located(found.study, self.folder)})
+
+    def record_of(self, cell: Cell) -> Record:
+        """The record of one of its cells, whether it was begun or not."""
+        return Record(self.folder / "cells" / cell.name)
+
+    def states(self) -> dict[str, Event]:
+        """The last that the log says of each cell that ended, by its name."""
+        return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
+
+
+def create_sweep(
+    settings: SweepSettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None
+) -> Sweep:
+    """A new sweep with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
+
+    Raises a `LabError` where a cell cannot be, a file cannot be used, or a limit of this server is passed.
+    """
+    limits = limits or Limits()
+    settings.check(limits)
+    with new_record(settings.study, owner, limits, folder) as record:
+        own = settings.model_copy(update={"study": with_own_rows(settings.study, record.folder)})
+        write_whole(record.folder / SWEEP_FILE, to_toml(own, comments=True))
+    return Sweep(record.folder)
+
+
+def read_sweep(path: Path) -> SweepSettings:
+    """The sweep in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"The sweep {path} cannot be read: {error}.") from None
+    found = from_toml(SweepSettings, text)
+    return found.model_copy(update={"study": located(found.study, path.parent)})
+
+
+def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
+    """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
+    key = _sweep_key(settings)
+    for record in owned_records(owner, folder=folder):
+        if not record.is_sweep or record.about.get("owner") != owner_hash(owner):
+            continue
+        try:
+            found = Sweep(record.folder)
+            if _sweep_key(found.settings) == key:
+                return found
+        except RecordError:
+            continue
+    return None
+
+
+def _sweep_key(settings: SweepSettings) -> tuple[str, str]:
+    """Equal for equal sweeps, wherever their files lie."""
+    return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
+
+
+def described(varied: Mapping[str, Any]) -> str:
+    """What sets a cell's training apart: `learning rate 0.002, LoRA rank 8`; empty where nothing does."""
+    known = axes()
+    parts = []
+    for name, value in varied.items():
+        label = known[name].label
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        parts.append(f"{label[:1].lower() + label[1:] if label[1:2].islower() else label} {shown}")
+    return ", ".join(parts)

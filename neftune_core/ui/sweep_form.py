@@ -1,0 +1,184 @@
+"""The Sweep tab's grid builder: axes with values as text, seeds, and points, from there to a sweep."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Control, control, parse
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.sweep_settings import NOISE, SweepSettings, axes
+from neftune_core.ui.controls import component
+
+NO_AXIS = ""
+AXES = 4
+FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+POINTS_INFO = "One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'"
+
+
+@dataclass(frozen=True)
+class SweepForm:
+    """The components, and where their values are in the order of `components()`."""
+
+    names: list[gr.Dropdown]
+    values: list[gr.Textbox]
+    points: gr.Textbox
+    first_seed: Any
+    seeds: Any
+    title: gr.Textbox
+
+    def components(self) -> list[Any]:
+        """All of them, in the order that `sweep_of` takes their values."""
+        return [*self.names, *self.values, self.points, self.first_seed, self.seeds, self.title]
+
+
+def build() -> SweepForm:
+    """The components, in the open column."""
+    choices = [("Nothing", NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
+    names, values = [], []
+    for place in range(AXES):
+        first = place == 0
+        with gr.Group(elem_classes=["lab-axis"]):
+            names.append(
+                gr.Dropdown(
+                    choices,
+                    value=FIRST_AXIS if first else NO_AXIS,
+                    label=f"Vary ({place + 1})" if place else "Vary",
+                    elem_id=f"sweep-axis-{place + 1}",
+                )
+            )
+            values.append(
+                gr.Textbox(
+                    FIRST_VALUES if first else "",
+                    label=f"Values ({place + 1})" if place else "Values",
+                    placeholder="0, 1, 2, 5",
+                    max_length=1000,
+                    elem_id=f"sweep-values-{place + 1}",
+                )
+            )
+    seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS)
+    first_seed = component(control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1)
+    with gr.Accordion("More settings, as they stand", open=False, elem_classes=["lab-group"]):
+        points = gr.Textbox("", label="Points", info=POINTS_INFO, lines=3, max_length=4000, elem_id="sweep-points")
+    title = gr.Textbox("", label="Title", max_length=200, elem_id="sweep-title")
+    return SweepForm(names, values, points, first_seed, seeds, title)
+
+
+def _axis_words(name: str, found: Control) -> str:
+    part, label = name.partition(".")[0], found.label
+    return f"{part.capitalize()}: {label[:1].lower() + label[1:] if label[1:2].islower() else label}"
+
+
+def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
+    """The sweep that the tab describes, around the study of the other tabs; raises `InvalidSetting`."""
+    names, values, (points, first_seed, seeds, title) = given[:AXES], given[AXES : 2 * AXES], given[2 * AXES :]
+    grid: dict[str, Any] = {}
+    for name, text in zip(names, values, strict=True):
+        if not name:
+            if (text or "").strip():
+                raise InvalidSetting(f"The values {text.strip()[:60]!r} have no setting: choose what they vary.")
+            continue
+        if name in grid:
+            raise InvalidSetting(f"{_known(name).label} is varied twice: give all its values in one place.")
+        grid[name] = axis_values(name, text or "")
+    lines = [line for line in (points or "").splitlines() if line.strip()]
+    study = base.model_copy(
+        update={"seed": whole(first_seed, "first seed"), "seeds": whole(seeds, "number of seeds"), "title": ""}
+    )
+    return parse(
+        SweepSettings,
+        {
+            "title": title or "",
+            "keep_adapters": False,
+            "axes": grid,
+            "points": [point(line) for line in lines],
+            "study": study.model_dump(),
+        },
+    )
+
+
+def _known(name: str) -> Control:
+    found = axes().get(name)
+    if found is None:
+        raise InvalidSetting(f"A sweep cannot vary {str(name)[:60]!r}.")
+    return found
+
+
+def axis_values(name: str, text: str) -> list[Any]:
+    """The values of one axis as typed: `0, 1, 2, 5`. Raises `InvalidSetting`, saying which one is wrong.
+
+    Sites hold commas themselves (`embedding, 2`), so that theirs are parted by semicolons alone.
+    """
+    found = _known(name)
+    parts = [part.strip() for part in re.split(r";" if found.name == "sites" else r"[,;\n]", text) if part.strip()]
+    if not parts:
+        raise InvalidSetting(f"{found.label} has no values: write them as 0, 1, 2, 5, or choose to vary nothing there.")
+    values = [_value(found, part) for part in parts]
+    doubled = next((part for part, value in zip(parts, values, strict=True) if values.count(value) > 1), None)
+    if doubled is not None:
+        raise InvalidSetting(f"{found.label} has the value {doubled[:40]} twice: leave one of them out.")
+    return values
+
+
+def _value(found: Control, text: str) -> Any:
+    if found.choices is not None:
+        by_words = {words.lower(): value for value, words in found.choices.items()} | {
+            value.lower(): value for value in found.choices
+        }
+        if text.lower() not in by_words:
+            raise InvalidSetting(f"{found.label} cannot be {text[:40]!r}: choose among {', '.join(found.choices)}.")
+        return by_words[text.lower()]
+    if found.type is bool:
+        if text.lower() not in WORDS:
+            raise InvalidSetting(f"{found.label} is yes or no (given {text[:40]!r}).")
+        return WORDS[text.lower()]
+    if found.type not in (int, float):
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        raise InvalidSetting(f"{found.label} cannot be {text[:40]!r}: it is a number.") from None
+    return _in_range(found, number, text)
+
+
+def _in_range(found: Control, number: float, text: str) -> float | int:
+    least, most = found.minimum, found.maximum
+    outside = number != number or (least is not None and number < least) or (most is not None and number > most)
+    if outside:
+        raise InvalidSetting(f"{found.label} cannot be {text[:40]}: it goes from {least:,g} to {most:,g}.")
+    if found.type is int and number != int(number):
+        raise InvalidSetting(f"{found.label} cannot be {text[:40]}: it is a whole number.")
+    return int(number) if found.type is int else number
+
+
+def point(line: str) -> Mapping[str, Any]:
+    """One setting as typed: `noise.strength = 3, noise.kind = 'gaussian'`."""
+    try:
+        found = tomllib.loads(f"point = {{{line.strip().strip('{}')}}}")["point"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidSetting(f"The point {line.strip()[:60]!r} cannot be read: write it as noise.strength = 3.")
+    return found
+
+
+def whole(given: Any, words: str) -> int:
+    """A number box as a whole number."""
+    try:
+        return int(given)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidSetting(f"The {words} {str(given)[:20]!r} is not a whole number.") from None
+
+
+def base_noise(noise: NoiseSettings, names: Sequence[str]) -> NoiseSettings:
+    """The noise that a sweep begins from; a slider at 0 does not hinder one that varies the strength."""
+    varies = f"{NOISE}strength" in names
+    return noise.model_copy(update={"strength": 1.0}) if noise.is_silent and varies else noise

@@ -1,0 +1,94 @@
+"""A sweep in words and as a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import EPOCHS
+from neftune_core.figures.colours import arm_colours
+from neftune_core.ui.views import quiet
+
+if TYPE_CHECKING:
+    from neftune_core.training.sweep_table import Row, SweepTable
+
+BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
+"""The measures shown beside the chosen one, where they were measured: means after the last epoch."""
+NOTHING = quiet("Nothing has been measured yet: the table fills as the studies end.")
+
+
+def table_view(table: SweepTable, measure: str) -> str:
+    """The settings, each with what it reached and its effect, as HTML; wide ones scroll in their own box."""
+    if not table.rows:
+        return NOTHING
+    others = [name for name in BESIDE if name in table.measures and name != measure]
+    label = html.escape(DEFINITIONS[measure].label)
+    groups = "".join(f'<th colspan="2" scope="colgroup">{label}, {epoch} epoch</th>' for epoch in EPOCHS) + (
+        f'<th colspan="{len(others)}" scope="colgroup">Others, last epoch</th>' if others else ""
+    )
+    heads = "".join("<th>mean</th><th>over control</th>" for _ in EPOCHS)
+    heads += "".join(
+        f'<th title="{html.escape(DEFINITIONS[name].words)}">{html.escape(DEFINITIONS[name].label)}</th>'
+        for name in others
+    )
+    colours = arm_colours({row.arm: row.noise for row in table.rows})
+    rows = "".join(_row(row, measure, others, colours) for row in table.rows)
+    return (
+        f'<div class="lab-sweep-table" tabindex="0" role="region" aria-label="Results of the sweep"><table><thead>'
+        f'<tr><th rowspan="2">Setting</th><th rowspan="2">Seeds</th>{groups}</tr><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>{quiet(_note(table))}"
+    )
+
+
+def _row(row: Row, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
+    cells = [str(len(row.seeds))]
+    for epoch in EPOCHS:
+        cells += [number(row.mean(measure, epoch)), effect(row, measure, epoch)]
+    cells += [number(row.mean(name, "last")) for name in others]
+    words = f" <span>{html.escape(row.cell)}</span>" if row.cell else ""
+    name = f'<b class="lab-arm" style="--arm:{colours[row.arm]}">{html.escape(row.arm)}</b>{words}'
+    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def number(value: float) -> str:
+    """Three digits; a dash where there is none."""
+    return "–" if value != value else f"{value:.3g}"
+
+
+def effect(row: Row, measure: str, epoch: str) -> str:
+    """The mean difference from the control with its interval; bold where the interval excludes zero."""
+    found = row.effects.get(measure, {}).get(epoch)
+    if found is None or not found.seeds:
+        return ""
+    if found.interval is None:
+        return f"{found.difference:+.3g}"
+    text = f"{found.difference:+.3g}</b> [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"
+    return f"<b>{text}" if found.interval.excludes_zero else text.replace("</b>", "")
+
+
+def _note(table: SweepTable) -> str:
+    seeds = max((len(row.seeds) for row in table.rows), default=0)
+    few = " Fewer than six seeds are an illustration." if seeds < 6 else ""
+    return (
+        f"{table.done} of {table.studies} studies are done. Over control: the mean paired difference over the seeds, "
+        "with a t interval adjusted for all settings of the sweep (Holm); bold where it excludes zero. The best epoch "
+        f"is chosen on one half of the held-out rows and read on the other.{few}"
+    )
+
+
+def verdict_view(table: SweepTable) -> str:
+    """What is said of the sweep's own question."""
+    if table.verdict is None:
+        return ""
+    lines = table.verdict.text().splitlines()
+    head = "".join(f"<p>{html.escape(line)}</p>" for line in lines[:2])
+    rest = "".join(
+        f'<li class="{"lab-deeper" if line.startswith("  ") else ""}">{html.escape(line.strip())}</li>'
+        for line in lines[2:]
+    )
+    return (
+        f'<div class="lab-sweep-verdict">{head}<details><summary>Setting by setting</summary><ul>{rest}</ul></details>'
+        "</div>"
+    )
