@@ -18,9 +18,10 @@ from neftune_core.training.sweep_settings import NOISE, SweepSettings, axes
 from neftune_core.ui.controls import component
 
 NO_AXIS = ""
-AXES = 4
+AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+SEEDS_INFO = "Each setting is trained with so many seeds; a claim takes six."
 POINTS_INFO = "One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'"
 
 
@@ -43,33 +44,39 @@ class SweepForm:
 def build() -> SweepForm:
     """The components, in the open column."""
     choices = [("Nothing", NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
-    names, values = [], []
-    for place in range(AXES):
-        first = place == 0
-        with gr.Group(elem_classes=["lab-axis"]):
-            names.append(
-                gr.Dropdown(
-                    choices,
-                    value=FIRST_AXIS if first else NO_AXIS,
-                    label=f"Vary ({place + 1})" if place else "Vary",
-                    elem_id=f"sweep-axis-{place + 1}",
-                )
-            )
-            values.append(
-                gr.Textbox(
-                    FIRST_VALUES if first else "",
-                    label=f"Values ({place + 1})" if place else "Values",
-                    placeholder="0, 1, 2, 5",
-                    max_length=1000,
-                    elem_id=f"sweep-values-{place + 1}",
-                )
-            )
-    seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS)
-    first_seed = component(control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1)
-    with gr.Accordion("More settings, as they stand", open=False, elem_classes=["lab-group"]):
+    shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
+    seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=SEEDS_INFO)
+    with gr.Accordion("More to vary", open=False, elem_classes=["lab-group"]):
+        shown += [_axis(place, choices) for place in range(AXES_SHOWN, AXES)]
         points = gr.Textbox("", label="Points", info=POINTS_INFO, lines=3, max_length=4000, elem_id="sweep-points")
-    title = gr.Textbox("", label="Title", max_length=200, elem_id="sweep-title")
-    return SweepForm(names, values, points, first_seed, seeds, title)
+    with gr.Accordion("Title and first seed", open=False, elem_classes=["lab-group"]):
+        title = gr.Textbox("", label="Title", max_length=200, elem_id="sweep-title")
+        first_seed = component(
+            control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1, label="First seed", info=None
+        )
+    return SweepForm([name for name, _ in shown], [text for _, text in shown], points, first_seed, seeds, title)
+
+
+def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Textbox]:
+    """What is varied, and its values."""
+    name, text = (FIRST_AXIS, FIRST_VALUES) if place == 0 else (NO_AXIS, "")
+    with gr.Column(elem_classes=["lab-axis"]):
+        return (
+            gr.Dropdown(
+                choices,
+                value=name,
+                label="Vary" if place == 0 else f"times ({place + 1})",
+                elem_id=f"sweep-axis-{place + 1}",
+            ),
+            gr.Textbox(
+                text,
+                label=f"Values {place + 1}",
+                show_label=False,
+                placeholder="0, 1, 2, 5",
+                max_length=1000,
+                elem_id=f"sweep-values-{place + 1}",
+            ),
+        )
 
 
 def _axis_words(name: str, found: Control) -> str:
