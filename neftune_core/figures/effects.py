@@ -49,7 +49,8 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         "showlegend": len(series) > 1,
         "hovermode": "closest",
     }
-    return figure("effects", data, layout, _summary(rows, measure, epoch), narrow={"height": 360})
+    narrow = {"height": 360, "yaxis": {"title": {"text": "difference from the control"}}}
+    return figure("effects", data, layout, _summary(rows, measure, epoch), narrow=narrow)
 
 
 def _difference(row: Row, measure: str, epoch: str) -> float | None:

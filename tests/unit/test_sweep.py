@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from neftune_core.training.jobs import Jobs
 from neftune_core.training.record import find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
 from neftune_core.training.sweep import run_cell, run_sweep
+from neftune_core.training.sweep_estimate import plan
 from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
 from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
+from neftune_core.training.sweep_table import sweep_table, table_values
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 
@@ -204,3 +208,67 @@ def test_the_same_sweep_is_found_again_and_another_is_not(study: StudySettings) 
     assert find_same_sweep(_sweep(study), "") == sweep
     assert find_same_sweep(_sweep(study, axes={"noise.strength": (0, 6)}), "") is None
     assert find_same_sweep(_sweep(study.model_copy(update={"noise": (NoiseSettings(kind="gaussian"),)})), "") is None
+
+
+def test_a_sweep_ends_with_a_table_of_every_setting_and_seed(study: StudySettings) -> None:
+    axes = {"noise.strength": (0, 5), "training.learning_rate": (1e-3, 4e-3)}
+    sweep = create_sweep(_sweep(study, axes=axes), ANN)
+    assert sweep_table(sweep).rows == ()
+    assert _run(sweep)["event"] == "finished"
+    table = sweep_table(sweep)
+    names = [(row.cell, row.arm) for row in table.rows]
+    assert names == [
+        (words, arm)
+        for words in ("learning rate 0.001", "learning rate 0.004")
+        for arm in ("control", "uniform-alpha-5")
+    ]
+    assert all(sorted(row.seeds) == [0, 1] for row in table.rows)
+    assert (table.studies, table.done) == (4, 4)
+    for control, arm in (table.rows[:2], table.rows[2:]):
+        found = arm.effects["held_out_loss"]["last"]
+        differences = [
+            arm.seeds[seed].last["held_out_loss"] - control.seeds[seed].last["held_out_loss"] for seed in (0, 1)
+        ]
+        assert found.differences == pytest.approx(differences, abs=1e-12)  # the same subtraction
+        assert found.interval is not None
+        assert found.interval.level >= 0.95  # Holm's step over two arms
+    values = json.loads(json.dumps(table_values(table, sweep.settings), allow_nan=False))
+    assert [len(row["seeds"]) for row in values["settings"]] == [2, 2, 2, 2]
+    assert table.verdict is not None
+    assert "learning rate 0.004: uniform-alpha-5" in table.verdict.arms
+
+
+def test_the_time_of_a_sweep_is_told_from_an_earlier_one(study: StudySettings) -> None:
+    settings = _sweep(study)
+    first = plan(settings, Limits(), [])
+    assert "arithmetic" in first.sentence
+    sweep = create_sweep(settings, ANN)
+    assert _run(sweep)["event"] == "finished"
+    again = plan(settings, Limits(), [find(sweep.id, ANN)])
+    assert "if it goes as fast as the study of" in again.sentence
+    double = plan(_sweep(study.model_copy(update={"seeds": 4})), Limits(), [find(sweep.id, ANN)])
+    assert double.seconds == pytest.approx(2 * again.seconds)
+
+
+def test_the_command_prints_a_table_and_resume_finds_it_finished(study: StudySettings, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(to_toml(_sweep(study.model_copy(update={"seeds": 1}))), encoding="utf-8")
+    command = [sys.executable, "-m", "neftune_core", "sweep", str(file), "--home", str(tmp_path / "home"), "--resume"]
+    first = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
+    assert first.returncode == 0, first.stderr
+    values = json.loads(first.stdout)
+    assert values["state"] == "finished"
+    assert [row["arm"] for row in values["settings"]] == ["control", "uniform-alpha-5"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert second.returncode == 0, second.stderr
+    assert "uniform-alpha-5" in second.stdout
+    assert len(list((tmp_path / "home" / "runs").iterdir())) == 1
+
+
+def test_a_wrong_sweep_file_gets_one_sentence_and_a_failing_status(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text("[axes]\nnoise.strong = [1]\n", encoding="utf-8")
+    command = [sys.executable, "-m", "neftune_core", "sweep", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "A sweep cannot vary 'noise.strong': it varies noise.*, training.* and data.rows."

@@ -1,0 +1,57 @@
+"""The Sweep tab by clicks: a grid, a tiny sweep of the bundled model, its plot and table, and the way back by link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from served_lab import visiting
+
+pytestmark = pytest.mark.browser
+
+KEY = "7c" * 32
+POINTS = """() => (document.querySelector('#sweep-curve .lab-figure-plot').labFigure.value?.data || [])
+    .reduce((count, trace) => count + trace.y.length, 0)"""
+
+
+def text_of(page: Any, selector: str, words: str) -> str:
+    """The text of the element once it holds `words`."""
+    found = page.locator(selector, has_text=words)
+    found.wait_for()
+    return str(found.inner_text())
+
+
+def fill(page: Any, box: str, text: str) -> None:
+    field = page.locator(f"{box} textarea, {box} input").first
+    field.fill(text)
+    field.press("Tab")
+
+
+def choose(page: Any, box: str, option: str) -> None:
+    page.locator(f"{box} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, key=KEY) as page:
+        page.get_by_role("tab", name="Sweep", exact=True).click()
+        fill(page, "#sweep-values-1", "0, two")
+        assert "cannot be 'two': it is a number" in text_of(page, "#sweep-plan", "two")
+        fill(page, "#sweep-values-1", "0, 2, 12")
+        choose(page, "#sweep-axis-2", "Training: epochs")
+        fill(page, "#sweep-values-2", "0.1")
+        fill(page, "#sweep-seeds", "1")
+        assert "3 trainings, in 1 study of 3 arms" in text_of(page, "#sweep-plan", "3 trainings")
+        page.locator("#sweep-start").click()
+        page.locator("#sweep-state [data-state=finished]").wait_for()
+        page.wait_for_function(f"({POINTS})() === 2")
+        assert "uniform-alpha-12" in text_of(page, "#sweep-table", "1 of 1 studies are done")
+        with page.expect_download() as saved:
+            page.locator("#sweep-file").click()
+        assert '"noise.strength" = [0.0, 2.0, 12.0]' in saved.value.path().read_text(encoding="utf-8")
+        link = page.evaluate("location.search")
+        assert "job=" in link
+    with visiting(browser, lab_address, key=KEY, link=link) as page:
+        page.locator("#sweep-state [data-state=finished]").wait_for()
+        assert page.locator("#sweep-tab").is_visible()
+        page.wait_for_function(f"({POINTS})() === 2")

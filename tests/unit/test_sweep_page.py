@@ -1,0 +1,174 @@
+"""The Sweep tab without a browser: what is typed becomes a sweep or a sentence; the figure and the table tell it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
+from neftune_core.evaluation.verdict import verdict
+from neftune_core.figures.effects import effect_curve
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.settings import CONTROL, EXAMPLE
+from neftune_core.training.sweep_settings import axes, cells
+from neftune_core.training.sweep_table import Row, SweepTable
+from neftune_core.ui.sweep_form import axis_values, base_noise, point, sweep_of
+from neftune_core.ui.sweep_views import table_view, verdict_view
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("noise.strength", "0, 1, 2, 5", [0.0, 1.0, 2.0, 5.0]),
+        ("noise.strength", " .5;\n2 ", [0.5, 2.0]),
+        ("noise.kind", "uniform, Gaussian", ["uniform", "gaussian"]),
+        ("noise.sites", "embedding; embedding, 2", ["embedding", "embedding, 2"]),
+        ("noise.special_tokens", "yes, no", [True, False]),
+        ("training.lora_rank", "4, 8.0", [4, 8]),
+        ("data.rows", "50", [50]),
+    ],
+)
+def test_values_are_read_as_their_setting_wants_them(name: str, text: str, values: list[object]) -> None:
+    assert axis_values(name, text) == values
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("noise.strength", "", "has no values: write them as 0, 1, 2, 5"),
+        ("noise.strength", "0, one", "Strength cannot be 'one': it is a number"),
+        ("noise.strength", "-1", "Strength cannot be -1: it goes from 0 to 10,000"),
+        ("noise.strength", "nan", "Strength cannot be nan"),
+        ("noise.strength", "1, 1", "Strength has the value 1 twice"),
+        ("noise.kind", "round", "cannot be 'round': choose among uniform"),
+        ("noise.special_tokens", "maybe", "is yes or no"),
+        ("training.lora_rank", "4.5", "it is a whole number"),
+        ("training.nothing", "1", "cannot vary 'training.nothing'"),
+    ],
+)
+def test_values_that_cannot_be_get_one_sentence(name: str, text: str, words: str) -> None:
+    with pytest.raises(InvalidSetting, match=words):
+        axis_values(name, text)
+
+
+def test_the_grid_of_the_page_becomes_a_sweep() -> None:
+    given = ["noise.strength", "training.learning_rate", "", "", "0, 5", "1e-3, 2e-3", "", ""]
+    sweep = sweep_of(EXAMPLE, [*given, "noise.strength = 2, noise.unit = 'std'", 4, 2, "Mine"])
+    assert sweep.title == "Mine"
+    assert list(sweep.seeds) == [4, 5]
+    found = [(cell.varied.get("training.learning_rate"), list(cell.study.arms)[1:]) for cell in cells(sweep)[:3]]
+    assert found == [(1e-3, ["uniform-alpha-5"]), (2e-3, ["uniform-alpha-5"]), (None, ["uniform-std-2"])]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "have no setting"),
+        (["noise.strength"] * 2 + ["", "", "1", "2", "", "", "", 0, 1, ""], "varied twice"),
+        (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one axis"),
+        (["noise.strength", "", "", "", "1", "", "", "", "what", 0, 1, ""], "point 'what' cannot be read"),
+        (["noise.strength", "", "", "", "1", "", "", "", "", None, 1, ""], "first seed"),
+        (["noise.strength", "", "", "", "1", "", "", "", "", 0, 99, ""], "seeds cannot be 99"),
+    ],
+)
+def test_a_grid_that_cannot_be_gets_one_sentence(given: list[object], words: str) -> None:
+    with pytest.raises(InvalidSetting, match=words):
+        sweep_of(EXAMPLE, given)
+
+
+def test_a_point_is_read_as_it_would_stand_in_the_file() -> None:
+    assert point("noise.strength = 3, training.epochs = 2") == {"noise": {"strength": 3}, "training": {"epochs": 2}}
+
+
+def test_a_slider_at_zero_does_not_hinder_a_sweep_over_the_strength() -> None:
+    assert base_noise(CONTROL, ["noise.strength"]).strength == 1
+    assert base_noise(CONTROL, ["noise.kind"]).is_silent
+
+
+def test_every_axis_is_a_setting_of_a_study() -> None:
+    assert {"noise.strength", "noise.sites", "training.learning_rate", "training.epochs", "data.rows"} <= set(axes())
+    assert "training.time_budget_seconds" not in axes()
+
+
+@dataclass
+class _Invented:
+    """Eight seeds of a control and three strengths with differences of about `shifts`."""
+
+    shifts: dict[float, float] = field(default_factory=lambda: {1: 0.0, 5: 0.1, 100: -0.3})
+
+    def table(self) -> SweepTable:
+        control = {seed: Outcome({"exact": 0.5 + seed / 100}, {"exact": 0.6}) for seed in range(8)}
+        noises = {NoiseSettings(strength=strength).name: NoiseSettings(strength=strength) for strength in self.shifts}
+        arms = {
+            name: {
+                seed: Outcome(
+                    {"exact": 0.5 + seed / 100 + self.shifts[noise.strength] + seed % 2 / 100}, {"exact": 0.6}
+                )
+                for seed in control
+            }
+            for name, noise in noises.items()
+        }
+        outcomes, question = Outcomes(control, arms), Question("exact", "last")
+        judged = verdict(outcomes, question)
+        rows = [Row({}, CONTROL.name, CONTROL, control, {})]
+        rows += [Row({}, name, noises[name], arms[name], {"exact": judged.arms[name].epochs}) for name in arms]
+        return SweepTable(question, tuple(rows), judged, 8, 8)
+
+
+def test_the_plot_has_the_differences_with_the_intervals_of_the_comparison() -> None:
+    table = _Invented().table()
+    figure = effect_curve(table, "exact", "last")
+    (trace,) = figure["data"]
+    assert trace["x"] == [1, 5, 100]
+    for row, height, up, down in zip(
+        table.rows[1:], trace["y"], trace["error_y"]["array"], trace["error_y"]["arrayminus"], strict=True
+    ):
+        found = row.effects["exact"]["last"]
+        assert found.interval is not None
+        assert height == found.difference
+        assert math.isclose(height + up, found.interval.high)
+        assert math.isclose(height - down, found.interval.low)
+    assert figure["layout"]["xaxis"]["type"] == "log"  # 1 to 100
+    assert "uniform-alpha-5: +0.105 (" in figure["summary"]
+
+
+def test_the_plot_goes_over_the_training_where_the_strength_stands_still() -> None:
+    table = _Invented({5: 0.1}).table()
+    rows = [
+        Row({"training.lora_rank": rank}, row.arm, row.noise, row.seeds, row.effects)
+        for rank in (4, 8)
+        for row in table.rows
+    ]
+    figure = effect_curve(SweepTable(table.question, tuple(rows), None, 2, 2), "exact", "last")
+    assert [trace["x"] for trace in figure["data"]] == [[4, 8]]
+    assert figure["layout"]["xaxis"]["title"]["text"] == "LoRA rank"
+
+
+def test_a_plot_without_numbers_says_so() -> None:
+    table = _Invented().table()
+    assert "no difference to show yet" in effect_curve(table, "bleu", "last")["summary"]
+    assert (
+        "no difference to show yet"
+        in effect_curve(SweepTable(table.question, (), None, 1, 0), "exact", "last")["summary"]
+    )
+
+
+def test_the_table_tells_every_setting_and_marks_what_excludes_zero() -> None:
+    table = _Invented().table()
+    shown = table_view(table, "exact")
+    assert all(row.arm in shown for row in table.rows)
+    assert "<b>-0.295</b>" in shown
+    assert "<b>+0.005</b>" in shown  # the seeds differ by a hundredth every second time, as invented
+    assert "8 of 8 studies are done" in shown
+    assert "illustration" not in shown
+    assert "Setting by setting" in verdict_view(table)
+
+
+def test_what_a_record_says_is_never_markup() -> None:
+    table = _Invented().table()
+    row = table.rows[1]
+    odd = Row({"noise.sites": "<script>"}, row.arm, row.noise, row.seeds, row.effects)
+    assert "<script>" not in table_view(SweepTable(table.question, (odd,), None, 1, 1), "exact")
