@@ -73,7 +73,7 @@ class Place:
     lab: Lab
     strip: Strip
     key: gr.Textbox
-    record_id: gr.Textbox
+    record_id: gr.Textbox | gr.Dropdown
     asked: gr.Textbox
     seen: gr.State
     tab: str = "Train"
