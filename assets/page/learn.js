@@ -201,7 +201,10 @@
         last = now;
         const step = Math.min(this.value.steps, this.step + (passed / SECONDS) * this.value.steps);
         if (this.root.clientWidth) this.show(step); // what nobody sees waits
-        if (step >= this.value.steps) return this.pause();
+        if (step >= this.value.steps) {
+        this.pause();
+        return this.show(step);
+      }
         requestAnimationFrame(frame);
       };
       requestAnimationFrame(frame);
@@ -419,6 +422,7 @@
     const share = strip?.querySelector("progress");
     const left = /·\s*([^·]+ left)\s*$/.exec(strip?.innerText || "")?.[1];
     const word = strip?.querySelector("b")?.textContent;
+    offers(left);
     if (strip?.dataset.state === "running" && share) {
       running = true;
       document.title = `${Math.round(100 * share.value)} %${left ? `, ${left}` : ""} · ${NAME}`;
@@ -433,9 +437,13 @@
     if (!document.hidden && !running) document.title = NAME;
   });
   new MutationObserver(glance).observe(document.body, { childList: true, subtree: true, characterData: true, attributeFilter: ["data-state"] });
-  // A notice may be asked for only in answer to a click; whoever starts a study will want to know of its end.
-  document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#lab-train") && "Notification" in window && Notification.permission === "default")
-      Notification.requestPermission();
-  });
+  // A notice may be asked for only in answer to a click, and is worth asking for where there is long to wait.
+  const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, "Tell me when it ends");
+  offer.addEventListener("click", () => Notification.requestPermission().then(glance));
+  const offers = (left) => {
+    const tools = document.querySelector(".lab-tools");
+    if (tools && !offer.isConnected) tools.prepend(offer);
+    const wanted = running && /min|h/.test(left || "") && "Notification" in window && Notification.permission === "default";
+    if (offer.hidden === wanted) offer.hidden = !wanted;
+  };
 })();

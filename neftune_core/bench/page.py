@@ -17,8 +17,8 @@ from neftune_core.errors import NotAvailable
 
 MOVES = 50
 
-# A picture is there when the figure of the open tab has drawn something.
-FIRST_PICTURE = "() => document.querySelector('.lab-figure-plot svg, .lab-figure-plot canvas') ? performance.now() : 0"
+# A picture is there when the recorded study has drawn its curves.
+FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
 
 # Moves the slider as a hand does; the redraw is done when the event that it caused has been handled.
 SLIDER = """async (moves) => {

@@ -8,10 +8,13 @@ from neftune_core.lessons.scripts import Measured
 
 
 def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
-    """Up to three lines over the steps of one script: without the fault; with it, as said and as it is."""
+    """Up to three lines over the steps of one script: without the fault; with it, as said and as it is.
+
+    The first is broad, so that it is seen behind one that runs along it.
+    """
     data = []
     if right is not None and right.at:
-        data.append(_line("as it should be", right.at, right.true, "control", "solid"))
+        data.append(_line("as it should be", right.at, right.true, "control", "solid", width=5.0))
     if wrong is not None and wrong.at:
         data.append(_line("with the fault, in truth", wrong.at, wrong.true, "warm-3", "solid"))
         if wrong.said != wrong.true:
@@ -28,7 +31,7 @@ def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
     return figure("fault", data, layout, f"Held-out loss: {words}." if data else "")
 
 
-def _line(name: str, x: list[int], y: list[float], colour: str, dash: str) -> Trace:
+def _line(name: str, x: list[int], y: list[float], colour: str, dash: str, *, width: float = 2.4) -> Trace:
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -36,7 +39,7 @@ def _line(name: str, x: list[int], y: list[float], colour: str, dash: str) -> Tr
         "name": name,
         "x": list(x),
         "y": list(y),
-        "line": {"color": token(colour), "width": 2.4, "dash": dash},
+        "line": {"color": token(colour), "width": width, "dash": dash},
         "marker": {"color": token(colour), "size": 5},
         "hovertemplate": f"{name}: %{{y:.3f}}<extra></extra>",
     }

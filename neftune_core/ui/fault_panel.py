@@ -128,11 +128,11 @@ def _table(right: Measured | None, wrong: Measured | None) -> str:
         "Exact answers in truth": lambda run: f"{run.exact_true:.0%}",
         "Exact answers of what was saved": lambda run: f"{run.exact_saved:.0%}",
     }
-    rows = "".join(
-        f'<tr><th scope="row">{words}</th>'
-        + "".join(f"<td>{value(run) if run else '–'}</td>" for run in (right, wrong))
-        for words, value in lines.items()
-    )
+    rows = ""
+    for words, value in lines.items():
+        cells = [value(run) if run else "–" for run in (right, wrong)]
+        differs = ' class="lab-differs"' if right and wrong and cells[0] != cells[1] else ""
+        rows += f'<tr{differs}><th scope="row">{words}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     head = '<tr><td></td><th scope="col">as it should be</th><th scope="col">with the fault</th></tr>'
     return f'<table class="lab-table"><thead>{head}</thead><tbody>{rows}</tbody></table>'
 

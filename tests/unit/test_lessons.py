@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from neftune_core.data.preparing import prepare
+from neftune_core.lessons import seen
 from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
@@ -13,9 +17,13 @@ from neftune_core.lessons.scripts import Measured, Script
 from neftune_core.lessons.snippet import run_script
 from neftune_core.models.loading import load, weights_hash
 from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.kinds import draw_unit, noise_key
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
 from neftune_core.training.settings import StudySettings
+from neftune_core.ui.lab import Lab
+from neftune_core.ui.recorded import stage
 
 
 def finished(script: Script) -> Measured:
@@ -111,3 +119,36 @@ def test_what_a_study_shows_are_its_numbers(record: Record) -> None:
     assert found["study.best"] == pytest.approx(0.2)
     assert (found["study.strongest"], found["study.weakest"], found["study.seeds"]) == (60, 5, 2)
     assert held_out_losses(record.events())["control"] == pytest.approx([1.05, 0.55, 0.95])
+
+
+def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: Path) -> None:
+    study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4)
+    made = create(study, "", folder=tmp_path)
+    seen.keep(made, 2)
+    found = seen.kept(made)
+    assert found is not None
+    loaded = load(ModelSettings())
+    row = prepare(study.data, loaded.tokenizer, Limits()).train[2]
+    clean = loaded.model.get_input_embeddings().weight[torch.from_numpy(row.ids.astype("int64"))].float()
+    assert found["clean"] == pytest.approx(clean.norm(dim=1).tolist(), abs=1e-3)  # they are kept rounded
+    assert len(found["epochs"]) == round(study.training.epochs)
+    length, width = clean.shape
+    for epoch in (0, 2):
+        unit = torch.from_numpy(draw_unit("uniform", noise_key(4, epoch, 2), length, width))
+        noisy = clean + 15 / math.sqrt(3 * length * width) * unit
+        assert found["epochs"][epoch]["uniform-alpha-15"] == pytest.approx(noisy.norm(dim=1).tolist(), abs=1e-3)
+
+
+def test_the_recorded_study_plays_what_its_log_says() -> None:
+    record = Lab().recorded
+    assert record is not None
+    shown = stage(record, "a line")
+    assert [arm["name"] for arm in shown["arms"]] == list(record.arms)
+    last = [event for event in record.events() if event["event"] == "evaluated"][-1]
+    for arm in shown["arms"]:
+        assert arm["held_out"][-1] == [
+            last["step"],
+            pytest.approx(last["arms"][arm["name"]]["held_out_loss"], abs=1e-4),
+        ]
+    assert shown["seen"]["response"] < len(shown["seen"]["tokens"]) == len(shown["seen"]["clean"])
+    assert shown["steps"] == last["step"]
