@@ -25,9 +25,10 @@ STAGE = """<section class="lab-stage" aria-label="A recorded study">
 <h2>What does a little noise do while a model learns?</h2>
 <p class="lab-stage-about"></p>
 <div class="lab-stage-panels">
-<figure><h3>Training rows</h3><svg data-panel="train" role="img"></svg></figure>
+<figure><h3>Training rows</h3>
+<svg data-panel="train" role="img" aria-label="Loss on training rows"></svg></figure>
 <figure><h3>Held-out rows <span class="lab-quiet">which nobody trained on</span></h3>
-<svg data-panel="held_out" role="img"></svg></figure>
+<svg data-panel="held_out" role="img" aria-label="Loss on held-out rows"></svg></figure>
 </div>
 <div class="lab-stage-time"><button type="button" data-do="play" aria-label="Play the training"></button>
 <input type="range" min="0" value="0" step="1" aria-label="Step of the recorded training">

@@ -23,7 +23,7 @@ def part(name: str) -> str:
 
 
 TEMPLATE = """<figure class="lab-figure lab-empty">
-<div class="lab-figure-plot" role="img" aria-label=""></div>
+<div class="lab-figure-plot" role="group" aria-label=""></div>
 <figcaption><span class="lab-figure-summary" aria-live="off"></span>
 <span class="lab-figure-tools"><button type="button" data-format="png" aria-label="Save the figure as PNG">PNG</button>
 <button type="button" data-format="svg" aria-label="Save the figure as SVG">SVG</button>
