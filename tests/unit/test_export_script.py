@@ -105,7 +105,7 @@ def test_the_archive_says_what_it_leaves_out(record: Record, tmp_path: Path) -> 
 
 def test_rows_that_have_changed_are_refused(record: Record, tmp_path: Path) -> None:
     copied = Record(Path(shutil.copytree(record.folder, tmp_path / record.id)))
-    file = next((copied.folder / "data").iterdir())
+    file = next((copied.folder / "data").rglob("*.jsonl"))
     file.write_text('{"instruction": "a", "output": "b"}\n' * 2 + file.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(RecordError, match="have changed"):
         script_folder(copied, tmp_path / "script")
