@@ -194,8 +194,8 @@ class Bench:
     """`page` (start, first picture, slider), `train` (tokens a second), `noise` (what each kind costs), `lengths` (what
     each length rule adds), `preview` (the Noise tab's numbers), `families` (every family of models against its own
     code), `evidence` (how often the verdict is right), `faults` (what a study survives: killed, stopped, full disk and
-    the like), `fuzz` (two thousand hostile uploads and calls) or `world` (what studies on the bundled world show; an
-    hour or two)."""
+    the like), `fuzz` (two thousand hostile uploads and calls), `load` (many users at once; half an hour) or `world`
+    (what studies on the bundled world show; an hour or two)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -206,6 +206,8 @@ class Bench:
     """The model to train."""
     runs: int = 3
     """Runs of each, in turn; medians are reported."""
+    parts: tuple[str, ...] = ()
+    """Of `load`: only these of `noise`, `studies`, `mixed` and `killed`."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 

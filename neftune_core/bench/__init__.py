@@ -68,6 +68,12 @@ def _preview(arguments: Any) -> Table:
     return measure_preview()
 
 
+def _load(arguments: Any) -> Table:
+    from neftune_core.bench.load import Load, measure_load
+
+    return measure_load(Load(parts=arguments.parts) if arguments.parts else None)
+
+
 BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "page": _page,
     "train": _train,
@@ -79,4 +85,5 @@ BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "evidence": _evidence,
     "faults": _faults,
     "fuzz": _fuzz,
+    "load": _load,
 }

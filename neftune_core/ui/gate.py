@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, LabError, sentence
 from neftune_core.settings import Limits
+from neftune_core.ui.rates import Rates, TooMany
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,14 @@ CLOSED = re.compile(
 CALLS = re.compile(r"/gradio_api/(queue/join|(call|run|api)/(?P<name>[^/]+))/?$")
 UPLOAD = re.compile(r"/gradio_api/upload/?$")
 SESSION = re.compile(r"[\w\-]{1,100}")
+BEGIN = ("start", "start_study", "resume")  # the functions that begin a study
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),  # no browser may guess that what a visitor uploaded is a page
+    (b"referrer-policy", b"no-referrer"),  # a link in a page may hold the id of a study
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+    (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space is a window of its own
+)
 
 MOST_VALUES = 20_000
 DEEPEST = 40
@@ -62,6 +71,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, make_room: Callable[[int], None]) -> None:
         self.app, self.page, self.limits, self.make_room = app, page, limits, make_room
+        self.rates = Rates(limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,7 +108,8 @@ class Gate:
         said = _object(body) if "/gradio_api/" in path else {}
         call = CALLS.search(path)
         if call is not None:
-            check_call(self.page, said, call["name"])
+            number = check_call(self.page, said, call["name"])
+            self.rates.count(scope, begins=self.page.fns[number].name in BEGIN)
         return _replayed(body, receive)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -122,6 +133,8 @@ def _answer(error: Exception) -> tuple[int, str]:
         error = error.__cause__
     if isinstance(error, Refused):
         return error.status, str(error)
+    if isinstance(error, TooMany):
+        return 429, str(error)
     if isinstance(error, LabError):
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
     if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a field of a form where a file is wanted
@@ -132,10 +145,9 @@ def _answer(error: Exception) -> tuple[int, str]:
 
 
 def _with_headers(message: Message) -> Message:
-    """No browser may guess that what a visitor uploaded is a page."""
     if message["type"] != "http.response.start":
         return message
-    return {**message, "headers": [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]}
+    return {**message, "headers": [*message.get("headers", []), *HEADERS]}
 
 
 def _announced(scope: Scope, most: int) -> int:
@@ -216,8 +228,8 @@ def _require_plain(value: Any) -> None:
             raise Refused(400, "The lab fetches nothing from other addresses: upload the file itself.")
 
 
-def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> None:
-    """Raise `Refused` unless `call` names one of the page's functions and is made as the page makes calls."""
+def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
+    """The number of the function that `call` names; raises `Refused` unless it is made as the page makes calls."""
     number = call.get("fn_index")
     if number is None:
         number = next((known for known, fn in page.fns.items() if name and fn.api_name == name), None)
@@ -233,6 +245,7 @@ def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> None:
         raise Refused(400, "A call names what triggered it by its number.")
     if call.get("batched") or call.get("simple_format"):
         raise Refused(400, "Calls are made one by one.")
+    return number
 
 
 # ---------------------------------------------------------------- the calls themselves

@@ -6,6 +6,7 @@ import gradio as gr
 
 from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui import (
+    api,
     compare_tab,
     data_tab,
     learn_tab,
@@ -60,4 +61,5 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
         noise_tab.on_load(page, noise, first)
         noise_loss.build(lab, top, data, noise)
         fill_owner_key(page, key)
+        api.build(lab)
     return page

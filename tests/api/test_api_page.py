@@ -1,0 +1,120 @@
+"""The endpoints for programs: the examples of their page run as they stand, and they are as closed as the page."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neftune_core.bench.fuzz import FAULT, TRACEBACK
+from neftune_core.bench.visitor import Answer, Server, Visitor
+from neftune_core.home import assets
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import controls
+from neftune_core.training.record import create
+from neftune_core.training.settings import EXAMPLE
+
+PAGE = (assets() / "docs" / "api.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+ENDPOINTS = ("preview_noise", "read_instructions", "start_study", "study_status", "stop_study", "answers", "verdict")
+HERE = "http://127.0.0.1:7860"
+KEY = "7c" * 32
+
+
+@pytest.mark.parametrize("place", range(len(EXAMPLES)))
+def test_an_example_of_the_page_runs_as_it_stands_there(server: Server, tmp_path: Path, place: int) -> None:
+    assert HERE in EXAMPLES[place]
+    code = EXAMPLES[place].replace(HERE, server.address)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()
+    assert TRACEBACK not in server.printed()
+
+
+def test_every_endpoint_is_on_the_page_with_an_example() -> None:
+    for name in ENDPOINTS:
+        assert f"| `/{name}` |" in PAGE
+        assert any(f'api_name="/{name}"' in example for example in EXAMPLES), name
+
+
+def test_the_endpoints_are_the_only_ones_that_are_offered(visitor: Visitor) -> None:
+    info = json.loads(visitor.send("GET", "/gradio_api/info").text)
+    assert set(info["named_endpoints"]) == {f"/{name}" for name in ENDPOINTS}
+    assert info["unnamed_endpoints"] == {}
+    parameters = {entry["parameter_name"] for entry in info["named_endpoints"]["/preview_noise"]["parameters"]}
+    assert {found.name for found in controls(NoiseSettings)} <= parameters
+
+
+def called(visitor: Visitor, name: str, **values: object) -> Answer:
+    """Call an endpoint with the values by name; the others are as its description says."""
+    info = json.loads(visitor.send("GET", "/gradio_api/info").text)["named_endpoints"][f"/{name}"]["parameters"]
+    function = visitor.function(name)
+    return visitor.call(function, [values.get(one["parameter_name"], one["parameter_default"]) for one in info])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("preview_noise", {"text": ""}, "nothing to show"),
+        ("preview_noise", {"text": 5}, "is not text"),
+        ("preview_noise", {"text": "x" * 9_000}, "more than 2,000 characters"),
+        ("preview_noise", {"text": "hello", "strength": -1}, "strength"),
+        ("preview_noise", {"text": "hello", "strength": "many"}, "strength"),
+        ("preview_noise", {"text": "hello", "kind": "none"}, "kind must be one of"),
+        ("preview_noise", {"text": "hello", "draw": 1.5}, "not a whole number"),
+        ("preview_noise", {"text": "hello", "model": "/etc"}, "no model that this lab offers"),
+        ("preview_noise", {"text": "hello", "model": ["bundled"]}, "source"),
+        ("read_instructions", {"source": "file:/etc/passwd"}, "not a file that was uploaded"),
+        ("read_instructions", {"source": "file:uploads/../lab.log"}, "not a file that was uploaded"),
+        ("read_instructions", {"held_out_source": "file:/etc/passwd"}, "not a file that was uploaded"),
+        ("read_instructions", {"file": "rows.jsonl"}, "not an upload"),
+        ("read_instructions", {"rows": 10**9}, "rows"),
+        ("start_study", {"settings": {}, "key": ""}, "no key"),
+        ("start_study", {"settings": {}, "key": "short"}, "too easily guessed"),
+        ("start_study", {"settings": [], "key": KEY}, "not a table of settings"),
+        ("start_study", {"settings": {"training": {"speed": 1}}, "key": KEY}, "no setting called"),
+        ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": KEY}, "at most 5"),
+        (
+            "start_study",
+            {"settings": {"data": {"source": "file:/etc/passwd"}}, "key": KEY},
+            "not a file that was uploaded",
+        ),
+        ("start_study", {"settings": {"model": {"source": "/etc"}}, "key": KEY}, "no model that this lab offers"),
+        ("study_status", {"record": "../..", "key": KEY}, "no record called"),
+        ("study_status", {"record": None, "key": KEY}, "is not text"),
+        ("stop_study", {"record": "20200101-000000-abcdef", "key": KEY}, "no record called"),
+        ("answers", {"record": "x", "key": KEY, "prompts": 5}, "no record called"),
+        ("verdict", {"record": "x", "key": KEY}, "no record called"),
+    ],
+)
+def test_a_wrong_value_gets_the_sentence_of_the_page(
+    visitor: Visitor, name: str, values: dict[str, object], words: str
+) -> None:
+    answer = called(visitor, name, **values)
+    assert any(words in told for told in answer.told), answer.told
+    assert FAULT not in answer.text
+
+
+def test_no_endpoint_tells_or_stops_another_visitors_study(visitors: Callable[[str], Visitor], server: Server) -> None:
+    word = "Violet-Marker-8"
+    made = create(EXAMPLE.model_copy(update={"title": word}), KEY, folder=server.home / "runs")
+    made.append({"event": "started", "steps": 1, "message": word})
+    arms = {name: {"text": word, "tokens": 3, "ended": "stop"} for name in ("base", *EXAMPLE.arms)}
+    made.write_answers([{"prompt": word, "reference": word, "arms": arms}], EXAMPLE.seed)
+    own = visitors(KEY)
+    assert word in called(own, "study_status", record=made.id, key=KEY).text
+    assert word in called(own, "answers", record=made.id, key=KEY).text
+    other = visitors()
+    for name in ("study_status", "stop_study", "answers", "verdict"):
+        for key in ("6b" * 32, KEY.upper(), KEY + " ", KEY[:-1], [KEY], None, ""):
+            answer = called(other, name, record=made.id, key=key)
+            assert word not in answer.text
+            assert answer.told
+            assert FAULT not in answer.text

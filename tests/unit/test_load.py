@@ -1,0 +1,46 @@
+"""Many visitors at once, in short; `neftune bench load` has the whole, and its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.bench.load import PARTS, SHORT
+
+TARGET_MS = 300
+
+
+def row(part: str, home: Path) -> dict[str, Any]:
+    (found,) = PARTS[part](SHORT, home)
+    return found
+
+
+@pytest.mark.slow
+def test_sessions_that_change_their_text_all_get_their_answers(tmp_path: Path) -> None:
+    found = row("noise", tmp_path)
+    assert found["errors"] == 0, found
+    assert found["answers"] == SHORT.sessions * round(SHORT.noise_seconds / SHORT.every_seconds)
+
+
+@pytest.mark.slow
+def test_studies_begun_at_once_all_finish_and_each_has_its_owner(tmp_path: Path) -> None:
+    found = row("studies", tmp_path)
+    assert found["errors"] == 0, found
+    assert found["finished"] == found["records whole"] == found["owners"] == SHORT.studies
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_under_load_loses_no_study(tmp_path: Path) -> None:
+    found = row("killed", tmp_path)
+    assert found["errors"] == 0, found
+    assert found["records"] == found["whole"] == SHORT.studies
+    assert found["go on, or say that they were broken off"] == SHORT.studies
+
+
+@pytest.mark.slow
+def test_mixed_use_goes_without_an_error(tmp_path: Path) -> None:
+    found = row("mixed", tmp_path)
+    assert found["errors"] == 0, found
+    assert found["answers"] > SHORT.sessions
