@@ -118,3 +118,16 @@ def test_no_endpoint_tells_or_stops_another_visitors_study(visitors: Callable[[s
             assert word not in answer.text
             assert answer.told
             assert FAULT not in answer.text
+
+
+def test_nothing_is_counted_and_no_cookie_is_set(visitor: Visitor) -> None:
+    page = visitor.client.get("/")
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert "camera=()" in page.headers["permissions-policy"]
+    assert "set-cookie" not in page.headers
+    config = visitor.client.get("/config")
+    assert config.json()["analytics_enabled"] is False
+    assert "set-cookie" not in config.headers
+    loaded = re.findall(r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=["'](https?:[^"']+)""", page.text)
+    assert [address for address in loaded if not address.startswith(str(visitor.client.base_url))] == []
