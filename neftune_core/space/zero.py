@@ -48,10 +48,22 @@ QUOTA = (
     "Hugging Face lends you no more GPU time for now{left}: sign in there for more, come back{when}, or ask for a "
     "shorter study."
 )
+BUSY = "Hugging Face has lent you GPU time for other work that is not over yet: try again once it is."
+TOO_LONG = "Hugging Face lends no GPU for as long as this study takes: choose fewer steps, seeds or arms."
 ABORTED = (
     "The GPU was taken back before the study ended. What it had at its last checkpoint is kept: Resume goes on from "
     "there."
 )
+
+REFUSALS = {
+    "illegal duration": TOO_LONG,
+    "pending credits": BUSY,
+    "quota": QUOTA,
+    "gpu limit": QUOTA,
+    "aborted": ABORTED,
+    "worker error": ABORTED,
+}
+"""What is in the title or the words of the platform's errors, and what a visitor is told instead."""
 
 Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
@@ -207,13 +219,13 @@ class _flagged:  # noqa: N801 - used as a word after `with`
 def refusal(error: BaseException) -> str:
     """One sentence for what the platform's decorator raised: no time left, taken back, or the lab's own fault."""
     title, words = str(getattr(error, "title", "")), str(getattr(error, "message", error))
-    if "quota" in f"{title} {words}".lower():
-        seconds = re.search(r"(\d+)\s*s(?:econds)? requested vs\.? (\d+)\s*s(?:econds)? left", words)
-        when = re.search(r"in (\d+:\d+:\d+)", words)
-        left = f" ({seconds[1]} seconds asked for, {seconds[2]} left)" if seconds else ""
-        return QUOTA.format(left=left, when=f" in {when[1]}" if when else " tomorrow")
-    if "aborted" in words.lower() or "worker error" in title.lower():
-        return ABORTED
+    said = f"{title} {words}".lower()
+    for part, told in REFUSALS.items():
+        if part in said:
+            seconds = re.search(r"(\d+)\s*s requested vs\.? (-?\d+)\s*s left", words)
+            when = re.search(r"in ((?:\d+ days?, )?\d+:\d+:\d+)", words)
+            left = f" ({seconds[1]} seconds asked for, {seconds[2]} left)" if seconds else ""
+            return told.format(left=left, when=f" in {when[1]}" if when else " tomorrow")
     return sentence(error)
 
 

@@ -121,9 +121,25 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
         list(lent(platform).compare(record, ASK, Limits()))
 
 
-def test_what_a_lab_of_its_own_breaks_is_not_blamed_on_quota() -> None:
-    assert "Something in the lab" in zero.refusal(KeyError("x"))
-    assert "taken back" in zero.refusal(PlatformError("ZeroGPU worker error", "GPU task aborted"))
+@pytest.mark.parametrize(
+    ("title", "message", "words"),
+    [
+        ("ZeroGPU worker error", "GPU task aborted", "taken back"),
+        (
+            "ZeroGPU illegal duration",
+            "The requested GPU duration (900s) is larger than the maximum allowed",
+            "fewer steps",
+        ),
+        ("ZeroGPU pending credits exceeded", "You have too many credits allocated to running tasks.", "not over yet"),
+        ("ZeroGPU quota exceeded", "Space app has reached its GPU limit.", "come back tomorrow"),
+        ("ZeroGPU quota exceeded", "(60s requested vs. 4s left). Try again in 1 day, 3:02:01. ", "in 1 day, 3:02:01"),
+        ("", "something", "Something in the lab itself"),
+    ],
+)
+def test_what_the_platform_says_becomes_one_sentence(title: str, message: str, words: str) -> None:
+    told = zero.refusal(PlatformError(title, message))
+    assert words in told
+    assert "\n" not in told
 
 
 def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
