@@ -12,12 +12,13 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import InvalidSetting, NotAvailable, RecordError
+from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
 from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.report import write_report
 from neftune_core.home import home
 from neftune_core.training.record import Record, find
 from neftune_core.ui.lab import Lab, require_key
+from neftune_core.ui.uploads import keep_uploads_at_home
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, told
 
@@ -76,6 +77,8 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
 
     @told
     def bring(key: str, given: Any) -> str:
+        if not given:
+            raise DataError("There is no file: choose the zip file of a record.")
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
     file.upload(bring, [key, file], came, **QUIET)
@@ -123,7 +126,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
         from neftune_core.export.script import script_archive
 
         record = find(record_id, require_key(key))
-        folder = Path(tempfile.mkdtemp(prefix="take-", dir=home() / "uploads"))
+        folder = Path(tempfile.mkdtemp(prefix="take-", dir=keep_uploads_at_home()))
         if form == RECORD:
             made = pack_record(record, folder / f"{record.id}.zip")
         elif form == "script":
