@@ -46,7 +46,14 @@ class Load:
 
 
 SHORT = Load(
-    sessions=8, every_seconds=1.0, noise_seconds=4.0, studies=4, within_seconds=1.0, steps=4, mixed_seconds=6.0
+    sessions=6,
+    every_seconds=1.0,
+    noise_seconds=3.0,
+    studies=3,
+    within_seconds=1.0,
+    steps=2,
+    mixed_seconds=4.0,
+    mixed_sessions=3,
 )
 """What the tests run."""
 
@@ -155,7 +162,7 @@ def _studies(load: Load, home: Path) -> list[dict[str, Any]]:
 
         async def study(one: Session) -> None:
             await asyncio.sleep(load.within_seconds * int(one.session[:4], 16) / 0x10000)
-            outputs = await one.call("start", train_steps=load.steps)
+            outputs = await one.call("start", **_small(load))
             record = str(outputs[0]) if outputs else ""
             state = await _until_over(one, record)
             ends.append((time.perf_counter() - begun, state))
@@ -182,6 +189,11 @@ def _studies(load: Load, home: Path) -> list[dict[str, Any]]:
         ]
 
 
+def _small(load: Load) -> dict[str, Any]:
+    """What a visitor changes on the Train tab, by elem_id, for a study of seconds."""
+    return {"train_steps": load.steps, "train_evaluations": 2, "train_evaluation_rows": 8, "train_strengths": ""}
+
+
 async def _until_over(one: Session, record: str) -> str:
     """Watch a study as the page does, through the endpoint for programs; what it came to."""
     status = one.functions["study_status"].number
@@ -206,7 +218,7 @@ def _mixed(load: Load, home: Path) -> list[dict[str, Any]]:
             while time.perf_counter() < end:
                 kind = int(secrets.token_hex(1), 16) % 16
                 if kind == 0:
-                    outputs = await one.call("start", train_steps=load.steps)
+                    outputs = await one.call("start", **_small(load))
                     await _until_over(one, str(outputs[0]) if outputs else "")
                 elif kind < 3:
                     await one.call("plan")

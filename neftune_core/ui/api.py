@@ -26,7 +26,7 @@ from neftune_core.training.record import Record, find
 from neftune_core.training.settings import StudySettings
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.previews import read_sentence
-from neftune_core.ui.study_form import require_fit
+from neftune_core.ui.study_form import plan_words, require_fit
 
 MOST_EVENTS = 2_000
 LONGEST_TEXT = 2_000
@@ -168,11 +168,12 @@ def _start(lab: Lab) -> Callable[..., Any]:
 
         `key` is a long secret of your own: who has it sees the study, stops it and reads its answers.
         """
-        study = parse(StudySettings, _table(settings, "settings"))
+        owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
         _require_own_rows(lab, study.data)
+        plan_words(lab, study)  # raises where it is too long, also while the server is busy with others
         require_fit(lab, study)
-        record = lab.jobs.submit(study, _key(key))
-        for _ in lab.attended(record, key):
+        record = lab.jobs.submit(study, owner)
+        for _ in lab.attended(record, owner):
             pass
         return {"record": record.id, "arms": list(study.arms), "place": lab.jobs.status(record).place}
 

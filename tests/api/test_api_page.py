@@ -67,7 +67,7 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         ("preview_noise", {"text": "x" * 9_000}, "more than 2,000 characters"),
         ("preview_noise", {"text": "hello", "strength": -1}, "strength"),
         ("preview_noise", {"text": "hello", "strength": "many"}, "strength"),
-        ("preview_noise", {"text": "hello", "kind": "none"}, "kind must be one of"),
+        ("preview_noise", {"text": "hello", "kind": "none"}, "Kind must be one of"),
         ("preview_noise", {"text": "hello", "draw": 1.5}, "not a whole number"),
         ("preview_noise", {"text": "hello", "model": "/etc"}, "no model that this lab offers"),
         ("preview_noise", {"text": "hello", "model": ["bundled"]}, "source"),
@@ -80,7 +80,7 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         ("start_study", {"settings": {}, "key": "short"}, "too easily guessed"),
         ("start_study", {"settings": [], "key": KEY}, "not a table of settings"),
         ("start_study", {"settings": {"training": {"speed": 1}}, "key": KEY}, "no setting called"),
-        ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": KEY}, "at most 5"),
+        ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": KEY}, "this server allows 5"),
         (
             "start_study",
             {"settings": {"data": {"source": "file:/etc/passwd"}}, "key": KEY},
