@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     DROPOUT = 5
     LIVE_NOISE = 6
     MODEL_DROPOUT = 7
+    TYPOS = 9
 
 
 def stream(purpose: Purpose, *key: int) -> np.random.Generator:

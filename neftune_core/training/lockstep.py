@@ -92,6 +92,11 @@ def evaluation_steps(total: int, times: int) -> set[int]:
     return {max(1, round(total * part / times)) for part in range(1, times + 1)}
 
 
+def evaluation_batch(training: TrainingSettings) -> int:
+    """The rows of each arm that are measured together: without gradients a pass takes a fraction of a step's memory."""
+    return 4 * training.rows_at_once
+
+
 class Lockstep:
     """The state of one run: its set of arms, their optimizer, the last whole step, and which arms take part.
 
@@ -164,7 +169,7 @@ class Lockstep:
         if self.done:
             return
         started = time.perf_counter()
-        first = None if 0 in measured else self._evaluated(0, [0, *self.alive], should_stop)
+        first = None if 0 in measured else self._evaluated_before(should_stop)
         if self.total == 0:
             yield self._planned(started, should_stop)
         if first is not None:
@@ -176,7 +181,7 @@ class Lockstep:
         The budget holds what has passed since `started`, the first evaluation, and as much for each of the others.
         """
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
-        per_evaluation = time.perf_counter() - started
+        per_evaluation = (time.perf_counter() - started) * len(self.alive)  # the first one was of the base alone
         tokens, seconds = 0, 0.0
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
             before = time.perf_counter()
@@ -262,8 +267,13 @@ class Lockstep:
             keys = [(seed, step.epoch, place) for place in step.rows[start : start + size]]
             yield Portion(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
 
+    def _evaluated_before(self, should_stop: Stop) -> Event:
+        """The base before the first step; no arm differs from it yet, so its numbers are theirs."""
+        event = self._evaluated(0, [0], should_stop)
+        return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
+
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
-        rows, size = self.study.training.evaluation_rows, self.study.training.rows_at_once
+        rows, size = self.study.training.evaluation_rows, evaluation_batch(self.study.training)
         samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
         kept: dict[str, Any] = {}

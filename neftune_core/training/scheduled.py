@@ -37,6 +37,10 @@ class ScheduledNoise:
             for slot in slots
         }
 
+    def full(self, slot: int) -> ArmNoise:
+        """The noise of a slot at its full strength, whatever its schedule."""
+        return ArmNoise(self._arms[slot], self._sites[slot])
+
     def is_scheduled(self, slot: int) -> bool:
         """Whether the noise of a slot changes over the run."""
         return self._arms[slot].schedule != "constant" and not self._arms[slot].is_silent

@@ -299,7 +299,7 @@ class StudySettings(Settings):
 EXAMPLE = StudySettings(
     title="An example: control and one noise arm on the bundled model",
     data=DataSettings(source="starter:world-format"),
-    training=TrainingSettings(epochs=6, batch_size=8, learning_rate=3e-3),
+    training=TrainingSettings(epochs=6, batch_size=8, learning_rate=3e-3, evaluations=6),
 )
 """What the page opens with: the bundled model learns to answer in a form that it has not seen."""
 

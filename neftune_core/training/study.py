@@ -23,8 +23,9 @@ from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import holding
 from neftune_core.training.judging import question_for
 from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length
+from neftune_core.training.measuring import measure_end
 from neftune_core.training.methods import make_arms
-from neftune_core.training.numbers import write_rows
+from neftune_core.training.numbers import write_answers, write_metrics, write_rows
 from neftune_core.training.planning import require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
 from neftune_core.training.record import Record
@@ -160,6 +161,7 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
         measured = yield from _begin(ready, run)
         yield from holding(run.run(ready.stop, _keeper(run, record), measured))
         yield _save(run, record)
+        yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
     except Exception:
         if run.done:
@@ -253,6 +255,17 @@ def _save(run: Lockstep, record: Record) -> Event:
         else:
             shutil.rmtree(folder, ignore_errors=True)  # of an earlier ending of this run, before the arm diverged
     return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
+
+
+def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
+    """Measure what is measured once; the base, which is the same for all seeds, with the study's first."""
+    study = run.study
+    first = study.seed == record.study.seed
+    found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
+    write_answers(record, study.seed, found.answers)
+    about = {"robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
+    write_metrics(record, study.seed, {"arms": found.arms, **about})
+    return {"event": "measured", "arms": found.arms}
 
 
 def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
