@@ -110,6 +110,22 @@ class Script:
 
 
 @dataclass
+class Verdict:
+    """Say what the noise of a record did, by how much and how surely, from what the record keeps."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    json: bool = False
+    """Print JSON: the verdict with the numbers behind it, and every measure of every arm."""
+    measure: str | None = None
+    """Ask about another measure than the one named before the run, after looking."""
+    epoch: str | None = None
+    """`last` or `best`, likewise."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
 class Runs:
     """List the records of this machine, go on with one, take one elsewhere, or remove some."""
 
@@ -240,6 +256,7 @@ def _main(arguments: list[str]) -> int:
         "compare": (Compare, _compare),
         "report": (Report, _report),
         "script": (Script, _script),
+        "verdict": (Verdict, _verdict),
         "runs": (Runs, _runs),
         "models": (Models, _models),
         "world": (World, _world),
@@ -358,6 +375,7 @@ def _run(record: Record, limits: Limits) -> int:
     print(f"record: {record.folder}")
     if ending["event"] == "finished":
         _print_losses(record)
+        _print_verdict(record)
         return 0
     return _refuse(ending.get("message") or f"The study was stopped; what it had is in {record.folder}.")
 
@@ -490,6 +508,38 @@ def _script(arguments: Script) -> int:
 def _answer_text(line: dict[str, Any]) -> str:
     answers = "\n".join(f"  [{name}] {answer['text']}" for name, answer in line["arms"].items())
     return f"> {line['prompt']}\n{answers}\n"
+
+
+def _print_verdict(record: Record) -> None:
+    from neftune_core.training.judging import verdict_of
+
+    print(f"\n{verdict_of(record).text()}")
+
+
+def _verdict(arguments: Verdict) -> int:
+    from dataclasses import asdict
+
+    from neftune_core.evaluation.outcomes import Question
+    from neftune_core.training.judging import means_of, question_of, verdict_of
+
+    record = _named(arguments.record)
+    named = question_of(record)
+    asked = Question(arguments.measure or named.measure, arguments.epoch or named.epoch)
+    found = verdict_of(record, asked)
+    if not arguments.json:
+        print(found.text(named=named))
+        return 0
+    from neftune_core.training.log import finite
+
+    told = {"question": asdict(asked), "named_before": named == asked, "text": found.text(named=named).splitlines()}
+    arms = {
+        name: {part: value for part, value in asdict(arm).items() if part != "lines"}
+        for name, arm in found.arms.items()
+    }
+    floors = {name: asdict(floor) for name, floor in found.floors.items()}
+    measures = means_of(record, asked)
+    print(json.dumps(finite({**told, "arms": arms, "floors": floors, "measures": measures}), indent=2))
+    return 0
 
 
 def _runs(arguments: Runs) -> int:

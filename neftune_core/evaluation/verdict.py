@@ -57,12 +57,22 @@ class Verdict:
     opening: tuple[Line, ...]
     closing: tuple[Line, ...]
 
-    def text(self, words: Mapping[str, str] = ENGLISH) -> str:
-        """The verdict in the language of `words`, a line a sentence, what follows on an arm indented."""
-        said = [line.text(words) for line in self.opening]
+    def text(self, words: Mapping[str, str] = ENGLISH, named: Question | None = None) -> str:
+        """The verdict in the language of `words`, a line a sentence, what follows on an arm indented.
+
+        Where it is not about the question `named` before the run, that is said.
+        """
+        said = [line.text(words) for line in self.opened(named)]
         for arm in self.arms.values():
             said += ["  " * (place > 0) + line.text(words) for place, line in enumerate(arm.lines)]
         return "\n".join([*said, *(line.text(words) for line in self.closing)])
+
+    def opened(self, named: Question | None = None) -> tuple[Line, ...]:
+        """What is said before the arms; of another question than the one `named` before the run, that it is one."""
+        if named is None or named == self.question:
+            return self.opening
+        first, *rest = self.opening
+        return Line("question.after", first.parameters), *rest
 
 
 def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:

@@ -56,6 +56,8 @@ ENGLISH: dict[str, str] = {
     "floor.another_seed": "the seed alone",
     "floor.chaos": "a disturbance as small as rounding",
     "question": "Asked before looking: {measure} after the {epoch} epoch, each arm against the control.",
+    "question.after": "Asked after looking, so a clue and no test: {measure} after the {epoch} epoch, each arm against "
+    "the control.",
     "headline.claim": "Arms that differ from the control by more than chance: {claimed} of {arms}.",
     "headline.no_claim": "No arm differs from the control by more than chance would explain.",
     "headline.illustration": "An illustration: a claim takes at least {needed} seeds, so nothing is claimed.",

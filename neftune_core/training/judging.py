@@ -107,6 +107,15 @@ def means_of(record: Record, question: Question | None = None) -> dict[str, dict
     return found
 
 
+def overlaps_of(record: Record) -> dict[str, list[float]]:
+    """ROUGE-L of every measured answer to a training prompt with what was trained on, by arm, all seeds together."""
+    found: dict[str, list[float]] = {}
+    for samples in answer_scores(record).values():
+        for arm, scores in samples.get("train", {}).items():
+            found.setdefault(arm, []).extend(scores.get("memorised_rouge_l", np.zeros(0)).tolist())
+    return {name: found[name] for name in ("base", *record.arms) if found.get(name)}
+
+
 def _courses(record: Record, question: Question) -> dict[int, _Course]:
     """The course of every seed that counts."""
     steps: dict[int, dict[int, Mapping[str, Any]]] = {}

@@ -13,7 +13,7 @@ from neftune_core.figures.curves import loss_curves
 from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.training.record import Record, find, owned_records
-from neftune_core.ui import run_actions, take_away
+from neftune_core.ui import evidence_view, run_actions, take_away
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure, part
@@ -35,6 +35,7 @@ class _Opened:
     state: gr.HTML
     actions: run_actions.Actions
     curves: gr.HTML
+    evidence: evidence_view.EvidenceView
     answers: gr.HTML
     settings: gr.Code
     box: gr.Accordion
@@ -48,6 +49,8 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     runs = gr.HTML([], html_template=LIST, js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list")
     opened = _opened()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
+    changed = [opened.record_id.change, train.finished.change]
+    evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
     take_away.build(lab, key, opened.record_id)
     came = take_away.build_import(lab, key)
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
@@ -60,10 +63,11 @@ def _opened() -> _Opened:
     state = gr.HTML(elem_id="runs-state", apply_default_css=False)
     actions = run_actions.build("runs")
     curves = live_figure(elem_id="runs-curves")
+    evidence = evidence_view.build("runs")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
     with gr.Accordion("Its settings (study.toml)", open=False, visible=False) as box:
         settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
-    return _Opened(gr.Textbox(visible=False), state, actions, curves, answers, settings, box)
+    return _Opened(gr.Textbox(visible=False), state, actions, curves, evidence, answers, settings, box)
 
 
 def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:

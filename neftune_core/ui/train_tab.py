@@ -13,7 +13,7 @@ from neftune_core.errors import LabError, RecordError
 from neftune_core.figures.curves import loss_curves
 from neftune_core.training.record import find
 from neftune_core.training.settings import StudySettings
-from neftune_core.ui import run_actions, train_form
+from neftune_core.ui import evidence_view, run_actions, train_form
 from neftune_core.ui.data_tab import DataTab
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
@@ -66,6 +66,7 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
             actions = run_actions.build("train")
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
+            evidence = evidence_view.build("train")
     asked = gr.Textbox(visible=False)
     tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves)
     train_form.connect(form, around.strip.model)
@@ -73,6 +74,8 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
     _connect_strengths(around, form)
     _connect_watch(around, tab)
     _connect_actions(around, tab, shown)
+    watched = around.strip.watched
+    evidence_view.connect(evidence, around.lab, around.key, watched, [watched.change, tab.finished.change])
     return tab
 
 

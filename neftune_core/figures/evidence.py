@@ -1,0 +1,208 @@
+"""What the verdict rests on: differences seed by seed, best and last epoch, memorised answers, disturbance borne."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from neftune_core.evaluation.comparing import Comparison
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import Outcomes
+from neftune_core.evaluation.verdict import Verdict
+from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.colours import arm_colours, token
+from neftune_core.noise.settings import NoiseSettings
+
+BINS = 10
+Arms = Mapping[str, NoiseSettings]
+DISTURBANCES = {
+    "noise": ("Embedding noise", "of the embeddings' root mean square"),
+    "typos": ("Typing errors", "share of letters"),
+}
+
+
+def seed_differences(found: Verdict, arms: Arms) -> Figure:
+    """Arm minus control: a point a seed, and the mean with its interval, at the last and at the best epoch."""
+    colours, label = arm_colours(arms), DEFINITIONS[found.question.measure].label
+    data: list[Trace] = []
+    said = []
+    for name, arm in found.arms.items():
+        for epoch, symbol in (("last", "circle"), ("best", "diamond-open")):
+            comparison = arm.epochs[epoch]
+            if comparison.seeds:
+                data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
+                said.append(f"{name}, {epoch} epoch: {comparison.difference:+.3g}{_interval_words(comparison)}")
+    layout = {
+        "height": 120 + 76 * max(1, len(found.arms)),
+        "xaxis": axis(f"{label}: arm minus control", zeroline=True, zerolinewidth=2),
+        "yaxis": axis("", autorange="reversed", type="category", showgrid=False),
+        "margin": {"l": 150},
+    }
+    asked = f"asked about: the {found.question.epoch} epoch"
+    narrow = {"margin": {"l": 110, "r": 8}}
+    return figure("differences", data, layout, f"{'; '.join(said) or 'Nothing yet'} ({asked}).", narrow=narrow)
+
+
+def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
+    row = f"{name}<br>{epoch} epoch"
+    seeds = {
+        "type": "scatter",
+        "mode": "markers",
+        "uid": f"{name}/{epoch}/seeds",
+        "x": list(comparison.differences),
+        "y": [row] * len(comparison.differences),
+        "marker": {"color": colour, "size": 7, "opacity": 0.45},
+        "text": [f"seed {seed}" for seed in comparison.seeds],
+        "hovertemplate": "%{text}: %{x:+.3g}<extra></extra>",
+        "showlegend": False,
+    }
+    mean = {
+        "type": "scatter",
+        "mode": "markers",
+        "uid": f"{name}/{epoch}/mean",
+        "x": [comparison.difference],
+        "y": [row],
+        "marker": {"color": colour, "size": 12, "symbol": symbol, "line": {"width": 2, "color": colour}},
+        "hovertemplate": "mean: %{x:+.3g}<extra></extra>",
+        "showlegend": False,
+    }
+    if comparison.interval is not None:
+        half = comparison.interval.high - comparison.interval.estimate
+        mean["error_x"] = {"type": "data", "array": [half], "color": colour, "thickness": 2}
+    return [seeds, mean]
+
+
+def _interval_words(comparison: Comparison) -> str:
+    found = comparison.interval
+    return "" if found is None else f" ({found.low:+.3g} to {found.high:+.3g})"
+
+
+def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
+    """Held-out loss after the last epoch and at the best one, side by side, means over the seeds."""
+    colours = arm_colours(arms)
+    runs = {control: outcomes.control, **outcomes.arms}
+    data: list[Trace] = []
+    said = []
+    for name, seeds in runs.items():
+        values = [_mean([one.value("held_out_loss", epoch) for one in seeds.values()]) for epoch in ("best", "last")]
+        if np.isfinite(values).all():
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "uid": f"{name}/epochs",
+                    "name": name,
+                    "x": ["best epoch", "last epoch"],
+                    "y": values,
+                    "line": {"color": colours.get(name, token("control")), "width": 2.4},
+                    "marker": {"size": 9},
+                    "hovertemplate": f"{name}: %{{y:.4g}} (%{{x}})<extra></extra>",
+                }
+            )
+            said.append(f"{name} best {values[0]:.4g}, last {values[1]:.4g}")
+    layout = {
+        "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
+        "yaxis": axis("held-out loss", "nats per response token"),
+    }
+    return figure("epochs", data, layout, f"Held-out loss: {'; '.join(said) or 'not measured'}.")
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Figure:
+    """How many answers to training prompts overlap how much with the responses trained on, arm by arm (ROUGE-L)."""
+    colours = arm_colours(arms)
+    edges = np.linspace(0, 1, BINS + 1)
+    data: list[Trace] = []
+    said = []
+    for name, values in overlaps.items():
+        counts, _ = np.histogram(np.asarray(values, dtype=np.float64), edges)
+        shares = (counts / max(1, len(values))).tolist()
+        data.append(
+            {
+                "type": "bar",
+                "uid": f"{name}/overlap",
+                "name": name,
+                "x": ((edges[1:] + edges[:-1]) / 2).round(2).tolist(),
+                "y": shares,
+                "marker": {"color": colours.get(name, token("base"))},
+                "hovertemplate": f"{name}: %{{y:.0%}} of answers at %{{x:.2f}}<extra></extra>",
+            }
+        )
+        said.append(f"{name} {float(np.mean(values)):.2f}" if len(values) else f"{name} none")
+    layout = {
+        "barmode": "group",
+        "bargap": 0.15,
+        "xaxis": axis("ROUGE-L with the response trained on", "0 to 1", range=[0, 1]),
+        "yaxis": axis("share of answers to training prompts", tickformat=".0%", rangemode="tozero"),
+    }
+    return figure("overlap", data, layout, f"Mean overlap with what was trained on: {'; '.join(said)}.")
+
+
+def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figure:
+    """Held-out loss under growing embedding noise and under more typing errors; `measured` is one entry a seed."""
+    colours = arm_colours(arms)
+    data: list[Trace] = []
+    said = []
+    for panel, kind in enumerate(DISTURBANCES, start=1):
+        for name in arms:
+            amounts, losses = _curve(measured, kind, name)
+            if not losses:
+                continue
+            suffix = "" if panel == 1 else str(panel)
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "uid": f"{name}/{kind}",
+                    "name": name,
+                    "legendgroup": name,
+                    "showlegend": panel == 1,
+                    "x": amounts,
+                    "y": losses,
+                    "xaxis": f"x{suffix}",
+                    "yaxis": f"y{suffix}",
+                    "line": {"color": colours[name], "width": 2.4},
+                    "hovertemplate": f"{name}: %{{y:.3f}} at %{{x}}<extra></extra>",
+                }
+            )
+            said.append(f"{name} under {DISTURBANCES[kind][0].lower()} {losses[0]:.3g} to {losses[-1]:.3g}")
+    return figure(
+        "robustness", data, _two_panels(), f"Held-out loss: {'; '.join(said) or 'not measured'}.", narrow=_under()
+    )
+
+
+def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
+    """Amounts, and losses as means over the seeds that have the same amounts."""
+    found = [entry[kind] for entry in measured if kind in entry and arm in entry[kind].get("arms", {})]
+    if not found:
+        return [], []
+    amounts = found[0]["amounts"]
+    losses = [entry["arms"][arm]["loss"] for entry in found if entry["amounts"] == amounts]
+    return list(amounts), np.mean(np.asarray(losses, dtype=np.float64), axis=0).tolist()
+
+
+def _two_panels() -> dict[str, Any]:
+    (noise, noise_unit), (typos, typos_unit) = DISTURBANCES.values()
+    return {
+        "xaxis": axis(noise.lower(), noise_unit, domain=[0, 0.46], rangemode="tozero"),
+        "xaxis2": axis(typos.lower(), typos_unit, domain=[0.54, 1], anchor="y2", rangemode="tozero", tickformat=".0%"),
+        "yaxis": axis("held-out loss", "nats per response token"),
+        "yaxis2": axis("", anchor="x2"),
+    }
+
+
+def _under() -> dict[str, Any]:
+    return {
+        "height": 620,
+        "margin": {"l": 48, "r": 8},
+        "xaxis": {"domain": [0, 1]},
+        "xaxis2": {"domain": [0, 1]},
+        "yaxis": {"domain": [0.58, 1]},
+        "yaxis2": {"domain": [0, 0.42]},
+    }

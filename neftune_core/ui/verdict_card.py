@@ -1,0 +1,106 @@
+"""The verdict on a record as a card, and every measure beside it with its definition one click away."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+
+from neftune_core.errors import LabError, sentence
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import Question
+from neftune_core.evaluation.verdict import CLAIMS, Verdict
+from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.figures.colours import arm_colours
+from neftune_core.training.judging import means_of, verdict_of
+from neftune_core.training.numbers import metrics, table
+from neftune_core.training.record import Record
+from neftune_core.ui.views import quiet
+
+
+def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
+    """The card and the table of a record, as far as it goes; nothing before anything has been measured."""
+    try:
+        found, means = verdict_of(record), means_of(record)
+        if not any(arm.status != "nothing" for arm in found.arms.values()):
+            return ""
+        return f'<section class="lab-verdict">{_card(found, words)}{_table(record, found, means)}</section>'
+    except LabError as error:
+        return quiet(f"There is no verdict: {error}")
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # numbers that no version of the lab wrote
+        return quiet(f"There is no verdict: the numbers of this record cannot be read. {sentence(error)}")
+
+
+def _card(found: Verdict, words: Mapping[str, str]) -> str:
+    asked, headline = (html.escape(line.text(words)) for line in found.opening)
+    arms = "".join(_arm(arm.lines, arm.status, words) for arm in found.arms.values())
+    closing = "".join(f"<li>{html.escape(line.text(words))}</li>" for line in found.closing)
+    return (
+        f'<div class="lab-card" data-claims="{_claims(found)}"><h3>The verdict</h3>{quiet(html.unescape(asked))}'
+        f'<p class="lab-headline">{headline}</p>{arms}<ul class="lab-closing">{closing}</ul></div>'
+    )
+
+
+def _claims(found: Verdict) -> int:
+    return sum(arm.status in CLAIMS for arm in found.arms.values())
+
+
+def _arm(lines: Iterable[Line], status: str, words: Mapping[str, str]) -> str:
+    first, *rest = (html.escape(line.text(words)) for line in lines)
+    more = "".join(f"<li>{line}</li>" for line in rest)
+    behind = f"<details><summary>The numbers behind it</summary><ul>{more}</ul></details>" if more else ""
+    return f'<div class="lab-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
+
+
+def _table(record: Record, found: Verdict, means: Mapping[str, Mapping[str, float]]) -> str:
+    arms = record.arms
+    names = [name for name in ("base", *arms) if means.get(name)]
+    colours = arm_colours(arms)
+    heads = "".join(f'<th scope="col" style="--arm: {colours[name]}">{html.escape(name)}</th>' for name in names)
+    groups = dict.fromkeys(definition.group for definition in DEFINITIONS.values())
+    body = "".join(_group(group, names, means, found.question) for group in groups)
+    seeds = max((len(comparison.seeds) for arm in found.arms.values() for comparison in arm.epochs.values()), default=0)
+    over = f", means of {seeds} seeds" if seeds > 1 else ""
+    return (
+        f'<div class="lab-measures"><h3>Every measure after the last epoch{over}</h3>'
+        + quiet("All but the one asked about are descriptive. Press a name for its definition.")
+        + f'<div class="lab-scroll" tabindex="0" role="region" aria-label="Measures"><table><thead><tr><th></th>{heads}'
+        f"</tr></thead>{body}</table></div>{_samples(record)}</div>"
+    )
+
+
+def _group(group: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
+    rows = [
+        _row(measure, names, means, question)
+        for measure, definition in DEFINITIONS.items()
+        if definition.group == group and any(measure in means[name] for name in names)
+    ]
+    if not rows:
+        return ""
+    head = f'<tr class="lab-group-name"><th scope="rowgroup" colspan="{len(names) + 1}">{html.escape(group)}</th></tr>'
+    return f"<tbody>{head}{''.join(rows)}</tbody>"
+
+
+def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
+    definition = DEFINITIONS[measure]
+    cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
+    asked = ' class="lab-asked"' if measure == question.measure else ""
+    told = (
+        f"<details><summary>{html.escape(definition.label)}</summary><p>{html.escape(definition.words)}</p></details>"
+    )
+    return f'<tr{asked}><th scope="row">{told}</th>{cells}</tr>'
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _samples(record: Record) -> str:
+    """On which rows and prompts all of it is measured, and how sacrebleu took its measures."""
+    kept = next(iter(metrics(record).values()), {})
+    samples = {**record.said_of("samples"), **table(kept.get("samples"))}
+    said = [f"{name.replace('_', ' ')}: {words}" for name, words in samples.items() if isinstance(words, str)]
+    said += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
+    listed = "".join(f"<li>{html.escape(words)}</li>" for words in said)
+    return f'<details class="lab-more"><summary>Measured on</summary><ul>{listed}</ul></details>' if listed else ""
