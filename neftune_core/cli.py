@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from pydantic import ValidationError
 
 from neftune_core.cli_sweep import Sweep
 from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
-from neftune_core.settings import Limits, from_toml, parse, to_toml, validation_sentence
+from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.training.settings import EXAMPLE, StudySettings
 from neftune_core.world.settings import WorldSettings
 
@@ -290,8 +289,6 @@ def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
-    except ValidationError as error:
-        raise InvalidSetting(validation_sentence(cls.__name__, error)) from None
     except SystemExit as end:
         if not end.code:
             raise
@@ -410,13 +407,16 @@ def _run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
 
 
 class _interruptible:  # noqa: N801 - used as a word after `with`
-    """Turns the first Ctrl+C into a question that the work asks; a second one ends at once."""
+    """Turns the first Ctrl+C, or the system's wish that the process ends (SIGTERM), into a question that the work asks.
+
+    A second one ends at once.
+    """
 
     def __enter__(self) -> Callable[[], bool]:
         import signal
 
         self.asked = False
-        self.before = signal.signal(signal.SIGINT, self._ask)
+        self.before = {asked: signal.signal(asked, self._ask) for asked in (signal.SIGINT, signal.SIGTERM)}
         return lambda: self.asked
 
     def _ask(self, number: int, frame: Any) -> None:
@@ -427,7 +427,8 @@ class _interruptible:  # noqa: N801 - used as a word after `with`
     def __exit__(self, *_: object) -> None:
         import signal
 
-        signal.signal(signal.SIGINT, self.before)
+        for asked, before in self.before.items():
+            signal.signal(asked, before)
 
 
 def _with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -96,6 +96,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def __init__(self, **values: Any) -> None:
+        """Settings made in code; raises `InvalidSetting` with one sentence, as everywhere else."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InvalidSetting(_sentence(type(self).__name__, error)) from None
+
+    # Tells pydantic that settings inside others need not be made by the method above: the sentence then says where.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @model_validator(mode="after")
     def _choices_are_known(self) -> Self:
         for name, field in type(self).model_fields.items():
@@ -114,10 +124,10 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        raise InvalidSetting(validation_sentence(cls.__name__, error)) from None
+        raise InvalidSetting(_sentence(cls.__name__, error)) from None
 
 
-def validation_sentence(name: str, error: ValidationError) -> str:
+def _sentence(name: str, error: ValidationError) -> str:
     """The first thing that is wrong, in one sentence; `name` is that of the settings."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])

@@ -159,6 +159,50 @@
     return location.origin + location.pathname + (text ? "?" + text : "");
   };
 
+  // ------------------------------------------------------------------ what was set, kept over a reload of this tab
+  const FORM = "neftune-lab-form";
+  let touched = false; // what the page itself sets as it opens is nobody's wish
+  for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => (touched = true), true);
+
+  const inSession = (work) => {
+    try {
+      return work(sessionStorage);
+    } catch {
+      return null; // storage is forbidden, or full
+    }
+  };
+  const isLinked = () => Object.keys(linked).some((name) => Lab.parameter(name) !== null);
+
+  let keeping = null;
+  /** Keep the values of the controls with these ids; a link in the address follows them. */
+  Lab.remember = (ids, values) => {
+    clearTimeout(keeping);
+    keeping = setTimeout(() => {
+      if (!touched) return;
+      const form = Object.fromEntries(ids.map((id, place) => [id, values[place]]));
+      inSession((session) => session.setItem(FORM, JSON.stringify(form)));
+      if (!isLinked()) return;
+      const current = new URL(Lab.link()).searchParams;
+      for (const name of Object.keys(linked)) Lab.setParameter(name, current.get(name));
+    }, 200);
+  };
+
+  const isReload = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
+  const kept = (isReload && inSession((session) => JSON.parse(session.getItem(FORM)))) || null;
+  /** Whether this page goes on with what was set before it was loaded again. */
+  Lab.isRemembered = () => kept !== null;
+
+  /** What the controls had, and last of all the model and the data in use; nothing where the page is opened anew. */
+  Lab.remembered = (ids, ranges) => {
+    const nothing = { __type__: "update" };
+    const given = ids.map((id) => {
+      if (!kept || kept[id] === undefined || (id.startsWith("noise-") && isLinked())) return nothing;
+      const range = id === "noise-strength" ? ranges[kept["noise-unit"]] : null;
+      return { ...nothing, value: kept[id], ...(range && { ...range, maximum: Math.max(range.maximum, kept[id]) }) };
+    });
+    return [...given, kept?.["lab-in-use"] || nothing];
+  };
+
   /** One parameter of the address as it stands. */
   Lab.parameter = (name) => new URLSearchParams(location.search).get(name);
 
@@ -182,6 +226,13 @@
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+
+  /** Put the choice of how to stop in the place of Stop, or Stop back in its own; whoever types stays where they are. */
+  Lab.askStop = (asked) => {
+    document.getElementById("lab-strip").classList.toggle("lab-asking", asked);
+    const next = document.querySelector(asked ? "#lab-stop-keep" : "#lab-stop");
+    (next?.closest("button") || next?.querySelector("button"))?.focus();
   };
 
   Lab.copy = async (text) => {

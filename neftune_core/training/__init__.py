@@ -11,6 +11,7 @@ study          the loop, seed by seed, with its record: begun, broken off, gone 
   prompts        what is answered when a seed ends
   accelerator    the one lock around the machine's compute, held pass by pass
 record         what is kept: a folder, its owner, its one writer
+  claims         the lock of its one writer, taken back by the system when that ends
   log            the events in it, readable while they grow and after damage
   own_rows       the files of rows that a study names
   damage         what is missing or broken, in sentences

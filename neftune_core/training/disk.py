@@ -6,12 +6,14 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from neftune_core.errors import RecordError
 from neftune_core.home import folder_bytes
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, all_records, runs_folder
+from neftune_core.training.claims import claiming
+from neftune_core.training.record import CLAIM, Record, all_records, runs_folder
 
 REMOVED = ".removed-"
 DAY_SECONDS = 24 * 3600
@@ -19,14 +21,14 @@ DAY_SECONDS = 24 * 3600
 
 def remove(record: Record) -> None:
     """Remove a record, whole or not at all; raises `RecordError` where a process writes it."""
-    if record.is_running():
-        raise RecordError("This study is under way: stop it first.")
     aside = record.folder.with_name(f"{REMOVED}{record.id}")
-    try:
+    # Claimed, so that nobody begins to write it meanwhile; a claim that cannot be made for want of room is nobody's,
+    # and some systems do not rename a folder with an open file.
+    with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
+        if not is_mine:
+            raise RecordError("This study is under way: stop it first.")
         record.folder.rename(aside)
-    except OSError:
-        aside = record.folder  # some systems do not rename a folder with an open file
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
 
 
 def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:

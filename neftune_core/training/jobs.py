@@ -55,6 +55,7 @@ class Jobs:
         self._last_owner: str | None = None
         self._worker: threading.Thread | None = None
         self._unwritten: dict[str, Status] = {}
+        self._closed = False
         disk.sweep(limits)
 
     def submit(self, study: StudySettings, owner: str) -> Record:
@@ -131,6 +132,20 @@ class Jobs:
             self._change.wait_for(lambda: self._find(record.id) is None, timeout_seconds)
         return self.status(record)
 
+    def close(self, timeout_seconds: float) -> None:
+        """End the work as the process ends: the running study stops with a checkpoint, those that wait are left.
+
+        All of them can be resumed. Gives up after `timeout_seconds`.
+        """
+        with self._change:
+            self._closed = True
+            running = self._running
+            if running is not None:
+                running.stop.set()
+            self._change.notify_all()
+        if running is not None:
+            self.wait(running.record, timeout_seconds)
+
     def _check_room(self, owner: str) -> None:
         with self._change:
             mine, everybodys = sum(job.owner == owner for job in self._waiting), len(self._waiting)
@@ -183,7 +198,9 @@ class Jobs:
     def _work(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: bool(self._waiting))
+                self._change.wait_for(lambda: bool(self._waiting) or self._closed)
+                if self._closed:
+                    return
                 job = self._order()[0]
                 self._waiting.remove(job)
                 self._running, self._last_owner = job, job.owner

@@ -1,7 +1,7 @@
 """What a study produced, on disk in one folder, readable while it grows and after any ending.
 
 runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
-            running  (while a process writes it)
+            claim  (held by the process that writes it)
 
 A sweep has `sweep.toml` in place of `study.toml`, and a record of each of its cells below `cells/` (sweep.py).
 """
@@ -27,11 +27,13 @@ from neftune_core.home import folder_bytes, home
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
+from neftune_core.training.claims import claiming, is_claimed
 from neftune_core.training.log import Event, Log, append, as_text, finite, parsed
 from neftune_core.training.own_rows import check_rows, located, study_key, with_own_rows
 from neftune_core.training.settings import StudySettings
 
 FORMAT = 1
+CLAIM = "claim"
 ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
@@ -178,27 +180,15 @@ class Record:
 
     def is_running(self) -> bool:
         """Whether a living process writes this record; what a killed one left behind does not count."""
-        import psutil
-
-        try:
-            kept = parsed((self.folder / "running").read_bytes()) or {}
-            return bool(psutil.Process(int(kept["process"])).create_time() == kept["started"])
-        except (OSError, KeyError, TypeError, ValueError, psutil.Error):
-            return False
+        return is_claimed(self.folder / CLAIM)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Be the one process that writes this record; raises `RecordError` where another does."""
-        import psutil
-
-        if self.is_running():
-            raise RecordError("This study is under way already, here or in another process.")
-        me = {"process": os.getpid(), "started": psutil.Process().create_time()}
-        write_whole(self.folder / "running", json.dumps(me))
-        try:
+        with claiming(self.folder / CLAIM) as is_mine:
+            if not is_mine:
+                raise RecordError("This study is under way already, here or in another process.")
             yield
-        finally:
-            (self.folder / "running").unlink(missing_ok=True)
 
 
 def _stays(event: Event, seed: int, step: int) -> bool:

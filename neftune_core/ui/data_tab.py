@@ -50,6 +50,17 @@ class DataTab:
     source: gr.Radio
     starter: gr.Dropdown
     reread: Reread
+    reader: _Reader
+
+    def restored_components(self) -> list[Any]:
+        """What `restored` gives values for."""
+        inputs = self.reader.inputs
+        return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
+
+    def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
+        """The tab as it is where `settings` are in use, as updates; raises a `LabError` where they cannot be."""
+        shown = _shown(self.reader.lab, settings, model, _key(settings, model))
+        return [*shown, *self.reader.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
 
 
 @dataclass(frozen=True)
@@ -75,9 +86,28 @@ class _Inputs:
 
     def components(self) -> list[Any]:
         """All of them, in the order that `_Given.of` takes their values."""
-        hub = [self.hub.name, self.hub.configuration, self.hub.split]
-        named = [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout]
+        named = self.chosen()[:PARTS_FROM]
         return [*named, *self.parts, *self.form.components]
+
+    def chosen(self) -> list[Any]:
+        """All but the columns, which follow from what was read."""
+        hub = [self.hub.name, self.hub.configuration, self.hub.split]
+        return [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout, *self.form.components]
+
+    def shown(self, settings: DataSettings) -> list[Any]:
+        """The values of `chosen` for `settings`; a choice that they say nothing of stays."""
+        source, _, name = settings.source.partition(":")
+        hub = [name, settings.configuration, settings.split] if source == "hub" else [gr.skip()] * 3
+        held_out = settings.held_out_source.removeprefix("file:")
+        return [
+            source,
+            gr.update(visible=source == "starter", **({"value": name} if source == "starter" else {})),
+            gr.update(visible=source == "file", value=name if source == "file" else None),
+            *hub,
+            held_out or None,
+            settings.layout,
+            *self.form.values(settings),
+        ]
 
 
 @dataclass(frozen=True)
@@ -146,7 +176,7 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     _connect_read(strip, place, reader)
     _connect_row(lab, strip, outputs)
     reread = Reread(told(reader.refresh), reader.asked(strip), reader.filled())
-    return DataTab(settings, inputs.source, inputs.starter, reread)
+    return DataTab(settings, inputs.source, inputs.starter, reread, reader)
 
 
 def _inputs() -> _Inputs:
@@ -264,7 +294,7 @@ class _Reader:
             columns=given.columns(),
             **({"configuration": given.configuration, "split": given.split} if given.source == "hub" else {}),
         )
-        key = settings.model_dump_json() + model.model_dump_json()
+        key = _key(settings, model)
         if key == shown:
             return self._unchanged()
         try:
@@ -273,6 +303,11 @@ class _Reader:
             if tells:
                 tell(error)
             return _to_mend(self.lab, settings, error)
+
+
+def _key(settings: DataSettings, model: ModelSettings) -> str:
+    """What tells what is shown from anything else."""
+    return settings.model_dump_json() + model.model_dump_json()
 
 
 def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:

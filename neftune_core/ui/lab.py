@@ -34,6 +34,7 @@ KEPT_LOGS = 32
 KEPT_TABLES = 8
 LONGEST_KEY = 200
 WAIT_SECONDS = 1.0
+LONGEST_END_SECONDS = 8.0  # many systems kill what has not ended ten seconds after it was asked to
 
 
 class Lab:
@@ -96,6 +97,11 @@ class Lab:
 
         answer = self.gpu.compare if self.gpu else compare
         return answer(record, settings, self.limits, seed=seed)
+
+    def close(self) -> None:
+        """End the study that runs here, with a checkpoint, as the server ends."""
+        if "jobs" in self.__dict__:
+            self.jobs.close(LONGEST_END_SECONDS)
 
     @functools.cached_property
     def recorded(self) -> Record | None:

@@ -44,8 +44,11 @@ class _Parts:
     progress: gr.HTML
 
 
-def build(strip: Strip, allowed: Collection[str] | None = None) -> None:
-    """The panel; `strip.model` changes only once the model has been loaded. Only `allowed` models are offered."""
+def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSettings]:
+    """The panel; `strip.model` changes only once the model has been loaded. Only `allowed` models are offered.
+
+    Gives the form.
+    """
     with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             form = Form(ModelSettings, prefix="model", changes=_changes(allowed))
@@ -60,6 +63,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> None:
                 progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
             gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
     _connect(strip, _Parts(form, card, use, cancel, progress))
+    return form
 
 
 def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from neftune_core.ui import (
     model_panel,
     noise_loss,
     noise_tab,
+    remembering,
     runs_tab,
     strip,
     sweep_tab,
@@ -39,7 +40,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
         key = owner_key()
         top = strip.build(FIRST_WORDS, lab.host.profile.model)
-        model_panel.build(top, lab.host.models)
+        model = model_panel.build(top, lab.host.models)
         with gr.Tabs(elem_id="lab-tabs", selected="learn"):
             with gr.Tab("Learn", id="learn", elem_id="tab-learn", render_children=True):
                 learn = learn_tab.build(shown)
@@ -60,6 +61,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
         top.tools.value = noise_tab.link_parameters(noise)
         noise_tab.on_load(page, noise, first)
         noise_loss.build(lab, top, data, noise)
+        remembering.build(page, remembering.Around(lab, top, key, noise, data, train, model))
         fill_owner_key(page, key)
         api.build(lab)
     return page

@@ -7,12 +7,29 @@ import time
 from typing import TYPE_CHECKING
 
 from neftune_core.errors import RecordError
+from neftune_core.figures import Figure
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.moves import move_curves
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 from neftune_core.ui.views import bar, duration, quiet
 
 if TYPE_CHECKING:
     from neftune_core.training.progress import Status
+
+
+VIEWS = {"losses": "Losses", "moves": "Gradients and weights"}
+
+
+def curves_of(record: Record, log: Log, view: str) -> Figure:
+    """The figure of a study in one of `VIEWS`."""
+    if view != "moves":
+        return loss_curves(log.events, record.arms)
+    try:
+        clip_norm = record.study.training.clip_norm
+    except RecordError:
+        clip_norm = 0.0
+    return move_curves(log.events, record.arms, clip_norm)
 
 
 def state_words(record: Record, status: Status, log: Log) -> str:

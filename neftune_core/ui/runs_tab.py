@@ -9,7 +9,6 @@ import gradio as gr
 
 from neftune_core.errors import RecordError
 from neftune_core.figures.colours import arm_colours
-from neftune_core.figures.curves import loss_curves
 from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.training.record import Record, find, owned_records
@@ -17,11 +16,11 @@ from neftune_core.ui import evidence_view, run_actions, take_away
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure, part
-from neftune_core.ui.run_views import about_words, state_words, when
+from neftune_core.ui.run_views import about_words, curves_of, state_words, when
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.train_tab import TrainTab
+from neftune_core.ui.train_tab import TrainTab, view_of_study
 from neftune_core.ui.views import quiet
-from neftune_core.ui.wiring import QUIET, told
+from neftune_core.ui.wiring import QUIET, events, told
 
 EMPTY = "No study yet. What you train is kept here, on this machine, also when the lab is closed."
 LIST = f'<ul class="lab-runs" aria-label="Your studies"></ul><p class="lab-quiet lab-runs-empty">{EMPTY}</p>'
@@ -34,6 +33,7 @@ class _Opened:
     record_id: gr.Textbox
     state: gr.HTML
     actions: run_actions.Actions
+    view: gr.Radio
     curves: gr.HTML
     evidence: evidence_view.EvidenceView
     answers: gr.HTML
@@ -41,7 +41,7 @@ class _Opened:
     box: gr.Accordion
 
     def shown(self) -> list[Any]:
-        return [self.record_id, self.state, self.curves, self.answers, self.settings, self.box]
+        return [self.record_id, self.state, self.curves, self.answers, self.settings, self.box, self.view]
 
 
 def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
@@ -54,20 +54,24 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     take_away.build(lab, key, opened.record_id)
     came = take_away.build_import(lab, key)
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
+    _connect_view(lab, key, opened)
     where = run_actions.Place(lab, strip, key, opened.record_id, train.asked, train.seen)
-    run_actions.connect(opened.actions, where, lambda: ["", "", None, "", "", gr.update(visible=False)], opened.shown())
+    run_actions.connect(
+        opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
+    )
     _storage(lab, key, [place.select, opened.record_id.change])
 
 
 def _opened() -> _Opened:
     state = gr.HTML(elem_id="runs-state", apply_default_css=False)
     actions = run_actions.build("runs")
+    view = view_of_study("runs-view", visible=False)
     curves = live_figure(elem_id="runs-curves")
     evidence = evidence_view.build("runs")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
     with gr.Accordion("Its settings (study.toml)", open=False, visible=False) as box:
         settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
-    return _Opened(gr.Textbox(visible=False), state, actions, curves, evidence, answers, settings, box)
+    return _Opened(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
 
 
 def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
@@ -79,37 +83,49 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, watching: list[Any]) -> None:
-    def shown(record: Record) -> list[Any]:
-        status, log, arms = lab.jobs.status(record), lab.log(record), record.arms
+    def shown(record: Record, view: str) -> list[Any]:
+        status, log = lab.jobs.status(record), lab.log(record)
         return [
             record.id,
             state_words(record, status, log),
-            loss_curves(log.events, arms),
+            curves_of(record, log, view),
             _answers(record),
             _settings_text(record),
+            gr.update(visible=True),
             gr.update(visible=True),
             *opened.actions.fitting(record, status),
         ]
 
     @told
-    def open_record(key: str, chosen: gr.EventData) -> list[Any]:
+    def open_record(key: str, view: str, chosen: gr.EventData) -> list[Any]:
         """Show one record; one that is not over becomes the study that the page watches."""
         record = find(str(chosen.id), require_key(key))
         is_over = lab.jobs.status(record).is_over
-        return [*([gr.skip()] * 3 if is_over else [record.id, -1, gr.Timer(active=True)]), *shown(record)]
+        return [*([gr.skip()] * 3 if is_over else [record.id, -1, gr.Timer(active=True)]), *shown(record, view)]
 
     @told
-    def follow(key: str, watched: str, record_id: str) -> list[Any]:
+    def follow(key: str, view: str, watched: str, record_id: str) -> list[Any]:
         """The opened record goes on as the watched one does."""
         if not record_id or watched != record_id:
             return [gr.skip()] * len(filled)
-        return shown(find(record_id, require_key(key)))
+        return shown(find(record_id, require_key(key)), view)
 
     filled = [*opened.shown(), *opened.actions.components()]
-    clicked = runs.click(open_record, key, [*watching, *filled], **QUIET)
+    clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], **QUIET)
     clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
     watched, seen, _ = watching
-    seen.change(follow, [key, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
+    seen.change(follow, [key, opened.view, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
+
+
+def _connect_view(lab: Lab, key: gr.Textbox, opened: _Opened) -> None:
+    @told
+    def look_otherwise(key: str, record_id: str, view: str) -> Any:
+        if not record_id:
+            return gr.skip()
+        record = find(record_id, require_key(key))
+        return curves_of(record, lab.log(record), view)
+
+    events(opened.view).input(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
 
 
 def _answers(record: Record) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from neftune_core.errors import sentence
 from neftune_core.home import home_note
@@ -30,7 +33,10 @@ def serve(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the lab until it is ended, saying where; what is `None` is as `Serving` and `profiles.hosted` say."""
+    """Serve the lab until it is ended, saying where; what is `None` is as `Serving` and `profiles.hosted` say.
+
+    A study that is under way as it ends stops with a checkpoint.
+    """
     here = hosted()
     gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may bring
     from neftune_core.models.sources import allow_only, close_this_machine
@@ -50,7 +56,28 @@ def serve(
     if home_note():
         print(home_note(), file=sys.stderr, flush=True)
     threading.Thread(target=_warm_up, args=(first,), name="warm-up", daemon=True).start()
-    blocks.block_thread()
+    with _ended_by_the_system():
+        try:
+            blocks.block_thread()
+        finally:
+            lab.close()
+
+
+@contextmanager
+def _ended_by_the_system() -> Iterator[None]:
+    """Let SIGTERM end the block by `SystemExit`, with the status that a shell gives for it; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _warm_up(first: FirstPreview) -> None:

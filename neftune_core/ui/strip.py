@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -33,6 +34,24 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Ending the watched study: `ask` opens the choice in its own place, in the browser alone.
+
+    The study goes on until one of the two has been pressed.
+    """
+
+    ask: gr.Button
+    choice: gr.Row
+    keep: gr.Button
+    discard: gr.Button
+    go_on: gr.Button
+
+    def shown(self) -> list[Any]:
+        """What is there only while there is something to stop."""
+        return [self.ask, self.choice]
+
+
+@dataclass(frozen=True)
 class Strip:
     """The components of the strip that tabs read and write.
 
@@ -47,10 +66,21 @@ class Strip:
     tools: gr.HTML
     progress: gr.HTML
     train: gr.Button
-    stop: gr.Button
+    stop: Stop
     model: gr.State
     watched: gr.Textbox
     timer: gr.Timer
+
+
+def _stop() -> Stop:
+    ask = gr.Button("Stop", size="md", elem_id="lab-stop", visible=False)
+    with gr.Row(elem_id="lab-stopping", visible=False) as choice:
+        keep = gr.Button("Stop and keep", variant="primary", size="md", elem_id="lab-stop-keep")
+        discard = gr.Button("Stop and discard", variant="stop", size="md", elem_id="lab-stop-discard")
+        go_on = gr.Button("Go on", size="md", elem_id="lab-go-on")
+    ask.click(None, None, None, js="() => Lab.askStop(true)")
+    go_on.click(None, None, None, js="() => Lab.askStop(false)")
+    return Stop(ask, choice, keep, discard, go_on)
 
 
 def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
@@ -66,7 +96,7 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         )
         progress = gr.HTML(apply_default_css=False, elem_id="lab-progress")
         train = gr.Button("Train", variant="primary", size="md", elem_id="lab-train")
-        stop = gr.Button("Stop", size="md", elem_id="lab-stop", visible=False)
+        stop = _stop()
         tools = gr.HTML(
             {}, html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
         )

@@ -31,7 +31,10 @@ FIRST_STRENGTHS = "15"
 
 @dataclass(frozen=True)
 class TrainForm:
-    """The components, and where their values are in the order of `components()`."""
+    """The components, and where their values are in the order of `components()`.
+
+    `model_of` is the model that the values were last fitted to.
+    """
 
     preset: gr.Radio
     about: gr.HTML
@@ -42,6 +45,11 @@ class TrainForm:
     seed: gr.Number
     seeds: gr.Slider
     training: Form[TrainingSettings]
+    model_of: gr.State
+
+    def all_components(self) -> list[Any]:
+        """What `restored` gives values for."""
+        return [self.preset, self.about, *self.components()]
 
     def components(self) -> list[Any]:
         """What a study is made from, besides the other tabs."""
@@ -50,6 +58,20 @@ class TrainForm:
     def arms(self) -> list[Any]:
         """What says which arms there are besides the control and the noise of the Noise tab."""
         return [self.strengths, self.dropouts, self.decays]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """What the boxes besides the training settings say."""
+
+    strengths: str = FIRST_STRENGTHS
+    dropouts: str = ""
+    decays: str = ""
+    seed: int = EXAMPLE.seed
+    seeds: int = EXAMPLE.seeds
+
+    def values(self) -> list[Any]:
+        return [self.strengths, self.dropouts, self.decays, self.seed, self.seeds]
 
 
 def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
@@ -74,7 +96,8 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
         dropouts = _numbers("Adapter dropout", "A rate for each arm without noise, such as 0.1, 0.3.", "train-dropouts")
         decays = _numbers("Weight decay", "A rate for each arm without noise, such as 0.05.", "train-decays")
     reset = gr.Button("Reset to defaults", size="md", elem_id="train-reset")
-    return TrainForm(preset, about, reset, strengths, dropouts, decays, seed, seeds, training)  # type: ignore[arg-type]
+    made = gr.State(ModelSettings())
+    return TrainForm(preset, about, reset, strengths, dropouts, decays, seed, seeds, training, made)  # type: ignore[arg-type]
 
 
 def _training() -> Form[TrainingSettings]:
@@ -103,17 +126,19 @@ def connect(form: TrainForm, model: gr.State) -> None:
         return [quiet(found.words if found else USUAL_WORDS), *shown_training(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
-        others = [FIRST_STRENGTHS, "", "", EXAMPLE.seed, EXAMPLE.seeds]
-        return [USUAL, quiet(USUAL_WORDS), *others, *shown_training(form, usual_training(model))]
+        return [USUAL, quiet(USUAL_WORDS), *Arms().values(), *shown_training(form, usual_training(model))]
 
-    def follow(model: ModelSettings, preset: str, *shown: Any) -> list[Any]:
+    def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
         """What was left as it stood for the model before follows the model; what a person set stays."""
+        if model == fitted:
+            return [gr.skip()] * (1 + len(shown))
         before = _known(preset)
         wanted = PRESETS[preset].training(model) if preset in PRESETS else usual_training(model)
-        return [
+        followed = [
             new if value in [old[place] for old in before] else gr.skip()
             for place, (value, new) in enumerate(zip(shown, shown_training(form, wanted), strict=True))
         ]
+        return [model, *followed]
 
     def _known(preset: str) -> Sequence[list[Any]]:
         known = PRESETS.get(preset)
@@ -123,7 +148,15 @@ def connect(form: TrainForm, model: gr.State) -> None:
     values = form.training.components
     form.preset.input(choose, [form.preset, model], [form.about, *values], **QUIET)
     form.reset.click(reset, model, [form.preset, form.about, *form.components()], **QUIET)
-    events(model).change(follow, [model, form.preset, *values], values, **QUIET)
+    events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
+
+
+def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
+    """The values of `all_components()` for a study; a preset is named where the study has all of its values."""
+    presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
+    preset = next(presets, USUAL)
+    words = PRESETS[preset].words if preset in PRESETS else USUAL_WORDS
+    return [preset, quiet(words), *arms.values(), *shown_training(form, study.training)]
 
 
 def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:

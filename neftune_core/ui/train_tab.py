@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
-from neftune_core.figures.curves import loss_curves
 from neftune_core.training.record import find
 from neftune_core.training.settings import StudySettings
 from neftune_core.ui import evidence_view, run_actions, train_form
@@ -19,13 +18,14 @@ from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.plot import live_figure
 from neftune_core.ui.recorded import Recorded
-from neftune_core.ui.run_views import progress_words, state_words
+from neftune_core.ui.run_views import VIEWS, curves_of, progress_words, state_words
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.study_form import Asked, plan_words, require_fit, study_of
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, in_browser, tell, told
 
 THEN = "Press Train to run one of your own with the settings of this tab; its curves grow here."
+LONGEST_STOP_SECONDS = 5.0
 NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
 
 
@@ -44,7 +44,8 @@ class Around:
 @dataclass(frozen=True)
 class TrainTab:
     """What other tabs use. `finished` is the id of a watched record that is over, `seen` how much of the log of the
-    watched one has been drawn, `asked` the id of a record whose arms are to be asked (and, after a #, when)."""
+    watched one has been drawn, `asked` the id of a record whose arms are to be asked (and, after a #, when), `attached`
+    the id of the one that the page found to watch as it was opened."""
 
     finished: gr.State
     seen: gr.State
@@ -54,6 +55,8 @@ class TrainTab:
     state: gr.HTML
     actions: run_actions.Actions
     curves: gr.HTML
+    view: gr.Radio
+    attached: gr.Textbox
 
 
 def build(around: Around, shown: Recorded | None) -> TrainTab:
@@ -65,18 +68,27 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
         with gr.Column(scale=5, min_width=320):
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
             actions = run_actions.build("train")
+            view = view_of_study("train-view")
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
             evidence = evidence_view.build("train")
     asked = gr.Textbox(visible=False)
-    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves)
+    attached = gr.Textbox(visible=False, label="Study found")
+    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
     train_form.connect(form, around.strip.model)
     _connect_start(around, tab)
+    _connect_stop(around, tab, shown)
     _connect_strengths(around, form)
     _connect_watch(around, tab)
     _connect_actions(around, tab, shown)
     watched = around.strip.watched
     evidence_view.connect(evidence, around.lab, around.key, watched, [watched.change, tab.finished.change])
     return tab
+
+
+def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
+    """Which figure of a study is shown."""
+    choices = [(words, name) for name, words in VIEWS.items()]
+    return gr.Radio(choices, value=next(iter(VIEWS)), label="View", container=False, elem_id=elem_id, visible=visible)
 
 
 def _nothing(shown: Recorded | None) -> str:
@@ -120,11 +132,39 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
     changed = [around.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, said, tab.plan, trigger_mode="always_last", **QUIET)
 
+
+def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
+    """Stop keeps what was trained or discards it, in one step; what is left of a discarded study is as before any."""
+    lab, strip = around.lab, around.strip
+
     @told
-    def stop(key: str, watched: str) -> None:
+    def keep(key: str, watched: str) -> None:
         lab.jobs.stop(watched, require_key(key))
 
-    strip.stop.click(stop, [around.key, strip.watched], None, **QUIET)
+    @told
+    def discard(key: str, watched: str) -> list[Any]:
+        record = find(watched, require_key(key))
+        lab.jobs.discard(watched, key)
+        lab.jobs.wait(record, LONGEST_STOP_SECONDS)
+        return [*_cleared(shown), *tab.actions.hidden(), *[gr.update(visible=False)] * len(strip.stop.shown())]
+
+    asked = [around.key, strip.watched]
+    kept = strip.stop.keep.click(keep, asked, None, **QUIET)
+    gone = [*_left(strip, tab), *tab.actions.components(), *strip.stop.shown()]
+    discarded = strip.stop.discard.click(discard, asked, gone, **QUIET)
+    discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
+    for done in (kept, discarded):
+        done.then(None, None, None, js="() => Lab.askStop(false)")
+
+
+def _left(strip: Strip, tab: TrainTab) -> list[Any]:
+    """What shows the watched study."""
+    return [tab.state, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
+
+
+def _cleared(shown: Recorded | None) -> list[Any]:
+    """The values of `_left` where there is no study."""
+    return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
 
 
 def _connect_strengths(around: Around, form: train_form.TrainForm) -> None:
@@ -147,44 +187,48 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
     @told
-    def look(key: str, watched: str, seen: int) -> list[Any]:
+    def look(key: str, watched: str, seen: int, view: str) -> list[Any]:
         try:
             record = find(watched, key) if watched else None
         except RecordError as error:  # it was removed meanwhile, in another tab or by the host
             tell(error)
             record = None
         if record is None:
-            return [*[gr.skip()] * 5, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
+            hidden = [gr.update(visible=False)] * len(strip.stop.shown())
+            return [*[gr.skip()] * 4, *hidden, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
         status, log = lab.jobs.status(record), lab.log(record)
         return [
             state_words(record, status, log),
-            gr.skip() if log.size == seen else loss_curves(log.events, record.arms),
+            gr.skip() if log.size == seen else curves_of(record, log, view),
             log.size,
             progress_words(record, status),
-            gr.update(visible=not status.is_over),
+            *[gr.update(visible=not status.is_over)] * len(strip.stop.shown()),
             gr.Timer(active=not status.is_over),
             record.id if status.is_over else gr.skip(),
             *tab.actions.fitting(record, status),
         ]
 
-    shown = [tab.state, tab.curves, tab.seen, strip.progress, strip.stop, strip.timer, tab.finished]
+    shown = [tab.state, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
     outputs = [*shown, *tab.actions.components()]
-    watching = [key, strip.watched, tab.seen]
+    watching = [key, strip.watched, tab.seen, tab.view]
     asked = gr.Textbox(visible=False)
     read = key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''"))
     attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET)
+    attached.success(None, strip.watched, tab.attached, js="(id) => id")
     attached.success(None, [asked, strip.watched], None, js="(asked, id) => { if (asked && id) Lab.openTab('Train'); }")
     strip.watched.change(look, watching, outputs, **QUIET)
     strip.timer.tick(look, watching, outputs, **QUIET)
+
+    @told
+    def look_otherwise(key: str, watched: str, view: str) -> Any:
+        record = find(watched, require_key(key)) if watched else around.lab.recorded
+        return curves_of(record, lab.log(record), view) if record else gr.skip()
+
+    events(tab.view).input(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
 
 
 def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
     """What is left of a study that is removed is what stood there before any."""
     strip = around.strip
     place = run_actions.Place(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
-    left = [tab.state, tab.curves, strip.progress, strip.watched, tab.finished]
-
-    def cleared() -> list[Any]:
-        return [_nothing(shown), shown.curves if shown else None, "", "", ""]
-
-    run_actions.connect(tab.actions, place, cleared, left)
+    run_actions.connect(tab.actions, place, lambda: _cleared(shown), _left(strip, tab))

@@ -10,10 +10,8 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from pydantic import ValidationError
 
 from neftune_core.errors import Cancelled, InvalidSetting, sentence
-from neftune_core.settings import validation_sentence
 
 # What an event of the page is that nobody should call from outside, and that must not blink.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -61,8 +59,6 @@ def tell(error: BaseException) -> None:
 
 def _as_theirs(error: BaseException) -> BaseException:
     """What a call from outside the page can cause, as a mistake of who made it; the rest as it is."""
-    if isinstance(error, ValidationError):  # a settings class that was made from what the call says
-        return InvalidSetting(validation_sentence(error.title, error))
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
         return InvalidSetting(f"This call does not say {error.name!r}, as the page does.")
     return error

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from served_lab import LAB, served, visiting
 
+from neftune_core.data.settings import DataSettings
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import create
 from neftune_core.training.settings import EXAMPLE
 
@@ -61,6 +63,11 @@ def own_file(page: Any) -> None:
     open_tab(page, "Data")
     text_of(page, "#data-report", "In use: world-format")
     page.locator("#data-source label", has_text="Your file").click()
+
+
+def stop(page: Any, how: str = "keep") -> None:
+    page.locator("#lab-stop").click()
+    page.locator(f"#lab-stop-{how}").click()
 
 
 def test_the_slider_moves_the_noise(lab_page: Any) -> None:
@@ -177,11 +184,11 @@ def test_a_study_is_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
     lab_page.locator("#train-state [data-state=running]").wait_for()
     assert "Next:" in lab_page.locator("#lab-words").inner_text()  # what runs and what is set up are two studies
     text_of(lab_page, "#lab-progress", "bundled")
-    lab_page.locator("#lab-stop").click()
+    stop(lab_page)
     lab_page.locator("#train-state [data-state=stopped]").wait_for()
     lab_page.locator("#train-resume").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
-    lab_page.locator("#lab-stop").click()
+    stop(lab_page)
     lab_page.locator("#train-state [data-state=stopped]").wait_for()
     lab_page.locator("#train-remove").click()
     lab_page.locator("#train-surely").click()
@@ -190,6 +197,28 @@ def test_a_study_is_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
     open_tab(lab_page, "Runs")
     lab_page.get_by_text("No study yet").wait_for()
     text_of(lab_page, "#runs-storage", "on this machine's disk")
+
+
+def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_page: Any) -> None:
+    epochs(lab_page, 20)
+    lab_page.locator("#lab-train").click()
+    lab_page.locator("#train-state [data-state=running]").wait_for()
+    lab_page.locator("#lab-stop").click()
+    assert lab_page.locator("#lab-stopping button:visible").all_inner_texts() == [
+        "Stop and keep",
+        "Stop and discard",
+        "Go on",
+    ]
+    lab_page.locator("#lab-go-on").click()
+    lab_page.locator("#lab-stop").wait_for()
+    assert lab_page.locator("#train-state [data-state=running]").count() == 1  # nothing has happened to it
+    stop(lab_page, "discard")
+    text_of(lab_page, "#train-state", "A recorded study")
+    lab_page.locator("#lab-stopping").wait_for(state="hidden")
+    assert lab_page.evaluate("Lab.parameter('job')") is None
+    assert lab_page.locator(".toast-body").count() == 0
+    open_tab(lab_page, "Runs")
+    lab_page.get_by_text("No study yet").wait_for()
 
 
 def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> None:
@@ -222,7 +251,7 @@ def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
         page.locator("#train-state [data-state=interrupted]").wait_for()
         page.locator("#train-resume").click()
         page.locator("#train-state [data-state=running]").wait_for()
-        page.locator("#lab-stop").click()
+        stop(page)
         page.locator("#train-state [data-state=stopped]").wait_for()
         assert page.evaluate("Lab.parameter('job')") == record.id
 
@@ -240,17 +269,81 @@ def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any
 
     lab_page.locator("#lab-train").click()
     text_of(lab_page, "#train-state", "place 1 in the queue")
-    lab_page.locator("#lab-stop").click()
+    stop(lab_page)
     text_of(lab_page, "#train-state", "Stopped while waiting")
 
     open_tab(lab_page, "Runs")
     lab_page.locator(".lab-runs button", has_text="Training").click()
     text_of(lab_page, "#lab-progress", "left")
-    lab_page.locator("#lab-stop").click()
+    stop(lab_page)
     text_of(lab_page, "#lab-progress", "Stopped")
     open_tab(lab_page, "Compare")
     lab_page.locator("#compare-record input").click()
     assert lab_page.get_by_role("option").count() == 1  # the arms of its last whole step were kept
+
+
+def settings_shown(page: Any) -> dict[str, Any]:
+    """What the forms say, as a person reads them."""
+    open_tab(page, "Train")
+    shown = {name: page.evaluate("(id) => Lab.read(id)", f"train-{name}") for name in ("strengths", "epochs", "seed")}
+    shown |= {name: page.evaluate("(id) => Lab.read(id)", f"noise-{name}") for name in ("unit", "strength")}
+    return shown | {"data": page.locator("[data-word=data]").inner_text()}
+
+
+def test_a_reload_brings_back_what_was_set(lab_page: Any, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(BAD_ROW, encoding="utf-8")
+    own_file(lab_page)
+    upload(lab_page, "#data-file", tmp_path / "rows.jsonl")
+    text_of(lab_page, "#data-report", "In use: rows.jsonl")
+    open_tab(lab_page, "Noise")
+    lab_page.locator("#noise-unit label", has_text="std").click()
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-strengths textarea, #train-strengths input").fill("0.5, 1")
+    epochs(lab_page, 3)
+    lab_page.locator("#train-seed input").fill("7")
+    lab_page.locator("#train-seed input").press("Tab")
+    open_tab(lab_page, "Compare")
+    lab_page.locator("#compare-prompts textarea").fill("Where is the owl?")
+    lab_page.wait_for_function("sessionStorage.getItem('neftune-lab-form')?.includes('Where is the owl')")
+    before = settings_shown(lab_page)
+    assert (before["strengths"], before["epochs"], before["seed"], before["unit"]) == ("0.5, 1", 3, "7", "std")
+    lab_page.reload()
+    text_of(lab_page, "#lab-words", "rows.jsonl")
+    lab_page.wait_for_function("Lab.read('train-seed') === '7'")
+    assert settings_shown(lab_page) == before
+    assert "seed 7" in text_of(lab_page, "#lab-words", "std")
+    open_tab(lab_page, "Compare")
+    assert lab_page.locator("#compare-prompts textarea").input_value() == "Where is the owl?"
+    open_tab(lab_page, "Data")
+    text_of(lab_page, "#data-report", "In use: rows.jsonl")
+
+
+def test_the_link_of_a_study_brings_its_settings(
+    browser: Any, lab_address: str, lab_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own-rows.jsonl").write_text(BAD_ROW, encoding="utf-8")
+    study = EXAMPLE.model_copy(
+        update={
+            "seed": 11,
+            "data": DataSettings(source=f"file:{tmp_path / 'own-rows.jsonl'}"),
+            "training": EXAMPLE.training.model_copy(update={"epochs": 4.0}),
+            "noise": tuple(NoiseSettings(strength=strength, unit="std") for strength in (0.25, 0.5)),
+        }
+    )
+    record = create(study, KEY, folder=lab_home / "runs")
+    with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        page.locator("#train-state [data-state=interrupted]").wait_for()
+        text_of(page, "#lab-words", "own-rows.jsonl")
+        page.wait_for_function("Lab.read('train-seed') === '11'")
+        shown = settings_shown(page)
+        assert {name: shown[name] for name in ("strengths", "epochs", "unit", "strength")} == {
+            "strengths": "0.5",
+            "epochs": 4,
+            "unit": "std",
+            "strength": 0.25,
+        }
+        open_tab(page, "Data")
+        text_of(page, "#data-report", "In use: own-rows.jsonl")
 
 
 def test_no_tab_is_wider_than_a_phone(lab_page: Any) -> None:

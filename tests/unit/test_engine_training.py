@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from tiny import random_rows
 
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import Encoded
+from neftune_core.errors import InvalidSetting
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -105,7 +105,7 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
     ],
 )
 def test_a_regulariser_that_makes_no_difference_is_refused(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(InvalidSetting, match=words):
         StudySettings(training=training(), **values)
 
 

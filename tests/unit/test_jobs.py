@@ -23,11 +23,13 @@ from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import accelerator
+from neftune_core.training.checkpoint import kept_step
 from neftune_core.training.comparison import compare, read_prompts, saved_arms, saved_seeds
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.training.passes import Passes
 from neftune_core.training.planning import memory_and_time, require_memory
+from neftune_core.training.progress import of_record
 from neftune_core.training.record import Record, create, find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
 from neftune_core.training.study import run_study
@@ -365,6 +367,19 @@ def test_a_study_of_another_process_is_told_as_running_and_is_not_touched(rows: 
         with pytest.raises(RecordError, match="under way"):
             next(run_study(record, Limits(), lambda: False))
     assert jobs.status(record).state == "interrupted"
+
+
+def test_a_queue_that_is_closed_stops_the_running_study_and_leaves_the_others_to_be_resumed(rows: Path) -> None:
+    jobs = Jobs(Limits())
+    running, waiting = jobs.submit(_study(rows, epochs=500), ANN), jobs.submit(_study(rows), ANN)
+    _until(running, "step")
+    jobs.close(60)
+    assert of_record(running).state == "stopped"
+    assert kept_step(running.folder) == of_record(running).step
+    assert of_record(waiting).state == "interrupted"
+    later = Jobs(Limits())  # as the server is started again
+    later.resume(waiting.id, ANN)
+    assert later.wait(waiting, 120).state == "finished"
 
 
 def test_the_queue_has_an_end_for_all_visitors_together(rows: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -138,20 +137,6 @@ def test_a_half_deleted_record_is_still_its_owners_and_says_what_is_missing(reco
         assert words in said
     (record.folder / "record.json").unlink()
     assert owned_records(ANN, folder=record.folder.parent) == []
-
-
-def test_a_record_whose_process_was_killed_is_not_running(record: Record) -> None:
-    with record.claimed():
-        assert record.is_running()
-    assert not record.is_running()
-    for left in (
-        {"process": os.getpid(), "started": 1.0},
-        {"process": 2**22 + 1, "started": 1.0},
-        {"process": "x"},
-        [],
-    ):
-        (record.folder / "running").write_text(json.dumps(left), encoding="utf-8")
-        assert not record.is_running()
 
 
 def test_old_records_of_visitors_go_and_those_of_the_command_line_stay(tmp_path: Path) -> None:

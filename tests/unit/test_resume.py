@@ -122,6 +122,35 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     assert "finished already" in once_more.stdout
 
 
+def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySettings, tmp_path: Path) -> None:
+    expected = _whole(study)
+    file, home = tmp_path / "study.toml", tmp_path / "home"
+    file.write_text(to_toml(study), encoding="utf-8")
+    command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if any('"step": 5' in log.read_text(encoding="utf-8") for log in home.glob("runs/*/events.jsonl")):
+                break
+            time.sleep(0.005)
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "Stopped as asked." in said
+    assert "Traceback" not in said
+    record = Record(next((home / "runs").iterdir()))
+    ending, last = record.ending(), max(event["step"] for event in record.events() if event["event"] == "step")
+    assert ending is not None
+    assert ending["event"] == "stopped"
+    assert checkpoint.kept_step(record.folder) == last  # which no checkpoint of every third step need be
+    assert not record.is_running()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert again.returncode == 0, again.stderr
+    assert [event for event in _numbers(record) if event["event"] in ("step", "evaluated")] == [
+        event for event in _numbers(expected) if event["event"] in ("step", "evaluated")
+    ]
+
+
 def test_a_full_disk_fails_with_its_sentence_and_keeps_the_last_good_checkpoint(
     study: StudySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

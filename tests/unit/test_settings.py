@@ -6,7 +6,7 @@ import pytest
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import controls, from_query, from_toml, parse, to_query, to_toml
+from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_query, to_toml
 from neftune_core.training.settings import StudySettings, TrainingSettings
 
 STUDY = StudySettings(
@@ -61,6 +61,27 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "words"),
+    [
+        (NoiseSettings, {"strength": -1}, "The setting strength cannot be -1: input should be greater"),
+        (NoiseSettings, {"strength": "loud"}, "The setting strength cannot be 'loud'"),
+        (NoiseSettings, {"kind": "pink"}, "Kind must be one of uniform"),
+        (NoiseSettings, {"unit": "share"}, "The unit share belongs to token dropout"),
+        (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a range"),
+        (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour' in NoiseSettings"),
+        (StudySettings, {"noise": ()}, "A study needs at least one noise arm"),
+        (StudySettings, {"training": {"epochs": 0}}, "The setting training.epochs cannot be 0"),
+    ],
+)
+def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], values: dict, words: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        settings(**values)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_a_file_that_is_not_toml_gets_a_sentence() -> None:

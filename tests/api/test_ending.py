@@ -1,0 +1,30 @@
+"""A server that the system asks to end, as a host does before it moves or updates it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from neftune_core.bench.visitor import Visitor, served
+from neftune_core.training.checkpoint import kept_step
+from neftune_core.training.progress import of_record
+from neftune_core.training.record import owned_records
+
+
+def test_a_server_that_is_asked_to_end_stops_the_study_with_a_checkpoint(tmp_path: Path) -> None:
+    with served(tmp_path, OMP_NUM_THREADS="1") as server:
+        visitor = Visitor(server.address)
+        start = visitor.function("start")
+        visitor.call(start, start.usual(visitor.key, train_epochs=20))
+        (record,) = owned_records(visitor.key, folder=tmp_path / "runs")
+        deadline = time.monotonic() + 60
+        while of_record(record).step < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        visitor.client.close()
+        server.process.terminate()
+        assert server.process.wait(30) == 128 + 15
+        assert "Traceback" not in server.printed()
+    status = of_record(record)
+    assert status.state == "stopped"
+    assert kept_step(record.folder) == status.step >= 2
+    assert not record.is_running()
