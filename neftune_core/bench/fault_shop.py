@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 OWNER = "a-visitor-of-the-bench"
 WAIT_SECONDS = 300
+PROMPTS = AnswerSettings(prompts=("Say the number 3.", "What is it?"), new_tokens=6)
 
 
 @dataclass

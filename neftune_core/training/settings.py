@@ -328,7 +328,7 @@ PRESETS: dict[str, Preset] = {
     "quick look": Preset(
         "Half a minute of training, whatever the data.",
         bundled=EXAMPLE.training.model_copy(update={"time_budget_seconds": 30.0, "evaluations": 5}),
-        others=TrainingSettings(time_budget_seconds=30, evaluations=2, evaluation_rows=8),
+        others=TrainingSettings(time_budget_seconds=20, batch_size=2, evaluations=1, evaluation_rows=4),
     ),
     "the paper's": Preset(
         "Learning rate 5e-5, three epochs and 128 rows a step (arXiv 2310.05914 and its code), but on adapters, where "

@@ -12,12 +12,18 @@ from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.moves import move_curves
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
-from neftune_core.ui.views import bar, duration, quiet
+from neftune_core.ui.views import bar, duration, open_bar, quiet
 
 if TYPE_CHECKING:
     from neftune_core.training.progress import Status
 
 
+OPEN_ENDED = {
+    "preparing": "The model and the data are loaded",
+    "answering": "The arms answer the prompts of the study",
+    "stopping": "The step under way is broken off",
+}
+"""Work whose length nobody knows beforehand: its bar moves and says no share."""
 VIEWS = {"losses": "Losses", "moves": "Gradients and weights"}
 
 
@@ -76,8 +82,10 @@ def progress_words(record: Record, status: Status) -> str:
     if status.state == "running":
         share = status.step / status.steps if status.steps else 0
         parts.append(f"{bar(share, 'Progress')} {share:.0%}")
-        if status.seconds_left is not None:
-            parts.append(f"{duration(status.seconds_left)} left")
+        left = "time left not known yet" if status.seconds_left is None else f"{duration(status.seconds_left)} left"
+        parts.append(left)
+    elif status.state in OPEN_ENDED:
+        parts.append(open_bar(OPEN_ENDED[status.state]))
     about = html.escape(about_words(record))
     return (
         f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'

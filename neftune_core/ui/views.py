@@ -22,6 +22,12 @@ def bar(share: float, label: str) -> str:
     return f'<progress max="1" value="{share:.3f}" aria-label="{html.escape(label)}"></progress>'
 
 
+def open_bar(label: str) -> str:
+    """A progress bar of work whose length is not known."""
+    words = html.escape(label)
+    return f'<progress aria-label="{words}" title="{words}"></progress>'
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 90:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from tiny import loaded_tiny, random_rows
-from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from neftune_core.arms.loss import PIECE, ArmLosses, arm_losses
 from neftune_core.arms.saving import load_adapter, save_adapter
 from neftune_core.arms.stack import AdapterStack
+from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.data.batches import collate
 from neftune_core.errors import Cancelled, RecordError
 from neftune_core.models.loading import LoadedModel
@@ -133,30 +133,12 @@ def test_gradients_to_given_tensors_come_back_and_the_adapters_get_none(tiny: Lo
     assert abs(slope - float((gradient * direction).sum())) <= 0.02 * abs(slope)  # float32 sums over a small step
 
 
-def _tiny_gpt2() -> LoadedModel:
-    return loaded_tiny(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=64)), 32)
-
-
-def _tiny_opt() -> LoadedModel:
-    config = OPTConfig(
-        vocab_size=50,
-        hidden_size=32,
-        ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        word_embed_proj_dim=16,
-        do_layer_norm_before=False,
-    )
-    return loaded_tiny(OPTForCausalLM(config), 16)
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
-def test_an_arm_loaded_by_peft_gives_the_same_logits(family: str, tiny: LoadedModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["Llama", "GPT-2", "OPT-350m"])
+def test_an_arm_loaded_by_peft_gives_the_same_logits(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    torch.manual_seed(0)
-    loaded = {"llama": lambda: tiny, "gpt2": _tiny_gpt2, "opt": _tiny_opt}[family]()
+    model = FAMILIES[family].build()
+    loaded = loaded_tiny(model, model.get_input_embeddings().embedding_dim)
     stack = _stack(loaded)
     save_adapter(stack, 2, tmp_path)
     peft_model = PeftModel.from_pretrained(loaded.model, tmp_path).eval()

@@ -1,0 +1,55 @@
+"""A log that grows fast, and is read meanwhile."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+
+from neftune_core.bench.fault_shop import Shop
+
+LOG_EVENTS_A_SECOND = 200
+
+
+def minute_of_log(shop: Shop, chance: random.Random) -> str:
+    """Two hundred events a second for a minute: none is lost, and a page that looks all the while keeps up."""
+    return fast_log(shop, seconds=60)
+
+
+def moment_of_log(shop: Shop, chance: random.Random) -> str:
+    """As `minute_of_log`, as short as a test may be."""
+    return fast_log(shop, seconds=1.5)
+
+
+def fast_log(shop: Shop, seconds: float) -> str:
+    """As `minute_of_log`, for that long. Every look reads what is new and draws the curves, as the page does."""
+    from neftune_core.figures.curves import loss_curves
+
+    record, log = shop.create(), None
+    total = round(LOG_EVENTS_A_SECOND * seconds)
+    over = threading.Event()
+    written_at: dict[int, float] = {}
+
+    def write() -> None:
+        started = time.monotonic()
+        for number in range(1, total + 1):
+            time.sleep(max(0.0, started + number / LOG_EVENTS_A_SECOND - time.monotonic()))
+            written_at[number] = time.monotonic()
+            losses = {"control": {"loss": 1.0 / number}, "uniform-alpha-5": {"loss": 2.0 / number}}
+            record.append({"seed": 0, "event": "step", "step": number, "steps": total, "tokens": 9, "arms": losses})
+        over.set()
+
+    writer, late, log, arms = threading.Thread(target=write, daemon=True), 0.0, record.log(), record.arms
+    writer.start()
+    while not over.is_set() or len(log.events) < total:
+        known = len(log.events)
+        json.dumps(loss_curves(log.read(), arms))
+        for event in log.events[known:]:
+            late = max(late, time.monotonic() - written_at[event["step"]])
+        if over.is_set() and len(log.events) == known < total:
+            break
+        time.sleep(0.05)
+    if [event["step"] for event in log.events] != list(range(1, total + 1)):
+        return f"{len(log.events)} of {total} events were read"
+    return "" if late < 1 else f"the reader came {late:.1f} s late"

@@ -1,0 +1,53 @@
+"""Fixtures that several test files share: rows to read, a hub to read from, live models."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hub_mock import hub_of
+
+from neftune_core.bench.tiny_families import FAMILIES
+from neftune_core.data.reading import read
+from neftune_core.data.settings import DataSettings
+from neftune_core.settings import Limits
+
+
+@pytest.fixture
+def reading(tmp_path):
+    """Write `content` to a file called `name` and read it."""
+
+    def of(content, name="rows.jsonl", limits=None, **more):
+        path = tmp_path / name
+        if isinstance(content, str):
+            content = content.encode()
+        path.write_bytes(content)
+        return read(DataSettings(source=f"file:{path}", **more), limits or Limits())
+
+    return of
+
+
+@pytest.fixture
+def hub_with(monkeypatch, tmp_path):
+    """Serve a hub data set of these files to the lab."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(**files):
+            named = {name.replace("_", "."): content for name, content in files.items()}
+            address, seen = stack.enter_context(hub_of(named))
+            monkeypatch.setenv("HF_ENDPOINT", address)
+            monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+            return seen
+
+        yield serve
+
+
+@pytest.fixture
+def model() -> Any:
+    return FAMILIES["Llama"].build().train()
+
+
+@pytest.fixture
+def pair() -> Any:
+    return FAMILIES["T5"].build().train()
