@@ -56,6 +56,7 @@ class Jobs:
         self._worker: threading.Thread | None = None
         self._unwritten: dict[str, Status] = {}
         self._closed = False
+        self._discarded: set[str] = set()
         disk.sweep(limits)
 
     def submit(self, study: StudySettings, owner: str) -> Record:
@@ -100,10 +101,15 @@ class Jobs:
         if not record.is_owned:
             raise RecordError("This study was made on the command line: remove it there, with `neftune runs remove`.")
         with self._change:  # in one piece: the job may end at any moment
+            self._discarded.add(record_id)
             if self._find(record_id) is not None:
                 self._end(record_id, owner, discard=True)
             else:
                 disk.remove(record)
+
+    def was_discarded(self, record_id: str) -> bool:
+        """Whether somebody has discarded this study here: that it is gone is no news."""
+        return record_id in self._discarded
 
     def status(self, record: Record) -> Status:
         """Where the study of a record stands, in this process or as its events tell."""

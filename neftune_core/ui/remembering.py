@@ -104,9 +104,10 @@ def _connect_record(around: Around) -> None:
 
     @told
     def restore(key: str, record_id: str) -> list[Any]:
-        if not record_id:
+        record = find(record_id, require_key(key)) if record_id else None
+        if record is None or record.is_sweep or record.is_newer:
             return [gr.skip()] * (len(filled) + len(shown))
-        study = find(record_id, require_key(key)).study
+        study = record.study
         data = study.data.model_copy(update=_copied(study.data))
         return [*_arms(around, study), *_in_use(around, study.model, data)]
 
@@ -186,11 +187,18 @@ def _uploaded(data: DataSettings) -> DataSettings:
     """The same, where its files are uploads that are still here; raises `DataError` for every other file."""
     uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
-        source = getattr(data, part)
-        path = Path(source.removeprefix(FILE)).resolve()
-        if source.startswith(FILE) and not (path.is_relative_to(uploads) and path.is_file()):
+        source: str = getattr(data, part)
+        if source.startswith(FILE) and not _lies_in(uploads, source.removeprefix(FILE)):
             raise DataError("The file that was uploaded before is no longer here: upload it again.")
     return data
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    try:
+        path = Path(name).resolve()
+        return path.is_relative_to(folder) and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # what no file can be called
+        return False
 
 
 def _copied(data: DataSettings) -> dict[str, str]:

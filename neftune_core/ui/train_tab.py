@@ -191,7 +191,8 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
         try:
             record = find(watched, key) if watched else None
         except RecordError as error:  # it was removed meanwhile, in another tab or by the host
-            tell(error)
+            if not lab.jobs.was_discarded(watched):
+                tell(error)
             record = None
         if record is None:
             hidden = [gr.update(visible=False)] * len(strip.stop.shown())
