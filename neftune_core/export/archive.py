@@ -45,6 +45,8 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
 def pack_record(record: Record, target: Path) -> Path:
     """A record as a zip file, without its checkpoint and without its owner's mark."""
     record.require_usable()
+    if record.is_sweep:
+        raise RecordError("A sweep is not taken away as one record: take its studies, or its table.")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()

@@ -241,16 +241,18 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     """Seconds of GPU that a study of `rows` training rows is likely to take, with a margin; whole seconds."""
     from neftune_core.training.lockstep import count_steps
 
-    training = study.training
-    steps = count_steps(rows, training) * study.seeds
+    training, measuring = study.training, study.measuring
+    seeds = study.seeds * (2 if measuring.another_seed else 1)
+    steps = count_steps(rows, training) * seeds
     passes = max([1, *(noise.ascent_steps + 1 for noise in study.noise if noise.kind == "adversarial")])
     arms = len(study.arms)
     tokens = training.batch_size * arms * min(study.data.maximum_length, 256)
     step = layers * STEP_SECONDS * training.accumulation * passes + 6 * parameters * tokens * passes / FLOPS_A_SECOND
-    trained = training.time_budget_seconds * study.seeds or steps * step
+    trained = training.time_budget_seconds * seeds or steps * step
     measured = (training.evaluations + 1) * 2 * -(-training.evaluation_rows // 8) * layers * STEP_SECONDS / 2
-    answered = study.answers.new_tokens * layers * TOKEN_SECONDS
-    return round(START_SECONDS + MARGIN * (trained + study.seeds * (measured + answered)))
+    written = study.answers.new_tokens + (2 * measuring.new_tokens if measuring.prompts else 0)
+    answered = written * layers * TOKEN_SECONDS
+    return round(START_SECONDS + MARGIN * (trained + seeds * (measured + answered)))
 
 
 def answer_seconds(record: Record, settings: AnswerSettings) -> int:
@@ -274,6 +276,11 @@ def _call_seconds_of(record: Record, limits: Limits) -> int:
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load
 
+    if record.is_sweep:
+        raise NotAvailable(
+            "A sweep is many studies, and the GPU is lent here for one call: run one study at a time, or the sweep on "
+            "a machine of your own."
+        )
     study = record.study
     loaded = load(study.model)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)

@@ -20,7 +20,8 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.space import account, folder
 from neftune_core.space.profiles import PROFILES, hosted, recognised
-from neftune_core.training.settings import PRESETS
+from neftune_core.training.lockstep import check_length
+from neftune_core.training.settings import EXAMPLE, PRESETS
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,15 @@ def test_what_a_profile_says_is_what_the_lab_has() -> None:
         assert set(profile.presets) <= set(PRESETS)
         assert profile.models is None or profile.model in profile.models
         assert here.limits.local_paths is not profile.public
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_study_that_the_page_opens_with_is_within_the_limits_of_every_profile(name: str) -> None:
+    limits = hosted({"NEFTUNE_PROFILE": name}).limits
+    EXAMPLE.check(limits)
+    check_length(200, EXAMPLE.training, limits)
+    for preset in PROFILES[name].presets:
+        check_length(200, PRESETS[preset].bundled, limits)
 
 
 def test_a_limit_and_a_model_can_be_said_in_the_environment() -> None:
