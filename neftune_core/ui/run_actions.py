@@ -40,7 +40,7 @@ class Actions:
 
     def fitting(self, record: Record, status: Status) -> list[Any]:
         """The buttons that make sense for a study as it stands, as updates of `components()`."""
-        usable = not record.is_newer and (record.folder / "study.toml").is_file()
+        usable = not record.is_newer and record.settings_file.is_file()
         shown = [
             status.can_resume and usable,
             status.is_over and usable and (record.folder / "arms").is_dir(),

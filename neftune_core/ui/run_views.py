@@ -107,4 +107,5 @@ def about_words(record: Record) -> str:
     except RecordError:
         return f"{model or 'a study'} on {data or 'unknown data'}"
     title = study.title or model or study.model.source.rstrip("/").rpartition("/")[2]
+    title = f"Sweep: {title}" if record.is_sweep else title
     return f"{title} on {data or study.data.source.partition(':')[2].rpartition('/')[2]}"

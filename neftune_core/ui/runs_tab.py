@@ -141,7 +141,7 @@ def _answers(record: Record) -> str:
 
 def _settings_text(record: Record) -> str:
     try:
-        return (record.folder / "study.toml").read_text(encoding="utf-8")
+        return record.settings_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return "# The settings of this record are missing or cannot be read."
 

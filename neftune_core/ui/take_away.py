@@ -108,6 +108,8 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
         if not record_id:
             return [gr.update(visible=False), gr.skip(), gr.update(value=None, visible=False), ""]
         record = find(record_id, require_key(key))
+        if record.is_sweep:  # its folder holds many records, and none of its own arms
+            return [gr.update(visible=False), gr.skip(), gr.update(value=None, visible=False), ""]
         try:
             arms = [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
         except RecordError:

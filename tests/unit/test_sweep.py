@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from neftune_core.bench.fault_shop import tiny_model
+from neftune_core.bench.recorded import keep, markdown
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.home import home
+from neftune_core.home import folder_bytes, home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
@@ -27,6 +28,7 @@ from neftune_core.training.sweep_estimate import plan
 from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
 from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
 from neftune_core.training.sweep_table import sweep_table, table_values
+from neftune_core.ui.lab import Lab
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 
@@ -272,3 +274,21 @@ def test_a_wrong_sweep_file_gets_one_sentence_and_a_failing_status(tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == "A sweep cannot vary 'noise.strong': it varies noise.*, training.* and data.rows."
+
+
+def test_a_recorded_sweep_tells_the_same_table_without_its_adapters(study: StudySettings, tmp_path: Path) -> None:
+    sweep = create_sweep(_sweep(study), ANN)
+    assert _run(sweep)["event"] == "finished"
+    kept = keep(sweep, "kept", tmp_path)
+    assert not list(kept.folder.rglob("*.safetensors"))
+    assert table_values(sweep_table(kept), kept.settings) == table_values(sweep_table(sweep), sweep.settings)
+    assert "| uniform-alpha-5 | 2 |" in markdown(sweep_table(kept))
+
+
+def test_every_recorded_sweep_is_finished_whole_and_small() -> None:
+    for sweep in Lab().recorded_sweeps:
+        table = sweep_table(sweep)
+        assert (sweep.ending() or {}).get("event") == "finished", sweep.id
+        assert (table.done, table.verdict is None) == (table.studies, False), sweep.id
+        assert sweep.about["owner"] == "", sweep.id
+        assert folder_bytes(sweep.folder) < 4_000_000, sweep.id
