@@ -17,7 +17,7 @@ class Script:
     noise: NoiseSettings
     rows: tuple[str, ...] = ("world-format",)
     held_out: str = "world-format"
-    steps: int = 80
+    steps: int = 60
     batch_size: int = 8
     learning_rate: float = 1e-3
     noise_while_evaluating: bool = False

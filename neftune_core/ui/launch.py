@@ -26,11 +26,11 @@ from starlette.routing import Route
 
 from neftune_core.home import assets
 from neftune_core.settings import Limits
-from neftune_core.ui import theme
+from neftune_core.ui import first_view, theme
 from neftune_core.ui.gate import Gate, guard
 from neftune_core.ui.uploads import make_room
 
-SCRIPTS = ("lab.js", "learn.js", "plot.js", "noise.js")
+SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
 A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -58,6 +58,8 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
 
 def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
     """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
+    # Behind a password the first thing to be seen is the question for it.
+    view = Middleware(first_view.FirstView, view=b"" if serving.password else first_view.of(page))
     gate = Middleware(Gate, page=page, limits=limits, make_room=functools.partial(make_room, limits=limits))
     return {
         "server_name": serving.host,
@@ -69,7 +71,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "theme": theme.theme(),
         "css": theme.css(),
         "head": head(),
-        "app_kwargs": {"routes": [Route("/lab/{name}", page_file)], "middleware": [gate]},
+        "app_kwargs": {"routes": [Route("/lab/{name}", page_file)], "middleware": [gate, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
         "run_history": False,

@@ -9,6 +9,7 @@ from neftune_core.ui import (
     api,
     compare_tab,
     data_tab,
+    first_view,
     learn_tab,
     lesson_presets,
     model_panel,
@@ -64,4 +65,5 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
         remembering.build(page, remembering.Around(lab, top, key, noise, data, train, model))
         fill_owner_key(page, key)
         api.build(lab)
+    first_view.put(page, shown)
     return page

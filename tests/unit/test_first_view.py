@@ -1,0 +1,67 @@
+"""The first view inside the served page: it is put in once, whole, and into nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from neftune_core.ui import first_view
+from neftune_core.ui.lab import Lab
+from neftune_core.ui.recorded import recorded
+
+VIEW = b"<div>view</div>"
+
+
+def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[dict[bytes, bytes], bytes]:
+    """What comes back of an application that answers `body`, in so many pieces."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        length = str(sum(map(len, body))).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", length)]})
+        for place, piece in enumerate(body):
+            await send({"type": "http.response.body", "body": piece, "more_body": place < len(body) - 1})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": method, "path": path}
+        await first_view.FirstView(app, view=VIEW)(scope, None, send)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(1) as thread:  # a browser of earlier tests may keep this thread's event loop running
+        thread.submit(lambda: asyncio.run(ask())).result()
+    headers = {name.lower(): value for name, value in sent[0]["headers"]}
+    return headers, b"".join(message.get("body", b"") for message in sent[1:])
+
+
+@pytest.mark.parametrize("body", [[b"<body>a</body></html>"], [b"<body>a</bo", b"dy></html>"]])
+def test_the_view_is_the_last_thing_in_the_page_and_its_length_is_told(body: list[bytes]) -> None:
+    headers, page = answered(body)
+    assert page == b"<body>a" + VIEW + b"</body></html>"
+    assert headers[b"content-length"] == str(len(page)).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "method"), [(b"{}", "/", "GET"), (b"</body>", "/other", "GET"), (b"</body>", "/", "POST")]
+)
+def test_what_is_not_the_page_goes_through_unchanged(body: bytes, path: str, method: str) -> None:
+    assert answered([body], path, method)[1] == body
+
+
+def test_no_text_of_a_record_can_end_the_script_that_it_stands_in() -> None:
+    shown = recorded(Lab())
+    assert shown is not None
+    shown.stage["about"] = "</script><img src=x>"
+    with gr.Blocks(analytics_enabled=False) as page:
+        pass
+    assert first_view.of(page) == b""
+    first_view.put(page, shown)
+    markup = first_view.of(page).decode()
+    assert "<img" not in markup
+    assert "\\u003c/script>\\u003cimg src=x>" in markup
