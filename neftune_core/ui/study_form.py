@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.models.catalogue import duration, gigabytes
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -33,6 +34,7 @@ class Asked:
     seed: Any
     seeds: Any
     training: TrainingSettings
+    measuring: MeasuringSettings = field(default_factory=MeasuringSettings)
 
 
 def study_of(asked: Asked) -> StudySettings:
@@ -54,6 +56,7 @@ def study_of(asked: Asked) -> StudySettings:
             "model": asked.model,
             "data": asked.data,
             "training": asked.training,
+            "measuring": asked.measuring,
             "noise": sorted(arms.values(), key=lambda found: found.strength),
             "regularisers": list({str(other): other for other in others}.values()),
         },

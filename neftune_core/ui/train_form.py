@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.models.settings import ModelSettings
-from neftune_core.settings import control, controls
+from neftune_core.settings import Settings, control, controls
 from neftune_core.training.settings import EXAMPLE, PRESETS, StudySettings, TrainingSettings, usual_training
 from neftune_core.ui.controls import Form, component
 from neftune_core.ui.views import quiet
@@ -45,6 +46,7 @@ class TrainForm:
     seed: gr.Number
     seeds: gr.Slider
     training: Form[TrainingSettings]
+    measuring: Form[MeasuringSettings]
     model_of: gr.State
 
     def all_components(self) -> list[Any]:
@@ -53,7 +55,7 @@ class TrainForm:
 
     def components(self) -> list[Any]:
         """What a study is made from, besides the other tabs."""
-        return [*self.arms(), self.seed, self.seeds, *self.training.components]
+        return [*self.arms(), self.seed, self.seeds, *self.training.components, *self.measuring.components]
 
     def arms(self) -> list[Any]:
         """What says which arms there are besides the control and the noise of the Noise tab."""
@@ -92,12 +94,14 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
         with gr.Accordion(words, open=False, elem_classes=["lab-group"]):
             for name in names:
                 training.by_name[name].render()
+    with gr.Accordion("The question, named before the run", open=False, elem_classes=["lab-group"]):
+        measuring = Form(MeasuringSettings, prefix="measuring-train")
     with gr.Accordion("Arms of other regularisers", open=False, elem_classes=["lab-group"]):
         dropouts = _numbers("Adapter dropout", "A rate for each arm without noise, such as 0.1, 0.3.", "train-dropouts")
         decays = _numbers("Weight decay", "A rate for each arm without noise, such as 0.05.", "train-decays")
     reset = gr.Button("Reset to defaults", size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
-    return TrainForm(preset, about, reset, strengths, dropouts, decays, seed, seeds, training, made)  # type: ignore[arg-type]
+    return TrainForm(preset, about, reset, strengths, dropouts, decays, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
 
 
 def _training() -> Form[TrainingSettings]:
@@ -126,7 +130,8 @@ def connect(form: TrainForm, model: gr.State) -> None:
         return [quiet(found.words if found else USUAL_WORDS), *shown_training(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
-        return [USUAL, quiet(USUAL_WORDS), *Arms().values(), *shown_training(form, usual_training(model))]
+        questions = form.measuring.values(MeasuringSettings())
+        return [USUAL, quiet(USUAL_WORDS), *Arms().values(), *shown_training(form, usual_training(model)), *questions]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
         """What was left as it stood for the model before follows the model; what a person set stays."""
@@ -156,16 +161,21 @@ def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
     presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
     preset = next(presets, USUAL)
     words = PRESETS[preset].words if preset in PRESETS else USUAL_WORDS
-    return [preset, quiet(words), *arms.values(), *shown_training(form, study.training)]
+    questions = _grown(form.measuring, study.measuring)
+    return [preset, quiet(words), *arms.values(), *shown_training(form, study.training), *questions]
 
 
 def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:
-    """The values of `training` as updates; a slider grows where its value is more than it offers.
+    """The values of `training` as updates."""
+    return _grown(form.training, training)
+
+
+def _grown(form: Form[Any], settings: Settings) -> list[Any]:
+    """The values of `settings` as updates; a slider grows where its value is more than it offers.
 
     It never shrinks again: a call that is under way would then bring a value over its end, and be refused.
     """
-    pairs = zip(form.training.components, form.training.values(training), strict=True)
     return [
         gr.update(value=value, maximum=value) if isinstance(found, gr.Slider) and value > found.maximum else value
-        for found, value in pairs
+        for found, value in zip(form.components, form.values(settings), strict=True)
     ]

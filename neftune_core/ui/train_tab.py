@@ -102,10 +102,10 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         data, model, *rest = values
         count = len(noise.components)
         strengths, dropouts, decays, seed, seeds, *training = rest[count:]
-        settings = form.training.settings(training)
-        return study_of(
-            Asked(data, model, noise.settings(rest[:count]), strengths, dropouts, decays, seed, seeds, settings)
-        )
+        own = len(form.training.components)
+        settings, measuring = form.training.settings(training[:own]), form.measuring.settings(training[own:])
+        chosen = noise.settings(rest[:count])
+        return study_of(Asked(data, model, chosen, strengths, dropouts, decays, seed, seeds, settings, measuring))
 
     @told
     def start(key: str, *values: Any) -> Iterator[list[Any]]:
