@@ -23,7 +23,7 @@ def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
         found, means = verdict_of(record), means_of(record)
         if not any(arm.status != "nothing" for arm in found.arms.values()):
             return ""
-        return f'<section class="lab-verdict">{_card(found, words)}{_table(record, found, means)}</section>'
+        return f'<section class="lab-evidence">{_card(found, words)}{_table(record, found, means)}</section>'
     except LabError as error:
         return quiet(f"There is no verdict: {error}")
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # numbers that no version of the lab wrote
@@ -35,8 +35,8 @@ def _card(found: Verdict, words: Mapping[str, str]) -> str:
     arms = "".join(_arm(arm.lines, arm.status, words) for arm in found.arms.values())
     closing = "".join(f"<li>{html.escape(line.text(words))}</li>" for line in found.closing)
     return (
-        f'<div class="lab-card" data-claims="{_claims(found)}"><h3>The verdict</h3>{quiet(html.unescape(asked))}'
-        f'<p class="lab-headline">{headline}</p>{arms}<ul class="lab-closing">{closing}</ul></div>'
+        f'<div class="lab-judged" data-claims="{_claims(found)}"><h3>The verdict</h3>{quiet(html.unescape(asked))}'
+        f'<p class="lab-judged-headline">{headline}</p>{arms}<ul class="lab-judged-closing">{closing}</ul></div>'
     )
 
 
@@ -48,7 +48,7 @@ def _arm(lines: Iterable[Line], status: str, words: Mapping[str, str]) -> str:
     first, *rest = (html.escape(line.text(words)) for line in lines)
     more = "".join(f"<li>{line}</li>" for line in rest)
     behind = f"<details><summary>The numbers behind it</summary><ul>{more}</ul></details>" if more else ""
-    return f'<div class="lab-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
+    return f'<div class="lab-judged-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
 
 
 def _table(record: Record, found: Verdict, means: Mapping[str, Mapping[str, float]]) -> str:
@@ -63,8 +63,8 @@ def _table(record: Record, found: Verdict, means: Mapping[str, Mapping[str, floa
     return (
         f'<div class="lab-measures"><h3>Every measure after the last epoch{over}</h3>'
         + quiet("All but the one asked about are descriptive. Press a name for its definition.")
-        + f'<div class="lab-scroll" tabindex="0" role="region" aria-label="Measures"><table><thead><tr><th></th>{heads}'
-        f"</tr></thead>{body}</table></div>{_samples(record)}</div>"
+        + '<div class="lab-measures-scroll" tabindex="0" role="region" aria-label="Measures"><table>'
+        + f"<thead><tr><th></th>{heads}</tr></thead>{body}</table></div>{_samples(record)}</div>"
     )
 
 
@@ -76,14 +76,16 @@ def _group(group: str, names: list[str], means: Mapping[str, Mapping[str, float]
     ]
     if not rows:
         return ""
-    head = f'<tr class="lab-group-name"><th scope="rowgroup" colspan="{len(names) + 1}">{html.escape(group)}</th></tr>'
+    head = (
+        f'<tr class="lab-measures-group"><th scope="rowgroup" colspan="{len(names) + 1}">{html.escape(group)}</th></tr>'
+    )
     return f"<tbody>{head}{''.join(rows)}</tbody>"
 
 
 def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
     definition = DEFINITIONS[measure]
     cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
-    asked = ' class="lab-asked"' if measure == question.measure else ""
+    asked = ' class="lab-measures-asked"' if measure == question.measure else ""
     told = (
         f"<details><summary>{html.escape(definition.label)}</summary><p>{html.escape(definition.words)}</p></details>"
     )
