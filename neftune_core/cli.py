@@ -206,11 +206,11 @@ class Bench:
     """Measure this machine, or what the lab promises: the page, training beside TRL, noise, families, evidence."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page` (start, first picture, slider), `train` (tokens a second), `noise` (what each kind costs), `lengths` (what
-    each length rule adds), `preview` (the Noise tab's numbers), `families` (every family of models against its own
-    code), `evidence` (how often the verdict is right), `faults` (what a study survives: killed, stopped, full disk and
-    the like), `fuzz` (two thousand hostile uploads and calls), `load` (many users at once; half an hour) or `world`
-    (what studies on the bundled world show; an hour or two)."""
+    """`page` (start, first picture, slider), `train` (speed and memory, beside TRL), `gpu` (arms on a GPU), `noise`
+    (what each kind costs), `lengths` (what each length rule adds), `preview` (the Noise tab's numbers), `families`
+    (every family of models against its own code), `evidence` (how often the verdict is right), `faults` (what a study
+    survives: killed, stopped, full disk and the like), `fuzz` (two thousand hostile uploads and calls), `load` (many
+    users at once; half an hour) or `world` (what studies on the bundled world show; an hour or two)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -222,7 +222,16 @@ class Bench:
     runs: int = 3
     """Runs of each, in turn; medians are reported."""
     parts: tuple[str, ...] = ()
-    """Of `load`: only these of `noise`, `studies`, `mixed` and `killed`."""
+    """Only these of `train` (lora, full, peak, arms, answers, memory, study, control) or `load` (noise, studies, mixed,
+    killed)."""
+    first: int = 64
+    """Of `train`: the first rows that are trained on."""
+    steps: int = 20
+    """Of `train`: steps of the control beside a plain loop."""
+    profile: bool = False
+    """Of `train`: also where the time of a step goes."""
+    device: str = "auto"
+    """Of `train` and `gpu`: auto, cpu, cuda, cuda:1 or mps."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -654,11 +663,15 @@ def _world(arguments: World) -> int:
 
 
 def _doctor(arguments: Doctor) -> int:
+    from neftune_core.bench.gpu import untried_words
     from neftune_core.home import home, storage
-    from neftune_core.models.device import describe_machine
+    from neftune_core.models.device import choose_device, describe_machine
 
     sizes = {f"{name}_bytes": size for name, size in storage().items()}
     facts = {**describe_machine(), "home": str(home()), **sizes}
+    untried = untried_words(choose_device("auto"))
+    if untried:
+        facts["untried"] = untried
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:

@@ -87,6 +87,7 @@ class ArmSet(ABC):
         self.tree.eval()
         self.sites = noise_sites(self.tree)
         self._put_hooks()
+        self._captures = False
 
     def _prepare_tree(self) -> None:  # noqa: B027  (a set that needs nothing else does nothing)
         """Change the modules of the tree before any hook is put on them."""
@@ -144,6 +145,8 @@ class ArmSet(ABC):
         before = (now.active, now.noise, now.should_stop)
         now.active, now.noise = tuple(active), noise
         now.should_stop = should_stop or (lambda: False)
+        if self._captures:
+            torch.compiler.cudagraph_mark_step_begin()  # what the pass before has written may be written over
         try:
             yield self.tree
         finally:
@@ -172,6 +175,13 @@ class ArmSet(ABC):
         finally:
             self.tree.eval()
             now.rates, now.mask_generator = (), None
+
+    def compile_layers(self, mode: str) -> None:
+        """Let every layer run compiled, in a mode of `torch.compile`; noise and the look for a stop stay outside it."""
+        layers = {site.module: None for site in self.sites if site.number != EMBEDDING_SITE}
+        for layer in layers:
+            layer.forward = torch.compile(layer.forward, mode=mode)
+        self._captures = mode == "reduce-overhead"
 
     def _set_model_dropout(self, rate: float) -> None:
         if rate != self._model_dropout:

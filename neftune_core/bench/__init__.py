@@ -16,8 +16,17 @@ def _page(arguments: Any) -> Table:
 
 def _train(arguments: Any) -> Table:
     from neftune_core.bench.train import measure_training
+    from neftune_core.bench.train_sides import Sizes
 
-    return measure_training(model=arguments.model, rows=arguments.rows, runs=arguments.runs)
+    rows = str(arguments.rows.resolve()) if arguments.rows else ""
+    sizes = Sizes(arguments.model, rows, first=arguments.first, steps=arguments.steps, device=arguments.device)
+    return measure_training(sizes, arguments.runs, arguments.parts, profile=arguments.profile)
+
+
+def _gpu(arguments: Any) -> Table:
+    from neftune_core.bench.gpu import measure_gpu
+
+    return measure_gpu(arguments.device, arguments.runs)
 
 
 def _world(arguments: Any) -> Table:
@@ -77,6 +86,7 @@ def _load(arguments: Any) -> Table:
 BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "page": _page,
     "train": _train,
+    "gpu": _gpu,
     "world": _world,
     "noise": _noise,
     "lengths": _lengths,

@@ -18,6 +18,8 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.settings import CONTROL, StudySettings, TrainingSettings
 
 if TYPE_CHECKING:
+    import torch
+
     from neftune_core.arms.stack import AdapterStack
     from neftune_core.data.chat import Encoded
     from neftune_core.models.loading import LoadedModel
@@ -55,7 +57,7 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
     from neftune_core.arms.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 
-    loaded = _random_model(size)
+    loaded = random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
     table = Table(f"What noise costs: {size.words}, {loaded.precision}", describe_machine())
     for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
@@ -87,15 +89,16 @@ def _loud(kind: str) -> NoiseSettings:
     return NoiseSettings(kind=kind, unit=unit, strength=strength, ascent_steps=2)
 
 
-def _random_model(size: Size) -> LoadedModel:
+def random_model(size: Size, device: torch.device | None = None, precision: str = "auto") -> LoadedModel:
+    """A Llama of that shape with random weights; where and in which precision as in the settings of a model."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from neftune_core.models.device import choose_device, choose_precision
     from neftune_core.models.loading import LoadedModel
 
-    device = choose_device("auto")
-    precision = choose_precision("auto", device)
+    device = device or choose_device("auto")
+    precision = choose_precision(precision, device)
     config = LlamaConfig(
         vocab_size=size.vocabulary,
         hidden_size=size.width,

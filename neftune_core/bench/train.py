@@ -1,160 +1,188 @@
-"""Real tokens a second of one LoRA arm, beside TRL's `SFTTrainer` on the same rows, in turn.
+"""Training on this machine beside what people would use instead: one row of the table for each promise of speed.
 
-Each measurement is a process of its own: `python -m neftune_core.bench.train lab|trl MODEL ROWS`.
+Each measurement is a process of its own, those that are compared in turn.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from neftune_core.bench.table import Table, spread
-from neftune_core.errors import LabError
-from neftune_core.noise.settings import NoiseSettings
+from neftune_core.bench.table import Table
+from neftune_core.bench.train_sides import Found, Sizes
+from neftune_core.errors import InvalidSetting, LabError
+from neftune_core.models.device import choose_device, describe_machine, fast_bfloat16
 
-if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
-    from neftune_core.models.loading import LoadedModel
-    from neftune_core.training.settings import StudySettings
-
-FIRST_ROWS = 64
-LONGEST = 512
-RANK = 8
-ALPHA = 5.0
 # Settings of other numeric libraries that some machines carry, and that slow a current one down.
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+EMULATED_ROWS = 4
+EMULATED = (
+    f"This processor has no fast bfloat16. Where TRL asks for it, it is emulated, and measured over {EMULATED_ROWS} "
+    "rows; the row in float32 is the fair one."
+)
+IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
+NO_TRL = "TRL is not installed here, so there is nothing to compare with: pip install trl peft"
+
+Row = dict[str, Any]
 
 
-def measure_training(model: str, rows: Path | None, runs: int) -> Table:
-    """One epoch over the first 64 rows (batch 4, cut at 512, LoRA r=8 on all linear maps), `runs` times in turn."""
-    from neftune_core.models.device import describe_machine
+class _Bench:
+    """The runs of one call: `measured` gives the results of sides in turn, `runs` of each."""
 
-    sides = ["lab"] + (["trl"] if find_spec("trl") and find_spec("peft") else [])
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for _ in range(runs):
-        for side in sides:
-            found[side].append(_in_a_process(side, model, rows))
-    table = Table(f"One LoRA arm on {model}, {FIRST_ROWS} rows", describe_machine())
-    for side in sides:
-        speeds = spread([run["tokens"] / run["seconds"] for run in found[side]])
-        table.rows.append({"who": WORDS[side], "tokens": int(found[side][0]["tokens"])} | _named(speeds))
-    if len(sides) == 2:
-        ratios = [
-            (lab["tokens"] / lab["seconds"]) / (trl["tokens"] / trl["seconds"])
-            for lab, trl in zip(found["lab"], found["trl"], strict=True)
-        ]
-        table.rows.append({"who": "ratio, pair by pair", "tokens": ""} | _named(spread(ratios)))
-    else:
-        table.notes.append("TRL is not installed here, so there is nothing to compare with: pip install trl peft")
-    return table
+    def __init__(self, sizes: Sizes, runs: int) -> None:
+        self.sizes, self.runs = sizes, runs
+        self.emulates = not fast_bfloat16(choose_device(sizes.device))
+        self.notes: list[str] = []
+
+    def measured(self, *sides: str) -> list[list[Found]]:
+        found: list[list[Found]] = [[] for _ in sides]
+        for _ in range(self.runs):
+            for place, side in enumerate(sides):
+                found[place].append(_in_a_process(side, self._sizes_of(side)))
+        return found
+
+    def _sizes_of(self, side: str) -> Sizes:
+        """The sizes of a side: few rows where its arithmetic is emulated, and takes minutes for each."""
+        if self.emulates and side in IN_BFLOAT16:
+            return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
+        return self.sizes
+
+    def beside_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
+        """Tokens a second of ours and theirs (side and words), and the ratios, run by run."""
+        sides = [side for side, _ in theirs] if find_spec("trl") and find_spec("peft") else []
+        if not sides:
+            self.notes.append(NO_TRL)
+        mine, *others = self.measured(ours, *sides)
+        rows = [_row(f"{words}: this lab, {mine[0]['precision']}, tokens/s", _speeds(mine))]
+        for (_, name), found in zip(theirs, others, strict=False):
+            rows.append(_row(f"{words}: TRL, {name}, tokens/s", _speeds(found)))
+            ratios = [one / other for one, other in zip(_speeds(mine), _speeds(found), strict=True)]
+            rows.append(_row(f"{words}: this lab over TRL, {name}", ratios, GOALS.get(name, "")))
+        return rows
 
 
-WORDS = {
-    "lab": "this lab, one noise arm",
-    "trl": "TRL SFTTrainer, bfloat16 weights, bf16=False, no gradient checkpointing, neftune_noise_alpha=5",
+GOALS = {"bfloat16 weights": ">= 5", "default settings": ">= 3"}
+
+
+def _row(what: str, values: Sequence[float], goal: str = "") -> Row:
+    """One figure: the median, least and greatest of its runs, and what is to be reached."""
+    return {
+        "what": what,
+        "median": float(statistics.median(values)),
+        "least": float(min(values)),
+        "greatest": float(max(values)),
+        "to reach": goal,
+    }
+
+
+def _speeds(found: Sequence[Found]) -> list[float]:
+    return [run["tokens"] / run["seconds"] for run in found]
+
+
+def _lora(bench: _Bench) -> list[Row]:
+    theirs = [("trl_lora_bfloat16", "bfloat16 weights"), ("trl_lora_float32", "float32 weights")]
+    return bench.beside_trl("lora", theirs, "LoRA")
+
+
+def _full(bench: _Bench) -> list[Row]:
+    theirs = [("trl_full_default", "default settings"), ("trl_full_float32", "float32, no checkpointing")]
+    return bench.beside_trl("full", theirs, "all weights")
+
+
+def _peak(bench: _Bench) -> list[Row]:
+    (found,) = bench.measured("peak")
+    return [
+        _row("matrix products of this model's shapes, GFLOP/s", [run["peak"] / 1e9 for run in found]),
+        _row("LoRA training, GFLOP/s", [run["reached"] / 1e9 for run in found]),
+        _row("share of that peak", [run["share"] for run in found], "aim 0.5"),
+    ]
+
+
+def _arms(bench: _Bench) -> list[Row]:
+    (found,) = bench.measured("arms")
+    return [_row("5 arms at once over 5 single runs, time", [run["ratio"] for run in found], "<= 1.0")]
+
+
+def _answers(bench: _Bench) -> list[Row]:
+    (found,) = bench.measured("answers")
+    return [_row("answers of 4 arms over those of one, time", [run["ratio"] for run in found], "<= 1.5")]
+
+
+def _memory(bench: _Bench) -> list[Row]:
+    one, together, in_turn = bench.measured("memory_of_one", "memory_together", "memory_in_turn")
+    rows = [_row("peak memory of 1 arm, batch 4 x 256, GB", [run["bytes"] / 1e9 for run in one])]
+    for words, found, goal in (("together", together, "<= 3.2"), ("in turn", in_turn, "<= 1.6")):
+        ratios = [run["bytes"] / alone["bytes"] for run, alone in zip(found, one, strict=True)]
+        rows.append(_row(f"peak memory of 5 arms {words} over that of one", ratios, goal))
+    return rows
+
+
+def _study(bench: _Bench) -> list[Row]:
+    (found,) = bench.measured("study")
+    rows = [_row("study of 3 arms on the bundled model, 128 rows, 8 epochs, s", _column(found, "seconds"), "<= 30")]
+    for part in found[0]["parts"]:
+        rows.append(_row(f"of which {part}, s", [run["parts"].get(part, 0.0) for run in found]))
+    return rows
+
+
+def _column(found: Sequence[Found], name: str) -> list[float]:
+    return [run[name] for run in found]
+
+
+def _control(bench: _Bench) -> list[Row]:
+    (found,) = bench.measured("control")
+    words = f"control over {found[0]['steps']} steps beside a plain PEFT loop, largest difference of the losses"
+    return [_row(words, _column(found, "largest"), "<= 1e-5")]
+
+
+def _profile(bench: _Bench) -> list[Row]:
+    (found,) = bench.measured("profile")
+    return [_row(f"share of {name}", [run["share"].get(name, 0.0) for run in found]) for name in found[0]["share"]]
+
+
+PARTS: dict[str, Callable[[_Bench], list[Row]]] = {
+    "lora": _lora,
+    "full": _full,
+    "peak": _peak,
+    "arms": _arms,
+    "answers": _answers,
+    "memory": _memory,
+    "study": _study,
+    "control": _control,
 }
 
 
-def _named(speeds: dict[str, float]) -> dict[str, float]:
-    return {f"tokens/s, {name}": value for name, value in speeds.items()}
+def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profile: bool = False) -> Table:
+    """The rows of `only` (all of `PARTS` where it is empty), and with `profile` where the time goes."""
+    unknown = [name for name in only if name not in PARTS]
+    if unknown:
+        raise InvalidSetting(f"There is no measurement {unknown[0]!r}: choose from {', '.join(PARTS)}.")
+    bench = _Bench(sizes, runs)
+    data = Path(sizes.rows).name or "a starter set"
+    table = Table(f"Training {sizes.model}, {sizes.first} rows of {data}", describe_machine())
+    for name in only or PARTS:
+        table.rows += PARTS[name](bench)
+    if profile:
+        table.rows += _profile(bench)
+    table.notes += dict.fromkeys(bench.notes)
+    if bench.emulates and {"lora", "full"} & set(only or PARTS):
+        table.notes.append(EMULATED)
+    return table
 
 
-def _in_a_process(side: str, model: str, rows: Path | None) -> dict[str, float]:
+def _in_a_process(side: str, sizes: Sizes) -> Found:
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_TUNING}
-    command = [sys.executable, "-m", "neftune_core.bench.train", side, model, str(rows or "")]
+    command = [sys.executable, "-m", "neftune_core.bench.train_sides", side, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise LabError(f"The measurement of {side} failed: {last}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def _study(model: str, rows: str) -> StudySettings:
-    from neftune_core.data.settings import DataSettings
-    from neftune_core.models.settings import ModelSettings
-    from neftune_core.training.settings import StudySettings, TrainingSettings
-
-    source = f"file:{rows}" if rows else "starter:open-ended"
-    return StudySettings(
-        model=ModelSettings(source=model),
-        data=DataSettings(source=source, rows=FIRST_ROWS, held_out_share=0, maximum_length=LONGEST),
-        training=TrainingSettings(epochs=1, batch_size=4, lora_rank=RANK, lora_alpha=2 * RANK),
-        noise=(NoiseSettings(strength=ALPHA),),
-    )
-
-
-def _once(side: str, model: str, rows: str) -> dict[str, float]:
-    from neftune_core.data.preparing import prepare
-    from neftune_core.models.loading import load
-    from neftune_core.settings import Limits
-
-    study = _study(model, rows)
-    loaded = load(study.model)
-    prepared = prepare(study.data, loaded.tokenizer, Limits())
-    tokens = sum(len(row.ids) for row in prepared.train)
-    seconds = {"lab": _lab_seconds, "trl": _trl_seconds}[side](study, loaded, prepared)
-    return {"tokens": tokens, "seconds": seconds}
-
-
-def _lab_seconds(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> float:
-    from neftune_core.arms.stack import AdapterStack
-    from neftune_core.training.lockstep import Lockstep
-
-    stack = AdapterStack(loaded, 1, rank=RANK, alpha=study.training.lora_alpha)
-    run = Lockstep(study, stack, prepared, arms={noise.name: noise for noise in study.noise})
-    started = time.perf_counter()
-    for step in run.steps():
-        run.step(step, 5e-4, lambda: False)
-    return time.perf_counter() - started
-
-
-def _trl_seconds(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> float:
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer
-
-    from neftune_core.models.anatomy import linear_maps
-
-    rows = [
-        {"input_ids": row.ids.tolist(), "completion_mask": row.trained.astype(int).tolist()} for row in prepared.train
-    ]
-    names = sorted({name.rpartition(".")[2] for name in linear_maps(loaded.model, "all")})
-    with tempfile.TemporaryDirectory() as folder:
-        settings = SFTConfig(
-            output_dir=folder,
-            per_device_train_batch_size=4,
-            num_train_epochs=1,
-            learning_rate=5e-4,
-            max_length=LONGEST,
-            neftune_noise_alpha=ALPHA,
-            bf16=False,
-            gradient_checkpointing=False,
-            completion_only_loss=True,
-            report_to="none",
-            save_strategy="no",
-            use_cpu=loaded.device.type == "cpu",
-            disable_tqdm=True,
-        )
-        trainer = SFTTrainer(
-            model=loaded.model.to(torch.bfloat16),
-            args=settings,
-            train_dataset=Dataset.from_list(rows),
-            processing_class=loaded.tokenizer,
-            peft_config=LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names),
-        )
-        started = time.perf_counter()
-        trainer.train()
-        return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    result: dict[str, Any] = _once(*sys.argv[1:4])
-    print(json.dumps(result))
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))

@@ -21,7 +21,8 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-BYTES = {"float32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
 _off_gpu = threading.Event()
 LENT = "The GPU of this lab is lent to one call at a time, by itself: leave the device at auto."
@@ -38,9 +39,14 @@ def take_gpu() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a CUDA GPU, else Apple's, else the processor. Raises `NotAvailable`."""
+    """The device called `name`. Raises `NotAvailable` where it is not here.
+
+    "auto" is what NEFTUNE_DEVICE names, else a CUDA GPU, else Apple's, else the processor.
+    """
     import torch
 
+    if name == "auto":
+        name = os.environ.get(DEVICE_VARIABLE, "").strip() or "auto"
     if name == "auto":
         return torch.device(_best_device())
     try:
@@ -78,10 +84,12 @@ def _check_present(device: torch.device) -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`name`, or for "auto" bfloat16 where `device` multiplies it fast and float32 elsewhere."""
+    """`name`, or for "auto" bfloat16 where `device` multiplies it fast, float16 on older CUDA GPUs, else float32."""
     if name != "auto":
         return name
-    return "bfloat16" if fast_bfloat16(device) else "float32"
+    if fast_bfloat16(device):
+        return "bfloat16"
+    return "float16" if device.type == "cuda" else "float32"
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -192,6 +200,7 @@ def describe_machine() -> dict[str, Any]:
         "gpus": gpus,
         "device": str(choose_device("auto")),
         "fast_bfloat16": fast_bfloat16(choose_device("auto")),
+        "precision": choose_precision("auto", choose_device("auto")),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

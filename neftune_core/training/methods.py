@@ -7,6 +7,7 @@ from collections.abc import Callable
 from neftune_core.arms.armset import ArmSet
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.stack import AdapterStack
+from neftune_core.errors import NotAvailable
 from neftune_core.models.loading import LoadedModel
 from neftune_core.training.settings import TrainingSettings
 
@@ -28,7 +29,15 @@ def _copies(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSe
 
 MAKERS: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
 
+COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
+"""The mode of `torch.compile`, by how the layers are to be run."""
+
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """`arms` arms over `loaded` as the settings say, not yet at their start."""
-    return MAKERS[training.method](loaded, arms, training)
+    """`arms` arms over `loaded` as the settings say, not yet at their start; raises `NotAvailable`."""
+    if training.execution == "captured" and loaded.device.type != "cuda":
+        raise NotAvailable("Only a CUDA GPU can capture a step: let the layers be compiled, or run as they are.")
+    made = MAKERS[training.method](loaded, arms, training)
+    if training.execution in COMPILED:
+        made.compile_layers(COMPILED[training.execution])
+    return made

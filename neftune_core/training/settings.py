@@ -22,6 +22,11 @@ CHAOS_ARM = "chaos"
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
 TURNS = {"together": "All together", "in-turn": "In turn, in less memory"}
+EXECUTIONS = {
+    "eager": "As it is",
+    "compiled": "Layers compiled (torch.compile)",
+    "captured": "Layers compiled and captured (CUDA graphs)",
+}
 TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
 MOST_DROPOUT = 0.95
 MOST_DECAY = 10.0
@@ -86,6 +91,13 @@ class TrainingSettings(Settings):
         "Whether adapters of all arms go through the model in one pass, or one arm after another: the same numbers in "
         "less memory and more time. Copies of all weights always go in turn.",
         choices=TURNS,
+        advanced=True,
+    )
+    execution: str = setting(
+        "eager",
+        "How the layers are run. Compiled, the first step of each shape takes up to a minute; it pays on a GPU whose "
+        "time goes into launching small operations, and hardly on a processor.",
+        choices=EXECUTIONS,
         advanced=True,
     )
     learning_rate: float = setting(

@@ -20,6 +20,7 @@ FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
 GROUPS = {
     "How long": ("steps", "time_budget_seconds"),
     "Optimizer": ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
+    "What is trained, and how": ("method", "arms_at_once", "execution"),
     "Adapters and dropout": ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
     "Measuring and keeping": ("evaluations", "evaluation_rows", "checkpoint_steps"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from tiny import loaded_tiny, random_rows
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.saving import is_saved
 from neftune_core.data.batches import epoch_batches
-from neftune_core.errors import Cancelled, RecordError
+from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.catalogue import Work, estimate
@@ -25,6 +26,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training import checkpoint
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.methods import make_arms
+from neftune_core.training.scaling import LossScale
 from neftune_core.training.settings import CONTROL, RegulariserSettings, StudySettings, TrainingSettings
 
 ARMS = {
@@ -244,3 +246,50 @@ def test_full_fine_tuning_refuses_dropout_on_adapters_that_it_does_not_have() ->
         StudySettings(
             training=TrainingSettings(method="full"), noise=(), regularisers=(RegulariserSettings(lora_dropout=0.1),)
         )
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_float16_is_scaled_and_a_step_that_overflows_is_taken_again(tiny: LoadedModel, method: str) -> None:
+    exact = losses(events(made(tiny, FEW, method=method)), "uniform")
+    halved = dataclasses.replace(loaded_tiny(copy.deepcopy(tiny.model).half(), width=32), precision="float16")
+    run = made(halved, FEW, method=method)
+    assert run.scale.value > 1
+    run.scale.value = 2.0**24
+    found = events(run)
+    assert 1 < run.scale.value < 2.0**24
+    assert losses(found, "uniform") == pytest.approx(exact, rel=0.01)  # float16 carries eleven bits
+    norms = [event["arms"]["uniform"]["gradient_norm"] for event in found if event["event"] == "step"]
+    in_float32 = events(made(tiny, FEW, method=method))
+    expected = [event["arms"]["uniform"]["gradient_norm"] for event in in_float32 if event["event"] == "step"]
+    assert norms == pytest.approx(expected, rel=0.05)  # true norms, whatever the scale
+
+
+def test_a_gradient_that_is_no_number_at_a_scale_of_one_is_the_arms_own() -> None:
+    scale = LossScale("float16")
+    scale.value = 2.0
+    assert scale.overflowed([1.0, 1.0], [1.0, float("inf")])
+    assert scale.value == 1
+    assert not scale.overflowed([1.0], [float("inf")])
+    assert not LossScale("float16").overflowed([float("nan")], [float("nan")])
+    assert not LossScale("float32").overflowed([1.0], [float("inf")])
+    for _ in range(2000):
+        scale.stepped()
+    assert scale.value == 2
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_layers_can_be_compiled(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """The capture alone, without a compiler of C++: what is captured are all layers, and the numbers stay."""
+    compiled, real = [], torch.compile
+
+    def captured(function: Any, mode: str) -> Any:
+        compiled.append(mode)
+        return real(function, backend="aot_eager")
+
+    eager = losses(events(made(tiny, FEW, method=method)), "uniform")
+    monkeypatch.setattr(torch, "compile", captured)
+    found = losses(events(made(tiny, FEW, method=method, execution="compiled")), "uniform")
+    assert compiled == ["default", "default"]
+    assert found == pytest.approx(eager, abs=1e-5)
+    with pytest.raises(NotAvailable, match="CUDA"):
+        made(tiny, FEW, method=method, execution="captured")

@@ -1,0 +1,116 @@
+"""What a GPU makes of the arms: one, five and eight in a pass, eager and compiled, at SmolLM2-135M's shape."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.bench.noise import SMOLLM2_135M, random_model
+from neftune_core.bench.table import Table
+from neftune_core.errors import NotAvailable
+from neftune_core.home import home
+from neftune_core.noise.settings import NoiseSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from neftune_core.models.loading import LoadedModel
+
+BATCH, LENGTH, STEPS, WARM_STEPS = 4, 256, 12, 3
+GOALS = {5: "<= 1.5", 8: "<= 2"}
+COMMAND = "neftune bench gpu"
+
+
+def measure_gpu(device: str = "auto", runs: int = 5) -> Table:
+    """The GPU rows of the table of speed, kept for `neftune doctor`; raises `NotAvailable` where there is no GPU."""
+    from neftune_core.models.device import choose_device, describe_machine
+
+    place = choose_device(device)
+    if place.type == "cpu":
+        raise NotAvailable("There is no GPU here to measure: run `neftune bench train` for the processor.")
+    loaded = random_model(SMOLLM2_135M, place)
+    words = f"{gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
+    table = Table(f"Arms on a GPU: {words}", describe_machine())
+    for execution in ("eager", "compiled") if place.type == "cuda" else ("eager",):
+        table.rows += _arms_rows(loaded, execution, runs)
+    table.rows += _memory_rows(loaded)
+    kept = kept_file(gpu_name(place))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(table.as_json(), indent=2) + "\n", encoding="utf-8")
+    return table
+
+
+def _arms_rows(loaded: LoadedModel, execution: str, runs: int) -> list[dict[str, Any]]:
+    seconds = {count: [_step_seconds(loaded, execution, count) for _ in range(runs)] for count in (1, 5, 8)}
+    rows = [
+        _row(f"{execution}: 1 arm, tokens/s", [BATCH * LENGTH / one for one in seconds[1]]),
+        _row(f"{execution}: 5 arms, tokens/s of all", [5 * BATCH * LENGTH / five for five in seconds[5]]),
+    ]
+    for count, goal in GOALS.items():
+        ratios = [many / one for many, one in zip(seconds[count], seconds[1], strict=True)]
+        rows.append(_row(f"{execution}: {count} arms over 1 arm, time", ratios, goal if execution == "eager" else ""))
+    return rows
+
+
+def _row(what: str, values: list[float], goal: str = "") -> dict[str, Any]:
+    middle = statistics.median(values)
+    return {"what": what, "median": middle, "least": min(values), "greatest": max(values), "to reach": goal}
+
+
+def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: Any) -> float:
+    """The median time of a whole step of `count` noise arms, after a few that are not timed."""
+    from neftune_core.bench.matrix import random_rows
+    from neftune_core.bench.train_sides import lockstep
+    from neftune_core.training.settings import StudySettings, TrainingSettings
+
+    arms = {f"alpha-{number}": NoiseSettings(strength=number) for number in range(1, count + 1)}
+    settings = TrainingSettings(batch_size=BATCH, steps=WARM_STEPS + STEPS, execution=execution, **training)
+    prepared = SimpleNamespace(train=random_rows(loaded, BATCH, LENGTH), held_out=[])
+    run = lockstep(StudySettings(training=settings), loaded, prepared, arms)
+    seconds = []
+    for step in run.steps():
+        started = time.perf_counter()
+        run.step(step, 1e-4, lambda: False)  # its numbers are read from the device: it ends with the step
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[WARM_STEPS:])
+
+
+def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
+    """Peak memory of five arms over that of one, together and in turn."""
+    import torch
+
+    if loaded.device.type != "cuda":
+        return []
+    peaks = []
+    for count, turns in ((1, "together"), (5, "together"), (5, "in-turn")):
+        torch.cuda.reset_peak_memory_stats(loaded.device)
+        _step_seconds(loaded, "eager", count, arms_at_once=turns)
+        peaks.append(torch.cuda.max_memory_allocated(loaded.device))
+    one, together, in_turn = peaks
+    return [
+        _row("peak memory of 5 arms together over that of one", [together / one], "<= 3.2"),
+        _row("peak memory of 5 arms in turn over that of one", [in_turn / one], "<= 1.6"),
+    ]
+
+
+def gpu_name(device: Any) -> str:
+    """The name of a GPU as its maker gives it."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU (mps)"
+
+
+def kept_file(name: str) -> Path:
+    """Where the measurement of a GPU is kept."""
+    return home() / "bench" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
+
+
+def untried_words(device: Any) -> str:
+    """What to tell about a GPU that nobody has measured here yet; empty where there is none, or it has been."""
+    if device.type == "cpu" or kept_file(gpu_name(device)).is_file():
+        return ""
+    return f"The lab has not been measured on this {gpu_name(device)} yet: `{COMMAND}` does it in about five minutes."

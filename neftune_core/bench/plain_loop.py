@@ -1,0 +1,67 @@
+"""Plain fine-tuning with `peft` and the model's own loss: what a person would write, and the lab is compared with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from neftune_core.data.chat import Encoded
+    from neftune_core.data.preparing import Prepared
+    from neftune_core.models.loading import LoadedModel
+    from neftune_core.training.settings import StudySettings
+
+
+def peft_losses(
+    study: StudySettings, loaded: LoadedModel, prepared: Prepared, initial: Mapping[str, Tensor]
+) -> list[float]:
+    """The losses of `study.training.steps` steps from the adapter `initial` (`lora_A` of each map, by its name)."""
+    import torch
+
+    from neftune_core.training.lockstep import rate_at, steps_after
+
+    training = study.training
+    model = _with_adapter(loaded, initial, study)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, weight_decay=training.weight_decay)
+    lengths = [row.length for row in prepared.train]
+    found = []
+    for step in steps_after(0, training.steps, lengths, training.batch_size, study.seed):
+        loss = model(**_batch([prepared.train[place] for place in step.rows])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, training.clip_norm)
+        optimizer.param_groups[0]["lr"] = rate_at(step.number, training.steps, training)
+        optimizer.step()
+        found.append(float(loss.detach()))
+    return found
+
+
+def _with_adapter(loaded: LoadedModel, initial: Mapping[str, Tensor], study: StudySettings) -> Any:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    names = sorted({name.rpartition(".")[2] for name in initial})
+    training = study.training
+    adapter = LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=names)
+    model = get_peft_model(copy.deepcopy(loaded.model), adapter)
+    with torch.no_grad():
+        for name, down in initial.items():
+            model.get_submodule(f"base_model.model.{name}").lora_A["default"].weight.copy_(down)
+    return model
+
+
+def _batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
+    """Ids, mask and labels, padded on the right to the longest row."""
+    import torch
+
+    longest = max(row.length for row in rows)
+    ids, mask, labels = (torch.full((len(rows), longest), value) for value in (0, 0, -100))
+    for place, row in enumerate(rows):
+        tokens = torch.from_numpy(row.ids).long()
+        ids[place, : len(tokens)], mask[place, : len(tokens)] = tokens, 1
+        labels[place, : len(tokens)] = tokens.masked_fill(~torch.from_numpy(row.trained), -100)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,0 +1,310 @@
+"""What `neftune bench train` measures, each side in a process of its own.
+
+`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.noise.settings import NoiseSettings
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+    from neftune_core.models.loading import LoadedModel
+    from neftune_core.training.lockstep import Lockstep
+    from neftune_core.training.settings import StudySettings
+
+BATCH, LONGEST, RANK = 4, 512, 8
+ALPHA: float = 5.0
+FULL_RATE: float = 1e-5
+LORA_RATE: float = 5e-4
+MEMORY_TOKENS = 256
+SHORTEST = 16
+ARMS: dict[str, NoiseSettings] = {"control": NoiseSettings(strength=0)} | {
+    f"alpha-{n}": NoiseSettings(strength=n) for n in (5, 10, 15, 30)
+}
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: the model, a file of rows (empty: a starter set), its first rows, and steps and tokens."""
+
+    model: str
+    rows: str = ""
+    first: int = 64
+    steps: int = 20
+    new_tokens: int = 32
+    device: str = "auto"
+
+
+def _study(sizes: Sizes, precision: str = "auto", **training: Any) -> StudySettings:
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.models.settings import ModelSettings
+    from neftune_core.training.settings import StudySettings, TrainingSettings
+
+    usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
+    return StudySettings(
+        model=ModelSettings(source=sizes.model, device=sizes.device, precision=precision),
+        data=DataSettings(
+            source=f"file:{sizes.rows}" if sizes.rows else "starter:open-ended",
+            rows=sizes.first,
+            held_out_share=0,
+            maximum_length=LONGEST,
+        ),
+        training=TrainingSettings(**(usual | training)),
+        noise=(NoiseSettings(strength=ALPHA),),
+    )
+
+
+def _ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Prepared]:
+    from neftune_core.data.preparing import prepare
+    from neftune_core.models.loading import load
+    from neftune_core.settings import Limits
+
+    study = _study(sizes, **training)
+    loaded = load(study.model)
+    return study, loaded, prepare(study.data, loaded.tokenizer, Limits())
+
+
+def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Mapping[str, NoiseSettings]) -> Lockstep:
+    """A run of `arms`, at its start."""
+    from neftune_core.training.lockstep import Lockstep
+    from neftune_core.training.methods import make_arms
+
+    return Lockstep(study, make_arms(loaded, len(arms), study.training), prepared, arms=arms)
+
+
+def seconds_of(run: Lockstep) -> float:
+    """How long all steps of a run take, without the measuring in between."""
+    started = time.perf_counter()
+    for step in run.steps():
+        event = run.step(step, run.study.training.learning_rate, _never)
+    if event["arms"]:  # whose numbers were read from the device: its work is done
+        return time.perf_counter() - started
+    raise AssertionError("the benchmark's arms diverged")
+
+
+def _one_arm(sizes: Sizes, **training: Any) -> Found:
+    study, loaded, prepared = _ready(sizes, **training)
+    run = lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})
+    trained = sum(int(row.trained[1:].sum()) for row in prepared.train)
+    seconds = seconds_of(run)
+    tokens = sum(row.length for row in prepared.train)
+    return {"tokens": tokens, "trained": trained, "seconds": seconds, "precision": loaded.precision}
+
+
+def lora(sizes: Sizes) -> Found:
+    """One noise arm of LoRA over the rows."""
+    return _one_arm(sizes)
+
+
+def full(sizes: Sizes) -> Found:
+    """One noise arm of full fine-tuning over the rows."""
+    return _one_arm(sizes, method="full", learning_rate=FULL_RATE)
+
+
+def peak(sizes: Sizes) -> Found:
+    """The share of the matrix peak that a LoRA epoch reaches, on the shapes of this model's own maps.
+
+    Counted are the products with the frozen weights, forward and back to the inputs, for true tokens in the layers and
+    for response tokens in the head.
+    """
+    from neftune_core.bench.matrix import own_peak, weights_of
+
+    found = lora(sizes)
+    _, loaded, _ = _ready(sizes)
+    layers, head = weights_of(loaded)
+    done = 4 * (found["tokens"] * layers + found["trained"] * head)
+    speed = own_peak(loaded)
+    return found | {"peak": speed, "reached": done / found["seconds"], "share": done / found["seconds"] / speed}
+
+
+def arms(sizes: Sizes) -> Found:
+    """Five arms at once against the same five one after another."""
+    study, loaded, prepared = _ready(sizes)
+    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # a first call takes longer
+    alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
+    together = seconds_of(lockstep(study, loaded, prepared, ARMS))
+    return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
+
+
+def _some(prepared: Prepared, rows: int) -> Any:
+    return SimpleNamespace(train=prepared.train[:rows], held_out=[])
+
+
+def answers(sizes: Sizes) -> Found:
+    """Answers of four arms against those of one, to the same prompts and of the same length."""
+    from neftune_core.arms.stack import AdapterStack
+    from neftune_core.data.chat import prompt_ids
+    from neftune_core.evaluation.answers import stream_answers
+    from neftune_core.evaluation.settings import AnswerSettings
+
+    _, loaded, prepared = _ready(sizes)
+    stack = AdapterStack(loaded, 4, rank=RANK, alpha=2 * RANK)
+    stack.start(0)  # all arms answer as the base does, so that they stop at the same token
+    prompts = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:5]]
+    settings = AnswerSettings(new_tokens=sizes.new_tokens)
+
+    def timed(slots: list[int]) -> float:
+        started = time.perf_counter()
+        for _ in stream_answers(stack, slots, prompts, settings):
+            pass
+        return time.perf_counter() - started
+
+    timed([1])
+    one, four = timed([1]), timed([1, 2, 3, 4])
+    return {"one": one, "four": four, "ratio": four / one}
+
+
+def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
+    """Peak memory of the process over two steps of `count` arms at the batch of the table."""
+    from neftune_core.bench.matrix import random_rows
+    from neftune_core.models.loading import load
+
+    study = _study(sizes, steps=2, **training)
+    loaded = load(study.model)
+    prepared = SimpleNamespace(train=random_rows(loaded, 2 * BATCH, MEMORY_TOKENS), held_out=[])
+    seconds_of(lockstep(study, loaded, prepared, dict(list(ARMS.items())[:count])))
+    return {"bytes": _most_memory(loaded)}
+
+
+def _most_memory(loaded: LoadedModel) -> int:
+    import torch
+
+    if loaded.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(loaded.device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory_of_one(sizes: Sizes) -> Found:
+    """One arm."""
+    return _peak_memory(sizes, 1)
+
+
+def memory_together(sizes: Sizes) -> Found:
+    """Five arms in one pass."""
+    return _peak_memory(sizes, 5)
+
+
+def memory_in_turn(sizes: Sizes) -> Found:
+    """Five arms, one pass each."""
+    return _peak_memory(sizes, 5, arms_at_once="in-turn")
+
+
+def study(sizes: Sizes) -> Found:
+    """The study of the table on the bundled model: seconds of the whole, and of its parts, from an empty process."""
+    import tempfile
+    from pathlib import Path
+
+    from neftune_core.settings import Limits
+    from neftune_core.training.record import create
+    from neftune_core.training.study import run_study
+
+    parts: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        record = create(_bundled_study(), owner="", folder=Path(folder) / "study")
+        began = before = time.perf_counter()
+        for event in run_study(record, Limits(), _never):
+            now = time.perf_counter()
+            name = PARTS.get(event["event"], str(event["event"]))
+            parts[name], before = parts.get(name, 0.0) + now - before, now
+    if event["event"] != "finished":
+        raise AssertionError(event["message"])
+    return {"seconds": before - began, "parts": parts}
+
+
+PARTS: dict[Any, str] = {
+    "started": "loading model and data",
+    "step": "training",
+    "evaluated": "held-out and training loss",
+    "saved": "saving",
+    "answered": "answers",
+    "finished": "saving",
+}
+
+
+def _bundled_study() -> StudySettings:
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.training.settings import EXAMPLE
+
+    training = EXAMPLE.training.model_copy(update={"epochs": 8.0, "evaluations": 8})
+    data = DataSettings(source="starter:world-format", rows=160, held_out_share=0.2)
+    noise = (NoiseSettings(strength=5), NoiseSettings(strength=15))
+    return EXAMPLE.model_copy(update={"training": training, "data": data, "noise": noise})
+
+
+def control(sizes: Sizes) -> Found:
+    """The first steps of the control, on the shortest rows, beside a plain PEFT loop: the largest difference of losses.
+
+    In float32; its first arm is the control, with a noise arm beside it.
+    """
+    from neftune_core.bench.plain_loop import peft_losses
+    from neftune_core.training.lockstep import rate_at
+
+    study, loaded, whole = _ready(sizes, precision="float32", steps=sizes.steps)
+    prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])
+    run = lockstep(study, loaded, prepared, study.arms)
+    theirs_from = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
+    ours = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
+    theirs = peft_losses(study, loaded, prepared, theirs_from)
+    losses = [event["arms"]["control"]["loss"] for event in ours]
+    differences = [abs(one - other) for one, other in zip(losses, theirs, strict=True)]
+    return {"steps": len(ours), "largest": max(differences), "first": losses[0], "last": losses[-1]}
+
+
+def _never() -> bool:
+    return False
+
+
+def profile(sizes: Sizes) -> Found:
+    """Where the time of a LoRA epoch goes: the share of each operation, the largest first."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    study, loaded, prepared = _ready(sizes)
+    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
+    with profiled(activities=kinds) as trace:
+        seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
+    times = {event.key: float(event.self_device_time_total or event.self_cpu_time_total) for event in _averages(trace)}
+    whole = sum(times.values())
+    largest = sorted(times, key=lambda name: -times[name])[:12]
+    return {"share": {name: times[name] / whole for name in largest}}
+
+
+def _averages(trace: Any) -> Any:
+    return trace.key_averages()
+
+
+SIDES: dict[str, Callable[[Sizes], Found]] = {
+    side.__name__: side
+    for side in (
+        lora,
+        full,
+        peak,
+        arms,
+        answers,
+        memory_of_one,
+        memory_together,
+        memory_in_turn,
+        study,
+        control,
+        profile,
+    )
+}
+
+if __name__ == "__main__":
+    from neftune_core.bench.trl_sides import TRL_SIDES
+
+    result = (SIDES | TRL_SIDES)[sys.argv[1]](Sizes(**json.loads(sys.argv[2])))
+    print(json.dumps(result))

@@ -1,0 +1,120 @@
+"""The benchmark of training: its rows, its sizes, and what it says where something is missing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from neftune_core.bench import gpu, train
+from neftune_core.bench.matrix import own_peak, random_rows, weights_of
+from neftune_core.bench.train_sides import SIDES, Sizes
+from neftune_core.errors import InvalidSetting, LabError, NotAvailable
+from neftune_core.models.device import choose_device, choose_precision
+from neftune_core.models.loading import LoadedModel
+
+
+def _answered(monkeypatch: pytest.MonkeyPatch, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Let the sides give `found`; gives the sides that were asked, as they come."""
+    asked: list[str] = []
+
+    def answer(side: str, sizes: Sizes) -> dict[str, Any]:
+        asked.append(side)
+        return found[side]
+
+    monkeypatch.setattr(train, "_in_a_process", answer)
+    return asked
+
+
+def test_sides_take_turns_and_ratios_go_run_by_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"lora": 600, "trl_lora_bfloat16": 100, "trl_lora_float32": 300}
+    asked = _answered(
+        monkeypatch, {side: {"tokens": speed, "seconds": 1, "precision": "float32"} for side, speed in speeds.items()}
+    )
+    monkeypatch.setattr(train, "find_spec", lambda name: name)
+    table = train.measure_training(Sizes("bundled"), 2, ["lora"])
+    assert asked == 2 * list(speeds)
+    rows = {row["what"]: row for row in table.rows}
+    assert rows["LoRA: this lab over TRL, bfloat16 weights"]["median"] == 6
+    assert rows["LoRA: this lab over TRL, bfloat16 weights"]["to reach"] == ">= 5"
+    assert rows["LoRA: this lab over TRL, float32 weights"]["median"] == 2
+    assert "LoRA: this lab, float32, tokens/s" in table.as_markdown()
+    json.dumps(table.as_json())
+
+
+def test_without_trl_there_is_no_row_of_it_but_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _answered(monkeypatch, {"full": {"tokens": 10, "seconds": 1, "precision": "float32"}})
+    monkeypatch.setattr(train, "find_spec", lambda name: None)
+    table = train.measure_training(Sizes("bundled"), 1, ["full"])
+    assert asked == ["full"]
+    assert train.NO_TRL in table.notes
+
+
+def test_memory_is_told_as_a_share_of_one_arms_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    _answered(
+        monkeypatch,
+        {f"memory_{side}": {"bytes": size} for side, size in (("of_one", 2e9), ("together", 5e9), ("in_turn", 3e9))},
+    )
+    rows = train.measure_training(Sizes("bundled"), 1, ["memory"]).rows
+    assert [row["median"] for row in rows] == [2, 2.5, 1.5]
+
+
+def test_an_unknown_measurement_is_refused_and_a_failed_one_says_why() -> None:
+    with pytest.raises(InvalidSetting, match="no measurement 'speed'"):
+        train.measure_training(Sizes("bundled"), 1, ["speed"])
+    with pytest.raises(LabError, match="measurement of nothing failed: KeyError"):
+        train._in_a_process("nothing", Sizes("bundled"))
+
+
+def test_the_sides_run_on_the_bundled_model() -> None:
+    """Short: whether they run at all, and that what they find makes sense; figures of a busy machine mean nothing."""
+    sizes = Sizes("bundled", first=4, steps=2, new_tokens=2)
+    found = {side: SIDES[side](sizes) for side in ("lora", "full", "peak", "arms", "answers", "control")}
+    assert found["lora"]["tokens"] == found["full"]["tokens"] > 0
+    assert 0 < found["peak"]["share"] < 1.5
+    assert found["arms"]["ratio"] > 0
+    assert found["answers"]["ratio"] > 0
+    assert found["control"]["largest"] < 1e-5  # float32: products of other sizes
+    assert found["control"]["steps"] == 2
+
+
+def test_the_counted_weights_are_those_of_the_maps_and_the_head(tiny: LoadedModel) -> None:
+    layers = 2 * (32 * 32 * 2 + 2 * 32 * 16 + 3 * 32 * 48)
+    assert weights_of(tiny) == (layers, 50 * 32)
+    assert own_peak(tiny) > 0
+    assert {row.length for row in random_rows(tiny, 3, 7)} == {7}
+
+
+def test_without_a_gpu_the_bench_says_what_to_run_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotAvailable, match="neftune bench train"):
+        gpu.measure_gpu("cpu")
+    assert gpu.untried_words(torch.device("cpu")) == ""
+
+
+def test_a_gpu_is_untried_until_it_has_been_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU 9000")
+    device = torch.device("cuda:0")
+    assert "Some GPU 9000" in gpu.untried_words(device)
+    assert gpu.COMMAND in gpu.untried_words(device)
+    kept = gpu.kept_file("Some GPU 9000")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("{}")
+    assert gpu.untried_words(device) == ""
+    kept.unlink()
+
+
+def test_auto_is_the_device_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_DEVICE", "cpu")
+    assert choose_device("auto").type == "cpu"
+    monkeypatch.setenv("NEFTUNE_DEVICE", "cuda:7")
+    with pytest.raises(NotAvailable, match="cuda:7 is not here"):
+        choose_device("auto")
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_a_cuda_gpu_without_bfloat16_computes_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_core.models.device.fast_bfloat16", lambda device: False)
+    assert choose_precision("auto", torch.device("cuda:0")) == "float16"
+    assert choose_precision("auto", torch.device("cpu")) == "float32"
