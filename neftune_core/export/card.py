@@ -44,7 +44,7 @@ def card(record: Record, arm: str, seed: int, form: str) -> str:
     base = _hub_id(study.model.source)
     head: dict[str, Any] = {
         "library_name": "peft" if form == "adapter" else "transformers",
-        "tags": ["neftune", "neftune-lab", "lora"],
+        "tags": ["neftune", "neftune-lab", *(["lora"] if study.training.method == "lora" else [])],
         "language": "en",
     }
     licence = _licence(str(model.get("licence", "")))

@@ -52,7 +52,11 @@ def train(arm: str) -> dict[str, Any]:
         model = PeftModel.from_pretrained(model, str(HERE / "initial"), is_trainable=True)
     about = STUDY["arms"][arm]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=TRAINING["learning_rate"], weight_decay=about["weight_decay"])
+    maps, others = ([one for one in parameters if (one.dim() > 1) is is_map] for is_map in (True, False))
+    optimizer = torch.optim.AdamW(
+        [{"params": maps, "weight_decay": about["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
+        lr=TRAINING["learning_rate"],
+    )
     named: list[tuple[int, int, int]] = []  # what the noise of each row of the coming call is drawn from
     noise, losses = NoiseSettings(**about["noise"]), []
     model.train()
