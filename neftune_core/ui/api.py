@@ -157,9 +157,16 @@ def _require_own_rows(lab: Lab, data: DataSettings) -> None:
         source: str = getattr(data, part)
         if not source.startswith(FILE):
             continue
-        path = Path(source.removeprefix(FILE))
-        if not path.is_absolute() or path.is_symlink() or not path.resolve().is_relative_to(uploads):
+        if not _is_within(Path(source.removeprefix(FILE)), uploads):
             raise DataError("This is not a file that was uploaded here: upload it with read_instructions first.")
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether `path` is whole, no link, and in `folder`; what is no path at all is not."""
+    try:
+        return path.is_absolute() and not path.is_symlink() and path.resolve().is_relative_to(folder)
+    except (OSError, ValueError):
+        return False
 
 
 def _start(lab: Lab) -> Callable[..., Any]:
@@ -183,7 +190,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
 def _status(lab: Lab) -> Callable[..., Any]:
     def study_status(record: str, key: str, since: int = 0) -> dict:
         """Where a study stands, and its events from number `since` on; `next` is what to ask with the next time."""
-        found, first = _record(record, key), max(0, _whole(since, "since"))
+        found, first = _record(record, key), _whole(since, "since")
         told, events = lab.jobs.status(found), lab.log(found).events
         return {
             "state": told.state,
@@ -280,8 +287,8 @@ def _text(value: Any, name: str, longest: int) -> str:
 
 
 def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or abs(value) >= 2**31:
-        raise InvalidSetting(f"The value {name} of this call is not a whole number.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
+        raise InvalidSetting(f"The value {name} of this call is not a whole number from 0 on.")
     return int(value)
 
 
