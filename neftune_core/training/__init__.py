@@ -8,6 +8,7 @@ lockstep       the loop: all arms on the same batch, as a generator of events
   checkpoint     a run on disk after a whole step, and put back bit for bit
 study          the loop, seed by seed, with its record: begun, broken off, gone on with, answered
   planning       memory and time on this machine, and what would fit
+  measuring      what is measured once, when a seed ends: answers, noise penalty, disturbances borne
   prompts        what is answered when a seed ends
   accelerator    the one lock around the machine's compute, held pass by pass
 record         what is kept: a folder, its owner, its one writer
@@ -16,6 +17,8 @@ record         what is kept: a folder, its owner, its one writer
   own_rows       the files of rows that a study names
   damage         what is missing or broken, in sentences
   disk           removing records, and the sweep of a host
+  numbers        what was measured, by seed and by example
+judging        from a record to the verdict on it
 jobs           who runs when: the queue, its worker, stop, resume, discard
   progress       where a study stands: one state in one word, and the numbers behind it
 comparison     answers of the base and the arms of a record
