@@ -58,9 +58,9 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     assert lab_page.locator(".lab-stage-tokens .noisy").count() > 5
     answers = lab_page.locator("#learn-answers .lab-answers:visible")
     assert answers.count() == 1
-    first = answers.locator("p").first.inner_text()
+    first = answers.locator("article p").first.inner_text()
     lab_page.locator(".lab-picker button").nth(1).click()
-    assert answers.locator("p").first.inner_text() != first
+    assert answers.locator("article p").first.inner_text() != first
     lab_page.locator("#learn-to-noise").click()
     lab_page.locator("#noise-strength").wait_for()
 
