@@ -277,19 +277,6 @@ def test_a_gradient_that_is_no_number_at_a_scale_of_one_is_the_arms_own() -> Non
     assert scale.value == 2
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_layers_can_be_compiled(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """The capture alone, without a compiler of C++: what is captured are all layers, and the numbers stay."""
-    compiled, real = [], torch.compile
-
-    def captured(function: Any, mode: str) -> Any:
-        compiled.append(mode)
-        return real(function, backend="aot_eager")
-
-    eager = losses(events(made(tiny, FEW, method=method)), "uniform")
-    monkeypatch.setattr(torch, "compile", captured)
-    found = losses(events(made(tiny, FEW, method=method, execution="compiled")), "uniform")
-    assert compiled == ["default", "default"]
-    assert found == pytest.approx(eager, abs=1e-5)
+def test_only_a_cuda_gpu_captures_a_step(tiny: LoadedModel) -> None:
     with pytest.raises(NotAvailable, match="CUDA"):
-        made(tiny, FEW, method=method, execution="captured")
+        made(tiny, FEW, execution="captured")
