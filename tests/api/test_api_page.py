@@ -31,7 +31,7 @@ def test_an_example_of_the_page_runs_as_it_stands_there(server: Server, tmp_path
     assert HERE in EXAMPLES[place]
     code = EXAMPLES[place].replace(HERE, server.address)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip()
