@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from neftune_core.bench.load import PARTS, SHORT
 
-TARGET_MS = 300
+WHOLE = pytest.mark.skipif(
+    not os.environ.get("NEFTUNE_TEST_LOAD"),
+    reason="trains on a server of its own, minutes on a busy machine: set NEFTUNE_TEST_LOAD=1",
+)
 
 
 def row(part: str, home: Path) -> dict[str, Any]:
@@ -24,6 +28,7 @@ def test_sessions_that_change_their_text_all_get_their_answers(tmp_path: Path) -
     assert found["answers"] == SHORT.sessions * round(SHORT.noise_seconds / SHORT.every_seconds)
 
 
+@WHOLE
 @pytest.mark.slow
 def test_studies_begun_at_once_all_finish_and_each_has_its_owner(tmp_path: Path) -> None:
     found = row("studies", tmp_path)
@@ -31,6 +36,7 @@ def test_studies_begun_at_once_all_finish_and_each_has_its_owner(tmp_path: Path)
     assert found["finished"] == found["records whole"] == found["owners"] == SHORT.studies
 
 
+@WHOLE
 @pytest.mark.slow
 def test_a_server_that_is_killed_under_load_loses_no_study(tmp_path: Path) -> None:
     found = row("killed", tmp_path)
@@ -39,6 +45,7 @@ def test_a_server_that_is_killed_under_load_loses_no_study(tmp_path: Path) -> No
     assert found["go on, or say that they were broken off"] == SHORT.studies
 
 
+@WHOLE
 @pytest.mark.slow
 def test_mixed_use_goes_without_an_error(tmp_path: Path) -> None:
     found = row("mixed", tmp_path)
