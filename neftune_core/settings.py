@@ -106,6 +106,10 @@ class Settings(BaseModel):
     # Tells pydantic that settings inside others need not be made by the method above: the sentence then says where.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    def __hash__(self) -> int:
+        """By value, also where a setting is a table: the page tells by it whether what it keeps has changed."""
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def _choices_are_known(self) -> Self:
         for name, field in type(self).model_fields.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from neftune_core.data.settings import DataSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_query, to_toml
@@ -87,3 +88,9 @@ def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], v
 def test_a_file_that_is_not_toml_gets_a_sentence() -> None:
     with pytest.raises(InvalidSetting, match="not valid TOML"):
         from_toml(StudySettings, "title = ")
+
+
+def test_settings_with_tables_have_a_hash_that_is_their_value() -> None:
+    first, same = (DataSettings(columns={"prompt": "question"}) for _ in range(2))
+    assert hash(first) == hash(same)
+    assert hash(first) != hash(DataSettings())
