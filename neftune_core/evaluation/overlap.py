@@ -75,8 +75,9 @@ def bleu_score(sums: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.exp(np.log(smoothed / totals).mean(-1))
         brevity = np.exp(np.minimum(0.0, 1 - reference / answer))
+        score = 100 * brevity * mean  # of answers without a token: no number, and left out below
     empty = none.all(-1) | (totals == 0).any(-1)
-    return np.where(empty, 0.0, 100 * brevity * mean)
+    return np.where(empty, 0.0, score)
 
 
 def chrf_score(sums: Floats) -> Floats:

@@ -168,3 +168,7 @@ def test_answers_that_do_not_fit_their_references_are_refused() -> None:
         memorisation([], [])
     with pytest.raises(DataError, match="no answers"):
         shape([])
+
+
+def test_answers_without_a_token_score_nothing_without_a_warning() -> None:
+    assert bleu(["", ""], ["a barn owl", "the pond"]).score == 0
