@@ -1,0 +1,230 @@
+"""From the record of a study to its verdict: what is kept, what is read of it, and what damage leaves of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neftune_core import cli
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import InvalidSetting
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question
+from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.evaluation.typos import with_typos
+from neftune_core.evaluation.verdict import verdict
+from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.training.judging import (
+    means_of,
+    outcomes_of,
+    overlaps_of,
+    question_of,
+    side_by_side,
+    together,
+    verdict_of,
+)
+from neftune_core.training.numbers import metrics, rows_by_step, write_rows
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import CHAOS_ARM, EXAMPLE, StudySettings, TrainingSettings
+from neftune_core.training.study import run_study
+from neftune_core.ui.verdict_card import verdict_card
+
+ARM = "uniform-alpha-5"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A study of the bundled model, short: two seeds, both floors, four evaluated rows and two prompts."""
+    study = StudySettings(
+        seed=3,
+        seeds=2,
+        data=DataSettings(source="starter:world-noisy", rows=12),
+        training=TrainingSettings(steps=2, batch_size=4, evaluations=2, evaluation_rows=4),
+        measuring=MeasuringSettings(prompts=2, new_tokens=4, chaos=True, another_seed=True),
+        answers={"new_tokens": 2},
+    )
+    record = create(study, "", folder=tmp_path_factory.mktemp("runs"))
+    assert [*run_study(record, Limits(), lambda: False)][-1]["event"] == "finished"
+    return record
+
+
+def test_a_finished_record_names_its_question_and_is_judged_by_it(trained: Record) -> None:
+    assert question_of(trained) == Question("exact", "last")  # the world has known answers
+    found = verdict_of(trained)
+    assert found.arms.keys() == {ARM}  # the floors are no arms
+    assert found.arms[ARM].status == "illustration"
+    assert found.arms[ARM].epochs["last"].seeds == (3, 4)
+    assert found.floors.keys() == {"another_seed", "chaos"}
+
+
+def test_both_floors_are_trained_and_paired_with_the_control(trained: Record) -> None:
+    outcomes = outcomes_of(trained, Question("held_out_loss"))
+    again, control = outcomes.floors["another_seed"], outcomes.control
+    assert again.keys() == control.keys() == {3, 4}
+    assert all(again[seed].last["held_out_loss"] != control[seed].last["held_out_loss"] for seed in (3, 4))
+    parted = [
+        abs(outcomes.floors["chaos"][seed].last["held_out_loss"] - control[seed].last["held_out_loss"])
+        for seed in (3, 4)
+    ]
+    assert all(0 < part < 0.05 for part in parted)  # noise a hundred times smaller than the paper's moves little
+
+
+def test_every_measure_of_an_arm_is_kept_and_has_its_definition(trained: Record) -> None:
+    means = means_of(trained)
+    without = {"repetition", "distinct"}  # of answers of fifty tokens, which four tokens are not
+    assert MEASURES.keys() - without <= means[ARM].keys() | {"bleu"}
+    assert means["control"]["noise_penalty"] == 0
+    assert means[ARM]["gap"] == pytest.approx(means[ARM]["held_out_loss"] - means[ARM]["train_loss"])
+    assert "noise_loss" not in means["base"]
+    assert DEFINITIONS.keys() == MEASURES.keys()
+
+
+def test_the_numbers_of_each_row_give_the_losses_of_the_log(trained: Record) -> None:
+    rows = rows_by_step(trained)
+    for event in trained.events():
+        if event["event"] == "evaluated" and event["step"] > 0:
+            kept = rows[event["seed"], event["step"]]["held_out"]["control"].of(0)
+            assert kept.loss == pytest.approx(
+                event["arms"]["control"]["held_out_loss"], rel=1e-5
+            )  # six digits are kept
+            assert "rows" not in event
+
+
+def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:
+    kept = metrics(trained)
+    assert kept.keys() == {"3", "4", "5", "6"}
+    assert "held-out prompts" in kept["3"]["samples"]["answers"]
+    assert "tok:" in kept["3"]["signatures"]["bleu"]
+    assert {len(values) for values in overlaps_of(trained).values()} <= {2, 4, 8}
+
+
+def test_the_card_says_what_the_command_line_says(trained: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    card = verdict_card(trained)
+    assert "An illustration" in card
+    assert all(f"<summary>{DEFINITIONS[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
+    assert cli._main(["verdict", str(trained.folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["named_before"]
+    assert told["text"][1] in card
+    assert cli._main(["verdict", str(trained.folder), "--measure", "held_out_loss"]) == 0
+    assert capsys.readouterr().out.startswith("Asked after looking")
+
+
+def test_what_was_damaged_takes_no_more_than_itself(trained: Record, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Record(shutil.copytree(trained.folder, tmp_path / trained.folder.name))
+    (copy.folder / "metrics.json").write_text('{"seeds": {"3": [1, 2], "4": {"arms": {"control": 5}}}}')
+    with (copy.folder / "examples.jsonl").open("a") as file:
+        file.write('{"kind": "rows", "seed": 3, "step": 2, "samples": {"held_out": {"tokens": [1], "arms": 1}}}\n{')
+    assert "An illustration" in verdict_card(copy)
+    (copy.folder / "examples.jsonl").unlink()
+    assert "flatters" in verdict_of(copy).text()  # without rows, best epochs are chosen by the rows they are read on
+
+
+def _written(folder: Path, courses: dict[str, Sequence[Sequence[float]]]) -> Record:
+    """A record whose arms have, evaluation by evaluation, these losses of held-out rows of one token each."""
+    record = create(EXAMPLE, "", folder=folder)
+    record.update_about(data={"train": 8}, question={"measure": "held_out_loss", "epoch": "best"})
+    steps = len(next(iter(courses.values())))
+    for step in range(1, steps + 1):
+        kept: dict[str, Any] = {}
+        arms = {}
+        for name, course in courses.items():
+            losses = list(course[step - 1])
+            arms[name] = {"held_out_loss": float(np.mean(losses)), "train_loss": 1.0}
+            kept[name] = {"loss": losses, "hits": [0] * len(losses)}
+        write_rows(record, 0, step, {"held_out": {"tokens": [1] * len(losses), "arms": kept}})
+        record.append({"event": "evaluated", "seed": 0, "step": step, "steps": steps, "arms": arms})
+    return record
+
+
+def test_the_best_epoch_is_chosen_on_one_half_and_read_on_the_other(tmp_path: Path) -> None:
+    # Even rows are best at the first evaluation, odd ones at the second: each half is read at the other's choice.
+    record = _written(tmp_path, {"control": [[1.0, 9.0, 1.0, 9.0], [5.0, 2.0, 5.0, 2.0]], ARM: [[1.0] * 4, [2.0] * 4]})
+    outcomes = outcomes_of(record)
+    assert outcomes.halves
+    assert outcomes.control[0].best["held_out_loss"] == pytest.approx((5 + 9 + 5 + 9) / 4)
+    assert outcomes.arms[ARM][0].best["held_out_loss"] == pytest.approx(1.0)
+    assert outcomes.arms[ARM][0].best_epoch == 1.0
+    assert outcomes.arms[ARM][0].last["held_out_loss"] == pytest.approx(2.0)
+    assert outcomes.control[0].scores["held_out_loss"][:, 0].tolist() == [5.0, 9.0, 5.0, 9.0]
+
+
+def test_best_of_many_evaluations_of_pure_chance_flatters_nobody(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    course = generator.normal(1.0, 0.3, (30, 200)).tolist()
+    record = _written(tmp_path, {"control": course, ARM: course})
+    best = outcomes_of(record).control[0].best["held_out_loss"]
+    assert min(np.mean(one) for one in course) < 0.97
+    assert abs(best - 1.0) < 4 * 0.3 / 200**0.5  # four standard errors of a mean of 200 rows
+
+
+def test_a_seed_on_its_way_does_not_count_beside_a_whole_one(tmp_path: Path) -> None:
+    record = _written(tmp_path, {"control": [[1.0] * 4] * 2, ARM: [[1.0] * 4] * 2})
+    numbers = {"held_out_loss": 9.0, "train_loss": 1.0}
+    record.append({"event": "evaluated", "seed": 1, "step": 1, "steps": 2, "arms": {"control": numbers, ARM: numbers}})
+    assert outcomes_of(record).control.keys() == {0}
+
+
+def test_an_arm_that_diverged_has_no_number_and_is_told(tmp_path: Path) -> None:
+    record = _written(tmp_path, {"control": [[1.0] * 4] * 2, ARM: [[1.0] * 4] * 2})
+    record.append({"event": "evaluated", "seed": 0, "step": 3, "steps": 3, "arms": {"control": {"held_out_loss": 1.0}}})
+    assert verdict_of(record).arms[ARM].status == "nothing"
+
+
+def test_records_of_other_seeds_come_together_and_cells_keep_their_own_control() -> None:
+    def part(seed: int, control: float, arm: float) -> Outcomes:
+        runs = [{seed: Outcome({"held_out_loss": value})} for value in (control, arm)]
+        return Outcomes(runs[0], {"noise": runs[1]})
+
+    whole = together([part(seed, 1.0, 0.9 + 0.001 * seed) for seed in range(6)])
+    assert whole.control.keys() == whole.arms["noise"].keys() == set(range(6))
+    other = together([part(seed, 2.0, 2.1 + 0.001 * seed) for seed in range(6)])
+    found = verdict(side_by_side({"slow": whole, "fast": other}), Question())
+    assert found.arms["slow: noise"].status == "better"
+    assert found.arms["fast: noise"].status == "worse"  # than 2.0, the control of its own cell
+    assert found.arms["fast: noise"].epochs["last"].interval is not None
+
+
+def test_a_question_is_part_of_the_settings_and_a_wrong_one_is_refused() -> None:
+    study = EXAMPLE.model_copy(update={"measuring": MeasuringSettings(primary="rouge_l", epoch="best", chaos=True)})
+    assert from_toml(StudySettings, to_toml(study)) == study
+    assert CHAOS_ARM in study.arms
+    with pytest.raises(InvalidSetting, match="primary must be one of"):
+        from_toml(StudySettings, '[measuring]\nprimary = "beauty"')
+
+
+def test_typing_errors_leave_everything_but_letters_alone() -> None:
+    text = "What do 3 foxes eat, and 我们 too?"
+    assert with_typos(text, 0.0, np.random.default_rng(0)) == text
+    changed = with_typos(text, 1.0, np.random.default_rng(0))
+    assert changed != text
+    assert [one for one in changed if not one.isalpha()] == [one for one in text if not one.isalpha()]
+    words = "letters " * 400
+    errors = sum(
+        one != other
+        for one, other in zip(words.split(), with_typos(words, 0.1, np.random.default_rng(1)).split(), strict=True)
+    )
+    assert 150 < errors < 270  # of 400 words of seven letters: 1 - 0.9**7 = 52 %, some replaced by the same letter
+
+
+def test_the_figures_say_in_words_what_they_show() -> None:
+    arms = {"control": NoiseSettings(strength=0), ARM: NoiseSettings()}
+    runs = {seed: Outcome({"held_out_loss": 1.0 + seed}, {"held_out_loss": 0.9 + seed}, 2, 1) for seed in range(3)}
+    noisy = {seed: Outcome({"held_out_loss": 1.5 + seed}, {"held_out_loss": 0.9 + seed}, 2, 1) for seed in range(3)}
+    outcomes = Outcomes(runs, {ARM: noisy})
+    shown = seed_differences(verdict(outcomes, Question()), arms)
+    assert f"{ARM}, last epoch: +0.5 (+0.5 to +0.5)" in shown["summary"]
+    assert "control best 1.9, last 2" in epochs_beside(outcomes, "control", arms)["summary"]
+    histogram = overlap_histogram({ARM: [0.0, 0.05, 1.0, 0.55]}, arms)
+    assert histogram["data"][0]["y"] == pytest.approx([0.5, 0, 0, 0, 0, 0.25, 0, 0, 0, 0.25])
+    measured = {"noise": {"amounts": [0.0, 1.0], "arms": {ARM: {"loss": [1.0, 3.0]}}}}
+    assert robustness_curves([measured, measured], arms)["data"][0]["y"] == [1.0, 3.0]
