@@ -15,7 +15,7 @@ from neftune_core.lessons.files import lessons
 pytestmark = pytest.mark.browser
 
 STEP = "Number(document.querySelector('.lab-stage-time input').value)"
-TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Runs")
+TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
 DONE = ".lab-dock li.done"
 
 
