@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     LIVE_NOISE = 6
     MODEL_DROPOUT = 7
     TYPOS = 9
+    ANSWER = 10
 
 
 def stream(purpose: Purpose, *key: int) -> np.random.Generator:

@@ -9,12 +9,9 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.settings import Limits, Settings, setting
 
 
-class AnswerSettings(Settings):
-    """Prompts and the greedy decoding of their answers."""
+class DecodingSettings(Settings):
+    """How every answer is decoded: greedy, or drawn."""
 
-    prompts: tuple[str, ...] = Field(
-        default=(), description="Prompts answered by the base and by every arm when the training ends."
-    )
     system: str = setting("", "An optional system prompt.", max_length=20_000, label="System prompt")
     new_tokens: int = setting(
         96,
@@ -34,11 +31,59 @@ class AnswerSettings(Settings):
         step=0.05,
         advanced=True,
     )
+    temperature: float = setting(
+        0.0,
+        "0 is greedy: always the most probable token. Above 0 tokens are drawn, the more freely the higher it is.",
+        minimum=0.0,
+        maximum=5.0,
+        slider_maximum=2.0,
+        step=0.05,
+        advanced=True,
+    )
+    top_p: float = setting(
+        0.95,
+        "Drawn from the most probable tokens that together have this probability; 1 is all. Greedy answers need none.",
+        minimum=0.01,
+        maximum=1.0,
+        step=0.01,
+        label="Top-p",
+        advanced=True,
+    )
+    samples: int = setting(
+        1,
+        "Answers drawn for each prompt. Greedy answers would all be the same, so it is one then.",
+        minimum=1,
+        maximum=64,
+        slider_maximum=8,
+        step=1,
+        label="Answers to each prompt",
+        advanced=True,
+    )
+    sampling_seed: int = setting(
+        0,
+        "Of the draws, which depend on it, the prompt and the number of the answer alone; all arms share them.",
+        minimum=0,
+        maximum=2**31 - 1,
+        label="Seed of the draws",
+        advanced=True,
+    )
+
+    @property
+    def answers_each(self) -> int:
+        """How many answers a prompt gets from every arm."""
+        return self.samples if self.temperature > 0 else 1
+
+
+class AnswerSettings(DecodingSettings):
+    """Prompts, and the decoding of their answers."""
+
+    prompts: tuple[str, ...] = Field(
+        default=(), description="Prompts answered by the base and by every arm when the training ends."
+    )
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` where this is over a limit of this server."""
-        if len(self.prompts) > limits.prompts:
-            raise DoesNotFit(f"This server answers at most {limits.prompts} prompts at once.")
+        check_count(len(self.prompts) * self.answers_each, limits)
         longest = max((len(prompt) for prompt in self.prompts), default=0)
         if longest > limits.prompt_characters:
             raise DoesNotFit(f"A prompt may have at most {limits.prompt_characters:,} characters (here: {longest:,}).")
@@ -115,3 +160,11 @@ class MeasuringSettings(Settings):
             raise DoesNotFit(f"This server measures at most {limits.prompts} answers of each arm.")
         if self.new_tokens > limits.new_tokens:
             raise DoesNotFit(f"A measured answer may have at most {limits.new_tokens:,} tokens on this server.")
+
+
+def check_count(answers: int, limits: Limits) -> None:
+    """Raise `DoesNotFit` where an arm would have to answer more than this server allows at once."""
+    if answers > limits.prompts:
+        raise DoesNotFit(
+            f"This server answers at most {limits.prompts} prompts at once, each answer counted (here: {answers:,})."
+        )

@@ -11,7 +11,9 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import end_ids, prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.errors import Cancelled, DoesNotFit
-from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.evaluation.answers import Answers, _Batch, stream_answers, stream_conversations
+from neftune_core.evaluation.choosing import drawn
+from neftune_core.evaluation.reading import parts, shared_beginning
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
@@ -126,3 +128,90 @@ def test_an_answer_ends_at_the_models_context_and_a_prompt_that_fills_it_is_refu
     full = dataclasses.replace(loaded, context=len(ids[0]))
     with pytest.raises(DoesNotFit, match="shorten it"):
         next(stream_answers(AdapterStack(full, 1, rank=4, alpha=8), [0], ids[:1], AnswerSettings()))
+
+
+SAMPLED = AnswerSettings(new_tokens=14, temperature=0.9, top_p=0.9, samples=2, sampling_seed=3)
+
+
+def test_a_drawn_answer_does_not_depend_on_its_neighbours(loaded: LoadedModel, stack: AdapterStack) -> None:
+    ids = _ids(loaded, PROMPTS)
+    together = _last(stack, [0, 1, 2], ids, SAMPLED)
+    for slot in (0, 2):
+        for place, prompt in enumerate(ids):
+            alone = _last(stack, [slot], [prompt], SAMPLED)[0]
+            assert [answer.ids for answer in alone] == [answer.ids for answer in together[slot][2 * place :][:2]]
+    assert together[0][0].ids != together[0][1].ids  # the two answers to one prompt
+    other = _last(stack, [0], ids, SAMPLED.model_copy(update={"sampling_seed": 4}))[0]
+    assert [answer.ids for answer in other] != [answer.ids for answer in together[0]]
+
+
+def test_drawn_tokens_have_the_probabilities_of_the_kept_ones() -> None:
+    logits = torch.tensor([0.5, 0.25, 0.15, 0.1]).log().repeat(1000, 1)
+    draws = (torch.arange(1000) + 0.5) / 1000
+    all_of_them = torch.bincount(drawn(logits, draws, 1.0), minlength=4)
+    kept = torch.bincount(drawn(logits, draws, 0.7), minlength=4)
+    # a grid of 1,000 draws meets each share to the nearest draw on either side
+    assert (all_of_them - torch.tensor([500, 250, 150, 100])).abs().max() <= 2
+    assert (kept - torch.tensor([667, 333, 0, 0])).abs().max() <= 2
+
+
+def test_slots_and_rows_that_end_are_dropped_and_the_answers_stay(
+    loaded: LoadedModel, stack: AdapterStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = AnswerSettings(new_tokens=24, repetition_penalty=1.0)
+    ids = _ids(loaded, PROMPTS)
+    first = _last(stack, [0, 1, 2], ids, settings)
+    ending = end_ids(loaded.tokenizer)
+    common = {answer.ids[3] for answer in first[1] if len(answer.ids) > 3}  # these tokens shall end answers early
+    monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: common | ending)
+    sizes: list[int] = []
+    kept = _Batch._go_on
+    monkeypatch.setattr(_Batch, "_go_on", lambda batch, tree: (sizes.append(len(batch.rows)), kept(batch, tree))[1])
+    dropped = _last(stack, [0, 1, 2], ids, settings)
+    assert min(sizes) < len(ids) * 3
+    monkeypatch.setattr(_Batch, "_drop_ended", _ends_only)
+    undropped = _last(stack, [0, 1, 2], ids, settings)
+    assert dropped == undropped
+
+
+def _ends_only(batch: _Batch) -> None:
+    """As if moving the cache never paid."""
+    if all(row.answer.ended for row in batch.rows):
+        batch.rows = []
+
+
+def test_prompts_read_in_parts_leave_what_one_pass_would(
+    loaded: LoadedModel, stack: AdapterStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*PROMPTS, "What?", "Please tell me " + "a very long story, " * 12 + "and end it well."]
+    ids = _ids(loaded, texts)
+    monkeypatch.setattr("neftune_core.evaluation.reading.PASS_TOKENS", 1)
+    assert len(parts([len(prompt) for prompt in ids], 2)) > 2
+    in_parts = _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
+    monkeypatch.setattr("neftune_core.evaluation.reading._reads_in_parts", lambda tree: False)
+    assert in_parts == _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
+
+
+def test_parts_are_the_cheapest_way_to_read_prompts() -> None:
+    assert parts([40, 40, 40], 4) == [40]
+    assert parts([500, 20, 20, 20], 1) == [500, 20]  # 480 + 80 tokens and a pass, instead of 2,000
+    assert shared_beginning([[[1] * 30 + [2], [1] * 30 + [3], [1] * 30 + [2, 4]]] * 4) == 30
+    assert shared_beginning([[[1] * 30 + [2]]]) == 0
+
+
+def test_each_arm_goes_on_with_its_own_conversation(loaded: LoadedModel, stack: AdapterStack) -> None:
+    settings = AnswerSettings(new_tokens=10)
+    own = [_ids(loaded, PROMPTS[:2]), _ids(loaded, PROMPTS[1:])]
+    answers: Answers = []
+    for answers in stream_conversations([(stack, 1), (stack, 2)], own, settings):  # noqa: B007 - the last state counts
+        pass
+    assert answers == [_last(stack, [1], own[0], settings)[0], _last(stack, [2], own[1], settings)[0]]
+
+
+def test_arms_of_which_one_pass_takes_one_answer_as_those_of_one_pass(
+    loaded: LoadedModel, stack: AdapterStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, settings = _ids(loaded, PROMPTS), AnswerSettings(new_tokens=10)
+    together = _last(stack, [0, 1, 2], ids, settings)
+    monkeypatch.setattr(stack, "groups", lambda slots: [[slot] for slot in slots])
+    assert _last(stack, [0, 1, 2], ids, settings) == together
