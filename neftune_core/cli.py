@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from neftune_core.cli_compare import Compare, compare
 from neftune_core.cli_sweep import Sweep
 from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
-from neftune_core.settings import Limits, from_toml, parse, to_toml
+from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.settings import EXAMPLE, StudySettings
 from neftune_core.world.settings import WorldSettings
 
@@ -62,26 +63,6 @@ class Train:
     """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
     """The settings."""
-
-
-@dataclass
-class Compare:
-    """Answer prompts with the base and every arm of a record, in one batched decode."""
-
-    record: Annotated[str, tyro.conf.Positional]
-    """The record's id (the name of its folder), or its folder."""
-    prompts: Path
-    """A text file with one prompt a line, or JSONL with `prompt`."""
-    json: bool = False
-    """Print one JSON object a prompt instead of text."""
-    new_tokens: int = 96
-    """Longest answer in tokens."""
-    system: str = ""
-    """An optional system prompt."""
-    seed: int | None = None
-    """The seed whose arms answer; the first one of the record by default."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
@@ -261,7 +242,7 @@ def _main(arguments: list[str]) -> int:
         "serve": (Serve, _serve),
         "train": (Train, _train),
         "sweep": (Sweep, _sweep),
-        "compare": (Compare, _compare),
+        "compare": (Compare, compare),
         "report": (Report, _report),
         "script": (Script, _script),
         "verdict": (Verdict, _verdict),
@@ -476,22 +457,6 @@ def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> f
     return sum(values) / len(values) if values else None
 
 
-def _compare(arguments: Compare) -> int:
-    from neftune_core.evaluation.settings import AnswerSettings
-    from neftune_core.training.comparison import compare, read_prompts
-
-    record = _named(arguments.record)
-    prompts = read_prompts(arguments.prompts, Limits())
-    values = {"prompts": prompts, "system": arguments.system, "new_tokens": arguments.new_tokens}
-    lines: list[dict[str, Any]] = []
-    settings = parse(AnswerSettings, values)
-    for lines in compare(record, settings, Limits(), seed=arguments.seed):  # noqa: B007 - the last one is the whole
-        pass
-    for line in lines:
-        print(json.dumps(line, ensure_ascii=False) if arguments.json else _answer_text(line))
-    return 0
-
-
 def _named(name: str) -> Record:
     """The record of that id, or in that folder."""
     from neftune_core.training.record import Record, find
@@ -513,11 +478,6 @@ def _script(arguments: Script) -> int:
     folder = script_folder(_named(arguments.record), arguments.folder)
     print(f"script: {folder / 'standalone.py'}")
     return 0
-
-
-def _answer_text(line: dict[str, Any]) -> str:
-    answers = "\n".join(f"  [{name}] {answer['text']}" for name, answer in line["arms"].items())
-    return f"> {line['prompt']}\n{answers}\n"
 
 
 def _print_verdict(record: Record) -> None:

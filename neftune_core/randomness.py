@@ -22,8 +22,8 @@ class Purpose(IntEnum):
     DROPOUT = 5
     LIVE_NOISE = 6
     MODEL_DROPOUT = 7
+    ANSWER = 8
     TYPOS = 9
-    ANSWER = 10
 
 
 def stream(purpose: Purpose, *key: int) -> np.random.Generator:

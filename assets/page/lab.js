@@ -287,6 +287,35 @@
   /** The seed as the Train tab has it. */
   Lab.watch(["train-seed"], () => Lab.say("strip", { seed: "seed " + (Lab.read("train-seed") || 0) }));
 
+  // ------------------------------------------------------------------ small parts of several tabs
+  /** A button that shows and hides the column it names; what is hidden can still be read. */
+  Lab.part("unfold", ({ element }) => {
+    const button = element.querySelector("button");
+    button.addEventListener("click", () => {
+      const open = document.getElementById(button.getAttribute("aria-controls")).classList.toggle("open");
+      button.setAttribute("aria-expanded", String(open));
+    });
+  });
+
+  /** Answers that can be voted on: a click says the line and the vote. */
+  Lab.part("ballots", ({ element, trigger }) => {
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-vote]");
+      if (button) trigger("click", { line: Number(button.dataset.line), vote: button.dataset.vote });
+    });
+  });
+
+  /** Save what the server made as a file: {name, text}. */
+  Lab.saveText = (made) => {
+    if (!made?.text) return;
+    const link = Object.assign(document.createElement("a"), {
+      href: URL.createObjectURL(new Blob([made.text], { type: "text/plain;charset=utf-8" })),
+      download: made.name,
+    });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  };
+
   // ------------------------------------------------------------------ the list of studies
   const make = (name, attributes, ...children) => {
     const node = Object.assign(document.createElement(name), attributes);

@@ -152,6 +152,8 @@ class _Batch:
             for place, answer in enumerate(answers[slot])
         ]
         self.written = 0
+        self.seen = _own_tokens([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
+        self.seen = self.seen.repeat_interleave(each, 0)
         self.source: dict[str, Tensor] = {}
 
     def step(self, should_stop: Stop | None) -> None:
@@ -179,7 +181,6 @@ class _Batch:
         if each > 1:
             rows = torch.arange(len(self.mask), device=device).repeat_interleave(each)
             self._select(rows)
-        self.seen = _own_tokens([ids for by_slot in self.read for ids in by_slot]).to(device).repeat_interleave(each, 0)
         return found.hidden
 
     def _go_on(self, tree: nn.Module) -> Tensor:

@@ -39,11 +39,11 @@ def drawn(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
     Kept is the smallest set of most probable tokens that has `top_p` of the probability (arXiv 1904.09751).
     """
     shares = logits.softmax(-1)
-    best = shares.topk(min(FIRST_LOOK, shares.shape[1]))
-    if top_p >= 1 or bool((best.values.sum(-1) < top_p).any()):
-        best = shares.sort(-1, descending=True, stable=True)
-    sums = best.values.cumsum(-1)
+    values, indices = shares.topk(min(FIRST_LOOK, shares.shape[1]))
+    if top_p >= 1 or bool((values.sum(-1) < top_p).any()):
+        values, indices = shares.sort(dim=-1, descending=True, stable=True)
+    sums = values.cumsum(-1)
     kept = (sums < top_p).sum(-1, keepdim=True).clamp(max=sums.shape[1] - 1)  # the place of the last token kept
     wanted = draws[:, None].to(sums.dtype) * sums.gather(1, kept)
     place = torch.minimum((sums <= wanted).sum(-1, keepdim=True), kept)
-    return best.indices.gather(1, place)[:, 0]
+    return indices.gather(1, place)[:, 0]

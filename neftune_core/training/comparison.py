@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core.arms.armset import BASE_SLOT
 from neftune_core.arms.saving import is_saved
 from neftune_core.data.chat import prompt_ids
-from neftune_core.errors import DataError, RecordError
-from neftune_core.evaluation.answers import stream_answers
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.data.examples import Message
+from neftune_core.errors import DataError, DoesNotFit, RecordError
+from neftune_core.evaluation.answers import Column, stream_conversations
+from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
+from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import holding
 from neftune_core.training.methods import make_arms
 from neftune_core.training.prompts import Prompt, answer_lines, as_messages
 from neftune_core.training.record import Record
 from neftune_core.training.study import base_of
+
+BASE = "base"
+ROLES = ("system", "user", "assistant")
 
 
 def saved_arms(record: Record, seed: int | None = None) -> list[str]:
@@ -33,6 +40,50 @@ def saved_seeds(record: Record) -> list[int]:
     return [seed for seed in range(study.seed, study.seed + study.seeds) if saved_arms(record, seed)]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """One arm of one record and seed, to be asked."""
+
+    record: Record
+    arm: str
+    seed: int
+
+
+def chosen_arms(
+    records: Sequence[Record], *, arms: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+) -> list[Chosen]:
+    """The saved arms of the records: those called `arms`, of `seeds`, or all of each record's first seed with any.
+
+    Raises `RecordError` where a record has no trained arm, or none of them has an arm or seed that is asked for.
+    """
+    found: list[Chosen] = []
+    for record in records:
+        wanted = saved_seeds(record)[:1] if seeds is None else [seed for seed in seeds if saved_arms(record, seed)]
+        own = [Chosen(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
+        if not own and seeds is None:
+            raise RecordError(f"The record {record.id} holds no trained arm at all: train the study first.")
+        found += [one for one in own if arms is None or one.arm in arms]
+    for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
+        raise RecordError(f"The record holds no trained arm {missing}: train the study first, or name another.")
+    for seed in [seed for seed in seeds or [] if all(one.seed != seed for one in found)]:
+        raise RecordError(f"There is no trained arm of seed {seed}: name another seed.")
+    return found
+
+
+def names_of(chosen: Sequence[Chosen]) -> list[str]:
+    """A name for each: the arm's, with its seed and record where the arm alone would not be unique."""
+    records = {one.record.id for one in chosen}
+    seeds = {one.seed for one in chosen}
+    names = []
+    for one in chosen:
+        if sum(other.arm == one.arm for other in chosen) == 1 and one.arm != BASE:
+            names.append(one.arm)
+            continue
+        seed = f"/seed-{one.seed}" if len(seeds) > 1 else ""
+        names.append((f"{one.record.id}/" if len(records) > 1 else "") + one.arm + seed)
+    return names
+
+
 def compare(
     record: Record,
     settings: AnswerSettings,
@@ -42,48 +93,141 @@ def compare(
     seed: int | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The growing answers, as `answer_lines` gives them, yielded after each token of the one batched decode.
+    """The growing answers of one record's arms to the prompts of `settings`; as `compare_arms`.
 
-    `arms` None takes every saved arm, `seed` None the first seed with any; the base always comes first. Raises
-    `RecordError` where the record holds no trained arm or its base has changed, and `Cancelled` once `should_stop()`
-    is true.
+    `arms` None takes every saved arm, `seed` None the first seed with any.
     """
-    settings.check(limits)
     settings.require_prompts()
-    chosen = seed if seed is not None else next(iter(saved_seeds(record)), record.study.seed)
-    saved = saved_arms(record, chosen)
-    names = list(arms) if arms is not None else saved
-    missing = [name for name in names if name not in saved]
-    if missing or not names:
-        raise RecordError(f"The record holds no trained arm {', '.join(missing) or 'at all'}: train the study first.")
-    loaded = base_of(record)
-    stack = make_arms(loaded, len(names), record.study.training)
-    for slot, name in enumerate(names, start=1):
-        stack.load(slot, record.arm_folder(name, chosen))
+    chosen = chosen_arms([record], arms=arms, seeds=None if seed is None else [seed])
     prompts = [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
-    ids = [prompt_ids(prompt.messages, loaded.tokenizer) for prompt in prompts]
-    for answers in holding(stream_answers(stack, range(len(names) + 1), ids, settings, should_stop)):
-        yield answer_lines(prompts, ["base", *names], answers, loaded.tokenizer)
+    yield from compare_arms(chosen, prompts, settings, limits, should_stop)
 
 
-def read_prompts(path: Path, limits: Limits) -> tuple[str, ...]:
-    """Prompts from a text file, one a line, or from JSONL with `prompt`; raises `DataError` or `DoesNotFit`."""
+def compare_arms(
+    chosen: Sequence[Chosen],
+    prompts: Sequence[Prompt],
+    settings: DecodingSettings,
+    limits: Limits,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[list[dict[str, Any]]]:
+    """The growing answers of the base and of arms of any records on it, yielded after each token of one batched decode.
+
+    Lines are those of `answer_lines`, the base first. Raises `DataError` where there is nothing to ask, `DoesNotFit`
+    where it is more than `limits` allow, `RecordError` where the records have different bases or one has changed, and
+    `Cancelled` once `should_stop()` is true.
+    """
+    if not prompts or not chosen:
+        raise DataError("There is nothing to ask: choose an arm, and write a prompt.")
+    check_asked(prompts, len(chosen), settings, limits)
+    loaded = _one_base(chosen)
+    names = [BASE, *names_of(chosen)]
+    ids = [[prompt_ids(prompt.of(name), loaded.tokenizer) for prompt in prompts] for name in names]
+    columns = _columns(loaded, chosen)
+    for answers in holding(stream_conversations(columns, ids, settings, should_stop)):
+        yield answer_lines(prompts, names, answers, loaded.tokenizer)
+
+
+def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
+    """Raise `DoesNotFit` where so many arms would have to answer more, or longer, than this server allows at once."""
+    if arms > limits.arms:
+        raise DoesNotFit(f"This server lets at most {limits.arms} arms answer at once.")
+    said = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
+    AnswerSettings(**settings.model_dump(exclude={"prompts"})).check(limits)
+    check_count(len(prompts) * settings.answers_each, limits)
+    if max(said) > limits.prompt_characters + limits.new_tokens * 20:
+        raise DoesNotFit(f"A conversation here is too long ({max(said):,} characters): begin a new one.")
+    longest = max(len(one.text) for one in prompts)
+    if longest > limits.prompt_characters:
+        raise DoesNotFit(f"A prompt may have at most {limits.prompt_characters:,} characters (here: {longest:,}).")
+
+
+def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
+    return [prompt.messages, *prompt.own.values()]
+
+
+def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
+    """The model that all were trained on; raises `RecordError` where there are several, or it has changed since."""
+    records = {one.record.id: one.record for one in chosen}
+    bases = {json.dumps(_base_words(record), default=str): record for record in records.values()}
+    if len(bases) > 1:
+        first, second = list(bases.values())[:2]
+        raise RecordError(
+            f"The records {first.id} and {second.id} were trained on different bases ({_base_name(first)} and "
+            f"{_base_name(second)}): compare records of one base."
+        )
+    return base_of(chosen[0].record)
+
+
+def _base_words(record: Record) -> list[Any]:
+    about = record.said_of("model")
+    kept = about.get("fingerprint")
+    return [kept, about.get("precision")] if kept else [record.study.model.source]
+
+
+def _base_name(record: Record) -> str:
+    about = record.said_of("model")
+    return f"{about.get('name') or record.study.model.source}, {about.get('precision', 'precision unknown')}"
+
+
+def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:
+    """The base and the arms as columns; arms that were trained in the same way share a set, and so their passes."""
+    by_way: dict[str, list[Chosen]] = {}
+    for one in chosen:
+        by_way.setdefault(_way(one), []).append(one)
+    place_of: dict[Chosen, Column] = {}
+    for alike in by_way.values():
+        arms = make_arms(loaded, len(alike), alike[0].record.study.training)
+        for slot, one in enumerate(alike, start=1):
+            arms.load(slot, one.record.arm_folder(one.arm, one.seed))
+            place_of[one] = (arms, slot)
+    return [(place_of[chosen[0]][0], BASE_SLOT), *(place_of[one] for one in chosen)]
+
+
+def _way(one: Chosen) -> str:
+    """How its weights are kept: those of one way fit into one set of arms."""
+    training = one.record.study.training
+    return str((training.method, training.lora_rank, training.lora_alpha, training.lora_targets, training.together))
+
+
+def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
+    """Prompts from a file: of text, one a line; of JSONL, each line a text, a list of messages, or an object.
+
+    An object has `prompt` (a text) or `messages`, and may have a `reference`. Messages have `role` and `content`; the
+    last is the user's. Raises `DataError` with the line, or `DoesNotFit`.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The prompts {path.name} cannot be read: {error}.") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     objects = path.suffix.lower() in (".jsonl", ".json")
-    prompts = tuple(_prompt_of(line, number) if objects else line for number, line in numbered)
-    AnswerSettings(prompts=prompts).check(limits)
+    prompts = tuple(_prompt_of(line, number) if objects else Prompt(as_messages(line)) for number, line in numbered)
+    AnswerSettings(prompts=tuple(prompt.text for prompt in prompts)).check(limits)
     return prompts
 
 
-def _prompt_of(line: str, number: int) -> str:
+def _prompt_of(line: str, number: int) -> Prompt:
     try:
-        prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"Line {number} of the prompts is not a JSON object with `prompt`.") from None
-    if not isinstance(prompt, str):
-        raise DataError(f"The prompt in line {number} is not text.")
-    return prompt
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        raise DataError(f"Line {number} of the prompts is not valid JSON.") from None
+    said = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
+    messages, prompt, reference = said.get("messages"), said.get("prompt"), said.get("reference", "")
+    if messages is None and not isinstance(prompt, str):
+        raise DataError(f"Line {number} of the prompts is no text, no list of messages, and no object with `prompt`.")
+    if not isinstance(reference, str):
+        raise DataError(f"The reference in line {number} is not text.")
+    return Prompt(as_messages(str(prompt)) if messages is None else _messages(messages, number), reference)
+
+
+def _messages(given: Any, number: int) -> tuple[Message, ...]:
+    """The messages of a line; raises `DataError` unless they are texts of known roles, the last one the user's."""
+    known = isinstance(given, list) and all(
+        isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str) for one in given
+    )
+    if not known or not given or given[-1]["role"] != "user":
+        raise DataError(
+            f"The messages in line {number} need a `role` ({', '.join(ROLES)}) and a `content` each, and the last one "
+            "is the user's."
+        )
+    return tuple(Message(one["role"], one["content"]) for one in given)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.data.examples import Message
@@ -16,10 +16,18 @@ HELD_OUT_PROMPTS = 3
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer, and the reference where it is a held-out row."""
+    """A prompt to answer, and the reference where it is a held-out row.
+
+    `own` is the conversation so far of each arm that has one of its own, by its name; `messages` is what is common.
+    """
 
     messages: tuple[Message, ...]
     reference: str = ""
+    own: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
+
+    def of(self, name: str) -> tuple[Message, ...]:
+        """What one arm is given."""
+        return self.own.get(name, self.messages)
 
     @property
     def text(self) -> str:
@@ -41,14 +49,26 @@ def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
     return (*head, Message("user", prompt))
 
 
+def further(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
+    """The next turn of a conversation in which each arm hears its own answers (by name), and no reference is known."""
+    said = Message("user", turn)
+    own = {name: (*prompt.of(name), Message("assistant", text), said) for name, text in answers.items()}
+    return Prompt((*prompt.messages, said), own=own)
+
+
 def answer_lines(
     prompts: Sequence[Prompt], names: Sequence[str], answers: Answers, tokenizer: Any
 ) -> list[dict[str, Any]]:
-    """One object a prompt: `prompt`, `reference`, and by arm its `text`, `tokens` and how it `ended`."""
+    """One object a prompt: `prompt`, `reference`, and by arm its `text`, `tokens` and how it `ended`.
+
+    Where a prompt has several answers there are as many objects, numbered from 1 by `sample`.
+    """
+    each = len(answers[0]) // len(prompts)
     return [
         {
-            "prompt": prompt.text,
-            "reference": prompt.reference,
+            "prompt": prompts[place // each].text,
+            "reference": prompts[place // each].reference,
+            **({"sample": place % each + 1} if each > 1 else {}),
             "arms": {
                 name: {
                     "text": answers[slot][place].text(tokenizer),
@@ -58,5 +78,5 @@ def answer_lines(
                 for slot, name in enumerate(names)
             },
         }
-        for place, prompt in enumerate(prompts)
+        for place in range(len(answers[0]))
     ]

@@ -52,15 +52,16 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
             with gr.Tab("Train", id="train", elem_id="tab-train", render_children=True) as place:
                 train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
             with gr.Tab("Compare", id="compare", elem_id="tab-compare", render_children=True):
-                compare_tab.build(lab, train, key, shown)
+                comparison = compare_tab.build(lab, train, key, shown)
             with gr.Tab("Sweep", id="sweep", elem_id="tab-sweep", render_children=True) as place:
                 sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
             with gr.Tab("Runs", id="runs", elem_id="tab-runs", render_children=True) as place:
                 runs_tab.build(lab, top, train, key, place)
         learn_tab.dock()
         lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
-        top.tools.value = noise_tab.link_parameters(noise)
+        top.tools.value = {**noise_tab.link_parameters(noise), **compare_tab.link_parameters(comparison)}
         noise_tab.on_load(page, noise, first)
+        compare_tab.on_load(page, comparison)
         noise_loss.build(lab, top, data, noise)
         remembering.build(page, remembering.Around(lab, top, key, noise, data, train, model))
         fill_owner_key(page, key)

@@ -471,6 +471,6 @@ def test_prompts_are_read_from_text_and_jsonl_and_refused_with_their_line(tmp_pa
     text, lines = tmp_path / "p.txt", tmp_path / "p.jsonl"
     text.write_text("one\n\ntwo\n", encoding="utf-8")
     lines.write_text('{"prompt": "one"}\n{"question": 3}\n', encoding="utf-8")
-    assert read_prompts(text, Limits()) == ("one", "two")
+    assert [prompt.text for prompt in read_prompts(text, Limits())] == ["one", "two"]
     with pytest.raises(LabError, match="Line 2"):
         read_prompts(lines, Limits())

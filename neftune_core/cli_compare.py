@@ -1,0 +1,103 @@
+"""The command `neftune compare`: the same prompts for arms of any records on one base, side by side."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from neftune_core.errors import DataError, InvalidSetting
+from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.settings import Limits
+
+if TYPE_CHECKING:
+    from neftune_core.training.prompts import Prompt
+    from neftune_core.training.record import Record
+
+
+@dataclass
+class Compare:
+    """Answer prompts with the base and arms of one or several records on it, in one batched decode."""
+
+    records: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """The records' ids (the names of their folders), or their folders."""
+    prompts: Path
+    """A text file with one prompt a line, or JSONL: each line a text, a list of messages (`role`, `content`; the last
+    one the user's), or an object with `prompt` or `messages`, and perhaps a `reference`."""
+    json: bool = False
+    """Print one JSON object a prompt instead of text."""
+    out: Path | None = None
+    """Write the answers with their measures to this file too, .jsonl or .csv."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms that answer beside the base; all of each record by default."""
+    seeds: tuple[int, ...] = ()
+    """The seeds whose arms answer; the first one of each record by default."""
+    seed: int | None = None
+    """One seed, as --seeds."""
+    decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
+    """How every answer is decoded."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+def compare(arguments: Compare) -> int:
+    """Print the answers, and write them where that is asked; gives the exit status. Raises a `LabError`."""
+    from neftune_core.evaluation.answer_measures import measured
+    from neftune_core.training.answer_files import WRITERS, as_jsonl
+    from neftune_core.training.comparison import chosen_arms, compare_arms, read_prompts
+
+    if not arguments.records:
+        raise InvalidSetting("Name a record: `neftune runs` lists them.")
+    kind = arguments.out.suffix.removeprefix(".").lower() if arguments.out else ""
+    if arguments.out and kind not in WRITERS:
+        raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")
+    seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
+    records = [_record(name) for name in dict.fromkeys(arguments.records)]
+    chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)
+    prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
+    if not prompts:
+        raise DataError(f"There is no prompt in {arguments.prompts.name}: write one a line.")
+    lines: list[dict[str, Any]] = []
+    for lines in compare_arms(chosen, prompts, arguments.decoding, Limits()):  # noqa: B007 - the last one is the whole
+        pass
+    lines = [measured(line) for line in lines]
+    if arguments.out:
+        arguments.out.write_text(WRITERS[kind](lines), encoding="utf-8")
+    sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))
+    return 0
+
+
+def _record(name: str) -> Record:
+    from neftune_core.training.record import Record, find
+
+    folder = Path(name)
+    return Record(folder.resolve()) if (folder / "study.toml").is_file() else find(name, owner=None)
+
+
+def _with_system(prompt: Prompt, system: str) -> Prompt:
+    from neftune_core.data.chat import with_system
+
+    return replace(prompt, messages=with_system(prompt.messages, system))
+
+
+def _text(line: dict[str, Any]) -> str:
+    reference = f"  (reference) {line['reference']}\n" if line["reference"] else ""
+    number = f" (answer {line['sample']})" if "sample" in line else ""
+    answers = "".join(f"  [{name}] {answer['text']}\n    {numbers(answer)}\n" for name, answer in line["arms"].items())
+    return f"> {line['prompt']}{number}\n{reference}{answers}\n"
+
+
+ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit"}
+
+
+def numbers(answer: dict[str, Any]) -> str:
+    """The measures of an answer in a line."""
+    parts = [f"{answer['tokens']:,} tokens", ENDINGS.get(answer["ended"], "unfinished")]
+    if answer["repetition"] is not None:
+        parts.append(f"{answer['repetition']:.0%} of word pairs repeated")
+    if answer["rouge_l"] is not None:
+        parts.append(f"ROUGE-L {answer['rouge_l']:.2f} with the reference")
+    return ", ".join(parts)

@@ -1,0 +1,86 @@
+"""Votes between two arms whose names were hidden: kept in the record, and told with their interval."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.evaluation.statistics import Interval, binomial_interval
+from neftune_core.training.log import append, parsed
+from neftune_core.training.record import Record
+
+TIE, BOTH_BAD = "tie", "both bad"
+MOST_VOTES = 10_000
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Votes between two arms: `wins` for the first and for the second, ties, and both bad."""
+
+    names: tuple[str, str]
+    wins: tuple[int, int]
+    ties: int
+    both_bad: int
+
+    @property
+    def share(self) -> Interval:
+        """The first arm's share of the votes that chose one, with Clopper and Pearson's interval."""
+        return binomial_interval(self.wins[0], sum(self.wins))
+
+
+def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, line: Mapping[str, Any]) -> None:
+    """Keep a vote with the answers that it is about; one with the same `ballot` replaces an earlier one.
+
+    `vote` is one of `names`, `TIE` or `BOTH_BAD`. Raises `InvalidSetting`, or `DoesNotFit` where the record is full.
+    """
+    if vote not in (*names, TIE, BOTH_BAD):
+        raise InvalidSetting(f"A vote is for one of the two, {TIE!r} or {BOTH_BAD!r}.")
+    if len(votes(record)) >= MOST_VOTES:
+        raise DoesNotFit(f"This record holds {MOST_VOTES:,} votes, as many as are kept.")
+    kept = {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line}
+    append(record.folder / "votes.jsonl", json.loads(json.dumps(kept)))
+
+
+def votes(record: Record) -> list[dict[str, Any]]:
+    """All votes that can be read, the last of each ballot."""
+    try:
+        lines = (record.folder / "votes.jsonl").read_bytes().splitlines()
+    except OSError:
+        return []
+    found = [vote for vote in map(parsed, lines) if vote and _is_vote(vote)]
+    return list({vote["ballot"]: vote for vote in found}.values())
+
+
+def _is_vote(vote: dict[str, Any]) -> bool:
+    between = vote.get("between")
+    pair = isinstance(between, list) and len(between) == 2 and all(isinstance(name, str) for name in between)
+    texts = isinstance(vote.get("vote"), str) and isinstance(vote.get("ballot"), str)
+    return pair and texts and isinstance(vote.get("arms"), dict)
+
+
+def tally(record: Record, names: tuple[str, str]) -> Tally:
+    """The votes of the record between these two."""
+    cast = [vote["vote"] for vote in votes(record) if vote["between"] == sorted(names)]
+    wins = (cast.count(names[0]), cast.count(names[1]))
+    return Tally(names, wins, cast.count(TIE), cast.count(BOTH_BAD))
+
+
+def tally_words(found: Tally) -> str:
+    """The tally in a sentence, which claims a preference only where the interval leaves out one half."""
+    first, second = found.names
+    others = f" {found.ties} ties, {found.both_bad} both bad."
+    decided = sum(found.wins)
+    if not decided:
+        return f"No vote between {first} and {second} chose one yet.{others}"
+    share = found.share
+    words = (
+        f"{first} won {found.wins[0]} of {decided} votes that chose one against {second}: {share.estimate:.0%}, 95 % "
+        f"interval {share.low:.0%} to {share.high:.0%} (Clopper and Pearson; ties left out)."
+    )
+    if share.low > 0.5 or share.high < 0.5:
+        return f"{words}{others} {first if share.low > 0.5 else second} was preferred."
+    return f"{words}{others} The interval holds 50 %, so no preference is shown."

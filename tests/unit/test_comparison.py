@@ -1,0 +1,196 @@
+"""Arms of several records side by side: names, prompts of several turns, files, votes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.data.examples import Message
+from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordError
+from neftune_core.evaluation.answer_measures import measured
+from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.training.answer_files import as_csv, as_jsonl
+from neftune_core.training.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
+from neftune_core.training.prompts import Prompt, further
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import EXAMPLE, StudySettings
+from neftune_core.training.study import run_study
+from neftune_core.training.votes import BOTH_BAD, TIE, keep_vote, tally, tally_words, votes
+
+SHORT = DecodingSettings(new_tokens=8)
+BARN = Prompt((Message("user", "Who lives in the barn?"),))
+
+
+def _study(rank: int) -> StudySettings:
+    training = EXAMPLE.training.model_copy(update={"epochs": 1, "lora_rank": rank, "learning_rate": 5e-3})
+    data = EXAMPLE.data.model_copy(update={"rows": 8})
+    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
+    return EXAMPLE.model_copy(update={"data": data, "training": training, "measuring": measuring})
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """Two studies of one base whose adapters have different ranks."""
+    home = tmp_path_factory.mktemp("home") / "runs"
+    found = []
+    for rank in (4, 8):
+        record = create(_study(rank), "", folder=home)
+        *_, ending = run_study(record, Limits(), lambda: False)
+        assert ending["event"] == "finished", ending
+        found.append(record)
+    return found
+
+
+def _last(chosen: list[Chosen], prompts: list[Prompt], settings: DecodingSettings = SHORT) -> list[dict[str, Any]]:
+    *_, lines = compare_arms(chosen, prompts, settings, Limits())
+    return lines
+
+
+def test_arms_of_two_records_answer_together_as_each_does_alone(records: list[Record]) -> None:
+    both = chosen_arms(records)
+    lines = _last(both, [BARN])
+    names = list(lines[0]["arms"])
+    assert names == [BASE, *names_of(both)]
+    assert len(set(names)) == 5
+    assert names[1] == f"{records[0].id}/control"
+    for record in records:
+        *_, alone = compare(record, AnswerSettings(prompts=(BARN.text,), new_tokens=8), Limits())
+        for name, answer in alone[0]["arms"].items():
+            assert lines[0]["arms"][name if name == BASE else f"{record.id}/{name}"] == answer
+
+
+def test_arms_and_seeds_can_be_named_and_a_missing_one_is_told(records: list[Record]) -> None:
+    assert [one.arm for one in chosen_arms(records[:1], arms=["control"], seeds=[0])] == ["control"]
+    with pytest.raises(RecordError, match="no trained arm nobody"):
+        chosen_arms(records, arms=["nobody"])
+    with pytest.raises(RecordError, match="seed 7"):
+        chosen_arms(records, seeds=[7])
+
+
+def test_records_of_different_bases_are_refused_with_both_named(records: list[Record], tmp_path: Path) -> None:
+    other = create(_study(4), "", folder=tmp_path)
+    about = {**records[0].said_of("model"), "fingerprint": "another", "name": "Another"}
+    other.update_about(model=about)
+    chosen = [*chosen_arms(records[:1]), Chosen(other, "control", 0)]
+    with pytest.raises(RecordError, match=r"different bases .*Another"):
+        _last(chosen, [BARN])
+
+
+def test_every_arm_goes_on_with_its_own_answers(records: list[Record]) -> None:
+    chosen = chosen_arms(records[:1])
+    first = _last(chosen, [BARN])[0]
+    said = {name: answer["text"] for name, answer in first["arms"].items()}
+    second = further(BARN, said, "Why?")
+    assert second.of("control")[1] == Message("assistant", said["control"])
+    lines = _last(chosen, [second])
+    for name in said:
+        alone = Prompt((*BARN.messages, Message("assistant", said[name]), Message("user", "Why?")))
+        assert _last(chosen, [alone])[0]["arms"][name] == lines[0]["arms"][name]
+
+
+def test_drawn_answers_are_numbered_and_counted_by_the_limit(records: list[Record]) -> None:
+    drawn = DecodingSettings(new_tokens=6, temperature=1.0, samples=3)
+    lines = _last(chosen_arms(records[:1]), [BARN, BARN], drawn)
+    assert [line["sample"] for line in lines] == [1, 2, 3, 1, 2, 3]
+    assert lines[0]["arms"] == lines[3]["arms"]  # the same prompt and number: the same draws
+    with pytest.raises(DoesNotFit, match="at most 2"):
+        list(compare_arms(chosen_arms(records[:1]), [BARN], drawn, Limits(prompts=2)))
+
+
+def test_a_study_keeps_its_decoding_through_toml() -> None:
+    study = EXAMPLE.model_copy(update={"answers": AnswerSettings(temperature=0.7, samples=2, prompts=("Hello?",))})
+    assert from_toml(StudySettings, to_toml(study)) == study
+
+
+def test_prompts_are_texts_conversations_or_objects(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    rows = ["one", turns, {"prompt": "two", "reference": "three"}, {"messages": turns}]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    one, talk, two, again = read_prompts(file, Limits())
+    assert (one.text, talk.text, two.reference, again.messages) == ("one", "c", "three", talk.messages)
+    for bad, words in ((turns[:2], "last one"), ([{"role": "cat", "content": "x"}], "role"), (3, "Line 1")):
+        file.write_text(json.dumps(bad), encoding="utf-8")
+        with pytest.raises(DataError, match=words):
+            read_prompts(file, Limits())
+
+
+LINE = {
+    "prompt": "=1+1",
+    "reference": "the owl lives in the barn",
+    "arms": {
+        "base": {"text": "the owl lives in a tree", "tokens": 6, "ended": "stop"},
+        "@arm": {"text": "+red, red\nred red", "tokens": 5, "ended": "limit"},
+    },
+}
+
+
+def test_measures_of_an_answer_are_those_of_its_words() -> None:
+    arms = measured(LINE)["arms"]
+    assert arms["base"]["rouge_l"] == pytest.approx(2 / 3)  # four of six words in order on either side
+    assert arms["base"]["repetition"] == 0
+    assert arms["@arm"]["repetition"] == pytest.approx(2 / 3)  # three pairs, one of them new
+    assert measured({**LINE, "reference": ""})["arms"]["base"]["rouge_l"] is None
+
+
+def test_exports_hold_every_answer_and_no_cell_is_a_formula() -> None:
+    line = measured(LINE)
+    assert json.loads(as_jsonl([line])) == line
+    rows = list(csv.DictReader(io.StringIO(as_csv([{**line, "vote": "base"}]))))
+    assert [row["arm"] for row in rows] == ["base", "'@arm"]
+    assert [row["text"] for row in rows] == ["the owl lives in a tree", "'+red, red\nred red"]
+    assert {row["prompt"] for row in rows} == {"'=1+1"}
+    assert {row["vote"] for row in rows} == {"base"}
+
+
+def test_votes_stay_in_the_record_and_the_last_of_a_ballot_counts(records: list[Record]) -> None:
+    pair = ("control", "uniform-alpha-5")
+    keep_vote(records[0], "1", pair, "control", LINE)
+    keep_vote(records[0], "1", pair, "uniform-alpha-5", LINE)
+    keep_vote(records[0], "2", pair[::-1], TIE, LINE)
+    keep_vote(records[0], "3", pair, BOTH_BAD, LINE)
+    with pytest.raises(InvalidSetting, match="one of the two"):
+        keep_vote(records[0], "4", pair, "base", LINE)
+    with (records[0].folder / "votes.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"vote": 3}\nnot json\n')
+    again = tally(Record(records[0].folder), pair)
+    assert (again.wins, again.ties, again.both_bad) == ((0, 1), 1, 1)
+    assert [vote["prompt"] for vote in votes(records[0])] == ["=1+1"] * 3
+
+
+def test_the_tally_tells_the_exact_interval_and_claims_nothing_within_it(records: list[Record]) -> None:
+    pair = ("a", "b")
+    for number in range(10):
+        keep_vote(records[1], f"x{number}", pair, "a" if number < 8 else "b", LINE)
+    share = tally(records[1], pair).share
+    # Clopper and Pearson's interval of 8 in 10, as published tables have it
+    assert (share.low, share.high) == pytest.approx((0.4439, 0.9748), abs=5e-5)
+    assert "no preference is shown" in tally_words(tally(records[1], pair))
+    for number in range(10, 20):
+        keep_vote(records[1], f"x{number}", pair, "a", LINE)
+    assert tally_words(tally(records[1], pair)).endswith("a was preferred.")
+
+
+def test_the_command_compares_records_and_writes_a_file(records: list[Record], tmp_path: Path) -> None:
+    prompts, out = tmp_path / "p.jsonl", tmp_path / "out.csv"
+    prompts.write_text('"Who lives in the barn?"\n{"prompt": "Why?", "reference": "because"}\n', encoding="utf-8")
+    command = [sys.executable, "-m", "neftune_core", "compare", *(str(record.folder) for record in records)]
+    options = ["--prompts", str(prompts), "--json", "--out", str(out), "--new-tokens", "6", "--arms", "control"]
+    done = subprocess.run([*command, *options, "--system", "Be brief."], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(lines[1]["arms"]) == ["base", *(f"{record.id}/control" for record in records)]
+    assert lines[1]["arms"]["base"]["rouge_l"] is not None
+    assert len(list(csv.DictReader(out.open(encoding="utf-8")))) == 6
+    refused = subprocess.run(
+        [*command, "--prompts", str(prompts), "--out", "x.txt"], capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, refused.stderr) == (1, "The file x.txt should end in .jsonl or .csv.\n")
