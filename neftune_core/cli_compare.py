@@ -55,7 +55,7 @@ def compare(arguments: Compare) -> int:
     if arguments.out and kind not in WRITERS:
         raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
-    records = [_record(name) for name in dict.fromkeys(arguments.records)]
+    records = list({record.id: record for record in map(_record, arguments.records)}.values())
     chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)
     prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
     if not prompts:

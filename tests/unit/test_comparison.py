@@ -189,7 +189,7 @@ def test_the_command_compares_records_and_writes_a_file(records: list[Record], t
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(lines[1]["arms"]) == ["base", *(f"{record.id}/control" for record in records)]
     assert lines[1]["arms"]["base"]["rouge_l"] is not None
-    assert len(list(csv.DictReader(out.open(encoding="utf-8")))) == 6
+    assert len(list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))) == 6
     refused = subprocess.run(
         [*command, "--prompts", str(prompts), "--out", "x.txt"], capture_output=True, text=True, check=False
     )
