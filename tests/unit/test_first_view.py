@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +15,19 @@ from neftune_core.ui.lab import Lab
 from neftune_core.ui.recorded import recorded
 
 VIEW = b"<div>view</div>"
+
+
+def alone(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What `work` gives in a loop of its own, closed again, on a thread that no browser of earlier tests uses."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
+
+
+async def empty_page() -> gr.Blocks:
+    """A page of the framework, which wants a running loop to be made in."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        pass
+    return page
 
 
 def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[dict[bytes, bytes], bytes]:
@@ -34,8 +48,7 @@ def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[d
         scope = {"type": "http", "method": method, "path": path}
         await first_view.FirstView(app, view=VIEW)(scope, None, send)  # type: ignore[arg-type]
 
-    with ThreadPoolExecutor(1) as thread:  # a browser of earlier tests may keep this thread's event loop running
-        thread.submit(lambda: asyncio.run(ask())).result()
+    alone(ask)
     headers = {name.lower(): value for name, value in sent[0]["headers"]}
     return headers, b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -58,8 +71,7 @@ def test_no_text_of_a_record_can_end_the_script_that_it_stands_in() -> None:
     shown = recorded(Lab())
     assert shown is not None
     shown.stage["about"] = "</script><img src=x>"
-    with gr.Blocks(analytics_enabled=False) as page:
-        pass
+    page = alone(empty_page)
     assert first_view.of(page) == b""
     first_view.put(page, shown)
     markup = first_view.of(page).decode()
