@@ -72,7 +72,7 @@ def tally(record: Record, names: tuple[str, str]) -> Tally:
 def tally_words(found: Tally) -> str:
     """The tally in a sentence, which claims a preference only where the interval leaves out one half."""
     first, second = found.names
-    others = f" {found.ties} ties, {found.both_bad} both bad."
+    others = f" Ties: {found.ties}; both bad: {found.both_bad}."
     decided = sum(found.wins)
     if not decided:
         return f"No vote between {first} and {second} chose one yet.{others}"

@@ -129,12 +129,12 @@ def _hearing(shown: Recorded | None) -> dict[str, Any]:
     first = shown.notice(THEN) + shown.answers if shown else EMPTY
     answers = gr.HTML(first, js_on_load=part("ballots"), elem_id="compare-answers", apply_default_css=False)
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
-    with gr.Row(visible=False) as saying:
+    with gr.Row(visible=False, elem_id="compare-saying") as saying:
         turn = gr.Textbox(
             label="Go on: say more to all of them", info="Each column goes on from its own answers.", lines=1,
-            max_lines=6, scale=4, elem_id="compare-turn",
+            max_lines=6, scale=4, min_width=240, elem_id="compare-turn",
         )  # fmt: skip
-        go_on = gr.Button("Say it", size="md", scale=1, elem_id="compare-go-on")
+        go_on = gr.Button("Say it", size="md", scale=1, min_width=120, elem_id="compare-go-on")
     with gr.Row(visible=False, elem_id="compare-exports") as saving:
         reveal = gr.Button("Show the names", size="sm", elem_id="compare-reveal", visible=False)
         exports = {
