@@ -42,7 +42,7 @@ class Row:
 class Hiding(nn.Module):
     """The wrapper of the fifth fault: the model lies in a list, where `nn.Module` does not look for it.
 
-    `train()`, `eval()`, `parameters()` and `state_dict()` of the wrapper never reach it.
+    `train`, `eval`, `parameters` and `state_dict` of the wrapper never reach it.
     """
 
     def __init__(self, model: nn.Module) -> None:

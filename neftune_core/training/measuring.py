@@ -17,7 +17,8 @@ from neftune_core.data.chat import Encoded, encode, prompt_ids
 from neftune_core.data.examples import Example, Message
 from neftune_core.data.starters import held_out_file
 from neftune_core.evaluation.answers import Answer, stream_answers
-from neftune_core.evaluation.clean import NoiseOf, RowMeasures, row_measures
+from neftune_core.evaluation.clean import NoiseOf, row_measures
+from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.evaluation.text_measures import Reply, TextMeasures, against_references, memorisation, shape
 from neftune_core.evaluation.typos import with_typos
@@ -108,6 +109,8 @@ class _Ending:
         """Losses and accuracies of the arms on held-out rows under noise, and under typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.study.training.evaluation_rows)
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
+        if not slots:  # every arm has diverged
+            return
         noisy = [_noise([ArmNoise(_gaussian(strength))] * len(slots)) for strength in STRENGTHS]
         ways = {
             "noise": (STRENGTHS, MEASURED_STRENGTH, [self._rows(sample, slots, noise) for noise in noisy]),

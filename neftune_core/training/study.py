@@ -23,6 +23,7 @@ from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import holding
 from neftune_core.training.judging import question_for
 from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length
+from neftune_core.training.log import finite
 from neftune_core.training.measuring import measure_end
 from neftune_core.training.methods import make_arms
 from neftune_core.training.numbers import write_answers, write_metrics, write_rows
@@ -265,7 +266,7 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     write_answers(record, study.seed, found.answers)
     about = {"robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
     write_metrics(record, study.seed, {"arms": found.arms, **about})
-    return {"event": "measured", "arms": found.arms}
+    return {"event": "measured", "arms": finite(found.arms)}
 
 
 def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:

@@ -20,7 +20,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import from_toml, to_toml
 from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import accelerator
-from neftune_core.training.lockstep import Lockstep
+from neftune_core.training.lockstep import Lockstep, evaluation_batch
 from neftune_core.training.optimizer import ArmOptimizer, Rates
 from neftune_core.training.settings import PRESETS, RegulariserSettings, StudySettings, TrainingSettings
 
@@ -183,9 +183,9 @@ def test_others_have_their_turn_between_the_batches_of_an_evaluation(
 ) -> None:
     turns: list[str] = []
     monkeypatch.setattr(accelerator, "let_others", lambda: turns.append("turn"))
-    run = lockstep(tiny, StudySettings(training=training(evaluations=1)), rows=random_rows(12))
+    run = lockstep(tiny, StudySettings(training=training(evaluations=1)), rows=random_rows(48))
     next(run.run(lambda: False))
-    batches = -(-12 // run.study.training.rows_at_once)
+    batches = -(-32 // evaluation_batch(run.study.training))  # 32 rows are measured
     assert len(turns) >= batches
 
 

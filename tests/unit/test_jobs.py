@@ -81,7 +81,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     assert jobs.wait(record, 120).state == "finished"
     names = [event["event"] for event in record.events()]
     assert names[:2] == ["started", "evaluated"]
-    assert names[-3:] == ["saved", "answered", "finished"]
+    assert names[-4:] == ["saved", "measured", "answered", "finished"]
     assert saved_arms(record) == ["control", "uniform-alpha-5"]
     rows.unlink()  # the record keeps its own copy of the rows
     kept = Path(record.study.data.source.removeprefix("file:"))

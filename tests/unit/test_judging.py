@@ -92,8 +92,8 @@ def test_the_numbers_of_each_row_give_the_losses_of_the_log(trained: Record) -> 
         if event["event"] == "evaluated" and event["step"] > 0:
             kept = rows[event["seed"], event["step"]]["held_out"]["control"].of(0)
             assert kept.loss == pytest.approx(
-                event["arms"]["control"]["held_out_loss"], rel=1e-5
-            )  # six digits are kept
+                event["arms"]["control"]["held_out_loss"], rel=1e-5, abs=5e-7
+            )  # six digits behind the point are kept of each row
             assert "rows" not in event
 
 

@@ -15,7 +15,7 @@ from tiny import loaded_tiny, random_rows
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.saving import is_saved
 from neftune_core.data.batches import epoch_batches
-from neftune_core.errors import Cancelled, NotAvailable, RecordError
+from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.catalogue import Work, estimate
@@ -242,7 +242,7 @@ def test_in_turn_and_with_copies_the_estimate_counts_one_arms_rows(tiny: LoadedM
 
 
 def test_full_fine_tuning_refuses_dropout_on_adapters_that_it_does_not_have() -> None:
-    with pytest.raises(ValueError, match="no adapters"):
+    with pytest.raises(InvalidSetting, match="no adapters"):
         StudySettings(
             training=TrainingSettings(method="full"), noise=(), regularisers=(RegulariserSettings(lora_dropout=0.1),)
         )
