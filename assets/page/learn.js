@@ -198,10 +198,11 @@
   const wanted = () => {
     const query = new URLSearchParams(location.search);
     if (query.get("tab")) return query.get("tab");
-    return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "";
+    return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "Learn";
   };
   const first = wanted();
-  const opening = () => (tabs().length > 4 ? Lab.openTab(first[0].toUpperCase() + first.slice(1).toLowerCase()) : setTimeout(opening, 20));
+  // The framework mounts what a tab holds once it is open: Noise is mounted first, for the strip tells of it on every tab.
+  const opening = () => (document.getElementById("noise-figure") ? Lab.openTab(first[0].toUpperCase() + first.slice(1).toLowerCase()) : setTimeout(opening, 20));
   if (/^[a-z]+$/i.test(first)) opening();
 
   // A lesson shows no figure, but the tab that it leads to will.

@@ -42,7 +42,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
         key = owner_key()
         top = strip.build(FIRST_WORDS, lab.host.profile.model)
         model = model_panel.build(top, lab.host.models)
-        with gr.Tabs(elem_id="lab-tabs", selected="learn"):
+        with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
             with gr.Tab("Learn", id="learn", elem_id="tab-learn", render_children=True):
                 learn = learn_tab.build(shown)
             with gr.Tab("Noise", id="noise", elem_id="tab-noise", render_children=True):
