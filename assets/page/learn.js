@@ -202,8 +202,12 @@
   };
   const first = wanted();
   // The framework mounts what a tab holds once it is open: Noise is mounted first, for the strip tells of it on every tab.
-  const opening = () => (document.getElementById("noise-figure") ? Lab.openTab(first[0].toUpperCase() + first.slice(1).toLowerCase()) : setTimeout(opening, 20));
-  if (/^[a-z]+$/i.test(first)) opening();
+  const opening = () => {
+    if (!document.getElementById("noise-figure")) return setTimeout(opening, 20);
+    if (/^[a-z]+$/i.test(first)) Lab.openTab(first[0].toUpperCase() + first.slice(1).toLowerCase());
+    document.body.dataset.labOpened = first;
+  };
+  opening();
 
   // A lesson shows no figure, but the tab that it leads to will.
   addEventListener("load", () => setTimeout(() => Lab.loadPlotly(), 1500));
