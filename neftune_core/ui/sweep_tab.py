@@ -203,8 +203,9 @@ def _title(sweep: Sweep) -> str:
     return settings.title or ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes) or "points"
 
 
-def _found(lab: Lab, key: str, shown: str) -> Sweep:
+def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
     """The sweep that is asked for; raises `RecordError` where it is missing, no sweep, or somebody else's."""
+    shown = shown or ""
     if shown.startswith(RECORDED):
         found = [sweep for sweep in lab.recorded_sweeps if f"{RECORDED}{sweep.folder.name}" == shown]
         if found:
@@ -219,7 +220,7 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
     lab = around.lab
 
     @told
-    def fill(key: str, shown: str) -> Any:
+    def fill_sweep(key: str, shown: str) -> Any:
         choices = _choices(lab, require_key(key))
         known = [value for _, value in choices]
         return gr.update(choices=choices, value=shown if shown in known else next(iter(known), None))
@@ -255,7 +256,7 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
 
     results, chosen = [*tab.results(), *tab.actions.components()], [around.key, tab.shown]
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
-    gr.on([around.place.select, around.key.change], fill, chosen, tab.shown, **QUIET)
+    gr.on([around.place.select, around.key.change], fill_sweep, chosen, tab.shown, **QUIET)
     tab.shown.change(show, chosen, outputs, trigger_mode="always_last", **QUIET)
     tab.timer.tick(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
     picked = [tab.measure.input, tab.epoch.input]
