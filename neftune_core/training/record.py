@@ -287,12 +287,13 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
-def find(record_id: str | None | None, owner: str | None, *, folder: Path | None = None) -> Record:
+def find(record_id: str | None, owner: str | None, *, folder: Path | None = None) -> Record:
     """The record called `record_id`; raises `RecordError` where it is missing or somebody else's.
 
     `owner` None asks for no key: the command line of this machine may read every record.
     """
-    record = Record((folder or runs_folder()) / (record_id or ""))
+    record_id = record_id or ""
+    record = Record((folder or runs_folder()) / record_id)
     if _SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
     raise RecordError(f"There is no record called {record_id[:60]!r} here, or it belongs to another visitor.")
