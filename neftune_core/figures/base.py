@@ -78,3 +78,18 @@ def _shared_layout() -> dict[str, Any]:
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": token("quiet"), "activecolor": token("text")},
         "uirevision": "kept",
     }
+
+
+def heading(text: str, x_reference: str, y_reference: str, size: int = 13) -> dict[str, Any]:
+    """The heading of one panel, above its axes, as an annotation."""
+    return {
+        "text": text,
+        "xref": x_reference,
+        "yref": y_reference,
+        "x": 0,
+        "y": 1.0,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": size, "color": token("quiet")},
+    }

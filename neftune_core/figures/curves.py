@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import Figure, Trace, axis, figure, merged
-from neftune_core.figures.colours import CONTROL, arm_colours, token
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading, merged
+from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
@@ -161,8 +161,8 @@ def _layout(last_step: int) -> dict[str, Any]:
         "yaxis2": axis("", anchor="x2"),  # a scale of its own: held-out losses differ by hundredths
         "legend": {"y": 1.1},
         "annotations": [
-            _heading("Training loss (thin: as trained, noise on)", "x domain", "y domain"),
-            _heading("Held-out loss (noise off)", "x2 domain", "y2 domain"),
+            heading("Training loss (thin: as trained, noise on)", "x domain", "y domain"),
+            heading("Held-out loss (noise off)", "x2 domain", "y2 domain"),
         ],
     }
 
@@ -171,20 +171,6 @@ def _alone(layout: Mapping[str, Any]) -> dict[str, Any]:
     """The training panel over the whole width."""
     kept = {name: part for name, part in layout.items() if name not in ("xaxis2", "yaxis2")}
     return merged(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})
-
-
-def _heading(text: str, x_reference: str, y_reference: str) -> dict[str, Any]:
-    return {
-        "text": text,
-        "xref": x_reference,
-        "yref": y_reference,
-        "x": 0,
-        "y": 1.0,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": 13, "color": token("quiet")},
-    }
 
 
 def _narrow() -> dict[str, Any]:

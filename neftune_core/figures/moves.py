@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.figures.curves import mean_of_seeds, thinned
 from neftune_core.noise.settings import NoiseSettings
@@ -115,25 +115,11 @@ def _layout(clip_norm: float) -> dict[str, Any]:
         steps = axis("step", "optimizer steps", domain=list(WIDE[place - 1]), anchor=f"y{mark}", showgrid=False)
         layout[f"xaxis{mark}"] = {**steps, "rangemode": "tozero", **shared}
         layout[f"yaxis{mark}"] = axis(panel.title, panel.unit, anchor=f"x{mark}", rangemode="tozero")
-        layout["annotations"].append(_heading(panel.words, f"x{mark} domain", f"y{mark} domain"))
+        layout["annotations"].append(heading(panel.words, f"x{mark} domain", f"y{mark} domain", size=12))
     if clip_norm:
         line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": clip_norm, "y1": clip_norm}
         layout["shapes"] = [{**line, "line": {"color": token("quiet"), "width": 1, "dash": "dot"}}]
     return layout
-
-
-def _heading(text: str, x_reference: str, y_reference: str) -> dict[str, Any]:
-    return {
-        "text": text,
-        "xref": x_reference,
-        "yref": y_reference,
-        "x": 0,
-        "y": 1.0,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": 12, "color": token("quiet")},
-    }
 
 
 def _narrow() -> dict[str, Any]:
