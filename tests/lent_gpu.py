@@ -60,6 +60,7 @@ class Platform:
         self.quota, self.only = quota, only
         self.durations: list[int] = []
         self.workers: dict[Any, _Worker] = {}
+        self.started: list[_Worker] = []
 
     def gpu(self, *, duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """The decorator."""
@@ -79,6 +80,7 @@ class Platform:
 
     def _run(self, task: Callable[..., Iterator[Any]], arguments: Any, end: float) -> Iterator[Any]:
         worker = self.workers.pop(task, None) or _Worker(task)
+        self.started.append(worker)
         worker.here.send_bytes(pickle.dumps(arguments))
         while True:
             if not worker.here.poll(max(0, end - time.monotonic())):
@@ -98,7 +100,7 @@ class Platform:
                 raise
 
     def close(self) -> None:
-        """End what is left of the workers."""
-        for worker in self.workers.values():
+        """End all workers, also those whose caller left: a forked one holds every pipe that was open before it."""
+        for worker in self.started:
             worker.process.kill()
             worker.process.join()

@@ -53,10 +53,6 @@ class Trained:
     slots: tuple[int, ...]
     decays: bool = True
 
-    def by_slot(self, tensor: Tensor) -> Tensor:
-        """A view of `tensor`, shaped like the parameter, with the slots as its first axis."""
-        return tensor if tensor.dim() > self.start.dim() else tensor[None]
-
 
 class Pass:
     """What the modules of a tree look at while a pass goes through it."""

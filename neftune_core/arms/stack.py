@@ -61,11 +61,13 @@ class StackedLinear(nn.Module):
         active = self._pass.active
         if active == (BASE_SLOT,):
             return clean
-        rows = inputs.reshape(len(active), -1, inputs.shape[-1])
-        down, up = _chosen(self.down, active), _chosen(self.up, active)
-        hidden = torch.bmm(self._dropped(rows), down.transpose(1, 2).to(rows.dtype)) * self.scale
-        by_slot = clean.view(len(active), -1, clean.shape[-1])
-        return by_slot.baddbmm_(hidden, up.to(rows.dtype)).view_as(clean)  # `clean` is this pass's own tensor
+        rows = self._dropped(inputs.reshape(len(active), -1, inputs.shape[-1]))
+        down, up = (_chosen(stacked, active) for stacked in (self.down, self.up))
+        if torch.compiler.is_compiling():  # which fuses the general way by itself, and knows no write into `clean`
+            by_slot = clean.view(len(active), -1, clean.shape[-1])
+            hidden = torch.bmm(rows, down.transpose(1, 2).to(rows.dtype))
+            return torch.baddbmm(by_slot, hidden, up.to(rows.dtype), alpha=self.scale).view_as(clean)
+        return cast(Tensor, _AddedProduct.apply(clean, rows, down, up, self.scale))
 
     def _dropped(self, rows: Tensor) -> Tensor:
         """Adapter dropout of `[slots, rows, width]`: one draw for all slots, one mask where their rates are equal."""
@@ -75,6 +77,38 @@ class StackedLinear(nn.Module):
         draw = torch.rand(rows.shape[1:], generator=now.mask_generator)
         masks = {rate: ((draw >= rate).to(rows.device) / (1 - rate)).to(rows.dtype) for rate in set(now.rates)}
         return rows * (masks.popitem()[1] if len(masks) == 1 else torch.stack([masks[rate] for rate in now.rates]))
+
+
+class _AddedProduct(torch.autograd.Function):
+    """`clean + scale * rows @ down.T @ up`, slot by slot, written into `clean`.
+
+    clean `[slots * batch, ..., out]`, which must be this pass's own; rows `[slots, positions, in]`; down `[slots, rank,
+    in]` and up `[slots, rank, out]`, which come in their own precision and get their gradients in it. By hand, since
+    the general way through a product that is added in place copies a gradient as large as `clean` for each map.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, clean: Tensor, rows: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+        narrow_down, narrow_up = down.to(rows.dtype), up.to(rows.dtype)
+        hidden = torch.bmm(rows, narrow_down.transpose(1, 2))
+        ctx.save_for_backward(rows, hidden, narrow_down, narrow_up)
+        ctx.scale, ctx.precision = scale, down.dtype
+        ctx.mark_dirty(clean)
+        clean.view(len(rows), -1, clean.shape[-1]).baddbmm_(hidden, narrow_up, alpha=scale)
+        return clean
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, hidden, down, up = ctx.saved_tensors
+        by_slot = gradient.reshape(len(rows), -1, gradient.shape[-1])
+        into_hidden = torch.bmm(by_slot, up.transpose(1, 2)).mul_(ctx.scale)
+        into_rows = torch.bmm(into_hidden, down) if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[2]:
+            return gradient, into_rows, None, None, None
+        into_down = torch.bmm(into_hidden.transpose(1, 2), rows).to(ctx.precision)
+        into_up = torch.bmm(hidden.transpose(1, 2), by_slot).to(ctx.precision).mul_(ctx.scale)
+        return gradient, into_rows, into_down, into_up, None
 
 
 def _chosen(stacked: Tensor, active: tuple[int, ...]) -> Tensor:

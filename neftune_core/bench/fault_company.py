@@ -81,4 +81,4 @@ def _looked_at_noise(shop: Shop) -> Any:
     ids = torch.tensor([loaded.tokenizer("Say the number 3.")["input_ids"]])
     tree.train()
     with torch.no_grad(), noisy_embeddings(tree, NoiseSettings(strength=5), seed=3):
-        return tree(ids.to(loaded.device)).logits.cpu().numpy().tobytes()
+        return tree(ids.to(loaded.device)).logits.float().cpu().numpy().tobytes()

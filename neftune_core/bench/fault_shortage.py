@@ -115,7 +115,7 @@ def no_number(shop: Shop, chance: random.Random) -> str:
 
     def poisoned(run: Lockstep, planned: Any, *rest: Any) -> Any:
         if planned.number == at:
-            run.optimizer.parts[1].parameter.data[slot] = float("nan")
+            run.optimizer.blocks[0].values.data[slot, -1] = float("nan")
         return step(run, planned, *rest)
 
     with patch.object(Lockstep, "step", poisoned):

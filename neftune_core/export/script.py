@@ -57,7 +57,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     about = {
         "model": _model(study, loaded),
         "revision": study.model.revision,
-        "precision": loaded.precision,
+        "precision": "float32" if study.training.method == "full" else loaded.precision,
         "pad": loaded.tokenizer.pad_token_id or 0,
         "seed": study.seed,
         "training": study.training.model_dump(),
@@ -73,7 +73,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         arms_of_study.save(1, folder / "initial")
     shutil.copyfile(Path(__file__).with_name("standalone.py"), folder / "standalone.py")
     shutil.copyfile(record.folder / "study.toml", folder / "study.toml")
-    (folder / "READ-ME.txt").write_text(READ_ME.format(notes=_notes(study)), encoding="utf-8")
+    (folder / "READ-ME.txt").write_text(READ_ME.format(notes=_notes(study, loaded.precision)), encoding="utf-8")
     return folder
 
 
@@ -135,11 +135,13 @@ def _lines(rows: Sequence[Encoded]) -> str:
     return "".join(json.dumps(row) + "\n" for row in labelled)
 
 
-def _notes(study: StudySettings) -> str:
+def _notes(study: StudySettings, precision: str) -> str:
     """What the script does not do as the study did, a line each."""
     against = {name: reason_against(noise) for name, noise in study.arms.items()}
     found = [f"The arm {name} is left out: {reason}." for name, reason in against.items() if reason]
     dropped = study.training.model_dropout or any(study.regulariser_of(name).lora_dropout for name in study.arms)
     if dropped:
         found.append("The study has dropout, which the script leaves out: its losses are others.")
+    if study.training.method == "full" and precision != "float32":
+        found.append(f"The study computed in {precision}, and the script computes in float32: its losses are near.")
     return "\n".join(found)

@@ -63,16 +63,16 @@ def restore(run: Lockstep, folder: Path) -> None:
         return
     state = json.loads((found / "state.json").read_text(encoding="utf-8"))
     tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
-    parameters = [part.parameter for part in run.optimizer.parts]
-    wanted = {f"weight.{place}": parameter.shape for place, parameter in enumerate(parameters)}
+    values = [block.values for block in run.optimizer.blocks]
+    wanted = {f"weight.{place}": weight.shape for place, weight in enumerate(values)}
     if state["steps"] != (run.total or state["steps"]) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
     ):
         raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")
-    for place, parameter in enumerate(parameters):
-        parameter.data.copy_(tensors[f"weight.{place}"])
+    for place, weight in enumerate(values):
+        weight.data.copy_(tensors[f"weight.{place}"])
         if f"step.{place}" in tensors:  # a weight that never had a gradient has no averages
-            run.optimizer.adamw.state[parameter] = {
+            run.optimizer.adamw.state[weight] = {
                 "step": tensors[f"step.{place}"],
                 **{name: tensors[f"{name}.{place}"] for name in AVERAGES},
             }
@@ -97,10 +97,10 @@ def _found(folder: Path) -> Path | None:
 
 def _tensors(run: Lockstep) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for place, parameter in enumerate(part.parameter for part in run.optimizer.parts):
-        tensors[f"weight.{place}"] = parameter.detach().contiguous()
-        state = run.optimizer.adamw.state.get(parameter, {})
+    for place, weight in enumerate(block.values for block in run.optimizer.blocks):
+        tensors[f"weight.{place}"] = weight.detach()
+        state = run.optimizer.adamw.state.get(weight, {})
         for name in ("step", *AVERAGES):
             if name in state:
-                tensors[f"{name}.{place}"] = state[name].contiguous()
+                tensors[f"{name}.{place}"] = state[name]
     return tensors

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neftune_core.arms.armset import ArmSet, Trained
 
@@ -33,14 +33,80 @@ class Moved:
     numbers: dict[str, float | bool]
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Trained tensors of the same slots, side by side in one: a step is a few operations, not a few for each.
+
+    values `[slots, numbers]` (of one slot alone, the tensor as it is), of which the parts' parameters are views; start:
+    of one slot.
+    """
+
+    parts: Sequence[Trained]
+    values: Tensor
+    start: Tensor
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        return self.parts[0].slots
+
+    @property
+    def decays(self) -> bool:
+        return self.parts[0].decays
+
+    def by_slot(self, tensor: Tensor) -> Tensor:
+        """A view of `tensor`, shaped like the values, with the slots as its first axis."""
+        return tensor if tensor.dim() > self.start.dim() else tensor[None]
+
+    def gather(self) -> None:
+        """Take the gradients from the parts."""
+        parameters = [part.parameter for part in self.parts]
+        if all(parameter.grad is None or parameter is self.values for parameter in parameters):
+            return
+        gradients = (torch.zeros_like(one) if one.grad is None else one.grad for one in parameters)
+        self.values.grad = torch.cat([one.flatten(1) for one in gradients], dim=1)
+        for parameter in parameters:
+            parameter.grad = None
+
+    def multiply(self, tensor: Tensor, factors: Mapping[int, float], otherwise: float) -> None:
+        """Multiply each slot of `tensor` in place by its factor."""
+        by_slot = self.by_slot(tensor)
+        chosen = [factors.get(slot, otherwise) for slot in self.slots]
+        if any(factor != 1 for factor in chosen):
+            by_slot.mul_(torch.tensor(chosen, device=tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
+
+    def norms(self, tensor: Tensor) -> Tensor:
+        """The norm of each slot of `tensor`."""
+        by_slot = self.by_slot(tensor)
+        return torch.linalg.vector_norm(by_slot, dim=tuple(range(1, by_slot.dim())), dtype=torch.float32)
+
+
+def side_by_side(parts: Iterable[Trained]) -> list[Block]:
+    """The parts in blocks; those that several slots share move into one tensor, where their parameters then point."""
+    groups: dict[object, list[Trained]] = {}
+    for number, part in enumerate(parts):
+        groups.setdefault((part.slots, part.decays) if len(part.slots) > 1 else number, []).append(part)
+    return [_block(group) for group in groups.values()]
+
+
+def _block(parts: list[Trained]) -> Block:
+    if len(parts[0].slots) == 1:
+        return Block(parts, parts[0].parameter, parts[0].start)
+    values = torch.cat([part.parameter.detach().flatten(1) for part in parts], dim=1)
+    sizes = [part.start.numel() for part in parts]
+    for part, place in zip(parts, values.split(sizes, dim=1), strict=True):
+        part.parameter.data = place.unflatten(1, part.start.shape)
+    start = torch.cat([part.start.flatten() for part in parts])
+    return Block(parts, nn.Parameter(values), start)
+
+
 class ArmOptimizer:
     """All that a set of arms trains, with its optimizer; the arms must be at their start."""
 
     def __init__(self, arms: ArmSet, learning_rate: float) -> None:
         self.slots = arms.slots
-        self.parts = arms.trained()
+        self.blocks = side_by_side(arms.trained())
         self.adamw = torch.optim.AdamW(
-            [part.parameter for part in self.parts],
+            [block.values for block in self.blocks],
             lr=learning_rate,
             weight_decay=0.0,
             fused=arms.loaded.device.type in ("cpu", "cuda"),
@@ -49,10 +115,15 @@ class ArmOptimizer:
     def clear(self) -> None:
         """Forget all gradients."""
         self.adamw.zero_grad(set_to_none=True)
+        for block in self.blocks:
+            for part in block.parts:
+                part.parameter.grad = None
 
     def norms(self) -> list[float]:
         """By slot, the norm of its gradient as it stands."""
-        return slot_norms(self._gradients(), self.slots).tolist()
+        for block in self.blocks:
+            block.gather()
+        return self._norms((block, block.values.grad) for block in self.blocks)
 
     def step(
         self, losses: Mapping[int, float], rates: Rates, norms: Sequence[float], scale: float = 1.0
@@ -84,56 +155,41 @@ class ArmOptimizer:
             for slot in losses
         }
 
+    @torch.no_grad()
     def distances(self) -> list[float]:
         """By slot, the norm of its change since the start (of no meaning for the base)."""
-        with torch.no_grad():
-            changes = ((part, part.parameter - part.start) for part in self.parts)
-            return slot_norms(changes, self.slots).tolist()
-
-    def _gradients(self) -> Iterable[tuple[Trained, Tensor]]:
-        return ((part, part.parameter.grad) for part in self.parts if part.parameter.grad is not None)
+        return self._norms((block, block.values - block.start) for block in self.blocks)
 
     def _scale(self, factors: Mapping[int, float]) -> None:
-        """Each slot's gradient times its factor; zero for a slot that has none, whatever it was."""
-        for part, gradient in self._gradients():
-            self._multiply(part, gradient, factors, otherwise=0.0)
-            without = [place for place, slot in enumerate(part.slots) if slot not in factors]
-            if without:
-                part.by_slot(gradient)[without] = 0.0  # 0 times NaN is NaN
+        """Each slot's gradient times its factor."""
+        for block in self.blocks:
+            if block.values.grad is not None:
+                block.multiply(block.values.grad, factors, otherwise=1.0)
 
     def _stand_still(self, slots: set[int]) -> None:
-        """Forget the running mean of the gradient, which would carry a slot on without one."""
-        for part in self.parts:
-            places = [place for place, slot in enumerate(part.slots) if slot in slots]
-            if places and "exp_avg" in self.adamw.state.get(part.parameter, {}):
-                part.by_slot(self.adamw.state[part.parameter]["exp_avg"])[places] = 0.0
+        """Forget the gradient and its running mean, which would carry a slot on without one."""
+        for block in self.blocks:
+            places = [place for place, slot in enumerate(block.slots) if slot in slots]
+            running_mean = self.adamw.state.get(block.values, {}).get("exp_avg")
+            for tensor in (block.values.grad, running_mean) if places else ():
+                if tensor is not None:
+                    block.by_slot(tensor)[places] = 0.0  # 0 times NaN is NaN
 
+    @torch.no_grad()
     def _decay(self, factors: Mapping[int, float]) -> None:
         """Decoupled weight decay (arXiv 1711.05101), slot by slot."""
-        if all(factor == 1 for factor in factors.values()):
-            return
-        with torch.no_grad():
-            for part in self.parts:
-                if part.decays:
-                    self._multiply(part, part.parameter, factors, otherwise=1.0)
+        for block in self.blocks:
+            if block.decays:
+                block.multiply(block.values, factors, otherwise=1.0)
 
-    @staticmethod
-    def _multiply(part: Trained, tensor: Tensor, factors: Mapping[int, float], otherwise: float) -> None:
-        """Multiply each slot of `tensor` in place by its factor."""
-        by_slot = part.by_slot(tensor)
-        chosen = [factors.get(slot, otherwise) for slot in part.slots]
-        if any(factor != 1 for factor in chosen):
-            by_slot.mul_(torch.tensor(chosen, device=tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
-
-
-def slot_norms(tensors: Iterable[tuple[Trained, Tensor]], slots: int) -> Tensor:
-    """The norm over all `tensors` for each slot, `[slots]`, on the processor; 0 for a slot that has none."""
-    found: dict[tuple[int, ...], list[Tensor]] = {}
-    for part, tensor in tensors:
-        by_slot = part.by_slot(tensor)
-        axes = tuple(range(1, by_slot.dim()))
-        found.setdefault(part.slots, []).append(torch.linalg.vector_norm(by_slot, dim=axes, dtype=torch.float32))
-    norms = torch.zeros(slots)
-    for those, several in found.items():
-        norms[list(those)] = torch.linalg.vector_norm(torch.stack(several), dim=0).cpu()
-    return norms
+    def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
+        """The norm over all `tensors` for each slot; 0 for a slot that has none."""
+        found: dict[tuple[int, ...], list[Tensor]] = {}
+        for block, tensor in tensors:
+            if tensor is not None:
+                found.setdefault(block.slots, []).append(block.norms(tensor))
+        norms = [0.0] * self.slots
+        for slots, several in found.items():
+            for slot, norm in zip(slots, torch.linalg.vector_norm(torch.stack(several), dim=0).tolist(), strict=True):
+                norms[slot] = norm
+        return norms

@@ -17,6 +17,7 @@ from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.report import report, write_report
 from neftune_core.export.script import reason_against, script_archive, script_folder
+from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
@@ -38,6 +39,7 @@ def studied(place: Path, **changes: Any) -> Record:
     (place / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     given = {
         "title": PAYLOAD,
+        "model": ModelSettings(precision="float32"),
         "seed": 3,
         "data": DataSettings(source=f"file:{place / 'rows.jsonl'}"),
         "training": TrainingSettings(

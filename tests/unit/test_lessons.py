@@ -121,13 +121,16 @@ def test_what_a_study_shows_are_its_numbers(record: Record) -> None:
     assert held_out_losses(record.events())["control"] == pytest.approx([1.05, 0.55, 0.95])
 
 
+IN_FLOAT32 = ModelSettings(precision="float32")
+
+
 def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: Path) -> None:
-    study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4)
+    study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4, model=IN_FLOAT32)
     made = create(study, "", folder=tmp_path)
     seen.keep(made, 2)
     found = seen.kept(made)
     assert found is not None
-    loaded = load(ModelSettings())
+    loaded = load(IN_FLOAT32)
     row = prepare(study.data, loaded.tokenizer, Limits()).train[2]
     clean = loaded.model.get_input_embeddings().weight[torch.from_numpy(row.ids.astype("int64"))].float()
     assert found["clean"] == pytest.approx(clean.norm(dim=1).tolist(), abs=1e-3)  # they are kept rounded

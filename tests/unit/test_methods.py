@@ -149,12 +149,12 @@ def test_a_stop_in_the_turn_of_the_second_arm_changes_nothing(tiny: LoadedModel,
     for event in stream:
         if (event["event"], event["step"]) == ("step", 2):
             break
-    before = [part.parameter.detach().clone() for part in run.optimizer.parts]
+    before = [block.values.detach().clone() for block in run.optimizer.blocks]
     asked = True
     with pytest.raises(Cancelled):
         next(stream)
-    for part, kept in zip(run.optimizer.parts, before, strict=True):
-        assert torch.equal(part.parameter, kept)
+    for block, kept in zip(run.optimizer.blocks, before, strict=True):
+        assert torch.equal(block.values, kept)
 
 
 def test_a_copy_that_diverges_is_marked_and_the_others_go_on_unchanged(tiny: LoadedModel) -> None:
@@ -164,7 +164,7 @@ def test_a_copy_that_diverges_is_marked_and_the_others_go_on_unchanged(tiny: Loa
             found.append(event)
             if poison and (event["event"], event["step"]) == ("step", 2):
                 with torch.no_grad():
-                    next(part for part in one.optimizer.parts if part.slots == (2,)).parameter.fill_(float("nan"))
+                    next(block for block in one.optimizer.blocks if block.slots == (2,)).values.fill_(float("nan"))
         return found
 
     poisoned, clean = run(poison=True), run(poison=False)
@@ -222,7 +222,7 @@ def test_rounded_copies_keep_what_float32_keeps(tiny: LoadedModel) -> None:
     distances = [event["arms"]["control"]["weight_distance"] for event in found]
     assert distances == sorted(distances)
     assert 0 < distances[0] < distances[-1]
-    assert all(part.parameter.dtype == torch.float32 for part in run.optimizer.parts)
+    assert all(block.values.dtype == torch.float32 for block in run.optimizer.blocks)
     assert all(weight.dtype == torch.bfloat16 for weight in rounded.model.parameters())
 
 

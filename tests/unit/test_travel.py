@@ -21,6 +21,7 @@ from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.models import FORMS, write_model
 from neftune_core.home import assets
 from neftune_core.models.loading import load
+from neftune_core.models.settings import ModelSettings
 from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.space.account import push_model
@@ -41,7 +42,9 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     data = EXAMPLE.data.model_copy(update={"source": f"file:{folder / 'rows.jsonl'}"})
     training = EXAMPLE.training.model_copy(update={"steps": 4, "evaluations": 1, "evaluation_rows": 4})
-    made = create(EXAMPLE.model_copy(update={"data": data, "training": training, "answers": ASK}), "key")
+    model = ModelSettings(precision="float32")  # two ways of adding are compared
+    study = EXAMPLE.model_copy(update={"data": data, "training": training, "answers": ASK, "model": model})
+    made = create(study, "key")
     assert list(run_study(made, Limits(), lambda: False))[-1]["event"] == "finished"
     return made
 
