@@ -192,8 +192,18 @@
   /** Whether this page goes on with what was set before it was loaded again. */
   Lab.isRemembered = () => kept !== null;
 
+  let restoring = 0;
+  /** Strengths that come back together with their unit are in it already: for a moment after `restoringEnds` too, in which
+      the controls tell of their new values. */
+  Lab.isRestoring = () => performance.now() < restoring;
+  Lab.restoringBegins = () => (restoring = Infinity);
+  Lab.restoringEnds = () => {
+    if (restoring === Infinity) restoring = performance.now() + 1000;
+  };
+
   /** What the controls had, and last of all the model and the data in use; nothing where the page is opened anew. */
   Lab.remembered = (ids, ranges) => {
+    if (kept) Lab.restoringBegins();
     const nothing = { __type__: "update" };
     const given = ids.map((id) => {
       if (!kept || kept[id] === undefined || (id.startsWith("noise-") && isLinked())) return nothing;
@@ -220,12 +230,13 @@
     wanted?.click();
   };
 
-  /** Save a text as a file of that name. */
+  /** Save a text as a file of that name; nothing where there is none. */
   Lab.saveText = (name, text) => {
-    const blob = new Blob([text], { type: "text/plain" });
+    if (!text) return;
+    const blob = new Blob([text], { type: "text/plain;charset=utf-8" });
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   };
 
   /** Put the choice of how to stop in the place of Stop, or Stop back in its own; whoever types stays where they are. */
@@ -285,7 +296,8 @@
   });
 
   /** The seed as the Train tab has it. */
-  Lab.watch(["train-seed"], () => Lab.say("strip", { seed: "seed " + (Lab.read("train-seed") || 0) }));
+  Lab.seedIs = (seed) => Lab.say("strip", { seed: "seed " + (seed || 0) });
+  Lab.watch(["train-seed"], () => Lab.seedIs(Lab.read("train-seed")));
 
   // ------------------------------------------------------------------ small parts of several tabs
   /** A button that shows and hides the column it names; what is hidden can still be read. */
@@ -304,17 +316,6 @@
       if (button) trigger("click", { line: Number(button.dataset.line), vote: button.dataset.vote });
     });
   });
-
-  /** Save what the server made as a file: {name, text}. */
-  Lab.saveText = (made) => {
-    if (!made?.text) return;
-    const link = Object.assign(document.createElement("a"), {
-      href: URL.createObjectURL(new Blob([made.text], { type: "text/plain;charset=utf-8" })),
-      download: made.name,
-    });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  };
 
   // ------------------------------------------------------------------ the list of studies
   const make = (name, attributes, ...children) => {

@@ -150,7 +150,8 @@
     }
     say();
     const wanted = Lab.parameter("lesson");
-    const ready = () => (document.getElementById(`lesson-${lessons.length}`) ? Lab.openLesson(wanted) : setTimeout(ready, 50));
+    const isThere = () => document.body.dataset.labOpened && document.getElementById(`lesson-${lessons.length}`);
+    const ready = () => (isThere() ? Lab.openLesson(wanted) : setTimeout(ready, 50));
     if (lessons.some((lesson) => String(lesson.number) === wanted)) ready();
   });
 
@@ -210,7 +211,9 @@
   opening();
 
   // A lesson shows no figure, but the tab that it leads to will.
-  addEventListener("load", () => setTimeout(() => Lab.loadPlotly(), 1500));
+  const soon = () => setTimeout(() => Lab.loadPlotly(), 1500);
+  if (document.readyState === "complete") soon();
+  else addEventListener("load", soon);
 
   // ------------------------------------------------------------------ progress in the title of the page, and its end
   const NAME = document.title;

@@ -307,7 +307,7 @@
   /** The text of further strengths, in another unit: about the same noise on this sentence. */
   Lab.strengthsInUnit = async (text, unit) => {
     while (!sentence) await new Promise((go) => setTimeout(go, 50));
-    const found = listUnit === unit ? text : inOtherUnit(text, listUnit, unit);
+    const found = listUnit === unit || Lab.isRestoring() ? text : inOtherUnit(text, listUnit, unit);
     listUnit = unit;
     Lab.moreStrengths(found); // a closed tab does not tell that its text has changed
     return found;

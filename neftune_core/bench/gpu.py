@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import statistics
 import time
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +37,9 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> Table:
     loaded = random_model(SMOLLM2_135M, place)
     words = f"{gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
     table = Table(f"Arms on a GPU: {words}", describe_machine())
-    for execution in ("eager", "compiled") if place.type == "cuda" else ("eager",):
+    for execution in ("eager", "compiled", "captured") if place.type == "cuda" else ("eager",):
         table.rows += _arms_rows(loaded, execution, runs)
-    table.rows += _memory_rows(loaded)
+    table.rows += _memory_rows(loaded) + _peft_rows(loaded, runs)
     kept = kept_file(gpu_name(place))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(table.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -95,6 +97,35 @@ def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
         _row("peak memory of 5 arms together over that of one", [together / one], "<= 3.2"),
         _row("peak memory of 5 arms in turn over that of one", [in_turn / one], "<= 1.6"),
     ]
+
+
+def _peft_rows(loaded: LoadedModel, runs: int) -> list[dict[str, Any]]:
+    """What one adapter takes in a plain loop of PEFT's, where PEFT is installed."""
+    if not find_spec("peft"):
+        return []
+    return [_row("plain PEFT loop, tokens/s", [BATCH * LENGTH / _peft_seconds(loaded) for _ in range(runs)])]
+
+
+def _peft_seconds(loaded: LoadedModel) -> float:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(copy.deepcopy(loaded.model), config).train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    ids = torch.randint(0, loaded.model.config.vocab_size, (BATCH, LENGTH), device=loaded.device)
+    seconds = []
+    for _ in range(WARM_STEPS + STEPS):
+        started = time.perf_counter()
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[WARM_STEPS:])
 
 
 def gpu_name(device: Any) -> str:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
-from neftune_core.models.catalogue import Estimate, Work, estimate
+from neftune_core.home import folder_bytes
+from neftune_core.models.catalogue import Estimate, Work, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
+from neftune_core.settings import Limits
 from neftune_core.training.lockstep import count_steps
 from neftune_core.training.settings import StudySettings
+
+# Bytes of a number in a checkpoint: itself and the two averages of AdamW, in float32.
+CHECKPOINT_BYTES = 12
 
 
 def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
@@ -28,6 +35,30 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
     words = f"This study does not fit: {found.sentence[:1].lower()}{found.sentence[1:]}"
     fitting = what_fits(study, loaded, prepared)
     raise DoesNotFit(f"{words} {fitting}")
+
+
+def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
+    """The most that a study of copies of all weights writes: two checkpoints, while one replaces the other, and the
+    trained arms of every seed. Adapters are small: 0."""
+    if study.training.method != "full":
+        return 0
+    weights = list(loaded.model.parameters())
+    numbers, kept = sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
+    return len(study.arms) * (2 * CHECKPOINT_BYTES * numbers + study.seeds * kept)
+
+
+def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:
+    """Raise `DoesNotFit` where a study that is written into `folder` needs more disk than is free or allowed."""
+    needed = disk_bytes(study, loaded)
+    if not needed:
+        return
+    own, used = folder_bytes(folder), folder_bytes(folder.parent)
+    left = max(0, own + min(shutil.disk_usage(folder).free, int(limits.disk_gigabytes * 1e9) - used))
+    if needed > left:
+        raise DoesNotFit(
+            f"This study writes up to {gigabytes(needed)} of checkpoints and trained copies of the weights, and "
+            f"{gigabytes(left)} are left for it: train adapters, fewer arms or fewer seeds, or discard studies."
+        )
 
 
 def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> str:

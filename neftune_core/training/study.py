@@ -27,7 +27,7 @@ from neftune_core.training.log import finite
 from neftune_core.training.measuring import measure_end
 from neftune_core.training.methods import make_arms
 from neftune_core.training.numbers import write_answers, write_metrics, write_rows
-from neftune_core.training.planning import require_memory
+from neftune_core.training.planning import require_disk, require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
@@ -139,6 +139,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadli
         )
     check_length(len(prepared.train), study.training, limits)
     require_memory(study, loaded, prepared)
+    require_disk(study, loaded, record.folder, limits)
     stack = make_arms(loaded, len(study.arms), study.training)
     return _Ready(study, record, stack, prepared, limits, stop)
 

@@ -321,7 +321,7 @@ def _connect_exports(tab: CompareTab) -> None:
     for kind, button in tab.exports.items():
         made = gr.JSON(visible=False)
         saved = button.click(_exporter(kind), tab.talk, made, **QUIET)
-        saved.success(None, made, None, js="(made) => Lab.saveText(made)")
+        saved.success(None, made, None, js="(made) => Lab.saveText(made?.name, made?.text)")
 
 
 def _exporter(kind: str) -> Any:

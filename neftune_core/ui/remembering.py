@@ -83,7 +83,7 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
     """After a reload the browser gives the values back; the model and the data are brought into use here."""
     ranges = json.dumps(noise_tab.SLIDERS)
     given = in_browser(f"Lab.remembered({_names(kept)}, {ranges})")
-    page.load(None, None, [*kept, asked], js=given).then(None, None, None, js=_look_again(kept))
+    page.load(None, None, [*kept, asked], js=given).then(None, around.train.form.seed, None, js=_look_again(kept))
 
     @told
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
@@ -112,15 +112,15 @@ def _connect_record(around: Around) -> None:
         return [*_arms(around, study), *_in_use(around, study.model, data)]
 
     shown = _shown(around)
-    fresh = in_browser("Lab.isRemembered() ? '' : id", "id")
+    fresh = in_browser("Lab.isRemembered() || !id ? '' : (Lab.restoringBegins(), id)", "id")
     around.train.attached.change(None, around.train.attached, attached, js=fresh)
     restored = attached.change(restore, [around.key, attached], [*filled, *shown], **QUIET)
-    restored.then(None, None, None, js=_look_again([*noise.components, form.seed, form.strengths]))
+    restored.then(None, form.seed, None, js=_look_again([*noise.components, form.strengths]))
 
 
 def _look_again(changed: list[Any]) -> str:
-    """What the browser draws from controls is drawn anew."""
-    return f"() => Lab.changed(...{_names(changed)})"
+    """What the browser draws from controls is drawn anew; the seed, whose tab may be closed, is given."""
+    return f"(seed) => {{ Lab.restoringEnds(); Lab.changed(...{_names(changed)}); Lab.seedIs(seed); }}"
 
 
 def _shown(around: Around) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 LAB = "from neftune_core.ui.serve import serve; serve(host='127.0.0.1')"
 
 
-PATIENCE = 120_000
+PATIENCE = 60_000
 """Milliseconds that a page may take for one thing on a machine that does others."""
 
 

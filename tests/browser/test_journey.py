@@ -257,7 +257,7 @@ def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
-    epochs(lab_page, 20)
+    epochs(lab_page, 200)
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     job = lab_page.evaluate("Lab.parameter('job')")
@@ -309,6 +309,7 @@ def test_a_reload_brings_back_what_was_set(lab_page: Any, tmp_path: Path) -> Non
     assert (before["strengths"], before["epochs"], before["seed"], before["unit"]) == ("0.5, 1", 3, "7", "std")
     lab_page.reload()
     text_of(lab_page, "#lab-words", "rows.jsonl")
+    open_tab(lab_page, "Train")
     lab_page.wait_for_function("Lab.read('train-seed') === '7'")
     assert settings_shown(lab_page) == before
     assert "seed 7" in text_of(lab_page, "#lab-words", "std")
@@ -334,6 +335,7 @@ def test_the_link_of_a_study_brings_its_settings(
     with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
         page.locator("#train-state [data-state=interrupted]").wait_for()
         text_of(page, "#lab-words", "own-rows.jsonl")
+        open_tab(page, "Train")
         page.wait_for_function("Lab.read('train-seed') === '11'")
         shown = settings_shown(page)
         assert {name: shown[name] for name in ("strengths", "epochs", "unit", "strength")} == {

@@ -28,7 +28,7 @@ from neftune_core.training.comparison import compare, read_prompts, saved_arms, 
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.training.passes import Passes
-from neftune_core.training.planning import memory_and_time, require_memory
+from neftune_core.training.planning import disk_bytes, memory_and_time, require_disk, require_memory
 from neftune_core.training.progress import of_record
 from neftune_core.training.record import Record, create, find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
@@ -448,6 +448,21 @@ def test_what_would_fit_is_said_in_numbers(rows: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
     with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
         require_memory(study, loaded, prepared)
+
+
+def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_first_step(
+    rows: Path, tmp_path: Path
+) -> None:
+    study, loaded = _study(rows, method="full"), load(_model())
+    needed = disk_bytes(study, loaded)
+    numbers = sum(weight.numel() for weight in loaded.model.parameters())
+    assert needed == len(study.arms) * (24 + study.seeds * loaded.model.dtype.itemsize) * numbers
+    record = create(study, "", folder=tmp_path / "runs")
+    require_disk(study, loaded, record.folder, Limits(disk_gigabytes=1.1 * needed / 1e9))
+    (tmp_path / "runs" / "another").write_bytes(bytes(needed // 5))
+    tight = Limits(disk_gigabytes=1.1 * needed / 1e9)
+    assert list(run_study(record, tight, lambda: False))[-1]["event"] == "failed"
+    assert "are left for it: train adapters" in record.events()[-1]["message"]
 
 
 def test_the_page_refuses_what_does_not_fit_before_it_is_begun(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
