@@ -257,7 +257,7 @@ def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
-    epochs(lab_page, 200)
+    epochs(lab_page, 1000)  # longer than all that is done below
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     job = lab_page.evaluate("Lab.parameter('job')")
