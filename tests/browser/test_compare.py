@@ -40,4 +40,8 @@ def test_columns_go_on_are_marked_and_voted_on_blind(browser: Any, lab_address: 
         page.locator("[data-vote=a]").click()
         page.locator("#compare-tally p", has_text="95 % interval").wait_for()
         assert page.locator("#compare-answers h4").all_inner_texts() == ["base", "control", "uniform-alpha-5"]
+        with page.expect_download() as saved:
+            page.locator("#compare-csv").click()
+        assert saved.value.suggested_filename == "answers.csv"
+        assert "Who lives here?" in saved.value.path().read_text(encoding="utf-8")
     assert [vote["prompt"] for vote in votes(record)] == ["Who lives here?"]
