@@ -192,25 +192,17 @@
   /** Whether this page goes on with what was set before it was loaded again. */
   Lab.isRemembered = () => kept !== null;
 
-  let restoring = 0;
-  /** Strengths that come back together with their unit are in it already: for a moment after `restoringEnds` too, in which
-      the controls tell of their new values. */
-  Lab.isRestoring = () => performance.now() < restoring;
-  Lab.restoringBegins = () => (restoring = Infinity);
-  Lab.restoringEnds = () => {
-    if (restoring === Infinity) restoring = performance.now() + 1000;
-  };
-
-  /** What the controls had, and last of all the model and the data in use; nothing where the page is opened anew. */
+  /** What the controls had, and last of all the strengths with their unit, and the model and the data in use; nothing
+      where the page is opened anew. */
   Lab.remembered = (ids, ranges) => {
-    if (kept) Lab.restoringBegins();
     const nothing = { __type__: "update" };
     const given = ids.map((id) => {
       if (!kept || kept[id] === undefined || (id.startsWith("noise-") && isLinked())) return nothing;
       const range = id === "noise-strength" ? ranges[kept["noise-unit"]] : null;
       return { ...nothing, value: kept[id], ...(range && { ...range, maximum: Math.max(range.maximum, kept[id]) }) };
     });
-    return [...given, kept?.["lab-in-use"] || nothing];
+    const together = { strengths: kept?.["train-strengths"], unit: kept?.["noise-unit"], made: performance.timeOrigin };
+    return [...given, kept ? JSON.stringify(together) : nothing, kept?.["lab-in-use"] || nothing];
   };
 
   /** One parameter of the address as it stands. */

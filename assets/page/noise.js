@@ -304,10 +304,18 @@
 
   let listUnit = "alpha";
   const lists = { [SHARE]: "0.3", other: "15" };
-  /** The text of further strengths, in another unit: about the same noise on this sentence. */
-  Lab.strengthsInUnit = async (text, unit) => {
+  let heard = "";
+  let calls = 0;
+  /** The text of further strengths, in another unit: about the same noise on this sentence. Strengths that were set
+      together with their unit are in it already: `together` says so, once. */
+  Lab.strengthsInUnit = async (text, unit, together) => {
+    const call = (calls += 1);
     while (!sentence) await new Promise((go) => setTimeout(go, 50));
-    const found = listUnit === unit || Lab.isRestoring() ? text : inOtherUnit(text, listUnit, unit);
+    if (call !== calls) return { __type__: "update" }; // a later choice holds
+    const set = together && together !== heard ? JSON.parse(together) : null;
+    heard = together;
+    const isInUnit = listUnit === unit || (set?.unit === unit && set.strengths === text);
+    const found = isInUnit ? text : inOtherUnit(text, listUnit, unit);
     listUnit = unit;
     Lab.moreStrengths(found); // a closed tab does not tell that its text has changed
     return found;

@@ -20,7 +20,7 @@ from neftune_core.ui.lab import require_key
 from neftune_core.ui.learn_tab import LearnTab
 from neftune_core.ui.noise_tab import FIRST_VIEW, SLIDERS, NoiseTab
 from neftune_core.ui.plot import part
-from neftune_core.ui.train_form import shown_training
+from neftune_core.ui.train_form import set_together, shown_training
 from neftune_core.ui.train_tab import TrainTab
 from neftune_core.ui.wiring import QUIET, told
 
@@ -36,7 +36,7 @@ class Page:
     def components(self) -> list[Any]:
         form = self.train.form
         own = [*self.noise.noise.components, self.noise.view, self.data.source, self.data.starter]
-        return [*own, form.strengths, form.seed, form.seeds, *form.training.components]
+        return [*own, form.strengths, form.together, form.seed, form.seeds, *form.training.components]
 
     def values(self, lesson: Lesson) -> list[Any]:
         """Updates of `components()`: what the preset leaves out is as the page opens."""
@@ -46,9 +46,11 @@ class Page:
         slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
         data = said.get("data", EXAMPLE.data.source).removeprefix("starter:")
         training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(said, "train.")})
+        strengths = said.get("train.strengths", "15")
         return [
             *[slider, *values[1:], said.get("view", FIRST_VIEW), "starter", data],
-            *[said.get("train.strengths", "15"), EXAMPLE.seed, int(said.get("train.seeds", EXAMPLE.seeds))],
+            *[strengths, set_together(strengths, noise.unit)],
+            *[EXAMPLE.seed, int(said.get("train.seeds", EXAMPLE.seeds))],
             *shown_training(self.train.form, training),
         ]
 

@@ -83,7 +83,9 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
     """After a reload the browser gives the values back; the model and the data are brought into use here."""
     ranges = json.dumps(noise_tab.SLIDERS)
     given = in_browser(f"Lab.remembered({_names(kept)}, {ranges})")
-    page.load(None, None, [*kept, asked], js=given).then(None, around.train.form.seed, None, js=_look_again(kept))
+    page.load(None, None, [*kept, around.train.form.together, asked], js=given).then(
+        None, around.train.form.seed, None, js=_look_again(kept)
+    )
 
     @told
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
@@ -100,7 +102,7 @@ def _connect_record(around: Around) -> None:
     """The link of a study brings its settings, unless this is a reload of a page on which others had been set."""
     form, noise = around.train.form, around.noise.noise
     attached = gr.Textbox(visible=False, label="Study of the link")
-    filled = [*noise.components, *form.all_components()]
+    filled = [*noise.components, form.together, *form.all_components()]
 
     @told
     def restore(key: str, record_id: str) -> list[Any]:
@@ -112,7 +114,7 @@ def _connect_record(around: Around) -> None:
         return [*_arms(around, study), *_in_use(around, study.model, data)]
 
     shown = _shown(around)
-    fresh = in_browser("Lab.isRemembered() || !id ? '' : (Lab.restoringBegins(), id)", "id")
+    fresh = in_browser("Lab.isRemembered() ? '' : id", "id")
     around.train.attached.change(None, around.train.attached, attached, js=fresh)
     restored = attached.change(restore, [around.key, attached], [*filled, *shown], **QUIET)
     restored.then(None, form.seed, None, js=_look_again([*noise.components, form.strengths]))
@@ -120,7 +122,7 @@ def _connect_record(around: Around) -> None:
 
 def _look_again(changed: list[Any]) -> str:
     """What the browser draws from controls is drawn anew; the seed, whose tab may be closed, is given."""
-    return f"(seed) => {{ Lab.restoringEnds(); Lab.changed(...{_names(changed)}); Lab.seedIs(seed); }}"
+    return f"(seed) => {{ Lab.changed(...{_names(changed)}); Lab.seedIs(seed); }}"
 
 
 def _shown(around: Around) -> list[Any]:
@@ -158,7 +160,8 @@ def _arms(around: Around, study: StudySettings) -> list[Any]:
         seed=study.seed,
         seeds=study.seeds,
     )
-    return [*_noise(around.noise, noise), *train_form.restored(around.train.form, values, study)]
+    together = train_form.set_together(values.strengths, noise.unit)
+    return [*_noise(around.noise, noise), together, *train_form.restored(around.train.form, values, study)]
 
 
 def _noise(tab: NoiseTab, noise: NoiseSettings) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +37,15 @@ FIRST_STRENGTHS = "15"
 class TrainForm:
     """The components, and where their values are in the order of `components()`.
 
-    `model_of` is the model that the values were last fitted to.
+    `together` says of strengths that were set together with the unit of the Noise tab that they are in it already
+    (`set_together`). `model_of` is the model that the values were last fitted to.
     """
 
     preset: gr.Radio
     about: gr.HTML
     reset: gr.Button
     strengths: gr.Textbox
+    together: gr.Textbox
     dropouts: gr.Textbox
     decays: gr.Textbox
     seed: gr.Number
@@ -88,6 +92,7 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
         max_length=200,
         elem_id="train-strengths",
     )
+    together = gr.Textbox(visible=False, label="Strengths set together with their unit")
     training = _training()
     seed = component(control(StudySettings, "seed"), elem_id="train-seed")
     seeds = component(control(StudySettings, "seeds"), elem_id="train-seeds")
@@ -102,7 +107,13 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
         decays = _numbers("Weight decay", "A rate for each arm without noise, such as 0.05.", "train-decays")
     reset = gr.Button("Reset to defaults", size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
-    return TrainForm(preset, about, reset, strengths, dropouts, decays, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
+    arms = (strengths, together, dropouts, decays)
+    return TrainForm(preset, about, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
+
+
+def set_together(strengths: str, unit: str) -> str:
+    """The value of `TrainForm.together`, another one each time."""
+    return json.dumps({"strengths": strengths, "unit": unit, "made": time.time_ns()})
 
 
 def _training() -> Form[TrainingSettings]:

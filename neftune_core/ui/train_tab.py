@@ -170,8 +170,8 @@ def _cleared(shown: Recorded | None) -> list[Any]:
 def _connect_strengths(around: Around, form: train_form.TrainForm) -> None:
     """The strengths are in the unit of the Noise tab, and the strip tells them."""
     unit = around.noise.noise.by_name["unit"]
-    in_unit = "(text, unit) => Lab.strengthsInUnit(text, unit)"
-    events(unit).change(None, [form.strengths, unit], form.strengths, js=in_unit)
+    in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
+    events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
     told_strip = in_browser("Lab.moreStrengths(text)", "text")
     gr.on([around.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
 

@@ -120,7 +120,12 @@ def test_the_lesson_of_the_length_wants_a_long_sentence_and_the_padded_rule(page
 
 @pytest.mark.parametrize("number", [4, 5, 6, 7])
 def test_a_lesson_sets_the_controls_of_a_study(lab_page: Any, number: int) -> None:
+    open_tab(lab_page, "Noise")
+    lab_page.locator("#noise-unit label", has_text="std").click()  # its strengths are in its own unit
+    lab_page.locator("#lab-words", has_text="std").wait_for()
+    open_tab(lab_page, "Learn")
     begin(lab_page, number)
+    lab_page.locator("#lab-words", has_text="alpha").wait_for()
     preset = lessons()[number - 1].preset
     for name, elem_id in (("train.epochs", "train-epochs"), ("train.learning_rate", "train-learning-rate")):
         if name in preset:
