@@ -130,6 +130,9 @@ def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
 
 
 def test_the_bars_on_the_screen_have_the_heights_of_the_numbers(page: Any) -> None:
+    page.wait_for_function(
+        f"{FIGURE}.querySelectorAll('.barlayer .trace').length === 3"
+    )  # the repeated draws come later
     page.evaluate(MOVE, 8)
     drawn, wanted = page.evaluate(
         f"""() => {{
