@@ -73,6 +73,7 @@ def stop(page: Any, how: str = "keep") -> None:
 def test_the_slider_moves_the_noise(lab_page: Any) -> None:
     open_tab(lab_page, "Noise")
     figure = "document.querySelector('#noise-figure .lab-figure-plot').labFigure"
+    lab_page.wait_for_function(f"{figure}.value")  # the first picture may come after the page
     before = lab_page.evaluate(f"{figure}.current().data[1].y[0]")
     slider = lab_page.locator("#noise-strength input[type=range]")
     slider.focus()
