@@ -140,7 +140,7 @@ def test_a_lesson_sets_the_controls_of_a_study(lab_page: Any, number: int) -> No
 def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(lab_page: Any) -> None:
     begin(lab_page, 4)
     box = lab_page.locator("#train-epochs input[type=number]")
-    box.fill("1")
+    box.fill("6")  # long enough that its progress is seen
     box.press("Tab")
     lab_page.locator("#lab-train").click()
     lab_page.wait_for_function("/^\\d+ %.* · NEFTune Lab$/.test(document.title)")
