@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import gc
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,6 +24,8 @@ from neftune_core.training.sweep_record import create_sweep
 from neftune_core.training.sweep_settings import SweepSettings
 
 logger = logging.getLogger(__name__)
+
+NICENESS = 10  # of the thread that trains: as `nice` has it, a tenth of the share of what answers the page
 
 Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
@@ -202,6 +207,7 @@ class Jobs:
         return [job for _, _, job in sorted(ranked, key=lambda entry: entry[:2])]
 
     def _work(self) -> None:
+        _give_way()
         while True:
             with self._change:
                 self._change.wait_for(lambda: bool(self._waiting) or self._closed)
@@ -244,6 +250,17 @@ class Jobs:
         with self._change:
             busy = {job.record.id for job in self._all()}
         disk.sweep(self.limits, busy)
+
+
+def _give_way() -> None:
+    """Let this thread, and those that it starts to compute with, run only while nobody else needs the cores.
+
+    A study is waited for in minutes, the page in tenths of a second, and the browser may be on the same machine.
+    Priorities of single threads are Linux's; elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _release_memory() -> None:

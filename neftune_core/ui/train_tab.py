@@ -186,7 +186,6 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
-    @told
     def look(key: str, watched: str, seen: int, view: str) -> list[Any]:
         try:
             record = find(watched, key) if watched else None
@@ -211,14 +210,27 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
 
     shown = [tab.state, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
     outputs = [*shown, *tab.actions.components()]
-    watching = [key, strip.watched, tab.seen, tab.view]
+    latest = gr.State({"id": ""})  # one dict for each page that is open
+
+    @told
+    def look_anew(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
+        latest["id"] = watched
+        return look(key, watched, seen, view)
+
+    @told
+    def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
+        """What is found about a study that is not watched any more is not shown: it would put out the timer."""
+        found = look(key, watched, seen, view)
+        return found if latest["id"] == watched else [gr.skip()] * len(outputs)
+
+    watching = [key, strip.watched, tab.seen, tab.view, latest]
     asked = gr.Textbox(visible=False)
     read = key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''"))
     attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET)
     attached.success(None, strip.watched, tab.attached, js="(id) => id")
     attached.success(None, [asked, strip.watched], None, js="(asked, id) => { if (asked && id) Lab.openTab('Train'); }")
-    strip.watched.change(look, watching, outputs, **QUIET)
-    strip.timer.tick(look, watching, outputs, **QUIET)
+    strip.watched.change(look_anew, watching, outputs, **QUIET)
+    strip.timer.tick(look_again, watching, outputs, **QUIET)
 
     @told
     def look_otherwise(key: str, watched: str, view: str) -> Any:

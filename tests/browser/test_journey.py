@@ -222,6 +222,15 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
     lab_page.get_by_text("No study yet").wait_for()
 
 
+def test_what_is_told_does_not_lie_over_the_buttons(lab_page: Any) -> None:
+    epochs(lab_page, 1000)
+    text_of(lab_page, ".toast-body", "greater than maximum value 20")
+    lab_page.locator("#lab-train").click(timeout=3000)  # shorter than the words are shown
+    lab_page.locator("#train-state [data-state=running]").wait_for()
+    lab_page.locator("#lab-stop").click(timeout=3000)
+    lab_page.locator("#lab-stop-discard").click(timeout=3000)
+
+
 def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     text_of(lab_page, "#train-plan", "steps")
@@ -258,7 +267,10 @@ def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
-    epochs(lab_page, 1000)  # longer than all that is done below
+    epochs(lab_page, 20)
+    lab_page.locator("#train-seeds input[type=number]").fill("8")  # longer than all that is done below
+    lab_page.locator("#train-seeds input[type=number]").press("Tab")
+    text_of(lab_page, "#train-plan", "8 seeds of")
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     job = lab_page.evaluate("Lab.parameter('job')")

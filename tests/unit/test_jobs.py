@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from neftune_core.settings import Limits
 from neftune_core.training.accelerator import accelerator
 from neftune_core.training.checkpoint import kept_step
 from neftune_core.training.comparison import compare, read_prompts, saved_arms, saved_seeds
-from neftune_core.training.jobs import Jobs
+from neftune_core.training.jobs import NICENESS, Jobs
 from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.training.passes import Passes
 from neftune_core.training.planning import disk_bytes, memory_and_time, require_disk, require_memory
@@ -219,6 +222,19 @@ def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:
     for record in (second, first):
         jobs.stop(record.id, ANN)
     jobs.wait(first, 60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
+def test_a_study_runs_with_less_priority_than_what_answers_the_page(rows: Path) -> None:
+    found: list[int] = []
+
+    def run(*_: object) -> Iterator[Event]:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        yield {"event": "finished"}
+
+    jobs = Jobs(Limits(), run)
+    jobs.wait(jobs.submit(_study(rows), ANN), 60)
+    assert found == [os.getpriority(os.PRIO_PROCESS, 0) + NICENESS]
 
 
 def test_a_failed_study_says_why_and_the_worker_goes_on(rows: Path, tmp_path: Path) -> None:
