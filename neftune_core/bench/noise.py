@@ -39,8 +39,8 @@ class Size:
     heads: int = 9
     key_value_heads: int = 3
     rows: int = 1
-    length: int = 32
-    seconds_per_kind: float = 60.0
+    length: int = 64
+    seconds_per_kind: float = 100.0
 
     @property
     def words(self) -> str:
