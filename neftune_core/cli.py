@@ -459,10 +459,11 @@ def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> f
 
 def _named(name: str) -> Record:
     """The record of that id, or in that folder."""
-    from neftune_core.training.record import Record, find
+    from neftune_core.training.record import SWEEP_FILE, Record, find
 
     folder = Path(name)
-    return Record(folder.resolve()) if (folder / "study.toml").is_file() else find(name, owner=None)
+    is_one = any((folder / file).is_file() for file in ("study.toml", SWEEP_FILE))
+    return Record(folder.resolve()) if is_one else find(name, owner=None)
 
 
 def _report(arguments: Report) -> int:

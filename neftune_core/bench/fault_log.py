@@ -6,8 +6,12 @@ import json
 import random
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from neftune_core.bench.fault_shop import Shop
+
+if TYPE_CHECKING:
+    from neftune_core.training.record import Record
 
 LOG_EVENTS_A_SECOND = 200
 
@@ -22,32 +26,39 @@ def moment_of_log(shop: Shop, chance: random.Random) -> str:
     return fast_log(shop, seconds=1.5)
 
 
+class LogWriter(threading.Thread):
+    """Appends the steps of two arms to `record`, `rate` a second; `written` has the time (epoch) of each."""
+
+    def __init__(self, record: Record, events: int, rate: float) -> None:
+        super().__init__(daemon=True)
+        self.record, self.events, self.rate = record, events, rate
+        self.written: dict[int, float] = {}
+
+    def run(self) -> None:
+        """One event after the other, each at its time."""
+        started = time.monotonic()
+        for step in range(1, self.events + 1):
+            time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
+            losses = {"control": {"loss": 1 / step}, "uniform-alpha-5": {"loss": 2 / step}}
+            told = {"seed": 0, "event": "step", "step": step, "steps": self.events, "tokens": 9, "arms": losses}
+            self.written[step] = time.time()
+            self.record.append(told)
+
+
 def fast_log(shop: Shop, seconds: float) -> str:
     """As `minute_of_log`, for that long. Every look reads what is new and draws the curves, as the page does."""
     from neftune_core.figures.curves import loss_curves
 
-    record, log = shop.create(), None
+    record = shop.create()
     total = round(LOG_EVENTS_A_SECOND * seconds)
-    over = threading.Event()
-    written_at: dict[int, float] = {}
-
-    def write() -> None:
-        started = time.monotonic()
-        for number in range(1, total + 1):
-            time.sleep(max(0.0, started + number / LOG_EVENTS_A_SECOND - time.monotonic()))
-            written_at[number] = time.monotonic()
-            losses = {"control": {"loss": 1.0 / number}, "uniform-alpha-5": {"loss": 2.0 / number}}
-            record.append({"seed": 0, "event": "step", "step": number, "steps": total, "tokens": 9, "arms": losses})
-        over.set()
-
-    writer, late, log, arms = threading.Thread(target=write, daemon=True), 0.0, record.log(), record.arms
+    writer, late, log, arms = LogWriter(record, total, LOG_EVENTS_A_SECOND), 0.0, record.log(), record.arms
     writer.start()
-    while not over.is_set() or len(log.events) < total:
-        known = len(log.events)
+    while writer.is_alive() or len(log.events) < total:
+        is_over, known = not writer.is_alive(), len(log.events)
         json.dumps(loss_curves(log.read(), arms))
         for event in log.events[known:]:
-            late = max(late, time.monotonic() - written_at[event["step"]])
-        if over.is_set() and len(log.events) == known < total:
+            late = max(late, time.time() - writer.written[event["step"]])
+        if is_over and len(log.events) == known < total:
             break
         time.sleep(0.05)
     if [event["step"] for event in log.events] != list(range(1, total + 1)):

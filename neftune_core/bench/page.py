@@ -10,12 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from neftune_core.bench.table import Table, spread
 from neftune_core.errors import NotAvailable
 
+if TYPE_CHECKING:
+    from neftune_core.training.record import Record
+
 MOVES = 50
+LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
 
 # A picture is there when the recorded study has drawn its curves.
 FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
@@ -36,6 +41,45 @@ SLIDER = """async (moves) => {
   }
   return times;
 }"""
+
+
+# Notes, frame by frame, the last step that the curves have drawn, and when.
+POINTS = """() => {
+  const plot = () => document.querySelector('#train-curves .lab-figure-plot');
+  const seen = (window.labSeen = []);
+  plot().labFirst = true;
+  const look = () => {
+    const step = Math.max(0, ...(plot().data ?? []).map((trace) => trace.x?.at(-1) ?? 0));
+    if (step > (seen.at(-1)?.[0] ?? 0)) seen.push([step, Date.now() / 1000]);
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How the page followed a log: seconds from each event to its point on the screen, and how often the figure was
+    made anew."""
+
+    late: list[float]
+    remounts: int
+
+
+def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Followed:
+    """Write `events` steps into the log of a claimed `record` that the Train tab of `page` watches, `rate` a second."""
+    from neftune_core.bench.fault_log import LogWriter
+
+    page.locator("#train-state [data-state=running]").wait_for()
+    page.evaluate(POINTS)
+    writer = LogWriter(record, events, rate)
+    writer.start()
+    page.wait_for_function("(last) => (window.labSeen.at(-1)?.[0] ?? 0) >= last", arg=events, timeout=120_000)
+    writer.join()
+    seen = page.evaluate("window.labSeen")
+    same = page.evaluate("document.querySelector('#train-curves .lab-figure-plot').labFirst === true")
+    late = [next(at for last, at in seen if last >= step) - when for step, when in writer.written.items()]
+    return Followed(late, remounts=0 if same else 1)
 
 
 def chromium() -> str:
@@ -67,7 +111,7 @@ def measure_page(runs: int) -> Table:
     """Medians over `runs` fresh servers and visitors. Needs Playwright and a Chromium of the system."""
     from neftune_core.models.device import describe_machine
 
-    starts, own, pictures, moves = [], [], [], []
+    starts, own, pictures, moves, late, late_most = [], [], [], [], [], []
     for _ in range(runs):
         own.append(own_import_seconds())
         with served() as (address, seconds):
@@ -76,12 +120,16 @@ def measure_page(runs: int) -> Table:
             picture, times = _visit(address)
             pictures.append(picture)
             moves.append(statistics.median(times))
+            late.append(statistics.median(_followed(address, EVENTS_A_SECOND).late))
+            late_most.append(statistics.median(_followed(address, MOST_EVENTS_A_SECOND).late))
     table = Table("The page", describe_machine())
     for what, values in (
         ("app.py to a served page, s", starts),
         ("of which the lab's own code, s", own),
         ("page load to first picture, s", pictures),
         ("slider to redrawn norms, ms (median of 50 moves)", moves),
+        (f"event of a training to its point on the screen, s ({EVENTS_A_SECOND:.0f} events a second)", late),
+        (f"the same at {MOST_EVENTS_A_SECOND:.0f} events a second", late_most),
     ):
         table.rows.append({"what": what} | spread(values))
     return table
@@ -98,18 +146,42 @@ def own_import_seconds() -> float:
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def _visit(address: str) -> tuple[float, list[float]]:
+@contextmanager
+def _browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         )
+        yield browser
+        browser.close()
+
+
+def _visit(address: str) -> tuple[float, list[float]]:
+    with _browser() as browser:
         page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(address)
         picture = page.wait_for_function(FIRST_PICTURE, timeout=60_000).json_value() / 1000
         page.get_by_role("tab", name="Noise").click()
         page.wait_for_selector("#noise-figure .lab-figure-plot svg")
         times = page.evaluate(SLIDER, MOVES)
-        browser.close()
     return picture, times
+
+
+def _followed(address: str, rate: float) -> Followed:
+    """A study that another process trains, watched in the page; its record is removed again."""
+    from neftune_core.bench.fault_shop import OWNER
+    from neftune_core.training import disk
+    from neftune_core.training.record import create
+    from neftune_core.training.settings import EXAMPLE
+
+    record = create(EXAMPLE, OWNER)
+    try:
+        with record.claimed(), _browser() as browser:
+            page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
+            page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{OWNER}')")
+            page.goto(f"{address}?job={record.id}")
+            return follow_log(page, record, events=round(LOG_SECONDS * rate), rate=rate)
+    finally:
+        disk.remove(record)

@@ -13,20 +13,22 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, LabError, NotAvailable, sentence
+from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.settings import Limits, parse
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.evaluation.settings import AnswerSettings
     from neftune_core.models.loading import LoadedModel
+    from neftune_core.training.comparison import Chosen
+    from neftune_core.training.prompts import Prompt
 
 MOST_SECONDS = 120
 """The longest call that is asked for: what the platform lends somebody who has no account for a day."""
@@ -121,14 +123,16 @@ class LentGpu:
                 yield ended
         (record.folder / STOP).unlink(missing_ok=True)
 
-    def compare(
-        self, record: Record, settings: AnswerSettings, limits: Limits, *, seed: int | None = None
+    def answers(
+        self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, limits: Limits
     ) -> Iterator[list[dict[str, Any]]]:
-        """The growing answers, as `comparison.compare` gives them, from one call; raises `LabError`."""
-        seconds = answer_seconds(record, settings)
-        given = (str(record.folder), settings.model_dump(), limits.model_dump(), seed, seconds)
+        """The growing answers, as `comparison.compare_arms` gives them, from one call; raises `LabError`."""
+        asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
+        said = [(one.messages, one.reference, dict(one.own)) for one in prompts]
+        decoding = {name: getattr(settings, name) for name in DecodingSettings.model_fields}
+        seconds = answer_seconds([one.record for one in chosen], settings)
         try:
-            with closing(self._answers(*given)) as answers:
+            with closing(self._answers(asked, said, decoding, limits.model_dump(), seconds)) as answers:
                 for lines in answers:
                     if isinstance(lines, str):
                         raise NotAvailable(lines)
@@ -151,16 +155,21 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
 
 
 def answers_in_call(
-    folder: str, settings: dict[str, Any], limits: dict[str, Any], seed: int | None, seconds: int
+    asked: list[tuple[str, str, int]],
+    said: list[tuple[Any, str, dict[str, Any]]],
+    decoding: dict[str, Any],
+    limits: dict[str, Any],
+    seconds: int,
 ) -> Iterator[list[dict[str, Any]] | str]:
     """In the worker: the growing answers, as plain values; where they cannot be given, the sentence."""
-    from neftune_core.evaluation.settings import AnswerSettings
-    from neftune_core.training.comparison import compare
+    from neftune_core.training.comparison import Chosen, compare_arms
+    from neftune_core.training.prompts import Prompt
 
     _begin_in_worker()
-    asked = parse(AnswerSettings, settings)
+    chosen = [Chosen(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
+    prompts = [Prompt(*one) for one in said]
     try:
-        for lines in compare(Record(Path(folder)), asked, parse(Limits, limits), seed=seed):
+        for lines in compare_arms(chosen, prompts, parse(DecodingSettings, decoding), parse(Limits, limits)):
             yield json.loads(json.dumps(lines))
     except Exception as error:  # no class of the lab's goes through the platform's pickle whole
         yield sentence(error)
@@ -255,9 +264,9 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     return round(START_SECONDS + MARGIN * (trained + seeds * (measured + answered)))
 
 
-def answer_seconds(record: Record, settings: AnswerSettings) -> int:
-    """Seconds of GPU that answering takes, at most."""
-    layers = int(record.said_of("model").get("layers") or 30)
+def answer_seconds(records: Sequence[Record], settings: DecodingSettings) -> int:
+    """Seconds of GPU that answering takes, at most; the records have one model."""
+    layers = max((int(record.said_of("model").get("layers") or 30) for record in records), default=30)
     return min(MOST_SECONDS, round(START_SECONDS + MARGIN * settings.new_tokens * layers * TOKEN_SECONDS))
 
 

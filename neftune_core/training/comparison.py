@@ -93,14 +93,18 @@ def compare(
     seed: int | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The growing answers of one record's arms to the prompts of `settings`; as `compare_arms`.
+    """The growing answers of one record's arms to the prompts of `settings`; as `compare_arms`."""
+    chosen, prompts = asked_of(record, settings, arms=arms, seed=seed)
+    yield from compare_arms(chosen, prompts, settings, limits, should_stop)
 
-    `arms` None takes every saved arm, `seed` None the first seed with any.
-    """
+
+def asked_of(
+    record: Record, settings: AnswerSettings, *, arms: Sequence[str] | None = None, seed: int | None = None
+) -> tuple[list[Chosen], list[Prompt]]:
+    """Whom the prompts of `settings` ask, and what: `arms` None is every saved arm, `seed` None the first with any."""
     settings.require_prompts()
     chosen = chosen_arms([record], arms=arms, seeds=None if seed is None else [seed])
-    prompts = [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
-    yield from compare_arms(chosen, prompts, settings, limits, should_stop)
+    return chosen, [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
 
 
 def compare_arms(

@@ -81,12 +81,13 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
 
 
 def work_of(study: StudySettings, prepared: Prepared) -> Work:
-    """The size of the whole study, all seeds together."""
-    training = study.training
+    """The size of the whole study, all seeds together; those of a floor train the control alone."""
+    training, arms = study.training, len(study.arms)
     longest = max(row.length for row in [*prepared.train, *prepared.held_out])
-    steps = count_steps(len(prepared.train), training) * study.seeds
+    seeds = sum(len(names) for names in study.runs.values()) / arms
+    steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
     return Work(
-        arms=len(study.arms),
+        arms=arms,
         batch_size=math.ceil(training.batch_size / training.accumulation),
         length=longest,
         steps=steps * training.accumulation,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Questio
 from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
+from neftune_core.training.record import Record, write_whole
 from neftune_core.training.settings import CONTROL
 from neftune_core.training.sweep_record import Sweep, described
 from neftune_core.training.sweep_settings import Cell, Point, SweepSettings, cells
@@ -175,6 +178,13 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
         "settings": [_row_values(row, table.measures) for row in table.rows],
         "verdict": table.verdict.text().splitlines() if table.verdict else [],
     }
+
+
+def write_table(record: Record, path: Path) -> Path:
+    """Write the table of a sweep's record to `path` as JSON; raises `RecordError` where it is no sweep."""
+    sweep = Sweep(record.folder)
+    write_whole(path, json.dumps(table_values(sweep_table(sweep), sweep.settings), indent=2, ensure_ascii=False))
+    return path
 
 
 def _row_values(row: Row, measures: list[str]) -> dict[str, Any]:

@@ -228,6 +228,8 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         repetition_penalty: float = 1.2,
     ) -> dict:
         """The answers of the base and every arm to `prompts`; without any, those that the study itself kept."""
+        from neftune_core.training.comparison import asked_of
+
         found = _record(record, key)
         chosen = None if seed is None else _whole(seed, "seed")
         if not prompts:
@@ -235,7 +237,7 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
         asked = parse(AnswerSettings, {**given, "repetition_penalty": repetition_penalty})
         lines: list[dict[str, Any]] = []
-        for lines in lab.compare(found, asked, seed=chosen):  # noqa: B007 - the last one is the whole
+        for lines in lab.answers(*asked_of(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is the whole
             pass
         return {"answers": lines}
 

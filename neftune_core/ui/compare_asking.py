@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
+from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import Record, find
@@ -116,22 +116,9 @@ def _answers(
     lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
 ) -> Iterator[list[Line]]:
     from neftune_core.evaluation.answer_measures import measured
-    from neftune_core.training.comparison import compare_arms
 
-    if lab.gpu is None:
-        for lines in compare_arms(chosen, prompts, settings, lab.limits):
-            yield [measured(line) for line in lines]
-        return
-    first = chosen[0]
-    plain = all(not one.own and len([said for said in one.messages if said.role != "system"]) == 1 for one in prompts)
-    if not plain or any((one.record.id, one.seed) != (first.record.id, first.seed) for one in chosen):
-        raise NotAvailable("On a lent GPU one study and seed is asked at a time, one turn each: choose fewer columns.")
-    texts = tuple(prompt.text for prompt in prompts)
-    kept = {BASE, *(one.arm for one in chosen)}
-    given = AnswerSettings(**{**settings.model_dump(), "prompts": texts})
-    for lines in lab.compare(first.record, given, seed=first.seed):
-        own = [{**line, "arms": {name: one for name, one in line["arms"].items() if name in kept}} for line in lines]
-        yield [measured(line) for line in own]
+    for lines in lab.answers(chosen, prompts, settings):
+        yield [measured(line) for line in lines]
 
 
 def next_turn(talk: Talk, text: str) -> list[Prompt]:

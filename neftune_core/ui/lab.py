@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,12 @@ from neftune_core.training.sweep_record import Sweep
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
     from neftune_core.data.settings import DataSettings
-    from neftune_core.evaluation.settings import AnswerSettings
+    from neftune_core.evaluation.settings import DecodingSettings
     from neftune_core.models.settings import ModelSettings
     from neftune_core.space.zero import LentGpu
+    from neftune_core.training.comparison import Chosen
     from neftune_core.training.jobs import Jobs
+    from neftune_core.training.prompts import Prompt
     from neftune_core.training.sweep_table import SweepTable
 
 KEPT_DATA = 4
@@ -89,14 +91,14 @@ class Lab:
         """How an event is declared whose request may be held: the places of others must not be."""
         return {"concurrency_limit": None} if self.gpu else {}
 
-    def compare(
-        self, record: Record, settings: AnswerSettings, *, seed: int | None = None
+    def answers(
+        self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
     ) -> Iterator[list[dict[str, Any]]]:
-        """The growing answers of a record's base and arms; as `comparison.compare`, on the GPU that is lent here."""
-        from neftune_core.training.comparison import compare
+        """The growing answers of arms and their base; as `comparison.compare_arms`, on the GPU that is lent here."""
+        from neftune_core.training.comparison import compare_arms
 
-        answer = self.gpu.compare if self.gpu else compare
-        return answer(record, settings, self.limits, seed=seed)
+        answer = self.gpu.answers if self.gpu else compare_arms
+        return answer(chosen, prompts, settings, self.limits)
 
     def close(self) -> None:
         """End the study that runs here, with a checkpoint, as the server ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.report import write_report
 from neftune_core.home import home
 from neftune_core.training.record import Record, find
+from neftune_core.training.sweep_table import write_table
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.uploads import keep_uploads_at_home
 from neftune_core.ui.views import quiet
@@ -29,6 +31,10 @@ FORMS = {
     "merged": "One arm: the whole model (transformers)",
     "script": "As code: study.toml, and a script for transformers and PEFT",
     "report": "A report: one HTML file to read, print or send",
+}
+OF_A_SWEEP = {
+    "report": FORMS["report"],
+    "table": "Its table: every setting, its effects and its seeds, as JSON",
 }
 OF_AN_ARM = ("adapter", "merged")
 
@@ -105,19 +111,20 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
     def offer(key: str, record_id: str) -> list[Any]:
         from neftune_core.training.comparison import saved_arms, saved_seeds
 
-        if not record_id:
-            return [gr.update(visible=False), gr.skip(), gr.update(value=None, visible=False), ""]
-        record = find(record_id, require_key(key))
-        if record.is_sweep:  # its folder holds many records, and none of its own arms
-            return [gr.update(visible=False), gr.skip(), gr.update(value=None, visible=False), ""]
-        try:
-            arms = [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
-        except RecordError:
-            arms = []
-        chosen = gr.update(choices=arms, value=arms[0] if arms else None)
-        return [gr.update(visible=True), chosen, gr.update(value=None, visible=False), ""]
+        record = find(record_id, require_key(key)) if record_id else None
+        forms, arms = (OF_A_SWEEP, []) if record and record.is_sweep else (FORMS, [])
+        if record and not record.is_sweep:
+            with contextlib.suppress(RecordError):
+                arms = [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
+        return [
+            gr.update(visible=record is not None),
+            gr.update(choices=[(words, name) for name, words in forms.items()], value=next(iter(forms))),
+            gr.update(choices=arms, value=arms[0] if arms else None, visible=False),
+            gr.update(value=None, visible=False),
+            "",
+        ]
 
-    shown = [box, parts.arm, parts.file, parts.said]
+    shown = [box, parts.form, parts.arm, parts.file, parts.said]
     record_id.change(offer, [key, record_id], shown, **QUIET)
     parts.form.input(lambda form: gr.update(visible=form in OF_AN_ARM), parts.form, parts.arm, **QUIET)
 
@@ -135,6 +142,8 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
             made = script_archive(record, folder / f"study-{record.id}.zip", lab.limits)
         elif form == "report":
             made = write_report(record, folder / f"report-{record.id}.html")
+        elif form == "table":
+            made = write_table(record, folder / f"table-{record.id}.json")
         else:
             made = _with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name))
         return [gr.update(value=str(made), visible=True), quiet("Here it is; it stays for a day.")]

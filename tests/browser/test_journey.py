@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 from served_lab import LAB, served, visiting
 
+from neftune_core.bench.page import follow_log
 from neftune_core.data.settings import DataSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import create
@@ -264,6 +266,15 @@ def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
         stop(page)
         page.locator("#train-state [data-state=stopped]").wait_for()
         assert page.evaluate("Lab.parameter('job')") == record.id
+
+
+def test_the_curves_follow_a_fast_log_in_one_figure(browser: Any, lab_address: str, lab_home: Path) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
+    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        followed = follow_log(page, record, events=200, rate=50)
+    assert len(followed.late) == 200
+    assert followed.remounts == 0
+    assert statistics.median(followed.late) < 5  # one second on a machine that does nothing else: `neftune bench page`
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:

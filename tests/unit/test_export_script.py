@@ -17,12 +17,14 @@ from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.report import report, write_report
 from neftune_core.export.script import reason_against, script_archive, script_folder
+from neftune_core.home import assets
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
 from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
 from neftune_core.training.study import run_study
+from neftune_core.training.sweep_table import write_table
 
 PAYLOAD = "</script><img src=x onerror=alert(1)>"
 ARMS = (
@@ -123,6 +125,25 @@ def test_the_report_holds_everything_and_asks_nobody(record: Record, tmp_path: P
     last = [event["arms"] for event in record.events() if event["event"] == "evaluated"][-1]
     assert f"<td>{last['control']['held_out_loss']:.4f}</td>" in text
     assert "[[noise]]" in text
+
+
+def test_the_report_of_a_study_says_the_verdict_first(record: Record) -> None:
+    text = report(record)
+    assert text.index("<h2>The verdict</h2>") < text.index("<h2>Losses</h2>") < text.index("<h2>Answers</h2>")
+    assert "An illustration" in text or "one seed" in text
+
+
+def test_a_recorded_sweep_is_reported_whole(tmp_path: Path) -> None:
+    sweep = Record(assets() / "recorded" / "std-format")
+    text = write_report(sweep, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "A sweep of the NEFTune Lab" in text
+    assert "Arms that differ from the control by more than chance: 3 of 4" in text
+    assert "</span>uniform-std-0.05</th><td>8</td><td>0.973<br><small><b>+0.0125</b> [+0.0026, +0.022]" in text
+    assert text.count('<div class="plot"') == 2  # the last and the best epoch
+    assert "neftune sweep sweep.toml" in text
+    table = json.loads(write_table(sweep, tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert [row["arm"] for row in table["settings"]][:2] == ["control", "uniform-std-0.01"]
+    assert len(table["settings"][1]["seeds"]) == 8
 
 
 def test_texts_of_strangers_are_texts_in_the_report(record: Record) -> None:

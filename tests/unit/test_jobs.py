@@ -18,7 +18,7 @@ from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, LabError, RecordError
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.home import home
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
@@ -464,6 +464,15 @@ def test_what_would_fit_is_said_in_numbers(rows: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
     with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
         require_memory(study, loaded, prepared)
+
+
+def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
+    study, loaded = _study(rows), load(_model())
+    prepared = prepare(study.data, loaded.tokenizer, Limits())
+    floored = study.model_copy(update={"measuring": MeasuringSettings(another_seed=True)})
+    once, more = (memory_and_time(asked, loaded, prepared) for asked in (study, floored))
+    assert more.seconds == pytest.approx(1.5 * once.seconds, rel=0.05)  # the control of two arms once more
+    assert more.memory_bytes == once.memory_bytes
 
 
 def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_first_step(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lent_gpu import Platform, PlatformError
 
+from neftune_core.data.examples import Message
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models import device
@@ -22,8 +23,9 @@ from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import PROFILES, hosted
-from neftune_core.training.comparison import compare
+from neftune_core.training.comparison import Chosen, asked_of, compare, compare_arms
 from neftune_core.training.jobs import Jobs
+from neftune_core.training.prompts import Prompt
 from neftune_core.training.record import Record, create
 from neftune_core.training.settings import EXAMPLE, StudySettings
 from neftune_core.training.study import run_study
@@ -41,6 +43,7 @@ LONG = STUDY.model_copy(
     update={"training": STUDY.training.model_copy(update={"steps": 500, "checkpoint_steps": 1, "evaluations": 1})}
 )
 ASK = AnswerSettings(prompts=("Where does the owl live?",), new_tokens=6)
+QUESTION = [Prompt((Message("user", "Where does the owl live?"),))]
 
 
 @pytest.fixture
@@ -118,7 +121,7 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
     assert "3:25:01" in last["message"]
     assert record.ending() is not None
     with pytest.raises(NotAvailable, match="no more GPU time"):
-        list(lent(platform).compare(record, ASK, Limits()))
+        list(lent(platform).answers([Chosen(record, "control", 0)], QUESTION, ASK, Limits()))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,8 @@ def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
     record, gpu = new(), lent(platform)
     list(gpu.study(record, Limits(), lambda: False))
     lines: list[dict[str, object]] = []
-    for lines in gpu.compare(record, ASK, Limits()):  # noqa: B007 - the last one is the whole
+    asked = asked_of(record, ASK)
+    for lines in gpu.answers(*asked, ASK, Limits()):  # noqa: B007 - the last one is the whole
         pass
     *_, alone = compare(record, ASK, Limits())
     assert lines == alone
@@ -206,7 +210,20 @@ def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
     for arm in record.arms:
         (record.arm_folder(arm, 0) / "adapter_model.safetensors").unlink(missing_ok=True)
     with pytest.raises(NotAvailable, match="no trained arm"):
-        list(gpu.compare(record, ASK, Limits()))
+        list(gpu.answers(*asked, ASK, Limits()))
+
+
+def test_arms_of_two_studies_go_on_talking_in_one_call(platform: Platform) -> None:
+    gpu, records = lent(platform), [new(), new(STUDY.model_copy(update={"seed": 5}))]
+    for record in records:
+        list(gpu.study(record, Limits(), lambda: False))
+    chosen = [Chosen(records[0], "control", 0), Chosen(records[1], "control", 5)]
+    own = {"base": (Message("user", "Who lives in the barn?"), Message("assistant", "The owl."), *QUESTION[0].messages)}
+    prompts = [Prompt(QUESTION[0].messages, own=own)]
+    *_, lines = gpu.answers(chosen, prompts, ASK, Limits())
+    *_, alone = compare_arms(chosen, prompts, ASK, Limits())
+    assert lines == alone
+    assert len(lines[0]["arms"]) == 3
 
 
 def test_a_job_runs_on_the_lent_gpu_and_the_page_is_held_until_it_ends(platform: Platform) -> None:

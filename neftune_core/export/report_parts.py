@@ -1,0 +1,104 @@
+"""What the reports of a study and of a sweep share: their content, and how numbers and verdicts are written in HTML.
+
+Every text of a record is escaped here, and the numbers of the figures cannot end the script that they stand in.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.evaluation.verdict import Verdict
+from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.figures import Figure
+from neftune_core.figures.colours import arm_colours
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.record import Record
+
+
+@dataclass(frozen=True)
+class Content:
+    """A report before it is put on its page.
+
+    kind: "study" or "sweep"; intro: HTML; facts: by their names; sections: headings and HTML, in their order; figures:
+    headings and figures; settings: the text of `settings_file`, which `command` runs.
+    """
+
+    kind: str
+    title: str
+    intro: str
+    facts: Mapping[str, str]
+    sections: Sequence[tuple[str, str]]
+    figures: Sequence[tuple[str, Figure]]
+    settings: str
+    settings_file: str
+    command: str
+    machine: str
+
+
+def verdict_html(found: Verdict) -> str:
+    """The verdict as it stands on the page, with all the numbers behind it."""
+
+    def texts(lines: Iterable[Line]) -> list[str]:
+        return [html.escape(line.text(ENGLISH)) for line in lines]
+
+    asked, headline = texts(found.opening)
+    arms = ""
+    for arm in found.arms.values():
+        first, *rest = texts(arm.lines)
+        arms += f"<h3>{first}</h3>" + listed(rest)
+    return f"<p class='quiet'>{asked}</p><p class='headline'>{headline}</p>{arms}{listed(texts(found.closing))}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Items, escaped already, as a list; nothing for none."""
+    rows = "".join(f"<li>{item}</li>" for item in items)
+    return f"<ul>{rows}</ul>" if rows else ""
+
+
+def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table that scrolls in its own box. The first cell of each row is its head; all texts are escaped already."""
+    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, *cells in rows
+    )
+    return f'<div class="wide"><table><thead><tr><th></th>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
+    """The names of arms, each with its colour, as HTML."""
+    colours = arm_colours(arms)
+    return {
+        name: f'<span class="dot" style="--arm: {colours.get(name, "var(--lab-quiet)")}"></span>{html.escape(name)}'
+        for name in arms
+    }
+
+
+def count(value: Any) -> str:
+    """A whole number as a person reads it; empty for anything else."""
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def made(record: Record) -> str:
+    """When a record was made, in local time."""
+    created = record.about.get("created")
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else ""
+
+
+def machine_words(record: Record) -> str:
+    """The machine and the versions that a record was made with."""
+    machine = record.said_of("machine")
+    named = ("processor", "cores", "device", "system", "python", "torch", "transformers")
+    return ", ".join(f"{name} {machine[name]}" for name in named if machine.get(name)) or "An unknown machine"
+
+
+def text_of(record: Record, name: str) -> str:
+    """A text file of a record, or a word in its place."""
+    try:
+        return (record.folder / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "# The settings of this record are missing or cannot be read."

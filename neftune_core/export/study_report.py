@@ -1,0 +1,154 @@
+"""What the report of a study says."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.verdict import Verdict
+from neftune_core.export.report_parts import (
+    Content,
+    arm_heads,
+    count,
+    machine_words,
+    made,
+    table_html,
+    text_of,
+    verdict_html,
+)
+from neftune_core.figures import Figure
+from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.evidence import seed_differences
+from neftune_core.training.judging import verdict_of
+from neftune_core.training.record import Record
+
+LOSSES = {"train_loss": "training rows", "held_out_loss": "held-out rows"}
+ENDINGS = {"stop": ", ended by itself", "limit": ", cut at the limit"}
+INTRO = (
+    "All arms began from the same adapter and learned from the same batches in the same order; they differ in what "
+    "their names say. Losses are nats a response token, measured with the noise off."
+)
+ABOUT_LOSSES = (
+    "<p class='quiet'>Means over the seeds. The lowest loss on held-out rows is chosen by the rows it is measured on, "
+    "which flatters every arm; the verdict chooses the best epoch on one half of them and reads it on the other.</p>"
+)
+
+
+def study_content(record: Record) -> Content:
+    """The report of a study; raises `RecordError` where nothing was measured yet."""
+    events = record.events()
+    if not any(event["event"] == "evaluated" for event in events):
+        raise RecordError(f"The record {record.id} has no measured loss yet: there is nothing to report.")
+    found = _verdict(record)
+    sections = [("The verdict", verdict_html(found))] if found else []
+    return Content(
+        kind="study",
+        title=_title(record),
+        intro=INTRO,
+        facts=_facts(record, events),
+        sections=[*sections, ("Losses", ABOUT_LOSSES + _losses(events, record)), ("Answers", _answers(record))],
+        figures=_figures(record, found),
+        settings=text_of(record, "study.toml"),
+        settings_file="study.toml",
+        command="neftune train study.toml",
+        machine=machine_words(record),
+    )
+
+
+def _verdict(record: Record) -> Verdict | None:
+    """The verdict, where the settings can be read and any arm can be compared."""
+    try:
+        found = verdict_of(record)
+    except RecordError:
+        return None
+    return found if any(arm.status != "nothing" for arm in found.arms.values()) else None
+
+
+def _figures(record: Record, found: Verdict | None) -> list[tuple[str, Figure]]:
+    figures = [("Losses over the run", loss_curves(record.events(), record.arms))]
+    if found:
+        figures.append(("Differences seed by seed", seed_differences(found, record.arms)))
+    return figures
+
+
+def _title(record: Record) -> str:
+    model, data = record.said_of("model").get("name"), record.said_of("data").get("title")
+    try:
+        if record.study.title:
+            return record.study.title
+    except RecordError:
+        pass
+    return f"{model or 'A model'} on {data or 'its data'}"
+
+
+def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    model, data = record.said_of("model"), record.said_of("data")
+    rows = [count(data.get("train")), count(data.get("held_out"))]
+    return {
+        "Model": str(model.get("name") or ""),
+        "Parameters": count(model.get("parameters")),
+        "Trained parameters an arm": count(model.get("trained_parameters")),
+        "Data": str(data.get("title") or ""),
+        "Rows to train on, held out": " and ".join(filter(None, rows)),
+        "Arms": ", ".join(record.arms),
+        "Seeds": ", ".join(str(seed) for seed in _seeds(events)),
+        "Steps": count(max((event.get("step", 0) for event in events), default=0)),
+        "Made": made(record),
+        "How it ended": str((record.ending() or {}).get("event", "not yet")),
+    }
+
+
+def _seeds(events: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return sorted(
+        {event["seed"] for event in events if event["event"] == "evaluated" and event.get("seed") is not None}
+    )
+
+
+def _losses(events: Sequence[Mapping[str, Any]], record: Record) -> str:
+    """The last and the lowest loss of every arm, as means over the seeds."""
+    found: dict[tuple[str, str], dict[Any, list[float]]] = {}
+    for event in events:
+        if event["event"] == "evaluated":
+            for arm, numbers in event["arms"].items():
+                for kind in LOSSES:
+                    if isinstance(numbers.get(kind), int | float):
+                        found.setdefault((arm, kind), {}).setdefault(event.get("seed"), []).append(numbers[kind])
+    names = arm_heads(record.arms)
+    heads = [f"{words}, {which}" for words in LOSSES.values() for which in ("last", "lowest")]
+    rows = (
+        [names.get(arm, html.escape(arm)), *(cell for kind in LOSSES for cell in _cells(found.get((arm, kind), {})))]
+        for arm in dict.fromkeys(name for name, _ in found)
+    )
+    return table_html(heads, rows)
+
+
+def _cells(by_seed: Mapping[Any, Sequence[float]]) -> list[str]:
+    if not by_seed:
+        return ["–", "–"]
+    seeds = list(by_seed.values())
+    last, lowest = (sum(each) / len(seeds) for each in ([v[-1] for v in seeds], [min(v) for v in seeds]))
+    return [f"{last:.4f}", f"{lowest:.4f}"]
+
+
+def _answers(record: Record) -> str:
+    answers, colours = record.answers(), arm_colours(record.arms)
+    if not answers:
+        return "<p>No answers were kept.</p>"
+    return "".join(_answer(answer, colours) for answer in answers)
+
+
+def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    columns = "".join(
+        f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(name)}</h4>'
+        f"<p>{html.escape(said['text'].strip())}</p>"
+        f"<footer>{said['tokens']:,} tokens{ENDINGS.get(said.get('ended', ''), '')}</footer></article>"
+        for name, said in answer["arms"].items()
+    )
+    seed = f" <small>(seed {html.escape(str(answer['seed']))})</small>" if "seed" in answer else ""
+    reference = answer.get("reference")
+    known = f"<p class='quiet'>In the data: {html.escape(str(reference))}</p>" if reference else ""
+    heading = f"<h3>{html.escape(answer['prompt'])}{seed}</h3>"
+    return f'<section class="answer">{heading}{known}<div class="columns">{columns}</div></section>'

@@ -1,0 +1,109 @@
+"""What the report of a sweep says."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import EPOCHS
+from neftune_core.export.report_parts import (
+    Content,
+    arm_heads,
+    machine_words,
+    made,
+    table_html,
+    text_of,
+    verdict_html,
+)
+from neftune_core.figures import Figure
+from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
+from neftune_core.training.record import SWEEP_FILE, Record
+from neftune_core.training.sweep_record import Sweep
+from neftune_core.training.sweep_table import Row, SweepTable, sweep_table
+
+INTRO = (
+    "Every setting was trained with the same seeds, and is compared with the control of the same seed and the same "
+    "training. Over control: the mean paired difference, with a t interval adjusted for all settings of the sweep."
+)
+MOST_MEASURES = 6
+
+
+def sweep_content(record: Record) -> Content:
+    """The report of a sweep; raises `RecordError` where nothing was measured yet."""
+    sweep = Sweep(record.folder)
+    table = sweep_table(sweep)
+    if not table.rows:
+        raise RecordError(f"The sweep {record.id} has measured nothing yet: there is nothing to report.")
+    first = _first_cell(sweep)
+    return Content(
+        kind="sweep",
+        title=sweep.settings.title or f"A sweep of {first.said_of('model').get('name') or 'a model'}",
+        intro=INTRO,
+        facts=_facts(sweep, table, first),
+        sections=[
+            *([("The verdict", verdict_html(table.verdict))] if table.verdict else []),
+            ("The settings", _table(table)),
+        ],
+        figures=[(_heading(table, epoch), _effects(table, epoch)) for epoch in EPOCHS],
+        settings=text_of(sweep, SWEEP_FILE),
+        settings_file=SWEEP_FILE,
+        command=f"neftune sweep {SWEEP_FILE}",
+        machine=machine_words(first),
+    )
+
+
+def _first_cell(sweep: Sweep) -> Record:
+    """The record of the first study that was begun; the sweep's own where none was."""
+    found = sorted((sweep.folder / "cells").glob("*/record.json"))
+    return Record(found[0].parent) if found else sweep
+
+
+def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
+    seeds = sorted({seed for row in table.rows for seed in row.seeds})
+    return {
+        "Model": str(first.said_of("model").get("name") or ""),
+        "Data": str(first.said_of("data").get("title") or ""),
+        "Settings": f"{sum(not row.is_control for row in table.rows):,}",
+        "Seeds": ", ".join(str(seed) for seed in seeds),
+        "Studies done": f"{table.done:,} of {table.studies:,}",
+        "Made": made(sweep),
+        "How it ended": str((sweep.ending() or {}).get("event", "not yet")),
+    }
+
+
+def _heading(table: SweepTable, epoch: str) -> str:
+    return f"{DEFINITIONS[table.question.measure].label}, {EPOCH_WORDS[epoch]}"
+
+
+def _effects(table: SweepTable, epoch: str) -> Figure:
+    return effect_curve(table, table.question.measure, epoch)
+
+
+def _table(table: SweepTable) -> str:
+    """The question's measure at both epochs, then others after the last one."""
+    asked, *others = table.measures[:MOST_MEASURES]
+    shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
+    heads = ["seeds", *(html.escape(f"{DEFINITIONS[name].label}, {epoch} epoch") for name, epoch in shown)]
+    names = arm_heads({row.arm: row.noise for row in table.rows})
+    rows = ([_name(row, names), str(len(row.seeds)), *(_cell(row, *which) for which in shown)] for row in table.rows)
+    return table_html(heads, rows)
+
+
+def _name(row: Row, names: Mapping[str, str]) -> str:
+    return names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else "")
+
+
+def _cell(row: Row, measure: str, epoch: str) -> str:
+    """The mean, and beneath it the difference from the control with its interval; bold where that excludes zero."""
+    value = row.mean(measure, epoch)
+    text = "–" if value != value else f"{value:.3g}"
+    found = row.effects.get(measure, {}).get(epoch)
+    if found is None or not found.seeds:
+        return text
+    if found.interval is None:
+        return f"{text}<br><small>{found.difference:+.3g}</small>"
+    difference = f"{found.difference:+.3g}"
+    shown = f"<b>{difference}</b>" if found.interval.excludes_zero else difference
+    return f"{text}<br><small>{shown} [{found.interval.low:+.2g}, {found.interval.high:+.2g}]</small>"
