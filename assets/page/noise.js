@@ -321,6 +321,9 @@
     return found;
   };
 
+  /** The text of strengths in alpha, in the unit that is chosen. */
+  Lab.fromAlpha = (text, unit) => (unit === "alpha" || !sentence ? text : inOtherUnit(text, "alpha", unit));
+
   const inOtherUnit = (text, from, unit) => {
     if ((from === SHARE) !== (unit === SHARE)) {
       lists[from === SHARE ? SHARE : "other"] = text;

@@ -133,8 +133,8 @@ def _numbers(label: str, info: str, elem_id: str) -> gr.Textbox:
     return gr.Textbox("", label=label, info=info, max_length=200, elem_id=elem_id)
 
 
-def connect(form: TrainForm, model: gr.State) -> None:
-    """Let presets, the reset and another model set the values."""
+def connect(form: TrainForm, model: gr.State) -> Any:
+    """Let presets, the reset and another model set the values; the event of the reset, whose strengths are in alpha."""
 
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
@@ -164,8 +164,8 @@ def connect(form: TrainForm, model: gr.State) -> None:
 
     values = form.training.components
     form.preset.input(choose, [form.preset, model], [form.about, *values], **QUIET)
-    form.reset.click(reset, model, [form.preset, form.about, *form.components()], **QUIET)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
+    return form.reset.click(reset, model, [form.preset, form.about, *form.components()], **QUIET)
 
 
 def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:

@@ -74,10 +74,10 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
     asked = gr.Textbox(visible=False)
     attached = gr.Textbox(visible=False, label="Study found")
     tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
-    train_form.connect(form, around.strip.model)
+    reset = train_form.connect(form, around.strip.model)
     _connect_start(around, tab)
     _connect_stop(around, tab, shown)
-    _connect_strengths(around, form)
+    _connect_strengths(around, form, reset)
     _connect_watch(around, tab)
     _connect_actions(around, tab, shown)
     watched = around.strip.watched
@@ -167,11 +167,13 @@ def _cleared(shown: Recorded | None) -> list[Any]:
     return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
 
 
-def _connect_strengths(around: Around, form: train_form.TrainForm) -> None:
-    """The strengths are in the unit of the Noise tab, and the strip tells them."""
+def _connect_strengths(around: Around, form: train_form.TrainForm, reset: Any) -> None:
+    """The strengths are in the unit of the Noise tab, also after a `reset`, and the strip tells them."""
     unit = around.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
+    from_alpha = in_browser("Lab.fromAlpha(text, unit)", "text, unit")
+    reset.success(None, [form.strengths, unit], form.strengths, js=from_alpha)
     told_strip = in_browser("Lab.moreStrengths(text)", "text")
     gr.on([around.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
 

@@ -252,6 +252,13 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     assert lab_page.locator("#train-epochs input[type=number]").input_value() == "6"
     assert evaluations.input_value() == str(EXAMPLE.training.evaluations)
     assert lab_page.locator(".toast-body").count() == 0
+    open_tab(lab_page, "Noise")
+    lab_page.locator("#noise-unit label", has_text="std").click()
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-strengths textarea, #train-strengths input").fill("0.5")
+    lab_page.locator("#train-reset").click()
+    lab_page.wait_for_function("Lab.read('train-strengths') !== '0.5'")
+    lab_page.wait_for_function("Number(Lab.read('train-strengths')) < 1")  # alpha 15, as a standard deviation
 
 
 def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
