@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from neftune_core.commands.common import named
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
     from neftune_core.training.prompts import Prompt
-    from neftune_core.training.record import Record
 
 
 @dataclass
@@ -55,7 +55,7 @@ def compare(arguments: Compare) -> int:
     if arguments.out and kind not in WRITERS:
         raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
-    records = list({record.id: record for record in map(_record, arguments.records)}.values())
+    records = list({record.id: record for record in map(named, arguments.records)}.values())
     chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)
     prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
     if not prompts:
@@ -68,13 +68,6 @@ def compare(arguments: Compare) -> int:
         arguments.out.write_text(WRITERS[kind](lines), encoding="utf-8")
     sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))
     return 0
-
-
-def _record(name: str) -> Record:
-    from neftune_core.training.record import Record, find
-
-    folder = Path(name)
-    return Record(folder.resolve()) if (folder / "study.toml").is_file() else find(name, owner=None)
 
 
 def _with_system(prompt: Prompt, system: str) -> Prompt:

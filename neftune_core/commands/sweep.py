@@ -7,14 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from neftune_core.commands.common import interruptible, refuse, with_progress
 from neftune_core.errors import InvalidSetting
-from neftune_core.settings import Limits
+from neftune_core.settings import Limits, to_toml
 
 if TYPE_CHECKING:
+    from neftune_core.training.record import Record
     from neftune_core.training.sweep_record import Sweep as SweepRecord
     from neftune_core.training.sweep_table import Row, SweepTable
 
@@ -108,3 +110,30 @@ def effect(row: Row, measure: str, epoch: str) -> str:
     if found.interval is None:
         return f"{found.difference:+.4f}"
     return f"{found.difference:+.4f} [{found.interval.low:+.4f}, {found.interval.high:+.4f}]"
+
+
+def sweep(arguments: Sweep) -> int:
+    """Run the sweep of the arguments; the exit status. Raises a `LabError`."""
+    if arguments.example:
+        from neftune_core.training.sweep_settings import EXAMPLE_SWEEP
+
+        print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
+        return 0
+    return run_sweep(begun(arguments), Limits(), as_json=arguments.json)
+
+
+def run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
+    """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
+    from neftune_core.training.sweep import run_sweep
+    from neftune_core.training.sweep_record import Sweep as SweepRecord
+
+    sweep = SweepRecord(record.folder)
+    ending: dict[str, Any] = sweep.ending() or {}
+    if ending.get("event") != "finished":
+        print(f"in {sweep.folder}", file=sys.stderr)
+        with interruptible() as should_stop:
+            for ending in with_progress(sweep, run_sweep(sweep, limits, should_stop)):  # noqa: B007 - the last counts
+                pass
+    print_table(sweep, as_json=as_json)
+    print(f"record: {sweep.folder}", file=sys.stderr if as_json else sys.stdout)
+    return 0 if ending["event"] == "finished" else refuse(str(ending.get("message") or "The sweep was stopped."))

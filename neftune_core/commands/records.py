@@ -1,0 +1,188 @@
+"""The commands on records: `neftune report`, `script`, `verdict` and `runs`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from neftune_core.commands.common import named, refuse
+from neftune_core.commands.sweep import run_sweep
+from neftune_core.commands.train import run_record
+from neftune_core.errors import InvalidSetting
+from neftune_core.settings import Limits
+
+if TYPE_CHECKING:
+    from neftune_core.training.record import Record
+
+
+@dataclass
+class Report:
+    """Write a record as one HTML file: figures, answers and settings, without any network."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """The file to write."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Script:
+    """Write a record as a script for transformers and PEFT, with the rows, their order and the initial adapter."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder to write it into; made if missing."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Verdict:
+    """Say what the noise of a record did, by how much and how surely, from what the record keeps."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder), or its folder."""
+    json: bool = False
+    """Print JSON: the verdict with the numbers behind it, and every measure of every arm."""
+    measure: str | None = None
+    """Ask about another measure than the one named before the run, after looking."""
+    epoch: str | None = None
+    """`last` or `best`, likewise."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+@dataclass
+class Runs:
+    """List the records of this machine, go on with one, take one elsewhere, or remove some."""
+
+    action: Annotated[str, tyro.conf.Positional] = "list"
+    """`list`, `resume`, `remove` or `export` (the one named), `import` (a zip file of another machine's lab), or
+    `clean` (all that have not been written for so many days)."""
+    record: Annotated[str, tyro.conf.Positional] = ""
+    """With `resume`, `remove` and `export`: the record's id (the name of its folder). With `import`: the zip file."""
+    to: Path | None = None
+    """With `export`: what is written, a zip file; or, with `--form`, a folder. ID.zip, or the arm's name, else."""
+    form: str = "record"
+    """With `export`: `record` (all of it), or one arm as `adapter` (PEFT) or `merged` (transformers)."""
+    arm: str = "control"
+    """With `export` of an arm: its name."""
+    seed: int | None = None
+    """With `export` of an arm: its seed; the first one of the record by default."""
+    days: float | None = None
+    """With `clean`: the days."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+def report(arguments: Report) -> int:
+    """Write the report of a record; the exit status. Raises a `LabError`."""
+    from neftune_core.export.report import write_report
+
+    print(f"report: {write_report(named(arguments.record), arguments.out)}")
+    return 0
+
+
+def script(arguments: Script) -> int:
+    """Write the script of a record; the exit status. Raises a `LabError`."""
+    from neftune_core.export.script import script_folder
+
+    folder = script_folder(named(arguments.record), arguments.folder)
+    print(f"script: {folder / 'standalone.py'}")
+    return 0
+
+
+def verdict(arguments: Verdict) -> int:
+    """Print the verdict on a record; the exit status. Raises a `LabError`."""
+    from dataclasses import asdict
+
+    from neftune_core.evaluation.outcomes import Question
+    from neftune_core.training.judging import means_of, question_of, verdict_of
+
+    record = named(arguments.record)
+    first = question_of(record)
+    asked = Question(arguments.measure or first.measure, arguments.epoch or first.epoch)
+    found = verdict_of(record, asked)
+    if not arguments.json:
+        print(found.text(named=first))
+        return 0
+    from neftune_core.training.log import finite
+
+    told = {"question": asdict(asked), "named_before": first == asked, "text": found.text(named=first).splitlines()}
+    arms = {
+        name: {part: value for part, value in asdict(arm).items() if part != "lines"}
+        for name, arm in found.arms.items()
+    }
+    floors = {name: asdict(floor) for name, floor in found.floors.items()}
+    measures = means_of(record, asked)
+    print(json.dumps(finite({**told, "arms": arms, "floors": floors, "measures": measures}), indent=2))
+    return 0
+
+
+def runs(arguments: Runs) -> int:
+    """List, go on with, take away or remove records; the exit status. Raises a `LabError`."""
+    from neftune_core.models.catalogue import gigabytes
+    from neftune_core.training import disk
+    from neftune_core.training.record import all_records, find
+
+    if arguments.action == "list":
+        for record in all_records():
+            print(_run_line(record))
+        return 0
+    if arguments.action == "resume" and arguments.record:
+        found = find(arguments.record, owner=None)
+        return (run_sweep if found.is_sweep else run_record)(found, Limits())
+    if arguments.action == "remove" and arguments.record:
+        disk.remove(find(arguments.record, owner=None))
+        return 0
+    if arguments.action in ("import", "export") and arguments.record:
+        print(_import(arguments) if arguments.action == "import" else _export(arguments))
+        return 0
+    if arguments.action == "clean" and arguments.days is not None:
+        removed = disk.remove_old(arguments.days)
+        freed = gigabytes(sum(removed.values())) if removed else "nothing"
+        print(f"removed {len(removed)} records, {freed}")
+        return 0
+    return refuse(
+        "Say `neftune runs list`, `resume ID`, `remove ID`, `export ID`, `import FILE.zip`, or `clean --days 30`."
+    )
+
+
+def _import(arguments: Runs) -> str:
+    from neftune_core.export.archive import import_record
+
+    return f"record: {import_record(Path(arguments.record), owner='').folder}"
+
+
+def _export(arguments: Runs) -> Path:
+    from neftune_core.export.archive import pack_record
+    from neftune_core.export.models import write_model
+    from neftune_core.training.record import find
+
+    record = find(arguments.record, owner=None)
+    if arguments.form == "record":
+        return pack_record(record, arguments.to or Path(f"{record.id}.zip"))
+    target = arguments.to or Path(arguments.arm)
+    if target.exists():
+        raise InvalidSetting(f"There is something at {target} already: name another place with `--to`.")
+    seed = record.study.seed if arguments.seed is None else arguments.seed
+    write_model(record, arguments.arm, seed, arguments.form, target)
+    return target
+
+
+def _run_line(record: Record) -> str:
+    from neftune_core.home import folder_bytes
+    from neftune_core.models.catalogue import gigabytes
+    from neftune_core.training.progress import WORDS, of_record
+
+    status = of_record(record)
+    steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
+    size = gigabytes(folder_bytes(record.folder))
+    return f"{record.id}  {WORDS[status.state]:12} {steps:>13} steps  {size:>8}  {', '.join(record.arms)}"

@@ -1,0 +1,116 @@
+"""The command `neftune train`, and how any record is run to its end with a bar and a way to stop."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from neftune_core.commands.common import interruptible, refuse, with_progress
+from neftune_core.errors import InvalidSetting
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.training.settings import EXAMPLE, StudySettings
+
+if TYPE_CHECKING:
+    from neftune_core.training.record import Record
+
+
+@dataclass
+class Train:
+    """Train a study from a TOML file, without the page. Every setting of the file can be changed here."""
+
+    file: Annotated[Path | None, tyro.conf.Positional] = None
+    """The study, as `neftune train --example` prints one."""
+    example: bool = False
+    """Print a complete, commented study.toml for the bundled model and end."""
+    resume: bool = False
+    """Go on with the unfinished record of this very study; start it where there is none."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+    study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
+    """The settings."""
+
+
+def defaults(arguments: list[str]) -> Train | None:
+    """The study of the file named first, so that its values are the defaults of the options."""
+    if not arguments or arguments[0].startswith("-"):
+        return None
+    return Train(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
+
+
+def read_study(path: Path) -> StudySettings:
+    """The study in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    from neftune_core.training.own_rows import located
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"The study {path} cannot be read: {error}.") from None
+    return located(from_toml(StudySettings, text), path.parent)
+
+
+def train(arguments: Train) -> int:
+    """Train the study of the arguments; the exit status. Raises a `LabError`."""
+    if arguments.example:
+        print(to_toml(EXAMPLE, comments=True), end="")
+        return 0
+    if arguments.file is None or str(arguments.file) != sys.argv[2]:
+        return refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
+    from neftune_core.training.record import create, find_same
+
+    limits = Limits()
+    arguments.study.check(limits)
+    record = find_same(arguments.study, owner="") if arguments.resume else None
+    if arguments.resume and record is None:
+        print(
+            "No record of this very study is there, so a new one is begun (`neftune runs` lists them).", file=sys.stderr
+        )
+    return run_record(record or create(arguments.study, "", limits), limits)
+
+
+def run_record(record: Record, limits: Limits) -> int:
+    """Run a record to its end, from where it was broken off, if it was."""
+    from neftune_core.training.study import run_study
+
+    if (record.ending() or {}).get("event") == "finished":
+        print(f"record: {record.folder} (finished already)")
+        return 0
+    print(f"in {record.folder}", file=sys.stderr)
+    ending: dict[str, Any] = {}
+    with interruptible() as should_stop:
+        for ending in with_progress(record, run_study(record, limits, should_stop)):  # noqa: B007 - the last counts
+            pass
+    print(f"record: {record.folder}")
+    if ending["event"] == "finished":
+        _print_losses(record)
+        _print_verdict(record)
+        return 0
+    return refuse(ending.get("message") or f"The study was stopped; what it had is in {record.folder}.")
+
+
+def _print_losses(record: Record) -> None:
+    """The last losses with noise off, as a small table; means over the seeds."""
+    last: dict[tuple[str, Any], dict[str, Any]] = {}
+    for event in record.events():
+        if event["event"] == "evaluated":
+            last |= {(name, event.get("seed")): numbers for name, numbers in event["arms"].items()}
+    seeds = len({seed for _, seed in last})
+    of_seeds = f", mean of {seeds} seeds" if seeds > 1 else ""
+    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token{of_seeds})")
+    for arm in dict.fromkeys(name for name, _ in last):
+        cells = [_mean(last, arm, loss) for loss in ("train_loss", "held_out_loss")]
+        print(f"{arm:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in cells))
+
+
+def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> float | None:
+    values = [numbers[loss] for (name, _), numbers in last.items() if name == arm and numbers.get(loss) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _print_verdict(record: Record) -> None:
+    from neftune_core.training.judging import verdict_of
+
+    print(f"\n{verdict_of(record).text()}")
