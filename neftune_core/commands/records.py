@@ -11,7 +11,7 @@ import tyro
 
 from neftune_core.commands.common import named, refuse
 from neftune_core.commands.sweep import run_sweep
-from neftune_core.commands.train import run_record
+from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting
 from neftune_core.settings import Limits
 
@@ -138,6 +138,8 @@ def runs(arguments: Runs) -> int:
         return 0
     if arguments.action == "resume" and arguments.record:
         found = find(arguments.record, owner=None)
+        if not found.is_sweep and follows(Limits()):
+            return 0
         return (run_sweep if found.is_sweep else run_record)(found, Limits())
     if arguments.action == "remove" and arguments.record:
         disk.remove(find(arguments.record, owner=None))

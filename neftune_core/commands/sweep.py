@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from neftune_core.commands.common import interruptible, refuse, with_progress
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.settings import Limits, to_toml
 
 if TYPE_CHECKING:
@@ -124,9 +124,12 @@ def sweep(arguments: Sweep) -> int:
 
 def run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
+    from neftune_core.training.parallel import team
     from neftune_core.training.sweep import run_sweep
     from neftune_core.training.sweep_record import Sweep as SweepRecord
 
+    if team().size > 1:
+        raise NotAvailable("Several processes train one study; the studies of a sweep are divided by `--ray`.")
     sweep = SweepRecord(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
     if ending.get("event") != "finished":

@@ -63,6 +63,8 @@ def train(arguments: Train) -> int:
 
     limits = Limits()
     arguments.study.check(limits)
+    if follows(limits):
+        return 0
     record = find_same(arguments.study, owner="") if arguments.resume else None
     if arguments.resume and record is None:
         print(
@@ -71,11 +73,25 @@ def train(arguments: Train) -> int:
     return run_record(record or create(arguments.study, "", limits), limits)
 
 
+def follows(limits: Limits) -> bool:
+    """Whether this is another process of a study than its first one; then it has taken part until the end."""
+    from neftune_core.training.parallel import team
+    from neftune_core.training.study import follow_study
+
+    if team().is_first:
+        return False
+    follow_study(limits)
+    return True
+
+
 def run_record(record: Record, limits: Limits) -> int:
     """Run a record to its end, from where it was broken off, if it was."""
+    from neftune_core.training.parallel import team
     from neftune_core.training.study import run_study
 
-    if (record.ending() or {}).get("event") == "finished":
+    is_finished = (record.ending() or {}).get("event") == "finished"
+    team().first_tells("" if is_finished else str(record.folder))
+    if is_finished:
         print(f"record: {record.folder} (finished already)")
         return 0
     print(f"in {record.folder}", file=sys.stderr)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from neftune_core.arms.armset import ArmSet
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.preparing import Prepared
@@ -24,6 +26,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import accelerator
 from neftune_core.training.optimizer import ArmOptimizer, Rates
+from neftune_core.training.parallel import team
 from neftune_core.training.passes import Passes, Portion, noise_rows
 from neftune_core.training.scaling import LossScale
 from neftune_core.training.scheduled import ScheduledNoise
@@ -31,6 +34,9 @@ from neftune_core.training.settings import StudySettings, TrainingSettings
 
 Event = dict[str, Any]
 Stop = Callable[[], bool]
+
+LOSSES = ("loss", "first_draw_loss")
+"""What a pass may give of an arm; see `passes.Sums`."""
 
 TIMED_STEPS = 3
 """How many steps are timed for a time budget, after one that is not: a first call takes longer than those after it."""
@@ -114,6 +120,7 @@ class Lockstep:
         most_steps: int = sys.maxsize,
     ) -> None:
         self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
+        self.team = team()
         chosen = study.arms if arms is None else arms
         self.names = list(chosen)
         self.alive = list(range(1, len(self.names) + 1))
@@ -146,8 +153,9 @@ class Lockstep:
         all that belongs to `done` has been taken by the caller. `evaluated` has under `rows` the numbers of each row.
         """
         yield from self._begun(should_stop, measured)
-        due = evaluation_steps(self.total, self.study.training.evaluations)
-        if self.done in due - set(measured):
+        all_due = evaluation_steps(self.total, self.study.training.evaluations)
+        due = {step for step in all_due if step not in measured}
+        if self.done in due:
             yield self._evaluated(self.done, self.alive, should_stop)
         for step in self.steps():
             event = self.step(step, rate_at(step.number, self.total, self.study.training), should_stop)
@@ -181,6 +189,7 @@ class Lockstep:
         The budget holds what has passed since `started`, the first evaluation, and as much for each of the others.
         """
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
+        should_stop = self.team.agree(should_stop)
         per_evaluation = (time.perf_counter() - started) * len(self.alive)  # the first one was of the base alone
         tokens, seconds = 0, 0.0
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
@@ -191,7 +200,7 @@ class Lockstep:
                 tokens += sum(lengths[place] for place in step.rows)
         per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
-        self.plan(max(1, min(int(left / per_step), self.most_steps)))
+        self.plan(int(self.team.first_says(max(1, min(int(left / per_step), self.most_steps)))))
         return {
             "event": "planned",
             "step": 0,
@@ -211,7 +220,7 @@ class Lockstep:
         An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite weights.
         """
         noise = self.noise.at(step.number, self.alive)
-        arms, norms = self._gradients(step, noise, should_stop)
+        arms, norms = self._gradients(step, noise, self.team.agree(should_stop))
         losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
         rates = Rates(rate, self.study.training.clip_norm, self._decay)
         moved = self.optimizer.step(losses, rates, norms, self.scale.value)
@@ -248,20 +257,37 @@ class Lockstep:
         self.optimizer.clear()
         passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
         found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
+        self.team.working = True
         for portion in self._portions(step):
             accelerator.let_others()
             for slot, sums in passes.backward(portion, noise).items():
                 for name, total in sums.items():
                     found[slot][name] = found[slot].get(name, 0.0) + float(total) / portion.tokens
+        if self.team.size > 1:
+            self.team.sum(self.optimizer.gradients())
+            found = self._of_all(found)
+        self.team.working = False
         return found
 
+    def _of_all(self, found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """The losses of a step, summed over the processes; one that had no row of the step knows none of them."""
+        values = [[[one.get(name, 0.0), float(name in one)] for name in LOSSES] for one in found.values()]
+        told = torch.tensor(values, dtype=torch.float64, device=self.team.device)
+        self.team.sum([told])
+        return {
+            slot: {name: total for name, (total, times) in zip(LOSSES, of_slot, strict=True) if times}
+            for slot, of_slot in zip(found, told.tolist(), strict=True)
+        }
+
     def _portions(self, step: Step) -> Iterator[Portion]:
-        """The rows of a step, in as many parts as the settings say."""
+        """The rows of a step, in as many parts as the settings say and as there are processes; this one's of them."""
         loaded, seed = self.stack.loaded, self.study.seed
         whole = [self.prepared.train[place] for place in step.rows]
         tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # the first token is never predicted
-        size = math.ceil(len(whole) / self.study.training.accumulation)
+        size = math.ceil(len(whole) / (self.study.training.accumulation * self.team.size))
         for number, start in enumerate(range(0, len(whole), size)):
+            if number % self.team.size != self.team.rank:
+                continue
             rows = whole[start : start + size]
             batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
             keys = [(seed, step.epoch, place) for place in step.rows[start : start + size]]

@@ -119,6 +119,14 @@ class ArmOptimizer:
             for part in block.parts:
                 part.parameter.grad = None
 
+    def gradients(self) -> list[Tensor]:
+        """The gradients of all that is trained, as they stand; zeros where the backward pass left none."""
+        for block in self.blocks:
+            block.gather()
+            if block.values.grad is None:
+                block.values.grad = torch.zeros_like(block.values)
+        return [block.values.grad for block in self.blocks if block.values.grad is not None]
+
     def norms(self) -> list[float]:
         """By slot, the norm of its gradient as it stands."""
         for block in self.blocks:

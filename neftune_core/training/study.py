@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from neftune_core.arms.armset import ArmSet
@@ -27,12 +30,16 @@ from neftune_core.training.log import finite
 from neftune_core.training.measuring import measure_end
 from neftune_core.training.methods import make_arms
 from neftune_core.training.numbers import write_answers, write_metrics, write_rows
+from neftune_core.training.parallel import Over, team
 from neftune_core.training.planning import require_disk, require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
 
 logger = logging.getLogger(__name__)
+
+EVERY_STEP = range(sys.maxsize)
+"""Of processes that follow another one: it measures."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -118,6 +125,26 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadlin
         yield _ending(study, record)
     except Cancelled:
         yield {"seed": study.seed, "event": "stopped", "message": stop.words()}
+    finally:
+        team().dismiss()
+
+
+def follow_study(limits: Limits) -> None:
+    """Take part in the study of the first process, in one of the others, until it is over."""
+    ours = team()
+    folder = ours.first_tells()
+    if not folder:
+        return
+    record = Record(Path(folder))
+    ready = _prepare(record.study, record, limits, _Deadline(limits, lambda: False))
+    with contextlib.suppress(Over):
+        while True:
+            run = ready.run(int(ours.first_says(0)))
+            checkpoint.restore(run, record.folder)
+            ours.meet()
+            with contextlib.suppress(Cancelled):
+                for _ in run.run(lambda: False, measured=EVERY_STEP):
+                    pass
 
 
 def _kept(record: Record, event: Event) -> Event:
@@ -161,6 +188,8 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
     run, record = ready.run(seed), ready.record
     try:
         measured = yield from _begin(ready, run)
+        team().first_says(seed)
+        team().meet()
         yield from holding(run.run(ready.stop, _keeper(run, record), measured))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)

@@ -1,0 +1,115 @@
+"""One study on two processes: the numbers are those of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.bench.fault_shop import tiny_model
+from neftune_core.data.settings import DataSettings
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, to_toml
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
+from neftune_core.training.study import run_study
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo processes are started with signals here")
+
+NUMBERS = ("loss", "first_draw_loss", "train_loss", "held_out_loss", "gradient_norm", "weight_distance")
+
+
+def study(place: Path, **training: Any) -> StudySettings:
+    """Two seeds of eleven rows in batches of three: the last batch of an epoch has rows for one process alone."""
+    lines = [{"instruction": f"Say {'very ' * (n % 7)}{n}.", "output": f"It is {n}."} for n in range(12)]
+    rows = place / "rows.jsonl"
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    values = {"epochs": 2, "batch_size": 3, "evaluations": 2, "evaluation_rows": 4, "clip_norm": 0.5}
+    return StudySettings(
+        seeds=2,
+        model=ModelSettings(source=str(tiny_model(place / "model")), precision="float32"),
+        data=DataSettings(source=f"file:{rows}", held_out_share=0.1),
+        training=TrainingSettings(**(values | training)),
+        answers=AnswerSettings(new_tokens=4),
+        noise=(
+            NoiseSettings(strength=5),
+            NoiseSettings(strength=5, kind="symmetric", length_rule="padded"),
+            NoiseSettings(strength=5, kind="adversarial"),
+            NoiseSettings(strength=5, schedule="adaptive"),
+        ),
+        regularisers=(RegulariserSettings(weight_decay=0.1),),
+    )
+
+
+def launched(arguments: list[str], home: Path, processes: int = 2) -> subprocess.Popen[str]:
+    """`neftune` on several processes of the CPU, as torch starts them."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    command = [*start, "-m", "neftune_core", *arguments]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def only_record(home: Path) -> Record:
+    (folder,) = (path.parent for path in (home / "runs").glob("*/study.toml"))
+    return Record(folder)
+
+
+def numbers(record: Record) -> dict[tuple[Any, ...], float]:
+    return {
+        (event["seed"], event["event"], event["step"], arm, name): values[name]
+        for event in record.events()
+        if event["event"] in ("step", "evaluated")
+        for arm, values in event["arms"].items()
+        for name in NUMBERS
+        if values.get(name) is not None
+    }
+
+
+@pytest.mark.parametrize("training", [{}, {"method": "full", "learning_rate": 1e-4}, {"accumulation": 2}])
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path, training: dict[str, Any]) -> None:
+    asked = study(tmp_path, **training)
+    alone = create(asked, "", folder=tmp_path / "alone")
+    assert list(run_study(alone, Limits(), lambda: False))[-1]["event"] == "finished"
+    (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
+    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    both = only_record(tmp_path / "home")
+    assert said.count("record: ") == 1  # the first process alone speaks
+    expected, found = numbers(alone), numbers(both)
+    assert found.keys() == expected.keys()
+    assert len(found) > 100
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_a_study_on_two_processes_stops_as_asked_and_goes_on(tmp_path: Path) -> None:
+    asked = study(tmp_path, epochs=40, checkpoint_steps=2)
+    (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
+    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
+    end = time.monotonic() + 120
+    while not _steps(tmp_path / "home") and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    record = only_record(tmp_path / "home")
+    assert (record.ending() or {}).get("event") in ("stopped", None), said  # None: the launcher had no patience
+    done = _steps(tmp_path / "home")
+    again = launched(["runs", "resume", record.id], tmp_path / "home")
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert (record.ending() or {})["event"] == "finished"
+    assert _steps(tmp_path / "home") > done > 0
+
+
+def _steps(home: Path) -> int:
+    logs = (home / "runs").glob("*/events.jsonl")
+    return sum(log.read_text(encoding="utf-8").count('"event": "step"') for log in logs)
