@@ -61,7 +61,7 @@ class Team:
         if self.size == 1:
             return words
         told: list[Any] = [words]
-        torch.distributed.broadcast_object_list(told, src=0, device=self.device)
+        torch.distributed.broadcast_object_list(told, src=0, device=torch.device(self.device))
         return str(told[0])
 
     def agree(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
