@@ -17,6 +17,7 @@ from neftune_core.settings import Limits, to_toml
 
 if TYPE_CHECKING:
     from neftune_core.training.record import Record
+    from neftune_core.training.sweep import RunCells
     from neftune_core.training.sweep_record import Sweep as SweepRecord
     from neftune_core.training.sweep_table import Row, SweepTable
 
@@ -33,6 +34,15 @@ class Sweep:
     """Go on with the unfinished record of this very sweep; start it where there is none."""
     json: bool = False
     """Print the table as JSON, with every seed's numbers."""
+    ray: str = ""
+    """Run the studies as tasks of the Ray cluster at this address (`auto`: the one of this machine), or of one made for
+    this sweep alone (`local`)."""
+    store: str = ""
+    """With --ray: a folder that all its machines can write, as fsspec names it; the sweep's own by default."""
+    cpus: float = 1.0
+    """With --ray: the processor cores that each study is given."""
+    gpus: float = 0.0
+    """With --ray: the GPUs that each study is given."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -119,13 +129,22 @@ def sweep(arguments: Sweep) -> int:
 
         print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
         return 0
-    return run_sweep(begun(arguments), Limits(), as_json=arguments.json)
+    return run_sweep(begun(arguments), Limits(), as_json=arguments.json, run=_runner(arguments))
 
 
-def run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
+def _runner(arguments: Sweep) -> RunCells:
+    from neftune_core.training.on_ray import OnRay
+    from neftune_core.training.sweep import in_turn
+
+    if not arguments.ray:
+        return in_turn
+    return OnRay(arguments.ray, arguments.store, arguments.cpus, arguments.gpus)
+
+
+def run_sweep(record: Record, limits: Limits, *, as_json: bool = False, run: RunCells | None = None) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
+    from neftune_core.training import sweep as sweeps
     from neftune_core.training.parallel import team
-    from neftune_core.training.sweep import run_sweep
     from neftune_core.training.sweep_record import Sweep as SweepRecord
 
     if team().size > 1:
@@ -135,7 +154,7 @@ def run_sweep(record: Record, limits: Limits, *, as_json: bool = False) -> int:
     if ending.get("event") != "finished":
         print(f"in {sweep.folder}", file=sys.stderr)
         with interruptible() as should_stop:
-            for ending in with_progress(sweep, run_sweep(sweep, limits, should_stop)):  # noqa: B007 - the last counts
+            for ending in with_progress(sweep, sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.in_turn)):
                 pass
     print_table(sweep, as_json=as_json)
     print(f"record: {sweep.folder}", file=sys.stderr if as_json else sys.stdout)

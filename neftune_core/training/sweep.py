@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import LabError, sentence
@@ -19,33 +18,60 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.training.lockstep import Event, Stop, count_steps
 from neftune_core.training.log import as_text
 from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.record import ENDINGS, STUDY_FILE, Record, owner_hash, write_about, write_whole
+from neftune_core.training.record import ENDINGS, Record, write_about, write_whole
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
 from neftune_core.training.sweep_record import Sweep
 from neftune_core.training.sweep_settings import Cell, SweepSettings, cells
 
-RunCell = Callable[[StudySettings, Path, Limits, Stop], Iterator[Event]]
-"""What runs one cell in its folder, from where it stands; the last event is its ending."""
+Cells = Sequence["SweepCell"]
+RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
+"""What runs cells, each from where it stands: events of any of them in any order, the last of each its ending."""
 
 
-def run_cell(study: StudySettings, folder: Path, limits: Limits, should_stop: Stop) -> Iterator[Event]:
-    """Run the study of one cell in `folder`, from where it stands there; it needs nothing else of the sweep.
+@dataclass(frozen=True)
+class SweepCell:
+    """One cell of a sweep, and where its record is."""
 
-    Whoever runs it elsewhere brings `folder` back: it is a record like any other, owned by nobody unless it says so.
-    """
-    record = Record(folder)
-    if not record.settings_file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        if "owner" not in record.about:
-            write_about(record, owner_hash(""))
+    sweep: Sweep
+    cell: Cell
+
+    @property
+    def record(self) -> Record:
+        return self.sweep.record_of(self.cell)
+
+    def begin(self) -> Record:
+        """Its own record, made if missing, of the same owner; the sweep's rows are not copied but named from there."""
+        record = self.record
+        if record.settings_file.is_file():
+            return record
+        record.folder.mkdir(parents=True, exist_ok=True)
+        write_about(record, str(self.sweep.about.get("owner", "")))
+        study = self.cell.study
+        files = {part: getattr(study.data, part) for part in FILE_PARTS}
+        near = {
+            part: FILE + os.path.relpath(source.removeprefix(FILE), record.folder).replace(os.sep, "/")
+            for part, source in files.items()
+            if source.startswith(FILE)
+        }
+        study = study.model_copy(update={"data": study.data.model_copy(update=near)})
         write_whole(record.settings_file, to_toml(study, comments=True))
-    if (record.ending() or {}).get("event") == "finished":
-        return
-    yield from run_study(record, limits, should_stop)
+        return record
 
 
-def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCell = run_cell) -> Iterator[Event]:
+def in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tuple[SweepCell, Event]]:
+    """One cell after the other, here."""
+    for one in cells:
+        if should_stop():
+            return
+        try:
+            for event in run_study(one.begin(), limits, should_stop):
+                yield one, event
+        except Exception as error:  # its record cannot be used: the other cells can
+            yield one, {"event": "failed", "message": sentence(error)}
+
+
+def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = in_turn) -> Iterator[Event]:
     """Run what is not finished of `sweep`; the steps that are yielded count those of all cells.
 
     The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with the first sentence of a
@@ -72,13 +98,14 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
 
 @dataclass
 class _Run:
-    """One go through the cells of a sweep. `done` counts the steps of the cells that are over."""
+    """One go through the cells of a sweep. `done` counts the steps of those that are over, `under_way` of others."""
 
     sweep: Sweep
     limits: Limits
     should_stop: Stop
-    run: RunCell
+    run: RunCells
     done: int = 0
+    under_way: dict[str, int] = field(default_factory=dict)
     end: float = field(init=False)
     settings: SweepSettings = field(init=False)
     steps: dict[str, int] = field(init=False)
@@ -92,10 +119,15 @@ class _Run:
         self.settings.check(self.limits)
         self.steps = planned_steps(every, self.limits, self.is_time)
         yield self._written({"event": "started", "studies": len(every), "steps": self.total})
-        for cell in every:
-            if self.is_time():
-                break
-            yield from self._cell(cell)
+        missing = []
+        for one in (SweepCell(self.sweep, cell) for cell in every):
+            ending: Event = one.record.ending() or {}
+            if ending.get("event") == "finished":
+                yield from self._over(one, ending)
+            else:
+                missing.append(one)
+        for one, event in self.run(missing, self.limits, self.is_time):
+            yield from self._told(one, event)
         yield self._written(self._ending(every))
 
     @property
@@ -106,34 +138,32 @@ class _Run:
         """Whether to end, as asked or at the time limit."""
         return self.should_stop() or time.monotonic() > self.end
 
-    def _cell(self, cell: Cell) -> Iterator[Event]:
-        record = self.sweep.record_of(cell)
-        ending: Event = record.ending() or {}
-        if ending.get("event") != "finished":
-            try:
-                _begin(self.sweep, record, cell)
-                for event in self.run(cell.study, record.folder, self.limits, self.is_time):
-                    if event["event"] == "step":
-                        yield self._step(event)
-                    elif event["event"] == "started":
-                        self._introduce(event)
-                    ending = event
-            except Exception as error:  # its record cannot be used: the other cells can
-                ending = {"event": "failed", "message": sentence(error)}
-            if not self.settings.keep_adapters and ending["event"] == "finished":
-                shutil.rmtree(record.folder / "arms", ignore_errors=True)
-        self.done += self.steps[cell.name] if ending["event"] in ("finished", "failed") else 0
-        if self.sweep.states().get(cell.name, {}).get("state") != ending["event"]:
-            yield self._written(self._over(cell, ending))
+    def _told(self, one: SweepCell, event: Event) -> Iterator[Event]:
+        """What an event of a cell is to the sweep."""
+        if event["event"] == "step":
+            yield self._step(one, event)
+        elif event["event"] == "started":
+            self._introduce(event)
+        elif event["event"] in ENDINGS:
+            if not self.settings.keep_adapters and event["event"] == "finished":
+                shutil.rmtree(one.record.folder / "arms", ignore_errors=True)
+            yield from self._over(one, event)
 
-    def _over(self, cell: Cell, ending: Event) -> Event:
+    def _over(self, one: SweepCell, ending: Event) -> Iterator[Event]:
+        """The event `cell`, unless the log has it already."""
+        name, state = one.cell.name, ending["event"]
+        self.under_way.pop(name, None)
+        self.done += self.steps[name] if state in ("finished", "failed") else 0
+        if self.sweep.states().get(name, {}).get("state") == state:
+            return
         told = {"message": ending["message"]} if ending.get("message") else {}
         counted = {"step": self.done, "steps": self.total}
-        return {"event": "cell", "cell": cell.name, "state": ending["event"], **counted, **told}
+        yield self._written({"event": "cell", "cell": name, "state": state, **counted, **told})
 
-    def _step(self, event: Event) -> Event:
+    def _step(self, one: SweepCell, event: Event) -> Event:
         """A step of a cell as one of the sweep: shown, and kept in the log of the cell alone."""
-        step = self.done + event["step"]
+        self.under_way[one.cell.name] = event["step"]
+        step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
         return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
 
@@ -170,22 +200,6 @@ class _Run:
             f"Stopped after {self.limits.study_minutes:,} minutes, the longest that this server allows, with {over} of "
             f"{every} studies done."
         )
-
-
-def _begin(sweep: Sweep, record: Record, cell: Cell) -> None:
-    """The cell's own record, of the same owner; the sweep's rows are not copied but named from there."""
-    if record.settings_file.is_file():
-        return
-    record.folder.mkdir(parents=True, exist_ok=True)
-    write_about(record, str(sweep.about.get("owner", "")))
-    files = {part: getattr(cell.study.data, part) for part in FILE_PARTS}
-    near = {
-        part: FILE + os.path.relpath(source.removeprefix(FILE), record.folder).replace(os.sep, "/")
-        for part, source in files.items()
-        if source.startswith(FILE)
-    }
-    study = cell.study.model_copy(update={"data": cell.study.data.model_copy(update=near)})
-    write_whole(record.folder / STUDY_FILE, to_toml(study, comments=True))
 
 
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:

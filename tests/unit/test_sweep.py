@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.bench.recorded import keep, markdown
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import DoesNotFit, InvalidSetting, LabError
+from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import folder_bytes, home
 from neftune_core.models.settings import ModelSettings
@@ -23,7 +23,7 @@ from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.record import find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
-from neftune_core.training.sweep import run_cell, run_sweep
+from neftune_core.training.sweep import SweepCell, in_turn, run_sweep
 from neftune_core.training.sweep_estimate import plan
 from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
 from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
@@ -160,10 +160,10 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study: StudySett
     axes = {"noise.strength": (5,), "training.learning_rate": (1e-3, 2e-3)}
     sweep = create_sweep(_sweep(study.model_copy(update={"seeds": 1}), axes=axes), ANN)
 
-    def failing(cell: StudySettings, folder: Path, *rest: Any) -> Iterator[dict[str, Any]]:
-        if cell.training.learning_rate == 1e-3:
-            raise LabError("The first learning rate cannot be.")
-        return run_cell(cell, folder, *rest)
+    def failing(todo: Sequence[SweepCell], *rest: Any) -> Iterator[tuple[SweepCell, dict[str, Any]]]:
+        first, second = todo
+        yield first, {"event": "failed", "message": "The first learning rate cannot be."}
+        yield from in_turn([second], *rest)
 
     ending = list(run_sweep(sweep, Limits(), lambda: False, failing))[-1]
     assert ending["event"] == "failed"
