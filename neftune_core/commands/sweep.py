@@ -154,7 +154,8 @@ def run_sweep(record: Record, limits: Limits, *, as_json: bool = False, run: Run
     if ending.get("event") != "finished":
         print(f"in {sweep.folder}", file=sys.stderr)
         with interruptible() as should_stop:
-            for ending in with_progress(sweep, sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.in_turn)):
+            events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.in_turn)
+            for ending in with_progress(sweep, events):  # noqa: B007 - the last one counts
                 pass
     print_table(sweep, as_json=as_json)
     print(f"record: {sweep.folder}", file=sys.stderr if as_json else sys.stdout)
