@@ -28,6 +28,8 @@ class Train:
     """Print a complete, commented study.toml for the bundled model and end."""
     resume: bool = False
     """Go on with the unfinished record of this very study; start it where there is none."""
+    track: str = ""
+    """Tell every step to a tracker too: `trackio`, where it is installed."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
@@ -70,7 +72,7 @@ def train(arguments: Train) -> int:
         print(
             "No record of this very study is there, so a new one is begun (`neftune runs` lists them).", file=sys.stderr
         )
-    return run_record(record or create(arguments.study, "", limits), limits)
+    return run_record(record or create(arguments.study, "", limits), limits, track=arguments.track)
 
 
 def follows(limits: Limits) -> bool:
@@ -84,10 +86,11 @@ def follows(limits: Limits) -> bool:
     return True
 
 
-def run_record(record: Record, limits: Limits) -> int:
-    """Run a record to its end, from where it was broken off, if it was."""
+def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
+    """Run a record to its end, from where it was broken off, if it was; `track` names a tracker that is told."""
     from neftune_core.training.parallel import team
     from neftune_core.training.study import run_study
+    from neftune_core.training.tracking import tracked
 
     is_finished = (record.ending() or {}).get("event") == "finished"
     team().first_tells("" if is_finished else str(record.folder))
@@ -97,7 +100,9 @@ def run_record(record: Record, limits: Limits) -> int:
     print(f"in {record.folder}", file=sys.stderr)
     ending: dict[str, Any] = {}
     with interruptible() as should_stop:
-        for ending in with_progress(record, run_study(record, limits, should_stop)):  # noqa: B007 - the last counts
+        events = run_study(record, limits, should_stop)
+        told = tracked(record, events, track) if track else events
+        for ending in with_progress(record, told):  # noqa: B007 - the last counts
             pass
     print(f"record: {record.folder}")
     if ending["event"] == "finished":

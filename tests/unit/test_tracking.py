@@ -1,0 +1,45 @@
+"""The events of a study in a tracker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.training.record import create
+from neftune_core.training.settings import EXAMPLE
+from neftune_core.training.tracking import tracked
+
+READ = """
+import json
+from trackio.sqlite_storage import SQLiteStorage
+print(json.dumps({run: SQLiteStorage.get_logs("neftune-lab", run) for run in SQLiteStorage.get_runs("neftune-lab")}))
+"""
+
+
+def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "NEFTUNE_HOME": str(tmp_path / "home")}
+    python = [sys.executable, "-m", "neftune_core", "train"]
+    example = subprocess.run([*python, "--example"], capture_output=True, text=True, check=True, env=environment)
+    (tmp_path / "study.toml").write_text(example.stdout, encoding="utf-8")
+    short = ["--training.steps", "3", "--training.evaluations", "1", "--training.evaluation-rows", "4"]
+    command = [*python, str(tmp_path / "study.toml"), *short, "--measuring.prompts", "0", "--track", "trackio"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    read = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, check=True, env=environment)
+    runs = json.loads(read.stdout.strip().splitlines()[-1])
+    assert {name.split("-", 3)[3] for name in runs} >= {f"{arm}-seed-0" for arm in EXAMPLE.arms}
+    control = next(logs for name, logs in runs.items() if "-control-" in name)
+    assert [log["step"] for log in control if "loss" in log] == [1, 2, 3]
+    assert any("held_out_loss" in log for log in control)
+
+
+def test_an_unknown_tracker_gets_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="choose trackio"):
+        tracked(create(EXAMPLE, "", folder=tmp_path), iter(()), "abacus")
