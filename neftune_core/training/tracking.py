@@ -1,7 +1,8 @@
-"""The events of a study as metrics of a tracker: every arm and seed is a run, so that its curves lie over the others."""
+"""The events of a study as metrics of a tracker: every arm and seed is a run, whose curves lie over the others'."""
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,36 +28,31 @@ def tracked(record: Record, events: Iterator[Event], tracker: str) -> Iterator[E
 
 
 def _told(record: Record, events: Iterator[Event], trackio: Any) -> Iterator[Event]:
-    """Steps and losses reach the tracker at the end of each seed, arm by arm: it has one open run at a time."""
-    waiting: dict[str, list[tuple[int, dict[str, float]]]] = {}
-    seed: Any = None
+    runs: dict[tuple[Any, str], Any] = {}
     try:
         for event in events:
-            if event.get("seed") != seed:
-                _send(trackio, record, seed, waiting)
-                seed = event.get("seed")
             for arm, values in event.get("arms", {}).items() if event["event"] in ("step", "evaluated") else ():
+                place = event.get("seed"), arm
+                if place not in runs:
+                    runs[place] = _begun(trackio, record, *place)
                 told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
                 if event["event"] == "step":
                     told["learning_rate"] = event["learning_rate"]
-                waiting.setdefault(arm, []).append((event["step"], told))
+                runs[place].log(told, step=event["step"])
             yield event
     finally:
-        _send(trackio, record, seed, waiting)
+        for run in runs.values():
+            run.finish()
 
 
-def _send(trackio: Any, record: Record, seed: Any, waiting: dict[str, list[tuple[int, dict[str, float]]]]) -> None:
-    settings = record.study.model_dump(mode="json") if waiting else {}
-    for arm, told in waiting.items():
-        run = trackio.init(
-            project=PROJECT,
-            name=f"{record.id}-{arm}-seed-{seed}",
-            group=record.id,
-            config={**settings, "arm": arm, "seed": seed},
-            resume="allow",
-            embed=False,
-        )
-        for step, values in told:
-            run.log(values, step=step)
-        trackio.finish()
-    waiting.clear()
+def _begun(trackio: Any, record: Record, seed: Any, arm: str) -> Any:
+    """A run of the tracker, in a context of its own: it ends the one before it in the same context."""
+    return contextvars.copy_context().run(
+        trackio.init,
+        project=PROJECT,
+        name=f"{record.id}-{arm}-seed-{seed}",
+        group=record.id,
+        config={**record.study.model_dump(mode="json"), "arm": arm, "seed": seed},
+        resume="allow",
+        embed=False,
+    )
