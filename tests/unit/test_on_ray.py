@@ -1,0 +1,113 @@
+"""A sweep on a local Ray cluster of several node processes: complete and equal to the sweep without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.bench.fault_shop import tiny_model
+from neftune_core.data.settings import DataSettings
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.settings import ModelSettings
+from neftune_core.settings import Limits
+from neftune_core.training.on_ray import OnRay
+from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.sweep import run_sweep
+from neftune_core.training.sweep_record import Sweep, create_sweep
+from neftune_core.training.sweep_settings import SweepSettings
+from neftune_core.training.sweep_table import sweep_table, table_values
+
+ray = pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the cluster of the test is made of Linux processes"),
+    pytest.mark.filterwarnings("ignore"),  # of Ray's own
+]
+NODES = 2
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without a core, and two nodes of one each."""
+    from ray.cluster_utils import Cluster
+
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_health_check_period_ms", "1000")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.workers = [made.add_node(num_cpus=1) for _ in range(NODES)]
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def settings(place: Path, **training: Any) -> SweepSettings:
+    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(12)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    values = {"epochs": 2, "evaluations": 1, "evaluation_rows": 4}
+    study = StudySettings(
+        seeds=2,
+        model=ModelSettings(source=str(tiny_model(place / "model")), precision="float32"),
+        data=DataSettings(source=f"file:{place / 'rows.jsonl'}"),
+        training=TrainingSettings(**(values | training)),
+        answers=AnswerSettings(new_tokens=2),
+    )
+    axes: dict[str, Any] = {"noise.strength": (0, 5), "training.learning_rate": (1e-3, 2e-3)}
+    return SweepSettings(axes=axes, study=study, keep_adapters=False)
+
+
+def table(sweep: Sweep) -> dict[str, Any]:
+    return table_values(sweep_table(sweep), sweep.settings)
+
+
+def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, tmp_path: Path) -> None:
+    asked = settings(tmp_path, epochs=30)
+    local = create_sweep(asked, "", folder=tmp_path / "local")
+    assert list(run_sweep(local, Limits(), lambda: False))[-1]["event"] == "finished"
+    spread = create_sweep(asked, "", folder=tmp_path / "spread")
+    run = OnRay(cluster.address, store=f"file://{tmp_path / 'store'}")
+    lost = False
+    for event in run_sweep(spread, Limits(), lambda: False, run):
+        if event["event"] == "step" and not lost:
+            lost = True
+            threading.Thread(target=cluster.remove_node, args=(cluster.workers[0], False), daemon=True).start()
+    assert lost
+    assert event["event"] == "finished", event
+    assert table(spread) == table(local)
+    assert not list((tmp_path / "store").glob("*"))  # every record has come home
+    assert not list(spread.folder.glob("cells/*/arms"))
+
+
+def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path: Path) -> None:
+    sweep = create_sweep(settings(tmp_path, epochs=300, checkpoint_steps=5), "", folder=tmp_path / "runs")
+    run, asked = OnRay(cluster.address), threading.Event()
+    for event in run_sweep(sweep, Limits(), asked.is_set, run):
+        if event["event"] == "step" and not asked.is_set():
+            asked.set()
+            began = time.monotonic()
+    assert event["event"] == "stopped"
+    assert time.monotonic() - began < 30
+    states = [state["state"] for state in sweep.states().values()]
+    assert states
+    assert set(states) <= {"stopped", "finished"}
+    assert list(sweep.folder.glob("cells/*/checkpoint"))  # they go on from there
+    events = list(run_sweep(sweep, Limits(), lambda: False, run))
+    assert events[-1]["event"] == "finished"
+    assert all(state["state"] == "finished" for state in sweep.states().values())
+
+
+def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:
+    sweep = create_sweep(settings(tmp_path), "", folder=tmp_path / "runs")
+    last = list(run_sweep(sweep, Limits(), lambda: False, OnRay("127.0.0.1:1")))[-1]
+    assert last["event"] == "failed"
+    assert "There is no Ray cluster at '127.0.0.1:1'" in last["message"]
