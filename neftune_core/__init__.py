@@ -2,14 +2,15 @@
 
 The map, from the page down to the mechanism; imports go downwards only.
 
-    cli            the command `neftune`
+    cli            the command `neftune`, and the way into
+    commands       what each of its commands is given and does
     bench          measuring this machine: the page and the training
     ui             the page, one file a tab; the only part that knows Gradio
     space          what makes a Space: profiles, the folder that is pushed, ZeroGPU
     export         what is taken away: merged models, archives, model cards, scripts for other machines, reports
     figures        records and arrays to Plotly figures; pure; the only part that knows Plotly
     lessons        the lessons' files, the faults of a common snippet as runs, what a study shows as facts
-    training       a study: settings, the lockstep loop, its record, jobs and their queue
+    training       a study: settings, the lockstep loop, its record, jobs and their queue; sweeps; several processes
     evaluation     clean losses, answers of the base and all arms at once, measures of texts, statistics, the verdict
     arms           stacked adapters (LoRA) over one frozen base; the loss in pieces; saving an arm
     data           formats in, examples, chat rendering and labels, batches, starter sets
