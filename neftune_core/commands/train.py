@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,8 @@ def follows(limits: Limits) -> bool:
 
     if team().is_first:
         return False
+    for asked in (signal.SIGINT, signal.SIGTERM):  # all processes hear these, and the first one answers
+        signal.signal(asked, signal.SIG_IGN)
     follow_study(limits)
     return True
 

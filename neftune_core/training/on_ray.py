@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import socket
 import tempfile
 import threading
 import zipfile
@@ -28,6 +29,7 @@ LOCAL = "local"
 TRIES = 4
 """How often a task is begun whose machine is lost."""
 POLL_SECONDS = 0.3
+CONNECT_SECONDS = 10
 NEEDS = "Ray is not installed here: pip install 'neftune-lab[ray]', on every machine of the cluster."
 
 Event = dict[str, Any]
@@ -101,7 +103,10 @@ class OnRay:
         except ImportError:
             raise NotAvailable(NEEDS) from None
         address = None if self.address == LOCAL else self.address
+        host, _, port = self.address.rpartition(":")
         try:
+            if host and port.isdigit():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
         except Exception as error:
             raise NotAvailable(f"There is no Ray cluster at {self.address!r}: {error}") from None
