@@ -94,6 +94,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from neftune_core.models import attention
     from neftune_core.models.device import choose_device, choose_precision
     from neftune_core.models.loading import LoadedModel
 
@@ -111,6 +112,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(config).to(device, getattr(torch, precision)).eval().requires_grad_(False)
+    attention.use_on(model)
     tokenizer: Any = SimpleNamespace(pad_token_id=0)
     return LoadedModel(
         model=model,

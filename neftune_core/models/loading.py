@@ -163,6 +163,8 @@ def evict_all() -> None:
 
 
 def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
+    from neftune_core.models import attention
+
     device, precision = where
     config = checked(place.folder)
     _make_room(place, device, precision)
@@ -172,6 +174,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
     watch.check()
     model = model.to(device).eval().requires_grad_(False)
     set_model_dropout(model, 0.0)
+    attention.use_on(model)
     _require_known_shape(model, place.name)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     embedding = model.get_input_embeddings().weight

@@ -220,9 +220,8 @@ def test_an_encoder_decoder_published_without_its_head_is_loaded(tmp_path: Path)
     model = FAMILIES["BART"].build()
     loaded = load(float32(saved(model.model, bart_tokenizer(), tmp_path / "body")))
     ids = torch.tensor([[5, 9, 11]])
-    assert torch.equal(
-        loaded.model(input_ids=ids, decoder_input_ids=ids).logits, model(input_ids=ids, decoder_input_ids=ids).logits
-    )
+    theirs = model(input_ids=ids, decoder_input_ids=ids).logits
+    torch.testing.assert_close(loaded.model(input_ids=ids, decoder_input_ids=ids).logits, theirs, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "context"), [("Bert", 128), ("Roberta", 126)])

@@ -209,7 +209,7 @@ def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
     (record.arm_folder("control", 0) / "adapter_model.safetensors").unlink()
     for arm in record.arms:
         (record.arm_folder(arm, 0) / "adapter_model.safetensors").unlink(missing_ok=True)
-    with pytest.raises(NotAvailable, match="no trained arm"):
+    with pytest.raises(NotAvailable, match="is missing from this record"):
         list(gpu.answers(*asked, ASK, Limits()))
 
 

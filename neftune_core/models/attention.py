@@ -1,0 +1,100 @@
+"""Causal attention for short rows on a processor, as two batched products: torch's kernel takes several times as long.
+
+Query heads that share a key head go through one product. The probabilities are not kept for the way back but computed
+again, so that no more memory is needed than by torch's kernel. What is not a whole causal row without a mask goes to
+torch's.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAME = "causal_rows"
+LONGEST_ROW = 512
+"""Tokens; the products do twice the work that a causal row needs, which longer rows feel."""
+
+
+def use_on(model: Any) -> None:
+    """Let a `transformers` model on a processor attend this way, where it would use torch's kernel."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    if model.device.type != "cpu" or getattr(model.config, "_attn_implementation", "") != "sdpa":
+        return
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
+
+
+def attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **given: Any
+) -> tuple[Tensor, None]:
+    """`[rows, tokens, heads, width]`, as the attention functions of `transformers` give it, and no weights."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if attention_mask is not None or not _is_plain(module, query, key, given):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
+    scale = given.get("scaling") or query.shape[-1] ** -0.5
+    return causal_rows(query, key, value, scale).transpose(1, 2).contiguous(), None
+
+
+def _is_plain(module: Any, query: Tensor, key: Tensor, given: dict[str, Any]) -> bool:
+    """Whether these are whole rows of which each token sees those before it, and nothing else is asked."""
+    causal = given.get("is_causal")
+    special = any(given.get(name) is not None for name in ("position_bias", "cache", "softcap"))
+    return (
+        (getattr(module, "is_causal", True) if causal is None else causal)
+        and 1 < query.shape[2] == key.shape[2] <= LONGEST_ROW
+        and not given.get("dropout")
+        and not special
+        and not given.get("output_attentions")
+        and query.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    )
+
+
+def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attention of `[rows, heads, tokens, width]` over `[rows, key heads, tokens, width]`, each token over those up to
+    itself; the shape of `query`."""
+    rows, heads, tokens, width = query.shape
+    groups = heads // key.shape[1]
+    folded = query.reshape(-1, groups * tokens, width)
+    found = _CausalRows.apply(folded, key.reshape(-1, tokens, width), value.reshape(-1, tokens, value.shape[-1]), scale)
+    return found.view(rows, heads, tokens, value.shape[-1])
+
+
+class _CausalRows(torch.autograd.Function):
+    """Softmax of the masked products, times the values."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.scale = scale
+        return torch.bmm(_probabilities(query, key, scale), value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value = ctx.saved_tensors
+        seen = _probabilities(query, key, ctx.scale)
+        of_value = torch.bmm(seen.transpose(1, 2), gradient)
+        of_seen = torch.bmm(gradient, value.transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_seen, seen, -1, seen.dtype).mul_(ctx.scale)
+        return torch.bmm(of_scores, key), torch.bmm(of_scores.transpose(1, 2), query), of_value, None
+
+
+def _probabilities(query: Tensor, key: Tensor, scale: float) -> Tensor:
+    """`[rows and key heads, groups times tokens, tokens]`."""
+    tokens = key.shape[1]
+    hidden = _hidden(tokens, query.shape[1] // tokens, query.dtype)
+    return torch.softmax(torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale), dim=-1)
+
+
+@functools.lru_cache(maxsize=64)
+def _hidden(tokens: int, groups: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores: minus infinity for every token after the one that looks."""
+    hidden = torch.full((tokens, tokens), float("-inf"), dtype=dtype).triu(1)
+    return hidden.repeat(groups, 1)[None]
