@@ -70,6 +70,7 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Follow
     """Write `events` steps into the log of a claimed `record` that the Train tab of `page` watches, `rate` a second."""
     from neftune_core.bench.fault_log import LogWriter
 
+    record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
     page.evaluate(POINTS)
     writer = LogWriter(record, events, rate)
