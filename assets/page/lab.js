@@ -6,6 +6,8 @@
   "use strict";
   const here = document.currentScript.src;
   const Lab = (window.Lab = { parts: {}, sources: {}, waiting: {} });
+  /** The English text in the language of the page, with `values` in place of the names in braces (language.js). */
+  Lab.text = LabLanguage.text;
 
   Lab.mount = (given) => {
     const part = Lab.parts[given.part];
@@ -32,7 +34,7 @@
       const script = document.createElement("script");
       script.src = plotlyAddress;
       script.onload = () => resolve((Lab.Plotly = window.Plotly));
-      script.onerror = () => reject(new Error("The figure library could not be loaded."));
+      script.onerror = () => reject(new Error(Lab.text("The figure library could not be loaded.")));
       document.head.appendChild(script);
     });
     return loading;
@@ -187,7 +189,17 @@
     }, 200);
   };
 
-  const isReload = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
+  /** The page in the other language is the same page: the open tab and what was set come along. */
+  const CHANGED = "neftune-lab-language-changed";
+  const changeLanguage = () => {
+    inSession((session) => session.setItem(CHANGED, "yes"));
+    Lab.setParameter("tab", Lab.currentTab() === "Learn" ? "" : Lab.currentTab());
+    LabLanguage.change();
+  };
+  const isChanged = inSession((session) => session.getItem(CHANGED)) !== null;
+  inSession((session) => session.removeItem(CHANGED));
+
+  const isReload = isChanged || ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
   const kept = (isReload && inSession((session) => JSON.parse(session.getItem(FORM)))) || null;
   /** Whether this page goes on with what was set before it was loaded again. */
   Lab.isRemembered = () => kept !== null;
@@ -218,8 +230,7 @@
 
   /** Open the tab with that name, as a click would. */
   Lab.openTab = (name) => {
-    const wanted = [...document.querySelectorAll("#lab-tabs [role=tab]")].find((tab) => tab.textContent.trim() === name);
-    wanted?.click();
+    document.getElementById(`tab-${name.toLowerCase()}-button`)?.click();
   };
 
   /** Save a text as a file of that name; nothing where there is none. */
@@ -279,16 +290,17 @@
       panel.setAttribute("aria-expanded", String(open));
       if (open) trigger("click"); // the card is made anew, with what is known by now
     });
+    element.querySelector("[data-do=language]").addEventListener("click", changeLanguage);
     element.querySelector("[data-do=theme]").addEventListener("click", Lab.toggleTheme);
     element.querySelector("[data-do=link]").addEventListener("click", async () => {
       const link = Lab.link();
-      note.textContent = (await Lab.copy(link)) ? "Link copied" : link;
+      note.textContent = (await Lab.copy(link)) ? Lab.text("Link copied") : link;
       setTimeout(() => (note.textContent = ""), 4000);
     });
   });
 
   /** The seed as the Train tab has it. */
-  Lab.seedIs = (seed) => Lab.say("strip", { seed: "seed " + (seed || 0) });
+  Lab.seedIs = (seed) => Lab.say("strip", { seed: Lab.text("seed {seed}", { seed: seed || 0 }) });
   Lab.watch(["train-seed"], () => Lab.seedIs(Lab.read("train-seed")));
 
   // ------------------------------------------------------------------ small parts of several tabs

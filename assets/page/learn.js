@@ -26,7 +26,7 @@
     const opened = new Set();
     const picker = make("div", { className: "lab-picker" });
     picker.setAttribute("role", "group");
-    picker.setAttribute("aria-label", "Prompts that were held out");
+    picker.setAttribute("aria-label", Lab.text("Prompts that were held out"));
     const choose = (chosen) => {
       sections.forEach((section, index) => (section.hidden = index !== chosen));
       [...picker.children].forEach((button, index) => button.setAttribute("aria-pressed", String(index === chosen)));
@@ -139,13 +139,13 @@
     for (const lesson of lessons) {
       const mark = make("span", { className: "lab-lesson-mark" });
       const words = make("span", { className: "lab-lesson-title" }, lesson.title);
-      const button = make("button", { type: "button" }, mark, words, make("span", { className: "lab-quiet" }, `${lesson.minutes} min`));
+      const button = make("button", { type: "button" }, mark, words, make("span", { className: "lab-quiet" }, Lab.text("{minutes} min", { minutes: lesson.minutes })));
       button.addEventListener("click", () => Lab.openLesson(lesson.number));
       list.append(make("li", {}, button));
       Lab.on("lesson", () => {
         mark.textContent = isDone(lesson) ? "✓" : lesson.number;
         mark.classList.toggle("done", isDone(lesson));
-        mark.setAttribute("aria-label", isDone(lesson) ? "done" : "");
+        mark.setAttribute("aria-label", isDone(lesson) ? Lab.text("done") : "");
       });
     }
     say();
@@ -172,12 +172,14 @@
       for (const item of document.querySelectorAll(".lab-tasks li"))
         item.classList.toggle("done", Boolean(done[`${item.dataset.lesson}/${item.dataset.task}`]));
       if (!lesson) return;
-      title.textContent = isDone(lesson) ? `Lesson ${lesson.number} is done.` : `Lesson ${lesson.number}: ${lesson.title}`;
+      title.textContent = isDone(lesson)
+        ? Lab.text("Lesson {number} is done.", { number: lesson.number })
+        : Lab.text("Lesson {number}: {title}", { number: lesson.number, title: lesson.title });
       list.replaceChildren(
         ...lesson.tasks.map((task, index) => {
           const item = make("li", {}, task.text);
           item.classList.toggle("done", Boolean(done[`${lesson.number}/${index}`]));
-          if (done[`${lesson.number}/${index}`]) item.append(make("span", { className: "visually-hidden" }, " (done)"));
+          if (done[`${lesson.number}/${index}`]) item.append(make("span", { className: "visually-hidden" }, Lab.text(" (done)")));
           return item;
         }),
       );
@@ -186,7 +188,12 @@
 
   // ------------------------------------------------------------------ the tab that a link opens, and tabs that it hides
   const tabs = () => [...document.querySelectorAll("#lab-tabs > .tab-wrapper [role=tab]")];
-  Lab.currentTab = () => tabs().find((tab) => tab.getAttribute("aria-selected") === "true")?.textContent.trim();
+  /** The English name of the open tab, which links have; its button is called tab-noise-button. */
+  Lab.currentTab = () => {
+    const open = tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
+    const name = /^tab-(\w+)-button$/.exec(open?.id || "")?.[1];
+    return name && name[0].toUpperCase() + name.slice(1);
+  };
 
   /** `?hide=data,runs` leaves these tabs out; Learn always stays. */
   const hide = (Lab.parameter("hide") || "").toLowerCase().split(",").filter((name) => /^[a-z]+$/.test(name) && name !== "learn");
@@ -217,21 +224,22 @@
 
   // ------------------------------------------------------------------ progress in the title of the page, and its end
   const NAME = document.title;
+  const LONG_SECONDS = 90;
   let running = false;
   const glance = () => {
     const strip = document.querySelector("#lab-progress .lab-progress");
     const share = strip?.querySelector("progress");
-    const left = /·\s*([^·]+ left)\s*$/.exec(strip?.innerText || "")?.[1];
+    const left = strip?.querySelector(".lab-progress-left");
     const word = strip?.querySelector("b")?.textContent;
     offers(left);
     if (strip?.dataset.state === "running" && share) {
       running = true;
-      document.title = `${Math.round(100 * share.value)} %${left ? `, ${left}` : ""} · ${NAME}`;
+      document.title = `${Math.round(100 * share.value)} %${left ? `, ${left.textContent}` : ""} · ${NAME}`;
     } else if (running && strip) {
       running = false;
       document.title = document.hidden ? `${word} · ${NAME}` : NAME;
       if (document.hidden && "Notification" in window && Notification.permission === "granted")
-        new Notification(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || "your study"}`, { tag: "study" });
+        new Notification(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || Lab.text("your study")}`, { tag: "study" });
     }
   };
   document.addEventListener("visibilitychange", () => {
@@ -239,12 +247,12 @@
   });
   new MutationObserver(glance).observe(document.body, { childList: true, subtree: true, characterData: true, attributeFilter: ["data-state"] });
   // A notice may be asked for only in answer to a click, and is worth asking for where there is long to wait.
-  const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, "Tell me when it ends");
+  const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, Lab.text("Tell me when it ends"));
   offer.addEventListener("click", () => Notification.requestPermission().then(glance));
   const offers = (left) => {
     const tools = document.querySelector(".lab-tools");
     if (tools && !offer.isConnected) tools.prepend(offer);
-    const wanted = running && /min|h/.test(left || "") && "Notification" in window && Notification.permission === "default";
+    const wanted = running && left?.dataset.seconds >= LONG_SECONDS && "Notification" in window && Notification.permission === "default";
     if (offer.hidden === wanted) offer.hidden = !wanted;
   };
 })();

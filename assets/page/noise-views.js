@@ -46,7 +46,7 @@
   // ------------------------------------------------------------------ cosine and signal to noise, token by token
   views.angles = (payload, controls, result) => {
     const [, warm] = payload.colours;
-    if (result.drops) return nothing("A token that is set to zero has no direction: token dropout leaves the others as they are.");
+    if (result.drops) return nothing(Lab.text("A token that is set to zero has no direction: token dropout leaves the others as they are."));
     const cosines = result.cosines.map((cosine) => cosine ?? 0);
     const found = band(payload, controls, result, ({ cosine }) => cosine ?? 0);
     const ratios = result.shares.map((share) => (share ? decibels(share) : null));
@@ -54,21 +54,24 @@
     const reach = known.length ? [Math.min(0, ...known) - 3, Math.max(0, ...known) + 3] : [-10, 30];
     const lowest = Math.min(0, ...cosines, ...(found ? found.low : []));
     const dots = {
-      ...line("signal to noise", places(payload), ratios, warm),
+      ...line(Lab.text("signal to noise"), places(payload), ratios, warm),
       mode: "markers",
       marker: { color: warm, size: 7 },
       yaxis: "y2",
       showlegend: false,
-      hovertemplate: "signal to noise: %{y:.1f} dB<extra></extra>",
+      hovertemplate: Lab.text("signal to noise") + ": %{y:.1f} dB<extra></extra>",
     };
-    const drawn = bars(payload, "cosine of noisy and clean", cosines, warm, 0.6);
+    const drawn = bars(payload, Lab.text("cosine of noisy and clean"), cosines, warm, 0.6);
     return {
       data: found ? [drawn, whiskers(payload, found), dots] : [drawn, dots],
       layout: { yaxis: { range: [lowest < 0 ? lowest - 0.05 : 0, 1.02] }, yaxis2: { range: reach } },
       summary: known.length
-        ? `The median token keeps a cosine of ${short(median(cosines))} to its clean vector, at a signal-to-noise ratio of ` +
-          `${median(known).toFixed(1)} dB; the token that turns most keeps ${short(Math.min(...cosines))}.`
-        : "Without noise every token keeps a cosine of 1 to itself.",
+        ? Lab.text(
+            "The median token keeps a cosine of {cosine} to its clean vector, at a signal-to-noise ratio of {ratio} dB; " +
+              "the token that turns most keeps {least}.",
+            { cosine: short(median(cosines)), ratio: median(known).toFixed(1), least: short(Math.min(...cosines)) },
+          )
+        : Lab.text("Without noise every token keeps a cosine of 1 to itself."),
     };
   };
 
@@ -151,21 +154,26 @@
     const otherLabels = around.tokens.map((token, place) => (room(around.x[place], around.y[place], token, 10) ? token : ""));
     return {
       data: [
-        dots("repeated draws", spread, warm, 3, { opacity: 0.35, hoverinfo: "skip", hovertemplate: undefined }),
+        dots(Lab.text("repeated draws"), spread, warm, 3, { opacity: 0.35, hoverinfo: "skip", hovertemplate: undefined }),
         { ...line("way", between("x"), between("y"), warm, { width: 1 }), showlegend: false, hoverinfo: "skip", hovertemplate: undefined, opacity: 0.7 },
-        dots("nearby vocabulary", around, "var(--lab-line)", 6, label(around.tokens, otherLabels, quiet, 10)),
-        dots("before noise", plane, grey, 8, label(payload.tokens, ownLabels, "var(--lab-text)", 12)),
-        dots("after noise", noisy, warm, 8, { text: payload.tokens.map((token) => token + " after noise") }),
+        dots(Lab.text("nearby vocabulary"), around, "var(--lab-line)", 6, label(around.tokens, otherLabels, quiet, 10)),
+        dots(Lab.text("before noise"), plane, grey, 8, label(payload.tokens, ownLabels, "var(--lab-text)", 12)),
+        dots(Lab.text("after noise"), noisy, warm, 8, { text: payload.tokens.map((token) => Lab.text("{token} after noise", { token })) }),
       ].filter(({ x }) => x.length),
       layout: {
         xaxis: { range: [middle.x - half, middle.x + half] },
         yaxis: { range: [middle.y - half, middle.y + half] },
       },
       summary:
-        `The plane of the sentence's two principal components holds ${percent(plane.share)} of the variance of its vectors. ` +
+        Lab.text("The plane of the sentence's two principal components holds {share} of the variance of its vectors.", {
+          share: percent(plane.share),
+        }) +
+        " " +
         (result.drops
-          ? "A dropped token moves to where the zero vector lies."
-          : `Noise of every kind spreads in it as a round cloud, with a standard deviation of ${short(result.deviation)} each way.`),
+          ? Lab.text("A dropped token moves to where the zero vector lies.")
+          : Lab.text("Noise of every kind spreads in it as a round cloud, with a standard deviation of {std} each way.", {
+              std: short(result.deviation),
+            })),
     };
   };
 
@@ -175,6 +183,14 @@
     uniform: (x) => (Math.abs(x) <= ROOT3 ? 1 / (2 * ROOT3) : 0),
     gaussian: (x) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI),
     laplace: (x) => Math.exp(-Math.SQRT2 * Math.abs(x)) / Math.SQRT2,
+  };
+
+  /** A density at a standard deviation, in words. */
+  const SHAPES = {
+    uniform: (std) => Lab.text("uniform density on ±{reach}", { reach: short(ROOT3 * std) }),
+    gaussian: () => Lab.text("gaussian density"),
+    laplace: () => Lab.text("laplace density"),
+    bernoulli: (std) => Lab.text("bernoulli density of ±{reach}, half each", { reach: short(std) }),
   };
 
   /** Points of a density, two at each jump. */
@@ -219,15 +235,18 @@
     const x = counts.map((_, bin) => (bin + 0.5) / count);
     const density = counts.map((found) => (found * count) / payload.length);
     const gone = payload.dropped_below.filter((value) => value < controls.strength).length;
-    const drawn = { ...histogram(payload, "numbers drawn, one a token", counts, 1, grey, 1), x, y: density, width: 1 / count };
+    const drawn = { ...histogram(payload, Lab.text("numbers drawn, one a token"), counts, 1, grey, 1), x, y: density, width: 1 / count };
     return {
-      data: [drawn, line("uniform density", [0, 1], [1, 1], warm)],
+      data: [drawn, line(Lab.text("uniform density"), [0, 1], [1, 1], warm)],
       layout: {
-        xaxis: { range: [0, 1], title: { text: "number drawn for a token" } },
+        xaxis: { range: [0, 1], title: { text: Lab.text("number drawn for a token") } },
         yaxis: { range: [0, ceiling(1.05 * Math.max(...density))] },
         shapes: [upright(controls.strength)],
       },
-      summary: `One number is drawn a token, each equally likely; below the share of ${short(controls.strength)} it is set to zero: ${gone} of ${payload.length} here.`,
+      summary: Lab.text(
+        "One number is drawn a token, each equally likely; below the share of {share} it is set to zero: {gone} of {count} here.",
+        { share: short(controls.strength), gone, count: payload.length },
+      ),
     };
   };
 
@@ -236,26 +255,36 @@
     const [grey, warm] = payload.colours;
     const { deviation } = result;
     const { root_mean_square: signal, bins_a_deviation: bins } = payload;
-    const clean = histogram(payload, "clean coordinates", payload.clean_histogram, signal, grey, 0.45);
+    const clean = histogram(payload, Lab.text("clean coordinates"), payload.clean_histogram, signal, grey, 0.45);
     if (!deviation) {
       const reach = ceiling(4 * signal);
       const layout = { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * Math.max(...clean.y))] } };
-      return { data: [clean], layout, summary: `Without noise: the clean coordinates alone, with a root mean square of ${short(signal)}.` };
+      const alone = Lab.text("Without noise: the clean coordinates alone, with a root mean square of {signal}.", { signal: short(signal) });
+      return { data: [clean], layout, summary: alone };
     }
     const name = payload.kinds[controls.kind];
     const draw = payload.draws[name];
-    const drawn = histogram(payload, "drawn noise", draw.histogram, deviation, warm, 0.55);
+    const drawn = histogram(payload, Lab.text("drawn noise"), draw.histogram, deviation, warm, 0.55);
     const expected = theory(name, deviation, bins);
     const sampled = deviation * Math.sqrt(mean(draw.square) / payload.width);
     const reach = ceiling(Math.max(3.2 * signal, 3.2 * deviation));
     const highest = Math.max(...clean.y, ...drawn.y, ...expected.y.filter((height) => height !== null));
-    const shape = { uniform: ` on ±${short(ROOT3 * deviation)}`, bernoulli: ` of ±${short(deviation)}, half each` }[name] || "";
+    const shape = SHAPES[name](deviation);
     return {
-      data: [clean, drawn, line(`${name} density`, expected.x, expected.y, "var(--lab-text)")],
+      data: [clean, drawn, line(Lab.text("density of the theory"), expected.x, expected.y, "var(--lab-text)")],
       layout: { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * highest)] } },
       summary:
-        `${(payload.length * payload.width).toLocaleString("en")} numbers drawn from the ${name} density${shape}: their standard deviation is ` +
-        `${short(sampled)}, in theory ${short(deviation)}. The clean coordinates have a root mean square of ${short(signal)}.`,
+        Lab.text(
+          "{count} numbers drawn from the {density}: their standard deviation is {sampled}, in theory {std}. The clean " +
+            "coordinates have a root mean square of {signal}.",
+          {
+            count: (payload.length * payload.width).toLocaleString("en"),
+            density: shape,
+            sampled: short(sampled),
+            std: short(deviation),
+            signal: short(signal),
+          },
+        ),
     };
   };
 
@@ -273,12 +302,16 @@
     return (changes || []).filter((each, place) => !skipped.has(place) && nearest(each, deviation) !== null).length;
   };
 
+  /** What becomes of a token in the vocabulary, in words. */
+  const becomes = (token, other) =>
+    other === undefined ? Lab.text("“{token}” stays", { token }) : Lab.text("“{token}” becomes “{other}”", { token, other });
+
   views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     const [grey, warm] = payload.colours;
-    if (drops) return nothing("A token that is set to zero is near no token any more.");
-    if (payload.place) return nothing("The vocabulary lies at the embedding: choose it among the sites to see the nearest tokens.");
+    if (drops) return nothing(Lab.text("A token that is set to zero is near no token any more."));
+    if (payload.place) return nothing(Lab.text("The vocabulary lies at the embedding: choose it among the sites to see the nearest tokens."));
     const found = detailsOf(payload)?.nearest;
-    if (!found?.changes) return nothing(found ? "This model has no vocabulary to look through." : "Looking through the vocabulary …");
+    if (!found?.changes) return nothing(found ? Lab.text("This model has no vocabulary to look through.") : Lab.text("Looking through the vocabulary …"));
     const scale = UNITS[controls.unit](payload, controls);
     const changes = found.changes[payload.kinds[controls.kind]].map((each, place) => (skipped.has(place) ? [] : each));
     const first = changes.map((each) => each[0] / scale || null);
@@ -288,62 +321,76 @@
     const named = payload.length <= LABELS;
     const least = Math.min(...finite, deviation > 0 ? deviation / scale : Infinity);
     const data = {
-      ...dots("strength of the first change", { x: places(payload), y: first }, now.map((token) => (token === null ? grey : warm)), 9),
+      ...dots(Lab.text("strength of the first change"), { x: places(payload), y: first }, now.map((token) => (token === null ? grey : warm)), 9),
       mode: named ? "markers+text" : "markers",
       text: now.map((token) => (token === null ? "" : token.trim() || "␣")),
       textposition: "top center",
       textfont: { color: "var(--lab-text)", size: 12 },
-      customdata: changes.map((each, place) => `“${payload.tokens[place]}” ${each.length ? `becomes “${each[1]}”` : "stays"}`),
-      hovertemplate: "%{customdata} at %{y:.3g}<extra></extra>",
+      customdata: changes.map((each, place) => becomes(payload.tokens[place], each[1])),
+      hovertemplate: Lab.text("%{customdata} at %{y:.3g}") + "<extra></extra>",
       showlegend: false,
     };
-    const examples = now.flatMap((token, place) => (token === null ? [] : [`“${payload.tokens[place].trim()}” to “${token.trim()}”`]));
+    const change = { strength: `${controls.unit} ${short(Math.min(...finite))}` };
+    const examples = now.flatMap((token, place) => (token === null ? [] : [Lab.text("“{from}” to “{to}”", { from: payload.tokens[place].trim(), to: token.trim() })]));
     return {
       data: [data],
       layout: {
         yaxis: {
           ...(finite.length ? logarithmic(0.7 * least, 1.8 * Math.max(...finite)) : {}),
-          title: { text: `strength of the first change (${controls.unit})` },
+          title: { text: `${Lab.text("strength of the first change")} (${controls.unit})` },
         },
         shapes: deviation > 0 ? [across(deviation / scale)] : [],
       },
       summary:
-        `${counted} of ${payload.length} noisy vectors are nearer (by Euclidean distance) to another token than to their own` +
+        Lab.text("{counted} of {count} noisy vectors are nearer (by Euclidean distance) to another token than to their own", {
+          counted,
+          count: payload.length,
+        }) +
         (examples.length ? `: ${examples.slice(0, 4).join(", ")}${examples.length > 4 ? ", …" : ""}.` : ".") +
-        (finite.length ? ` The first change comes at ${controls.unit} ${short(Math.min(...finite))}; the dotted line is the strength now.` : ""),
+        (finite.length ? " " + Lab.text("The first change comes at {strength}; the dotted line is the strength now.", change) : ""),
     };
   };
 
   // ------------------------------------------------------------------ the strength at other lengths
   views.length = (payload, controls, { drops, deviation }) => {
     const [grey, warm] = payload.colours;
-    if (drops) return nothing("A share of the tokens is the same at every length.");
-    if (!deviation) return nothing("No noise: raise the strength to see how it depends on the length.");
+    if (drops) return nothing(Lab.text("A share of the tokens is the same at every length."));
+    if (!deviation) return nothing(Lab.text("No noise: raise the strength to see how it depends on the length."));
     const { width, length, padded_length: padded } = payload;
     const alpha = deviation / UNITS.alpha(payload, controls);
     const x = Array.from({ length: 56 }, (_, index) => 2 ** (index / 5));
-    const rules = {
-      "alpha, true length": (tokens) => alpha / Math.sqrt(3 * tokens * width),
-      [`alpha, padded to ${padded}`]: (tokens) => alpha / Math.sqrt(3 * Math.max(tokens, padded) * width),
-      "constant std": () => deviation,
-    };
+    const names = [Lab.text("alpha, true length"), Lab.text("alpha, padded to {length}", { length: padded }), Lab.text("constant std")];
+    const rules = [
+      (tokens) => alpha / Math.sqrt(3 * tokens * width),
+      (tokens) => alpha / Math.sqrt(3 * Math.max(tokens, padded) * width),
+      () => deviation,
+    ];
     const chosen = controls.unit === "alpha" ? (controls.length_rule === "padded" ? 1 : 0) : 2;
     const dashes = ["solid", "dash", "dot"];
-    const data = Object.entries(rules).map(([name, std], place) =>
-      line(name, x, x.map(std), place === chosen ? warm : grey, { dash: dashes[place], width: place === chosen ? 3 : 1.6 }),
+    const data = rules.map((std, place) =>
+      line(names[place], x, x.map(std), place === chosen ? warm : grey, { dash: dashes[place], width: place === chosen ? 3 : 1.6 }),
     );
     const heights = data.flatMap(({ y }) => y);
-    const here = { ...dots("your sentence", { x: [length], y: [deviation] }, warm, 11), hovertemplate: "your sentence: %{y:.3g}<extra></extra>" };
+    const here = { ...dots(Lab.text("your sentence"), { x: [length], y: [deviation] }, warm, 11), hovertemplate: Lab.text("your sentence") + ": %{y:.3g}<extra></extra>" };
     return {
       data: [...data, here],
       layout: {
         xaxis: { range: [0, Math.log10(2048)] },
         yaxis: logarithmic(0.7 * Math.min(...heights), 1.4 * Math.max(...heights)),
       },
-      summary:
-        `On your ${length} tokens the standard deviation is ${short(deviation)}. With the true length, alpha ${short(alpha)} is ` +
-        `${short(rules["alpha, true length"](10))} on 10 tokens and ${short(rules["alpha, true length"](1000))} on 1,000; padded to ${padded}, ` +
-        `the short ones get no more than ${short(rules[`alpha, padded to ${padded}`](1))}.`,
+      summary: Lab.text(
+        "On your {length} tokens the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens " +
+          "and {thousand} on 1,000; padded to {padded}, the short ones get no more than {least}.",
+        {
+          length,
+          std: short(deviation),
+          alpha: short(alpha),
+          ten: short(rules[0](10)),
+          thousand: short(rules[0](1000)),
+          padded,
+          least: short(rules[1](1)),
+        },
+      ),
     };
   };
 
@@ -373,20 +420,25 @@
     const y = factors.map((factor) => factor * controls.strength);
     const name = payload.schedules[controls.schedule];
     const energy = mean(factors.map((factor) => factor * factor));
-    const made = controls.schedule === "adaptive" ? " Drawn for a made-up training loss that falls by half; a run follows its own." : "";
-    const constant = line("constant", [0, 100], [controls.strength, controls.strength], grey, { dash: "dash", width: 1.6 });
+    const made = controls.schedule === "adaptive" ? " " + Lab.text("Drawn for a made-up training loss that falls by half; a run follows its own.") : "";
+    const constant = line(Lab.text("constant"), [0, 100], [controls.strength, controls.strength], grey, { dash: "dash", width: 1.6 });
     return {
       data: [
         ...(controls.schedule === "constant" ? [] : [constant]),
         line(name, x, y, warm, { width: 3, shape: controls.schedule === "switch-off" ? "hv" : "linear" }),
       ],
       layout: {
-        yaxis: { range: [0, ceiling(1.05 * Math.max(...y, controls.strength))], title: { text: `strength (${controls.unit})` } },
+        yaxis: { range: [0, ceiling(1.05 * Math.max(...y, controls.strength))], title: { text: `${Lab.text("strength")} (${controls.unit})` } },
       },
       summary: controls.schedule === "constant"
-        ? `Constant: ${controls.unit} ${short(controls.strength)} at every step. The other schedules are under “Where and when”.`
-        : `${name}: from ${controls.unit} ${short(y[0])} at the first step to ${short(y.at(-1))} at the last, ${short(mean(y))} on average; ` +
-        `its mean square is ${percent(energy)} of the constant one's.${made}`,
+        ? Lab.text("Constant: {strength} at every step. The other schedules are under “Where and when”.", {
+            strength: `${controls.unit} ${short(controls.strength)}`,
+          })
+        : Lab.text(
+            "{name}: from {first} at the first step to {last} at the last, {mean} on average; its mean square is {share} of " +
+              "the constant one's.",
+            { name, first: `${controls.unit} ${short(y[0])}`, last: short(y.at(-1)), mean: short(mean(y)), share: percent(energy) },
+          ) + made,
     };
   };
 
@@ -403,7 +455,7 @@
 
   views.loss = (payload, controls) => {
     if (loss && !loss.data.length) return nothing(loss.summary);
-    if (!loss) return nothing("Measure the loss of the untouched model under this noise, on rows of the Data tab.");
+    if (!loss) return nothing(Lab.text("Measure the loss of the untouched model under this noise, on rows of the Data tab."));
     const same = loss.kind === controls.kind && loss.unit === controls.unit && controls.strength > 0;
     const shapes = same ? [upright(controls.strength)] : [];
     return { data: loss.data, layout: Lab.merged(loss.layout, { shapes }), narrow: loss.narrow, summary: loss.summary, name: loss.name };

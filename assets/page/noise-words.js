@@ -18,10 +18,13 @@
       }
       result.shares.forEach((share, index) => {
         const chip = list.children[index];
-        const turned = result.cosines[index] === null ? "set to zero" : `turned by ${short(degrees(result.cosines[index]))}°`;
+        const turned = result.cosines[index] === null 
+          ? Lab.text("set to zero")
+          : Lab.text("turned by {angle}°", { angle: short(degrees(result.cosines[index])) });
         chip.style.setProperty("--noise", Math.min(1, share / (1 + share)).toFixed(3));
         chip.classList.toggle("gone", result.drops && share > 0);
-        chip.title = `norm ${short(result.before[index])} → ${short(result.after[index])}, ${turned}`;
+        const norms = { before: short(result.before[index]), after: short(result.after[index]) };
+        chip.title = Lab.text("norm {before} → {after}, {turned}", { ...norms, turned });
       });
     });
   });
@@ -33,14 +36,16 @@
   const verdict = ({ drops, share }, result) => {
     if (drops) {
       const gone = result.shares.filter((value) => value > 0).length;
-      return gone ? `${gone} of ${result.shares.length} tokens are gone in this draw.` : "No token is dropped in this draw.";
+      return gone
+        ? Lab.text("{gone} of {count} tokens are gone in this draw.", { gone, count: result.shares.length })
+        : Lab.text("No token is dropped in this draw.");
     }
-    if (share === 0) return result.deviation ? "None of these tokens gets noise." : "No noise: this is the control.";
-    if (share < 0.02) return "Barely there: the model can hardly tell.";
-    if (share < 0.2) return "A light blur: every token still points where it did.";
-    if (share < 0.7) return "Strong: each token keeps its direction, roughly.";
-    if (share < 1.5) return "As loud as the words themselves.";
-    return "Louder than the words: little of the sentence is left.";
+    if (share === 0) return result.deviation ? Lab.text("None of these tokens gets noise.") : Lab.text("No noise: this is the control.");
+    if (share < 0.02) return Lab.text("Barely there: the model can hardly tell.");
+    if (share < 0.2) return Lab.text("A light blur: every token still points where it did.");
+    if (share < 0.7) return Lab.text("Strong: each token keeps its direction, roughly.");
+    if (share < 1.5) return Lab.text("As loud as the words themselves.");
+    return Lab.text("Louder than the words: little of the sentence is left.");
   };
 
   /** What bfloat16 leaves of the noise: read between the strengths at which it was measured. */
@@ -56,19 +61,23 @@
   const warnings = (payload, told, { deviation }) => {
     const found = [];
     if (told.equivalents.relative > LOUD)
-      found.push(`Loud: the noise is ${short(told.equivalents.relative)} of the signal, above ${LOUD}.`);
+      found.push(Lab.text("Loud: the noise is {share} of the signal, above {most}.", { share: short(told.equivalents.relative), most: LOUD }));
     const kept = realised(payload, deviation);
-    if (kept < REALISED) found.push(`In bfloat16 only ${percent(Math.max(0, kept))} of this noise survives the rounding.`);
+    if (kept < REALISED) found.push(Lab.text("In bfloat16 only {share} of this noise survives the rounding.", { share: percent(Math.max(0, kept)) }));
     return found.join(" ");
   };
 
   const notes = (payload, { kind, tokens }) => {
     const found = [payload.kind_notes[kind]];
-    if (tokens !== "all")
-      found.push(`In training the ${tokens} alone gets noise; your sentence stands here for a whole sequence.`);
-    if (payload.place) found.push(`Shown at ${payload.place}, the first place with noise.`);
-    if (payload.behind?.length)
-      found.push(`Not shown: layer ${payload.behind.join(", ")}. What comes there has seen this noise already, and has no closed form.`);
+    if (tokens === "prompt")
+      found.push(Lab.text("In training the prompt alone gets noise; your sentence stands here for a whole sequence."));
+    if (tokens === "response")
+      found.push(Lab.text("In training the response alone gets noise; your sentence stands here for a whole sequence."));
+    if (payload.place) found.push(Lab.text("Shown at {place}, the first place with noise.", { place: payload.place }));
+    if (payload.behind?.length) {
+      const layers = { layers: payload.behind.join(", ") };
+      found.push(Lab.text("Not shown: layer {layers}. What comes there has seen this noise already, and has no closed form.", layers));
+    }
     return found.filter(Boolean).join(" ");
   };
 
@@ -89,9 +98,9 @@
   // ------------------------------------------------------------------ the ruler: one strength in every unit
   const RULER = { width: 330, left: 4, right: 326, row: 50 };
   const MARKS = {
-    alpha: { marks: [5, 10, 15], words: "the paper's strengths" },
-    std: { marks: [0.01, 0.05, 0.1, 0.2], words: "constants in use" },
-    relative: { marks: [0.1, LOUD, 1], words: "of the signal" },
+    alpha: { marks: [5, 10, 15], words: Lab.text("the paper's strengths") },
+    std: { marks: [0.01, 0.05, 0.1, 0.2], words: Lab.text("constants in use") },
+    relative: { marks: [0.1, LOUD, 1], words: Lab.text("of the signal") },
   };
   const svg = (name, attributes, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -116,7 +125,7 @@
       const x = std > 0 ? this.place(std) : null;
       this.line.setAttribute("visibility", x === null ? "hidden" : "visible");
       if (x !== null) this.line.setAttribute("d", [0, 1, 2].map((row) => `M${x.toFixed(1)},${row * RULER.row + 18}v16`).join(""));
-      const said = told.drops ? "no standard deviation" : "";
+      const said = told.drops ? Lab.text("no standard deviation") : "";
       for (const [unit, node] of Object.entries(this.values))
         node.textContent = said ? "–" : short(told.equivalents[unit]);
       this.root.setAttribute(
@@ -178,7 +187,9 @@
     const about = element.querySelector("[data-word=about]");
     Lab.on("figure:noise", ({ payload, controls, told }) => {
       ruler.show(payload, controls, told);
-      about.textContent = `${payload.length} tokens of width ${payload.width} (${payload.model || "this model"})`;
+      const { length, width } = payload;
+      const model = payload.model || Lab.text("this model");
+      about.textContent = Lab.text("{count} tokens of width {width} ({model})", { count: length, width, model });
     });
   });
 })();

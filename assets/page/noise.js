@@ -133,7 +133,7 @@
       low.push(values[1]);
       high.push(values[values.length - 2]);
     }
-    return { low, high, name: `${repeated.count - 2} of ${repeated.count} draws` };
+    return { low, high, name: Lab.text("{some} of {count} draws", { some: repeated.count - 2, count: repeated.count }) };
   };
 
   /** The band as thin bars that stand on its lower end. */
@@ -145,7 +145,7 @@
     y: high.map((value, place) => value - low[place]),
     base: low,
     width: 0.09,
-    customdata: low.map((value, place) => `${short(value)} to ${short(high[place])}`),
+    customdata: low.map((value, place) => Lab.text("{low} to {high}", { low: short(value), high: short(high[place]) })),
     marker: { color: "var(--lab-text)", line: { width: 0 } },
     hovertemplate: name + ": %{customdata}<extra></extra>",
   });
@@ -170,17 +170,25 @@
     const [grey, warm] = payload.colours;
     const { before, after } = result;
     const found = band(payload, controls, result, ({ norm }) => norm);
-    const data = [bars(payload, "before noise", before, grey, 0.8), bars(payload, "after noise", after, warm, 0.44)];
+    const data = [
+      bars(payload, Lab.text("before noise"), before, grey, 0.8),
+      bars(payload, Lab.text("after noise"), after, warm, 0.44),
+    ];
     const highest = Math.max(...before, ...after, ...(found ? found.high : []));
+    const gone = after.filter((norm, place) => norm === 0 && before[place]).length;
     const much = told.drops
-      ? `${after.filter((norm, place) => norm === 0 && before[place]).length} of ${payload.length} tokens are set to zero.`
-      : `the median token turns by ${short(told.angle)}°.`;
+      ? Lab.text("{gone} of {count} tokens are set to zero.", { gone, count: payload.length })
+      : Lab.text("the median token turns by {angle}°.", { angle: short(told.angle) });
     return {
       data: found ? [...data, whiskers(payload, found)] : data,
       layout: { yaxis: { range: [0, ceiling(1.05 * highest)] } },
-      summary:
-        `${payload.length} tokens, vectors of width ${payload.width}. Mean norm ${short(mean(before))} before noise, ` +
-        `${short(mean(after))} after; ${much}`,
+      summary: Lab.text("{count} tokens, vectors of width {width}. Mean norm {before} before noise, {after} after; {much}", {
+        count: payload.length,
+        width: payload.width,
+        before: short(mean(before)),
+        after: short(mean(after)),
+        much,
+      }),
     };
   };
 
@@ -272,6 +280,15 @@
 
   // ------------------------------------------------------------------ the noise in the strip: every strength of the study
   const numbers = (text) => String(text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
+  const KINDS = {
+    uniform: Lab.text("uniform"),
+    gaussian: Lab.text("gaussian"),
+    laplace: Lab.text("laplace"),
+    bernoulli: Lab.text("bernoulli"),
+    symmetric: Lab.text("symmetric"),
+    adversarial: Lab.text("adversarial"),
+  };
+  const ONLY = { prompt: Lab.text("prompt only"), response: Lab.text("response only") };
   let shown = null;
   let more = [];
   const sayNoise = () => {
@@ -279,18 +296,22 @@
     const { payload, controls } = shown;
     const strengths = [controls.strength, ...more].filter((value) => value > 0);
     const listed = [...new Set(strengths)].sort((one, other) => one - other).map(short);
-    const joined = listed.length > 1 ? listed.slice(0, -1).join(", ") + " and " + listed.at(-1) : listed[0];
-    const kind = controls.kind === DROPPING ? "token dropout" : `${controls.kind} noise`;
-    const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(", ") : "no noise";
+    const joined =
+      listed.length > 1
+        ? Lab.text("{first} and {last}", { first: listed.slice(0, -1).join(", "), last: listed.at(-1) })
+        : listed[0];
+    const kind =
+      controls.kind === DROPPING ? Lab.text("token dropout") : Lab.text("{kind} noise", { kind: KINDS[controls.kind] });
+    const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(", ") : Lab.text("no noise");
     Lab.say("strip", payload.model ? { noise, model: payload.model } : { noise });
   };
   /** What is not as usual about where and when the noise is added, in a few words each. */
   const special = (payload, controls) => [
-    ...(controls.length_rule === "padded" ? ["padded length"] : []),
-    ...(controls.tokens !== "all" ? [`${controls.tokens} only`] : []),
-    ...(controls.special_tokens ? [] : ["no special tokens"]),
-    ...(controls.sites.trim() !== "embedding" ? [`at ${controls.sites.trim()}`] : []),
-    ...(controls.schedule !== "constant" ? [payload.schedules[controls.schedule].toLowerCase().replace(/ \(.*/, "")] : []),
+    ...(controls.length_rule === "padded" ? [Lab.text("padded length")] : []),
+    ...(controls.tokens !== "all" ? [ONLY[controls.tokens]] : []),
+    ...(controls.special_tokens ? [] : [Lab.text("no special tokens")]),
+    ...(controls.sites.trim() !== "embedding" ? [Lab.text("at {place}", { place: controls.sites.trim() })] : []),
+    ...(controls.schedule !== "constant" ? [payload.schedules[controls.schedule].toLowerCase().replace(/ ?[(（].*/, "")] : []),
   ];
   Lab.on("figure:noise", (made) => {
     shown = made;

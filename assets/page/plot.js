@@ -35,7 +35,8 @@
   };
 
   /** Traces whose uid can be part of a class name: Plotly looks for its own nodes by it. */
-  const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(trace.uid).replace(/[^\w-]/g, "_") }));
+  const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(trace.uid).replace(/[^\w-]/g, coded) }));
+  const coded = (letter) => "_" + letter.codePointAt(0).toString(16);
 
   class LiveFigure {
     constructor({ element, props, watch }) {

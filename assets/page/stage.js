@@ -76,8 +76,8 @@
       }
       const below = HEIGHT - 6;
       this.root.append(
-        svg("text", { class: "lab-stage-tick", x: MARGIN.left, y: below }, "nats a token"),
-        svg("text", { class: "lab-stage-tick", x: this.width - MARGIN.right, y: below, "text-anchor": "end" }, `step ${this.steps}`),
+        svg("text", { class: "lab-stage-tick", x: MARGIN.left, y: below }, LabLanguage.text("nats a token")),
+        svg("text", { class: "lab-stage-tick", x: this.width - MARGIN.right, y: below, "text-anchor": "end" }, LabLanguage.text("step {step}", { step: this.steps })),
       );
       this.lines = this.arms.map((arm) => {
         const whole = arm[this.kind].map(([step, value]) => `${this.x(step)},${this.y(value)}`).join("L");
@@ -133,7 +133,7 @@
       return this.value.arms.map((arm) => {
         const number = make("b", {});
         const held = make("b", {});
-        const item = make("li", {}, make("span", { className: "lab-arm" }, arm.name), number, " training ", held, " held out");
+        const item = make("li", {}, make("span", { className: "lab-arm" }, arm.name), number, LabLanguage.text(" training "), held, LabLanguage.text(" held out"));
         item.style.setProperty("--arm", arm.colour);
         list.append(item);
         return { arm, number, held };
@@ -150,7 +150,8 @@
       const most = Math.max(...shown);
       const place = figure.querySelector(".lab-stage-tokens");
       place.style.setProperty("--arm", loudest.colour);
-      place.setAttribute("aria-label", `${seen.tokens.length - seen.response} tokens of one response; norms ${Math.min(...shown).toFixed(1)} to ${most.toFixed(1)}`);
+      const norms = { count: seen.tokens.length - seen.response, low: Math.min(...shown).toFixed(1), high: most.toFixed(1) };
+      place.setAttribute("aria-label", LabLanguage.text("{count} tokens of one response; norms {low} to {high}", norms));
       // The response: the prompt before it is mostly the template's.
       this.bars = seen.tokens.slice(seen.response).map((token, offset) => {
         const index = seen.response + offset;
@@ -169,7 +170,7 @@
       this.step = step;
       this.slider.value = step;
       const whole = Math.round(step);
-      this.output.textContent = `step ${whole} of ${this.value.steps}`;
+      this.output.textContent = LabLanguage.text("step {step} of {steps}", { step: whole, steps: this.value.steps });
       for (const panel of this.panels) panel.show(step);
       for (const { arm, number, held } of this.rows) {
         number.textContent = at(arm.train, step).toFixed(2);
@@ -181,7 +182,7 @@
         if (epoch !== this.epoch) {
           this.epoch = epoch;
           this.norms(epoch);
-          this.root.querySelector("[data-word=epoch]").textContent = `epoch ${epoch + 1} of ${seen.epochs.length}`;
+          this.root.querySelector("[data-word=epoch]").textContent = LabLanguage.text("epoch {epoch} of {epochs}", { epoch: epoch + 1, epochs: seen.epochs.length });
         }
       }
       if (!this.playing) window.Lab?.fact?.("recorded.step", whole);
@@ -190,7 +191,7 @@
     play() {
       this.playing = true;
       this.button.dataset.state = "playing";
-      this.button.setAttribute("aria-label", "Pause");
+      this.button.setAttribute("aria-label", LabLanguage.text("Pause"));
       if (this.step >= this.value.steps) this.step = 0;
       let last = null;
       const frame = (now) => {
@@ -211,7 +212,7 @@
     pause() {
       this.playing = false;
       this.button.dataset.state = "paused";
-      this.button.setAttribute("aria-label", "Play the training");
+      this.button.setAttribute("aria-label", LabLanguage.text("Play the training"));
     }
 
     resized() {

@@ -1,10 +1,12 @@
-"""The words of a verdict: one table a language, each entry a sentence with places for named parameters."""
+"""The words of a verdict: a table in English, each entry a sentence with places for named parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from neftune_core.language import say
 
 
 @dataclass(frozen=True)
@@ -15,11 +17,11 @@ class Line:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, words: Mapping[str, str]) -> str:
-        """The sentence in the language of `words`."""
+        """The sentence of the table `words`, said in the current language."""
         values = {
             name: value.text(words) if isinstance(value, Line) else value for name, value in self.parameters.items()
         }
-        return words[self.key].format(**values)
+        return say(words[self.key], **values)
 
 
 _CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {difference:+.3g}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neftune_core.figures.colours import token
+from neftune_core.language import say
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -37,8 +38,8 @@ def figure(
 
 
 def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
-    """An axis whose title carries its unit."""
-    text = f"{title} ({unit})" if unit else title
+    """An axis whose title, in the current language, carries its unit."""
+    text = f"{say(title)} ({say(unit)})" if unit else say(title)
     return merged(
         {
             "title": {"text": text, "standoff": 8, "font": {"size": 13, "color": token("quiet")}},

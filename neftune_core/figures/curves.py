@@ -8,6 +8,7 @@ from typing import Any
 
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, merged
 from neftune_core.figures.colours import CONTROL, arm_colours
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
@@ -27,9 +28,9 @@ OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 AIR = 1.02  # a little room behind the last step, so that its point is seen whole
 KINDS: dict[str, tuple[int, float, float, str, str]] = {
-    "train_loss": (0, 2.4, 1.0, "training loss, noise off", "lines+markers"),
-    "held_out_loss": (1, 2.4, 1.0, "held-out loss, noise off", "lines+markers"),
-    "loss": (0, 1.0, 0.4, "training loss of the batch, noise on", "lines"),
+    "train_loss": (0, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
+    "held_out_loss": (1, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
+    "loss": (0, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
 }
 """By the name of a number in the log: its panel, width, opacity, words and mode."""
 SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed beside the mean
@@ -119,7 +120,7 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: st
 def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float]], line: dict[str, str]) -> Trace:
     panel, width, opacity, words, mode = KINDS[kind]
     _, x_axis, y_axis = PANELS[panel]
-    of_seeds = ", mean of the seeds" if which == "mean" else ""
+    of_seeds = say(", mean of the seeds") if which == "mean" else ""
     return {
         "type": "scatter",
         "mode": mode,
@@ -133,7 +134,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "opacity": opacity,
         "line": {**line, "width": width},
         "marker": {"color": line["color"], "size": 5},
-        "hovertemplate": f"{name}: %{{y:.3f}} ({words}{of_seeds})<extra></extra>",
+        "hovertemplate": f"{name}: %{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
     }
 
 
@@ -155,14 +156,14 @@ def _layout(last_step: int) -> dict[str, Any]:
         "height": 420,
         "margin": {"t": 72},
         "hovermode": "x unified",
-        "xaxis": axis("step", "optimizer steps", domain=[0, 0.475], **steps),
-        "xaxis2": axis("step", "optimizer steps", domain=[0.525, 1], **steps, anchor="y2", matches="x"),
-        "yaxis": axis("loss", "nats per response token"),
+        "xaxis": axis(later("step"), later("optimizer steps"), domain=[0, 0.475], **steps),
+        "xaxis2": axis(later("step"), later("optimizer steps"), domain=[0.525, 1], **steps, anchor="y2", matches="x"),
+        "yaxis": axis(later("loss"), later("nats per response token")),
         "yaxis2": axis("", anchor="x2"),  # a scale of its own: held-out losses differ by hundredths
         "legend": {"y": 1.1},
         "annotations": [
-            heading("Training loss (thin: as trained, noise on)", "x domain", "y domain"),
-            heading("Held-out loss (noise off)", "x2 domain", "y2 domain"),
+            heading(say("Training loss (thin: as trained, noise on)"), "x domain", "y domain"),
+            heading(say("Held-out loss (noise off)"), "x2 domain", "y2 domain"),
         ],
     }
 
@@ -180,8 +181,8 @@ def _narrow() -> dict[str, Any]:
         "margin": {"l": 48, "r": 8, "t": 104},
         "xaxis": {"domain": [0, 1], "title": {"text": ""}},
         "xaxis2": {"domain": [0, 1]},
-        "yaxis": {"domain": [0.57, 1], "title": {"text": "loss (nats per token)"}},
-        "yaxis2": {"domain": [0, 0.43], "title": {"text": "loss (nats per token)"}},
+        "yaxis": {"domain": [0.57, 1], "title": {"text": say("loss (nats per token)")}},
+        "yaxis2": {"domain": [0, 0.43], "title": {"text": say("loss (nats per token)")}},
         "legend": {"y": 1.07},
     }
 
@@ -191,16 +192,21 @@ def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
     parts = []
     for name in names:
         numbers = []
-        for kind, words in (("train_loss", "training"), ("held_out_loss", "held-out")):
+        for kind, words in (("train_loss", say("training")), ("held_out_loss", say("held-out"))):
             seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
             if seeds:
                 numbers.append(f"{words} {mean_of_seeds(seeds)[1][-1]:.3f}")
         if numbers:
             parts.append(f"{name} {', '.join(numbers)}")
     if not parts:
-        return "No loss has been measured yet."
+        return say("No loss has been measured yet.")
     measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
     steps = [step for points in measured for found, _ in points.values() for step in found]
     begun = len({seed for points in gathered.values() for _, seed in points})
-    means = f", means of the seeds that came so far ({begun} begun)" if begun > 1 else ""
-    return f"Losses with the noise off, last measured up to step {max(steps):,}{means}: {'; '.join(parts)}."
+    means = say(", means of the seeds that came so far ({count} begun)", count=begun) if begun > 1 else ""
+    return say(
+        "Losses with the noise off, last measured up to step {step:,}{means}: {losses}.",
+        step=max(steps),
+        means=means,
+        losses="; ".join(parts),
+    )

@@ -10,6 +10,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import arm_colours, token
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.sweep_record import described
 from neftune_core.training.sweep_settings import axes
@@ -21,8 +22,12 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 WIDE = 20.0
 """Where the largest value is so many times the smallest, the axis is logarithmic."""
-EPOCH_WORDS = {"last": "after the last epoch", "best": "at the best epoch"}
-DIRECTIONS = {1: "up is better", -1: "down is better", 0: "neither way is better by itself"}
+EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
+DIRECTIONS = {
+    1: later("up is better"),
+    -1: later("down is better"),
+    0: later("neither way is better by itself"),
+}
 
 Series = dict[str, "list[Row]"]
 
@@ -41,15 +46,20 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         _trace(words, place, of_series, name, measure, epoch, colours)
         for place, (words, of_series) in enumerate(series.items())
     ]
-    label = DEFINITIONS[measure].label
+    label = say(DEFINITIONS[measure].label)
     layout = {
         "height": 400,
         "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
-        "yaxis": axis(f"{label}: difference from the control", _direction(measure), zeroline=True, zerolinewidth=2),
+        "yaxis": axis(
+            say("{measure}: difference from the control", measure=label),
+            _direction(measure),
+            zeroline=True,
+            zerolinewidth=2,
+        ),
         "showlegend": len(series) > 1,
         "hovermode": "closest",
     }
-    narrow = {"height": 360, "yaxis": {"title": {"text": "difference from the control"}}}
+    narrow = {"height": 360, "yaxis": {"title": {"text": say("difference from the control")}}}
     return figure("effects", data, layout, _summary(rows, measure, epoch), narrow=narrow)
 
 
@@ -70,7 +80,7 @@ def _across(rows: Sequence[Row]) -> tuple[str, str]:
         if len(values) > 1 and all(isinstance(value, int | float) for value in values)
     ]
     if len({(row.noise.unit, row.noise.strength) for row in rows}) > 1 or not numbers:
-        return "strength", "strength of the noise"
+        return "strength", later("strength of the noise")
     return numbers[0], axes()[numbers[0]].label
 
 
@@ -80,7 +90,7 @@ def _value(row: Row, name: str) -> float:
 
 def _unit(rows: Sequence[Row]) -> str:
     units = list(dict.fromkeys(row.noise.unit for row in rows))
-    return units[0] if len(units) == 1 else "in the unit of each line"
+    return units[0] if len(units) == 1 else later("in the unit of each line")
 
 
 def _scale(rows: Sequence[Row], name: str) -> dict[str, Any]:
@@ -150,7 +160,8 @@ def _told(row: Row, measure: str, epoch: str) -> str:
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
     ends = f" ({found.interval.low:+.3g} to {found.interval.high:+.3g})" if found.interval else ""
-    seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}"
+    count = len(found.seeds)
+    seeds = say("{count} seeds", count=count) if count > 1 else say("1 seed")
     return f"{name}: {found.difference:+.3g}{ends}, {seeds}"
 
 
@@ -160,10 +171,15 @@ def _direction(measure: str) -> str:
 
 def _summary(rows: Sequence[Row], measure: str, epoch: str) -> str:
     if not rows:
-        return "There is no difference to show yet: it takes a seed that a control and another setting have finished."
+        return say(
+            "There is no difference to show yet: it takes a seed that a control and another setting have finished."
+        )
     assert epoch in EPOCHS
     told = "; ".join(_told(row, measure, epoch) for row in rows)
-    return (
-        f"{DEFINITIONS[measure].label} {EPOCH_WORDS[epoch]}, mean difference from the control by setting, with t "
-        f"intervals adjusted for all settings (Holm): {told}."
+    return say(
+        "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "
+        "(Holm): {numbers}.",
+        measure=say(DEFINITIONS[measure].label),
+        when=say(EPOCH_WORDS[epoch]),
+        numbers=told,
     )

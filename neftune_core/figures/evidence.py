@@ -13,19 +13,21 @@ from neftune_core.evaluation.outcomes import Outcomes
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import arm_colours, token
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 
 BINS = 10
 Arms = Mapping[str, NoiseSettings]
+EPOCH_WORDS = {"last": later("last epoch"), "best": later("best epoch")}
 DISTURBANCES = {
-    "noise": ("Embedding noise", "of the embeddings' root mean square"),
-    "typos": ("Typing errors", "share of letters"),
+    "noise": (later("Embedding noise"), later("of the embeddings' root mean square")),
+    "typos": (later("Typing errors"), later("share of letters")),
 }
 
 
 def seed_differences(found: Verdict, arms: Arms) -> Figure:
     """Arm minus control: a point a seed, and the mean with its interval, at the last and at the best epoch."""
-    colours, label = arm_colours(arms), DEFINITIONS[found.question.measure].label
+    colours, label = arm_colours(arms), say(DEFINITIONS[found.question.measure].label)
     data: list[Trace] = []
     said = []
     for name, arm in found.arms.items():
@@ -33,20 +35,22 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             comparison = arm.epochs[epoch]
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
-                said.append(f"{name}, {epoch} epoch: {comparison.difference:+.3g}{_interval_words(comparison)}")
+                said.append(
+                    f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.3g}{_interval_words(comparison)}"
+                )
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
-        "xaxis": axis(f"{label}: arm minus control", zeroline=True, zerolinewidth=2),
+        "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),
         "yaxis": axis("", autorange="reversed", type="category", showgrid=False),
         "margin": {"l": 150},
     }
-    asked = f"asked about: the {found.question.epoch} epoch"
+    asked = say("asked about: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
     narrow = {"margin": {"l": 110, "r": 8}}
-    return figure("differences", data, layout, f"{'; '.join(said) or 'Nothing yet'} ({asked}).", narrow=narrow)
+    return figure("differences", data, layout, f"{'; '.join(said) or say('Nothing yet')} ({asked}).", narrow=narrow)
 
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
-    row = f"{name}<br>{epoch} epoch"
+    row = f"{name}<br>{say(EPOCH_WORDS[epoch])}"
     seeds = {
         "type": "scatter",
         "mode": "markers",
@@ -54,7 +58,7 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
         "x": list(comparison.differences),
         "y": [row] * len(comparison.differences),
         "marker": {"color": colour, "size": 7, "opacity": 0.45},
-        "text": [f"seed {seed}" for seed in comparison.seeds],
+        "text": [say("seed {seed}", seed=seed) for seed in comparison.seeds],
         "hovertemplate": "%{text}: %{x:+.3g}<extra></extra>",
         "showlegend": False,
     }
@@ -65,7 +69,7 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
         "x": [comparison.difference],
         "y": [row],
         "marker": {"color": colour, "size": 12, "symbol": symbol, "line": {"width": 2, "color": colour}},
-        "hovertemplate": "mean: %{x:+.3g}<extra></extra>",
+        "hovertemplate": say("mean") + ": %{x:+.3g}<extra></extra>",
         "showlegend": False,
     }
     if comparison.interval is not None:
@@ -94,19 +98,21 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
                     "mode": "lines+markers",
                     "uid": f"{name}/epochs",
                     "name": name,
-                    "x": ["best epoch", "last epoch"],
+                    "x": [say("best epoch"), say("last epoch")],
                     "y": values,
                     "line": {"color": colours.get(name, token("control")), "width": 2.4},
                     "marker": {"size": 9},
                     "hovertemplate": f"{name}: %{{y:.4g}} (%{{x}})<extra></extra>",
                 }
             )
-            said.append(f"{name} best {values[0]:.4g}, last {values[1]:.4g}")
+            said.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=name, best=values[0], last=values[1]))
     layout = {
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
-        "yaxis": axis("held-out loss", "nats per response token"),
+        "yaxis": axis(later("held-out loss"), later("nats per response token")),
     }
-    return figure("epochs", data, layout, f"Held-out loss: {'; '.join(said) or 'not measured'}.")
+    return figure(
+        "epochs", data, layout, say("Held-out loss: {numbers}.", numbers="; ".join(said) or say("not measured"))
+    )
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -131,17 +137,19 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
                 "x": ((edges[1:] + edges[:-1]) / 2).round(2).tolist(),
                 "y": shares,
                 "marker": {"color": colours.get(name, token("base"))},
-                "hovertemplate": f"{name}: %{{y:.0%}} of answers at %{{x:.2f}}<extra></extra>",
+                "hovertemplate": f"{name}: {say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
             }
         )
-        said.append(f"{name} {float(np.mean(values)):.2f}" if len(values) else f"{name} none")
+        said.append(f"{name} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=name))
     layout = {
         "barmode": "group",
         "bargap": 0.15,
-        "xaxis": axis("ROUGE-L with the response trained on", "0 to 1", range=[0, 1]),
-        "yaxis": axis("share of answers to training prompts", tickformat=".0%", rangemode="tozero"),
+        "xaxis": axis(later("ROUGE-L with the response trained on"), later("0 to 1"), range=[0, 1]),
+        "yaxis": axis(later("share of answers to training prompts"), tickformat=".0%", rangemode="tozero"),
     }
-    return figure("overlap", data, layout, f"Mean overlap with what was trained on: {'; '.join(said)}.")
+    return figure(
+        "overlap", data, layout, say("Mean overlap with what was trained on: {numbers}.", numbers="; ".join(said))
+    )
 
 
 def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figure:
@@ -168,12 +176,27 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "xaxis": f"x{suffix}",
                     "yaxis": f"y{suffix}",
                     "line": {"color": colours[name], "width": 2.4},
-                    "hovertemplate": f"{name}: %{{y:.3f}} at %{{x}}<extra></extra>",
+                    "hovertemplate": f"{name}: {say('%{y:.3f} at %{x}')}<extra></extra>",
                 }
             )
-            said.append(f"{name} under {DISTURBANCES[kind][0].lower()} {losses[0]:.3g} to {losses[-1]:.3g}")
+            said.append(_robustness_words(name, kind, losses))
     return figure(
-        "robustness", data, _two_panels(), f"Held-out loss: {'; '.join(said) or 'not measured'}.", narrow=_under()
+        "robustness",
+        data,
+        _two_panels(),
+        say("Held-out loss: {numbers}.", numbers="; ".join(said) or say("not measured")),
+        narrow=_under(),
+    )
+
+
+def _robustness_words(arm: str, kind: str, losses: Sequence[float]) -> str:
+    disturbance = say(DISTURBANCES[kind][0]).lower()
+    return say(
+        "{arm} under {disturbance} {first:.3g} to {last:.3g}",
+        arm=arm,
+        disturbance=disturbance,
+        first=losses[0],
+        last=losses[-1],
     )
 
 
@@ -190,9 +213,11 @@ def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[
 def _two_panels() -> dict[str, Any]:
     (noise, noise_unit), (typos, typos_unit) = DISTURBANCES.values()
     return {
-        "xaxis": axis(noise.lower(), noise_unit, domain=[0, 0.46], rangemode="tozero"),
-        "xaxis2": axis(typos.lower(), typos_unit, domain=[0.54, 1], anchor="y2", rangemode="tozero", tickformat=".0%"),
-        "yaxis": axis("held-out loss", "nats per response token"),
+        "xaxis": axis(say(noise).lower(), noise_unit, domain=[0, 0.46], rangemode="tozero"),
+        "xaxis2": axis(
+            say(typos).lower(), typos_unit, domain=[0.54, 1], anchor="y2", rangemode="tozero", tickformat=".0%"
+        ),
+        "yaxis": axis(later("held-out loss"), later("nats per response token")),
         "yaxis2": axis("", anchor="x2"),
     }
 

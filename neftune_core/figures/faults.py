@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import token
+from neftune_core.language import later, say
 from neftune_core.lessons.scripts import Measured
 
 
@@ -14,21 +15,24 @@ def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
     """
     data = []
     if right is not None and right.at:
-        data.append(_line("as it should be", right.at, right.true, "control", "solid", width=5.0))
+        data.append(_line(say("as it should be"), right.at, right.true, "control", "solid", width=5.0))
     if wrong is not None and wrong.at:
-        data.append(_line("with the fault, in truth", wrong.at, wrong.true, "warm-3", "solid"))
+        data.append(_line(say("with the fault, in truth"), wrong.at, wrong.true, "warm-3", "solid"))
         if wrong.said != wrong.true:
-            data.append(_line("with the fault, as the script says", wrong.at, wrong.said, "warm-5", "dot"))
+            data.append(_line(say("with the fault, as the script says"), wrong.at, wrong.said, "warm-5", "dot"))
     total = max((run.total for run in (right, wrong) if run), default=1)
     layout = {
         "height": 320,
-        "xaxis": axis("step", "optimizer steps", range=[0, 1.02 * total], showgrid=False),
-        "yaxis": axis("held-out loss", "nats a response token", rangemode="tozero"),
+        "xaxis": axis(later("step"), later("optimizer steps"), range=[0, 1.02 * total], showgrid=False),
+        "yaxis": axis(later("held-out loss"), later("nats a response token"), rangemode="tozero"),
         "hovermode": "x unified",
         "showlegend": True,
     }
-    words = "; ".join(f"{trace['name']} {trace['y'][-1]:.3f} after {trace['x'][-1]} steps" for trace in data)
-    return figure("fault", data, layout, f"Held-out loss: {words}." if data else "")
+    words = "; ".join(
+        say("{line} {loss:.3f} after {steps} steps", line=trace["name"], loss=trace["y"][-1], steps=trace["x"][-1])
+        for trace in data
+    )
+    return figure("fault", data, layout, say("Held-out loss: {numbers}.", numbers=words) if data else "")
 
 
 def _line(name: str, x: list[int], y: list[float], colour: str, dash: str, *, width: float = 2.4) -> Trace:

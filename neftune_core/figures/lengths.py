@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import token
+from neftune_core.language import later, say
 
 BINS = 40
 NEAR = 0.7
@@ -21,7 +22,7 @@ def length_histogram(
     """
     longest = max([*train, *held_out, 1])
     width = bin_width(longest)
-    parts = [("training rows", train, "control"), ("held-out rows", held_out, "base")]
+    parts = [(say("training rows"), train, "control"), (say("held-out rows"), held_out, "base")]
     data = []
     for name, lengths, colour in parts:
         if not lengths:
@@ -37,14 +38,14 @@ def length_histogram(
                 "width": width * 0.92,
                 "customdata": [[start, start + width - 1] for start in starts],
                 "marker": {"color": token(colour), "line": {"width": 0}},
-                "hovertemplate": "%{customdata[0]} to %{customdata[1]} tokens: %{y} " + name + "<extra></extra>",
+                "hovertemplate": say("%{customdata[0]} to %{customdata[1]} tokens: %{y} ") + name + "<extra></extra>",
             }
         )
     layout = {
         "barmode": "stack",
         "height": 260,
-        "xaxis": axis("length of prompt and response", "tokens", rangemode="tozero", showgrid=False),
-        "yaxis": axis("rows", "count", rangemode="tozero", **_whole(data)),
+        "xaxis": axis(later("length of prompt and response"), later("tokens"), rangemode="tozero", showgrid=False),
+        "yaxis": axis(later("rows"), later("count"), rangemode="tozero", **_whole(data)),
         "showlegend": len(data) > 1,
         "shapes": [_mark(maximum_length)] if maximum_length and longest >= NEAR * maximum_length else [],
     }
@@ -85,8 +86,18 @@ def _mark(maximum_length: int) -> dict[str, object]:
 def _summary(train: Sequence[int], held_out: Sequence[int], maximum_length: int | None) -> str:
     every = sorted([*train, *held_out])
     if not every:
-        return "No rows yet."
-    rows = f"{len(train):,} training rows" + (f" and {len(held_out):,} held-out rows" if held_out else "")
-    text = f"{rows}: {every[0]:,} to {every[-1]:,} tokens, median {every[len(every) // 2]:,}."
+        return say("No rows yet.")
+    rows = say("{count:,} training rows", count=len(train))
+    if held_out:
+        rows += say(" and {count:,} held-out rows", count=len(held_out))
+    text = say(
+        "{rows}: {least:,} to {most:,} tokens, median {median:,}.",
+        rows=rows,
+        least=every[0],
+        most=every[-1],
+        median=every[len(every) // 2],
+    )
     longer = sum(length >= maximum_length for length in every) if maximum_length else 0
-    return text + (f" {longer:,} reach the limit of {maximum_length:,}." if longer else "")
+    return text + (
+        say(" {count:,} reach the limit of {limit:,}.", count=longer, limit=maximum_length) if longer else ""
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.figures.curves import mean_of_seeds, thinned
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
@@ -27,9 +28,16 @@ class Panel:
 
 
 PANELS = {
-    "gradient_norm": Panel("Gradient norm, before clipping", "gradient norm", "norm"),
-    "clipped": Panel("Share of the steps so far that were clipped", "clipped", "share", "%", 100.0),
-    "weight_distance": Panel("Distance of the adapter from its start", "distance from the start", "distance", "norm"),
+    "gradient_norm": Panel(later("Gradient norm, before clipping"), later("gradient norm"), later("norm")),
+    "clipped": Panel(
+        later("Share of the steps so far that were clipped"), later("clipped"), later("share"), "%", 100.0
+    ),
+    "weight_distance": Panel(
+        later("Distance of the adapter from its start"),
+        later("distance from the start"),
+        later("distance"),
+        later("norm"),
+    ),
 }
 WIDE = ((0.0, 0.29), (0.355, 0.645), (0.71, 1.0))
 UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
@@ -112,10 +120,12 @@ def _layout(clip_norm: float) -> dict[str, Any]:
     for place, panel in enumerate(PANELS.values(), start=1):
         mark = str(place) if place > 1 else ""
         shared = {"matches": "x"} if place > 1 else {}
-        steps = axis("step", "optimizer steps", domain=list(WIDE[place - 1]), anchor=f"y{mark}", showgrid=False)
+        steps = axis(
+            later("step"), later("optimizer steps"), domain=list(WIDE[place - 1]), anchor=f"y{mark}", showgrid=False
+        )
         layout[f"xaxis{mark}"] = {**steps, "rangemode": "tozero", **shared}
         layout[f"yaxis{mark}"] = axis(panel.title, panel.unit, anchor=f"x{mark}", rangemode="tozero")
-        layout["annotations"].append(heading(panel.words, f"x{mark} domain", f"y{mark} domain", size=12))
+        layout["annotations"].append(heading(say(panel.words), f"x{mark} domain", f"y{mark} domain", size=12))
     if clip_norm:
         line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": clip_norm, "y1": clip_norm}
         layout["shapes"] = [{**line, "line": {"color": token("quiet"), "width": 1, "dash": "dot"}}]
@@ -138,9 +148,9 @@ def _summary(curves: Mapping[str, Mapping[str, Curve]], names: Sequence[str]) ->
     parts = []
     for arm in names:
         numbers = [
-            f"{panel.said} {curves[number][arm][1][-1]:.3g}{' %' if panel.unit == '%' else ''}"
+            f"{say(panel.said)} {curves[number][arm][1][-1]:.3g}{' %' if panel.unit == '%' else ''}"
             for number, panel in PANELS.items()
             if arm in curves[number]
         ]
         parts.append(f"{arm}: {', '.join(numbers)}")
-    return f"At the last step: {'; '.join(parts)}." if parts else "No step has been made yet."
+    return say("At the last step: {numbers}.", numbers="; ".join(parts)) if parts else say("No step has been made yet.")

@@ -12,6 +12,7 @@ from typing import Any
 
 from neftune_core.figures.base import axis, merged
 from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW, token_layout
+from neftune_core.language import later
 from neftune_core.noise.schedules import AdaptiveSchedule
 
 Payload = Mapping[str, Any]
@@ -30,20 +31,20 @@ class View:
 
 
 def _norms(payload: Payload) -> Layout:
-    return token_layout(payload, "norm", "L2", rangemode="tozero")
+    return token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
 
 
 def _angles(payload: Payload) -> Layout:
-    cosine = token_layout(payload, "cosine to clean", domain=[0.46, 1], range=[0, 1.02], zeroline=True)
-    ratio = axis("SNR", "dB", domain=[0, 0.36], automargin=False, zeroline=True)
+    cosine = token_layout(payload, later("cosine to clean"), domain=[0.46, 1], range=[0, 1.02], zeroline=True)
+    ratio = axis(later("SNR"), later("dB"), domain=[0, 0.36], automargin=False, zeroline=True)
     return {**cosine, "yaxis2": ratio, "xaxis": {**cosine["xaxis"], "anchor": "y2"}}
 
 
 def _map(payload: Payload) -> Layout:
     plain: dict[str, Any] = {"zeroline": False, "automargin": False, "showticklabels": False}
     return _free(
-        axis("first principal component", **plain),
-        axis("second principal component", **plain, scaleanchor="x"),
+        axis(later("first principal component"), **plain),
+        axis(later("second principal component"), **plain, scaleanchor="x"),
         hovermode="closest",
         margin={**MARGIN, "l": 36, "b": 40},
     )
@@ -51,34 +52,38 @@ def _map(payload: Payload) -> Layout:
 
 def _density(payload: Payload) -> Layout:
     return _free(
-        axis("value of a coordinate", zeroline=False),
-        axis("density", rangemode="tozero", automargin=False),
+        axis(later("value of a coordinate"), zeroline=False),
+        axis(later("density"), rangemode="tozero", automargin=False),
         barmode="overlay",
         bargap=0,
     )
 
 
 def _nearest(payload: Payload) -> Layout:
-    return token_layout(payload, "strength of the first change", type="log", exponentformat="power") | {
+    return token_layout(payload, later("strength of the first change"), type="log", exponentformat="power") | {
         "hovermode": "closest"
     }
 
 
 def _length(payload: Payload) -> Layout:
     return _free(
-        axis("length of the sequence", "tokens", type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
-        axis("std of a coordinate", type="log", exponentformat="power", automargin=False),
+        axis(later("length of the sequence"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
+        axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
     )
 
 
 def _schedule(payload: Payload) -> Layout:
     return _free(
-        axis("share of the run", "%", range=[0, 100], zeroline=False), axis("strength", "", rangemode="tozero")
+        axis(later("share of the run"), later("%"), range=[0, 100], zeroline=False),
+        axis(later("strength"), "", rangemode="tozero"),
     )
 
 
 def _loss(payload: Payload) -> Layout:
-    return _free(axis("strength", "", zeroline=False), axis("response loss", "nats a token", automargin=False))
+    return _free(
+        axis(later("strength"), "", zeroline=False),
+        axis(later("response loss"), later("nats a token"), automargin=False),
+    )
 
 
 def _free(horizontal: Layout, vertical: Layout, **more: Any) -> Layout:
@@ -88,14 +93,14 @@ def _free(horizontal: Layout, vertical: Layout, **more: Any) -> Layout:
 
 
 VIEWS = {
-    "norms": View("Norms", _norms),
-    "angles": View("Angles", _angles),
-    "map": View("Map", _map),
-    "density": View("Density", _density),
-    "nearest": View("Nearest", _nearest),
-    "length": View("Length", _length),
-    "schedule": View("Schedule", _schedule),
-    "loss": View("Loss", _loss),
+    "norms": View(later("Norms"), _norms),
+    "angles": View(later("Angles"), _angles),
+    "map": View(later("Map"), _map),
+    "density": View(later("Density"), _density),
+    "nearest": View(later("Nearest"), _nearest),
+    "length": View(later("Length"), _length),
+    "schedule": View(later("Schedule"), _schedule),
+    "loss": View(later("Loss"), _loss),
 }
 
 

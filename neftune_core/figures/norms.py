@@ -9,6 +9,7 @@ from typing import Any
 
 from neftune_core.figures.base import Figure, axis, figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
+from neftune_core.language import later, say
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
@@ -74,14 +75,17 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
     """
     found = measured(payload, noise)
     positions = list(range(payload["length"]))
-    layout = token_layout(payload, "norm", "L2", rangemode="tozero")
+    layout = token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
     layout["yaxis"]["range"] = [0, 1.15 * max([*found.before, *found.after], default=1.0)]
     data = [
-        _bars("before noise", positions, found.before, token("base"), width=0.8),
-        _bars("after noise", positions, found.after, SINGLE_NOISE, width=0.44),
+        _bars(say("before noise"), positions, found.before, token("base"), width=0.8),
+        _bars(say("after noise"), positions, found.after, SINGLE_NOISE, width=0.44),
     ]
-    summary = (
-        f"{payload['length']} tokens. Mean norm {_mean(found.before):.3g} before noise, {_mean(found.after):.3g} after."
+    summary = say(
+        "{count} tokens. Mean norm {before:.3g} before noise, {after:.3g} after.",
+        count=payload["length"],
+        before=_mean(found.before),
+        after=_mean(found.after),
     )
     return figure("token-norms", data, layout, summary, narrow=NARROW)
 
@@ -100,7 +104,7 @@ def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) 
         "height": HEIGHT,
         "margin": MARGIN,
         "xaxis": axis(
-            "token",
+            later("token"),
             tickvals=list(range(0, length, every)),
             ticktext=[shown(word) for word in payload["tokens"][::every]],
             tickangle=-45,

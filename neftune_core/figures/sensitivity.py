@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW
+from neftune_core.language import later, say
 
 if TYPE_CHECKING:
     from neftune_core.training.sensitivity import Sensitivity
@@ -22,21 +23,33 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
     noise = found.noise
     strengths, means = list(found.strengths[1:]), found.means
     rows = [
-        _line(f"row {number}", strengths, [loss / tokens for loss in losses[1:]], token("base"), faint=True)
+        _line(
+            say("row {number}", number=number),
+            strengths,
+            [loss / tokens for loss in losses[1:]],
+            token("base"),
+            faint=True,
+        )
         for number, (losses, tokens) in enumerate(zip(found.losses, found.tokens, strict=True), start=1)
         if tokens
     ]
     for trace in rows[:-1]:
         trace["showlegend"] = False
-    level = _line("without noise", [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
-    mean = _line("mean", strengths, means[1:], SINGLE_NOISE)
-    drawn = [*[{**trace, "name": "single rows"} for trace in rows], level, mean] if found.losses else []
+    level = _line(say("without noise"), [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
+    mean = _line(say("mean"), strengths, means[1:], SINGLE_NOISE)
+    drawn = [*[{**trace, "name": say("single rows")} for trace in rows], level, mean] if found.losses else []
     layout = {
         "height": HEIGHT,
         "margin": {**MARGIN, "b": 56},
         "hovermode": "x",
-        "xaxis": axis(f"strength of {noise.kind} noise", noise.unit, type="log", automargin=False, **_ticks(strengths)),
-        "yaxis": axis("response loss", "nats a token", automargin=False),
+        "xaxis": axis(
+            say("strength of {kind} noise", kind=say(noise.kind)),
+            noise.unit,
+            type="log",
+            automargin=False,
+            **_ticks(strengths),
+        ),
+        "yaxis": axis(later("response loss"), later("nats a token"), automargin=False),
     }
     made = figure("noise-loss", drawn, layout, _summary(found, sample), narrow=NARROW)
     return {**made, "kind": noise.kind, "unit": noise.unit}
@@ -66,17 +79,28 @@ def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
 def _summary(found: Sensitivity, sample: str) -> str:
     """Where the loss begins, how it rises, and at which strength it has grown by a tenth."""
     if not found.losses:
-        return f"Measuring the first of {found.planned} {sample}."
+        return say("Measuring the first of {count} {sample}.", count=found.planned, sample=sample)
     clean, *noisy = found.means
     noise = found.noise
     grown = next((s for s, loss in zip(found.strengths[1:], noisy, strict=True) if loss > 1.1 * clean), None)
-    rise = f"It is up by a tenth at {noise.unit} {grown:g}." if grown else "It never rises by a tenth."
-    done = (
-        f"{len(found.losses)} {sample}"
-        if len(found.losses) == found.planned
-        else (f"{len(found.losses)} of {found.planned} {sample} so far")
-    )
-    return (
-        f"The untouched model on {done} ({sum(found.tokens):,} response tokens): {clean:.3f} nats a token without "
-        f"noise, {noisy[-1]:.3f} at {noise.unit} {found.strengths[-1]:g} of {noise.kind} noise. {rise}"
+    if grown:
+        rise = say("It is up by a tenth at {unit} {strength:g}.", unit=noise.unit, strength=grown)
+    else:
+        rise = say("It never rises by a tenth.")
+    count = len(found.losses)
+    if count == found.planned:
+        done = say("{count} {sample}", count=count, sample=sample)
+    else:
+        done = say("{count} of {planned} {sample} so far", count=count, planned=found.planned, sample=sample)
+    return say(
+        "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats a token without noise, "
+        "{noisy:.3f} at {unit} {strength:g} of {kind} noise. {rise}",
+        done=done,
+        tokens=sum(found.tokens),
+        clean=clean,
+        noisy=noisy[-1],
+        unit=noise.unit,
+        strength=found.strengths[-1],
+        kind=say(noise.kind),
+        rise=rise,
     )

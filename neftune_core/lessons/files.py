@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core import language
 from neftune_core.home import assets
 from neftune_core.lessons.facts import KNOWN
 
@@ -69,8 +70,20 @@ def read_lesson(path: Path, number: int) -> Lesson:
     return Lesson(number=number, preset=said.pop("preset", {}), tasks=tasks, text=text.strip(), **said)
 
 
-@functools.cache
 def lessons() -> tuple[Lesson, ...]:
-    """All lessons in the order of their files' names."""
+    """All lessons in the order of their files' names, each in the current language where it was written in it."""
+    return _lessons(language.current())
+
+
+@functools.cache
+def _lessons(code: str) -> tuple[Lesson, ...]:
     paths = sorted((assets() / "lessons").glob("[0-9]*.md"))
-    return tuple(read_lesson(path, number) for number, path in enumerate(paths, start=1))
+    with language.in_language(code):
+        return tuple(read_lesson(lesson_file(path.name), number) for number, path in enumerate(paths, start=1))
+
+
+def lesson_file(name: str) -> Path:
+    """The file of that name in the current language, `assets/lessons/zh/`; the English one where there is none."""
+    folder = assets() / "lessons"
+    translated = folder / language.current() / name
+    return translated if translated.is_file() else folder / name

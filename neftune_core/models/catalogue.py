@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from neftune_core.language import say
 from neftune_core.models.cards import CATALOGUE, Card
 from neftune_core.models.settings import ModelSettings
 
@@ -92,10 +93,15 @@ def estimate(
     seconds = _seconds(model, work, device, precision)
     free = available_memory(str(device))
     fits = memory <= free
-    words = f"About {gigabytes(memory)} of memory and {duration(seconds)} here"
-    if not fits:
-        words += f", but only {gigabytes(free)} are free: choose a smaller batch, shorter rows or fewer arms"
-    return Estimate(memory, seconds, fits, words + ".")
+    given = {"memory": gigabytes(memory), "duration": duration(seconds), "free": gigabytes(free)}
+    if fits:
+        return Estimate(memory, seconds, fits, say("About {memory} of memory and {duration} here.", **given))
+    words = say(
+        "About {memory} of memory and {duration} here, but only {free} are free: choose a smaller batch, shorter rows "
+        "or fewer arms.",
+        **given,
+    )
+    return Estimate(memory, seconds, fits, words)
 
 
 def _memory(model: Sized, work: Work, precision: str) -> int:
@@ -137,5 +143,7 @@ def duration(seconds: float) -> str:
     """Seconds as a person reads them."""
     if seconds < 90:
         count = max(1, round(seconds))
-        return f"{count} second{'' if count == 1 else 's'}"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return say("1 second") if count == 1 else say("{count} seconds", count=count)
+    if seconds < 5400:
+        return say("{count} minutes", count=round(seconds / 60))
+    return say("{count:.1f} hours", count=seconds / 3600)

@@ -12,6 +12,7 @@ from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
+from neftune_core.language import later, say
 from neftune_core.models.catalogue import Estimate, Work, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
@@ -70,14 +71,16 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
     in_turn = [(0, replace(work, together=False))] if work.together else []
     changes = {
-        "the arms in turn (the same result in less memory and more time)": in_turn,
-        "gradient accumulation {} (the same result in less memory)": parts,
-        "{} arms, control included": arms,
-        "rows of at most {} tokens": lengths,
+        later("the arms in turn (the same result in less memory and more time)"): in_turn,
+        later("gradient accumulation {value} (the same result in less memory)"): parts,
+        later("{value} arms, control included"): arms,
+        later("rows of at most {value} tokens"): lengths,
     }
     tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
     found = [words for words in tried if words is not None]
-    return f"It would fit with {', or '.join(found)}." if found else "No smaller study of this model would fit either."
+    if not found:
+        return say("No smaller study of this model would fit either.")
+    return say("It would fit with {changes}.", changes=say(", or ").join(found))
 
 
 def work_of(study: StudySettings, prepared: Prepared) -> Work:
@@ -109,4 +112,4 @@ def _first_fitting(
 ) -> str | None:
     fitting = (value for value, work in tries if _estimate(work, study, loaded).fits)
     value = next(fitting, None)
-    return None if value is None else words.format(value)
+    return None if value is None else say(words, value=value)

@@ -7,21 +7,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from neftune_core.language import later
 from neftune_core.training.log import Event
 from neftune_core.training.record import ENDINGS, Record
 
-INTERRUPTED = "It was broken off before it ended: the lab or its process was closed. Resume goes on from where it was."
+INTERRUPTED = later(
+    "It was broken off before it ended: the lab or its process was closed. Resume goes on from where it was."
+)
 
 WORDS = {
-    "waiting": "Waiting",
-    "preparing": "Preparing",
-    "running": "Training",
-    "answering": "Answering",
-    "stopping": "Stopping",
-    "finished": "Finished",
-    "stopped": "Stopped",
-    "failed": "Failed",
-    "interrupted": "Interrupted",
+    "waiting": later("Waiting"),
+    "preparing": later("Preparing"),
+    "running": later("Training"),
+    "answering": later("Answering"),
+    "stopping": later("Stopping"),
+    "finished": later("Finished"),
+    "stopped": later("Stopped"),
+    "failed": later("Failed"),
+    "interrupted": later("Interrupted"),
 }
 OVER = (*ENDINGS, "interrupted")
 
@@ -161,7 +164,7 @@ def of_record(record: Record) -> Status:
     if found.state in ENDINGS:
         state, message = found.state, found.message
     elif record.is_running():
-        state, message = found.state, "It runs in another process of this machine."
+        state, message = found.state, later("It runs in another process of this machine.")
     else:
         state, message = "interrupted", INTERRUPTED
     return Status(state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message)

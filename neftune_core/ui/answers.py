@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.ui.views import quiet
 
-ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit", "": "writing"}
+ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
 HIDDEN = "var(--lab-quiet)"
-BALLOTS = {"a": "A is better", "b": "B is better", "tie": "Tie", "both bad": "Both bad"}
+BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
 
 Line = Mapping[str, Any]
 
@@ -53,7 +55,7 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
         _column(name, answer, _colour(name, colours), base if against in line["arms"] and name != against else None)
         for name, answer in line["arms"].items()
     )
-    vote = f'<p class="lab-quiet">Your vote: {html.escape(str(line["vote"]))}</p>' if line.get("vote") else ""
+    vote = quiet(say("Your vote: {vote}", vote=line["vote"])) if line.get("vote") else ""
     return _section(line, columns, vote)
 
 
@@ -69,25 +71,27 @@ def _blind(line: Line, ballot: Ballot, number: int, votable: bool) -> str:
     )
     buttons = "".join(
         f'<button type="button" data-line="{number}" data-vote="{vote}" '
-        f'aria-pressed="{str(vote == ballot.cast).lower()}">{words}</button>'
+        f'aria-pressed="{str(vote == ballot.cast).lower()}">{say(words)}</button>'
         for vote, words in BALLOTS.items()
     )
-    votes = f'<div class="lab-votes" role="group" aria-label="Your vote">{buttons}</div>' if votable else ""
+    votes = f'<div class="lab-votes" role="group" aria-label="{say("Your vote")}">{buttons}</div>' if votable else ""
     return _section(line, columns, votes)
 
 
 def _section(line: Line, columns: str, below: str = "") -> str:
     reference = line.get("reference")
     known = (
-        f'<details class="lab-more"><summary>The answer in the data</summary><p>{html.escape(reference)}</p></details>'
+        f'<details class="lab-more"><summary>{say("The answer in the data")}</summary>'
+        f"<p>{html.escape(reference)}</p></details>"
         if reference
         else ""
     )
-    sample = f' <span class="lab-quiet">answer {int(line["sample"])}</span>' if "sample" in line else ""
+    number = say("answer {number}", number=int(line["sample"])) if "sample" in line else ""
+    sample = f' <span class="lab-quiet">{number}</span>' if number else ""
     return (
         f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{known}'
-        f'<div class="lab-columns" tabindex="0" role="group" aria-label="Answers by arm">{columns}</div>{below}'
-        "</section>"
+        f'<div class="lab-columns" tabindex="0" role="group" aria-label="{say("Answers by arm")}">{columns}</div>'
+        f"{below}</section>"
     )
 
 
@@ -112,13 +116,13 @@ def differing(text: str, base: str) -> str:
 
 def _numbers(answer: Mapping[str, Any]) -> list[str]:
     """The measures under an answer, those that are known."""
-    numbers = [_count(answer["tokens"]), ENDINGS.get(answer["ended"], "")]
+    numbers = [_count(answer["tokens"]), say(ENDINGS.get(answer["ended"], ""))]
     if answer.get("repetition") is not None:
-        numbers.append(f"{answer['repetition']:.0%} repeated")
+        numbers.append(say("{share:.0%} repeated", share=answer["repetition"]))
     if answer.get("rouge_l") is not None:
         numbers.append(f"ROUGE-L {answer['rouge_l']:.2f}")
     return numbers
 
 
 def _count(tokens: int) -> str:
-    return f"{tokens:,} token{'' if tokens == 1 else 's'}"
+    return say("1 token") if tokens == 1 else say("{count:,} tokens", count=tokens)

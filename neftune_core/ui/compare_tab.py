@@ -12,6 +12,7 @@ import gradio as gr
 
 from neftune_core.errors import DataError, RecordError
 from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.language import later, say
 from neftune_core.settings import controls, from_query
 from neftune_core.training.record import Record, find, owned_records
 from neftune_core.ui.answers import answer_columns
@@ -40,14 +41,17 @@ REDRAW_SECONDS = 0.2
 FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
 FORM = tuple(found.name for found in controls(DecodingSettings))
 TYPED, HELD_OUT = "typed", "held out"
-SOURCES = {TYPED: "Typed", HELD_OUT: "Held-out rows"}
+SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
 MOST_ROWS = 20
-NOTHING = "no marks"
-EMPTY = quiet("Train a study first; then ask it anything here, and its arms answer side by side.")
-THEN = "Train a study of your own, and ask it anything here; its arms answer side by side, as these did."
-NO_ANSWERS = quiet("This study kept no answers: write prompts, and press Answer.")
-MORE = """<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">System prompt,
-length, greedy or drawn</button>"""
+NOTHING = later("no marks")
+EMPTY = later("Train a study first; then ask it anything here, and its arms answer side by side.")
+THEN = later("Train a study of your own, and ask it anything here; its arms answer side by side, as these did.")
+NO_ANSWERS = later("This study kept no answers: write prompts, and press Answer.")
+
+
+def _more_html() -> str:
+    return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">
+{say("System prompt, length, greedy or drawn")}</button>"""
 
 
 @dataclass(frozen=True)
@@ -93,29 +97,31 @@ def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) ->
 
 
 def _asking() -> dict[str, Any]:
-    record = gr.Dropdown([], label="Study", info="One of yours with trained arms.", elem_id="compare-record")
-    seed = gr.Dropdown([], label="Seed", visible=False, elem_id="compare-seed")
+    record = gr.Dropdown([], label=say("Study"), info=say("One of yours with trained arms."), elem_id="compare-record")
+    seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
     columns = gr.Dropdown(
         [],
-        label="Columns",
-        info="Beside the base; arms of any of your studies.",
+        label=say("Columns"),
+        info=say("Beside the base; arms of any of your studies."),
         multiselect=True,
         elem_id="compare-arms",
     )
-    source = gr.Radio([(words, name) for name, words in SOURCES.items()], value=TYPED, label="Prompts",
+    source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
     prompts = gr.Textbox(
-        FIRST_PROMPTS, show_label=False, info="One a line.", lines=3, max_lines=12, elem_id="compare-prompts"
+        FIRST_PROMPTS, show_label=False, info=say("One a line."), lines=3, max_lines=12, elem_id="compare-prompts"
     )
-    rows = gr.Slider(1, MOST_ROWS, 3, step=1, label="The first rows", visible=False, elem_id="compare-rows")
-    gr.HTML(html_template=MORE, js_on_load=part("unfold"), apply_default_css=False)
+    rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("The first rows"), visible=False, elem_id="compare-rows")
+    gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
     with gr.Column(elem_id="compare-more"):
         form = Form(DecodingSettings, names=FORM, prefix="compare")
-    blind = gr.Checkbox(label="Blind: judge two columns without their names", elem_id="compare-blind")
-    judged = gr.Dropdown([], label="The two", multiselect=True, max_choices=2, visible=False, elem_id="compare-judged")
+    blind = gr.Checkbox(label=say("Blind: judge two columns without their names"), elem_id="compare-blind")
+    judged = gr.Dropdown(
+        [], label=say("The two"), multiselect=True, max_choices=2, visible=False, elem_id="compare-judged"
+    )
     with gr.Row(elem_id="compare-buttons"):
-        ask = gr.Button("Answer", variant="primary", size="md", elem_id="compare-ask")
-        stop = gr.Button("Stop", size="md", elem_id="compare-stop", visible=False)
+        ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
+        stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=False)
     return {
         "record": record, "seed": seed, "columns": columns, "source": source, "prompts": prompts, "rows": rows,
         "form": form, "blind": blind, "judged": judged, "ask": ask, "stop": stop,
@@ -124,21 +130,25 @@ def _asking() -> dict[str, Any]:
 
 def _hearing(shown: Recorded | None) -> dict[str, Any]:
     marks = gr.Dropdown(
-        [NOTHING], value=NOTHING, label="Mark words that differ from", visible=False, elem_id="compare-marks"
+        [(say(NOTHING), NOTHING)],
+        value=NOTHING,
+        label=say("Mark words that differ from"),
+        visible=False,
+        elem_id="compare-marks",
     )
-    first = shown.notice(THEN) + shown.answers if shown else EMPTY
+    first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
     answers = gr.HTML(first, js_on_load=part("ballots"), elem_id="compare-answers", apply_default_css=False)
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
     with gr.Row(visible=False, elem_id="compare-saying") as saying:
         turn = gr.Textbox(
-            label="Go on: say more to all of them", info="Each column goes on from its own answers.", lines=1,
+            label=say("Go on: say more to all of them"), info=say("Each column goes on from its own answers."), lines=1,
             max_lines=6, scale=4, min_width=240, elem_id="compare-turn",
         )  # fmt: skip
-        go_on = gr.Button("Say it", size="md", scale=1, min_width=120, elem_id="compare-go-on")
+        go_on = gr.Button(say("Say it"), size="md", scale=1, min_width=120, elem_id="compare-go-on")
     with gr.Row(visible=False, elem_id="compare-exports") as saving:
-        reveal = gr.Button("Show the names", size="sm", elem_id="compare-reveal", visible=False)
+        reveal = gr.Button(say("Show the names"), size="sm", elem_id="compare-reveal", visible=False)
         exports = {
-            kind: gr.Button(f"Save as {kind.upper()}", size="sm", elem_id=f"compare-{kind}")
+            kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="sm", elem_id=f"compare-{kind}")
             for kind in ("jsonl", "csv")
         }
     return {
@@ -207,7 +217,12 @@ def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     others = [one for entry in [record, *(entry for entry in every if entry.id != record.id)]
               for one in chosen_arms([entry], seeds=saved_seeds(entry))]  # fmt: skip
     named = [
-        (one.arm if one in mine else f"{one.arm}, seed {one.seed}, {when(one.record)}", column_id(one))
+        (
+            one.arm
+            if one in mine
+            else say("{arm}, seed {seed}, {when}", arm=one.arm, seed=one.seed, when=when(one.record)),
+            column_id(one),
+        )
         for one in others
     ]
     columns = gr.update(choices=named, value=[column_id(one) for one in mine])
@@ -233,7 +248,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
                 shown_at = time.monotonic()
                 yield [before + talk.html(over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(talk.lines[0]["arms"])
-        marks = gr.update(choices=[NOTHING, *names], value=NOTHING, visible=not talk.is_hidden)
+        marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not talk.is_hidden)
         shown = gr.update(visible=True)
         yield [before + talk.html(), talk, "", shown, shown, gr.update(visible=talk.is_hidden), marks]
 
@@ -266,7 +281,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         asking.then(_visible(False), None, tab.stop, **QUIET)
         running.append(asking)
     tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
-    tab.marks.input(_marked, [tab.talk, tab.marks], tab.answers, **QUIET)
+    tab.marks.input(told(_marked), [tab.talk, tab.marks], tab.answers, **QUIET)
 
 
 def replace_samples(settings: DecodingSettings) -> DecodingSettings:
@@ -353,7 +368,7 @@ def _answerable(owner: str) -> list[Record]:
 
 def _kept(record: Record, seed: int) -> str:
     """The answers that the study itself gave when this seed ended."""
-    return answer_columns(record.answers(seed), record.arms) or NO_ANSWERS
+    return answer_columns(record.answers(seed), record.arms) or quiet(say(NO_ANSWERS))
 
 
 def link_parameters(tab: CompareTab) -> dict[str, dict[str, Any]]:

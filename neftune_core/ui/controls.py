@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 from gradio.components import Component
 
+from neftune_core.language import say
 from neftune_core.settings import Control, Settings, controls, parse
 
 S = TypeVar("S", bound=Settings)
@@ -23,7 +24,7 @@ def component(
     """The component for one setting; `kind` and `changes` override what it is and what is passed to it."""
     given: dict[str, Any] = {
         "label": label(control),
-        "info": control.help if not _repeats(control.help, control.label) else None,
+        "info": say(control.help) if not _repeats(control.help, control.label) else None,
         "value": control.default,
         "elem_id": elem_id,
         "interactive": True,  # else a component that is only ever set by events would be locked
@@ -33,9 +34,9 @@ def component(
 
 
 def label(control: Control) -> str:
-    """The label with its unit, where the unit says more than the label."""
+    """The label with its unit, where the unit says more than the label, in the current language."""
     says_more = control.unit and control.unit.lower() not in control.label.lower()
-    return f"{control.label} ({control.unit})" if says_more else control.label
+    return f"{say(control.label)} ({say(control.unit)})" if says_more else say(control.label)
 
 
 def _repeats(help_text: str, label: str) -> bool:
@@ -44,7 +45,7 @@ def _repeats(help_text: str, label: str) -> bool:
 
 def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
     if control.choices is not None:
-        choices = [(words, value) for value, words in control.choices.items()]
+        choices = [(say(words), value) for value, words in control.choices.items()]
         return (gr.Radio if len(choices) <= FEW_CHOICES else gr.Dropdown), {"choices": choices}
     if control.type is bool:
         return gr.Checkbox, {}

@@ -15,6 +15,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS
 from neftune_core.errors import DataError, LabError
 from neftune_core.figures.lengths import length_histogram
+from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui import data_views
@@ -27,10 +28,10 @@ from neftune_core.ui.wiring import QUIET, events, tell, told
 FILE_TYPES = list(EXTENSIONS)
 PARTS_SHOWN = 4
 PARTS_FROM = 8  # where their values begin among those of `_Inputs.components`
-NOT_USED = "(not used)"
+NOT_USED = later("(not used)")
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "system", "split_seed")
-SOURCES = {"starter": "Starter set", "file": "Your file", "hub": "Hub data set"}
+SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
         with gr.Column(scale=5, min_width=320):
             report = gr.HTML(elem_id="data-report", apply_default_css=False)
             lengths = live_figure(elem_id="data-lengths", height=260)
-            row = gr.Slider(1, 2, value=1, step=1, label="Row shown", elem_id="data-row")
+            row = gr.Slider(1, 2, value=1, step=1, label=say("Row shown"), elem_id="data-row")
             rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
     outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered)
     reader = _Reader(lab, inputs, outputs)
@@ -181,37 +182,46 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
 
 def _inputs() -> _Inputs:
     source = gr.Radio(
-        [(words, name) for name, words in SOURCES.items()],
+        [(say(words), name) for name, words in SOURCES.items()],
         value="starter",
-        label="Instructions from",
+        label=say("Instructions from"),
         elem_id="data-source",
     )
     starter = gr.Dropdown(
-        [(f"{name}: {found.words[:1].lower()}{found.words[1:]}", name) for name, found in STARTERS.items()],
+        [(_starter_words(name, found.words), name) for name, found in STARTERS.items()],
         value=EXAMPLE.data.source.removeprefix("starter:"),
-        label="Starter set",
-        info="Small sets that come with the lab.",
+        label=say("Starter set"),
+        info=say("Small sets that come with the lab."),
         elem_id="data-starter",
     )
     file = gr.File(
-        label="JSONL, JSON, CSV or Parquet", file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
+        label=say("JSONL, JSON, CSV or Parquet"), file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
     )
     hub = _hub()
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
-    with gr.Accordion("Columns, held-out file and more", open=False, elem_id="data-by-hand") as by_hand:
+    with gr.Accordion(say("Columns, held-out file and more"), open=False, elem_id="data-by-hand") as by_hand:
         layout = gr.Dropdown(
-            [("Detect it", ""), *((found.words, name) for name, found in LAYOUTS.items())],
+            [(say("Detect it"), ""), *((say(found.words), name) for name, found in LAYOUTS.items())],
             value="",
-            label="Layout of a row",
-            info="Choose one to say by hand which column plays which part.",
+            label=say("Layout of a row"),
+            info=say("Choose one to say by hand which column plays which part."),
             elem_id="data-layout",
         )
         parts = [
-            gr.Dropdown([NOT_USED], value=NOT_USED, label="Column", visible=False, elem_id=f"data-part-{place}")
+            gr.Dropdown(
+                [(say(NOT_USED), NOT_USED)],
+                value=NOT_USED,
+                label=say("Column"),
+                visible=False,
+                elem_id=f"data-part-{place}",
+            )
             for place in range(PARTS_SHOWN)
         ]
         held_out_file = gr.File(
-            label="Own held-out file, instead of a share", file_types=FILE_TYPES, elem_id="data-held-out", height=130
+            label=say("Own held-out file, instead of a share"),
+            file_types=FILE_TYPES,
+            elem_id="data-held-out",
+            height=130,
         )
         for name in MORE:
             form.by_name[name].render()
@@ -222,19 +232,24 @@ def _inputs() -> _Inputs:
     return _Inputs(source, starter, file, hub, held_out_file, form, by_hand, layout, parts)
 
 
+def _starter_words(name: str, words: str) -> str:
+    said = say(words)
+    return f"{name}: {said[:1].lower()}{said[1:]}"
+
+
 def _hub() -> _Hub:
     with gr.Column(visible=False) as box:
         name = gr.Dropdown(
             [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
             value=next(iter(HUB_SETS)),
             allow_custom_value=True,
-            label="Data set on the Hugging Face hub",
-            info="Its first rows are streamed; nothing of it is run.",
+            label=say("Data set on the Hugging Face hub"),
+            info=say("Its first rows are streamed; nothing of it is run."),
             elem_id="data-hub",
         )
-        configuration = gr.Textbox(label="Configuration", info="Where the set has several.")
-        split = gr.Textbox("train", label="Split", info="Which part of the set, as the hub names it.")
-        fetch = gr.Button("Fetch the first rows", elem_id="data-fetch", size="md")
+        configuration = gr.Textbox(label=say("Configuration"), info=say("Where the set has several."))
+        split = gr.Textbox("train", label=say("Split"), info=say("Which part of the set, as the hub names it."))
+        fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
     return _Hub(box, name, configuration, split, fetch)
 
 
@@ -390,8 +405,8 @@ def _part_updates(layout: str, columns: dict[str, str], available: list[str], *,
         updates.append(
             gr.update(
                 visible=True,
-                label=f"{part.capitalize()} from the column",
-                choices=[NOT_USED, *available],
+                label=say("{part} from the column", part=say(part).capitalize()),
+                choices=[(say(NOT_USED), NOT_USED), *available],
                 value=columns.get(part) or (None if part in required else NOT_USED),
                 interactive=by_hand,
             )

@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.data.layouts import LAYOUTS
+from neftune_core.language import later, say
 from neftune_core.ui.views import facts
 
 if TYPE_CHECKING:
@@ -18,27 +19,37 @@ REFUSALS_OPEN = 8
 
 def data_words(prepared: Prepared) -> str:
     """The data in a few words, for the strip."""
-    return f"{prepared.title}, {len(prepared.train):,} rows"
+    return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
 
 
 def report(prepared: Prepared) -> str:
     """What the data in use is, how it was read, what became of its rows, and each refusal with its reason."""
     reading = prepared.reading
-    renamed = [f"{part} from “{column}”" for part, column in reading.columns.items() if part != column]
+    renamed = [
+        say("{part} from “{column}”", part=say(part), column=column)
+        for part, column in reading.columns.items()
+        if part != column
+    ]
     columns = f" ({', '.join(renamed)})" if renamed else ""
     numbers = facts(
         [
-            (f"{len(prepared.train):,}", "to train on"),
-            (f"{len(prepared.held_out):,}", "held out"),
-            (f"{prepared.cut:,}", "cut to length"),
-            (f"{len(prepared.refusals):,}", "refused"),
-            (f"{prepared.duplicates_removed:,}", "duplicates removed"),
+            (f"{len(prepared.train):,}", say("to train on")),
+            (f"{len(prepared.held_out):,}", say("held out")),
+            (f"{prepared.cut:,}", say("cut to length")),
+            (f"{len(prepared.refusals):,}", say("refused")),
+            (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
         ]
     )
     notes = "".join(f'<p class="lab-quiet">{html.escape(note)}</p>' for note in reading.notes)
-    how = f"read as {LAYOUTS[reading.layout].words.lower()}{columns}; licence: {prepared.licence}"
+    how = say(
+        "read as {layout}{columns}; licence: {licence}",
+        layout=say(LAYOUTS[reading.layout].words).lower(),
+        columns=columns,
+        licence=prepared.licence,
+    )
+    in_use = say("In use: {data}", data=prepared.title)
     return (
-        f'<div class="lab-report"><h3>In use: {html.escape(prepared.title)}</h3>'
+        f'<div class="lab-report"><h3>{html.escape(in_use)}</h3>'
         f'<p class="lab-quiet">{html.escape(how)}</p>{numbers}{notes}{_refusals(prepared)}</div>'
     )
 
@@ -52,11 +63,12 @@ def _refusals(prepared: Prepared) -> str:
         for refusal in prepared.refusals[:REFUSALS_SHOWN]
     )
     more = count - REFUSALS_SHOWN
-    rest = f'<p class="lab-quiet">and {more:,} more</p>' if more > 0 else ""
-    head = "1 row was refused" if count == 1 else f"{count:,} rows were refused"
+    rest = f'<p class="lab-quiet">{say("and {count:,} more", count=more)}</p>' if more > 0 else ""
+    head = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
     return (
         f'<details class="lab-refusals"{" open" if count <= REFUSALS_OPEN else ""}><summary>{head}</summary>'
-        f"<table><thead><tr><th>Row</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table>{rest}</details>"
+        f"<table><thead><tr><th>{say('Row')}</th><th>{say('Why')}</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"{rest}</details>"
     )
 
 
@@ -72,9 +84,13 @@ def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
         for text, trained in preview(row, tokenizer)
     )
     trains = place <= len(prepared.train)
-    marked = f"<mark>{int(row.trained.sum()):,} of them {'trained on' if trains else 'measured'}</mark>"
-    part = "a training row" if trains else "held out"
-    return (
-        f'<figure class="lab-rendered"><figcaption>Row {row.example.row:,} of its source, {part}, as the model reads '
-        f"it: {len(row.ids):,} tokens, {marked}</figcaption><pre>{pieces}</pre></figure>"
+    counted = later("{count:,} of them trained on") if trains else later("{count:,} of them measured")
+    marked = say(counted, count=int(row.trained.sum()))
+    words = say(
+        "Row {row:,} of its source, {part}, as the model reads it: {count:,} tokens, {marked}",
+        row=row.example.row,
+        part=say("a training row") if trains else say("held out"),
+        count=len(row.ids),
+        marked=f"<mark>{marked}</mark>",
     )
+    return f'<figure class="lab-rendered"><figcaption>{words}</figcaption><pre>{pieces}</pre></figure>'

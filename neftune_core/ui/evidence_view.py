@@ -11,6 +11,7 @@ import gradio as gr
 from neftune_core.errors import LabError, RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
+from neftune_core.language import later, say
 from neftune_core.training.judging import outcomes_of, overlaps_of, verdict_of
 from neftune_core.training.numbers import metrics, table
 from neftune_core.training.record import Record, find
@@ -21,10 +22,10 @@ from neftune_core.ui.verdict_card import verdict_card
 from neftune_core.ui.wiring import QUIET, told
 
 FIGURES = {
-    "differences": "Arm minus control, seed by seed",
-    "epochs": "Best and last epoch",
-    "overlap": "Learnt by heart",
-    "robustness": "Under noise and typing errors",
+    "differences": later("Arm minus control, seed by seed"),
+    "epochs": later("Best and last epoch"),
+    "overlap": later("Learnt by heart"),
+    "robustness": later("Under noise and typing errors"),
 }
 
 
@@ -53,10 +54,10 @@ class EvidenceView:
 def build(prefix: str) -> EvidenceView:
     """The components, in the open column; nothing is seen of them before a record has numbers."""
     card = gr.HTML(elem_id=f"{prefix}-verdict", apply_default_css=False)
-    with gr.Accordion("Figures behind the verdict", open=True, visible=False, elem_classes=["lab-group"]) as box:
+    with gr.Accordion(say("Figures behind the verdict"), open=True, visible=False, elem_classes=["lab-group"]) as box:
         figures = {}
         for name, words in FIGURES.items():
-            with gr.Accordion(words, open=name == "differences", elem_classes=["lab-group"]):
+            with gr.Accordion(say(words), open=name == "differences", elem_classes=["lab-group"]):
                 figures[name] = live_figure(elem_id=f"{prefix}-{name}")
     return EvidenceView(card, box, figures)
 

@@ -7,11 +7,12 @@ import json
 from typing import Any
 
 from neftune_core.home import assets
+from neftune_core.language import later, say
 
-WORDS = {True: "yes", False: "no", None: "–"}
+WORDS = {True: later("yes"), False: later("no"), None: "–"}
 # What the page shows of the checks; the rest is summed up in one column.
-SHOWN = ("noise reaches the loss", "answers equal generate")
-HOOK = "the common trainer hook has an effect"
+SHOWN = (later("noise reaches the loss"), later("answers equal generate"))
+HOOK = later("the common trainer hook has an effect")
 
 
 def families_html() -> str:
@@ -19,25 +20,33 @@ def families_html() -> str:
     found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     rows = "".join(_row(family, found["ours"]) for family in found["families"].values())
-    heads = ("family", *SHOWN, "checks that hold", HOOK)
+    heads = (later("family"), *SHOWN, later("checks that hold"), HOOK)
+    about = say(
+        "Causal language models, encoder-decoders, and encoders used as decoders. Each family was tried with a small "
+        "random model of its real architecture. A model on which noise would have no effect is refused when it is "
+        "loaded."
+    )
+    source = say(
+        "Measured with {versions}: {command} has every check.",
+        versions=html.escape(versions),
+        command="<code>neftune bench families</code>",
+    )
+    row = "".join(f"<th>{say(head)}</th>" for head in heads)
     return (
-        '<details class="lab-more lab-families"><summary>Which models?</summary>'
-        "<p>Causal language models, encoder-decoders, and encoders used as decoders. Each family was tried with a "
-        "small random model of its real architecture. A model on which noise would have no effect is refused when it "
-        "is loaded.</p>"
-        f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
-        f"<p>Measured with {html.escape(versions)}: <code>neftune bench families</code> has every check.</p></details>"
+        f'<details class="lab-more lab-families"><summary>{say("Which models?")}</summary><p>{about}</p>'
+        f"<table><thead><tr>{row}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>{source}</p></details>"
     )
 
 
 def _row(family: dict[str, Any], ours: list[str]) -> str:
     checks = family["checks"]
     applying = [checks[name] for name in ours if checks[name] is not None]
-    note = "" if family["pretrained_for_this"] else " (not pre-trained for this)"
+    note = "" if family["pretrained_for_this"] else say(" (not pre-trained for this)")
     cells = [
         html.escape(family["words"]) + note,
-        *(WORDS[checks[name]] for name in SHOWN),
-        f"{sum(applying)} of {len(applying)}",
-        WORDS[checks[HOOK]],
+        *(say(WORDS[checks[name]]) for name in SHOWN),
+        say("{some} of {count}", some=sum(applying), count=len(applying)),
+        say(WORDS[checks[HOOK]]),
     ]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

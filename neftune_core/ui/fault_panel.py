@@ -12,6 +12,7 @@ import gradio as gr
 
 from neftune_core.figures import Figure
 from neftune_core.figures.faults import fault_curves
+from neftune_core.language import later, say
 from neftune_core.lessons.faults import FAULTS, Fault, damage
 from neftune_core.lessons.scripts import Measured
 from neftune_core.ui.plot import live_figure, part
@@ -20,7 +21,7 @@ from neftune_core.ui.wiring import QUIET, events, told
 
 REDRAW_SECONDS = 0.25
 FIRST = next(iter(FAULTS))
-ABOUT = "A run takes about ten seconds; both begin from the same model and see the same rows."
+ABOUT = later("A run takes about ten seconds; both begin from the same model and see the same rows.")
 
 Runs = dict[str, Measured]
 """Finished runs of one visitor, by the fault's name and `right` or `wrong`."""
@@ -44,14 +45,17 @@ class FaultPanel:
 def build() -> FaultPanel:
     """The panel, in the open column, with its events."""
     fault = gr.Radio(
-        [(found.words, name) for name, found in FAULTS.items()], value=FIRST, label="The fault", elem_id="fault-name"
+        [(say(found.words), name) for name, found in FAULTS.items()],
+        value=FIRST,
+        label=say("The fault"),
+        elem_id="fault-name",
     )
-    switch = gr.Checkbox(False, label="Turn the fault on", elem_id="fault-switch")
+    switch = gr.Checkbox(False, label=say("Turn the fault on"), elem_id="fault-switch")
     code = gr.HTML(_code(FIRST, False), apply_default_css=False, elem_id="fault-code")
     with gr.Row(elem_id="fault-buttons"):
-        run = gr.Button("Run the script", variant="primary", size="md", elem_id="fault-run")
-        stop = gr.Button("Stop", size="md", visible=False, elem_id="fault-stop")
-    words = gr.HTML(quiet(ABOUT), apply_default_css=False, elem_id="fault-words")
+        run = gr.Button(say("Run the script"), variant="primary", size="md", elem_id="fault-run")
+        stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="fault-stop")
+    words = gr.HTML(quiet(say(ABOUT)), apply_default_css=False, elem_id="fault-words")
     curves = live_figure(elem_id="fault-curves")
     facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="fault-facts")
     panel = FaultPanel(fault, switch, code, run, stop, words, curves, gr.State({}), facts)
@@ -76,7 +80,7 @@ def _connect(panel: FaultPanel) -> None:
         for found in holding(run_script(load(ModelSettings()), fault.faulty if wrong else fault.script)):
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                share = bar(len(found.steps) / found.total, "The script runs")
+                share = bar(len(found.steps) / found.total, say("The script runs"))
                 yield [share, _curves(name, {**runs, which: found}), gr.skip(), gr.skip()]
         done = {**runs, which: found}
         yield [_words(name, done), _curves(name, done), done, facts(done)]
@@ -88,8 +92,9 @@ def _connect(panel: FaultPanel) -> None:
     panel.run.click(lambda: gr.update(visible=True), None, panel.stop, **QUIET)
     running = panel.run.click(go, chosen, shown, **QUIET, concurrency_limit=2)
     running.then(lambda: gr.update(visible=False), None, panel.stop, **QUIET)
+    about = quiet(say(ABOUT))
     panel.stop.click(
-        lambda: [gr.update(visible=False), quiet(ABOUT)], None, [panel.stop, panel.words], cancels=running, **QUIET
+        lambda: [gr.update(visible=False), about], None, [panel.stop, panel.words], cancels=running, **QUIET
     )
 
 
@@ -114,26 +119,30 @@ def _words(name: str, runs: Mapping[str, Measured]) -> str:
             f'<p class="lab-fault-damage">{html.escape(damage(FAULTS[name], right, wrong))}</p>{_table(right, wrong)}'
         )
     if not right and not wrong:
-        return quiet(ABOUT)
-    after = "Now turn the fault on and run it again." if right else "Now turn the fault off and run it again."
+        return quiet(say(ABOUT))
+    after = say("Now turn the fault on and run it again.") if right else say("Now turn the fault off and run it again.")
     return quiet(after) + _table(right, wrong)
 
 
 def _table(right: Measured | None, wrong: Measured | None) -> str:
     """What both runs reached, line by line; what a run has not shown is a dash."""
     lines = {
-        "Held-out loss that the script reports": lambda run: f"{run.said[-1]:.3f}",
-        "Held-out loss in truth": lambda run: f"{run.true[-1]:.3f}",
-        "Exact answers that the script sees": lambda run: f"{run.exact_said:.0%}",
-        "Exact answers in truth": lambda run: f"{run.exact_true:.0%}",
-        "Exact answers of what was saved": lambda run: f"{run.exact_saved:.0%}",
+        later("Held-out loss that the script reports"): lambda run: f"{run.said[-1]:.3f}",
+        later("Held-out loss in truth"): lambda run: f"{run.true[-1]:.3f}",
+        later("Exact answers that the script sees"): lambda run: f"{run.exact_said:.0%}",
+        later("Exact answers in truth"): lambda run: f"{run.exact_true:.0%}",
+        later("Exact answers of what was saved"): lambda run: f"{run.exact_saved:.0%}",
     }
     rows = ""
     for words, value in lines.items():
         cells = [value(run) if run else "–" for run in (right, wrong)]
         differs = ' class="lab-differs"' if right and wrong and cells[0] != cells[1] else ""
-        rows += f'<tr{differs}><th scope="row">{words}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-    head = '<tr><td></td><th scope="col">as it should be</th><th scope="col">with the fault</th></tr>'
+        rows += (
+            f'<tr{differs}><th scope="row">{say(words)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        )
+    head = (
+        f'<tr><td></td><th scope="col">{say("as it should be")}</th><th scope="col">{say("with the fault")}</th></tr>'
+    )
     return f'<table class="lab-table"><thead>{head}</thead><tbody>{rows}</tbody></table>'
 
 

@@ -59,7 +59,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
 def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
     """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
     # Behind a password the first thing to be seen is the question for it.
-    view = Middleware(first_view.FirstView, view=b"" if serving.password else first_view.of(page))
+    view = Middleware(first_view.FirstView, pages=first_view.of(page, view=not serving.password))
     gate = Middleware(Gate, page=page, limits=limits, make_room=functools.partial(make_room, limits=limits))
     return {
         "server_name": serving.host,

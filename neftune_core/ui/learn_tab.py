@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.home import assets
-from neftune_core.lessons.files import Lesson, lessons
+from neftune_core.language import later, say
+from neftune_core.lessons.files import Lesson, lesson_file, lessons
 from neftune_core.ui import fault_panel
 from neftune_core.ui.plot import live_figure, part
 from neftune_core.ui.recorded import Recorded
@@ -21,36 +21,46 @@ FORMULAS: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 
-STAGE = """<section class="lab-stage" aria-label="A recorded study">
-<h2>What does a little noise do while a model learns?</h2>
-<p class="lab-stage-about"></p>
-<div class="lab-stage-panels">
-<figure><h3>Training rows</h3>
-<svg data-panel="train" role="img" aria-label="Loss on training rows"></svg></figure>
-<figure><h3>Held-out rows <span class="lab-quiet">which nobody trained on</span></h3>
-<svg data-panel="held_out" role="img" aria-label="Loss on held-out rows"></svg></figure>
-</div>
-<div class="lab-stage-time"><button type="button" data-do="play" aria-label="Play the training"></button>
-<input type="range" min="0" value="0" step="1" aria-label="Step of the recorded training">
-<output></output></div>
-<ul class="lab-stage-now" aria-label="Losses at this step, noise off"></ul>
-<figure class="lab-stage-norms">
-<h3>What the arms read of one row <span class="lab-quiet" data-word="epoch"></span></h3>
-<div class="lab-stage-tokens" role="img"></div>
-<figcaption class="lab-quiet">The norm of each token's embedding: grey as it is, in colour as the arm with the most
-noise read it in this epoch. In every epoch the noise is another one.</figcaption></figure>
-</section>"""
-
-LIST = """<nav class="lab-lessons" aria-label="Lessons"><h2>Lessons</h2><ol></ol></nav>"""
-
-DOCK = """<aside class="lab-dock" aria-label="The open lesson" hidden><p><b></b></p><ul></ul>
-<span class="lab-dock-tools"><button type="button" data-do="text">Read</button>
-<button type="button" data-do="close" aria-label="Close the lesson">Close</button></span></aside>"""
-
-ANSWERED = (
+ANSWERED = later(
     "The same prompts, which nobody trained on, to the untouched model (base), to the one trained without noise "
     "(control), and to the arms that learned with noise. While they answer, there is no noise."
 )
+
+
+def stage_html() -> str:
+    """The stage of the recorded study, which stage.js fills."""
+    norms = say(
+        "The norm of each token's embedding: grey as it is, in colour as the arm with the most noise read it in this "
+        "epoch. In every epoch the noise is another one."
+    )
+    return f"""<section class="lab-stage" aria-label="{say("A recorded study")}">
+<h2>{say("What does a little noise do while a model learns?")}</h2>
+<p class="lab-stage-about"></p>
+<div class="lab-stage-panels">
+<figure><h3>{say("Training rows")}</h3>
+<svg data-panel="train" role="img" aria-label="{say("Loss on training rows")}"></svg></figure>
+<figure><h3>{say("Held-out rows")} <span class="lab-quiet">{say("which nobody trained on")}</span></h3>
+<svg data-panel="held_out" role="img" aria-label="{say("Loss on held-out rows")}"></svg></figure>
+</div>
+<div class="lab-stage-time"><button type="button" data-do="play" aria-label="{say("Play the training")}"></button>
+<input type="range" min="0" value="0" step="1" aria-label="{say("Step of the recorded training")}">
+<output></output></div>
+<ul class="lab-stage-now" aria-label="{say("Losses at this step, noise off")}"></ul>
+<figure class="lab-stage-norms">
+<h3>{say("What the arms read of one row")} <span class="lab-quiet" data-word="epoch"></span></h3>
+<div class="lab-stage-tokens" role="img"></div>
+<figcaption class="lab-quiet">{norms}</figcaption></figure>
+</section>"""
+
+
+def _list_html() -> str:
+    return f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
+
+
+def _dock_html() -> str:
+    return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" hidden><p><b></b></p><ul></ul>
+<span class="lab-dock-tools"><button type="button" data-do="text">{say("Read")}</button>
+<button type="button" data-do="close" aria-label="{say("Close the lesson")}">{say("Close")}</button></span></aside>"""
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,11 @@ def build(shown: Recorded | None) -> LearnTab:
     """The tab, inside an open `gr.Tab`."""
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
-            _part(STAGE, "recorded", "learn-stage", shown.stage)
+            _part(stage_html(), "recorded", "learn-stage", shown.stage)
         with gr.Row(elem_id="learn-next"):
-            noise = gr.Button("Now change it", variant="primary", size="md", elem_id="learn-to-noise")
-            train = gr.Button("Train a study of your own", size="md", elem_id="learn-to-train")
-        _part(LIST, "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
+            noise = gr.Button(say("Now change it"), variant="primary", size="md", elem_id="learn-to-noise")
+            train = gr.Button(say("Train a study of your own"), size="md", elem_id="learn-to-train")
+        _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
         if shown is not None:
             _evidence(shown)
         gr.Markdown(_text("intro"), elem_id="learn-text", latex_delimiters=FORMULAS)
@@ -81,7 +91,7 @@ def build(shown: Recorded | None) -> LearnTab:
             gr.Markdown(lesson.text, latex_delimiters=FORMULAS, elem_classes=["lab-lesson-text"])
             if lesson.faults:
                 faults = fault_panel.build()
-            words = f"Set the page up and open {lesson.tab}" if lesson.preset else "Begin"
+            words = say("Set the page up and open {tab}", tab=say(lesson.tab)) if lesson.preset else say("Begin")
             buttons.append(
                 gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
             )
@@ -94,12 +104,13 @@ def build(shown: Recorded | None) -> LearnTab:
 
 def dock() -> None:
     """The open lesson's tasks, at the foot of whichever tab is open."""
-    _part(DOCK, "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
+    _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
 
 
 def _evidence(shown: Recorded) -> None:
     """The figures and the answers of the recorded study."""
-    gr.HTML(f"<h2>What they answer now</h2>{quiet(ANSWERED)}", apply_default_css=False, elem_id="learn-recorded")
+    answered = f"<h2>{say('What they answer now')}</h2>{quiet(say(ANSWERED))}"
+    gr.HTML(answered, apply_default_css=False, elem_id="learn-recorded")
     gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))
     live_figure(shown.curves, elem_id="learn-curves")
 
@@ -116,9 +127,11 @@ def _entry(lesson: Lesson) -> dict[str, Any]:
 
 
 def _heading(lesson: Lesson) -> str:
+    place = say("{number} of {count}", number=lesson.number, count=len(lessons()))
+    minutes = say("{minutes} min", minutes=lesson.minutes)
     return (
-        f'<p class="lab-quiet"><a href="#" data-do="lessons">Lessons</a> · {lesson.number} of {len(lessons())} · '
-        f"{lesson.minutes} min</p><h2>{html.escape(lesson.title)}</h2>"
+        f'<p class="lab-quiet"><a href="#" data-do="lessons">{say("Lessons")}</a> · {place} · {minutes}</p>'
+        f"<h2>{html.escape(lesson.title)}</h2>"
     )
 
 
@@ -127,7 +140,7 @@ def _tasks(lesson: Lesson) -> str:
         f'<li data-lesson="{lesson.number}" data-task="{place}">{html.escape(task.text)}</li>'
         for place, task in enumerate(lesson.tasks)
     )
-    return f'<h3>To do</h3><ul class="lab-tasks">{items}</ul>'
+    return f'<h3>{say("To do")}</h3><ul class="lab-tasks">{items}</ul>'
 
 
 def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:
@@ -135,4 +148,4 @@ def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:
 
 
 def _text(name: str) -> str:
-    return (assets() / "lessons" / f"{name}.md").read_text(encoding="utf-8")
+    return lesson_file(f"{name}.md").read_text(encoding="utf-8")

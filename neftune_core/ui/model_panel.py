@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.language import later, say
 from neftune_core.models.catalogue import CATALOGUE, Sized, Work, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.controls import Form
@@ -28,7 +29,7 @@ LOOK_SECONDS = 0.2
 USUAL_WORK = Work(arms=3, batch_size=4, length=128, steps=100, rank=8)
 MORE = ("revision", "precision", "device")
 
-_GATED = "The hub gives it to accounts that have accepted its licence: set HF_TOKEN to one of theirs."
+_GATED = later("The hub gives it to accounts that have accepted its licence: set HF_TOKEN to one of theirs.")
 
 _stops: dict[str, threading.Event] = {}
 
@@ -52,14 +53,14 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
     with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             form = Form(ModelSettings, prefix="model", changes=_changes(allowed))
-            with gr.Accordion("Revision, precision, device", open=False):
+            with gr.Accordion(say("Revision, precision, device"), open=False):
                 for name in MORE:
                     form.by_name[name].render()
         with gr.Column(scale=5, min_width=300):
             card = gr.HTML(card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
             with gr.Row(elem_id="model-buttons"):
-                use = gr.Button("Use this model", variant="primary", size="md", elem_id="model-use")
-                cancel = gr.Button("Cancel", size="md", elem_id="model-cancel", visible=False)
+                use = gr.Button(say("Use this model"), variant="primary", size="md", elem_id="model-use")
+                cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=False)
                 progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
             gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
     _connect(strip, _Parts(form, card, use, cancel, progress))
@@ -72,9 +73,9 @@ def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
         "kind": gr.Dropdown,
         "choices": [(_offer(source), source) for source in offered],
         "allow_custom_value": allowed is None,
-        "info": "One of the list, or type a hub id, a local folder or a GGUF file."
+        "info": say("One of the list, or type a hub id, a local folder or a GGUF file.")
         if allowed is None
-        else "Those that this lab offers to everybody.",
+        else say("Those that this lab offers to everybody."),
     }
     return {"source": source, **{name: {"render": False} for name in MORE}}
 
@@ -102,7 +103,7 @@ def _connect(strip: Strip, parts: _Parts) -> None:
             raise loading.error
         name = loading.loaded.name
         card = card_html(settings.source, loading.loaded)
-        yield [settings, {"model": name}, card, quiet(f"In use: {name}."), gr.update(visible=False)]
+        yield [settings, {"model": name}, card, quiet(say("In use: {data}", data=name)), gr.update(visible=False)]
 
     def give_up(request: gr.Request) -> None:
         stop = _stops.get(str(request.session_hash))
@@ -142,11 +143,12 @@ class _Loading:
     def words(self) -> str:
         """What is happening, with a bar where the size is known."""
         if self.progress is None:
-            return quiet("Looking for the model")
+            return quiet(say("Looking for the model"))
         what, done, total = self.progress.what, self.progress.done_bytes, self.progress.total_bytes
         if not total:
-            return quiet(what)
-        return f"{bar(done / total, 'Download')}{quiet(f'{what}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB')}"
+            return quiet(say(what))
+        words = say("{what}, {done:,.0f} of {total:,.0f} MB", what=say(what), done=done / 1e6, total=total / 1e6)
+        return bar(done / total, say("Download")) + quiet(words)
 
 
 def card_html(source: str, loaded: LoadedModel | None = None) -> str:
@@ -155,25 +157,27 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
     known = loaded or card
     if known is None:
         return (
-            '<div class="lab-card"><h3>Not on the list</h3>'
+            f'<div class="lab-card"><h3>{say("Not on the list")}</h3>'
             + quiet(
-                "Its size and licence are seen when it is loaded. Only safetensors and GGUF files are read, and code "
-                "of the repository is never run."
+                say(
+                    "Its size and licence are seen when it is loaded. Only safetensors and GGUF files are read, and "
+                    "code of the repository is never run."
+                )
             )
             + "</div>"
         )
     said = [card.words, card.note, _GATED if card.gated else ""] if card else []
     if loaded and loaded.note not in said:
         said.append(loaded.note)
-    words = "".join(f"<p>{html.escape(text)}</p>" for text in said if text)
+    words = "".join(f"<p>{html.escape(say(text))}</p>" for text in said if text)
     numbers = [
-        (f"{known.parameters / 1e6:,.1f} M", "parameters"),
-        (f"{known.width:,}", "embedding width"),
-        (f"{known.layers:,}", "layers"),
-        (known.licence, "licence"),
+        (f"{known.parameters / 1e6:,.1f} M", say("parameters")),
+        (f"{known.width:,}", say("embedding width")),
+        (f"{known.layers:,}", say("layers")),
+        (known.licence, say("licence")),
     ]
     if card and card.download_megabytes:
-        numbers.append((f"{card.download_megabytes:,.0f} MB", "download"))
+        numbers.append((f"{card.download_megabytes:,.0f} MB", say("download")))
     title = html.escape(loaded.name if loaded else source)
     return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known))}</div>'
 
@@ -181,10 +185,14 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
 def _estimate(model: Sized) -> str:
     """The estimate of a usual study; a promise of one while torch is not there yet."""
     if "torch" not in sys.modules:
-        return "The memory and time it needs here are measured as soon as the lab has warmed up."
+        return say("The memory and time it needs here are measured as soon as the lab has warmed up.")
     work = USUAL_WORK
     found = estimate(model, work)
-    return (
-        f"A study of {work.arms} arms, {work.steps} steps of {work.batch_size} rows of {work.length} tokens: "
-        f"{found.sentence[:1].lower()}{found.sentence[1:]}"
+    return say(
+        "A study of {arms} arms, {steps} steps of {rows} rows of {tokens} tokens: {estimate}",
+        arms=work.arms,
+        steps=work.steps,
+        rows=work.batch_size,
+        tokens=work.length,
+        estimate=found.sentence[:1].lower() + found.sentence[1:],
     )

@@ -10,6 +10,7 @@ import gradio as gr
 
 from neftune_core.figures import Figure
 from neftune_core.figures.sensitivity import loss_by_strength
+from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.data_tab import DataTab
@@ -24,7 +25,10 @@ ROWS = 8
 REDRAW_SECONDS = 0.2
 # Shares of the slider at which the loss is measured: alpha 1, 2, 5, 10, 15, 30, 60 and 100.
 MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
-ABOUT = f"On the first {ROWS} held-out rows of the Data tab; nothing is trained."
+
+
+def _about() -> str:
+    return quiet(say("On the first {count} held-out rows of the Data tab; nothing is trained.", count=ROWS))
 
 
 def strengths_of(unit: str) -> list[float]:
@@ -42,7 +46,9 @@ def measured_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSetting
     from neftune_core.training.sensitivity import measure_sensitivity
 
     prepared, _ = lab.prepared(data, model)
-    sample, words = (prepared.held_out, "held-out rows") if prepared.held_out else (prepared.train, "training rows")
+    sample, words = (
+        (prepared.held_out, say("held-out rows")) if prepared.held_out else (prepared.train, say("training rows"))
+    )
     stream = measure_sensitivity(load(model), sample[:ROWS], noise, strengths_of(noise.unit))
     for found in holding(stream):
         yield loss_by_strength(found, words), found.progress
@@ -51,9 +57,9 @@ def measured_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSetting
 def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
     """The button, its stop and its progress, in the room that the tab left for them; the figure is the tab's own."""
     with tab.loss:
-        ask = gr.Button("Measure the loss", variant="primary", size="md", elem_id="noise-measure")
-        stop = gr.Button("Stop", size="md", elem_id="noise-measure-stop", visible=False)
-        progress = gr.HTML(quiet(ABOUT), apply_default_css=False, elem_id="noise-measure-progress")
+        ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
+        stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=False)
+        progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
         found = gr.HTML(html_template="", js_on_load=part("noise-loss"), apply_default_css=False, elem_id="noise-loss")
 
     @told
@@ -64,8 +70,8 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         for drawn, share in measured_loss(lab, settings, model, noise):
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                yield [drawn, bar(share, "Measuring")]
-        yield [drawn, quiet(ABOUT)]
+                yield [drawn, bar(share, say("Measuring"))]
+        yield [drawn, _about()]
 
     def stoppable(visible: bool) -> Any:
         return lambda: gr.update(visible=visible)
@@ -75,4 +81,5 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         measure, [data.settings, strip.model, *tab.noise.components], [found, progress], **QUIET, concurrency_limit=2
     )
     asking.then(stoppable(False), None, stop, **QUIET)
-    stop.click(lambda: [gr.update(visible=False), quiet(ABOUT)], None, [stop, progress], cancels=asking, **QUIET)
+    about = _about()
+    stop.click(lambda: [gr.update(visible=False), about], None, [stop, progress], cancels=asking, **QUIET)

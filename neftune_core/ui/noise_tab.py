@@ -17,6 +17,7 @@ from neftune_core.figures.base import figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
 from neftune_core.figures.norms import HEIGHT, PADDED_LENGTH
+from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import BINS_A_DEVIATION, FINENESS
@@ -25,7 +26,15 @@ from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.noise.strength import SHARE
 from neftune_core.settings import controls, from_query
 from neftune_core.ui.controls import Form
-from neftune_core.ui.noise_words import CHIPS, MORE_BUTTON, RULER, WORDS, help_words, kind_notes, short_words
+from neftune_core.ui.noise_words import (
+    chips_html,
+    help_words,
+    kind_notes,
+    more_button_html,
+    ruler_html,
+    short_words,
+    words_html,
+)
 from neftune_core.ui.plot import computed, live_figure, part
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview, Payload
 from neftune_core.ui.strip import Strip
@@ -69,15 +78,15 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
         with gr.Column(scale=5, min_width=320):
             text = gr.Textbox(
                 FIRST_SENTENCE,
-                label="Your sentence",
+                label=say("Your sentence"),
                 lines=1,
                 max_lines=4,
                 max_length=LONGEST_TEXT,
                 elem_id="noise-text",
             )
-            _part(CHIPS, "noise-chips")
-            choices = [(view.words, name) for name, view in VIEWS.items()]
-            view = gr.Radio(choices, value=FIRST_VIEW, label="View", elem_id="noise-view", container=False)
+            _part(chips_html(), "noise-chips")
+            choices = [(say(view.words), name) for name, view in VIEWS.items()]
+            view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
             opening = figure_of(first.payload, _places(noise)) if first.payload else None
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
             loss = gr.Row(elem_id="noise-loss-row")
@@ -92,7 +101,7 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "strength": {"info": None, **SLIDERS["alpha"]},
         "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
         "kind": {
-            "info": "All but token dropout are matched on their standard deviation; some papers are not.",
+            "info": say("All but token dropout are matched on their standard deviation; some papers are not."),
             "kind": gr.Radio,
             "choices": [(short_words(kind.words), name) for name, kind in KINDS.items()],
         },
@@ -103,10 +112,10 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "choices": [(short_words(found.words), name) for name, found in SCHEDULES.items()],
     }
     noise = Form(NoiseSettings, names=(*FIRST, *MORE), prefix="noise", changes=changes)
-    _part(WORDS, "noise-words")
-    _part(RULER, "noise-ruler")
-    again = gr.Button("Draw the noise again", elem_id="noise-again", size="md")
-    _part(MORE_BUTTON, "noise-more-button")
+    _part(words_html(), "noise-words")
+    _part(ruler_html(), "noise-ruler")
+    again = gr.Button(say("Draw the noise again"), elem_id="noise-again", size="md")
+    _part(more_button_html(), "noise-more-button")
     with gr.Column(elem_id="noise-more"):  # an accordion mounts what it holds only once it is opened
         for name in MORE:
             noise.by_name[name].render()
@@ -132,7 +141,7 @@ def figure_of(payload: Payload, places: Places) -> Figure:
         "bins_a_deviation": BINS_A_DEVIATION,
         "fineness": FINENESS,
         "kind_notes": kind_notes(),
-        "schedules": {name: found.words for name, found in SCHEDULES.items()},
+        "schedules": {name: say(found.words) for name, found in SCHEDULES.items()},
         "adaptive": adaptive_illustration(),
         "last_share": LAST_SHARE,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui import (
     api,
@@ -27,44 +28,72 @@ from neftune_core.ui.recorded import recorded
 from neftune_core.ui.wiring import fill_owner_key, owner_key
 
 TITLE = "NEFTune Lab"
-FIRST_WORDS = {
-    "model": "bundled model",
-    "data": EXAMPLE.data.source.removeprefix("starter:"),
-    "seed": f"seed {EXAMPLE.seed}",
-}
+CHINESE_PATH = "/zh"
 
 
 def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Blocks:
-    """The whole page, ready for `launch.launch`."""
+    """The whole page in every language, ready for `launch.launch`: English at its address, the other beside it."""
     lab, first = lab or Lab(), first or FirstPreview()
-    shown = recorded(lab)
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
-        key = owner_key()
-        top = strip.build(FIRST_WORDS, lab.host.profile.model)
-        model = model_panel.build(top, lab.host.models)
-        with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
-            with gr.Tab("Learn", id="learn", elem_id="tab-learn", render_children=True):
-                learn = learn_tab.build(shown)
-            with gr.Tab("Noise", id="noise", elem_id="tab-noise", render_children=True):
-                noise = noise_tab.build(top, first)
-            with gr.Tab("Data", id="data", elem_id="tab-data", render_children=True) as place:
-                data = data_tab.build(lab, top, place)
-            with gr.Tab("Train", id="train", elem_id="tab-train", render_children=True) as place:
-                train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
-            with gr.Tab("Compare", id="compare", elem_id="tab-compare", render_children=True):
-                comparison = compare_tab.build(lab, train, key, shown)
-            with gr.Tab("Sweep", id="sweep", elem_id="tab-sweep", render_children=True) as place:
-                sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
-            with gr.Tab("Runs", id="runs", elem_id="tab-runs", render_children=True) as place:
-                runs_tab.build(lab, top, train, key, place)
-        learn_tab.dock()
-        lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
-        top.tools.value = {**noise_tab.link_parameters(noise), **compare_tab.link_parameters(comparison)}
-        noise_tab.on_load(page, noise, first)
-        compare_tab.on_load(page, comparison)
-        noise_loss.build(lab, top, data, noise)
-        remembering.build(page, remembering.Around(lab, top, key, noise, data, train, model))
-        fill_owner_key(page, key)
+        _build(page, lab, first)
         api.build(lab)
-    first_view.put(page, shown)
+    with in_language(CHINESE), page.route("中文", CHINESE_PATH, show_in_navbar=False):
+        _build(page, lab, first)
     return page
+
+
+def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
+    """The page in the current language, inside the open `page`."""
+    shown = recorded(lab)
+    key = owner_key()
+    top = strip.build(_first_words(), lab.host.profile.model)
+    model = model_panel.build(top, lab.host.models)
+    with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
+        with _tab("learn"):
+            learn = learn_tab.build(shown)
+        with _tab("noise"):
+            noise = noise_tab.build(top, first)
+        with _tab("data") as place:
+            data = data_tab.build(lab, top, place)
+        with _tab("train") as place:
+            train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
+        with _tab("compare"):
+            comparison = compare_tab.build(lab, train, key, shown)
+        with _tab("sweep") as place:
+            sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
+        with _tab("runs") as place:
+            runs_tab.build(lab, top, train, key, place)
+    learn_tab.dock()
+    lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
+    top.tools.value = {**noise_tab.link_parameters(noise), **compare_tab.link_parameters(comparison)}
+    noise_tab.on_load(page, noise, first)
+    compare_tab.on_load(page, comparison)
+    noise_loss.build(lab, top, data, noise)
+    remembering.build(page, remembering.Around(lab, top, key, noise, data, train, model))
+    fill_owner_key(page, key)
+    first_view.put(page, shown)
+
+
+TABS = {
+    "learn": later("Learn"),
+    "noise": later("Noise"),
+    "data": later("Data"),
+    "train": later("Train"),
+    "compare": later("Compare"),
+    "sweep": later("Sweep"),
+    "runs": later("Runs"),
+}
+
+
+def _tab(name: str) -> gr.Tab:
+    """A tab that is mounted with the page; scripts and links know it by its name, whatever the words on it."""
+    return gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True)
+
+
+def _first_words() -> dict[str, str]:
+    """What the strip says of the next study as the page opens."""
+    return {
+        "model": say("bundled model"),
+        "data": EXAMPLE.data.source.removeprefix("starter:"),
+        "seed": say("seed {seed}", seed=EXAMPLE.seed),
+    }

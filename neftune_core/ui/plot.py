@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.figures import Figure
+from neftune_core.language import say
 
 
 def part(name: str) -> str:
@@ -22,12 +23,13 @@ def part(name: str) -> str:
     )
 
 
-TEMPLATE = """<figure class="lab-figure lab-empty">
+def _template() -> str:
+    return f"""<figure class="lab-figure lab-empty">
 <div class="lab-figure-plot" role="group" aria-label=""></div>
-<figcaption><span class="lab-figure-summary" aria-live="off"></span>
-<span class="lab-figure-tools"><button type="button" data-format="png" aria-label="Save the figure as PNG">PNG</button>
-<button type="button" data-format="svg" aria-label="Save the figure as SVG">SVG</button>
-<button type="button" data-format="csv" aria-label="Save the numbers as CSV">CSV</button></span></figcaption>
+<figcaption><span class="lab-figure-summary" aria-live="off"></span><span class="lab-figure-tools">
+<button type="button" data-format="png" aria-label="{say("Save the figure as PNG")}">PNG</button>
+<button type="button" data-format="svg" aria-label="{say("Save the figure as SVG")}">SVG</button>
+<button type="button" data-format="csv" aria-label="{say("Save the numbers as CSV")}">CSV</button></span></figcaption>
 </figure>"""
 
 
@@ -41,7 +43,7 @@ def live_figure(
     """
     return gr.HTML(
         value,
-        html_template=TEMPLATE,
+        html_template=_template(),
         js_on_load=part("figure"),
         css_template=f".lab-figure-plot {{ min-height: {height}px; }}" if height else "",
         apply_default_css=False,

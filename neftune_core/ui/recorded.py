@@ -13,6 +13,7 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
+from neftune_core.language import say
 from neftune_core.lessons import seen
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
@@ -38,7 +39,8 @@ class Recorded:
     def notice(self, then: str = "") -> str:
         """The line over a recorded study; `then` says how the visitor's own comes to its place."""
         more = quiet(then) if then else ""
-        return f'<div class="lab-recorded"><p><b>A recorded study.</b> {html.escape(self.line)}</p>{more}</div>'
+        head = say("A recorded study.")
+        return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(self.line)}</p>{more}</div>'
 
 
 def recorded(lab: Lab) -> Recorded | None:
@@ -83,10 +85,10 @@ def _line(record: Record, study: StudySettings) -> str:
     about = record.about
     model = about.get("model", {}).get("name", study.model.source)
     data = about.get("data", {})
-    rows = f" ({data['train']:,} rows)" if "train" in data else ""
+    rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     arms = _listed(list(study.arms))
-    parts = [f"{model} on {data.get('title', study.data.source)}{rows}: {arms}", *_where_and_when(record)]
-    return ", ".join(parts) + "."
+    made = say("{title} on {data}", title=model, data=f"{data.get('title', study.data.source)}{rows}")
+    return ", ".join([f"{made}: {arms}", *_where_and_when(record)]) + "."
 
 
 def _where_and_when(record: Record) -> list[str]:
@@ -94,11 +96,12 @@ def _where_and_when(record: Record) -> list[str]:
     machine, created = about.get("machine", {}), about.get("created")
     found = []
     if "processor" in machine:
-        found.append(f"on {machine.get('cores', '?')} cores of {machine['processor']}")
+        cores, processor = machine.get("cores", "?"), machine["processor"]
+        found.append(say("on {cores} cores of {processor}", cores=cores, processor=processor))
     if isinstance(created, int | float):
-        found.append(time.strftime("%d %B %Y", time.gmtime(created)).lstrip("0"))
+        found.append(time.strftime(say("%d %B %Y"), time.gmtime(created)).lstrip("0"))
     return found
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    return say(" and ").join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

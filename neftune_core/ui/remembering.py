@@ -15,6 +15,7 @@ import gradio as gr
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
 from neftune_core.home import home
+from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
@@ -53,10 +54,12 @@ def build(page: gr.Blocks, around: Around) -> None:
     kept = [
         block
         for block in page.blocks.values()
-        if isinstance(block, KEPT_KINDS) and str(block.elem_id or "").startswith(KEPT)
+        if isinstance(block, KEPT_KINDS)
+        and block.page == page.current_page
+        and str(block.elem_id or "").startswith(KEPT)
     ]
-    in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label="Model and data in use")
-    asked = gr.Textbox(visible=False, label="What was in use")
+    in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label=say("Model and data in use"))
+    asked = gr.Textbox(visible=False, label=say("What was in use"))
     _connect_keeping(around, kept, in_use)
     _connect_reload(page, around, kept, asked)
     _connect_record(around)
@@ -101,7 +104,7 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
 def _connect_record(around: Around) -> None:
     """The link of a study brings its settings, unless this is a reload of a page on which others had been set."""
     form, noise = around.train.form, around.noise.noise
-    attached = gr.Textbox(visible=False, label="Study of the link")
+    attached = gr.Textbox(visible=False, label=say("Study of the link"))
     filled = [*noise.components, form.together, *form.all_components()]
 
     @told

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.language import say
 from neftune_core.training.record import Record
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.strip import Strip
@@ -58,10 +59,12 @@ def build(prefix: str) -> Actions:
     """The buttons, in a row of their own, none of them shown yet."""
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
-            resume=gr.Button("Resume", size="md", visible=False, elem_id=f"{prefix}-resume"),
-            compare=gr.Button("Compare the answers", size="md", visible=False, elem_id=f"{prefix}-compare"),
-            remove=gr.Button("Discard", size="md", visible=False, elem_id=f"{prefix}-remove"),
-            surely=gr.Button("Discard for good", variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
+            resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
+            compare=gr.Button(say("Compare the answers"), size="md", visible=False, elem_id=f"{prefix}-compare"),
+            remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
+            surely=gr.Button(
+                say("Discard for good"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"
+            ),
         )
 
 

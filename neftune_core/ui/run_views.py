@@ -10,6 +10,7 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.moves import move_curves
+from neftune_core.language import later, say
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 from neftune_core.ui.views import bar, duration, open_bar, quiet
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 
 OPEN_ENDED = {
-    "preparing": "The model and the data are loaded",
-    "answering": "The arms answer the prompts of the study",
-    "stopping": "The step under way is broken off",
+    "preparing": later("The model and the data are loaded"),
+    "answering": later("The arms answer the prompts of the study"),
+    "stopping": later("The step under way is broken off"),
 }
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
-VIEWS = {"losses": "Losses", "moves": "Gradients and weights"}
+VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights")}
 
 
 def curves_of(record: Record, log: Log, view: str) -> Figure:
@@ -43,13 +44,13 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     from neftune_core.training.damage import damages
     from neftune_core.training.progress import WORDS
 
-    listed = " and ".join(str(words) for words in record.said_of("samples").values())
-    measured = quiet(f"Losses with noise off are measured on {listed}.") if listed else ""
-    message = f"<p>{html.escape(status.message)}</p>" if status.message else ""
+    listed = say(" and ").join(str(words) for words in record.said_of("samples").values())
+    measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
+    message = f"<p>{html.escape(say(status.message))}</p>" if status.message else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
-        f'<div class="lab-state" data-state="{status.state}"><p><b>{WORDS[status.state]}</b> '
+        f'<div class="lab-state" data-state="{status.state}"><p><b>{say(WORDS[status.state])}</b> '
         f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(about_words(record))}{message}{broken}{measured}</div>"
     )
 
@@ -57,18 +58,18 @@ def state_words(record: Record, status: Status, log: Log) -> str:
 def _numbers(status: Status) -> list[str]:
     numbers = []
     if status.place:
-        numbers.append(f"place {status.place} in the queue")
+        numbers.append(say("place {place} in the queue", place=status.place))
     if status.seeds > 1 and status.seed_number and status.state != "finished":
-        numbers.append(f"seed {status.seed_number} of {status.seeds}")
+        numbers.append(say("seed {number} of {count}", number=status.seed_number, count=status.seeds))
     if status.steps and not (status.state == "finished" and status.step == status.steps):
-        numbers.append(f"step {status.step:,} of {status.steps:,}")
+        numbers.append(say("step {step:,} of {steps:,}", step=status.step, steps=status.steps))
     elif status.steps:
-        seeds = f", {status.seeds} seeds" if status.seeds > 1 else ""
-        numbers.append(f"{status.steps:,} steps{seeds}")
+        seeds = say(", {count} seeds", count=status.seeds) if status.seeds > 1 else ""
+        numbers.append(say("{steps:,} steps", steps=status.steps) + seeds)
     if status.state == "running" and status.seconds_left is not None:
-        numbers.append(f"{duration(status.seconds_left)} left")
+        numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
     if status.tokens_per_second and not status.is_over:
-        numbers.append(f"{status.tokens_per_second:,.0f} tokens a second, all arms together")
+        numbers.append(say("{speed:,.0f} tokens a second, all arms together", speed=status.tokens_per_second))
     return numbers
 
 
@@ -76,21 +77,28 @@ def progress_words(record: Record, status: Status) -> str:
     """The watched study in a short line for the strip, with a bar while there is something to wait for."""
     from neftune_core.training.progress import WORDS
 
-    parts = [f"<b>{WORDS[status.state]}</b>"]
+    parts = [f"<b>{say(WORDS[status.state])}</b>"]
     if status.place:
-        parts.append(f"place {status.place}")
+        parts.append(say("place {place}", place=status.place))
     if status.state == "running":
         share = status.step / status.steps if status.steps else 0
-        parts.append(f"{bar(share, 'Progress')} {share:.0%}")
-        left = "time left not known yet" if status.seconds_left is None else f"{duration(status.seconds_left)} left"
-        parts.append(left)
+        parts.append(f"{bar(share, say('Progress'))} {share:.0%}")
+        parts.append(_left(status.seconds_left))
     elif status.state in OPEN_ENDED:
-        parts.append(open_bar(OPEN_ENDED[status.state]))
+        parts.append(open_bar(say(OPEN_ENDED[status.state])))
     about = html.escape(about_words(record))
     return (
         f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'
         f"<span>{' · '.join(parts)}</span></span>"
     )
+
+
+def _left(seconds: float | None) -> str:
+    """The time left; the title of the page reads it from here (learn.js)."""
+    if seconds is None:
+        return say("time left not known yet")
+    words = say("{duration} left", duration=duration(seconds))
+    return f'<span class="lab-progress-left" data-seconds="{seconds:.0f}">{words}</span>'
 
 
 def when(record: Record) -> str:
@@ -105,7 +113,7 @@ def about_words(record: Record) -> str:
     try:
         study = record.study
     except RecordError:
-        return f"{model or 'a study'} on {data or 'unknown data'}"
+        return say("{title} on {data}", title=model or say("a study"), data=data or say("unknown data"))
     title = study.title or model or study.model.source.rstrip("/").rpartition("/")[2]
-    title = f"Sweep: {title}" if record.is_sweep else title
-    return f"{title} on {data or study.data.source.partition(':')[2].rpartition('/')[2]}"
+    title = say("Sweep: {title}", title=title) if record.is_sweep else title
+    return say("{title} on {data}", title=title, data=data or study.data.source.partition(":")[2].rpartition("/")[2])

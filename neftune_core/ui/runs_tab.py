@@ -10,6 +10,7 @@ import gradio as gr
 from neftune_core.errors import RecordError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.home import folder_bytes, home, home_note, remove_models
+from neftune_core.language import say
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.training.record import Record, find, owned_records
 from neftune_core.ui import evidence_view, run_actions, take_away
@@ -22,8 +23,12 @@ from neftune_core.ui.train_tab import TrainTab, view_of_study
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, told
 
-EMPTY = "No study yet. What you train is kept here, on this machine, also when the lab is closed."
-LIST = f'<ul class="lab-runs" aria-label="Your studies"></ul><p class="lab-quiet lab-runs-empty">{EMPTY}</p>'
+
+def _list_html() -> str:
+    empty = say("No study yet. What you train is kept here, on this machine, also when the lab is closed.")
+    return (
+        f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
+    )
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class _Opened:
 
 def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
     """The tab, inside an open `gr.Tab`."""
-    runs = gr.HTML([], html_template=LIST, js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list")
+    runs = gr.HTML(
+        [], html_template=_list_html(), js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list"
+    )
     opened = _opened()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
     changed = [opened.record_id.change, train.finished.change]
@@ -69,7 +76,7 @@ def _opened() -> _Opened:
     curves = live_figure(elem_id="runs-curves")
     evidence = evidence_view.build("runs")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
-    with gr.Accordion("Its settings (study.toml)", open=False, visible=False) as box:
+    with gr.Accordion(say("Its settings (study.toml)"), open=False, visible=False) as box:
         settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
     return _Opened(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
 
@@ -135,7 +142,7 @@ def _answers(record: Record) -> str:
     if len(seeds) < 2:
         return answer_columns(answers, record.arms)
     first = [answer for answer in answers if answer.get("seed") == seeds[0]]
-    words = quiet(f"The answers of seed {seeds[0]}; Compare has those of the other seeds.")
+    words = quiet(say("The answers of seed {seed}; Compare has those of the other seeds.", seed=seeds[0]))
     return words + answer_columns(first, record.arms)
 
 
@@ -143,7 +150,7 @@ def _settings_text(record: Record) -> str:
     try:
         return record.settings_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return "# The settings of this record are missing or cannot be read."
+        return say("# The settings of this record are missing or cannot be read.")
 
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:
@@ -153,7 +160,7 @@ def _row(lab: Lab, record: Record) -> dict[str, Any]:
     try:
         arms, status = record.arms, lab.jobs.status(record)
     except RecordError as error:
-        return {"id": record.id, "when": when(record), "about": str(error), "arms": [], "word": "Unreadable"}
+        return {"id": record.id, "when": when(record), "about": str(error), "arms": [], "word": say("Unreadable")}
     colours = arm_colours(arms)
     return {
         "id": record.id,
@@ -161,7 +168,7 @@ def _row(lab: Lab, record: Record) -> dict[str, Any]:
         "about": about_words(record),
         "arms": [{"name": name, "colour": colours[name]} for name in arms],
         "state": status.state,
-        "word": WORDS[status.state],
+        "word": say(WORDS[status.state]),
     }
 
 
@@ -170,22 +177,25 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(
-            "Remove downloaded models", size="sm", visible=lab.limits.local_paths, elem_id="runs-clean-models"
+            say("Remove downloaded models"), size="sm", visible=lab.limits.local_paths, elem_id="runs-clean-models"
         )
 
     @told
     def measure(key: str) -> str:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
-        return quiet(
-            f"Your studies take {gigabytes(mine)} on this machine's disk, and the models that the lab fetched or "
-            f"converted {gigabytes(models)}. {home_note()}"
+        words = say(
+            "Your studies take {mine} on this machine's disk, and the models that the lab fetched or converted "
+            "{models}.",
+            mine=gigabytes(mine),
+            models=gigabytes(models),
         )
+        return quiet(f"{words} {say(home_note())}")
 
     @told
     def remove() -> str:
         freed = remove_models()
-        return quiet(f"{gigabytes(freed)} were freed; a model that is named again is fetched again.")
+        return quiet(say("{size} were freed; a model that is named again is fetched again.", size=gigabytes(freed)))
 
     gr.on(changed, measure, key, words, **QUIET)
     clean.click(remove, None, words, **QUIET)

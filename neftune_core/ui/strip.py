@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from neftune_core.language import CHINESE, ENGLISH, current, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.ui.plot import part
 
@@ -18,16 +19,32 @@ stroke-width="2.2" stroke-linecap="round"/>
 <path d="M2 12h20" stroke="var(--lab-control)" stroke-width="2.2" stroke-linecap="round"/></svg>
 NEFTune Lab</h1>"""
 
-# The noise is written by the browser as the slider moves, the rest by the server.
-# While the page watches a study, what is set up here is another one, and says so.
-WORDS = """<p class="lab-experiment" aria-label="The next study in words"><b class="lab-next">Next:</b>
-<span data-word="model"></span>
+
+def _words_html() -> str:
+    """The noise is written by the browser as the slider moves, the rest by the server.
+
+    While the page watches a study, what is set up here is another one, and says so.
+    """
+    return f"""<p class="lab-experiment" aria-label="{say("The next study in words")}">
+<b class="lab-next">{say("Next:")}</b> <span data-word="model"></span>
 <span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
 
-TOOLS = """<div class="lab-tools"><span role="status"></span>
-<button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">Model</button>
-<button type="button" data-do="link" title="Copy a link to this page as it stands">Copy link</button>
-<button type="button" data-do="theme" title="Light or dark" aria-label="Switch between light and dark">
+
+OTHER = {
+    ENGLISH: ('lang="zh-CN" aria-label="切换到中文"', "中文"),
+    CHINESE: ('lang="en" aria-label="Switch to English"', "English"),
+}
+"""The button of the other language, in the words of whoever looks for it."""
+
+
+def _tools_html() -> str:
+    about, other = OTHER[current()]
+    switch = say("Switch between light and dark")
+    return f"""<div class="lab-tools"><span role="status"></span>
+<button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">{say("Model")}</button>
+<button type="button" data-do="link" title="{say("Copy a link to this page as it stands")}">{say("Copy link")}</button>
+<button type="button" data-do="language" {about}>{other}</button>
+<button type="button" data-do="theme" title="{say("Light or dark")}" aria-label="{switch}">
 <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
 stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg>
 </button></div>"""
@@ -73,11 +90,11 @@ class Strip:
 
 
 def _stop() -> Stop:
-    ask = gr.Button("Stop", size="md", elem_id="lab-stop", visible=False)
+    ask = gr.Button(say("Stop"), size="md", elem_id="lab-stop", visible=False)
     with gr.Row(elem_id="lab-stopping", visible=False) as choice:
-        keep = gr.Button("Stop and keep", variant="primary", size="md", elem_id="lab-stop-keep")
-        discard = gr.Button("Stop and discard", variant="stop", size="md", elem_id="lab-stop-discard")
-        go_on = gr.Button("Go on", size="md", elem_id="lab-go-on")
+        keep = gr.Button(say("Stop and keep"), variant="primary", size="md", elem_id="lab-stop-keep")
+        discard = gr.Button(say("Stop and discard"), variant="stop", size="md", elem_id="lab-stop-discard")
+        go_on = gr.Button(say("Go on"), size="md", elem_id="lab-go-on")
     ask.click(None, None, None, js="() => Lab.askStop(true)")
     go_on.click(None, None, None, js="() => Lab.askStop(false)")
     return Stop(ask, choice, keep, discard, go_on)
@@ -89,17 +106,21 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
         told = gr.HTML(
             words,
-            html_template=WORDS,
+            html_template=_words_html(),
             js_on_load=part("strip-words"),
             apply_default_css=False,
             elem_id="lab-words",
         )
         progress = gr.HTML(apply_default_css=False, elem_id="lab-progress")
-        train = gr.Button("Train", variant="primary", size="md", elem_id="lab-train")
+        train = gr.Button(say("Train"), variant="primary", size="md", elem_id="lab-train")
         stop = _stop()
         tools = gr.HTML(
-            {}, html_template=TOOLS, js_on_load=part("strip-tools"), apply_default_css=False, elem_id="lab-tools"
+            {},
+            html_template=_tools_html(),
+            js_on_load=part("strip-tools"),
+            apply_default_css=False,
+            elem_id="lab-tools",
         )
-        watched = gr.Textbox(visible=False, elem_id="lab-watched", label="Study")
+        watched = gr.Textbox(visible=False, elem_id="lab-watched", label=say("Study"))
         timer = gr.Timer(WATCH_SECONDS, active=False)
     return Strip(told, tools, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)

@@ -10,6 +10,7 @@ from typing import Any
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.language import say
 from neftune_core.models.catalogue import duration, gigabytes
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -90,13 +91,20 @@ def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     loaded, budget = load(study.model), study.training.time_budget_seconds
     found = memory_and_time(study, loaded, prepared)
     steps = count_steps(len(prepared.train), study.training)
-    seeds = "" if study.seeds == 1 else f"{study.seeds} seeds of "
-    length = f"about {duration(budget)} of training" if budget else f"{steps:,} steps"
-    words = f"{seeds}{length}, {len(study.arms)} arms."
+    seeds = "" if study.seeds == 1 else say("{count} seeds of ", count=study.seeds)
+    if budget:
+        length = say("about {duration} of training", duration=duration(budget))
+    else:
+        length = say("{steps:,} steps", steps=steps)
+    words = say("{seeds}{length}, {count} arms.", seeds=seeds, length=length, count=len(study.arms))
     if lab.gpu:
         seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
         return f"{words[:1].upper()}{words[1:]} {lab.gpu.words(seconds)}", True
-    takes = f"About {gigabytes(found.memory_bytes)} of memory." if budget and found.fits else found.sentence
+    takes = (
+        say("About {memory} of memory.", memory=gigabytes(found.memory_bytes))
+        if budget and found.fits
+        else found.sentence
+    )
     more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
     return f"{words[:1].upper()}{words[1:]} {takes}{more}", found.fits
 

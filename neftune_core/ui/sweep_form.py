@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Control, control, parse
 from neftune_core.training.settings import StudySettings
@@ -21,8 +22,8 @@ NO_AXIS = ""
 AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-SEEDS_INFO = "Each setting is trained with so many seeds; a claim takes six."
-POINTS_INFO = "One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'"
+SEEDS_INFO = later("Each setting is trained with so many seeds; a claim takes six.")
+POINTS_INFO = later("One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'")
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,18 @@ class SweepForm:
 
 def build() -> SweepForm:
     """The components, in the open column."""
-    choices = [("Nothing", NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
+    choices = [(say("Nothing"), NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
     shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
-    seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=SEEDS_INFO)
-    with gr.Accordion("More to vary", open=False, elem_classes=["lab-group"]):
+    seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=say(SEEDS_INFO))
+    with gr.Accordion(say("More to vary"), open=False, elem_classes=["lab-group"]):
         shown += [_axis(place, choices) for place in range(AXES_SHOWN, AXES)]
-        points = gr.Textbox("", label="Points", info=POINTS_INFO, lines=3, max_length=4000, elem_id="sweep-points")
-    with gr.Accordion("Title and first seed", open=False, elem_classes=["lab-group"]):
-        title = gr.Textbox("", label="Title", max_length=200, elem_id="sweep-title")
+        points = gr.Textbox(
+            "", label=say("Points"), info=say(POINTS_INFO), lines=3, max_length=4000, elem_id="sweep-points"
+        )
+    with gr.Accordion(say("Title and first seed"), open=False, elem_classes=["lab-group"]):
+        title = gr.Textbox("", label=say("Title"), max_length=200, elem_id="sweep-title")
         first_seed = component(
-            control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1, label="First seed", info=None
+            control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1, label=say("First seed"), info=None
         )
     return SweepForm([name for name, _ in shown], [text for _, text in shown], points, first_seed, seeds, title)
 
@@ -65,12 +68,12 @@ def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.T
             gr.Dropdown(
                 choices,
                 value=name,
-                label="Vary" if place == 0 else f"times ({place + 1})",
+                label=say("Vary") if place == 0 else say("times ({place})", place=place + 1),
                 elem_id=f"sweep-axis-{place + 1}",
             ),
             gr.Textbox(
                 text,
-                label=f"Values {place + 1}",
+                label=say("Values {place}", place=place + 1),
                 show_label=False,
                 placeholder="0, 1, 2, 5",
                 max_length=1000,
@@ -80,8 +83,8 @@ def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.T
 
 
 def _axis_words(name: str, found: Control) -> str:
-    part, label = name.partition(".")[0], found.label
-    return f"{part.capitalize()}: {label[:1].lower() + label[1:] if label[1:2].islower() else label}"
+    part, label = say(name.partition(".")[0].capitalize()), say(found.label)
+    return f"{part}: {label[:1].lower() + label[1:] if label[1:2].islower() else label}"
 
 
 def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:

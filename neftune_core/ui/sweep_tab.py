@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
 from neftune_core.figures.effects import effect_curve
+from neftune_core.language import later, say
 from neftune_core.settings import to_toml
 from neftune_core.training.record import Record, find, owned_records
 from neftune_core.training.settings import StudySettings
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 RECORDED = "recorded/"
-INTRO = "Model, data, training and the rest of the noise are those of the other tabs; here is what varies."
+INTRO = later("Model, data, training and the rest of the noise are those of the other tabs; here is what varies.")
 OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.openTab('Sweep'); }"
 SAVE = "(text) => Lab.saveText('sweep.toml', text)"
 
@@ -80,23 +81,23 @@ def build(around: Around, train: TrainTab) -> None:
 def _layout() -> SweepTab:
     with gr.Row(elem_id="sweep-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            gr.HTML(quiet(INTRO), apply_default_css=False)
+            gr.HTML(quiet(say(INTRO)), apply_default_css=False)
             form = sweep_form.build()
             measuring = Form(MeasuringSettings, names=("primary", "epoch"), prefix="sweep")
             plan = gr.HTML(elem_id="sweep-plan", apply_default_css=False)
             with gr.Row(elem_classes=["lab-actions"]):
-                start = gr.Button("Start the sweep", variant="primary", size="md", elem_id="sweep-start")
-                stop = gr.Button("Stop", size="md", visible=False, elem_id="sweep-stop")
-                file = gr.Button("Save sweep.toml", size="md", elem_id="sweep-file")
+                start = gr.Button(say("Start the sweep"), variant="primary", size="md", elem_id="sweep-start")
+                stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="sweep-stop")
+                file = gr.Button(say("Save sweep.toml"), size="md", elem_id="sweep-file")
         with gr.Column(scale=5, min_width=320):
-            shown = gr.Dropdown([], label="Results of", elem_id="sweep-shown")
+            shown = gr.Dropdown([], label=say("Results of"), elem_id="sweep-shown")
             state = gr.HTML(elem_id="sweep-state", apply_default_css=False)
             actions = run_actions.build("sweep")
             with gr.Row(elem_classes=["lab-choices"]):
-                choices = [(DEFINITIONS[name].label, name) for name in MEASURES]
-                measure = gr.Dropdown(choices, value="held_out_loss", label="Measure", elem_id="sweep-measure")
-                epochs = [(words, name) for name, words in EPOCH_WORDS.items()]
-                epoch = gr.Radio(epochs, value="last", label="At", elem_id="sweep-at")
+                choices = [(say(DEFINITIONS[name].label), name) for name in MEASURES]
+                measure = gr.Dropdown(choices, value="held_out_loss", label=say("Measure"), elem_id="sweep-measure")
+                epochs = [(say(words), name) for name, words in EPOCH_WORDS.items()]
+                epoch = gr.Radio(epochs, value="last", label=say("At"), elem_id="sweep-at")
             curve = live_figure(elem_id="sweep-curve")
             verdict = gr.HTML(elem_id="sweep-verdict", apply_default_css=False)
             table = gr.HTML(elem_id="sweep-table", apply_default_css=False)
@@ -191,7 +192,10 @@ def _connect_start(around: Around, train: TrainTab, tab: SweepTab) -> None:
 def _choices(lab: Lab, key: str) -> list[tuple[str, str]]:
     """The visitor's own sweeps, the newest first, and then the recorded ones."""
     mine = [record for record in owned_records(key) if record.is_sweep]
-    recorded = [(f"Recorded: {_title(sweep)}", f"{RECORDED}{sweep.folder.name}") for sweep in lab.recorded_sweeps]
+    recorded = [
+        (say("Recorded: {title}", title=_title(sweep)), f"{RECORDED}{sweep.folder.name}")
+        for sweep in lab.recorded_sweeps
+    ]
     return [*((f"{_title(Sweep(record.folder))} ({when(record)})", record.id) for record in mine), *recorded]
 
 
@@ -199,8 +203,10 @@ def _title(sweep: Sweep) -> str:
     try:
         settings = sweep.settings
     except RecordError:
-        return f"unreadable {sweep.id}"
-    return settings.title or ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes) or "points"
+        return say("unreadable {id}", id=sweep.id)
+    return (
+        settings.title or ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes) or say("points")
+    )
 
 
 def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
@@ -233,7 +239,7 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
         sweep = _found(lab, key, shown)
         table = lab.sweep_table(sweep)
         asked = table.question
-        choices = [(DEFINITIONS[name].label, name) for name in table.measures or MEASURES]
+        choices = [(say(DEFINITIONS[name].label), name) for name in table.measures or MEASURES]
         standing = _standing(lab, tab, sweep)
         drawn = _drawn(table, asked.measure, asked.epoch, standing)
         return [gr.update(choices=choices, value=asked.measure), asked.epoch, *drawn]
@@ -292,15 +298,25 @@ def _recorded_words(sweep: Sweep) -> str:
     """What a recorded sweep was made of, and that it was not made here."""
     about = sweep.about
     model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
-    rows = f"{data.get('train', 0):,} rows" if data else ""
+    rows = say("{count:,} rows", count=data.get("train", 0)) if data else ""
     parts = [
-        f"{model.get('name', 'a model')} on {data.get('title', 'a starter set')} ({rows})",
+        say(
+            "{title} on {data}",
+            title=model.get("name", say("a model")),
+            data=f"{data.get('title', say('a starter set'))} ({rows})",
+        ),
         size_words(sweep.settings),
     ]
     if machine:
-        parts.append(f"on {machine.get('cores', '?')} cores of {machine.get('processor', '?')}")
-    then = quiet("Start a sweep of your own, and its results stand here.")
-    return f'<div class="lab-recorded"><p><b>A recorded sweep.</b> {html.escape("; ".join(parts))}.</p>{then}</div>'
+        parts.append(_machine_words(machine))
+    then = quiet(say("Start a sweep of your own, and its results stand here."))
+    head = say("A recorded sweep.")
+    return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape("; ".join(parts))}.</p>{then}</div>'
+
+
+def _machine_words(machine: Mapping[str, Any]) -> str:
+    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
+    return say("on {cores} cores of {processor}", cores=cores, processor=processor)
 
 
 def _connect_watched(around: Around, tab: SweepTab) -> None:

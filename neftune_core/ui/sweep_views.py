@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, say
 from neftune_core.ui.views import quiet
 
 if TYPE_CHECKING:
@@ -16,28 +17,30 @@ if TYPE_CHECKING:
 
 BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
 """The measures shown beside the chosen one, where they were measured: means after the last epoch."""
-NOTHING = quiet("Nothing has been measured yet: the table fills as the studies end.")
+EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
+NOTHING = later("Nothing has been measured yet: the table fills as the studies end.")
 
 
 def table_view(table: SweepTable, measure: str) -> str:
     """The settings, each with what it reached and its effect, as HTML; wide ones scroll in their own box."""
     if not table.rows:
-        return NOTHING
+        return quiet(say(NOTHING))
     others = [name for name in BESIDE if name in table.measures and name != measure]
-    label = html.escape(DEFINITIONS[measure].label)
-    groups = "".join(f'<th colspan="2" scope="colgroup">{label}, {epoch} epoch</th>' for epoch in EPOCHS) + (
-        f'<th colspan="{len(others)}" scope="colgroup">Others, last epoch</th>' if others else ""
-    )
-    heads = "".join("<th>mean</th><th>over control</th>" for _ in EPOCHS)
+    label = html.escape(say(DEFINITIONS[measure].label))
+    groups = "".join(
+        f'<th colspan="2" scope="colgroup">{label}, {say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
+    ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Others, last epoch")}</th>' if others else "")
+    heads = f"<th>{say('mean')}</th><th>{say('over control')}</th>" * len(EPOCHS)
     heads += "".join(
-        f'<th title="{html.escape(DEFINITIONS[name].words)}">{html.escape(DEFINITIONS[name].label)}</th>'
+        f'<th title="{html.escape(say(DEFINITIONS[name].words))}">{html.escape(say(DEFINITIONS[name].label))}</th>'
         for name in others
     )
     colours = arm_colours({row.arm: row.noise for row in table.rows})
     rows = "".join(_row(row, measure, others, colours) for row in table.rows)
+    first = f'<th rowspan="2">{say("Setting")}</th><th rowspan="2">{say("Seeds")}</th>'
     return (
-        f'<div class="lab-sweep-table" tabindex="0" role="region" aria-label="Results of the sweep"><table><thead>'
-        f'<tr><th rowspan="2">Setting</th><th rowspan="2">Seeds</th>{groups}</tr><tr>{heads}</tr></thead>'
+        f'<div class="lab-sweep-table" tabindex="0" role="region" aria-label="{say("Results of the sweep")}">'
+        f"<table><thead><tr>{first}{groups}</tr><tr>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{quiet(_note(table))}"
     )
 
@@ -70,11 +73,16 @@ def effect(row: Row, measure: str, epoch: str) -> str:
 
 def _note(table: SweepTable) -> str:
     seeds = max((len(row.seeds) for row in table.rows), default=0)
-    few = " Fewer than six seeds are an illustration." if seeds < 6 else ""
+    few = " " + say("Fewer than six seeds are an illustration.") if seeds < 6 else ""
     return (
-        f"{table.done} of {table.studies} studies are done. Over control: the mean paired difference over the seeds, "
-        "with a t interval adjusted for all settings of the sweep (Holm); bold where it excludes zero. The best epoch "
-        f"is chosen on one half of the held-out rows and read on the other.{few}"
+        say(
+            "{done} of {studies} studies are done. Over control: the mean paired difference over the seeds, with a t "
+            "interval adjusted for all settings of the sweep (Holm); bold where it excludes zero. The best epoch is "
+            "chosen on one half of the held-out rows and read on the other.",
+            done=table.done,
+            studies=table.studies,
+        )
+        + few
     )
 
 
@@ -89,6 +97,6 @@ def verdict_view(table: SweepTable) -> str:
         for line in lines[2:]
     )
     return (
-        f'<div class="lab-sweep-verdict">{head}<details><summary>Setting by setting</summary><ul>{rest}</ul></details>'
-        "</div>"
+        f'<div class="lab-sweep-verdict">{head}<details><summary>{say("Setting by setting")}</summary>'
+        f"<ul>{rest}</ul></details></div>"
     )

@@ -17,6 +17,7 @@ from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordE
 from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.report import write_report
 from neftune_core.home import home
+from neftune_core.language import later, say
 from neftune_core.training.record import Record, find
 from neftune_core.training.sweep_table import write_table
 from neftune_core.ui.lab import Lab, require_key
@@ -26,11 +27,11 @@ from neftune_core.ui.wiring import QUIET, events, told
 
 RECORD = "record"
 FORMS = {
-    RECORD: "The whole record, for a lab elsewhere",
-    "adapter": "One arm: its adapter (PEFT)",
-    "merged": "One arm: the whole model (transformers)",
-    "script": "As code: study.toml, and a script for transformers and PEFT",
-    "report": "A report: one HTML file to read, print or send",
+    RECORD: later("The whole record, for a lab elsewhere"),
+    "adapter": later("One arm: its adapter (PEFT)"),
+    "merged": later("One arm: the whole model (transformers)"),
+    "script": later("As code: study.toml, and a script for transformers and PEFT"),
+    "report": later("A report: one HTML file to read, print or send"),
 }
 OF_A_SWEEP = {
     "report": FORMS["report"],
@@ -60,13 +61,13 @@ def has_sign_in() -> bool:
 
 def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
     """The part of the Runs tab for the record that is opened there."""
-    with gr.Accordion("Take it away", open=False, visible=False, elem_id="runs-take") as box:
+    with gr.Accordion(say("Take it away"), open=False, visible=False, elem_id="runs-take") as box:
         form = gr.Radio(
-            [(words, name) for name, words in FORMS.items()], value=RECORD, label="What", elem_id="take-what"
+            [(say(words), name) for name, words in FORMS.items()], value=RECORD, label=say("What"), elem_id="take-what"
         )
-        arm = gr.Dropdown([], label="Arm", visible=False, elem_id="take-arm")
-        make = gr.Button("Make the file", size="md", elem_id="take-make")
-        file = gr.File(label="Your file", interactive=False, visible=False, elem_id="take-file", height=90)
+        arm = gr.Dropdown([], label=say("Arm"), visible=False, elem_id="take-arm")
+        make = gr.Button(say("Make the file"), size="md", elem_id="take-make")
+        file = gr.File(label=say("Your file"), interactive=False, visible=False, elem_id="take-file", height=90)
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
         parts = _Parts(form, arm, make, file, *_account(), said)
     _connect_choice(key, record_id, box, parts)
@@ -77,9 +78,9 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
 
 def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     """The way in for a record of another machine; the id of the one that has just come is the value given."""
-    came = gr.Textbox(visible=False, label="Record")
-    with gr.Accordion("Bring in a record from another lab", open=False, elem_id="runs-bring"):
-        file = gr.File(label="The zip file of a record", file_types=[".zip"], elem_id="bring-file", height=110)
+    came = gr.Textbox(visible=False, label=say("Record"))
+    with gr.Accordion(say("Bring in a record from another lab"), open=False, elem_id="runs-bring"):
+        file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
 
     @told
     def bring(key: str, given: Any) -> str:
@@ -97,13 +98,13 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
     gr.LoginButton(size="md", elem_id="take-sign-in")
     name = gr.Textbox(
         "",
-        label="Repository in your account",
-        info="It is made where there is none, and private unless you say otherwise.",
+        label=say("Repository in your account"),
+        info=say("It is made where there is none, and private unless you say otherwise."),
         max_length=96,
         elem_id="take-name",
     )
-    public = gr.Checkbox(False, label="Let everybody see it", elem_id="take-public")
-    return name, public, gr.Button("Put it into your account", size="md", elem_id="take-push")
+    public = gr.Checkbox(False, label=say("Let everybody see it"), elem_id="take-public")
+    return name, public, gr.Button(say("Put it into your account"), size="md", elem_id="take-push")
 
 
 def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
@@ -146,7 +147,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
             made = write_table(record, folder / f"table-{record.id}.json")
         else:
             made = _with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name))
-        return [gr.update(value=str(made), visible=True), quiet("Here it is; it stays for a day.")]
+        return [gr.update(value=str(made), visible=True), quiet(say("Here it is; it stays for a day."))]
 
     given = [key, record_id, parts.form, parts.arm]
     parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
@@ -190,7 +191,7 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None
         address = _with_arm(
             record, form, arm, lambda model, _: push_model(model, repository, token=token.token, private=not public)
         )
-        return quiet(f"It is at {address}.")
+        return quiet(say("It is at {address}.", address=address))
 
     given = [key, record_id, parts.form, parts.arm, parts.name, parts.public]
     events(parts.push).click(push, given, parts.said, **QUIET, concurrency_limit=1)  # type: ignore[arg-type]

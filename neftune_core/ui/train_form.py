@@ -11,25 +11,26 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Settings, control, controls
 from neftune_core.training.settings import EXAMPLE, PRESETS, StudySettings, TrainingSettings, usual_training
 from neftune_core.ui.controls import Form, component
 from neftune_core.ui.views import quiet
-from neftune_core.ui.wiring import QUIET, events
+from neftune_core.ui.wiring import QUIET, events, told
 
 FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
 GROUPS = {
-    "How long": ("steps", "time_budget_seconds"),
-    "Optimizer": ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
-    "What is trained, and how": ("method", "arms_at_once", "execution"),
-    "Adapters and dropout": ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
-    "Measuring and keeping": ("evaluations", "evaluation_rows", "checkpoint_steps"),
+    later("How long"): ("steps", "time_budget_seconds"),
+    later("Optimizer"): ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
+    later("What is trained, and how"): ("method", "arms_at_once", "execution"),
+    later("Adapters and dropout"): ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
+    later("Measuring and keeping"): ("evaluations", "evaluation_rows", "checkpoint_steps"),
 }
 """The settings that most people leave alone, by the words over them; one that is named nowhere comes last."""
 
-USUAL = "usual"
-USUAL_WORDS = "What the lab begins with for this model."
+USUAL = later("usual")
+USUAL_WORDS = later("What the lab begins with for this model.")
 FIRST_STRENGTHS = "15"
 
 
@@ -83,29 +84,35 @@ class Arms:
 
 def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
     """The components, in the open column; `presets` names those that are offered."""
-    preset = gr.Radio([USUAL, *presets], value=USUAL, label="Begin with", elem_id="train-preset")
-    about = gr.HTML(quiet(USUAL_WORDS), elem_id="train-preset-about", apply_default_css=False)
+    preset = gr.Radio(
+        [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Begin with"), elem_id="train-preset"
+    )
+    about = gr.HTML(quiet(say(USUAL_WORDS)), elem_id="train-preset-about", apply_default_css=False)
     strengths = gr.Textbox(
         FIRST_STRENGTHS,
-        label="More strengths",
-        info="Besides the one on the Noise tab, in its unit and kind; the control is always there.",
+        label=say("More strengths"),
+        info=say("Besides the one on the Noise tab, in its unit and kind; the control is always there."),
         max_length=200,
         elem_id="train-strengths",
     )
-    together = gr.Textbox(visible=False, label="Strengths set together with their unit")
+    together = gr.Textbox(visible=False, label=say("Strengths set together with their unit"))
     training = _training()
     seed = component(control(StudySettings, "seed"), elem_id="train-seed")
     seeds = component(control(StudySettings, "seeds"), elem_id="train-seeds")
     for words, names in _groups().items():
-        with gr.Accordion(words, open=False, elem_classes=["lab-group"]):
+        with gr.Accordion(say(words), open=False, elem_classes=["lab-group"]):
             for name in names:
                 training.by_name[name].render()
-    with gr.Accordion("The question, named before the run", open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("The question, named before the run"), open=False, elem_classes=["lab-group"]):
         measuring = Form(MeasuringSettings, prefix="measuring-train")
-    with gr.Accordion("Arms of other regularisers", open=False, elem_classes=["lab-group"]):
-        dropouts = _numbers("Adapter dropout", "A rate for each arm without noise, such as 0.1, 0.3.", "train-dropouts")
-        decays = _numbers("Weight decay", "A rate for each arm without noise, such as 0.05.", "train-decays")
-    reset = gr.Button("Reset to defaults", size="md", elem_id="train-reset")
+    with gr.Accordion(say("Arms of other regularisers"), open=False, elem_classes=["lab-group"]):
+        dropouts = _numbers(
+            later("Adapter dropout"), later("A rate for each arm without noise, such as 0.1, 0.3."), "train-dropouts"
+        )
+        decays = _numbers(
+            later("Weight decay"), later("A rate for each arm without noise, such as 0.05."), "train-decays"
+        )
+    reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
     arms = (strengths, together, dropouts, decays)
     return TrainForm(preset, about, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
@@ -126,11 +133,11 @@ def _training() -> Form[TrainingSettings]:
 def _groups() -> dict[str, tuple[str, ...]]:
     named = {*FIRST, *(name for names in GROUPS.values() for name in names)}
     others = tuple(found.name for found in controls(TrainingSettings) if found.name not in named)
-    return {**GROUPS, "Others": others} if others else GROUPS
+    return {**GROUPS, later("Others"): others} if others else GROUPS
 
 
 def _numbers(label: str, info: str, elem_id: str) -> gr.Textbox:
-    return gr.Textbox("", label=label, info=info, max_length=200, elem_id=elem_id)
+    return gr.Textbox("", label=say(label), info=say(info), max_length=200, elem_id=elem_id)
 
 
 def connect(form: TrainForm, model: gr.State) -> Any:
@@ -139,11 +146,17 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
         training = found.training(model) if found else usual_training(model)
-        return [quiet(found.words if found else USUAL_WORDS), *shown_training(form, training)]
+        return [quiet(say(found.words if found else USUAL_WORDS)), *shown_training(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
-        return [USUAL, quiet(USUAL_WORDS), *Arms().values(), *shown_training(form, usual_training(model)), *questions]
+        return [
+            USUAL,
+            quiet(say(USUAL_WORDS)),
+            *Arms().values(),
+            *shown_training(form, usual_training(model)),
+            *questions,
+        ]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
         """What was left as it stood for the model before follows the model; what a person set stays."""
@@ -163,9 +176,9 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         return [form.training.values(training) for training in both]
 
     values = form.training.components
-    form.preset.input(choose, [form.preset, model], [form.about, *values], **QUIET)
+    form.preset.input(told(choose), [form.preset, model], [form.about, *values], **QUIET)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
-    return form.reset.click(reset, model, [form.preset, form.about, *form.components()], **QUIET)
+    return form.reset.click(told(reset), model, [form.preset, form.about, *form.components()], **QUIET)
 
 
 def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
@@ -174,7 +187,7 @@ def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
     preset = next(presets, USUAL)
     words = PRESETS[preset].words if preset in PRESETS else USUAL_WORDS
     questions = _grown(form.measuring, study.measuring)
-    return [preset, quiet(words), *arms.values(), *shown_training(form, study.training), *questions]
+    return [preset, quiet(say(words)), *arms.values(), *shown_training(form, study.training), *questions]
 
 
 def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
+from neftune_core.language import later, say
 from neftune_core.training.record import find
 from neftune_core.training.settings import StudySettings
 from neftune_core.ui import evidence_view, run_actions, train_form
@@ -24,9 +25,9 @@ from neftune_core.ui.study_form import Asked, plan_words, require_fit, study_of
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, in_browser, tell, told
 
-THEN = "Press Train to run one of your own with the settings of this tab; its curves grow here."
+THEN = later("Press Train to run one of your own with the settings of this tab; its curves grow here.")
 LONGEST_STOP_SECONDS = 5.0
-NOTHING_YET = quiet("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
+NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
             evidence = evidence_view.build("train")
     asked = gr.Textbox(visible=False)
-    attached = gr.Textbox(visible=False, label="Study found")
+    attached = gr.Textbox(visible=False, label=say("Study found"))
     tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
     reset = train_form.connect(form, around.strip.model)
     _connect_start(around, tab)
@@ -87,12 +88,14 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
 
 def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
     """Which figure of a study is shown."""
-    choices = [(words, name) for name, words in VIEWS.items()]
-    return gr.Radio(choices, value=next(iter(VIEWS)), label="View", container=False, elem_id=elem_id, visible=visible)
+    choices = [(say(words), name) for name, words in VIEWS.items()]
+    return gr.Radio(
+        choices, value=next(iter(VIEWS)), label=say("View"), container=False, elem_id=elem_id, visible=visible
+    )
 
 
 def _nothing(shown: Recorded | None) -> str:
-    return shown.notice(THEN) if shown else NOTHING_YET
+    return shown.notice(say(THEN)) if shown else quiet(say(NOTHING_YET))
 
 
 def _connect_start(around: Around, tab: TrainTab) -> None:

@@ -11,6 +11,7 @@ from neftune_core.evaluation.outcomes import Question
 from neftune_core.evaluation.verdict import CLAIMS, Verdict
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures.colours import arm_colours
+from neftune_core.language import say
 from neftune_core.training.judging import means_of, verdict_of
 from neftune_core.training.numbers import metrics, table
 from neftune_core.training.record import Record
@@ -25,9 +26,10 @@ def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
             return ""
         return f'<section class="lab-evidence">{_card(found, words)}{_table(record, found, means)}</section>'
     except LabError as error:
-        return quiet(f"There is no verdict: {error}")
+        return quiet(say("There is no verdict: {reason}", reason=error))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # numbers that no version of the lab wrote
-        return quiet(f"There is no verdict: the numbers of this record cannot be read. {sentence(error)}")
+        unread = say("There is no verdict: the numbers of this record cannot be read.")
+        return quiet(f"{unread} {sentence(error)}")
 
 
 def _card(found: Verdict, words: Mapping[str, str]) -> str:
@@ -35,8 +37,9 @@ def _card(found: Verdict, words: Mapping[str, str]) -> str:
     arms = "".join(_arm(arm.lines, arm.status, words) for arm in found.arms.values())
     closing = "".join(f"<li>{html.escape(line.text(words))}</li>" for line in found.closing)
     return (
-        f'<div class="lab-judged" data-claims="{_claims(found)}"><h3>The verdict</h3>{quiet(html.unescape(asked))}'
-        f'<p class="lab-judged-headline">{headline}</p>{arms}<ul class="lab-judged-closing">{closing}</ul></div>'
+        f'<div class="lab-judged" data-claims="{_claims(found)}"><h3>{say("The verdict")}</h3>'
+        f'{quiet(html.unescape(asked))}<p class="lab-judged-headline">{headline}</p>{arms}'
+        f'<ul class="lab-judged-closing">{closing}</ul></div>'
     )
 
 
@@ -47,7 +50,7 @@ def _claims(found: Verdict) -> int:
 def _arm(lines: Iterable[Line], status: str, words: Mapping[str, str]) -> str:
     first, *rest = (html.escape(line.text(words)) for line in lines)
     more = "".join(f"<li>{line}</li>" for line in rest)
-    behind = f"<details><summary>The numbers behind it</summary><ul>{more}</ul></details>" if more else ""
+    behind = f"<details><summary>{say('The numbers behind it')}</summary><ul>{more}</ul></details>" if more else ""
     return f'<div class="lab-judged-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
 
 
@@ -59,11 +62,11 @@ def _table(record: Record, found: Verdict, means: Mapping[str, Mapping[str, floa
     groups = dict.fromkeys(definition.group for definition in DEFINITIONS.values())
     body = "".join(_group(group, names, means, found.question) for group in groups)
     seeds = max((len(comparison.seeds) for arm in found.arms.values() for comparison in arm.epochs.values()), default=0)
-    over = f", means of {seeds} seeds" if seeds > 1 else ""
+    over = say(", means of {count} seeds", count=seeds) if seeds > 1 else ""
     return (
-        f'<div class="lab-measures"><h3>Every measure after the last epoch{over}</h3>'
-        + quiet("All but the one asked about are descriptive. Press a name for its definition.")
-        + '<div class="lab-measures-scroll" tabindex="0" role="region" aria-label="Measures"><table>'
+        f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{over}</h3>'
+        + quiet(say("All but the one asked about are descriptive. Press a name for its definition."))
+        + f'<div class="lab-measures-scroll" tabindex="0" role="region" aria-label="{say("Measures")}"><table>'
         + f"<thead><tr><th></th>{heads}</tr></thead>{body}</table></div>{_samples(record)}</div>"
     )
 
@@ -76,9 +79,8 @@ def _group(group: str, names: list[str], means: Mapping[str, Mapping[str, float]
     ]
     if not rows:
         return ""
-    head = (
-        f'<tr class="lab-measures-group"><th scope="rowgroup" colspan="{len(names) + 1}">{html.escape(group)}</th></tr>'
-    )
+    words = html.escape(say(group))
+    head = f'<tr class="lab-measures-group"><th scope="rowgroup" colspan="{len(names) + 1}">{words}</th></tr>'
     return f"<tbody>{head}{''.join(rows)}</tbody>"
 
 
@@ -86,9 +88,8 @@ def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]
     definition = DEFINITIONS[measure]
     cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
     asked = ' class="lab-measures-asked"' if measure == question.measure else ""
-    told = (
-        f"<details><summary>{html.escape(definition.label)}</summary><p>{html.escape(definition.words)}</p></details>"
-    )
+    label, words = html.escape(say(definition.label)), html.escape(say(definition.words))
+    told = f"<details><summary>{label}</summary><p>{words}</p></details>"
     return f'<tr{asked}><th scope="row">{told}</th>{cells}</tr>'
 
 
@@ -105,4 +106,8 @@ def _samples(record: Record) -> str:
     said = [f"{name.replace('_', ' ')}: {words}" for name, words in samples.items() if isinstance(words, str)]
     said += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
     listed = "".join(f"<li>{html.escape(words)}</li>" for words in said)
-    return f'<details class="lab-more"><summary>Measured on</summary><ul>{listed}</ul></details>' if listed else ""
+    return (
+        f'<details class="lab-more"><summary>{say("Measured on")}</summary><ul>{listed}</ul></details>'
+        if listed
+        else ""
+    )

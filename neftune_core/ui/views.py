@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from neftune_core.language import say
+
 
 def quiet(text: str) -> str:
     """A sentence in small grey letters."""
@@ -31,5 +33,7 @@ def open_bar(label: str) -> str:
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return say("{seconds} s", seconds=max(1, round(seconds)))
+    if seconds < 5400:
+        return say("{minutes} min", minutes=round(seconds / 60))
+    return say("{hours:.1f} h", hours=seconds / 3600)

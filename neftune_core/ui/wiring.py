@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import html
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from neftune_core import language
 from neftune_core.errors import Cancelled, InvalidSetting, sentence
+from neftune_core.language import say
 
 # What an event of the page is that nobody should call from outside, and that must not blink.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -22,39 +24,58 @@ SECONDS_SHOWN = 20
 def told(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Show every error of `handler` as one sentence and leave the outputs as they are; generators too.
 
-    A `LabError` is the person's to mend and is shown as a warning; `Cancelled` as a note. Anything else is a fault of
-    the lab, logged by `errors.sentence`.
+    It speaks the language in which it was wired, that of the page it belongs to. A `LabError` is the person's to mend
+    and is shown as a warning; `Cancelled` as a note. Anything else is a fault of the lab, logged by `errors.sentence`.
     """
+    spoken = language.current()
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
         def told_generator(*given: Any, **named: Any) -> Iterator[Any]:
             try:
-                yield from handler(*given, **named)
+                yield from _spoken(handler(*given, **named), spoken)
             except Exception as error:
-                tell(error)
+                with language.in_language(spoken):
+                    tell(error)
                 yield gr.skip()
 
         return told_generator
 
     @functools.wraps(handler)
     def told_function(*given: Any, **named: Any) -> Any:
-        try:
-            return handler(*given, **named)
-        except Exception as error:
-            tell(error)
-            return gr.skip()
+        with language.in_language(spoken):
+            try:
+                return handler(*given, **named)
+            except Exception as error:
+                tell(error)
+                return gr.skip()
 
     return told_function
+
+
+def _spoken(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
+    """The same values, each of them made in that language: every step may come in a context of its own."""
+    try:
+        while True:
+            with language.in_language(code):
+                value = next(steps, _OVER)
+            if value is _OVER:
+                return
+            yield value
+    finally:
+        steps.close()
+
+
+_OVER = object()
 
 
 def tell(error: BaseException) -> None:
     """The sentence of `error` as a toast of the page."""
     words = html.escape(sentence(_as_theirs(error)), quote=False)
     if isinstance(error, Cancelled):
-        gr.Info(words, title="Stopped", duration=SECONDS_SHOWN)
+        gr.Info(words, title=say("Stopped"), duration=SECONDS_SHOWN)
     else:
-        gr.Warning(words, title="That did not work", duration=SECONDS_SHOWN)
+        gr.Warning(words, title=say("That did not work"), duration=SECONDS_SHOWN)
 
 
 def _as_theirs(error: BaseException) -> BaseException:

@@ -15,6 +15,10 @@ from neftune_core.ui.lab import Lab
 from neftune_core.ui.recorded import recorded
 
 VIEW = b"<div>view</div>"
+PAGES = {
+    "/": first_view.Added(b"en", b"<script>1</script>", VIEW),
+    "/zh": first_view.Added(b"zh-CN", b"<script>2</script>", VIEW),
+}
 
 
 def alone(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -46,7 +50,7 @@ def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[d
 
     async def ask() -> None:
         scope = {"type": "http", "method": method, "path": path}
-        await first_view.FirstView(app, view=VIEW)(scope, None, send)  # type: ignore[arg-type]
+        await first_view.FirstView(app, pages=PAGES)(scope, None, send)  # type: ignore[arg-type]
 
     alone(ask)
     headers = {name.lower(): value for name, value in sent[0]["headers"]}
@@ -58,6 +62,13 @@ def test_the_view_is_the_last_thing_in_the_page_and_its_length_is_told(body: lis
     headers, page = answered(body)
     assert page == b"<body>a" + VIEW + b"</body></html>"
     assert headers[b"content-length"] == str(len(page)).encode()
+
+
+def test_every_page_says_its_language_and_has_its_script_before_all_others() -> None:
+    page = b'<html lang="en"><head id="head"><script>0</script></head><body></body></html>'
+    chinese = answered([page], "/zh")[1]
+    assert chinese.startswith(b'<html lang="zh-CN"><head id="head"><script>2</script><script>0</script></head>')
+    assert answered([page])[1].startswith(b'<html lang="en"><head id="head"><script>1</script>')
 
 
 @pytest.mark.parametrize(
@@ -72,8 +83,8 @@ def test_no_text_of_a_record_can_end_the_script_that_it_stands_in() -> None:
     assert shown is not None
     shown.stage["about"] = "</script><img src=x>"
     page = alone(empty_page)
-    assert first_view.of(page) == b""
+    assert first_view.of(page) == {}
     first_view.put(page, shown)
-    markup = first_view.of(page).decode()
+    markup = first_view.of(page)["/"].view.decode()
     assert "<img" not in markup
     assert "\\u003c/script>\\u003cimg src=x>" in markup

@@ -1,0 +1,132 @@
+"""The languages: the catalogue has every text that is said and nothing else, and handlers keep theirs."""
+
+from __future__ import annotations
+
+import ast
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core import language
+from neftune_core.data.layouts import LAYOUTS
+from neftune_core.data.settings import DataSettings
+from neftune_core.data.starters import STARTERS
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
+from neftune_core.evaluation.verdict_words import ENGLISH as ENGLISH_VERDICT
+from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, say
+from neftune_core.lessons.faults import FAULTS
+from neftune_core.models.catalogue import CATALOGUE
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Settings, controls
+from neftune_core.training.settings import PRESETS, StudySettings, TrainingSettings
+from neftune_core.ui.wiring import told
+
+PACKAGE = Path(language.__file__).parent
+ON_THE_PAGE: tuple[type[Settings], ...] = (
+    DataSettings, DecodingSettings, MeasuringSettings, ModelSettings, NoiseSettings, TrainingSettings,
+)  # fmt: skip
+SEEDS = ("seed", "seeds")  # what the page shows of the study's own settings
+
+
+def literals() -> Iterator[str]:
+    """What is given to `say` and `later` anywhere in the package."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "later"):
+                given = node.args[0]
+                if isinstance(given, ast.Constant):
+                    yield given.value
+
+
+def of_settings() -> Iterator[str]:
+    """Label, help, unit and choices of every setting on the page."""
+    seeds = [found for found in controls(StudySettings) if found.name in SEEDS]
+    for found in [*seeds, *(found for settings in ON_THE_PAGE for found in controls(settings))]:
+        yield from filter(None, (found.label, found.help, found.unit, *(found.choices or {}).values()))
+
+
+def of_tables() -> Iterator[str]:
+    """The words of tables that say nothing themselves, and are said where they are used."""
+    yield from ENGLISH_VERDICT.values()
+    yield from PRESETS
+    yield from (found.words for table in (PRESETS, FAULTS) for found in table.values())
+    for card in CATALOGUE.values():
+        yield from filter(None, (card.words, card.note))
+    for found in DEFINITIONS.values():
+        yield from (found.label, found.group, found.words)
+    yield from (found.words for found in STARTERS.values())
+    for layout in LAYOUTS.values():
+        yield from (layout.words, *layout.parts)
+
+
+def texts() -> set[str]:
+    return {*literals(), *of_settings(), *of_tables(), *language.in_scripts()}
+
+
+def values_of(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_every_text_has_a_translation_and_no_translation_is_without_its_text() -> None:
+    known = set(catalogue(CHINESE))
+    assert texts() - known == set()
+    assert known - texts() == set()
+
+
+def test_translations_are_not_empty_and_have_the_values_of_their_text() -> None:
+    for text, translated in catalogue(CHINESE).items():
+        assert translated.strip()
+        assert values_of(translated) == values_of(text), text
+
+
+def test_the_catalogue_is_sorted() -> None:
+    assert list(catalogue(CHINESE)) == sorted(catalogue(CHINESE))
+
+
+def test_what_is_not_translated_is_said_in_english() -> None:
+    with in_language(CHINESE):
+        assert say("Nobody wrote this: {count:,} rows.", count=1200) == "Nobody wrote this: 1,200 rows."
+
+
+def test_a_value_with_braces_is_said_as_it_is() -> None:
+    assert say("It says {text}.", text="{0} {name}") == "It says {0} {name}."
+    assert say("{is left alone}") == "{is left alone}"
+
+
+def test_a_handler_speaks_the_language_it_was_wired_in() -> None:
+    with in_language(CHINESE):
+        heard = told(language.current)
+    assert (heard(), language.current()) == (CHINESE, ENGLISH)
+
+
+def test_a_generator_speaks_its_language_at_every_step_and_keeps_nothing_between_them() -> None:
+    ended: list[str] = []
+
+    def speak() -> Iterator[Any]:
+        try:
+            yield language.current()
+            yield language.current()
+        finally:
+            ended.append("closed")
+
+    with in_language(CHINESE):
+        steps = told(speak)()
+    for value in steps:
+        assert (value, language.current()) == (CHINESE, ENGLISH)
+    broken_off = told(speak)()
+    assert next(broken_off) == ENGLISH
+    broken_off.close()
+    assert ended == ["closed", "closed"]
+
+
+@pytest.mark.parametrize("name", ["lab.js", "learn.js", "noise.js", "noise-views.js", "noise-words.js", "stage.js"])
+def test_scripts_say_their_texts_as_literals(name: str) -> None:
+    """A text that was put together would be looked up as nothing that the catalogue has."""
+    script = (PACKAGE.parent / "assets" / "page" / name).read_text(encoding="utf-8")
+    assert "Lab.text(`" not in script
+    assert "LabLanguage.text(`" not in script
