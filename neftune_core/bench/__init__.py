@@ -83,6 +83,12 @@ def _load(arguments: Any) -> Table:
     return measure_load(Load(parts=arguments.parts) if arguments.parts else None)
 
 
+def _cluster(arguments: Any) -> Table:
+    from neftune_core.bench.cluster import measure_cluster
+
+    return measure_cluster(runs=arguments.runs)
+
+
 BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "page": _page,
     "train": _train,
@@ -96,4 +102,5 @@ BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "faults": _faults,
     "fuzz": _fuzz,
     "load": _load,
+    "cluster": _cluster,
 }

@@ -97,7 +97,8 @@ class Bench:
     (what each kind costs), `lengths` (what each length rule adds), `preview` (the Noise tab's numbers), `families`
     (every family of models against its own code), `evidence` (how often the verdict is right), `faults` (what a study
     survives: killed, stopped, full disk and the like), `fuzz` (two thousand hostile uploads and calls), `load` (many
-    users at once; half an hour) or `world` (what studies on the bundled world show; an hour or two)."""
+    users at once; half an hour), `cluster` (a sweep on Ray) or `world` (what studies on the bundled world show; an hour
+    or two)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None

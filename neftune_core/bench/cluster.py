@@ -1,0 +1,90 @@
+"""What Ray costs a sweep, and what it gains: the same studies one after the other, and as tasks of one or two cores."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from neftune_core.bench.table import Table
+from neftune_core.models.settings import ModelSettings
+from neftune_core.settings import Limits
+from neftune_core.training.on_ray import OnRay
+from neftune_core.training.settings import EXAMPLE
+from neftune_core.training.sweep import RunCells, in_turn, run_sweep
+from neftune_core.training.sweep_record import Sweep, create_sweep
+from neftune_core.training.sweep_settings import SweepSettings
+
+CELLS = 8
+STEPS = 60
+GPUS = (1, 8, 64)
+MANY = 1000
+
+
+def measure_cluster(runs: int = 1) -> Table:
+    """The sweep of `CELLS` studies of the bundled world, each on one thread: seconds, and what follows from them."""
+    import torch
+
+    from neftune_core.models.device import describe_machine
+    from neftune_core.models.loading import load
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    table = Table(f"A sweep of {CELLS} studies of the bundled world, {STEPS} steps each, on Ray", describe_machine())
+    try:
+        load(ModelSettings())
+        for _ in range(runs):
+            here, _ = _seconds(in_turn)
+            one, first_of_one = _seconds(OnRay(options={"num_cpus": 1, "include_dashboard": False}))
+            two, first_of_two = _seconds(OnRay(options={"num_cpus": 2, "include_dashboard": False}))
+            overhead = (one - first_of_one - here * (CELLS - 1) / CELLS) / (CELLS - 1)
+            table.rows += [
+                {"what": "here, one after the other, s", "value": here},
+                {"what": "on Ray, one worker, s", "value": one},
+                {"what": "on Ray, two workers, s", "value": two},
+                {"what": "two workers over one", "value": two / one},
+                {"what": "until the first study has ended, one worker, s", "value": first_of_one},
+                {"what": "until the first study has ended, two workers, s", "value": first_of_two},
+                {"what": "overhead a study after the first, s", "value": overhead},
+            ]
+            table.rows += [
+                {
+                    "what": f"{MANY:,} such studies on {count} GPUs or cores, hours",
+                    "value": _hours(here, overhead, count),
+                }
+                for count in GPUS
+            ]
+    finally:
+        torch.set_num_threads(threads)
+    table.notes.append(
+        "The last rows assume studies as long as these here, the overhead of each as measured, and places that are "
+        "always busy; a study on a GPU takes another time, which goes in instead of it."
+    )
+    return table
+
+
+def _hours(here: float, overhead: float, count: int) -> float:
+    return MANY * (here / CELLS + max(0.0, overhead)) / count / 3600
+
+
+def _seconds(run: RunCells) -> tuple[float, float]:
+    """The seconds of the whole sweep, and those until the first of its studies has ended."""
+    with _sweep() as sweep:
+        started = time.perf_counter()
+        first = 0.0
+        for event in run_sweep(sweep, Limits(), lambda: False, run):
+            if event["event"] == "cell" and not first:
+                first = time.perf_counter() - started
+        return time.perf_counter() - started, first
+
+
+@contextmanager
+def _sweep() -> Iterator[Sweep]:
+    training = EXAMPLE.training.model_copy(update={"steps": STEPS, "evaluations": 1})
+    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0})
+    study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "seeds": CELLS, "noise": ()})
+    settings = SweepSettings(axes={"noise.strength": (0, 5)}, study=study, keep_adapters=False)
+    with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder:
+        yield create_sweep(settings, "", folder=Path(folder))
