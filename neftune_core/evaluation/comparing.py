@@ -20,6 +20,8 @@ from neftune_core.evaluation.statistics import (
     t_test,
 )
 
+DIGITS = 12
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -44,7 +46,7 @@ class Comparison:
     @property
     def difference(self) -> float:
         """The mean difference, arm minus control; NaN without seeds."""
-        return self.arm - self.control
+        return plain(self.arm - self.control)
 
 
 def compare_arms(outcomes: Outcomes, measure: str, epoch: str) -> dict[str, Comparison]:
@@ -71,7 +73,7 @@ def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison
         if seed in control and seed in arm
     }
     seeds = tuple(seed for seed, pair in pairs.items() if np.isfinite(pair).all())
-    differences = tuple(pairs[seed][1] - pairs[seed][0] for seed in seeds)
+    differences = tuple(plain(pairs[seed][1] - pairs[seed][0]) for seed in seeds)
     several = len(seeds) > 1
     t_p, flip_p = (t_test(differences), sign_flip(differences)) if several else (1.0, 1.0)
     return Comparison(
@@ -89,7 +91,12 @@ def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+    return plain(float(np.mean(values))) if values else float("nan")
+
+
+def plain(value: float) -> float:
+    """Without what rounding leaves of a difference that is zero."""
+    return round(value, DIGITS) + 0.0
 
 
 def over_examples(

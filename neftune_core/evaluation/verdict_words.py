@@ -18,10 +18,14 @@ class Line:
 
     def text(self, words: Mapping[str, str]) -> str:
         """The sentence of the table `words`, said in the current language."""
-        values = {
-            name: value.text(words) if isinstance(value, Line) else value for name, value in self.parameters.items()
-        }
-        return say(words[self.key], **values)
+        return say(words[self.key], **{name: _said(value, words) for name, value in self.parameters.items()})
+
+
+def _said(value: Any, words: Mapping[str, str]) -> Any:
+    """A parameter as it is said; what rounding leaves of a zero is zero."""
+    if isinstance(value, Line):
+        return value.text(words)
+    return round(value, 12) + 0.0 if isinstance(value, float) else value
 
 
 _CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {difference:+.3g}"

@@ -134,7 +134,7 @@ def test_the_report_of_a_study_says_the_verdict_first(record: Record) -> None:
 
 
 def test_a_recorded_sweep_is_reported_whole(tmp_path: Path) -> None:
-    sweep = Record(assets() / "recorded" / "std-format")
+    sweep = Record(assets() / "recorded" / "1-std-format")
     text = write_report(sweep, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "A sweep of the NEFTune Lab" in text
     assert "Arms that differ from the control by more than chance: 3 of 4" in text
