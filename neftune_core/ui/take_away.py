@@ -35,7 +35,7 @@ FORMS = {
 }
 OF_A_SWEEP = {
     "report": FORMS["report"],
-    "table": "Its table: every setting, its effects and its seeds, as JSON",
+    "table": later("Its table: every setting, its effects and its seeds, as JSON"),
 }
 OF_AN_ARM = ("adapter", "merged")
 
@@ -119,7 +119,7 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
                 arms = [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
         return [
             gr.update(visible=record is not None),
-            gr.update(choices=[(words, name) for name, words in forms.items()], value=next(iter(forms))),
+            gr.update(choices=[(say(words), name) for name, words in forms.items()], value=next(iter(forms))),
             gr.update(choices=arms, value=arms[0] if arms else None, visible=False),
             gr.update(value=None, visible=False),
             "",
