@@ -16,6 +16,16 @@
     return base + (wanted === "zh" ? "zh" : "") + location.search + location.hash;
   };
 
+  // Who reads Chinese, by an earlier choice or by the browser's own, is led there; a link to the Chinese page is always kept.
+  const wishes = () => {
+    try {
+      return localStorage.getItem(KEPT) || navigator.language;
+    } catch {
+      return navigator.language;
+    }
+  };
+  if (code === "en" && /^zh\b/i.test(wishes())) location.replace(address("zh"));
+
   window.LabLanguage = {
     code,
 

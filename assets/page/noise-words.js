@@ -188,7 +188,7 @@
     Lab.on("figure:noise", ({ payload, controls, told }) => {
       ruler.show(payload, controls, told);
       const { length, width } = payload;
-      const model = payload.model || Lab.text("this model");
+      const model = payload.model ? Lab.modelName(payload.model) : Lab.text("this model");
       about.textContent = Lab.text("{count} tokens of width {width} ({model})", { count: length, width, model });
     });
   });

@@ -288,6 +288,8 @@
     symmetric: Lab.text("symmetric"),
     adversarial: Lab.text("adversarial"),
   };
+  /** A model as the page calls it: names are names, but for that of the one that comes with the lab. */
+  Lab.modelName = (name) => (name === "bundled model" ? Lab.text("bundled model") : name);
   const ONLY = { prompt: Lab.text("prompt only"), response: Lab.text("response only") };
   let shown = null;
   let more = [];
@@ -303,7 +305,7 @@
     const kind =
       controls.kind === DROPPING ? Lab.text("token dropout") : Lab.text("{kind} noise", { kind: KINDS[controls.kind] });
     const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(", ") : Lab.text("no noise");
-    Lab.say("strip", payload.model ? { noise, model: payload.model } : { noise });
+    Lab.say("strip", payload.model ? { noise, model: Lab.modelName(payload.model) } : { noise });
   };
   /** What is not as usual about where and when the noise is added, in a few words each. */
   const special = (payload, controls) => [

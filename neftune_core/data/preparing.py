@@ -15,6 +15,7 @@ from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
+from neftune_core.language import later
 from neftune_core.randomness import Purpose, stream
 from neftune_core.settings import Limits
 
@@ -141,7 +142,7 @@ def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
 def _brought_note(settings: DataSettings) -> tuple[str, ...]:
     if settings.held_out_source or not _brought(settings):
         return ()
-    return ("This set brings its own held-out rows: no share is drawn from the others.",)
+    return (later("This set brings its own held-out rows: no share is drawn from the others."),)
 
 
 def _brought(settings: DataSettings) -> str:

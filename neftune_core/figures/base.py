@@ -53,6 +53,11 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
     )
 
 
+def interval_words(interval: Any) -> str:
+    """The ends of an interval in parentheses, to stand behind a number; nothing where there is none."""
+    return say(" ({low:+.3g} to {high:+.3g})", low=interval.low, high=interval.high) if interval is not None else ""
+
+
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` laid on `under`, table by table; neither is changed."""
     result = dict(under)

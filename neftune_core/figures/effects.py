@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure, interval_words
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -159,7 +159,7 @@ def _told(row: Row, measure: str, epoch: str) -> str:
     """One setting in words: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
-    ends = f" ({found.interval.low:+.3g} to {found.interval.high:+.3g})" if found.interval else ""
+    ends = interval_words(found.interval)
     count = len(found.seeds)
     seeds = say("{count} seeds", count=count) if count > 1 else say("1 seed")
     return f"{name}: {found.difference:+.3g}{ends}, {seeds}"

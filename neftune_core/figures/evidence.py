@@ -11,7 +11,7 @@ from neftune_core.evaluation.comparing import Comparison
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import Outcomes
 from neftune_core.evaluation.verdict import Verdict
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure, interval_words
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -35,9 +35,8 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             comparison = arm.epochs[epoch]
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
-                said.append(
-                    f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.3g}{_interval_words(comparison)}"
-                )
+                ends = interval_words(comparison.interval)
+                said.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.3g}{ends}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
         "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),
@@ -76,11 +75,6 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
         half = comparison.interval.high - comparison.interval.estimate
         mean["error_x"] = {"type": "data", "array": [half], "color": colour, "thickness": 2}
     return [seeds, mean]
-
-
-def _interval_words(comparison: Comparison) -> str:
-    found = comparison.interval
-    return "" if found is None else f" ({found.low:+.3g} to {found.high:+.3g})"
 
 
 def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:

@@ -9,6 +9,7 @@ from functools import cache
 
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.data.settings import DataSettings
+from neftune_core.language import say
 from neftune_core.models.catalogue import duration
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
@@ -86,13 +87,19 @@ def sweep_time(
         seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in pairs)
         return TimeEstimate(
             seconds,
-            f"About {duration(seconds)} of training by this machine's arithmetic, which may be off by a factor of "
-            "three; measuring and answers come on top.",
+            say(
+                "About {duration} of training by this machine's arithmetic, which may be off by a factor of three; "
+                "measuring and answers come on top.",
+                duration=duration(seconds),
+            ),
         )
     seconds = sum(_tokens(cell.study, rows) for cell, rows in pairs) / earlier.tokens_per_second
-    return TimeEstimate(
-        seconds, f"About {duration(seconds)}, if it goes as fast as the study of {_day(earlier.record_id)} did here."
+    words = say(
+        "About {duration}, if it goes as fast as the study of {day} did here.",
+        duration=duration(seconds),
+        day=_day(earlier.record_id),
     )
+    return TimeEstimate(seconds, words)
 
 
 def plan(settings: SweepSettings, limits: Limits, records: Iterable[Record]) -> TimeEstimate:

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Control, Limits, Settings, controls, parse, setting
 from neftune_core.training.settings import EXAMPLE, StudySettings, TrainingSettings
@@ -227,11 +228,16 @@ def size_words(sweep: SweepSettings) -> str:
     per_seed = found[: len(found) // len(sweep.seeds)]
     settings = sum(len(cell.study.arms) for cell in per_seed)
     most = max(len(cell.study.arms) for cell in per_seed)
-    arms = f"{most} arms" if len({len(cell.study.arms) for cell in per_seed}) == 1 else f"up to {most} arms"
+    equal = len({len(cell.study.arms) for cell in per_seed}) == 1
     seeds, studies = len(sweep.seeds), len(found)
-    return (
-        f"{settings:,} settings (controls included), {seeds} seed{'s' if seeds > 1 else ''}: {settings * seeds:,} "
-        f"trainings, in {studies:,} {'studies' if studies > 1 else 'study'} of {arms} in lockstep"
+    return say(
+        "{settings:,} settings (controls included), {seeds}: {trainings:,} trainings, in {studies} of {arms} in "
+        "lockstep",
+        settings=settings,
+        seeds=say("1 seed") if seeds == 1 else say("{count} seeds", count=seeds),
+        trainings=settings * seeds,
+        studies=say("1 study") if studies == 1 else say("{count:,} studies", count=studies),
+        arms=say("{count} arms", count=most) if equal else say("up to {count} arms", count=most),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.statistics import Interval, binomial_interval
+from neftune_core.language import say
 from neftune_core.training.log import append, parsed
 from neftune_core.training.record import Record
 
@@ -72,15 +73,22 @@ def tally(record: Record, names: tuple[str, str]) -> Tally:
 def tally_words(found: Tally) -> str:
     """The tally in a sentence, which claims a preference only where the interval leaves out one half."""
     first, second = found.names
-    others = f" Ties: {found.ties}; both bad: {found.both_bad}."
+    others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)
     decided = sum(found.wins)
     if not decided:
-        return f"No vote between {first} and {second} chose one yet.{others}"
+        return say("No vote between {first} and {second} chose one yet.", first=first, second=second) + others
     share = found.share
-    words = (
-        f"{first} won {found.wins[0]} of {decided} votes that chose one against {second}: {share.estimate:.0%}, 95 % "
-        f"interval {share.low:.0%} to {share.high:.0%} (Clopper and Pearson; ties left out)."
+    words = say(
+        "{first} won {wins} of {count} votes that chose one against {second}: {share:.0%}, 95 % interval {low:.0%} to "
+        "{high:.0%} (Clopper and Pearson; ties left out).",
+        first=first,
+        wins=found.wins[0],
+        count=decided,
+        second=second,
+        share=share.estimate,
+        low=share.low,
+        high=share.high,
     )
     if share.low > 0.5 or share.high < 0.5:
-        return f"{words}{others} {first if share.low > 0.5 else second} was preferred."
-    return f"{words}{others} The interval holds 50 %, so no preference is shown."
+        return words + others + say(" {name} was preferred.", name=first if share.low > 0.5 else second)
+    return words + others + say(" The interval holds 50 %, so no preference is shown.")

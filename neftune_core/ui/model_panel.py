@@ -103,7 +103,13 @@ def _connect(strip: Strip, parts: _Parts) -> None:
             raise loading.error
         name = loading.loaded.name
         card = card_html(settings.source, loading.loaded)
-        yield [settings, {"model": name}, card, quiet(say("In use: {data}", data=name)), gr.update(visible=False)]
+        yield [
+            settings,
+            {"model": say(name)},
+            card,
+            quiet(say("In use: {data}", data=say(name))),
+            gr.update(visible=False),
+        ]
 
     def give_up(request: gr.Request) -> None:
         stop = _stops.get(str(request.session_hash))
@@ -178,7 +184,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
     ]
     if card and card.download_megabytes:
         numbers.append((f"{card.download_megabytes:,.0f} MB", say("download")))
-    title = html.escape(loaded.name if loaded else source)
+    title = html.escape(say(loaded.name) if loaded else source)
     return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known))}</div>'
 
 

@@ -13,7 +13,7 @@ from neftune_core.figures.moves import move_curves
 from neftune_core.language import later, say
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
-from neftune_core.ui.views import bar, duration, open_bar, quiet
+from neftune_core.ui.views import bar, duration, open_bar, quiet, sample_words
 
 if TYPE_CHECKING:
     from neftune_core.training.progress import Status
@@ -44,7 +44,7 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     from neftune_core.training.damage import damages
     from neftune_core.training.progress import WORDS
 
-    listed = say(" and ").join(str(words) for words in record.said_of("samples").values())
+    listed = say(" and ").join(sample_words(str(words)) for words in record.said_of("samples").values())
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
     message = f"<p>{html.escape(say(status.message))}</p>" if status.message else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
@@ -113,7 +113,7 @@ def about_words(record: Record) -> str:
     try:
         study = record.study
     except RecordError:
-        return say("{title} on {data}", title=model or say("a study"), data=data or say("unknown data"))
-    title = study.title or model or study.model.source.rstrip("/").rpartition("/")[2]
+        return say("{title} on {data}", title=say(model) if model else say("a study"), data=data or say("unknown data"))
+    title = study.title or (say(model) if model else "") or study.model.source.rstrip("/").rpartition("/")[2]
     title = say("Sweep: {title}", title=title) if record.is_sweep else title
     return say("{title} on {data}", title=title, data=data or study.data.source.partition(":")[2].rpartition("/")[2])

@@ -18,6 +18,7 @@ def test_the_chinese_page_says_its_tabs_and_its_language(cache: Any, address: st
         tabs = page.locator("#lab-tabs > .tab-wrapper [role=tab]")
         assert "噪声" in tabs.all_inner_texts()
         assert "Noise" not in tabs.all_inner_texts()
+        assert page.get_by_text("Home", exact=True).count() == 0
         page.evaluate("Lab.openTab('Noise')")
         page.wait_for_function(
             "document.querySelector('#noise-figure .lab-figure-summary').textContent.includes('词元')"
@@ -35,6 +36,22 @@ def test_the_button_leads_to_the_same_page_in_the_other_language_and_back(cache:
         page.wait_for_url(lambda url: "/zh" not in url)
         page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Noise'")
         page.wait_for_function("Lab.read('noise-strength') === 20")
+
+
+def test_a_browser_that_reads_chinese_is_led_there_unless_english_was_chosen(browser: Any, address: str) -> None:
+    context = browser.new_context(locale="zh-CN")
+    page = context.new_page()
+    page.goto(address + "?tab=Noise")
+    page.wait_for_url("**/zh?tab=Noise")
+    page.locator(SWITCH).click()
+    page.wait_for_url(lambda url: "/zh" not in url)
+    page.goto(address)
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened")
+    assert page.evaluate("LabLanguage.code") == "en"
+    page.goto(address + "zh")
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened")
+    assert page.evaluate("LabLanguage.code") == "zh"
+    context.close()
 
 
 @pytest.mark.slow
