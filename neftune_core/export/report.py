@@ -17,12 +17,15 @@ from neftune_core.export.sweep_report import sweep_content
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import css_variables
 from neftune_core.home import assets
+from neftune_core.language import ENGLISH, in_language
 from neftune_core.training.record import Record, write_whole
 
 
 def report(record: Record) -> str:
-    """The whole page as text; raises `RecordError` where nothing was measured yet."""
-    return _page(sweep_content(record) if record.is_sweep else study_content(record))
+    """The whole page as text, in English whatever the language of the asking page; raises `RecordError` where nothing
+    was measured yet."""
+    with in_language(ENGLISH):
+        return _page(sweep_content(record) if record.is_sweep else study_content(record))
 
 
 def write_report(record: Record, path: Path) -> Path:

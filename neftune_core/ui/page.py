@@ -45,7 +45,6 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
 def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     """The page in the current language, inside the open `page`."""
     shown = recorded(lab)
-    gr.Navbar(visible=False)  # the way to the other language is in the strip
     key = owner_key()
     top = strip.build(_first_words(), lab.host.profile.model)
     model = model_panel.build(top, lab.host.models)

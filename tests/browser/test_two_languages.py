@@ -18,7 +18,7 @@ def test_the_chinese_page_says_its_tabs_and_its_language(cache: Any, address: st
         tabs = page.locator("#lab-tabs > .tab-wrapper [role=tab]")
         assert "噪声" in tabs.all_inner_texts()
         assert "Noise" not in tabs.all_inner_texts()
-        assert page.get_by_text("Home", exact=True).count() == 0
+        assert not page.get_by_text("Home", exact=True).is_visible()
         page.evaluate("Lab.openTab('Noise')")
         page.wait_for_function(
             "document.querySelector('#noise-figure .lab-figure-summary').textContent.includes('词元')"

@@ -17,6 +17,7 @@ from neftune_core.data.starters import STARTERS
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import ENGLISH as ENGLISH_VERDICT
+from neftune_core.home import LOST_HERE, LOST_ON_SPACE
 from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, say
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
@@ -53,6 +54,7 @@ def of_settings() -> Iterator[str]:
 def of_tables() -> Iterator[str]:
     """The words of tables that say nothing themselves, and are said where they are used."""
     yield from ENGLISH_VERDICT.values()
+    yield from (LOST_HERE, LOST_ON_SPACE)
     yield from PRESETS
     yield from (found.words for table in (PRESETS, FAULTS) for found in table.values())
     for card in CATALOGUE.values():
