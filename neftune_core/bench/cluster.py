@@ -84,7 +84,7 @@ def _seconds(run: RunCells) -> tuple[float, float]:
 def _sweep() -> Iterator[Sweep]:
     training = EXAMPLE.training.model_copy(update={"steps": STEPS, "evaluations": 1})
     measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0})
-    study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "seeds": CELLS, "noise": ()})
+    study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "seeds": CELLS})
     settings = SweepSettings(axes={"noise.strength": (0, 5)}, study=study, keep_adapters=False)
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder:
         yield create_sweep(settings, "", folder=Path(folder))
