@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, LabError, NotAvailable, sentence
 from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.language import later, say
 from neftune_core.settings import Limits, parse
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
@@ -102,9 +103,10 @@ class LentGpu:
 
     def words(self, seconds: int) -> str:
         """What a visitor is told before the start."""
-        return (
-            f"About {seconds} seconds of the GPU, lent to this page: keep it open until the end. Closing it ends the "
-            "study at its last whole step, which is kept."
+        return say(
+            "About {seconds} seconds of the GPU, lent to this page: keep it open until the end. Closing it ends the "
+            "study at its last whole step, which is kept.",
+            seconds=seconds,
         )
 
     def study(self, record: Record, limits: Limits, should_stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
@@ -200,7 +202,7 @@ class _Lent:
         """Why it stopped."""
         if self.flag.exists():
             return "Stopped as asked."
-        return "Stopped as the GPU's lent time was nearly over; Resume goes on from here, with time lent anew."
+        return later("Stopped as the GPU's lent time was nearly over; Resume goes on from here, with time lent anew.")
 
 
 class _flagged:  # noqa: N801 - used as a word after `with`

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError, sentence
+from neftune_core.language import later
 from neftune_core.settings import Limits
 from neftune_core.training import disk
 from neftune_core.training.log import Event
@@ -188,7 +189,7 @@ class Jobs:
                     disk.remove(job.record)
                 else:
                     seed = job.record.study.seed
-                    job.record.append({"seed": seed, "event": "stopped", "message": "Stopped while waiting."})
+                    job.record.append({"seed": seed, "event": "stopped", "message": later("Stopped while waiting.")})
 
     def _all(self) -> list[_Job]:
         return [*([self._running] if self._running else []), *self._waiting]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.errors import NotAvailable, sentence
+from neftune_core.language import later
 from neftune_core.settings import Limits, parse
 from neftune_core.training.record import ENDINGS, Record
 from neftune_core.training.study import run_study
@@ -188,7 +189,7 @@ def on_worker(name: str, packed: bytes, target: str, limits: dict[str, Any], kee
     import ray
 
     if ray.get(board.begin.remote(name)):
-        return {"event": "stopped", "message": "Stopped before it began."}
+        return {"event": "stopped", "message": later("Stopped before it began.")}
     with tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder:
         unpack(packed, Path(folder))
         record = Record(Path(folder) / "cells" / name)

@@ -18,6 +18,7 @@ from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.errors import Cancelled, RecordError, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.language import later
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.trees import fingerprint
@@ -84,7 +85,7 @@ class _Deadline:
     def words(self) -> str:
         """Why it stopped."""
         if self.should_stop():
-            return str(getattr(self.should_stop, "words", "Stopped as asked."))
+            return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
         return f"Stopped after {self.minutes:,} minutes, the longest that this server allows."
 
 

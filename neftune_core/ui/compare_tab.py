@@ -109,7 +109,13 @@ def _asking() -> dict[str, Any]:
     source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
     prompts = gr.Textbox(
-        FIRST_PROMPTS, show_label=False, info=say("One a line."), lines=3, max_lines=12, elem_id="compare-prompts"
+        FIRST_PROMPTS,
+        label=say("Prompts"),
+        show_label=False,
+        info=say("One a line."),
+        lines=3,
+        max_lines=12,
+        elem_id="compare-prompts",
     )
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("The first rows"), visible=False, elem_id="compare-rows")
     gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
