@@ -23,6 +23,7 @@ from neftune_core.data.examples import Example, Message, Refusal, RowRefused
 from neftune_core.data.pairs import frame, source_ids, target_ids
 from neftune_core.data.plain_text import MARK, any_of, marked, special_names
 from neftune_core.errors import DataError
+from neftune_core.language import say
 from neftune_core.models.tokenizing import decoder_start
 
 _PROBE = "Zq7"  # a reply that no template changes
@@ -100,15 +101,17 @@ def encode(
     try:
         ids, trained, source = _tokenised(example, tokenizer, maximum_length)
     except (RowRefused, DataError) as error:
-        return Refusal(example.row, str(error).rstrip("."))
+        return Refusal(example.row, str(error).rstrip(".。"))
     if source is not None and len(source) > maximum_length:
-        return Refusal(example.row, f"its prompt is longer than {maximum_length:,} tokens")
+        return Refusal(example.row, say("its prompt is longer than {most:,} tokens", most=maximum_length))
     cut = len(ids) > maximum_length
     if cut and too_long == "drop":
-        return Refusal(example.row, f"it is longer than {maximum_length:,} tokens")
+        return Refusal(example.row, say("it is longer than {most:,} tokens", most=maximum_length))
     trained = trained[:maximum_length]
     if not any(trained):
-        return Refusal(example.row, f"its prompt leaves no room for a reply within {maximum_length:,} tokens")
+        return Refusal(
+            example.row, say("its prompt leaves no room for a reply within {most:,} tokens", most=maximum_length)
+        )
     length = max(place for place, target in enumerate(trained) if target) + 1
     return Encoded(
         ids=np.array(ids[:length], dtype=np.int32),
@@ -147,7 +150,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
             return source_ids(messages, tokenizer)
         return _tokens(_text(messages, tokenizer, generation=True), tokenizer, begin=True)
     except RowRefused as refused:
-        raise DataError(f"The prompt cannot be used: {refused}.") from None
+        raise DataError(say("The prompt cannot be used: {reason}.", reason=refused)) from None
 
 
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
@@ -255,7 +258,9 @@ def _render(messages: Sequence[Message], tokenizer: Any, template: str, *, gener
             turns, tokenize=False, add_generation_prompt=generation, enable_thinking=False
         )
     except Exception as error:  # a template is the model's own code and may raise anything
-        raise RowRefused(f"the model's chat template refuses it ({str(error)[:100].strip()})") from None
+        raise RowRefused(
+            say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
+        ) from None
 
 
 def _plain(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> str:

@@ -16,6 +16,7 @@ from neftune_core.data.parquet import parquet_table
 from neftune_core.data.tables import MOST_COLUMNS, Row, Table, require_few_columns
 from neftune_core.data.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
 from neftune_core.errors import DataError, DoesNotFit
+from neftune_core.language import say
 from neftune_core.settings import Limits
 
 PEEK = 100
@@ -26,16 +27,23 @@ def open_table(path: Path, limits: Limits) -> Table:
     title = path.name
     extension = path.suffix.lower()
     if extension in PACKED:
-        raise DataError(f"{title} is packed: unpack it, and give the lab the file inside.")
+        raise DataError(say("{title} is packed: unpack it, and give the lab the file inside.", title=title))
     if extension not in EXTENSIONS:
-        raise DataError(f"{title} has the extension {extension or '(none)'}, which is none of {', '.join(EXTENSIONS)}.")
+        raise DataError(
+            say(
+                "{title} has the extension {extension}, which is none of {choices}.",
+                title=title,
+                extension=extension or say("(none)"),
+                choices=", ".join(EXTENSIONS),
+            )
+        )
     check_file(path, limits)
     longest = longest_row(limits)
     if extension == ".parquet":
         return parquet_table(path, longest)
     text = decoded(path.read_bytes(), title)
     if not text.strip():
-        raise DataError(f"{title} is empty.")
+        raise DataError(say("{title} is empty.", title=title))
     return TEXT_FORMATS[extension](text, title, longest)
 
 
@@ -44,18 +52,23 @@ def check_file(path: Path, limits: Limits) -> None:
     title = path.name
     try:
         if not path.is_file():
-            raise DataError(f"There is no file {title}.")
+            raise DataError(say("There is no file {title}.", title=title))
         size = path.stat().st_size
         with path.open("rb"):
             pass
     except (OSError, ValueError):
-        raise DataError(f"{title!r} cannot be opened.") from None
+        raise DataError(say("{title!r} cannot be opened.", title=title)) from None
     if size > limits.upload_megabytes * 1_000_000:
         raise DoesNotFit(
-            f"{title} has {size / 1e6:,.1f} MB; this server reads files of up to {limits.upload_megabytes:,} MB."
+            say(
+                "{title} has {megabytes:,.1f} MB; this server reads files of up to {most:,} MB.",
+                title=title,
+                megabytes=size / 1e6,
+                most=limits.upload_megabytes,
+            )
         )
     if size == 0:
-        raise DataError(f"{title} is empty.")
+        raise DataError(say("{title} is empty.", title=title))
 
 
 def longest_row(limits: Limits) -> int:
@@ -72,16 +85,16 @@ def column_names(rows: Iterable[Row], title: str) -> list[str]:
     Names that could not be shown are left out.
     """
     names: dict[str, None] = {}
-    reasons = []
+    first_reason = ""
     for number, record in islice(rows, PEEK):
         if isinstance(record, dict):
             names |= dict.fromkeys(name for name in record if is_name(name))
-        else:
-            reason = record if isinstance(record, RowRefused) else "it is not an object with named columns"
-            reasons.append(f"row {number:,}: {reason}")
+        elif not first_reason:
+            reason = record if isinstance(record, RowRefused) else say("it is not an object with named columns")
+            first_reason = say(" (row {number:,}: {reason})", number=number, reason=reason)
         require_few_columns(len(names), title)
     if not names:
-        raise DataError(f"{title} has no rows that can be read{f' ({reasons[0]})' if reasons else ''}.")
+        raise DataError(say("{title} has no rows that can be read{reason}.", title=title, reason=first_reason))
     return list(names)
 
 
@@ -92,7 +105,9 @@ def _jsonl(text: str, title: str, longest: int) -> Table:
                 yield number, _line(line, longest)
 
     if text.lstrip().startswith("["):
-        raise DataError(f"{title} starts with a list; JSONL has one object a line: rename it to .json.")
+        raise DataError(
+            say("{title} starts with a list; JSONL has one object a line: rename it to .json.", title=title)
+        )
     return Table(column_names(rows(()), title), rows)
 
 
@@ -102,7 +117,7 @@ def _line(line: str, longest: int) -> Any:
     try:
         return parsed(line)
     except ValueError as error:
-        return RowRefused(str(error).replace("line 1, ", ""))
+        return RowRefused(str(error))
 
 
 def _json(text: str, title: str, longest: int) -> Table:
@@ -110,10 +125,14 @@ def _json(text: str, title: str, longest: int) -> Table:
         try:
             yield from enumerate(list_entries(text, longest), start=1)
         except NoList:
-            raise DataError(f"{title} must be a list of objects, or an object with exactly one list inside.") from None
+            raise DataError(
+                say("{title} must be a list of objects, or an object with exactly one list inside.", title=title)
+            ) from None
         except ValueError as error:
-            hint = "; one object a line is called .jsonl" if "extra data" in str(error) else ""
-            raise DataError(f"{title} cannot be read: {error}{hint}.") from None
+            hint = say("; one object a line is called .jsonl") if "extra data" in str(error) else ""
+            raise DataError(
+                say("{title} cannot be read: {reason}{hint}.", title=title, reason=error, hint=hint)
+            ) from None
 
     return Table(column_names(rows(()), title), rows)
 
@@ -128,18 +147,20 @@ def _csv(text: str, title: str, longest: int) -> Table:
     delimiter = max(DELIMITERS, key=lambda mark: _fit(text, mark, longest))
     header = _header(text, delimiter, longest)
     if not any(header):
-        raise DataError(f"{title} has no header: its first line must name the columns.")
+        raise DataError(say("{title} has no header: its first line must name the columns.", title=title))
     require_few_columns(len(header), title)
     repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated:
-        raise DataError(f"{title} has two columns called {min(repeated)[:LONGEST_NAME]!r}.")
+        raise DataError(say("{title} has two columns called {name!r}.", title=title, name=min(repeated)[:LONGEST_NAME]))
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for number, cells in enumerate(islice(_records(text, delimiter, longest), 1, None), start=1):
             if cells == []:
                 continue
             if isinstance(cells, list) and len(cells) != len(header):
-                cells = RowRefused(f"it has {len(cells)} cells where the header has {len(header)}")
+                cells = RowRefused(
+                    say("it has {cells} cells where the header has {header}", cells=len(cells), header=len(header))
+                )
             yield number, dict(zip(header, cells, strict=True)) if isinstance(cells, list) else cells
 
     return Table([name for name in header if is_name(name)], rows)
@@ -181,7 +202,11 @@ def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | Ro
             yield refused
         except csv.Error as error:
             unclosed = "unexpected end" in str(error)
-            yield RowRefused("a quote is opened and never closed" if unclosed else f"its quoting is wrong ({error})")
+            yield RowRefused(
+                say("a quote is opened and never closed")
+                if unclosed
+                else say("its quoting is wrong ({reason})", reason=error)
+            )
 
 
 def _header(text: str, delimiter: str, longest: int) -> list[str]:

@@ -17,6 +17,7 @@ from neftune_core.data.files import longest_row
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.tables import Row
 from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
+from neftune_core.language import later, say
 from neftune_core.settings import Limits
 
 MEMORY_BYTES = 4_000_000_000
@@ -51,9 +52,15 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
     _require_hub_name(name)
     offered = HUB_SETS.get(name)
     configuration = settings.configuration or (offered.configuration if offered else "")
-    for what, word in (("configuration", configuration), ("split", settings.split)):
+    for what, word in ((later("configuration"), configuration), (later("split"), settings.split)):
         if not _WORD.fullmatch(word):
-            raise DataError(f"{word[:80]!r} is not the name of a {what}: it has letters, digits and -_.+ only.")
+            raise DataError(
+                say(
+                    "{name!r} is not the name of a {kind}: it has letters, digits and -_.+ only.",
+                    name=word[:80],
+                    kind=say(what),
+                )
+            )
     try:
         return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
     except ReaderFailed as failed:
@@ -69,10 +76,13 @@ def _require_hub_name(name: str) -> None:
     except HFValidationError:
         name = ""
     if name.count("/") != 1:
-        raise DataError(f"{name[:80]!r} is not the name of a data set: it reads OWNER/NAME.")
+        raise DataError(say("{name!r} is not the name of a data set: it reads OWNER/NAME.", name=name[:80]))
     if Path(name).exists():  # the library would read the folder instead of the hub
         raise DataError(
-            f"{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name."
+            say(
+                "{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name.",
+                name=name,
+            )
         )
 
 
@@ -88,35 +98,52 @@ def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
     words = str(failed).lower()
     if failed.kind == "size":
         return DoesNotFit(
-            f"The first {words} rows of {name} are larger than {limits.upload_megabytes:,} MB, the most that this "
-            "server reads: ask for fewer rows."
+            say(
+                "The first {count} rows of {name} are larger than {most:,} MB, the most that this "
+                "server reads: ask for fewer rows.",
+                count=words,
+                name=name,
+                most=limits.upload_megabytes,
+            )
         )
-    for kinds, part, error in _EXPLANATIONS:
+    for kinds, part, kind, explained in _EXPLANATIONS:
         if failed.kind in kinds and part in words:
-            return type(error)(str(error).format(name=name))
+            return kind(say(explained, name=name))
     return NotAvailable(
-        f"The data set {name} cannot be fetched since the hub cannot be reached from here: use a starter set or a file."
+        say(
+            "The data set {name} cannot be fetched since the hub cannot be reached from here: use a "
+            "starter set or a file.",
+            name=name,
+        )
     )
 
 
 _NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
-_EXPLANATIONS: tuple[tuple[tuple[str, ...], str, LabError], ...] = (
-    (("ValueError",), "config", DataError("The data set {name} has several configurations: name one of them.")),
-    (("ValueError",), "split", DataError("The data set {name} has no such split: try train, test or validation.")),
+_EXPLANATIONS: tuple[tuple[tuple[str, ...], str, type[LabError], str], ...] = (
+    (("ValueError",), "config", DataError, later("The data set {name} has several configurations: name one of them.")),
+    (
+        ("ValueError",),
+        "split",
+        DataError,
+        later("The data set {name} has no such split: try train, test or validation."),
+    ),
     (
         ("RuntimeError",),
         "script",
-        DataError("The data set {name} needs its own code to be read, which the lab never runs."),
+        DataError,
+        later("The data set {name} needs its own code to be read, which the lab never runs."),
     ),
     (
         ("GatedRepoError", "OSError", *_NOT_FOUND),
         "gated",
-        NotAvailable("The data set {name} wants its terms accepted by a signed-in user of the hub."),
+        NotAvailable,
+        later("The data set {name} wants its terms accepted by a signed-in user of the hub."),
     ),
-    (_NOT_FOUND, "", DataError("The hub has no public data set called {name}: check the name.")),
+    (_NOT_FOUND, "", DataError, later("The hub has no public data set called {name}: check the name.")),
     (
         ("MemoryError", "died"),
         "",
-        DataError("The first rows of {name} take more memory or time than the lab gives to one data set."),
+        DataError,
+        later("The first rows of {name} take more memory or time than the lab gives to one data set."),
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from neftune_core.data.examples import Message, RowRefused
 from neftune_core.data.texts import RepeatedName, as_text, kind_of, parsed
 from neftune_core.errors import DataError
+from neftune_core.language import later, say
 
 Parts = Mapping[str, Any]
 
@@ -57,12 +58,12 @@ def _task(instruction: str, extra: str, response: str) -> Callable[[Parts], list
 def _filled(values: Parts, part: str) -> str:
     text = as_text(values.get(part), part)
     if not text.strip():
-        raise RowRefused(f"the {part} is empty")
+        raise RowRefused(say("the {part} is empty", part=say(part)))
     return text
 
 
 def _system(values: Parts) -> list[Message]:
-    text = as_text(values.get("system"), "system prompt")
+    text = as_text(values.get("system"), later("system prompt"))
     return [Message("system", text)] if text.strip() else []
 
 
@@ -85,7 +86,7 @@ def _turns(part: str) -> Callable[[Parts], list[Message]]:
             try:
                 value = parsed(value)
             except ValueError as error:
-                raise RowRefused(f"the {part} cannot be read: {error}") from None
+                raise RowRefused(say("the {part} cannot be read: {reason}", part=say(part), reason=error)) from None
         turns = _conversation(value, part)
         return turns if turns and turns[0].role == "system" else [*_system(values), *turns]
 
@@ -94,28 +95,35 @@ def _turns(part: str) -> Callable[[Parts], list[Message]]:
 
 def _conversation(value: Any, part: str) -> list[Message]:
     if not value:
-        raise RowRefused(f"the {part} are empty")
+        raise RowRefused(say("the {part} are empty", part=say(part)))
     if not isinstance(value, list):
-        raise RowRefused(f"the {part} are not a list of messages")
+        raise RowRefused(say("the {part} are not a list of messages", part=say(part)))
     return [_message(turn, number, part) for number, turn in enumerate(value, start=1)]
 
 
 def _message(turn: Any, number: int, part: str) -> Message:
-    where = f"message {number} of the {part}"
+    where = say("message {number} of the {part}", number=number, part=say(part))
     if not isinstance(turn, dict):
-        raise RowRefused(f"{where} is not an object with a role and a content")
+        raise RowRefused(say("{where} is not an object with a role and a content", where=where))
     if isinstance(turn, RepeatedName):
-        raise RowRefused(f"{where} has the same name twice")
+        raise RowRefused(say("{where} has the same name twice", where=where))
     role = next((turn[name] for name in ROLE_NAMES if name in turn), None)
     content = next((turn[name] for name in CONTENT_NAMES if name in turn), None)
     if role is None:
-        raise RowRefused(f"{where} has no role")
+        raise RowRefused(say("{where} has no role", where=where))
     if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        shown = repr(role[:30]) if isinstance(role, str) else kind_of(role)
-        raise RowRefused(f"{where} has the role {shown}, which is none of {', '.join(ROLES)}")
-    text = as_text(content, f"content of {where}")
+        shown = repr(role[:30]) if isinstance(role, str) else say(kind_of(role))
+        raise RowRefused(
+            say(
+                "{where} has the role {shown}, which is none of {choices}",
+                where=where,
+                shown=shown,
+                choices=", ".join(ROLES),
+            )
+        )
+    text = as_text(content, say("content of {where}", where=where))
     if not text.strip():
-        raise RowRefused(f"{where} is empty")
+        raise RowRefused(say("{where} is empty", where=where))
     return Message(ROLES[role.strip().lower()], text)
 
 
@@ -192,27 +200,53 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
     Raises `DataError` where nothing fits, naming the columns there are.
     """
     if layout and layout not in LAYOUTS:
-        raise DataError(f"There is no layout called {layout!r}: choose one of {', '.join(LAYOUTS)}.")
+        raise DataError(
+            say(
+                "There is no layout called {layout!r}: choose one of {choices}.",
+                layout=layout,
+                choices=", ".join(LAYOUTS),
+            )
+        )
     _known(available, corrections, [layout] if layout else list(LAYOUTS))
     for name in [layout] if layout else LAYOUTS:
         columns = columns_for(LAYOUTS[name], available, corrections)
         if all(columns.get(part) for part in LAYOUTS[name].required) and set(corrections) <= set(LAYOUTS[name].parts):
             return name, {part: column for part, column in columns.items() if column}
-    wanted = (
-        f"the layout {layout!r} needs {' and '.join(LAYOUTS[layout].required)}"
-        if layout
-        else "no known layout has these"
+    raise DataError(
+        say(
+            "The columns are {columns}, and {wanted}: say by hand which column plays which part.",
+            columns=_listed(available),
+            wanted=_wanted(layout),
+        )
     )
-    raise DataError(f"The columns are {_listed(available)}, and {wanted}: say by hand which column plays which part.")
+
+
+def _wanted(layout: str) -> str:
+    if not layout:
+        return say("no known layout has these")
+    needed = say(" and ").join(LAYOUTS[layout].required)
+    return say("the layout {layout!r} needs {parts}", layout=layout, parts=needed)
 
 
 def _known(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:
     parts = {part for name in layouts for part in LAYOUTS[name].parts}
     for part, column in corrections.items():
         if part not in parts:
-            raise DataError(f"There is no part called {part!r}: choose among {', '.join(sorted(parts))}.")
+            raise DataError(
+                say(
+                    "There is no part called {part!r}: choose among {choices}.",
+                    part=part,
+                    choices=", ".join(sorted(parts)),
+                )
+            )
         if column and column not in available:
-            raise DataError(f"There is no column called {column!r}: the columns are {_listed(available)}.")
+            raise DataError(
+                say(
+                    "There is no column called {column!r}: the columns are {columns}.",
+                    column=column,
+                    columns=_listed(available),
+                )
+            )
 
 
 def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[str, str]) -> dict[str, str]:
@@ -228,19 +262,19 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
 
 
 def _listed(columns: Sequence[str]) -> str:
-    shown = ", ".join(column[:40] for column in columns[:12]) or "(none)"
-    return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
+    shown = ", ".join(column[:40] for column in columns[:12]) or say("(none)")
+    return shown + (say(" and {count} more", count=len(columns) - 12) if len(columns) > 12 else "")
 
 
 def messages_of(layout: str, columns: Mapping[str, str], record: Any) -> tuple[Message, ...]:
     """The conversation in one record; raises `RowRefused` with the reason where there is none."""
     if not isinstance(record, dict):
-        raise RowRefused("it is not an object with named columns")
+        raise RowRefused(say("it is not an object with named columns"))
     if isinstance(record, RepeatedName):
-        raise RowRefused("it has the same name twice")
+        raise RowRefused(say("it has the same name twice"))
     missing = [columns[part] for part in LAYOUTS[layout].required if columns[part] not in record]
     if missing:
-        raise RowRefused(f"it has no {missing[0]!r}")
+        raise RowRefused(say("it has no {column!r}", column=missing[0]))
     values = {part: record.get(column) for part, column in columns.items()}
     return _well_formed(LAYOUTS[layout].messages(values))
 
@@ -248,11 +282,11 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any) -> tuple[M
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
     roles = [message.role for message in messages]
     if "assistant" not in roles:
-        raise RowRefused("there is no reply of the assistant in it")
+        raise RowRefused(say("there is no reply of the assistant in it"))
     if roles[-1] != "assistant":
-        raise RowRefused("it does not end with a reply of the assistant")
+        raise RowRefused(say("it does not end with a reply of the assistant"))
     if "system" in roles[1:]:
-        raise RowRefused("a system message stands after the first message")
+        raise RowRefused(say("a system message stands after the first message"))
     if "user" not in roles or roles.index("user") > roles.index("assistant"):
-        raise RowRefused("there is no message of the user before the first reply")
+        raise RowRefused(say("there is no message of the user before the first reply"))
     return tuple(messages)

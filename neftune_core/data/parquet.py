@@ -10,6 +10,7 @@ from neftune_core.data.examples import RowRefused
 from neftune_core.data.tables import Row, Table, require_few_columns
 from neftune_core.data.texts import is_name
 from neftune_core.errors import DataError
+from neftune_core.language import say
 
 MEMORY_BYTES = 2_000_000_000
 SECONDS = 120
@@ -31,14 +32,23 @@ def parquet_table(path: Path, longest: int) -> Table:
             ):
                 yield number, RowRefused(record) if kind == "refused" else record
         except ReaderFailed as failed:
-            raise DataError(f"{path.name} cannot be read after row {number:,}: {_why(failed)}.") from None
+            raise DataError(
+                say(
+                    "{title} cannot be read after row {number:,}: {reason}.",
+                    title=path.name,
+                    number=number,
+                    reason=_why(failed),
+                )
+            ) from None
 
     try:
         ((_, names),) = said_by("parquet columns", {"path": where}, bounds)
     except ReaderFailed as failed:
         damaged = "MemoryError" not in failed.kind
         raise DataError(
-            f"{path.name} is not a Parquet file that can be read{'' if damaged else ': ' + _why(failed)}."
+            say("{title} is not a Parquet file that can be read.", title=path.name)
+            if damaged
+            else say("{title} is not a Parquet file that can be read: {reason}.", title=path.name, reason=_why(failed))
         ) from None
     require_few_columns(len(names), path.name)
     return Table([name for name in names if is_name(name)], rows)
@@ -46,10 +56,10 @@ def parquet_table(path: Path, longest: int) -> Table:
 
 def _why(failed: ReaderFailed) -> str:
     if "MemoryError" in failed.kind:
-        return "its rows take more memory than the lab gives to one file"
+        return say("its rows take more memory than the lab gives to one file")
     if failed.kind == "size":
-        return f"its rows have more than {CHARACTERS:,} characters together, so ask for fewer rows"
-    return "it is damaged, or takes too long" if failed.kind == "died" else "it is damaged"
+        return say("its rows have more than {most:,} characters together, so ask for fewer rows", most=CHARACTERS)
+    return say("it is damaged, or takes too long") if failed.kind == "died" else say("it is damaged")
 
 
 def _require_marks(path: Path) -> None:
@@ -59,4 +69,4 @@ def _require_marks(path: Path) -> None:
         file.seek(-min(4, path.stat().st_size), 2)
         ends = file.read(4)
     if (begins, ends) != (MARK, MARK):
-        raise DataError(f"{path.name} is not a Parquet file that can be read.")
+        raise DataError(say("{title} is not a Parquet file that can be read.", title=path.name))

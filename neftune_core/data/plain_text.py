@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neftune_core.data.examples import RowRefused
+from neftune_core.language import say
 
 MARK = "\ufdd0"  # a code point that is no character; it is taken out again before the text reaches the tokenizer
 
@@ -21,10 +22,10 @@ def marked(content: str, protected: re.Pattern[str]) -> str:
     Raises `RowRefused` where that cannot be done.
     """
     if MARK in content:
-        raise RowRefused("it holds the code point U+FDD0, which is no character")
+        raise RowRefused(say("it holds the code point U+FDD0, which is no character"))
     broken = protected.sub(lambda found: found.group()[0] + MARK, content)
     if any(protected.search(piece) for piece in broken.split(MARK)):
-        raise RowRefused("it holds the name of a special token of this model")
+        raise RowRefused(say("it holds the name of a special token of this model"))
     return broken
 
 

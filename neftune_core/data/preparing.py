@@ -15,7 +15,7 @@ from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
-from neftune_core.language import later
+from neftune_core.language import later, say
 from neftune_core.randomness import Purpose, stream
 from neftune_core.settings import Limits
 
@@ -198,19 +198,34 @@ def _without_repeats(examples: Sequence[Example]) -> list[Example]:
 
 
 def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
-    reasons = [f"{duplicates:,} duplicates were left out"] if duplicates else []
+    reasons = [say("{count:,} duplicates were left out", count=duplicates)] if duplicates else []
     if refusals:
-        reasons.append(f"{len(refusals):,} rows were refused; row {refusals[0].row:,}: {refusals[0].reason}")
-    return f" ({'; '.join(reasons)})" if reasons else ""
+        first = refusals[0]
+        reasons.append(
+            say(
+                "{count:,} rows were refused; row {row:,}: {reason}",
+                count=len(refusals),
+                row=first.row,
+                reason=first.reason,
+            )
+        )
+    return say(" ({reasons})", reasons=say("; ").join(reasons)) if reasons else ""
 
 
 def _enough(train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, why: str) -> None:
     if len(train) < 2:
         raise DataError(
-            f"Only {len(train)} rows are left for training, and a study needs 2: give it more rows, a smaller "
-            f"held-out share or a longer maximum length{why}."
+            say(
+                "Only {count} rows are left for training, and a study needs 2: give it more rows, a "
+                "smaller held-out share or a longer maximum length{why}.",
+                count=len(train),
+                why=why,
+            )
         )
     if not held_out and (settings.held_out_share > 0 or settings.held_out_source):
         raise DataError(
-            f"No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}."
+            say(
+                "No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}.",
+                why=why,
+            )
         )

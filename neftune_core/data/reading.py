@@ -15,8 +15,10 @@ from neftune_core.data.layouts import choose, messages_of
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS, starter_file
 from neftune_core.data.tables import Row, Table
+from neftune_core.data.texts import too_long
 from neftune_core.errors import DataError, NotAvailable
 from neftune_core.home import assets, home
+from neftune_core.language import say
 from neftune_core.settings import Limits
 
 Progress = Callable[[int, int], None]
@@ -91,7 +93,10 @@ def _open(settings: DataSettings, limits: Limits, most: int) -> _Opened:
     scheme, _, name = settings.source.partition(":")
     if scheme not in SOURCES or not name:
         raise DataError(
-            f"The data {settings.source[:80]!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME."
+            say(
+                "The data {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.",
+                source=settings.source[:80],
+            )
         )
     return SOURCES[scheme](name, settings, limits, most)
 
@@ -109,9 +114,9 @@ def _require_own(path: Path) -> None:
     try:
         real = path.resolve()
     except (OSError, RuntimeError, ValueError):
-        raise DataError(f"{path.name!r} cannot be opened.") from None
+        raise DataError(say("{title!r} cannot be opened.", title=path.name)) from None
     if not any(real.is_relative_to(folder.resolve()) for folder in own):
-        raise NotAvailable("This server reads uploaded files only, and none of its own: upload the file.")
+        raise NotAvailable(say("This server reads uploaded files only, and none of its own: upload the file."))
 
 
 def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
@@ -121,13 +126,13 @@ def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _O
 def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
     found = hub.first_rows(name, settings, most + 1, limits)
     if not found:
-        raise DataError(f"The data set {name} has no rows in its split {settings.split!r}.")
+        raise DataError(say("The data set {name} has no rows in its split {split!r}.", name=name, split=settings.split))
     offered = hub.HUB_SETS.get(name)
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         return iter(found)
 
-    columns = column_names(found, f"The data set {name}")
+    columns = column_names(found, say("The data set {name}", name=name))
     return _Opened(Table(columns, rows), name, offered.licence if offered else hub.UNKNOWN_LICENCE)
 
 
@@ -148,20 +153,28 @@ def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits) -> 
         return Refusal(number, str(refused))
     characters = sum(len(message.content) for message in messages)
     if characters > limits.row_characters:
-        return Refusal(number, f"it has {characters:,} characters; at most {limits.row_characters:,} are read")
+        return Refusal(number, str(too_long(characters, limits.row_characters)))
     return Example(messages, number)
 
 
 def _nothing(refusals: list[Refusal], title: str) -> DataError:
     if not refusals:
-        return DataError(f"{title} has no rows.")
+        return DataError(say("{title} has no rows.", title=title))
     first = refusals[0]
-    return DataError(f"None of the {len(refusals):,} rows of {title} can be used; row {first.row:,}: {first.reason}.")
+    return DataError(
+        say(
+            "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
+            count=len(refusals),
+            title=title,
+            row=first.row,
+            reason=first.reason,
+        )
+    )
 
 
 def _notes(settings: DataSettings, limits: Limits, rest: Iterator[Any]) -> tuple[str, ...]:
     if next(rest, None) is None:
         return ()
     if settings.rows > limits.rows:
-        return (f"Only the first {limits.rows:,} rows were read, the most this server allows.",)
-    return (f"Only the first {settings.rows:,} rows were read, as set.",)
+        return (say("Only the first {count:,} rows were read, the most this server allows.", count=limits.rows),)
+    return (say("Only the first {count:,} rows were read, as set.", count=settings.rows),)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neftune_core.errors import DataError
 from neftune_core.home import assets
+from neftune_core.language import say
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,11 @@ def held_out_file(name: str) -> Path | None:
 
 def _starter(name: str) -> Starter:
     if name not in STARTERS:
-        raise DataError(f"There is no starter set called {name!r}: choose one of {', '.join(STARTERS)}.")
+        raise DataError(
+            say(
+                "There is no starter set called {name!r}: choose one of {choices}.",
+                name=name,
+                choices=", ".join(STARTERS),
+            )
+        )
     return STARTERS[name]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.errors import DataError
+from neftune_core.language import say
 
 # A row's 1-based number with its record, or with the reason for which it cannot be one.
 Row = tuple[int, Any]
@@ -26,4 +27,11 @@ MOST_COLUMNS = 1000
 def require_few_columns(count: int, title: str) -> None:
     """Raise `DataError` where a table has more columns than anybody chooses from."""
     if count > MOST_COLUMNS:
-        raise DataError(f"{title} has {count:,} columns; at most {MOST_COLUMNS:,} are read: keep those with the texts.")
+        raise DataError(
+            say(
+                "{title} has {count:,} columns; at most {most:,} are read: keep those with the texts.",
+                title=title,
+                count=count,
+                most=MOST_COLUMNS,
+            )
+        )

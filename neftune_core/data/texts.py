@@ -11,6 +11,7 @@ from typing import Any
 
 from neftune_core.data.examples import RowRefused
 from neftune_core.errors import DataError
+from neftune_core.language import later, say
 
 NOT_TEXT = "not text"
 """The one name of an object that stands for a value JSON has no word for; it maps to words for its kind."""
@@ -22,12 +23,12 @@ LONGEST_NAME = 200
 
 # What a file of another kind begins with, whatever its name says.
 SIGNATURES = {
-    b"PAR1": "a Parquet file: give it the extension .parquet",
-    b"PK\x03\x04": "a zip file: unpack it first",
-    b"\x1f\x8b": "a compressed file (gzip): unpack it first",
-    b"\x28\xb5\x2f\xfd": "a compressed file (zstd): unpack it first",
-    b"\xfd7zXZ\0": "a compressed file (xz): unpack it first",
-    b"BZh": "a compressed file (bzip2): unpack it first",
+    b"PAR1": later("a Parquet file: give it the extension .parquet"),
+    b"PK\x03\x04": later("a zip file: unpack it first"),
+    b"\x1f\x8b": later("a compressed file (gzip): unpack it first"),
+    b"\x28\xb5\x2f\xfd": later("a compressed file (zstd): unpack it first"),
+    b"\xfd7zXZ\0": later("a compressed file (xz): unpack it first"),
+    b"BZh": later("a compressed file (bzip2): unpack it first"),
 }
 
 
@@ -42,23 +43,33 @@ def decoded(content: bytes, title: str) -> str:
     """
     kind = next((words for signature, words in SIGNATURES.items() if content.startswith(signature)), None)
     if kind is not None:
-        raise DataError(f"{title} is {kind}.")
+        raise DataError(say("{title} is {kind}.", title=title, kind=say(kind)))
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{title} is not {'UTF-16' if utf16 else 'UTF-8'} text (byte {error.start + 1:,}): "
-            "save it as UTF-8 and try again."
+            say(
+                "{title} is not {encoding} text (byte {byte:,}): save it as UTF-8 and try again.",
+                title=title,
+                encoding="UTF-16" if utf16 else "UTF-8",
+                byte=error.start + 1,
+            )
         ) from None
     position = text.find("\0")
     if position >= 0:
         raise DataError(
-            f"{title} holds a NUL character (line {text.count(chr(10), 0, position) + 1:,}), so it is not "
-            "a text file: save it as UTF-8 and try again."
+            say(
+                "{title} holds a NUL character (line {line:,}), so it is not a text file: save it as "
+                "UTF-8 and try again.",
+                title=title,
+                line=text.count(chr(10), 0, position) + 1,
+            )
         )
     if text.count("\n") > MOST_LINES or text.count("\r") > MOST_LINES:
-        raise DataError(f"{title} has more than {MOST_LINES:,} lines: give the lab a shorter file.")
+        raise DataError(
+            say("{title} has more than {most:,} lines: give the lab a shorter file.", title=title, most=MOST_LINES)
+        )
     return text
 
 
@@ -92,11 +103,21 @@ class _explained:  # noqa: N801 - used as a word after `with`
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, RecursionError):
-            raise ValueError("it is nested too deeply") from None
+            raise ValueError(say("it is nested too deeply")) from None
         if isinstance(error, json.JSONDecodeError):
-            raise ValueError(
-                f"it is not valid JSON ({error.msg.lower()}, line {error.lineno}, column {error.colno})"
-            ) from None
+            raise ValueError(_broken(error)) from None
+
+
+def _broken(error: json.JSONDecodeError) -> str:
+    reason = error.msg.lower()
+    if error.lineno == 1:
+        return say("it is not valid JSON ({reason}, column {column})", reason=reason, column=error.colno)
+    return say(
+        "it is not valid JSON ({reason}, line {line}, column {column})",
+        reason=reason,
+        line=error.lineno,
+        column=error.colno,
+    )
 
 
 # A whole string at once, so that what stands in it is never looked at; or one thing that opens or closes.
@@ -133,7 +154,7 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
 
 def too_long(length: int, longest: int) -> RowRefused:
     """The refusal of a row of so many characters."""
-    return RowRefused(f"it has {length:,} characters; at most {longest:,} are read")
+    return RowRefused(say("it has {length:,} characters; at most {most:,} are read", length=length, most=longest))
 
 
 def _only_list(text: str, start: int) -> int:
@@ -170,7 +191,7 @@ def _end(text: str, start: int) -> int:
     depth = 0
     for count, mark in enumerate(_MARK.finditer(text, start)):
         if count > MOST_MARKS:
-            raise ValueError(f"it holds a value of more than {MOST_MARKS:,} parts")
+            raise ValueError(say("it holds a value of more than {most:,} parts", most=MOST_MARKS))
         if mark.end() - mark.start() > 1:
             continue
         if text[mark.start()] in "[{":
@@ -221,12 +242,12 @@ def as_text(value: Any, part: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RowRefused(f"the {part} is {kind_of(value)}, not text")
+        raise RowRefused(say("the {part} is {kind}, not text", part=say(part), kind=say(kind_of(value))))
     text = str(value)
     if "\0" in text:
-        raise RowRefused(f"the {part} holds a NUL character")
+        raise RowRefused(say("the {part} holds a NUL character", part=say(part)))
     if _HALF.search(text):
-        raise RowRefused(f"the {part} holds half a character (a lone surrogate)")
+        raise RowRefused(say("the {part} holds half a character (a lone surrogate)", part=say(part)))
     return text
 
 
@@ -237,5 +258,5 @@ def kind_of(value: Any) -> str:
     """What a value is, in words."""
     if isinstance(value, dict) and NOT_TEXT in value:
         return str(value[NOT_TEXT])
-    names = {bool: "true or false", list: "a list", dict: "an object", bytes: "raw bytes"}
+    names = {bool: later("true or false"), list: later("a list"), dict: later("an object"), bytes: later("raw bytes")}
     return next((words for kind, words in names.items() if isinstance(value, kind)), type(value).__name__)

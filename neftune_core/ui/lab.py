@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core import language
 from neftune_core.errors import RecordError
 from neftune_core.home import assets
 from neftune_core.settings import Limits
@@ -112,13 +113,13 @@ class Lab:
         return Record(found[0]) if found else None
 
     def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
-        """The rows of `data` as tokens of `model`, and its tokenizer; the last few are kept. Raises what `load` and
-        `prepare` raise."""
+        """The rows of `data` as tokens of `model`, and its tokenizer; the last few are kept, each with its refusals in
+        the language they were read in. Raises what `load` and `prepare` raise."""
         from neftune_core.data.preparing import prepare
         from neftune_core.models.loading import load
 
         loaded = load(model)
-        name = data.model_dump_json() + model.model_dump_json()
+        name = language.current() + data.model_dump_json() + model.model_dump_json()
         with self._reading:
             known = self._data.get(name)
         found = known or prepare(data.within(loaded.context), loaded.tokenizer, self.limits)

@@ -12,6 +12,7 @@ from neftune_core.data.examples import Message
 from neftune_core.data.reading import read
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, DoesNotFit
+from neftune_core.language import CHINESE, in_language
 from neftune_core.settings import Limits
 
 
@@ -203,3 +204,15 @@ def test_progress_is_told_and_may_end_the_reading(tmp_path):
     told = []
     read(DataSettings(source=f"file:{path}"), Limits(), progress=lambda *numbers: told.append(numbers))
     assert told == [(500, 2000), (1000, 2000)]
+
+
+def test_what_is_refused_is_told_in_the_language_of_the_page(reading):
+    with in_language(CHINESE):
+        found = reading(GOOD + '\n{"instruction": "Q", "output": ""}\n{"instruction": ["Q"], "output": "{A}"}\n[')
+        with pytest.raises(DataError, match=r"^rows\.jsonl 的 1 行没有一行可用；第 1 行：输出是空的。$"):
+            reading('{"instruction": "Q", "output": ""}')
+    assert [refusal.reason for refusal in found.refusals] == [
+        "输出是空的",
+        "指令是列表，不是文本",
+        "它不是有效的 JSON（expecting value，第 2 列）",
+    ]
