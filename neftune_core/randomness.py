@@ -10,6 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.language import say
 
 
 class Purpose(IntEnum):
@@ -38,5 +39,5 @@ def torch_seed(purpose: Purpose, *key: int) -> int:
 
 def _sequence(purpose: Purpose, key: tuple[int, ...]) -> np.random.SeedSequence:
     if any(number < 0 for number in key):
-        raise InvalidSetting(f"A seed cannot be negative (given {min(key)}).")
+        raise InvalidSetting(say("A seed cannot be negative (given {seed}).", seed=min(key)))
     return np.random.SeedSequence((int(purpose), len(key), *key))

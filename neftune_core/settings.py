@@ -19,8 +19,10 @@ from typing import Any, Self, TypeVar, cast
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.language import later, say
 
 Choices = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -116,7 +118,14 @@ class Settings(BaseModel):
             choices = _resolve(_control_of(field).get("choices"))
             value = getattr(self, name)
             if choices is not None and value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)} (given {value!r})")
+                raise ValueError(
+                    say(
+                        "{name} must be one of {choices} (given {value!r})",
+                        name=name,
+                        choices=", ".join(choices),
+                        value=value,
+                    )
+                )
         return self
 
 
@@ -136,12 +145,43 @@ def _sentence(name: str, error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     given = repr(first.get("input"))[:60]
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = _reason(first)
     if first["type"] == "extra_forbidden":
-        return f"There is no setting called {where!r} in {name}."
+        return say("There is no setting called {where!r} in {name}.", where=where, name=name)
     if not where:
-        return f"{reason[:1].upper()}{reason[1:]}."
-    return f"The setting {where} cannot be {given}: {reason[:1].lower()}{reason[1:]}."
+        return say("{reason}.", reason=reason[:1].upper() + reason[1:])
+    return say(
+        "The setting {where} cannot be {given}: {reason}.",
+        where=where,
+        given=given,
+        reason=reason[:1].lower() + reason[1:],
+    )
+
+
+# What pydantic says of a value, by its name for the fault.
+_REASONS = {
+    "greater_than_equal": later("input should be greater than or equal to {ge}"),
+    "less_than_equal": later("input should be less than or equal to {le}"),
+    "string_too_long": later("string should have at most {max_length} characters"),
+    "finite_number": later("input should be a finite number"),
+    "string_type": later("input should be a valid string"),
+    "float_type": later("input should be a valid number"),
+    "float_parsing": later("input should be a valid number, unable to parse string as a number"),
+    "int_type": later("input should be a valid integer"),
+    "int_parsing": later("input should be a valid integer, unable to parse string as an integer"),
+    "int_from_float": later("input should be a valid integer, got a number with a fractional part"),
+    "bool_type": later("input should be a valid boolean"),
+    "bool_parsing": later("input should be a valid boolean, unable to interpret input"),
+}
+
+
+def _reason(fault: ErrorDetails) -> str:
+    """Why a value is refused: a validator's own words, or pydantic's, in the language of the page where it is known."""
+    if fault["type"] in _REASONS:
+        bounds = fault.get("ctx", {}).items()
+        written = {name: f"{bound:.15g}" for name, bound in bounds if isinstance(bound, int | float)}
+        return say(_REASONS[fault["type"]], **written)
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _settings_class(annotation: Any) -> type[Settings] | None:
@@ -307,7 +347,7 @@ def from_toml(cls: type[S], text: str) -> S:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidSetting(f"The file is not valid TOML: {error}.") from None
+        raise InvalidSetting(say("The file is not valid TOML: {reason}.", reason=error)) from None
     return parse(cls, values)
 
 

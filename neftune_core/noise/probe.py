@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.errors import NoEffect
+from neftune_core.language import say
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.sites import Site, is_encoder_decoder, unwrapped
 
@@ -33,9 +34,13 @@ def refuse_without_effect(model: nn.Module, sites: Sequence[Site]) -> None:
         if silent or torch.equal(clean, noisy):
             site = (silent or group)[0]
             raise NoEffect(
-                f"Noise on the {type(site.module).__name__} of the {site.part} would not reach the output of "
-                f"{type(unwrapped(model)).__name__}: its forward pass does not go through the module that the model "
-                "names. Choose another model."
+                say(
+                    "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass does "
+                    "not go through the module that the model names. Choose another model.",
+                    module=type(site.module).__name__,
+                    part=site.part,
+                    model=type(unwrapped(model)).__name__,
+                )
             )
 
 

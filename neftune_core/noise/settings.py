@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import model_validator
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.language import say
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS
 from neftune_core.noise.schedules import SCHEDULES
 from neftune_core.noise.strength import LENGTH_RULES, SHARE, UNITS
@@ -114,14 +115,18 @@ class NoiseSettings(Settings):
         drops = KINDS[self.kind].drops if self.kind in KINDS else False
         if drops != (self.unit == SHARE):
             raise ValueError(
-                "token dropout takes its strength as a share of the tokens: set the unit to share"
+                say("token dropout takes its strength as a share of the tokens: set the unit to share")
                 if drops
-                else f"the unit share belongs to token dropout: choose one of {', '.join(UNITS)}"
+                else say("the unit share belongs to token dropout: choose one of {choices}", choices=", ".join(UNITS))
             )
         if drops and self.strength > 1:
-            raise ValueError(f"token dropout takes a share of the tokens from 0 to 1 (given {self.strength:g})")
+            raise ValueError(
+                say(
+                    "token dropout takes a share of the tokens from 0 to 1 (given {strength:g})", strength=self.strength
+                )
+            )
         if self.equal_energy and self.schedule == "adaptive":
-            raise ValueError("an adaptive schedule follows the loss, so that its energy cannot be set beforehand")
+            raise ValueError(say("an adaptive schedule follows the loss, so that its energy cannot be set beforehand"))
         _site_parts(self.sites)
         return self
 
@@ -170,7 +175,11 @@ class NoiseSettings(Settings):
         for first, last in _site_parts(self.sites):
             if last > layers:
                 raise InvalidSetting(
-                    f"The noise asks for layer {last}, and this model has {layers}: choose 1 to {layers}."
+                    say(
+                        "The noise asks for layer {last}, and this model has {layers}: choose 1 to {layers}.",
+                        last=last,
+                        layers=layers,
+                    )
                 )
             found |= set(range(first, last + 1))
         return tuple(sorted(found))
@@ -186,13 +195,15 @@ def _site_parts(text: str) -> list[tuple[int, int]]:
     parts = []
     for part in text.split(","):
         if not _SITES.fullmatch(part):
-            raise ValueError("sites are written as embedding and layer numbers, as in: embedding, 2, 4-6")
+            raise ValueError(say("sites are written as embedding and layer numbers, as in: embedding, 2, 4-6"))
         first, _, last = part.strip().partition("-")
         if first == EMBEDDING:
             parts.append((EMBEDDING_SITE, EMBEDDING_SITE))
             continue
         low, high = int(first), int(last or first)
         if low < 1 or high < low:
-            raise ValueError(f"the layers {part.strip()} are not a range from a lower to a higher number, from 1 on")
+            raise ValueError(
+                say("the layers {part} are not a range from a lower to a higher number, from 1 on", part=part.strip())
+            )
         parts.append((low, high))
     return parts

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import NoEffect
+from neftune_core.language import say
 from neftune_core.noise.kinds import EMBEDDING_SITE
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
     lists = {name: module for name, module in owner.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [module for name, module in lists.items() if not any(name.startswith(other + ".") for other in lists)]
     if not outermost:
-        raise NoEffect(f"The layers of a {type(owner).__name__} were not found: choose another model.")
+        raise NoEffect(say("The layers of a {model} were not found: choose another model.", model=type(owner).__name__))
     stack = max(outermost, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
     return next(name for name, module in model.named_modules() if module is stack), stack
 
@@ -117,5 +118,7 @@ def _input_embedding(part: nn.Module) -> nn.Module:
     except NotImplementedError:  # what transformers says of a model without one
         embedding = None
     if embedding is None:
-        raise NoEffect(f"{type(part).__name__} names no input embedding, so there is nowhere to add noise.")
+        raise NoEffect(
+            say("{model} names no input embedding, so there is nowhere to add noise.", model=type(part).__name__)
+        )
     return embedding

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import InvalidSetting
+from neftune_core.language import CHINESE, in_language
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_query, to_toml
 from neftune_core.training.settings import StudySettings, TrainingSettings
@@ -83,6 +86,22 @@ def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], v
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("values", "english", "chinese"),
+    [
+        ({"strength": -1}, "input should be greater than or equal to 0.", "设置 strength 不能是 -1：应大于或等于 0。"),
+        ({"strength": 2e4}, "input should be less than or equal to 10000.", "应小于或等于 10000。"),
+        ({"strength": float("nan")}, "input should be a finite number.", "应是有限的数。"),
+        ({"sites": "5-2"}, "The layers 5-2 are not a range from a", "层 5-2 不是从小到大、从 1 开始的范围。"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_the_language_of_the_page(values: dict, english: str, chinese: str) -> None:
+    with pytest.raises(InvalidSetting, match=re.escape(english)):
+        NoiseSettings(**values)
+    with in_language(CHINESE), pytest.raises(InvalidSetting, match=re.escape(chinese) + "$"):
+        NoiseSettings(**values)
 
 
 def test_a_file_that_is_not_toml_gets_a_sentence() -> None:
