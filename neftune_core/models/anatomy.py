@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
+from neftune_core.language import say
 from neftune_core.noise.sites import is_encoder_decoder, layer_stack, model_parts
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def body(model: nn.Module) -> nn.Module:
     encoder_decoder = is_encoder_decoder(model)
     found = model_parts(model)["decoder"] if encoder_decoder else getattr(model, "base_model", None)
     if found is None or found is model:
-        raise ModelError(f"The parts of a {type(model).__name__} are not known: choose another model.")
+        raise ModelError(say("The parts of a {model} are not known: choose another model.", model=type(model).__name__))
     return found
 
 
@@ -68,7 +69,11 @@ def _head(model: nn.Module) -> nn.Module:
     """The part of `model` that makes the logits: BERT and RoBERTa transform the states before they project them."""
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:
-        raise ModelError(f"A {type(model).__name__} has no language modelling head: choose a model that writes text.")
+        raise ModelError(
+            say(
+                "A {model} has no language modelling head: choose a model that writes text.", model=type(model).__name__
+            )
+        )
     parts = list(model.children())
     if any(part is output for part in parts):
         return output
@@ -149,7 +154,13 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
         if targets != "attention" or ATTENTION_NAME.search(name.removeprefix(stack)):
             found.append(name)
     if not found:
-        raise ModelError(f"No linear maps ({targets}) were found in a {type(model).__name__}: choose another model.")
+        raise ModelError(
+            say(
+                "No linear maps ({targets}) were found in a {model}: choose another model.",
+                targets=targets,
+                model=type(model).__name__,
+            )
+        )
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, ModelError
+from neftune_core.language import say
 from neftune_core.models.device import BYTES, available_memory
 
 if TYPE_CHECKING:
@@ -49,21 +50,32 @@ def _configuration(folder: Path) -> Any:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"The folder {folder.name} holds no model: it has neither a config.json nor a GGUF file."
+            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder.name)
         ) from None
     except (OSError, ValueError):
-        raise ModelError(f"The config.json in {folder.name} cannot be read: fetch the model again.") from None
+        raise ModelError(
+            say("The config.json in {folder} cannot be read: fetch the model again.", folder=folder.name)
+        ) from None
     kind = described.get("model_type") if isinstance(described, dict) else None
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         if kind and not _is_known(kind):
             raise ModelError(
-                f"The architecture {kind!r} of {folder.name} is not one that the installed transformers knows, and "
-                "the lab runs no code from a model's folder: choose another model, or a newer transformers."
+                say(
+                    "The architecture {kind!r} of {folder} is not one that the installed transformers "
+                    "knows, and the lab runs no code from a model's folder: choose another model, or a "
+                    "newer transformers.",
+                    kind=kind,
+                    folder=folder.name,
+                )
             ) from error
         raise ModelError(
-            f"The config.json in {folder.name} describes no model ({type(error).__name__}): fetch it again."
+            say(
+                "The config.json in {folder} describes no model ({fault}): fetch it again.",
+                folder=folder.name,
+                fault=type(error).__name__,
+            )
         ) from error
 
 
@@ -84,11 +96,16 @@ def _require_writer(config: Any, folder: Path) -> None:
     names = list(config.architectures or [])
     if type(config) not in known or (names and not any(name.endswith(endings) for name in names)):
         found = names[0] if names else config.model_type
-        raise ModelError(f"{folder.name} does not write text ({found}): choose a model that does.")
+        raise ModelError(
+            say("{folder} does not write text ({found}): choose a model that does.", folder=folder.name, found=found)
+        )
     if getattr(config, "quantization_config", None):
         raise ModelError(
-            f"The weights of {folder.name} are quantised, and cannot be trained here: choose the original model, "
-            "or its GGUF file."
+            say(
+                "The weights of {folder} are quantised, and cannot be trained here: choose the "
+                "original model, or its GGUF file.",
+                folder=folder.name,
+            )
         )
 
 
@@ -100,10 +117,13 @@ def _require_safetensors(folder: Path) -> None:
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
         raise ModelError(
-            f"The weights in {folder.name} are pickled files (.bin), which can run code when opened: "
-            "use a revision or a model with safetensors files."
+            say(
+                "The weights in {folder} are pickled files (.bin), which can run code when opened: use "
+                "a revision or a model with safetensors files.",
+                folder=folder.name,
+            )
         )
-    raise ModelError(f"There are no weights in {folder.name}: it needs safetensors files.")
+    raise ModelError(say("There are no weights in {folder}: it needs safetensors files.", folder=folder.name))
 
 
 def safetensors_files(folder: Path) -> list[Path]:
@@ -118,17 +138,29 @@ def safetensors_files(folder: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError):
-        raise ModelError(f"The index of the weights in {folder.name} cannot be read: fetch the model again.") from None
+        raise ModelError(
+            say("The index of the weights in {folder} cannot be read: fetch the model again.", folder=folder.name)
+        ) from None
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing:
-        raise ModelError(f"The weight file {missing[0]} is missing in {folder.name}: fetch the model again.")
+        raise ModelError(
+            say(
+                "The weight file {weight} is missing in {folder}: fetch the model again.",
+                weight=missing[0],
+                folder=folder.name,
+            )
+        )
     return [folder / name for name in names]
 
 
 def safetensors_header(file: Path) -> dict[str, Any]:
     """The tensors of a safetensors file by name, without reading them; raises `ModelError` for a broken file."""
     broken = ModelError(
-        f"The weight file {file.name} in {file.parent.name} is broken or cut short: fetch the model again."
+        say(
+            "The weight file {file} in {folder} is broken or cut short: fetch the model again.",
+            file=file.name,
+            folder=file.parent.name,
+        )
     )
     try:
         with file.open("rb") as stream:
@@ -162,6 +194,12 @@ def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
     free = available_memory(str(device))
     if needed_bytes * LOADING_MARGIN > free:
         raise DoesNotFit(
-            f"{name} needs about {needed_bytes * LOADING_MARGIN / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
-            f"free on {device}: choose a smaller model or a machine with more."
+            say(
+                "{name} needs about {needed:.1f} GB of memory, and {free:.1f} GB are free on {device}: "
+                "choose a smaller model or a machine with more.",
+                name=name,
+                needed=needed_bytes * LOADING_MARGIN / 1e9,
+                free=free / 1e9,
+                device=device,
+            )
         )

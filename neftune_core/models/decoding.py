@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.errors import ModelError
+from neftune_core.language import say
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ def decoding(model: Any) -> Decoding:
     start, first = _said(model, "decoder_start_token_id"), _said(model, "forced_bos_token_id")
     if start is None:
         raise ModelError(
-            "The config.json of this encoder-decoder names no decoder_start_token_id, so that no answer can begin: add "
-            "it, or choose another model."
+            say(
+                "The config.json of this encoder-decoder names no decoder_start_token_id, so that no "
+                "answer can begin: add it, or choose another model."
+            )
         )
     return Decoding(int(start), None if first is None else int(first), tuple(sorted(never)))
 

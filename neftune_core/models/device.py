@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.language import later, say
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
 _off_gpu = threading.Event()
-LENT = "The GPU of this lab is lent to one call at a time, by itself: leave the device at auto."
+LENT = later("The GPU of this lab is lent to one call at a time, by itself: leave the device at auto.")
 
 
 def keep_off_gpu() -> None:
@@ -52,9 +53,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InvalidSetting(f"There is no device called {name!r}: choose auto, cpu, cuda, cuda:1 or mps.") from None
+        raise InvalidSetting(
+            say("There is no device called {name!r}: choose auto, cpu, cuda, cuda:1 or mps.", name=name)
+        ) from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise InvalidSetting(f"The lab does not run on {name!r}: choose auto, cpu, cuda, cuda:1 or mps.")
+        raise InvalidSetting(say("The lab does not run on {name!r}: choose auto, cpu, cuda, cuda:1 or mps.", name=name))
     _check_present(device)
     return device
 
@@ -73,14 +76,20 @@ def _check_present(device: torch.device) -> None:
     import torch
 
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise NotAvailable("This machine has no Apple GPU that torch can use: choose auto or cpu.")
+        raise NotAvailable(say("This machine has no Apple GPU that torch can use: choose auto or cpu."))
     if device.type != "cuda":
         return
     if _off_gpu.is_set():
-        raise NotAvailable(LENT)
+        raise NotAvailable(say(LENT))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
-        raise NotAvailable(f"The device {device} is not here (CUDA GPUs found: {count}): choose auto or cpu.")
+        raise NotAvailable(
+            say(
+                "The device {device} is not here (CUDA GPUs found: {count}): choose auto or cpu.",
+                device=device,
+                count=count,
+            )
+        )
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.errors import Cancelled, DoesNotFit, ModelError
+from neftune_core.language import say
 from neftune_core.models.checks import require_memory
 from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.progress import Watch
@@ -39,7 +40,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
             digest.update(chunk)
             done += len(chunk)
             watch.check()
-            watch.say(done, size, f"Checking {file.name}")
+            watch.say(done, size, say("Checking {file}", file=file.name))
     return digest.hexdigest()
 
 
@@ -50,7 +51,7 @@ _one_at_a_time = threading.Lock()
 def convert_into(folder: Path, file: Path, watch: Watch) -> None:
     """Write the model and tokenizer of the GGUF `file` into `folder`."""
     watch.check()
-    watch.say(0, 0, f"Converting {file.name}")
+    watch.say(0, 0, say("Converting {file}", file=file.name))
     with _one_at_a_time, quietly(), _dequantising(watch, file.name):
         model, tokenizer = _read(file)
     watch.check()
@@ -71,7 +72,7 @@ def _dequantising(watch: Watch, name: str) -> Iterator[None]:
         total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0
         for tensor in tensors:
             watch.check()
-            watch.say(done, total, f"Converting {name}")
+            watch.say(done, total, say("Converting {file}", file=name))
             yield tensor
             done += int(tensor.n_bytes)
 
@@ -95,8 +96,12 @@ def _read(file: Path) -> tuple[Any, Any]:
         raise
     except Exception as error:
         raise ModelError(
-            f"The GGUF file {file.name} cannot be read as a language model ({type(error).__name__}): it is broken, or "
-            "of a kind that the installed transformers does not read."
+            say(
+                "The GGUF file {file} cannot be read as a language model ({fault}): it is broken, or "
+                "of a kind that the installed transformers does not read.",
+                file=file.name,
+                fault=type(error).__name__,
+            )
         ) from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
+from neftune_core.language import say
 from neftune_core.models.checks import safetensors_files
 from neftune_core.models.progress import Watch
 
@@ -79,13 +80,23 @@ def _require_safetensors(sizes: dict[str, int], repository: str) -> None:
     if any(name.endswith(".safetensors") for name in sizes):
         return
     if any(name.endswith(".gguf") for name in sizes):
-        raise ModelError(f"{repository} holds GGUF files only: download one of them, and give its path as the model.")
+        raise ModelError(
+            say(
+                "{repository} holds GGUF files only: download one of them, and give its path as the model.",
+                repository=repository,
+            )
+        )
     if sizes:
         raise ModelError(
-            f"{repository} has its weights as pickled files only, which can run code when opened: give a revision with "
-            "safetensors files, or choose another model."
+            say(
+                "{repository} has its weights as pickled files only, which can run code when opened: "
+                "give a revision with safetensors files, or choose another model.",
+                repository=repository,
+            )
         )
-    raise ModelError(f"{repository} holds no weights at this revision: choose another model.")
+    raise ModelError(
+        say("{repository} holds no weights at this revision: choose another model.", repository=repository)
+    )
 
 
 def _require_disk(needed: int, repository: str) -> None:
@@ -97,8 +108,13 @@ def _require_disk(needed: int, repository: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed + SPARE_BYTES > free:
         raise DoesNotFit(
-            f"{repository} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, "
-            "or set HF_HOME to a larger disk."
+            say(
+                "{repository} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some "
+                "space, or set HF_HOME to a larger disk.",
+                repository=repository,
+                needed=needed / 1e9,
+                free=free / 1e9,
+            )
         )
 
 
@@ -119,10 +135,10 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
         )
 
     def stalled(waited: float) -> bool:
-        watch.say(count.done(), total, f"Downloading {repository}")
+        watch.say(count.done(), total, say("Downloading {what}", what=repository))
         return count.silence() > STALL_SECONDS
 
-    watch.say(0, total, f"Downloading {repository}")  # a small model is here before anybody looks again
+    watch.say(0, total, say("Downloading {what}", what=repository))  # a small model is here before anybody looks again
     try:
         return _in_background(work, watch, stalled)
     finally:
@@ -189,7 +205,7 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
         watch.check()
         if thread.is_alive() and given_up(time.monotonic() - started):
             raise NotAvailable(
-                "The hub does not answer: check the network, or give a folder on this machine as the model."
+                say("The hub does not answer: check the network, or give a folder on this machine as the model.")
             )
     if failures:
         raise failures[0]
@@ -203,7 +219,13 @@ def explained(error: BaseException, repository: str, revision: str) -> LabError:
         for link in chain:
             if matches(link):
                 return explain(repository, revision)
-    return ModelError(f"{repository} could not be fetched from the hub ({type(error).__name__}): try again later.")
+    return ModelError(
+        say(
+            "{repository} could not be fetched from the hub ({fault}): try again later.",
+            repository=repository,
+            fault=type(error).__name__,
+        )
+    )
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:
@@ -229,57 +251,83 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _named("GatedRepoError"),
         lambda name, _: ModelError(
-            f"{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of that account."
+            say(
+                "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of that account.",
+                name=name,
+            )
         ),
     ),
     (
         _named("RepositoryNotFoundError", "DisabledRepoError", "HFValidationError"),
         lambda name, _: ModelError(
-            f"There is no model {name} on the hub, or it is private: check the id (owner/name), or set HF_TOKEN."
+            say(
+                "There is no model {name} on the hub, or it is private: check the id (owner/name), or set HF_TOKEN.",
+                name=name,
+            )
         ),
     ),
     (
         _named("RevisionNotFoundError", "RevisionResolutionError"),
         lambda name, revision: ModelError(
-            f"{name} has no revision {revision or 'main'!r}: leave it empty, or give a branch, tag or commit."
+            say(
+                "{name} has no revision {revision!r}: leave it empty, or give a branch, tag or commit.",
+                name=name,
+                revision=revision or "main",
+            )
         ),
     ),
     (
         _named("OfflineModeIsEnabled"),
         lambda name, _: NotAvailable(
-            f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it, or choose another model."
+            say(
+                "{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset "
+                "it, or choose another model.",
+                name=name,
+            )
         ),
     ),
     (
         _disk_full,
         lambda name, _: DoesNotFit(
-            f"The disk is full: free some space to download {name}, or set HF_HOME to a larger one."
+            say("The disk is full: free some space to download {name}, or set HF_HOME to a larger one.", name=name)
         ),
     ),
     (
         _status(401, 403),
-        lambda name, _: ModelError(f"The hub does not let this account read {name}: set HF_TOKEN to a token that may."),
+        lambda name, _: ModelError(
+            say("The hub does not let this account read {name}: set HF_TOKEN to a token that may.", name=name)
+        ),
     ),
     (
         _status(429),
-        lambda name, _: NotAvailable(f"The hub asks to wait before {name} is fetched: try again in a few minutes."),
+        lambda name, _: NotAvailable(
+            say("The hub asks to wait before {name} is fetched: try again in a few minutes.", name=name)
+        ),
     ),
     (
         _status(500, 502, 503, 504),
-        lambda name, _: NotAvailable(f"The hub has trouble of its own and did not send {name}: try again later."),
+        lambda name, _: NotAvailable(
+            say("The hub has trouble of its own and did not send {name}: try again later.", name=name)
+        ),
     ),
     (
         _named("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
         lambda name, _: NotAvailable(
-            f"{name} is not on this machine, and the hub cannot be reached: check the network, "
-            "or choose the bundled model."
+            say(
+                "{name} is not on this machine, and the hub cannot be reached: check the "
+                "network, or choose the bundled model.",
+                name=name,
+            )
         ),
     ),
     (
         _named("LocalEntryNotFoundError"),
         lambda name, _: NotAvailable(
-            f"{name} is not on this machine, and the hub did not send it: check the network, "
-            "or choose the bundled model."
+            say(
+                "{name} is not on this machine, and the hub did not send it: check the "
+                "network, or choose the bundled model.",
+                name=name,
+            )
         ),
     ),
 )

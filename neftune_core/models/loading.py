@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from neftune_core.errors import DoesNotFit, ModelError
+from neftune_core.language import say
 from neftune_core.models.anatomy import (
     all_layers,
     first_position,
@@ -168,7 +169,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
     device, precision = where
     config = checked(place.folder)
     _make_room(place, device, precision)
-    watch.say(0, 0, f"Reading {place.name}")
+    watch.say(0, 0, say("Reading {what}", what=place.name))
     model = _weights(place, config, precision)
     tokenizer = read_tokenizer(place.folder, model)
     watch.check()
@@ -218,17 +219,26 @@ def _weights(place: Place, config: Any, precision: str) -> Any:
                 place.folder, config=config, dtype=getattr(torch, precision), output_loading_info=True, **options
             )
     except MemoryError:
-        raise DoesNotFit(f"Loading {place.name} ran out of memory: choose a smaller model.") from None
+        raise DoesNotFit(say("Loading {model} ran out of memory: choose a smaller model.", model=place.name)) from None
     except Exception as error:
         raise ModelError(
-            f"The files of {place.name} cannot be read as a model ({type(error).__name__}): they are broken or "
-            "incomplete, so fetch them again."
+            say(
+                "The files of {model} cannot be read as a model ({fault}): they are broken or "
+                "incomplete, so fetch them again.",
+                model=place.name,
+                fault=type(error).__name__,
+            )
         ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ModelError(
-            f"The files of {place.name} lack {len(missing)} of the model's weights ({missing[0]}): they are broken or "
-            "incomplete, so fetch them again."
+            say(
+                "The files of {model} lack {count} of the model's weights ({weight}): they are broken "
+                "or incomplete, so fetch them again.",
+                model=place.name,
+                count=len(missing),
+                weight=missing[0],
+            )
         )
     return model
 
@@ -245,15 +255,36 @@ def _require_known_shape(model: Any, name: str) -> None:
         apart = known and rows_stay_apart(private_tree(model))
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
-            f"The lab cannot work with {name}, a {kind} ({type(error).__name__}): choose another."
+            say(
+                "The lab cannot work with {name}, a {kind} ({fault}): choose another.",
+                name=name,
+                kind=kind,
+                fault=type(error).__name__,
+            )
         ) from error
     if not known:
-        raise ModelError(f"The lab does not know how {name}, a {kind}, makes its logits: choose another model.")
+        raise ModelError(
+            say(
+                "The lab does not know how {name}, a {kind}, makes its logits: choose another model.",
+                name=name,
+                kind=kind,
+            )
+        )
     if not apart:
         raise ModelError(
-            f"{name}, a {kind}, does not keep the rows of a batch apart in its layers: choose another model."
+            say(
+                "{name}, a {kind}, does not keep the rows of a batch apart in its layers: choose another model.",
+                name=name,
+                kind=kind,
+            )
         )
     if ahead:
-        raise ModelError(f"{name}, a {kind}, reads the words that it is to write: choose a model that writes forwards.")
+        raise ModelError(
+            say(
+                "{name}, a {kind}, reads the words that it is to write: choose a model that writes forwards.",
+                name=name,
+                kind=kind,
+            )
+        )
     with noisy_embeddings(private_tree(model), NoiseSettings(strength=1.0, unit="std")):
         pass

