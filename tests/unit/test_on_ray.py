@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of Ray's own
 ]
 NODES = 2
+VERDICT = ("verdict",)  # sentences with rounded numbers in them
 
 
 @pytest.fixture
@@ -70,6 +71,20 @@ def table(sweep: Sweep) -> dict[str, Any]:
     return table_values(sweep_table(sweep), sweep.settings)
 
 
+def leaves(value: Any, place: str = "") -> dict[str, Any]:
+    """Every number and word of a table by its place; its sentences, whose numbers are rounded, are left out."""
+    if isinstance(value, dict):
+        return {
+            at: leaf
+            for name, one in value.items()
+            if name not in VERDICT
+            for at, leaf in leaves(one, f"{place}/{name}").items()
+        }
+    if isinstance(value, list | tuple):
+        return {at: leaf for number, one in enumerate(value) for at, leaf in leaves(one, f"{place}/{number}").items()}
+    return {place: value}
+
+
 def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, tmp_path: Path) -> None:
     asked = settings(tmp_path, epochs=30)
     local = create_sweep(asked, "", folder=tmp_path / "local")
@@ -83,7 +98,14 @@ def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, 
             threading.Thread(target=cluster.remove_node, args=(cluster.workers[0], False), daemon=True).start()
     assert lost
     assert event["event"] == "finished", event
-    assert table(spread) == table(local)
+    expected, found = leaves(table(local)), leaves(table(spread))
+    assert expected.keys() == found.keys()
+    assert len(expected) > 100
+    for place, value in expected.items():
+        if isinstance(value, float):  # another number of threads rounds otherwise
+            assert found[place] == pytest.approx(value, rel=1e-3, abs=1e-4, nan_ok=True), place
+        else:
+            assert found[place] == value, place
     assert not list((tmp_path / "store").glob("*"))  # every record has come home
     assert not list(spread.folder.glob("cells/*/arms"))
 
