@@ -59,11 +59,11 @@ POINTS = """() => {
 
 @dataclass(frozen=True)
 class Followed:
-    """How the page followed a log: seconds from each event to its point on the screen, and how often the figure was
-    made anew."""
+    """How the page followed a log: seconds from each event to its point on the screen, and whether the figure was made
+    anew meanwhile."""
 
     late: list[float]
-    remounts: int
+    was_remade: bool
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Followed:
@@ -80,7 +80,7 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Follow
     seen = page.evaluate("window.labSeen")
     same = page.evaluate("document.querySelector('#train-curves .lab-figure-plot').labFirst === true")
     late = [next(at for last, at in seen if last >= step) - when for step, when in writer.written.items()]
-    return Followed(late, remounts=0 if same else 1)
+    return Followed(late, was_remade=not same)
 
 
 def chromium() -> str:

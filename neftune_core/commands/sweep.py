@@ -129,6 +129,10 @@ def sweep(arguments: Sweep) -> int:
 
         print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
         return 0
+    from neftune_core.training.parallel import team
+
+    if team().size > 1:
+        raise NotAvailable("Several processes train one study; the studies of a sweep are divided by `--ray`.")
     return run_sweep(begun(arguments), Limits(), as_json=arguments.json, run=_runner(arguments))
 
 
@@ -144,11 +148,8 @@ def _runner(arguments: Sweep) -> RunCells:
 def run_sweep(record: Record, limits: Limits, *, as_json: bool = False, run: RunCells | None = None) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
     from neftune_core.training import sweep as sweeps
-    from neftune_core.training.parallel import team
     from neftune_core.training.sweep_record import Sweep as SweepRecord
 
-    if team().size > 1:
-        raise NotAvailable("Several processes train one study; the studies of a sweep are divided by `--ray`.")
     sweep = SweepRecord(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
     if ending.get("event") != "finished":

@@ -63,9 +63,12 @@ def train(arguments: Train) -> int:
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
         return refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
     from neftune_core.training.record import create, find_same
+    from neftune_core.training.tracking import require_tracker
 
     limits = Limits()
     arguments.study.check(limits)
+    if arguments.track:
+        require_tracker(arguments.track)
     if follows(limits):
         return 0
     record = find_same(arguments.study, owner="") if arguments.resume else None
@@ -104,7 +107,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     ending: dict[str, Any] = {}
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
-        told = tracked(record, events, track) if track else events
+        told = tracked(record, events) if track else events
         for ending in with_progress(record, told):  # noqa: B007 - the last counts
             pass
     print(f"record: {record.folder}")

@@ -254,14 +254,15 @@ class Jobs:
 
 
 def _give_way() -> None:
-    """Let this thread, and those that it starts to compute with, run only while nobody else needs the cores.
+    """Let this thread, and those that it starts to compute with, go after others where the cores are few.
 
     A study is waited for in minutes, the page in tenths of a second, and the browser may be on the same machine.
     Priorities of single threads are Linux's; elsewhere nothing is done.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            before = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, before + NICENESS))
 
 
 def _release_memory() -> None:

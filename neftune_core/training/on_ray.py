@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 import socket
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import NotAvailable, sentence
+from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable, RecordError, sentence
 from neftune_core.language import later
 from neftune_core.settings import Limits, parse
 from neftune_core.training.record import ENDINGS, Record
@@ -31,6 +32,10 @@ TRIES = 4
 """How often a task is begun whose machine is lost."""
 POLL_SECONDS = 0.3
 CONNECT_SECONDS = 10
+NOT_BACK = (
+    "Its record did not come back: name with --store a folder that every machine of the cluster can write and this one "
+    "can read."
+)
 NEEDS = "Ray is not installed here: pip install 'neftune-lab[ray]', on every machine of the cluster."
 
 Event = dict[str, Any]
@@ -103,6 +108,8 @@ class OnRay:
             import ray
         except ImportError:
             raise NotAvailable(NEEDS) from None
+        if "://" in self.address:
+            raise InvalidSetting("Name a cluster by HOST:PORT (6379 as a rule), from one of its own machines.")
         address = None if self.address == LOCAL else self.address
         host, _, port = self.address.rpartition(":")
         try:
@@ -111,6 +118,13 @@ class OnRay:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
         except Exception as error:
             raise NotAvailable(f"There is no Ray cluster at {self.address!r}: {error}") from None
+        for kind, asked in (("CPU", self.cpus), ("GPU", self.gpus)):
+            most = max((node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]), default=0)
+            if asked > most:
+                ray.shutdown()
+                raise DoesNotFit(
+                    f"No machine of the cluster has {asked:g} {kind}s (the most is {most:g}): ask for less."
+                )
         return ray
 
 
@@ -131,8 +145,10 @@ class _Round:
         stopped = False
         while self.pending:
             ended, _ = self.ray.wait(list(self.pending), timeout=POLL_SECONDS)
+            under_way = {one.cell.name for one in self.pending.values()}
             for name, events in self.ray.get(board.take.remote()).items():
-                yield from ((by_name[name], event) for event in events)
+                if name in under_way:  # what is told may come after the ending
+                    yield from ((by_name[name], event) for event in events)
             for task in ended:
                 yield from self._ended(task)
             if self.should_stop() and not stopped:
@@ -173,9 +189,12 @@ class _Round:
         one = self.pending.pop(task)
         try:
             ending = self.ray.get(task)
-            fetch(self._target(one), one)
+            if not ending.pop("unbegun", False):
+                fetch(self._target(one), one)
         except self.ray.exceptions.TaskCancelledError:
             return
+        except self.ray.exceptions.RayTaskError as error:  # what the study itself raised, or the store
+            ending = {"event": "failed", "message": sentence(getattr(error, "cause", error))}
         except self.ray.exceptions.RayError as error:
             ending = {"event": "failed", "message": f"Its machine was lost {TRIES} times: {type(error).__name__}."}
         except Exception as error:
@@ -248,17 +267,25 @@ def zipped(folder: Path, root: Path, *, also: Path | None = None, without: Seque
     return held.getvalue()
 
 
-def unpack(packed: bytes, folder: Path) -> None:
-    """Write what `zipped` gave under `folder`; the zip file's own rules keep names inside it."""
+def unpack(packed: bytes, folder: Path, only: str = "") -> None:
+    """Write what `zipped` gave under `folder`, those files alone whose names begin with `only`; none leaves it."""
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        archive.extractall(folder)
+        archive.extractall(folder, [name for name in archive.namelist() if name.startswith(only)])
 
 
 def fetch(target: str, one: SweepCell) -> None:
-    """Bring the record of a cell home from where the worker wrote it, and remove it there."""
+    """Put the record of a cell, as the worker wrote it, in place of the one here, and remove it there.
+
+    Raises `RecordError` where it has not come.
+    """
     import fsspec
 
     files, path = fsspec.url_to_fs(target)
-    if files.exists(path):
-        unpack(files.cat_file(path), one.sweep.folder)
-        files.rm_file(path)
+    if not files.exists(path):
+        raise RecordError(NOT_BACK)
+    home = one.record.folder
+    with tempfile.TemporaryDirectory(prefix=".came-", dir=home.parent) as aside:
+        unpack(files.cat_file(path), Path(aside), only=f"cells/{one.cell.name}/")
+        shutil.rmtree(home, ignore_errors=True)  # what the run has dropped shall not stay here
+        (Path(aside) / "cells" / one.cell.name).rename(home)
+    files.rm_file(path)

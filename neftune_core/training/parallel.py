@@ -8,6 +8,7 @@ to rounding. The first process is the study: it alone measures, writes and answe
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from neftune_core.errors import Cancelled
+
+logger = logging.getLogger(__name__)
 
 OVER = -1
 LONGEST_WAIT_HOURS = 12
@@ -81,7 +84,10 @@ class Team:
     def dismiss(self) -> None:
         """Let the others go, as the first process has ended, whatever it was doing outside of a step."""
         if self.size > 1 and self.is_first and not self.working:
-            self.first_says(OVER)
+            try:
+                self.first_says(OVER)
+            except RuntimeError:  # they have gone already, as this study ends for a reason of its own
+                logger.info("the other processes had ended before the first")
 
 
 @functools.cache

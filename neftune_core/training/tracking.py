@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.training.record import Record
+
+logger = logging.getLogger(__name__)
 
 PROJECT = "neftune-lab"
 TRACKERS = ("trackio",)
@@ -16,33 +20,47 @@ NEEDS = "trackio is not installed here: pip install 'neftune-lab[trackio]'."
 Event = dict[str, Any]
 
 
-def tracked(record: Record, events: Iterator[Event], tracker: str) -> Iterator[Event]:
-    """The same events, told to `tracker` as they pass; raises `InvalidSetting` or `NotAvailable` before the first."""
-    if tracker not in TRACKERS:
-        raise InvalidSetting(f"There is no tracker called {tracker!r} here: choose {' or '.join(TRACKERS)}.")
-    try:
-        import trackio
-    except ImportError:
-        raise NotAvailable(NEEDS) from None
-    return _told(record, events, trackio)
+def require_tracker(name: str) -> None:
+    """Raise `InvalidSetting` or `NotAvailable` where there is no such tracker."""
+    if name not in TRACKERS:
+        raise InvalidSetting(f"There is no tracker called {name!r} here: choose {' or '.join(TRACKERS)}.")
+    if importlib.util.find_spec(name) is None:
+        raise NotAvailable(NEEDS)
 
 
-def _told(record: Record, events: Iterator[Event], trackio: Any) -> Iterator[Event]:
+def tracked(record: Record, events: Iterator[Event]) -> Iterator[Event]:
+    """The same events, told to trackio as they pass. A tracker that fails is left out, and the study goes on."""
+    import trackio
+
     runs: dict[tuple[Any, str], Any] = {}
+    works = True
+    for event in events:
+        if works and event["event"] in ("step", "evaluated"):
+            works = _worked(_tell, trackio, record, runs, event)
+        yield event
+    for run in runs.values():
+        _worked(run.finish)
+
+
+def _worked(act: Callable[..., Any], *given: Any) -> bool:
     try:
-        for event in events:
-            for arm, values in event.get("arms", {}).items() if event["event"] in ("step", "evaluated") else ():
-                place = event.get("seed"), arm
-                if place not in runs:
-                    runs[place] = _begun(trackio, record, *place)
-                told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-                if event["event"] == "step":
-                    told["learning_rate"] = event["learning_rate"]
-                runs[place].log(told, step=event["step"])
-            yield event
-    finally:
-        for run in runs.values():
-            run.finish()
+        act(*given)
+    except Exception as error:
+        logger.warning("the tracker is left out, as it failed: %s", error)
+        return False
+    return True
+
+
+def _tell(trackio: Any, record: Record, runs: dict[tuple[Any, str], Any], event: Event) -> None:
+    """Tell the numbers of every arm, each to a run of its own."""
+    for arm, values in event["arms"].items():
+        place = event.get("seed"), arm
+        if place not in runs:
+            runs[place] = _begun(trackio, record, *place)
+        told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+        if event["event"] == "step":
+            told["learning_rate"] = event["learning_rate"]
+        runs[place].log(told, step=event["step"])
 
 
 def _begun(trackio: Any, record: Record, seed: Any, arm: str) -> Any:

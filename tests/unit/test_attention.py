@@ -38,6 +38,17 @@ def test_values_and_gradients_are_those_of_torch(
         torch.testing.assert_close(one.float(), other, rtol=5 * close, atol=5 * close)
 
 
+def test_sharp_scores_in_bfloat16_are_as_exact_as_plain_attention() -> None:
+    given = [3 * one.detach() for one in drawn(6, 2, 64, torch.bfloat16)]
+    query, (key, value) = given[0].float(), (one.float().repeat_interleave(3, 1) for one in given[1:])
+    true = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.35)
+    hidden = torch.full((64, 64), float("-inf")).triu(1)
+    scores = (query.bfloat16() @ key.bfloat16().transpose(2, 3)) * 0.35 + hidden.bfloat16()
+    plain = torch.softmax(scores, -1, dtype=torch.float32).bfloat16() @ value.bfloat16()
+    ours = (causal_rows(*given, 0.35).float() - true).norm()
+    assert ours < 1.5 * (plain.float() - true).norm()
+
+
 def test_gradients_are_right_to_the_last_digit_in_double() -> None:
     given = [one.detach().double().requires_grad_() for one in drawn(4, 2, 5, torch.float32)]
     assert torch.autograd.gradcheck(lambda *three: causal_rows(*three, 0.5), given)

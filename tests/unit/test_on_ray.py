@@ -126,6 +126,22 @@ def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path:
     events = list(run_sweep(sweep, Limits(), lambda: False, run))
     assert events[-1]["event"] == "finished"
     assert all(state["state"] == "finished" for state in sweep.states().values())
+    assert not list(sweep.folder.glob("cells/*/checkpoint"))  # nor does an old one stay
+
+
+def test_a_record_that_does_not_come_back_is_not_called_finished(cluster: Any, tmp_path: Path) -> None:
+    sweep = create_sweep(settings(tmp_path), "", folder=tmp_path / "runs")
+    nowhere = OnRay(cluster.address, store="memory://each-process-has-its-own")
+    last = list(run_sweep(sweep, Limits(), lambda: False, nowhere))[-1]
+    assert last["event"] == "failed"
+    assert "did not come back" in last["message"]
+    unwritable = OnRay(cluster.address, store="file:///proc/nowhere")
+    last = list(run_sweep(sweep, Limits(), lambda: False, unwritable))[-1]
+    assert last["event"] == "failed"
+    assert "machine was lost" not in last["message"]
+    greedy = OnRay(cluster.address, gpus=1)
+    last = list(run_sweep(sweep, Limits(), lambda: False, greedy))[-1]
+    assert "No machine of the cluster has 1 GPUs" in last["message"]
 
 
 def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:

@@ -99,15 +99,25 @@ def test_a_study_on_two_processes_stops_as_asked_and_goes_on(tmp_path: Path) -> 
     while not _steps(tmp_path / "home") and time.monotonic() < end:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=25)  # after 30 seconds the launcher would have killed them
     record = only_record(tmp_path / "home")
-    assert (record.ending() or {}).get("event") in ("stopped", None), said  # None: the launcher had no patience
+    assert (record.ending() or {}).get("event") == "stopped", said
     done = _steps(tmp_path / "home")
     again = launched(["runs", "resume", record.id], tmp_path / "home")
     said, _ = again.communicate(timeout=300)
     assert again.returncode == 0, said
     assert (record.ending() or {})["event"] == "finished"
     assert _steps(tmp_path / "home") > done > 0
+
+
+def test_what_all_processes_refuse_is_told_by_the_first_in_its_sentence(tmp_path: Path) -> None:
+    asked = study(tmp_path)
+    (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"nothing": "here"}\n', encoding="utf-8")
+    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "nothing" in str((only_record(tmp_path / "home").ending() or {})["message"]), said
 
 
 def _steps(home: Path) -> int:

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.training.record import create
 from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.tracking import tracked
+from neftune_core.training.tracking import require_tracker, tracked
 
 READ = """
 import json
@@ -40,6 +41,29 @@ def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
     assert any("held_out_loss" in log for log in control)
 
 
-def test_an_unknown_tracker_gets_a_sentence(tmp_path: Path) -> None:
+def test_an_unknown_tracker_gets_a_sentence() -> None:
     with pytest.raises(InvalidSetting, match="choose trackio"):
-        tracked(create(EXAMPLE, "", folder=tmp_path), iter(()), "abacus")
+        require_tracker("abacus")
+
+
+def test_a_tracker_that_fails_is_left_out_and_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    class Failing:
+        def log(self, values: dict[str, float], step: int) -> None:
+            calls.append(step)
+            if step == 2:
+                raise OSError("the tracker's disk is full")
+
+        def finish(self) -> None:
+            raise RuntimeError("and cannot be closed")
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=lambda **_: Failing()))
+    told = [
+        {"event": "step", "step": step, "seed": 0, "learning_rate": 1.0, "arms": {"control": {"loss": 1.0}}}
+        for step in (1, 2, 3)
+    ]
+    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(told))) == told
+    assert calls == [1, 2]
