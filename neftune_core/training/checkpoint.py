@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neftune_core.errors import RecordError
+from neftune_core.language import say
 from neftune_core.training.lockstep import Lockstep
 
 NAME = "checkpoint"
@@ -68,7 +69,7 @@ def restore(run: Lockstep, folder: Path) -> None:
     if state["steps"] != (run.total or state["steps"]) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
     ):
-        raise RecordError("The checkpoint of this record belongs to other settings or other data: train it anew.")
+        raise RecordError(say("The checkpoint of this record belongs to other settings or other data: train it anew."))
     for place, weight in enumerate(values):
         weight.data.copy_(tensors[f"weight.{place}"])
         if f"step.{place}" in tensors:  # a weight that never had a gradient has no averages

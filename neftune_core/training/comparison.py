@@ -15,6 +15,7 @@ from neftune_core.data.examples import Message
 from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
+from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import holding
@@ -61,12 +62,16 @@ def chosen_arms(
         wanted = saved_seeds(record)[:1] if seeds is None else [seed for seed in seeds if saved_arms(record, seed)]
         own = [Chosen(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
         if not own and seeds is None:
-            raise RecordError(f"The record {record.id} holds no trained arm at all: train the study first.")
+            raise RecordError(
+                say("The record {record} holds no trained arm at all: train the study first.", record=record.id)
+            )
         found += [one for one in own if arms is None or one.arm in arms]
     for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
-        raise RecordError(f"The record holds no trained arm {missing}: train the study first, or name another.")
+        raise RecordError(
+            say("The record holds no trained arm {missing}: train the study first, or name another.", missing=missing)
+        )
     for seed in [seed for seed in seeds or [] if all(one.seed != seed for one in found)]:
-        raise RecordError(f"There is no trained arm of seed {seed}: name another seed.")
+        raise RecordError(say("There is no trained arm of seed {seed}: name another seed.", seed=seed))
     return found
 
 
@@ -121,7 +126,7 @@ def compare_arms(
     `Cancelled` once `should_stop()` is true.
     """
     if not prompts or not chosen:
-        raise DataError("There is nothing to ask: choose an arm, and write a prompt.")
+        raise DataError(say("There is nothing to ask: choose an arm, and write a prompt."))
     check_asked(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
@@ -134,15 +139,23 @@ def compare_arms(
 def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
     """Raise `DoesNotFit` where so many arms would have to answer more, or longer, than this server allows at once."""
     if arms > limits.arms:
-        raise DoesNotFit(f"This server lets at most {limits.arms} arms answer at once.")
+        raise DoesNotFit(say("This server lets at most {most} arms answer at once.", most=limits.arms))
     said = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
     AnswerSettings(**settings.model_dump(exclude={"prompts"})).check(limits)
     check_count(len(prompts) * settings.answers_each, limits)
     if max(said) > limits.prompt_characters + limits.new_tokens * 20:
-        raise DoesNotFit(f"A conversation here is too long ({max(said):,} characters): begin a new one.")
+        raise DoesNotFit(
+            say("A conversation here is too long ({characters:,} characters): begin a new one.", characters=max(said))
+        )
     longest = max(len(one.text) for one in prompts)
     if longest > limits.prompt_characters:
-        raise DoesNotFit(f"A prompt may have at most {limits.prompt_characters:,} characters (here: {longest:,}).")
+        raise DoesNotFit(
+            say(
+                "A prompt may have at most {most:,} characters (here: {longest:,}).",
+                most=limits.prompt_characters,
+                longest=longest,
+            )
+        )
 
 
 def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
@@ -156,8 +169,14 @@ def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
     if len(bases) > 1:
         first, second = list(bases.values())[:2]
         raise RecordError(
-            f"The records {first.id} and {second.id} were trained on different bases ({_base_name(first)} and "
-            f"{_base_name(second)}): compare records of one base."
+            say(
+                "The records {first} and {second} were trained on different bases ({first_base} and "
+                "{second_base}): compare records of one base.",
+                first=first.id,
+                second=second.id,
+                first_base=_base_name(first),
+                second_base=_base_name(second),
+            )
         )
     return base_of(chosen[0].record)
 
@@ -170,7 +189,7 @@ def _base_words(record: Record) -> list[Any]:
 
 def _base_name(record: Record) -> str:
     about = record.said_of("model")
-    return f"{about.get('name') or record.study.model.source}, {about.get('precision', 'precision unknown')}"
+    return f"{about.get('name') or record.study.model.source}, {about.get('precision') or say('precision unknown')}"
 
 
 def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:

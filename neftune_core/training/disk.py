@@ -11,6 +11,7 @@ from pathlib import Path
 
 from neftune_core.errors import RecordError
 from neftune_core.home import folder_bytes
+from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.training.claims import claiming
 from neftune_core.training.record import CLAIM, Record, all_records, runs_folder
@@ -26,7 +27,7 @@ def remove(record: Record) -> None:
     # and some systems do not rename a folder with an open file.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
-            raise RecordError("This study is under way: stop it first.")
+            raise RecordError(say("This study is under way: stop it first."))
         record.folder.rename(aside)
     shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError, sentence
-from neftune_core.language import later
+from neftune_core.language import later, say
 from neftune_core.settings import Limits
 from neftune_core.training import disk
 from neftune_core.training.log import Event
@@ -89,9 +89,9 @@ class Jobs:
         with self._submitting:
             status = self.status(record)
             if not status.is_over:
-                raise RecordError("This study is under way already.")
+                raise RecordError(say("This study is under way already."))
             if status.state == "finished":
-                raise RecordError("This study is finished: there is nothing to go on with.")
+                raise RecordError(say("This study is finished: there is nothing to go on with."))
             record.require_usable()
             self._check_room(owner)
             self._queue(record, owner)
@@ -105,7 +105,9 @@ class Jobs:
         """Remove a study with all that it made, ending it first; raises `RecordError` where it is not the owner's."""
         record = find(record_id, owner)
         if not record.is_owned:
-            raise RecordError("This study was made on the command line: remove it there, with `neftune runs remove`.")
+            raise RecordError(
+                say("This study was made on the command line: remove it there, with `neftune runs remove`.")
+            )
         with self._change:  # in one piece: the job may end at any moment
             self._discarded.add(record_id)
             if self._find(record_id) is not None:
@@ -162,9 +164,13 @@ class Jobs:
         with self._change:
             mine, everybodys = sum(job.owner == owner for job in self._waiting), len(self._waiting)
         if mine >= self.limits.waiting_jobs:
-            raise DoesNotFit(f"You already have {mine} studies waiting, the most this server allows: wait for one.")
+            raise DoesNotFit(
+                say("You already have {mine} studies waiting, the most this server allows: wait for one.", mine=mine)
+            )
         if everybodys >= self.limits.queue_places:
-            raise DoesNotFit(f"All {everybodys} places of the queue are taken: try again later.")
+            raise DoesNotFit(
+                say("All {everybodys} places of the queue are taken: try again later.", everybodys=everybodys)
+            )
 
     def _queue(self, record: Record, owner: str) -> None:
         with self._change:
@@ -179,7 +185,7 @@ class Jobs:
         with self._change:
             job = self._find(record_id)
             if job is None or job.owner != owner:
-                raise RecordError("This study is not running, or it belongs to another visitor.")
+                raise RecordError(say("This study is not running, or it belongs to another visitor."))
             job.discard = job.discard or discard
             job.stop.set()
             if job in self._waiting:

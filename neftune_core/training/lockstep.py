@@ -20,6 +20,7 @@ from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.clean import row_measures
+from neftune_core.language import say
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
@@ -73,13 +74,21 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits) -> None:
     steps = count_steps(rows, training)
     if steps > limits.steps:
         raise DoesNotFit(
-            f"This study needs {steps:,} steps and this server allows {limits.steps:,}: use fewer epochs or steps, "
-            "fewer rows or a larger batch."
+            say(
+                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs or "
+                "steps, fewer rows or a larger batch.",
+                steps=steps,
+                most=limits.steps,
+            )
         )
     if training.time_budget_seconds > 60 * limits.study_minutes:
         raise DoesNotFit(
-            f"The time budget of this study is {training.time_budget_seconds:,.0f} seconds, and this server allows "
-            f"{60 * limits.study_minutes:,}: choose a smaller one."
+            say(
+                "The time budget of this study is {seconds:,.0f} seconds, and this server allows "
+                "{most:,}: choose a smaller one.",
+                seconds=training.time_budget_seconds,
+                most=60 * limits.study_minutes,
+            )
         )
 
 

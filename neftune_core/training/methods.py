@@ -8,6 +8,7 @@ from neftune_core.arms.armset import ArmSet
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import NotAvailable
+from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.training.settings import TrainingSettings
 
@@ -36,7 +37,7 @@ COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
     """`arms` arms over `loaded` as the settings say, not yet at their start; raises `NotAvailable`."""
     if training.execution == "captured" and loaded.device.type != "cuda":
-        raise NotAvailable("Only a CUDA GPU can capture a step: let the layers be compiled, or run as they are.")
+        raise NotAvailable(say("Only a CUDA GPU can capture a step: let the layers be compiled, or run as they are."))
     made = MAKERS[training.method](loaded, arms, training)
     if training.execution in COMPILED:
         made.compile_layers(COMPILED[training.execution])

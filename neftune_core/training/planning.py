@@ -33,9 +33,13 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
     found = memory_and_time(study, loaded, prepared)
     if found.fits:
         return
-    words = f"This study does not fit: {found.sentence[:1].lower()}{found.sentence[1:]}"
-    fitting = what_fits(study, loaded, prepared)
-    raise DoesNotFit(f"{words} {fitting}")
+    raise DoesNotFit(
+        say(
+            "This study does not fit: {needed} {fitting}",
+            needed=found.sentence[:1].lower() + found.sentence[1:],
+            fitting=what_fits(study, loaded, prepared),
+        )
+    )
 
 
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
@@ -57,8 +61,13 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
     left = max(0, own + min(shutil.disk_usage(folder).free, int(limits.disk_gigabytes * 1e9) - used))
     if needed > left:
         raise DoesNotFit(
-            f"This study writes up to {gigabytes(needed)} of checkpoints and trained copies of the weights, and "
-            f"{gigabytes(left)} are left for it: train adapters, fewer arms or fewer seeds, or discard studies."
+            say(
+                "This study writes up to {needed} of checkpoints and trained copies of the weights, "
+                "and {left} are left for it: train adapters, fewer arms or fewer seeds, or discard "
+                "studies.",
+                needed=gigabytes(needed),
+                left=gigabytes(left),
+            )
         )
 
 

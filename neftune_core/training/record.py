@@ -24,6 +24,7 @@ from typing import Any
 
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.home import folder_bytes, home
+from neftune_core.language import say
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
@@ -56,9 +57,11 @@ class Record:
         try:
             return located(self._read_study(), self.folder)
         except FileNotFoundError:
-            raise RecordError(f"The settings of record {self.id} are missing.") from None
+            raise RecordError(say("The settings of record {record} are missing.", record=self.id)) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
-            raise RecordError(f"The settings of record {self.id} cannot be read: {error}") from None
+            raise RecordError(
+                say("The settings of record {record} cannot be read: {reason}", record=self.id, reason=error)
+            ) from None
 
     @property
     def is_sweep(self) -> bool:
@@ -77,7 +80,7 @@ class Record:
         try:
             return parse(StudySettings, tomllib.loads(text)["study"])
         except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-            raise RecordError(f"it is not valid TOML ({error}).") from None
+            raise RecordError(say("it is not valid TOML ({reason}).", reason=error)) from None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -116,9 +119,11 @@ class Record:
     def require_usable(self) -> None:
         """Raise `RecordError` where this record cannot be run: a newer version made it, or parts of it are gone."""
         if self.is_newer:
-            raise RecordError("A newer version of the lab made this record: go on with it there.")
+            raise RecordError(say("A newer version of the lab made this record: go on with it there."))
         if "owner" not in self.about:
-            raise RecordError(f"The record {self.id} no longer says whose it is: its record.json is damaged.")
+            raise RecordError(
+                say("The record {record} no longer says whose it is: its record.json is damaged.", record=self.id)
+            )
         _ = self.study
 
     @property
@@ -174,7 +179,9 @@ class Record:
     def update_about(self, **values: Any) -> None:
         """Add to what `record.json` says; raises `RecordError` where it cannot be read, and would lose its owner."""
         if "owner" not in self.about:
-            raise RecordError(f"The record {self.id} no longer says whose it is: its record.json is damaged.")
+            raise RecordError(
+                say("The record {record} no longer says whose it is: its record.json is damaged.", record=self.id)
+            )
         text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
         write_whole(self.folder / "record.json", text)
 
@@ -187,7 +194,7 @@ class Record:
         """Be the one process that writes this record; raises `RecordError` where another does."""
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
-                raise RecordError("This study is under way already, here or in another process.")
+                raise RecordError(say("This study is under way already, here or in another process."))
             yield
 
 
@@ -257,14 +264,23 @@ def require_room(root: Path, owner: str, limits: Limits) -> None:
     """Raise `DoesNotFit` where the records in `root`, or those of `owner`, take more disk than is allowed."""
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:
-        raise DoesNotFit(f"The records take {gigabytes(used)}, over the {allowed:g} GB allowed: discard some first.")
+        raise DoesNotFit(
+            say(
+                "The records take {used}, over the {allowed:g} GB allowed: discard some first.",
+                used=gigabytes(used),
+                allowed=allowed,
+            )
+        )
     allowed = limits.visitor_gigabytes
     if owner and allowed:
         mine = sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
         if mine > allowed * 1e9:
             raise DoesNotFit(
-                f"Your records take {gigabytes(mine)}, over the {allowed:g} GB that a visitor may have: discard "
-                "some first."
+                say(
+                    "Your records take {mine}, over the {allowed:g} GB that a visitor may have: discard some first.",
+                    mine=gigabytes(mine),
+                    allowed=allowed,
+                )
             )
 
 
@@ -296,7 +312,9 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
     record = Record((folder or runs_folder()) / record_id)
     if _SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
-    raise RecordError(f"There is no record called {record_id[:60]!r} here, or it belongs to another visitor.")
+    raise RecordError(
+        say("There is no record called {record!r} here, or it belongs to another visitor.", record=record_id[:60])
+    )
 
 
 def all_records(*, folder: Path | None = None) -> list[Record]:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.language import later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, Settings, setting
@@ -265,18 +266,23 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
         if not self.noise and not self.regularisers:
-            raise ValueError("a study needs at least one noise arm or regulariser besides the control")
+            raise ValueError(say("a study needs at least one noise arm or regulariser besides the control"))
         if any(noise.is_silent for noise in self.noise):
-            raise ValueError("an arm of strength 0 is the control, which is always there: leave it out")
-        for words, arms in (("noise arms", self.noise), ("regularisers", self.regularisers)):
+            raise ValueError(say("an arm of strength 0 is the control, which is always there: leave it out"))
+        for words, arms in ((later("noise arms"), self.noise), (later("regularisers"), self.regularisers)):
             if len({arm.name for arm in arms}) < len(arms):
-                raise ValueError(f"two {words} are the same: change or remove one")
+                raise ValueError(say("two {what} are the same: change or remove one", what=say(words)))
         for arm in self.regularisers:
             if self.training.method == "full" and arm.lora_dropout is not None:
-                raise ValueError("full fine-tuning has no adapters, and so no dropout on them: choose weight decay")
+                raise ValueError(
+                    say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay")
+                )
             if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
                 raise ValueError(
-                    f"the regulariser {arm.name or 'without a value'} is what the control has: change or remove it"
+                    say(
+                        "the regulariser {name} is what the control has: change or remove it",
+                        name=arm.name or say("without a value"),
+                    )
                 )
         return self
 
@@ -303,7 +309,13 @@ class StudySettings(Settings):
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` where this study is over a limit of this server."""
         if len(self.arms) > limits.arms:
-            raise DoesNotFit(f"This server trains at most {limits.arms} arms at once (asked: {len(self.arms)}).")
+            raise DoesNotFit(
+                say(
+                    "This server trains at most {most} arms at once (asked: {arms}).",
+                    most=limits.arms,
+                    arms=len(self.arms),
+                )
+            )
         self.answers.check(limits)
         self.measuring.check(limits)
 

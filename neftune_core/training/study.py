@@ -18,7 +18,7 @@ from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.errors import Cancelled, RecordError, sentence
 from neftune_core.evaluation.answers import Answers, stream_answers
-from neftune_core.language import later
+from neftune_core.language import later, say
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.trees import fingerprint
@@ -163,7 +163,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadli
     kept = record.said_of("data").get("sha256", prepared.sha256)
     if kept != prepared.sha256:
         raise RecordError(
-            "This record was begun with other settings or other data, and its rows have changed: train it anew."
+            say("This record was begun with other settings or other data, and its rows have changed: train it anew.")
         )
     check_length(len(prepared.train), study.training, limits)
     require_memory(study, loaded, prepared)
@@ -179,7 +179,10 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
     loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
     if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
         raise RecordError(
-            f"The model {loaded.name} is not the one that this study was trained on: its weights have changed since."
+            say(
+                "The model {model} is not the one that this study was trained on: its weights have changed since.",
+                model=loaded.name,
+            )
         )
     return loaded
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.errors import InvalidSetting, LabError, RecordError
+from neftune_core.language import say
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.log import Event
 from neftune_core.training.own_rows import located, study_key, with_own_rows
@@ -32,9 +33,13 @@ class Sweep(Record):
         try:
             found = from_toml(SweepSettings, (self.folder / SWEEP_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RecordError(f"The record {self.id} is no sweep, or its settings are missing.") from None
+            raise RecordError(
+                say("The record {record} is no sweep, or its settings are missing.", record=self.id)
+            ) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
-            raise RecordError(f"The settings of sweep {self.id} cannot be read: {error}") from None
+            raise RecordError(
+                say("The settings of sweep {record} cannot be read: {reason}", record=self.id, reason=error)
+            ) from None
         return found.model_copy(update={"study": located(found.study, self.folder)})
 
     def record_of(self, cell: Cell) -> Record:

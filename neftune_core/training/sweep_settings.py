@@ -95,21 +95,34 @@ class SweepSettings(Settings):
     @model_validator(mode="after")
     def _is_a_sweep(self) -> Self:
         if not self.axes and not self.points:
-            raise ValueError("a sweep needs at least one axis, such as noise.strength with 0, 1, 2, 5, or one point")
+            raise ValueError(
+                say("a sweep needs at least one axis, such as noise.strength with 0, 1, 2, 5, or one point")
+            )
         for name in itertools.chain(self.axes, *self.points):
             if name == TIME_BUDGET:
-                raise ValueError("a sweep cannot vary the time budget: vary training.epochs or training.steps")
+                raise ValueError(say("a sweep cannot vary the time budget: vary training.epochs or training.steps"))
             if name not in axes():
-                raise ValueError(f"a sweep cannot vary {name!r}: it varies noise.*, training.* and data.rows")
+                raise ValueError(
+                    say("a sweep cannot vary {name!r}: it varies noise.*, training.* and data.rows", name=name)
+                )
         for name, values in self.axes.items():
             if not values:
-                raise ValueError(f"the axis {name} has no values: give some, or remove it")
+                raise ValueError(say("the axis {name} has no values: give some, or remove it", name=name))
             if len(values) > MOST_VALUES:
-                raise ValueError(f"the axis {name} has {len(values):,} values: give at most {MOST_VALUES:,}")
+                raise ValueError(
+                    say(
+                        "the axis {name} has {count:,} values: give at most {most:,}",
+                        name=name,
+                        count=len(values),
+                        most=MOST_VALUES,
+                    )
+                )
         if self.study.training.time_budget_seconds:
-            raise ValueError("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
+            raise ValueError(
+                say("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
+            )
         if self._varies_noise and len(self.study.noise) != 1:
-            raise ValueError("a sweep that varies the noise begins from one: leave one noise in its study")
+            raise ValueError(say("a sweep that varies the noise begins from one: leave one noise in its study"))
         return self
 
     @property
@@ -126,8 +139,12 @@ class SweepSettings(Settings):
         found = cells(self)
         if len(found) > limits.sweep_studies:
             raise DoesNotFit(
-                f"This sweep needs {len(found):,} studies and this server allows {limits.sweep_studies:,}: vary fewer "
-                "training settings, or use fewer seeds."
+                say(
+                    "This sweep needs {count:,} studies and this server allows {most:,}: vary fewer "
+                    "training settings, or use fewer seeds.",
+                    count=len(found),
+                    most=limits.sweep_studies,
+                )
             )
         for cell in found[: len(found) // len(self.seeds)]:
             cell.study.check(limits)
@@ -154,7 +171,9 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
     """All combinations, the grid first; raises `DoesNotFit` where they are too many to be listed."""
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
-        raise DoesNotFit(f"The grid has {count:,} settings: a sweep has at most {MOST_SETTINGS:,}.")
+        raise DoesNotFit(
+            say("The grid has {count:,} settings: a sweep has at most {most:,}.", count=count, most=MOST_SETTINGS)
+        )
     grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
     return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]
 
@@ -197,7 +216,9 @@ def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int
     if not distinct:
         if study.regularisers:
             return [()]
-        raise InvalidSetting("The only strength of a sweep is 0, which is the control: give at least one above it.")
+        raise InvalidSetting(
+            say("The only strength of a sweep is 0, which is the control: give at least one above it.")
+        )
     count = -(-len(distinct) // room)
     size = -(-len(distinct) // count)
     return [tuple(distinct[start : start + size]) for start in range(0, len(distinct), size)]
@@ -219,7 +240,10 @@ def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
         return parse(type(base), {**base.model_dump(), **changes})
     except InvalidSetting as error:
         told = ", ".join(f"{name} {value}" for name, value in point.items())
-        raise InvalidSetting(f"The combination {told} cannot be: {str(error)[:1].lower()}{str(error)[1:]}") from None
+        reason = str(error)
+        raise InvalidSetting(
+            say("The combination {told} cannot be: {reason}", told=told, reason=reason[:1].lower() + reason[1:])
+        ) from None
 
 
 def size_words(sweep: SweepSettings) -> str:

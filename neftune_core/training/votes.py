@@ -39,9 +39,9 @@ def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, li
     `vote` is one of `names`, `TIE` or `BOTH_BAD`. Raises `InvalidSetting`, or `DoesNotFit` where the record is full.
     """
     if vote not in (*names, TIE, BOTH_BAD):
-        raise InvalidSetting(f"A vote is for one of the two, {TIE!r} or {BOTH_BAD!r}.")
+        raise InvalidSetting(say("A vote is for one of the two, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD))
     if len(votes(record)) >= MOST_VOTES:
-        raise DoesNotFit(f"This record holds {MOST_VOTES:,} votes, as many as are kept.")
+        raise DoesNotFit(say("This record holds {most:,} votes, as many as are kept.", most=MOST_VOTES))
     kept = {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line}
     append(record.folder / "votes.jsonl", json.loads(json.dumps(kept)))
 
