@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import statistics
 import subprocess
@@ -172,16 +173,16 @@ def _visit(address: str) -> tuple[float, list[float]]:
 
 def _followed(address: str, rate: float) -> Followed:
     """A study that another process trains, watched in the page; its record is removed again."""
-    from neftune_core.bench.fault_shop import OWNER
     from neftune_core.training import disk
     from neftune_core.training.record import create
     from neftune_core.training.settings import EXAMPLE
 
-    record = create(EXAMPLE, OWNER)
+    key = secrets.token_hex(32)  # as the page makes them
+    record = create(EXAMPLE, key)
     try:
         with record.claimed(), _browser() as browser:
             page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{OWNER}')")
+            page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
             page.goto(f"{address}?job={record.id}")
             return follow_log(page, record, events=round(LOG_SECONDS * rate), rate=rate)
     finally:
