@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neftune_core.errors import RecordError
+from neftune_core.language import say
 from neftune_core.models.quiet import quietly
 
 if TYPE_CHECKING:
@@ -64,13 +65,19 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     """Put a saved adapter into one slot; raises `RecordError` where it does not belong to this model."""
     file = folder / ADAPTER
     if not file.is_file():
-        raise RecordError(f"The adapter {folder.name!r} is missing from this record.")
+        raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=folder.name))
     tensors = load_file(file)
     state: dict[str, tuple[Tensor, Tensor]] = {}
     for name, module in stack.adapted.items():
         down, up = (tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
         if down is None or up is None or down.shape != module.down.shape[1:] or up.t().shape != module.up.shape[1:]:
-            raise RecordError(f"The adapter {folder.name!r} was trained on another model: {name} does not fit.")
+            raise RecordError(
+                say(
+                    "The adapter {folder!r} was trained on another model: {name} does not fit.",
+                    folder=folder.name,
+                    name=name,
+                )
+            )
         state[name] = (down.to(torch.float32), up.to(torch.float32))
     stack.load_slot(slot, state)
 
@@ -93,13 +100,15 @@ def save_weights(tree: nn.Module, tokenizer: Any, folder: Path) -> None:
 def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:
     """Saved weights of a model of class `kind` by name; raises `RecordError` where they have not these `shapes`."""
     if not (folder / WEIGHTS).is_file():
-        raise RecordError(f"The weights {folder.name!r} are missing from this record.")
+        raise RecordError(say("The weights {folder!r} are missing from this record.", folder=folder.name))
     try:
         with quietly():
             model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:
-        raise RecordError(f"The weights {folder.name!r} cannot be read ({type(error).__name__}).") from error
+        raise RecordError(
+            say("The weights {folder!r} cannot be read ({fault}).", folder=folder.name, fault=type(error).__name__)
+        ) from error
     weights = dict(model.named_parameters())
     if {name: weight.shape for name, weight in weights.items()} != shapes:
-        raise RecordError(f"The weights {folder.name!r} are those of another model.")
+        raise RecordError(say("The weights {folder!r} are those of another model.", folder=folder.name))
     return weights

@@ -21,6 +21,7 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.choosing import next_tokens
 from neftune_core.evaluation.reading import read_prompts, takes_positions, with_room
 from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.language import say
 from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits
 from neftune_core.models.decoding import decoding
 from neftune_core.models.loading import LoadedModel
@@ -114,7 +115,12 @@ def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedMode
     """Raise `DoesNotFit` for a prompt after which nothing can be written."""
     longest = max(len(prompt) for by_slot in prompts for prompt in by_slot)
     if longest > loaded.context or (longest == loaded.context and not loaded.encoder_decoder):
-        raise DoesNotFit(f"A prompt fills all the {loaded.context:,} tokens that this model can read: shorten it.")
+        raise DoesNotFit(
+            say(
+                "A prompt fills all the {context:,} tokens that this model can read: shorten it.",
+                context=loaded.context,
+            )
+        )
 
 
 @dataclass

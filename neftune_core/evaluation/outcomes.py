@@ -10,6 +10,7 @@ import numpy as np
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.overlap import bleu_score, chrf_score
 from neftune_core.evaluation.statistics import Floats, Score, as_statistics, mean_score
+from neftune_core.language import later, say
 
 EPOCHS = ("last", "best")
 FLOORS = ("another_seed", "chaos")
@@ -122,7 +123,13 @@ class Outcomes:
     def __post_init__(self) -> None:
         unknown = [name for name in self.floors if name not in FLOORS]
         if unknown:
-            raise InvalidSetting(f"There is no floor called {unknown[0]!r}: choose one of {', '.join(FLOORS)}.")
+            raise InvalidSetting(
+                say(
+                    "There is no floor called {floor!r}: choose one of {choices}.",
+                    floor=unknown[0],
+                    choices=", ".join(FLOORS),
+                )
+            )
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,13 @@ class Question:
     epoch: str = "last"
 
     def __post_init__(self) -> None:
-        for value, choices, what in ((self.measure, MEASURES, "measure"), (self.epoch, EPOCHS, "epoch")):
+        for value, choices, what in ((self.measure, MEASURES, later("measure")), (self.epoch, EPOCHS, later("epoch"))):
             if value not in choices:
-                raise InvalidSetting(f"There is no {what} called {value!r}: choose one of {', '.join(choices)}.")
+                raise InvalidSetting(
+                    say(
+                        "There is no {what} called {value!r}: choose one of {choices}.",
+                        what=say(what),
+                        value=value,
+                        choices=", ".join(choices),
+                    )
+                )

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.language import say
 from neftune_core.settings import Limits, Settings, setting
 
 
@@ -86,14 +87,20 @@ class AnswerSettings(DecodingSettings):
         check_count(len(self.prompts) * self.answers_each, limits)
         longest = max((len(prompt) for prompt in self.prompts), default=0)
         if longest > limits.prompt_characters:
-            raise DoesNotFit(f"A prompt may have at most {limits.prompt_characters:,} characters (here: {longest:,}).")
+            raise DoesNotFit(
+                say(
+                    "A prompt may have at most {most:,} characters (here: {longest:,}).",
+                    most=limits.prompt_characters,
+                    longest=longest,
+                )
+            )
         if self.new_tokens > limits.new_tokens:
-            raise DoesNotFit(f"An answer may have at most {limits.new_tokens:,} tokens on this server.")
+            raise DoesNotFit(say("An answer may have at most {most:,} tokens on this server.", most=limits.new_tokens))
 
     def require_prompts(self) -> None:
         """Raise `DataError` where there is nothing to answer."""
         if not any(prompt.strip() for prompt in self.prompts):
-            raise DataError("There is no prompt: write one a line.")
+            raise DataError(say("There is no prompt: write one a line."))
 
 
 AUTOMATIC = "automatic"
@@ -157,14 +164,20 @@ class MeasuringSettings(Settings):
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` where this is over a limit of this server."""
         if self.prompts > limits.prompts:
-            raise DoesNotFit(f"This server measures at most {limits.prompts} answers of each arm.")
+            raise DoesNotFit(say("This server measures at most {most} answers of each arm.", most=limits.prompts))
         if self.new_tokens > limits.new_tokens:
-            raise DoesNotFit(f"A measured answer may have at most {limits.new_tokens:,} tokens on this server.")
+            raise DoesNotFit(
+                say("A measured answer may have at most {most:,} tokens on this server.", most=limits.new_tokens)
+            )
 
 
 def check_count(answers: int, limits: Limits) -> None:
     """Raise `DoesNotFit` where an arm would have to answer more than this server allows at once."""
     if answers > limits.prompts:
         raise DoesNotFit(
-            f"This server answers at most {limits.prompts} prompts at once, each answer counted (here: {answers:,})."
+            say(
+                "This server answers at most {most} prompts at once, each answer counted (here: {answers:,}).",
+                most=limits.prompts,
+                answers=answers,
+            )
         )

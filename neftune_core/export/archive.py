@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
+from neftune_core.language import say
 from neftune_core.settings import Limits, from_toml
 from neftune_core.training.own_rows import FILE, FILE_PARTS
 from neftune_core.training.record import FORMAT, Record, owner_hash, require_room, runs_folder, write_whole
@@ -31,7 +32,6 @@ NEEDED = ("study.toml", "record.json", "events.jsonl")
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000
 PIECE = 1 << 20
-NO_RECORD = "This zip file holds no record of the lab: {} Take one from the Runs tab, or with `neftune runs export`."
 
 
 def pack(folder: Path, target: Path, inside: str) -> Path:
@@ -46,7 +46,7 @@ def pack_record(record: Record, target: Path) -> Path:
     """A record as a zip file, without its checkpoint and without its owner's mark."""
     record.require_usable()
     if record.is_sweep:
-        raise RecordError("A sweep is not taken away as one record: take its studies, or its table.")
+        raise RecordError(say("A sweep is not taken away as one record: take its studies, or its table."))
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()
@@ -81,7 +81,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     with _opened(path) as archive:
         record_id, entries = _entries(archive)
         if (root / record_id).exists():
-            raise RecordError(f"The record {record_id} is here already: remove it first.")
+            raise RecordError(say("The record {record} is here already: remove it first.", record=record_id))
         aside = Path(tempfile.mkdtemp(prefix=".import-", dir=root))
         try:
             _unpack(archive, entries, aside, round(min(MOST_BYTES, limits.disk_gigabytes * 1e9)))
@@ -94,14 +94,24 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     return Record(root / record_id)
 
 
+def _no_record(reason: str) -> RecordError:
+    return RecordError(
+        say(
+            "This zip file holds no record of the lab: {reason} Take one from the Runs tab, or with `neftune runs "
+            "export`.",
+            reason=reason,
+        )
+    )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
-        raise DataError(f"There is no file {path.name!r} where it was named: check the path.") from None
+        raise DataError(say("There is no file {file!r} where it was named: check the path.", file=path.name)) from None
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise RecordError(NO_RECORD.format(f"it cannot be read as one ({type(error).__name__}).")) from None
+        raise _no_record(say("it cannot be read as one ({fault}).", fault=type(error).__name__)) from None
     with archive:
         yield archive
 
@@ -110,20 +120,26 @@ def _entries(archive: zipfile.ZipFile) -> tuple[str, dict[str, zipfile.ZipInfo]]
     """The record's id, and its files by their names in it; every name is one that a record has."""
     found = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(found) > MOST_FILES:
-        raise DoesNotFit(f"This zip file holds {len(found):,} files, more than the {MOST_FILES:,} a record may have.")
+        raise DoesNotFit(
+            say(
+                "This zip file holds {count:,} files, more than the {most:,} a record may have.",
+                count=len(found),
+                most=MOST_FILES,
+            )
+        )
     entries: dict[str, zipfile.ZipInfo] = {}
     ids = {PurePosixPath(entry.filename).parts[0] if "/" in entry.filename else "" for entry in found}
     for entry in found:
         name = entry.filename.partition("/")[2]
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if not PARTS.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
-            raise RecordError(NO_RECORD.format(f"{entry.filename[:80]!r} is not a part of one."))
+            raise _no_record(say("{name!r} is not a part of one.", name=entry.filename[:80]))
         if name in entries:
-            raise RecordError(NO_RECORD.format(f"{name!r} stands there twice."))
+            raise _no_record(say("{name!r} stands there twice.", name=name))
         entries[name] = entry
     missing = [name for name in NEEDED if name not in entries]
     if len(ids) != 1 or not _ID.fullmatch(next(iter(ids), "")) or missing:
-        raise RecordError(NO_RECORD.format(f"{', '.join(missing) or 'the name of its folder'} is missing."))
+        raise _no_record(say("{missing} is missing.", missing=", ".join(missing) or say("the name of its folder")))
     return ids.pop(), entries
 
 
@@ -138,28 +154,30 @@ def _unpack(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folde
                 while piece := source.read(PIECE):
                     left -= len(piece)
                     if left < 0:
-                        raise DoesNotFit(f"The record in this zip file is larger than {most / 1e9:g} GB.")
+                        raise DoesNotFit(
+                            say("The record in this zip file is larger than {most:g} GB.", most=most / 1e9)
+                        )
                     written.write(piece)
         except LabError:
             raise
         except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise RecordError(NO_RECORD.format(f"{name!r} is damaged ({type(error).__name__}).")) from None
+            raise _no_record(say("{name!r} is damaged ({fault}).", name=name, fault=type(error).__name__)) from None
 
 
 def _check(record: Record, owner: str) -> None:
     """Raise `RecordError` unless the settings can be read and name no file but the record's own; say whose it is."""
     about = record.about
     if not isinstance(about.get("format"), int) or about["format"] > FORMAT:
-        raise RecordError("This record was made by a newer version of the lab, or is damaged: open it there.")
+        raise RecordError(say("This record was made by a newer version of the lab, or is damaged: open it there."))
     try:
         study = from_toml(StudySettings, (record.folder / "study.toml").read_text(encoding="utf-8"))
     except (LabError, UnicodeDecodeError) as error:
-        raise RecordError(NO_RECORD.format(f"its settings cannot be read ({error}).")) from None
+        raise _no_record(say("its settings cannot be read ({reason}).", reason=error)) from None
     for part in FILE_PARTS:
         source: str = getattr(study.data, part)
         if source.startswith(FILE):
             name = source.removeprefix(FILE)
             if not (name.startswith("data/") and PARTS.fullmatch(name) and (record.folder / name).is_file()):
-                raise RecordError(NO_RECORD.format("it names rows that are not in it."))
+                raise _no_record(say("it names rows that are not in it."))
     told = {**about, "owner": owner_hash(owner), "imported": True}
     write_whole(record.folder / "record.json", json.dumps(told, indent=2, ensure_ascii=False))

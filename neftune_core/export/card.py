@@ -8,6 +8,7 @@ from typing import Any
 from neftune_core import __version__
 from neftune_core.arms.saving import is_saved
 from neftune_core.errors import RecordError
+from neftune_core.language import say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.settings import NoiseSettings
@@ -151,4 +152,10 @@ def _licence(words: str) -> str:
 def require_arm(record: Record, arm: str, seed: int) -> None:
     """Raise `RecordError` where the record holds no such trained arm."""
     if arm not in record.arms or not is_saved(record.arm_folder(arm, seed)):
-        raise RecordError(f"The record holds no trained arm {arm[:60]!r} of seed {seed}: train the study first.")
+        raise RecordError(
+            say(
+                "The record holds no trained arm {arm!r} of seed {seed}: train the study first.",
+                arm=arm[:60],
+                seed=seed,
+            )
+        )

@@ -8,6 +8,7 @@ from typing import Any
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.card import card, require_arm
+from neftune_core.language import say
 from neftune_core.models.quiet import quietly
 from neftune_core.training.methods import make_arms
 from neftune_core.training.record import Record
@@ -20,10 +21,12 @@ SLOT = 1
 def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) -> None:
     """Write one arm into the new `folder`, as one of `FORMS`, with its card. Raises a `LabError`."""
     if form not in FORMS:
-        raise InvalidSetting(f"An arm is written as one of {', '.join(FORMS)} (given {form[:40]!r}).")
+        raise InvalidSetting(
+            say("An arm is written as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40])
+        )
     require_arm(record, arm, seed)
     if form == "adapter" and record.study.training.method == "full":
-        raise InvalidSetting("This study trained all weights, so that there is no adapter: take the whole model.")
+        raise InvalidSetting(say("This study trained all weights, so that there is no adapter: take the whole model."))
     if form == "adapter":
         shutil.copytree(record.arm_folder(arm, seed), folder)
     else:

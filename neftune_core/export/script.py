@@ -17,6 +17,7 @@ from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.home import assets
+from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.attach import EXTRA_PASSES
@@ -51,7 +52,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     arms = {name: noise for name, noise in study.arms.items() if not reason_against(noise)}
     loaded = base_of(record)
     if loaded.encoder_decoder:
-        raise NotAvailable("The script is for models that write on from the prompt: this one has an encoder.")
+        raise NotAvailable(say("The script is for models that write on from the prompt: this one has an encoder."))
     prepared = _prepared(record, loaded, limits or Limits())
     folder.mkdir(parents=True, exist_ok=True)
     about = {
@@ -100,7 +101,9 @@ def reason_against(noise: NoiseSettings) -> str:
 def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, limits)
     if record.said_of("data").get("sha256", prepared.sha256) != prepared.sha256:
-        raise RecordError("The rows of this record have changed since it was trained, so its script would be another.")
+        raise RecordError(
+            say("The rows of this record have changed since it was trained, so its script would be another.")
+        )
     return prepared
 
 

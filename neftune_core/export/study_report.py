@@ -22,6 +22,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
+from neftune_core.language import say
 from neftune_core.training.judging import verdict_of
 from neftune_core.training.record import Record
 
@@ -41,7 +42,9 @@ def study_content(record: Record) -> Content:
     """The report of a study; raises `RecordError` where nothing was measured yet."""
     events = record.events()
     if not any(event["event"] == "evaluated" for event in events):
-        raise RecordError(f"The record {record.id} has no measured loss yet: there is nothing to report.")
+        raise RecordError(
+            say("The record {record} has no measured loss yet: there is nothing to report.", record=record.id)
+        )
     found = _verdict(record)
     sections = [("The verdict", verdict_html(found))] if found else []
     return Content(

@@ -19,6 +19,7 @@ from neftune_core.export.report_parts import (
 )
 from neftune_core.figures import Figure
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
+from neftune_core.language import say
 from neftune_core.training.record import SWEEP_FILE, Record
 from neftune_core.training.sweep_record import Sweep
 from neftune_core.training.sweep_table import Row, SweepTable, sweep_table
@@ -35,7 +36,9 @@ def sweep_content(record: Record) -> Content:
     sweep = Sweep(record.folder)
     table = sweep_table(sweep)
     if not table.rows:
-        raise RecordError(f"The sweep {record.id} has measured nothing yet: there is nothing to report.")
+        raise RecordError(
+            say("The sweep {record} has measured nothing yet: there is nothing to report.", record=record.id)
+        )
     first = _first_cell(sweep)
     return Content(
         kind="sweep",

@@ -277,8 +277,12 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
     seconds = study_seconds(study, rows, layers, parameters)
     if seconds > MOST_SECONDS:
         raise DoesNotFit(
-            f"This study would take about {seconds} seconds of the GPU, which is lent for at most {MOST_SECONDS}: "
-            "choose fewer epochs, a time budget, fewer seeds or a smaller model."
+            say(
+                "This study would take about {seconds} seconds of the GPU, which is lent for at most "
+                "{most}: choose fewer epochs, a time budget, fewer seeds or a smaller model.",
+                seconds=seconds,
+                most=MOST_SECONDS,
+            )
         )
     return seconds
 
@@ -289,8 +293,10 @@ def _call_seconds_of(record: Record, limits: Limits) -> int:
 
     if record.is_sweep:
         raise NotAvailable(
-            "A sweep is many studies, and the GPU is lent here for one call: run one study at a time, or the sweep on "
-            "a machine of your own."
+            say(
+                "A sweep is many studies, and the GPU is lent here for one call: run one study at a "
+                "time, or the sweep on a machine of your own."
+            )
         )
     study = record.study
     loaded = load(study.model)
