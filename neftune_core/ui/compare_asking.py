@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
+from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import Record, find
 from neftune_core.ui.answers import Ballot, answer_columns
@@ -59,10 +60,16 @@ def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
         seed, _, arm = rest.partition("/")
         record = find(record_id, owner)
         if not seed.isdigit() or len(seed) > 10 or arm not in saved_arms(record, int(seed)):
-            raise RecordError(f"The record {record_id} has no trained arm {arm[:60]!r} of this seed: choose another.")
+            raise RecordError(
+                say(
+                    "The record {record} has no trained arm {arm!r} of this seed: choose another.",
+                    record=record_id,
+                    arm=arm[:60],
+                )
+            )
         found.append(Chosen(record, arm, int(seed)))
     if not found:
-        raise RecordError("There is no trained arm to ask yet: press Train first, or choose some under Columns.")
+        raise RecordError(say("There is no trained arm to ask yet: press Train first, or choose some under Columns."))
     return found
 
 
@@ -72,7 +79,7 @@ def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
 
     found = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if not found:
-        raise DataError("There is no prompt: write one a line.")
+        raise DataError(say("There is no prompt: write one a line."))
     AnswerSettings(prompts=tuple(found)).check(lab.limits)
     return [Prompt(as_messages(line, system)) for line in found]
 
@@ -85,7 +92,7 @@ def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[
     prepared, _ = lab.prepared(record.study.data, record.study.model)
     rows = prepared.held_out[: max(1, count)]
     if not rows:
-        raise DataError("This study held no rows back: type the prompts instead.")
+        raise DataError(say("This study held no rows back: type the prompts instead."))
     return [Prompt(with_system(row.example.prompt, system), row.example.response) for row in rows]
 
 
@@ -107,7 +114,7 @@ def asked(
 def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
     """The two in a random order for each line; of the machine's own randomness: nobody shall be able to know it."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
-        raise InvalidSetting(f"Choose two different columns to judge, of {', '.join(names)}.")
+        raise InvalidSetting(say("Choose two different columns to judge, of {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
     return tuple(Ballot((first, second)) for first, second in (shuffle.sample(list(pair), 2) for _ in range(count)))
 
@@ -126,9 +133,9 @@ def next_turn(talk: Talk, text: str) -> list[Prompt]:
     from neftune_core.training.prompts import further
 
     if not talk.lines:
-        raise DataError("There is nothing to go on from yet: press Answer first.")
+        raise DataError(say("There is nothing to go on from yet: press Answer first."))
     if not (text or "").strip():
-        raise DataError("There is no further turn: write what you say next.")
+        raise DataError(say("There is no further turn: write what you say next."))
     each = len(talk.lines) // len(talk.prompts)
     return [
         further(
@@ -145,11 +152,11 @@ def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
     from neftune_core.training.votes import BOTH_BAD, TIE, keep_vote
 
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(talk.ballots):
-        raise InvalidSetting("This vote is about no line that is shown.")
+        raise InvalidSetting(say("This vote is about no line that is shown."))
     ballot, line = talk.ballots[number], talk.lines[number]
     choices = {"a": ballot.pair[0], "b": ballot.pair[1], "tie": TIE, "both bad": BOTH_BAD}
     if vote not in choices:
-        raise InvalidSetting(f"A vote is one of {', '.join(choices)}.")
+        raise InvalidSetting(say("A vote is one of {choices}.", choices=", ".join(choices)))
     keep_vote(record_of(talk, owner), f"{talk.id}-{number}", ballot.pair, choices[vote], line)
     ballots = [*talk.ballots]
     ballots[number] = replace(ballot, cast=vote)

@@ -329,7 +329,7 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
 def _pair(talk: Talk) -> tuple[str, str]:
     """The two that are judged, in the order of the columns; raises `DataError` where nothing is hidden."""
     if not talk.ballots:
-        raise DataError("There is nothing to vote on: choose Blind, and press Answer.")
+        raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
     first, second = (name for name in talk.lines[0]["arms"] if name in talk.ballots[0].pair)
     return first, second
 
@@ -351,9 +351,9 @@ def _exporter(kind: str) -> Any:
         from neftune_core.training.answer_files import WRITERS
 
         if not talk.lines:
-            raise DataError("There are no answers to save yet: press Answer first.")
+            raise DataError(say("There are no answers to save yet: press Answer first."))
         if talk.is_hidden:
-            raise DataError("The file would tell the names: vote first, or press Show the names.")
+            raise DataError(say("The file would tell the names: vote first, or press Show the names."))
         return {"name": f"answers.{kind}", "text": WRITERS[kind](talk.lines)}
 
     return export

@@ -280,7 +280,7 @@ class _Reader:
         """A data set of the hub is asked for."""
         given = _Given.of(values)
         if not given.name:
-            raise DataError("No data set was named: write its id on the hub as OWNER/NAME.")
+            raise DataError(say("No data set was named: write its id on the hub as OWNER/NAME."))
         return self._read(given, "", model)
 
     def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:

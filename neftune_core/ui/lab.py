@@ -15,6 +15,7 @@ import gradio as gr
 from neftune_core import language
 from neftune_core.errors import RecordError
 from neftune_core.home import assets
+from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import Hosted, hosted
 from neftune_core.training.log import Log
@@ -164,5 +165,5 @@ class Lab:
 def require_key(key: str) -> str:
     """The visitor's key; raises `RecordError` where the browser gave none."""
     if not key or len(key) > LONGEST_KEY:
-        raise RecordError("This browser gave no key to keep your studies apart: reload the page.")
+        raise RecordError(say("This browser gave no key to keep your studies apart: reload the page."))
     return key

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DataError
 from neftune_core.home import home
+from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.nearest import nearest_tokens
 from neftune_core.noise.preview import Sentence, Vectors, preview, spread
@@ -52,7 +53,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
     loaded = load(model)
     ids = loaded.tokenizer(text)["input_ids"]
     if not ids or not text.strip():
-        raise DataError("There is nothing to show: write at least one word.")
+        raise DataError(say("There is nothing to show: write at least one word."))
     kept = ids[:LONGEST_TOKENS]
     chosen = chosen_sites(loaded.model, NoiseSettings(sites=sites))
     site = chosen[0]

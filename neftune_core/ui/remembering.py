@@ -185,7 +185,7 @@ def _said(text: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in ("model", "data")):
-        raise DataError("What this browser kept of the model and the data cannot be read: choose them again.")
+        raise DataError(say("What this browser kept of the model and the data cannot be read: choose them again."))
     return found
 
 
@@ -195,7 +195,7 @@ def _uploaded(data: DataSettings) -> DataSettings:
     for part in FILE_PARTS:
         source: str = getattr(data, part)
         if source.startswith(FILE) and not _lies_in(uploads, source.removeprefix(FILE)):
-            raise DataError("The file that was uploaded before is no longer here: upload it again.")
+            raise DataError(say("The file that was uploaded before is no longer here: upload it again."))
     return data
 
 
@@ -219,5 +219,5 @@ def _copied(data: DataSettings) -> dict[str, str]:
                 uploads.mkdir(mode=0o700, exist_ok=True)
                 changed[part] = FILE + shutil.copy(path, tempfile.mkdtemp(dir=uploads))
             except FileNotFoundError:
-                raise DataError(f"The rows of this study, {path.name}, are no longer there.") from None
+                raise DataError(say("The rows of this study, {file}, are no longer there.", file=path.name)) from None
     return changed

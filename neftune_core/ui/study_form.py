@@ -10,7 +10,7 @@ from typing import Any
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.catalogue import duration, gigabytes
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -40,14 +40,16 @@ class Asked:
 
 def study_of(asked: Asked) -> StudySettings:
     """The study that the page describes; raises `InvalidSetting` with one sentence."""
-    strengths = _numbers(asked.strengths, "strengths")
+    strengths = _numbers(asked.strengths, later("strengths"))
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
-    others = [{"lora_dropout": rate} for rate in _numbers(asked.dropouts, "rates of adapter dropout")]
-    others += [{"weight_decay": rate} for rate in _numbers(asked.decays, "rates of weight decay")]
+    others = [{"lora_dropout": rate} for rate in _numbers(asked.dropouts, later("rates of adapter dropout"))]
+    others += [{"weight_decay": rate} for rate in _numbers(asked.decays, later("rates of weight decay"))]
     if not arms and not others:
         raise InvalidSetting(
-            "The only strength is 0, which is the control: raise it on the Noise tab, or add some on the Train tab."
+            say(
+                "The only strength is 0, which is the control: raise it on the Noise tab, or add some on the Train tab."
+            )
         )
     return parse(
         StudySettings,
@@ -68,7 +70,7 @@ def _whole(given: Any, usual: int) -> int:
     try:
         return int(usual if given is None or given == "" else given)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidSetting(f"The seed {str(given)[:20]!r} is not a whole number.") from None
+        raise InvalidSetting(say("The seed {given!r} is not a whole number.", given=str(given)[:20])) from None
 
 
 def _numbers(text: str, words: str) -> list[float]:
@@ -76,7 +78,9 @@ def _numbers(text: str, words: str) -> list[float]:
     try:
         return [float(part) for part in parts]
     except ValueError:
-        raise InvalidSetting(f"The {words} {text[:60]!r} are not numbers: write them as 5, 15.") from None
+        raise InvalidSetting(
+            say("The {what} {text!r} are not numbers: write them as 5, 15.", what=say(words), text=text[:60])
+        ) from None
 
 
 def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
@@ -116,4 +120,4 @@ def require_fit(lab: Lab, study: StudySettings) -> None:
         return
     words, fits = plan_words(lab, study)
     if not fits:
-        raise DoesNotFit(f"This study does not fit. {words}")
+        raise DoesNotFit(say("This study does not fit. {words}", words=words))

@@ -94,14 +94,22 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
     for name, text in zip(names, values, strict=True):
         if not name:
             if (text or "").strip():
-                raise InvalidSetting(f"The values {text.strip()[:60]!r} have no setting: choose what they vary.")
+                raise InvalidSetting(
+                    say("The values {text!r} have no setting: choose what they vary.", text=text.strip()[:60])
+                )
             continue
         if name in grid:
-            raise InvalidSetting(f"{_known(name).label} is varied twice: give all its values in one place.")
+            raise InvalidSetting(
+                say("{label} is varied twice: give all its values in one place.", label=say(_known(name).label))
+            )
         grid[name] = axis_values(name, text or "")
     lines = [line for line in (points or "").splitlines() if line.strip()]
     study = base.model_copy(
-        update={"seed": whole(first_seed, "first seed"), "seeds": whole(seeds, "number of seeds"), "title": ""}
+        update={
+            "seed": whole(first_seed, later("first seed")),
+            "seeds": whole(seeds, later("number of seeds")),
+            "title": "",
+        }
     )
     return parse(
         SweepSettings,
@@ -118,7 +126,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
 def _known(name: str) -> Control:
     found = axes().get(name)
     if found is None:
-        raise InvalidSetting(f"A sweep cannot vary {str(name)[:60]!r}.")
+        raise InvalidSetting(say("A sweep cannot vary {name!r}.", name=str(name)[:60]))
     return found
 
 
@@ -130,11 +138,22 @@ def axis_values(name: str, text: str) -> list[Any]:
     found = _known(name)
     parts = [part.strip() for part in re.split(r";" if found.name == "sites" else r"[,;\n]", text) if part.strip()]
     if not parts:
-        raise InvalidSetting(f"{found.label} has no values: write them as 0, 1, 2, 5, or choose to vary nothing there.")
+        raise InvalidSetting(
+            say(
+                "{label} has no values: write them as 0, 1, 2, 5, or choose to vary nothing there.",
+                label=say(found.label),
+            )
+        )
     values = [_value(found, part) for part in parts]
     doubled = next((part for part, value in zip(parts, values, strict=True) if values.count(value) > 1), None)
     if doubled is not None:
-        raise InvalidSetting(f"{found.label} has the value {doubled[:40]} twice: leave one of them out.")
+        raise InvalidSetting(
+            say(
+                "{label} has the value {doubled} twice: leave one of them out.",
+                label=say(found.label),
+                doubled=doubled[:40],
+            )
+        )
     return values
 
 
@@ -144,18 +163,27 @@ def _value(found: Control, text: str) -> Any:
             value.lower(): value for value in found.choices
         }
         if text.lower() not in by_words:
-            raise InvalidSetting(f"{found.label} cannot be {text[:40]!r}: choose among {', '.join(found.choices)}.")
+            raise InvalidSetting(
+                say(
+                    "{label} cannot be {text!r}: choose among {choices}.",
+                    label=say(found.label),
+                    text=text[:40],
+                    choices=", ".join(found.choices),
+                )
+            )
         return by_words[text.lower()]
     if found.type is bool:
         if text.lower() not in WORDS:
-            raise InvalidSetting(f"{found.label} is yes or no (given {text[:40]!r}).")
+            raise InvalidSetting(say("{label} is yes or no (given {text!r}).", label=say(found.label), text=text[:40]))
         return WORDS[text.lower()]
     if found.type not in (int, float):
         return text
     try:
         number = float(text)
     except ValueError:
-        raise InvalidSetting(f"{found.label} cannot be {text[:40]!r}: it is a number.") from None
+        raise InvalidSetting(
+            say("{label} cannot be {text!r}: it is a number.", label=say(found.label), text=text[:40])
+        ) from None
     return _in_range(found, number, text)
 
 
@@ -163,9 +191,19 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
     least, most = found.minimum, found.maximum
     outside = number != number or (least is not None and number < least) or (most is not None and number > most)
     if outside:
-        raise InvalidSetting(f"{found.label} cannot be {text[:40]}: it goes from {least:,g} to {most:,g}.")
+        raise InvalidSetting(
+            say(
+                "{label} cannot be {text}: it goes from {least:,g} to {most:,g}.",
+                label=say(found.label),
+                text=text[:40],
+                least=least,
+                most=most,
+            )
+        )
     if found.type is int and number != int(number):
-        raise InvalidSetting(f"{found.label} cannot be {text[:40]}: it is a whole number.")
+        raise InvalidSetting(
+            say("{label} cannot be {text}: it is a whole number.", label=say(found.label), text=text[:40])
+        )
     return int(number) if found.type is int else number
 
 
@@ -176,7 +214,9 @@ def point(line: str) -> Mapping[str, Any]:
     except (tomllib.TOMLDecodeError, KeyError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidSetting(f"The point {line.strip()[:60]!r} cannot be read: write it as noise.strength = 3.")
+        raise InvalidSetting(
+            say("The point {point!r} cannot be read: write it as noise.strength = 3.", point=line.strip()[:60])
+        )
     return found
 
 
@@ -185,7 +225,9 @@ def whole(given: Any, words: str) -> int:
     try:
         return int(given)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidSetting(f"The {words} {str(given)[:20]!r} is not a whole number.") from None
+        raise InvalidSetting(
+            say("The {what} {given!r} is not a whole number.", what=say(words), given=str(given)[:20])
+        ) from None
 
 
 def base_noise(noise: NoiseSettings, names: Sequence[str]) -> NoiseSettings:

@@ -162,8 +162,10 @@ def _require_machine(lab: Lab) -> None:
     """Raise `NotAvailable` where no job outlives the call that began it."""
     if lab.gpu is not None:
         raise NotAvailable(
-            "This server lends its GPU for two minutes at a time, too short for a sweep: save sweep.toml, and run "
-            "it on a machine of your own."
+            say(
+                "This server lends its GPU for two minutes at a time, too short for a sweep: save "
+                "sweep.toml, and run it on a machine of your own."
+            )
         )
 
 
@@ -218,7 +220,7 @@ def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
             return found[0]
     record = find(shown, require_key(key))
     if not record.is_sweep:
-        raise RecordError(f"The record {shown[:60]} is no sweep: the Runs tab shows it.")
+        raise RecordError(say("The record {record} is no sweep: the Runs tab shows it.", record=shown[:60]))
     return Sweep(record.folder)
 
 

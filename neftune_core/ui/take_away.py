@@ -85,7 +85,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     @told
     def bring(key: str, given: Any) -> str:
         if not given:
-            raise DataError("There is no file: choose the zip file of a record.")
+            raise DataError(say("There is no file: choose the zip file of a record."))
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
     file.upload(bring, [key, file], came, **QUIET)
@@ -159,7 +159,7 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
 
     name, _, seed = (arm or "").partition(" / seed ")
     if not seed.isdigit():
-        raise InvalidSetting("Choose an arm first.")
+        raise InvalidSetting(say("Choose an arm first."))
     folder = Path(tempfile.mkdtemp(prefix="arm-", dir=home()))
     try:
         write_model(record, name, int(seed), form, folder / "model")
@@ -183,9 +183,9 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None
         token: gr.OAuthToken | None,
     ) -> str:
         if token is None:
-            raise NotAvailable("Sign in first, with the button above: it is put into your own account.")
+            raise NotAvailable(say("Sign in first, with the button above: it is put into your own account."))
         if form not in OF_AN_ARM:
-            raise InvalidSetting("An account takes models: choose one arm, as its adapter or the whole model.")
+            raise InvalidSetting(say("An account takes models: choose one arm, as its adapter or the whole model."))
         record = find(record_id, require_key(key))
         repository = name.strip() or f"neftune-{record.id}"
         address = _with_arm(

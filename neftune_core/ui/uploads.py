@@ -9,6 +9,7 @@ from pathlib import Path
 
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import home
+from neftune_core.language import say
 from neftune_core.settings import Limits
 
 KEPT_SECONDS = 24 * 3600
@@ -40,7 +41,7 @@ def make_room(length: int, limits: Limits) -> None:
         else:
             total += size
     if total + length > UPLOADS_KEPT * limits.upload_megabytes * 1_000_000:
-        raise DoesNotFit("The uploads of all visitors fill the room there is for them: try again tomorrow.")
+        raise DoesNotFit(say("The uploads of all visitors fill the room there is for them: try again tomorrow."))
 
 
 def _files(folder: Path) -> list[tuple[Path, int, float]]:

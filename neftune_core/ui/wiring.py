@@ -81,7 +81,7 @@ def tell(error: BaseException) -> None:
 def _as_theirs(error: BaseException) -> BaseException:
     """What a call from outside the page can cause, as a mistake of who made it; the rest as it is."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
-        return InvalidSetting(f"This call does not say {error.name!r}, as the page does.")
+        return InvalidSetting(say("This call does not say {name!r}, as the page does.", name=error.name))
     return error
 
 
