@@ -17,10 +17,11 @@ The map, from the page down to the mechanism; imports go downwards only.
     models         catalogue, loading, the anatomy of each family, this machine
     world          the bundled world: its grammar, texts, instruction sets and scoring
     noise          kinds, strength, schedules, sites, one draw for all arms, noise on a live model, the preview
-    language       English, and the same in the other language of the page
-    home           where files live
     randomness     private streams of random numbers, one a purpose
     settings       a setting is declared once: page, command line, TOML, link and validation come from it
+    sentences      any exception as one sentence for a person
+    language       English, and the same in the other language of the page
+    home           where files live
     errors         everything that can go wrong for a person, as one tree
 
 Data goes one way: upload, data, study, training (events), record, evaluation, figures, ui.

@@ -17,7 +17,8 @@ import tyro
 
 from neftune_core.commands import compare, machine, records, sweep, train
 from neftune_core.commands.common import refuse
-from neftune_core.errors import Cancelled, InvalidSetting, LabError, sentence
+from neftune_core.errors import Cancelled, InvalidSetting, LabError
+from neftune_core.sentences import sentence
 
 
 def main() -> None:

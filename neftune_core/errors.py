@@ -10,21 +10,11 @@ LabError                 a sentence for a person: what is wrong, where, and what
 └── NotAvailable         something this machine or its network does not have
 Cancelled                not an error: somebody asked for the work to end
 
-Every message is one plain sentence, safe to show. The page and the command line show `str(error)`;
+Every message is one plain sentence, safe to show. The page and the command line show what `sentences.sentence` says;
 anything outside the tree is a fault of the lab and is logged with its traceback.
 """
 
 from __future__ import annotations
-
-import errno
-import logging
-
-logger = logging.getLogger(__name__)
-
-# What torch says on its devices: CUDA and Apple's, the processor on Linux and on Windows.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-# How safetensors tells of a full disk, on Linux and macOS, and on Windows.
-DISK_FULL = ("os error 28", "os error 112")
 
 
 class LabError(Exception):
@@ -61,27 +51,3 @@ class NotAvailable(LabError):
 
 class Cancelled(Exception):
     """Somebody asked for the work to end."""
-
-
-def sentence(error: BaseException) -> str:
-    """The one sentence to show for any exception; faults of the lab are logged with their traceback."""
-    if isinstance(error, LabError | Cancelled):
-        return str(error) or "Stopped as asked."
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
-        return (
-            "The memory of this machine ran out: choose arms in turn, a smaller batch, a shorter length or fewer arms, "
-            "and start again."
-        )
-    if is_disk_full(error):
-        return "The disk is full: free some space (or clean the cache), and start again."
-    if isinstance(error, OSError) and error.errno in (13, 30):
-        return f"The file or folder {str(error.filename)[-120:]!r} may not be written here: choose another place."
-    logger.error("unexpected error", exc_info=error)
-    return f"Something in the lab itself went wrong ({type(error).__name__}); the log has the details."
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no room to write, also in the words of a library that writes in another language."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return errno.errorcode.get(error.errno) in ("ENOSPC", "EDQUOT")
-    return any(words in str(error).lower() for words in DISK_FULL)

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.errors import DoesNotFit, LabError, NotAvailable, sentence
+from neftune_core.errors import DoesNotFit, LabError, NotAvailable
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings

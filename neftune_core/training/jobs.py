@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from neftune_core.errors import DoesNotFit, RecordError, sentence
+from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.language import later, say
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training import disk
 from neftune_core.training.log import Event

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable, RecordError, sentence
+from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable, RecordError
 from neftune_core.language import later
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.training.record import ENDINGS, Record
 from neftune_core.training.study import run_study

@@ -16,12 +16,13 @@ from typing import Any
 from neftune_core.arms.armset import ArmSet
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.errors import Cancelled, RecordError, sentence
+from neftune_core.errors import Cancelled, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.trees import fingerprint
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import holding

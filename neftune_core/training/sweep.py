@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from neftune_core.data.preparing import prepare
-from neftune_core.errors import LabError, sentence
+from neftune_core.errors import LabError
 from neftune_core.models.loading import load
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, to_toml
 from neftune_core.training.lockstep import Event, Stop, count_steps
 from neftune_core.training.log import as_text

@@ -24,7 +24,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, LabError, sentence
+from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, LabError
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.rates import Rates, TooMany
 
@@ -314,7 +315,7 @@ def _label(block: Any) -> str:
 
 
 def _words(error: Exception) -> str:
-    """One sentence for what the framework or a handler raised; faults of the lab are logged by `errors.sentence`."""
+    """One sentence for what the framework or a handler raised; faults of the lab are logged by `sentences.sentence`."""
     if isinstance(error, LabError | Cancelled):
         return sentence(error)
     if isinstance(error, gr.Error):

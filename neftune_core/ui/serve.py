@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from neftune_core.errors import sentence
 from neftune_core.home import home_note
 from neftune_core.models.settings import ModelSettings
+from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import hosted

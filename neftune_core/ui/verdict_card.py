@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 
-from neftune_core.errors import LabError, sentence
+from neftune_core.errors import LabError
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import Question
 from neftune_core.evaluation.verdict import CLAIMS, Verdict
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
+from neftune_core.sentences import sentence
 from neftune_core.training.judging import means_of, verdict_of
 from neftune_core.training.numbers import metrics, table
 from neftune_core.training.record import Record

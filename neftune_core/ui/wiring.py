@@ -12,8 +12,9 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core import language
-from neftune_core.errors import Cancelled, InvalidSetting, sentence
+from neftune_core.errors import Cancelled, InvalidSetting
 from neftune_core.language import say
+from neftune_core.sentences import sentence
 
 # What an event of the page is that nobody should call from outside, and that must not blink.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -25,7 +26,8 @@ def told(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Show every error of `handler` as one sentence and leave the outputs as they are; generators too.
 
     It speaks the language in which it was wired, that of the page it belongs to. A `LabError` is the person's to mend
-    and is shown as a warning; `Cancelled` as a note. Anything else is a fault of the lab, logged by `errors.sentence`.
+    and is shown as a warning; `Cancelled` as a note. Anything else is a fault of the lab, which `sentences.sentence`
+    logs.
     """
     spoken = language.current()
     if inspect.isgeneratorfunction(handler):

@@ -14,6 +14,7 @@ from neftune_core import language
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS
+from neftune_core.errors import Cancelled
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import ENGLISH as ENGLISH_VERDICT
@@ -23,6 +24,7 @@ from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
 from neftune_core.training.settings import PRESETS, StudySettings, TrainingSettings
 from neftune_core.ui.wiring import told
@@ -98,6 +100,24 @@ def test_what_is_not_translated_is_said_in_english() -> None:
 def test_a_value_with_braces_is_said_as_it_is() -> None:
     assert say("It says {text}.", text="{0} {name}") == "It says {0} {name}."
     assert say("{is left alone}") == "{is left alone}"
+
+
+@pytest.mark.parametrize(
+    ("error", "english", "chinese"),
+    [
+        (Cancelled(), "Stopped as asked.", "已按要求停止。"),
+        (MemoryError(), "The memory of this machine ran out", "这台机器的内存用完了"),
+        (OSError(28, "No space left on device"), "The disk is full", "磁盘已满"),
+        (PermissionError(13, "", "/a/{b}"), "The file or folder '/a/{b}'", "这里不允许写入文件或文件夹 '/a/{b}'"),
+        (ZeroDivisionError(), "(ZeroDivisionError); the log", "（ZeroDivisionError）；详情见日志"),
+    ],
+)
+def test_any_exception_is_one_sentence_in_the_language_of_the_page(
+    error: BaseException, english: str, chinese: str
+) -> None:
+    assert english in sentence(error)
+    with in_language(CHINESE):
+        assert chinese in sentence(error)
 
 
 def test_a_handler_speaks_the_language_it_was_wired_in() -> None:
