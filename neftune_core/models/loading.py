@@ -29,7 +29,7 @@ from neftune_core.models.anatomy import (
 from neftune_core.models.checks import NOT_PRETRAINED, checked, fills_gaps, require_memory, weight_bytes
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.progress import Asked, Progress, ProgressCallback, Watch
-from neftune_core.models.quiet import quietly
+from neftune_core.models.quiet import import_transformers, quietly
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import Place, find
 from neftune_core.models.tokenizing import read_tokenizer
@@ -127,6 +127,7 @@ def load(
 
     Raises `ModelError`, `NotAvailable` or `DoesNotFit` with one sentence, and `Cancelled` where `cancelled()` says so.
     """
+    import_transformers()
     watch = Watch(progress, cancelled)
     asked = Asked(settings.source.strip(), settings.revision.strip())
     device = choose_device(settings.device)

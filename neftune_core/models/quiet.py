@@ -1,4 +1,4 @@
-"""Keeping other libraries from printing while the lab works."""
+"""Keeping transformers from surprising: what it prints while the lab works, and what it is while it is imported."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def import_transformers() -> None:
+    """Wait until the package is there, if another thread is importing it.
+
+    At the end of its import it puts another module in its own place. A thread whose `from transformers import ...` waits
+    for that end goes on with the first one, which has none of the names; the next statement finds the second.
+    """
+    import transformers  # noqa: F401

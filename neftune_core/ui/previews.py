@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,7 @@ class FirstPreview:
 
     def __init__(self, reader: Reader = read_sentence) -> None:
         self.reader = reader
+        self._making = threading.Lock()  # the first visitor may come while the server warms up
         self.payload, self.first_details = self._from_disk()
 
     def previewer(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
@@ -160,11 +162,12 @@ class FirstPreview:
 
     def get(self) -> Payload:
         """The first payload, made now where it is not there yet, with its details; raises what `reader` raises."""
-        if self.payload is None:
-            self.first_details = self.details(FIRST_SENTENCE, ModelSettings(), 0)
-            self.payload = self.previewer(FIRST_SENTENCE, ModelSettings(), 0)
-            self._keep({"payload": self.payload, "details": self.first_details})
-        return self.payload
+        with self._making:
+            if self.payload is None:
+                self.first_details = self.details(FIRST_SENTENCE, ModelSettings(), 0)
+                self.payload = self.previewer(FIRST_SENTENCE, ModelSettings(), 0)
+                self._keep({"payload": self.payload, "details": self.first_details})
+            return self.payload
 
     @functools.cached_property
     def _file(self) -> Path:

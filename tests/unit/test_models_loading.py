@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -415,3 +417,20 @@ def test_models_are_kept_under_the_lab_s_home() -> None:
 
     assert standin.standin().parent == models_home()
     assert models_home().parent == home()
+
+
+MEETING = """
+import sys, threading, time
+from neftune_core.models.loading import load
+from neftune_core.models.settings import ModelSettings
+
+threading.Thread(target=lambda: __import__("transformers")).start()
+while "transformers" not in sys.modules:
+    time.sleep(0)
+print(load(ModelSettings(device="cpu")).parameters > 0)
+"""
+
+
+def test_a_model_is_loaded_while_another_thread_imports_what_reads_it() -> None:
+    done = subprocess.run([sys.executable, "-c", MEETING], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "True", done.stderr[-2000:]
