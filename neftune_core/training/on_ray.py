@@ -209,7 +209,7 @@ def on_worker(name: str, packed: bytes, target: str, limits: dict[str, Any], kee
     import ray
 
     if ray.get(board.begin.remote(name)):
-        return {"event": "stopped", "message": later("Stopped before it began.")}
+        return {"event": "stopped", "message": later("Stopped before it began."), "unbegun": True}
     with tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder:
         unpack(packed, Path(folder))
         record = Record(Path(folder) / "cells" / name)
