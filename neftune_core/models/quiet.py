@@ -25,7 +25,7 @@ def quietly() -> Iterator[None]:
 def import_transformers() -> None:
     """Wait until the package is there, if another thread is importing it.
 
-    At the end of its import it puts another module in its own place. A thread whose `from transformers import ...` waits
-    for that end goes on with the first one, which has none of the names; the next statement finds the second.
+    At the end of its import it puts another module in its own place. A thread whose `from transformers import ...`
+    waits for that end goes on with the first one, which has none of the names; the next statement finds the second.
     """
     import transformers  # noqa: F401

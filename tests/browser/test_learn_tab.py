@@ -35,7 +35,7 @@ def ticked(page: Any, count: int) -> None:
     page.wait_for_function(f"document.querySelectorAll('{DONE}').length === {count}")
 
 
-def number(page: Any, box: str, value: float) -> None:
+def shows(page: Any, box: str, value: float) -> None:
     """Wait until that number stands in the box."""
     page.wait_for_function(f"Number(document.querySelector('#{box} input[type=number]').value) === {value}")
 
@@ -134,7 +134,7 @@ def test_a_lesson_sets_the_controls_of_a_study(lab_page: Any, number: int) -> No
     preset = lessons()[number - 1].preset
     for name, elem_id in (("train.epochs", "train-epochs"), ("train.learning_rate", "train-learning-rate")):
         if name in preset:
-            number(lab_page, elem_id, preset[name])
+            shows(lab_page, elem_id, preset[name])
     assert lab_page.locator("#train-strengths textarea, #train-strengths input").input_value() == str(
         preset["train.strengths"]
     )
@@ -143,7 +143,7 @@ def test_a_lesson_sets_the_controls_of_a_study(lab_page: Any, number: int) -> No
 
 def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(lab_page: Any) -> None:
     begin(lab_page, 4)
-    number(lab_page, "train-epochs", lessons()[3].preset["train.epochs"])
+    shows(lab_page, "train-epochs", lessons()[3].preset["train.epochs"])
     box = lab_page.locator("#train-epochs input[type=number]")
     box.fill("6")  # long enough that its progress is seen
     box.press("Tab")
