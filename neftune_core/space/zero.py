@@ -44,6 +44,7 @@ FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
 # Before its time is over a study stops by itself, so that its arms are saved.
 SAVING_SECONDS = 4.0
+USUAL_LAYERS = 30  # of a model whose record does not tell
 
 STOP = "stop"
 POLL_SECONDS = 0.2
@@ -133,7 +134,7 @@ class LentGpu:
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         said = [(one.messages, one.reference, dict(one.own)) for one in prompts]
         decoding = {name: getattr(settings, name) for name in DecodingSettings.model_fields}
-        seconds = answer_seconds([one.record for one in chosen], settings)
+        seconds = answer_seconds(chosen, settings)
         try:
             with closing(self._answers(asked, said, decoding, limits.model_dump(), seconds)) as answers:
                 for lines in answers:
@@ -267,10 +268,13 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     return round(START_SECONDS + MARGIN * (trained + seeds * (measured + answered)))
 
 
-def answer_seconds(records: Sequence[Record], settings: DecodingSettings) -> int:
+def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:
     """Seconds of GPU that answering takes, at most; the records have one model."""
-    layers = max((int(record.said_of("model").get("layers") or 30) for record in records), default=30)
-    return min(MOST_SECONDS, round(START_SECONDS + MARGIN * settings.new_tokens * layers * TOKEN_SECONDS))
+    from neftune_core.training.comparison import passes
+
+    layers = max(int(one.record.said_of("model").get("layers", USUAL_LAYERS)) for one in chosen)
+    decoding = passes(chosen) * settings.new_tokens * layers * TOKEN_SECONDS
+    return min(MOST_SECONDS, round(START_SECONDS + MARGIN * decoding))
 
 
 def require_call(study: StudySettings, rows: int, layers: int, parameters: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +205,16 @@ def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:
             arms.load(slot, one.record.arm_folder(one.arm, one.seed))
             place_of[one] = (arms, slot)
     return [(place_of[chosen[0]][0], BASE_SLOT), *(place_of[one] for one in chosen)]
+
+
+def passes(chosen: Sequence[Chosen]) -> int:
+    """How many decodes follow each other until all have answered: arms of one way share theirs, or each has its own.
+
+    The base is among the first way's.
+    """
+    counts, first = Counter(_way(one) for one in chosen), _way(chosen[0])
+    shared = {_way(one) for one in chosen if one.record.study.training.together}
+    return sum(1 if way in shared else count + (way == first) for way, count in counts.items())
 
 
 def _way(one: Chosen) -> str:

@@ -262,6 +262,7 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "licence": loaded.licence,
             "parameters": loaded.parameters,
             "width": loaded.width,
+            "layers": loaded.layers,
             "precision": loaded.precision,
             "trained_parameters": run.stack.trained_parameters,
             "fingerprint": fingerprint(loaded.model),

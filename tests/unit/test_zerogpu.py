@@ -23,7 +23,7 @@ from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import PROFILES, hosted
-from neftune_core.training.comparison import Chosen, asked_of, compare, compare_arms
+from neftune_core.training.comparison import Chosen, asked_of, compare, compare_arms, passes
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.prompts import Prompt
 from neftune_core.training.record import Record, create
@@ -109,6 +109,26 @@ def test_the_estimate_grows_with_the_study_and_the_longest_is_refused_before_the
     with pytest.raises(DoesNotFit, match="lent for at most 120"):
         gpu.seconds(endless, 50, loaded)
     assert platform.durations == []
+
+
+def test_answering_is_asked_for_as_many_decodes_as_follow_each_other(platform: Platform) -> None:
+    record, full = new(), new(_with(method="full"))
+    run = list(run_study(record, Limits(), lambda: False))
+    assert run[-1]["event"] == "finished"
+    assert record.said_of("model")["layers"] == load(ModelSettings(device="cpu")).layers
+    arms = [Chosen(record, name, 0) for name in STUDY.arms]
+    copies = [Chosen(full, name, 0) for name in STUDY.arms]
+    assert passes(arms) == 1
+    assert passes(copies) == len(copies) + 1  # and the base
+    assert passes([*arms, *copies]) == 1 + len(copies)
+    long = ASK.model_copy(update={"new_tokens": 256})
+    once = zero.answer_seconds(arms, long)
+    assert zero.answer_seconds([*arms, *copies], long) > 1.5 * once
+    assert platform.durations == []
+
+
+def _with(**training: object) -> StudySettings:
+    return STUDY.model_copy(update={"training": STUDY.training.model_copy(update=training)})
 
 
 def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
