@@ -107,7 +107,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     ending: dict[str, Any] = {}
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
-        told = tracked(record, events) if track else events
+        told = tracked(record, events, track) if track else events
         for ending in with_progress(record, told):  # noqa: B007 - the last counts
             pass
     print(f"record: {record.folder}")

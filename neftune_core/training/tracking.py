@@ -6,7 +6,7 @@ import contextvars
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.training.record import Record
@@ -14,8 +14,6 @@ from neftune_core.training.record import Record
 logger = logging.getLogger(__name__)
 
 PROJECT = "neftune-lab"
-TRACKERS = ("trackio",)
-NEEDS = "trackio is not installed here: pip install 'neftune-lab[trackio]'."
 
 Event = dict[str, Any]
 
@@ -25,21 +23,19 @@ def require_tracker(name: str) -> None:
     if name not in TRACKERS:
         raise InvalidSetting(f"There is no tracker called {name!r} here: choose {' or '.join(TRACKERS)}.")
     if importlib.util.find_spec(name) is None:
-        raise NotAvailable(NEEDS)
+        raise NotAvailable(f"{name} is not installed here: pip install 'neftune-lab[{name}]'.")
 
 
-def tracked(record: Record, events: Iterator[Event]) -> Iterator[Event]:
-    """The same events, told to trackio as they pass. A tracker that fails is left out, and the study goes on."""
-    import trackio
-
-    runs: dict[tuple[Any, str], Any] = {}
+def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
+    """The same events, told to the tracker called `name` as they pass. One that fails is left out, and the study goes
+    on."""
+    tracker = TRACKERS[name](record)
     works = True
     for event in events:
         if works and event["event"] in ("step", "evaluated"):
-            works = _worked(_tell, trackio, record, runs, event)
+            works = _worked(tracker.tell, event)
         yield event
-    for run in runs.values():
-        _worked(run.finish)
+    tracker.finish()
 
 
 def _worked(act: Callable[..., Any], *given: Any) -> bool:
@@ -51,26 +47,51 @@ def _worked(act: Callable[..., Any], *given: Any) -> bool:
     return True
 
 
-def _tell(trackio: Any, record: Record, runs: dict[tuple[Any, str], Any], event: Event) -> None:
-    """Tell the numbers of every arm, each to a run of its own."""
-    for arm, values in event["arms"].items():
-        place = event.get("seed"), arm
-        if place not in runs:
-            runs[place] = _begun(trackio, record, *place)
-        told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-        if event["event"] == "step":
-            told["learning_rate"] = event["learning_rate"]
-        runs[place].log(told, step=event["step"])
+class Tracker(Protocol):
+    """Where the numbers of one study are shown while it runs."""
+
+    def tell(self, event: Event) -> None:
+        """Take a `step` or `evaluated` of the study."""
+
+    def finish(self) -> None:
+        """The study has ended; raises nothing."""
 
 
-def _begun(trackio: Any, record: Record, seed: Any, arm: str) -> Any:
-    """A run of the tracker, in a context of its own: it ends the one before it in the same context."""
-    return contextvars.copy_context().run(
-        trackio.init,
-        project=PROJECT,
-        name=f"{record.id}-{arm}-seed-{seed}",
-        group=record.id,
-        config={**record.study.model_dump(mode="json"), "arm": arm, "seed": seed},
-        resume="allow",
-        embed=False,
-    )
+class Trackio:
+    """Every arm and seed as a run of trackio, in a group of the study's own."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.runs: dict[tuple[Any, str], Any] = {}
+
+    def tell(self, event: Event) -> None:
+        for arm, values in event["arms"].items():
+            place = event.get("seed"), arm
+            if place not in self.runs:
+                self.runs[place] = self._begun(*place)
+            told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+            if event["event"] == "step":
+                told["learning_rate"] = event["learning_rate"]
+            self.runs[place].log(told, step=event["step"])
+
+    def finish(self) -> None:
+        for run in self.runs.values():
+            _worked(run.finish)
+
+    def _begun(self, seed: Any, arm: str) -> Any:
+        """A run of the tracker, in a context of its own: it ends the one before it in the same context."""
+        import trackio
+
+        return contextvars.copy_context().run(
+            trackio.init,
+            project=PROJECT,
+            name=f"{self.record.id}-{arm}-seed-{seed}",
+            group=self.record.id,
+            config={**self.record.study.model_dump(mode="json"), "arm": arm, "seed": seed},
+            resume="allow",
+            embed=False,
+        )
+
+
+TRACKERS: dict[str, Callable[[Record], Tracker]] = {"trackio": Trackio}
+"""By the name that the command line, the package and the extra share."""

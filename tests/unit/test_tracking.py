@@ -14,7 +14,7 @@ import pytest
 from neftune_core.errors import InvalidSetting
 from neftune_core.training.record import create
 from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.tracking import require_tracker, tracked
+from neftune_core.training.tracking import TRACKERS, require_tracker, tracked
 
 READ = """
 import json
@@ -46,6 +46,15 @@ def test_an_unknown_tracker_gets_a_sentence() -> None:
         require_tracker("abacus")
 
 
+def test_the_tracker_that_is_named_is_the_one_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    notebook = SimpleNamespace(tell=lambda event: heard.append(event["event"]), finish=lambda: heard.append("over"))
+    monkeypatch.setitem(TRACKERS, "notebook", lambda record: notebook)
+    told = [{"event": name, "step": 1} for name in ("started", "step", "evaluated", "finished")]
+    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(told), "notebook")) == told
+    assert heard == ["step", "evaluated", "over"]
+
+
 def test_a_tracker_that_fails_is_left_out_and_the_study_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,5 +74,5 @@ def test_a_tracker_that_fails_is_left_out_and_the_study_goes_on(
         {"event": "step", "step": step, "seed": 0, "learning_rate": 1.0, "arms": {"control": {"loss": 1.0}}}
         for step in (1, 2, 3)
     ]
-    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(told))) == told
+    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(told), "trackio")) == told
     assert calls == [1, 2]
