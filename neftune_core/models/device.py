@@ -157,7 +157,10 @@ def matrix_speed(device: str, precision: str) -> float:
 
 
 def available_memory(device: str = "cpu") -> int:
-    """Bytes of memory that a model on `device` could still take, the limit of a container included."""
+    """Bytes of memory that a model on `device` could still take, the limit of a container included.
+
+    Of main memory it is this process's part, where a launcher has started several of one study here.
+    """
     import psutil
 
     if device.startswith("cuda"):
@@ -168,7 +171,13 @@ def available_memory(device: str = "cpu") -> int:
             place
         )  # torch's own, free to be used again
         return int(torch.cuda.mem_get_info(place)[0]) + kept
-    return min([psutil.virtual_memory().available, *_container_memory()])
+    return min([psutil.virtual_memory().available, *_container_memory()]) // processes_here()
+
+
+def processes_here() -> int:
+    """How many processes of one study torchrun or accelerate has started on this machine, this one included."""
+    said = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(said)) if said.isdecimal() else 1
 
 
 def _container_memory() -> list[int]:

@@ -166,6 +166,15 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert available_memory() > 2_500_000
 
 
+@pytest.mark.parametrize(("said", "share"), [("4", 4), ("1", 1), ("", 1), ("0", 1), ("many", 1)])
+def test_the_processes_of_a_study_share_the_memory_of_their_machine(
+    monkeypatch: pytest.MonkeyPatch, said: str, share: int
+) -> None:
+    monkeypatch.setattr(device, "_container_memory", lambda: [4_000_000])
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", said)
+    assert available_memory() == 4_000_000 // share
+
+
 def test_the_machine_is_described_in_plain_values() -> None:
     facts = describe_machine()
     assert json.loads(json.dumps(facts)) == facts
