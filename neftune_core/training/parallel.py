@@ -32,12 +32,14 @@ class Over(Exception):
 
 @dataclass
 class Team:
-    """The processes of a study. `working` says that they are in one step, in which nobody can be told anything."""
+    """The processes of a study. `working` says that they are in one step, in which nobody can be told anything;
+    `parted` that they have agreed to end, so that nobody waits to be told."""
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
     working: bool = False
+    parted: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -76,6 +78,19 @@ class Team:
             raise Cancelled("Stopped as asked.")
         return lambda: False
 
+    def first_failure(self, words: str) -> str:
+        """What keeps the first of those that cannot go on, each giving its own `words`; empty where all can.
+
+        Where it is not, the processes part: each is to end with that sentence.
+        """
+        if self.size == 1:
+            return words
+        told: list[Any] = [""] * self.size
+        torch.distributed.all_gather_object(told, words)
+        found = next(filter(None, told), "")
+        self.parted = bool(found)
+        return str(found)
+
     def meet(self) -> None:
         """Wait for everybody."""
         if self.size > 1:
@@ -83,7 +98,7 @@ class Team:
 
     def dismiss(self) -> None:
         """Let the others go, as the first process has ended, whatever it was doing outside of a step."""
-        if self.size > 1 and self.is_first and not self.working:
+        if self.size > 1 and self.is_first and not self.working and not self.parted:
             try:
                 self.first_says(OVER)
             except RuntimeError:  # they have gone already, as this study ends for a reason of its own

@@ -16,7 +16,7 @@ from typing import Any
 from neftune_core.arms.armset import ArmSet
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.errors import Cancelled, RecordError
+from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say
 from neftune_core.models.device import describe_machine
@@ -118,7 +118,7 @@ class _Ready:
 
 def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> Generator[Event, None, None]:
     try:
-        ready = _prepare(study, record, limits, stop)
+        ready = _prepared_together(record, limits, stop)
         done = {event["seed"] for event in record.events() if event["event"] == "answered"}
         for seed in study.runs:
             if seed not in done:
@@ -132,13 +132,16 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadlin
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part in the study of the first process, in one of the others, until it is over."""
+    """Take part in the study of the first process, in one of the others, until it is over.
+
+    Raises what `_prepared_together` raises.
+    """
     ours = team()
     folder = ours.first_tells()
     if not folder:
         return
     record = Record(Path(folder))
-    ready = _prepare(record.study, record, limits, _Deadline(limits, lambda: False))
+    ready = _prepared_together(record, limits, _Deadline(limits, lambda: False))
     with contextlib.suppress(Over):
         while True:
             run = ready.run(int(ours.first_says(0)))
@@ -155,6 +158,27 @@ def _kept(record: Record, event: Event) -> Event:
     if rows:
         write_rows(record, event["seed"], event["step"], rows)
     return event
+
+
+def _prepared_together(record: Record, limits: Limits, stop: _Deadline) -> _Ready:
+    """What `_prepare` gives, once every process has it.
+
+    Where one cannot, none goes on: raises its error there, and its sentence as `NotAvailable` in the others.
+    """
+    failure: Exception | None = None
+    try:
+        ready = _prepare(record.study, record, limits, stop)
+    except Exception as error:
+        if team().size == 1:
+            raise
+        failure = error
+    words = sentence(failure) if failure else ""
+    told = team().first_failure(words)
+    if failure and told == words:
+        raise failure
+    if told:
+        raise NotAvailable(told) from failure
+    return ready
 
 
 def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> _Ready:

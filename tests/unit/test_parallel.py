@@ -50,12 +50,28 @@ def study(place: Path, **training: Any) -> StudySettings:
     )
 
 
-def launched(arguments: list[str], home: Path, processes: int = 2) -> subprocess.Popen[str]:
-    """`neftune` on several processes of the CPU, as torch starts them."""
+def launched(
+    arguments: list[str], home: Path, processes: int = 2, program: tuple[str, ...] = ("-m", "neftune_core")
+) -> subprocess.Popen[str]:
+    """`neftune`, or another program, on several processes, as torch starts them."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    command = [*start, "-m", "neftune_core", *arguments]
+    command = [*start, *program, *arguments]
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+ONE_OF_TWO = """
+import os
+from neftune_core import cli
+from neftune_core.training import study
+
+def refuse(*_):
+    raise MemoryError
+
+if os.environ["RANK"] == "{rank}":
+    study.base_of = refuse
+cli.main()
+"""
 
 
 def only_record(home: Path) -> Record:
@@ -118,6 +134,22 @@ def test_what_all_processes_refuse_is_told_by_the_first_in_its_sentence(tmp_path
     said, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert "nothing" in str((only_record(tmp_path / "home").ending() or {})["message"]), said
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_one_process_cannot_prepare_ends_all_with_its_sentence(tmp_path: Path, rank: int) -> None:
+    (tmp_path / "study.toml").write_text(to_toml(study(tmp_path)), encoding="utf-8")
+    program = tmp_path / "program.py"
+    program.write_text(ONE_OF_TWO.format(rank=rank), encoding="utf-8")
+    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home", program=(str(program),))
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode != 0
+    ending = only_record(tmp_path / "home").ending() or {}
+    assert ending.get("event") == "failed", said
+    assert str(ending["message"]).startswith("The memory of this machine ran out"), said
+    assert said.count("The memory of this machine ran out") == 2  # each process says why it ends
+    assert "Signal 9" not in said
+    assert "SIGKILL" not in said  # none waited until it was killed
 
 
 def _steps(home: Path) -> int:
