@@ -7,6 +7,10 @@
   const root = document.documentElement;
   const tag = root.lang;
   const code = tag.slice(0, 2);
+  const browsers = navigator.language;
+
+  // The framework has words of its own in many languages, and asks the browser which one is wanted.
+  Object.defineProperty(navigator, "language", { configurable: true, get: () => tag });
 
   // The framework puts the language of the browser in its place as it begins.
   new MutationObserver(() => root.lang !== tag && (root.lang = tag)).observe(root, { attributeFilter: ["lang"] });
@@ -19,15 +23,16 @@
   // Who reads Chinese, by an earlier choice or by the browser's own, is led there; a link to the Chinese page is always kept.
   const wishes = () => {
     try {
-      return localStorage.getItem(KEPT) || navigator.language;
+      return localStorage.getItem(KEPT) || browsers;
     } catch {
-      return navigator.language;
+      return browsers;
     }
   };
   if (code === "en" && /^zh\b/i.test(wishes())) location.replace(address("zh"));
 
   window.LabLanguage = {
     code,
+    tag,
 
     /** The English text in the language of the page, with `values` in place of the names in braces. */
     text: (english, values) => {
@@ -46,4 +51,22 @@
       location.assign(address(wanted));
     },
   };
+
+  // What the framework says in English alone, to those who hear the page.
+  const SAID = [
+    [/^number input for (.*)$/s, (label) => LabLanguage.text("{label}: number", { label })],
+    [/^range slider for (.*)$/s, (label) => LabLanguage.text("{label}: slider", { label })],
+    [/^Reset to default value$/, () => LabLanguage.text("Reset to the first value")],
+    [/^More tabs$/, () => LabLanguage.text("More tabs")],
+  ];
+  const resay = () => {
+    for (const node of document.querySelectorAll("input[aria-label], button[aria-label]"))
+      for (const [english, said] of SAID) {
+        const found = english.exec(node.ariaLabel);
+        if (found) node.ariaLabel = said(found[1]);
+      }
+  };
+  let asked = 0;
+  const soon = () => (asked ||= setTimeout(() => ((asked = 0), resay()), 200));
+  if (code !== "en") new MutationObserver(soon).observe(root, { childList: true, subtree: true });
 })();

@@ -8,7 +8,30 @@
   const CONFIG = {
     displaylogo: false,
     responsive: false,
+    showSendToCloud: false,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian"],
+  };
+
+  // Plotly's own words, those of them that can be seen here.
+  const LOCALE = {
+    moduleType: "locale",
+    name: LabLanguage.tag,
+    dictionary: {
+      Zoom: Lab.text("Zoom"),
+      Pan: Lab.text("Pan"),
+      "Zoom in": Lab.text("Zoom in"),
+      "Zoom out": Lab.text("Zoom out"),
+      "Reset axes": Lab.text("Reset axes"),
+      "Double-click to zoom back out": Lab.text("Double-click to zoom back out"),
+      "Double-click on legend to isolate one trace": Lab.text("Double-click on the legend to see one curve alone"),
+    },
+    format: {},
+  };
+  let registered = false;
+  const locale = () => {
+    if (!registered) Lab.Plotly.register(LOCALE);
+    registered = true;
+    return LOCALE.name;
   };
 
   const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
@@ -130,7 +153,7 @@
       const style = getComputedStyle(document.body);
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
-      const config = { ...CONFIG, displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
+      const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
       Lab.Plotly.react(this.node, coloured(named(figure.data), style), coloured(layout, style), config);
       const { value } = this;
       this.drawn = { value, view: figure.view, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };

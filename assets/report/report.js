@@ -21,7 +21,7 @@
       const { data, layout, narrow } = FIGURES[Number(node.dataset.figure)];
       const room = width || node.clientWidth;
       const laid = { ...(room < NARROW ? merged(layout, narrow) : layout), width: room };
-      Plotly.react(node, coloured(data, style), coloured(laid, style), { displaylogo: false, responsive: false });
+      Plotly.react(node, coloured(data, style), coloured(laid, style), { displaylogo: false, showSendToCloud: false, responsive: false });
     }
   };
   draw();

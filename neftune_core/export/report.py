@@ -17,15 +17,13 @@ from neftune_core.export.sweep_report import sweep_content
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import css_variables
 from neftune_core.home import assets
-from neftune_core.language import ENGLISH, in_language
+from neftune_core.language import TAGS, current, say
 from neftune_core.training.record import Record, write_whole
 
 
 def report(record: Record) -> str:
-    """The whole page as text, in English whatever the language of the asking page; raises `RecordError` where nothing
-    was measured yet."""
-    with in_language(ENGLISH):
-        return _page(sweep_content(record) if record.is_sweep else study_content(record))
+    """The whole page as text, in the current language; raises `RecordError` where nothing was measured yet."""
+    return _page(sweep_content(record) if record.is_sweep else study_content(record))
 
 
 def write_report(record: Record, path: Path) -> Path:
@@ -39,7 +37,8 @@ def _page(content: Content) -> str:
     figures = "".join(_figure(place, heading, found) for place, (heading, found) in enumerate(drawn))
     (first, *others) = content.sections  # the figures stand behind the first: verdict, then what it rests on
     parts = {
-        "kind": content.kind,
+        "language": TAGS[current()],
+        "kind": html.escape(content.kind),
         "title": html.escape(content.title),
         "intro": content.intro,
         "facts": _facts(content.facts),
@@ -48,8 +47,11 @@ def _page(content: Content) -> str:
         "others": "".join(_section(*section) for section in others),
         "settings": html.escape(content.settings),
         "settings_file": content.settings_file,
-        "command": html.escape(content.command),
-        "machine": html.escape(f"{content.machine}. Reported by NEFTune Lab {__version__}."),
+        "settings_heading": html.escape(say("Settings")),
+        "again": _again(content),
+        "machine": html.escape(
+            say("{machine}. Reported by NEFTune Lab {version}.", machine=content.machine, version=__version__)
+        ),
         "light": css_variables("light"),
         "dark": css_variables("dark"),
         "style": _own("style.css"),
@@ -58,6 +60,11 @@ def _page(content: Content) -> str:
         "plotly": _plotly(),
     }
     return Template(_own("page.html")).substitute(parts)
+
+
+def _again(content: Content) -> str:
+    words = html.escape(say("Saved as {file}, this trains it again: {command}"))
+    return words.format(file=content.settings_file, command=f"<code>{html.escape(content.command)}</code>")
 
 
 def _section(heading: str, content: str) -> str:

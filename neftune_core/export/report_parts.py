@@ -15,16 +15,33 @@ from neftune_core.evaluation.verdict import Verdict
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import Record
+
+OF_MACHINE = {
+    "processor": later("processor"),
+    "cores": later("cores"),
+    "device": later("device"),
+    "system": later("system"),
+    "python": "python",
+    "torch": "torch",
+    "transformers": "transformers",
+}
+STATES = {
+    "finished": later("finished"),
+    "stopped": later("stopped"),
+    "failed": later("failed"),
+    "": later("not yet"),
+}
 
 
 @dataclass(frozen=True)
 class Content:
     """A report before it is put on its page.
 
-    kind: "study" or "sweep"; intro: HTML; facts: by their names; sections: headings and HTML, in their order; figures:
-    headings and figures; settings: the text of `settings_file`, which `command` runs.
+    kind: the line over the title; intro: HTML; facts: by their names; sections: headings and HTML, in their order;
+    figures: headings and figures; settings: the text of `settings_file`, which `command` runs.
     """
 
     kind: str
@@ -92,8 +109,15 @@ def made(record: Record) -> str:
 def machine_words(record: Record) -> str:
     """The machine and the versions that a record was made with."""
     machine = record.said_of("machine")
-    named = ("processor", "cores", "device", "system", "python", "torch", "transformers")
-    return ", ".join(f"{name} {machine[name]}" for name in named if machine.get(name)) or "An unknown machine"
+    return ", ".join(f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name)) or say(
+        "An unknown machine"
+    )
+
+
+def ended(record: Record) -> str:
+    """How a record ended, in a word."""
+    state = str((record.ending() or {}).get("event", ""))
+    return say(STATES.get(state, state))
 
 
 def text_of(record: Record, name: str) -> str:
@@ -101,4 +125,4 @@ def text_of(record: Record, name: str) -> str:
     try:
         return (record.folder / name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return "# The settings of this record are missing or cannot be read."
+        return say("# The settings of this record are missing or cannot be read.")

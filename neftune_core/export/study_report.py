@@ -12,6 +12,7 @@ from neftune_core.export.report_parts import (
     Content,
     arm_heads,
     count,
+    ended,
     machine_words,
     made,
     table_html,
@@ -22,19 +23,22 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.training.judging import verdict_of
 from neftune_core.training.record import Record
 
-LOSSES = {"train_loss": "training rows", "held_out_loss": "held-out rows"}
-ENDINGS = {"stop": ", ended by itself", "limit": ", cut at the limit"}
-INTRO = (
+LOSSES = {
+    "train_loss": (later("training rows, last"), later("training rows, lowest")),
+    "held_out_loss": (later("held-out rows, last"), later("held-out rows, lowest")),
+}
+ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit")}
+INTRO = later(
     "All arms began from the same adapter and learned from the same batches in the same order; they differ in what "
     "their names say. Losses are nats a response token, measured with the noise off."
 )
-ABOUT_LOSSES = (
-    "<p class='quiet'>Means over the seeds. The lowest loss on held-out rows is chosen by the rows it is measured on, "
-    "which flatters every arm; the verdict chooses the best epoch on one half of them and reads it on the other.</p>"
+ABOUT_LOSSES = later(
+    "Means over the seeds. The lowest loss on held-out rows is chosen by the rows it is measured on, "
+    "which flatters every arm; the verdict chooses the best epoch on one half of them and reads it on the other."
 )
 
 
@@ -46,13 +50,14 @@ def study_content(record: Record) -> Content:
             say("The record {record} has no measured loss yet: there is nothing to report.", record=record.id)
         )
     found = _verdict(record)
-    sections = [("The verdict", verdict_html(found))] if found else []
+    about = f"<p class='quiet'>{html.escape(say(ABOUT_LOSSES))}</p>"
+    sections = [(say("The verdict"), verdict_html(found))] if found else []
     return Content(
-        kind="study",
+        kind=say("A study of the NEFTune Lab"),
         title=_title(record),
-        intro=INTRO,
+        intro=html.escape(say(INTRO)),
         facts=_facts(record, events),
-        sections=[*sections, ("Losses", ABOUT_LOSSES + _losses(events, record)), ("Answers", _answers(record))],
+        sections=[*sections, (say("Losses"), about + _losses(events, record)), (say("Answers"), _answers(record))],
         figures=_figures(record, found),
         settings=text_of(record, "study.toml"),
         settings_file="study.toml",
@@ -71,9 +76,9 @@ def _verdict(record: Record) -> Verdict | None:
 
 
 def _figures(record: Record, found: Verdict | None) -> list[tuple[str, Figure]]:
-    figures = [("Losses over the run", loss_curves(record.events(), record.arms))]
+    figures = [(say("Losses over the run"), loss_curves(record.events(), record.arms))]
     if found:
-        figures.append(("Differences seed by seed", seed_differences(found, record.arms)))
+        figures.append((say("Differences seed by seed"), seed_differences(found, record.arms)))
     return figures
 
 
@@ -84,23 +89,24 @@ def _title(record: Record) -> str:
             return record.study.title
     except RecordError:
         pass
-    return f"{model or 'A model'} on {data or 'its data'}"
+    model, data = model or later("a model"), data or say("its data")
+    return say("{title} on {data}", title=say(model), data=data)
 
 
 def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     model, data = record.said_of("model"), record.said_of("data")
     rows = [count(data.get("train")), count(data.get("held_out"))]
     return {
-        "Model": str(model.get("name") or ""),
-        "Parameters": count(model.get("parameters")),
-        "Trained parameters an arm": count(model.get("trained_parameters")),
-        "Data": str(data.get("title") or ""),
-        "Rows to train on, held out": " and ".join(filter(None, rows)),
-        "Arms": ", ".join(record.arms),
-        "Seeds": ", ".join(str(seed) for seed in _seeds(events)),
-        "Steps": count(max((event.get("step", 0) for event in events), default=0)),
-        "Made": made(record),
-        "How it ended": str((record.ending() or {}).get("event", "not yet")),
+        say("Model"): say(str(model.get("name") or "")),
+        say("Parameters"): count(model.get("parameters")),
+        say("Trained parameters an arm"): count(model.get("trained_parameters")),
+        say("Data"): str(data.get("title") or ""),
+        say("Rows to train on, held out"): say(" and ").join(filter(None, rows)),
+        say("Arms"): ", ".join(record.arms),
+        say("Seeds used"): ", ".join(str(seed) for seed in _seeds(events)),
+        say("Steps made"): count(max((event.get("step", 0) for event in events), default=0)),
+        say("Made on"): made(record),
+        say("How it ended"): ended(record),
     }
 
 
@@ -120,7 +126,7 @@ def _losses(events: Sequence[Mapping[str, Any]], record: Record) -> str:
                     if isinstance(numbers.get(kind), int | float):
                         found.setdefault((arm, kind), {}).setdefault(event.get("seed"), []).append(numbers[kind])
     names = arm_heads(record.arms)
-    heads = [f"{words}, {which}" for words in LOSSES.values() for which in ("last", "lowest")]
+    heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]
     rows = (
         [names.get(arm, html.escape(arm)), *(cell for kind in LOSSES for cell in _cells(found.get((arm, kind), {})))]
         for arm in dict.fromkeys(name for name, _ in found)
@@ -139,7 +145,7 @@ def _cells(by_seed: Mapping[Any, Sequence[float]]) -> list[str]:
 def _answers(record: Record) -> str:
     answers, colours = record.answers(), arm_colours(record.arms)
     if not answers:
-        return "<p>No answers were kept.</p>"
+        return f"<p>{html.escape(say('No answers were kept.'))}</p>"
     return "".join(_answer(answer, colours) for answer in answers)
 
 
@@ -147,11 +153,16 @@ def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     columns = "".join(
         f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(name)}</h4>'
         f"<p>{html.escape(said['text'].strip())}</p>"
-        f"<footer>{said['tokens']:,} tokens{ENDINGS.get(said.get('ended', ''), '')}</footer></article>"
+        f"<footer>{html.escape(_ending(said))}</footer></article>"
         for name, said in answer["arms"].items()
     )
-    seed = f" <small>(seed {html.escape(str(answer['seed']))})</small>" if "seed" in answer else ""
+    seed = f" <small>({html.escape(say('seed {seed}', seed=answer['seed']))})</small>" if "seed" in answer else ""
     reference = answer.get("reference")
-    known = f"<p class='quiet'>In the data: {html.escape(str(reference))}</p>" if reference else ""
+    known = f"<p class='quiet'>{html.escape(say('In the data: {answer}', answer=reference))}</p>" if reference else ""
     heading = f"<h3>{html.escape(answer['prompt'])}{seed}</h3>"
     return f'<section class="answer">{heading}{known}<div class="columns">{columns}</div></section>'
+
+
+def _ending(said: Mapping[str, Any]) -> str:
+    parts = [say("{count:,} tokens", count=said["tokens"]), say(ENDINGS.get(said.get("ended", ""), ""))]
+    return ", ".join(filter(None, parts))

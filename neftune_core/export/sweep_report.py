@@ -11,6 +11,7 @@ from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.export.report_parts import (
     Content,
     arm_heads,
+    ended,
     machine_words,
     made,
     table_html,
@@ -19,16 +20,18 @@ from neftune_core.export.report_parts import (
 )
 from neftune_core.figures import Figure
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
-from neftune_core.language import say
+from neftune_core.home import assets
+from neftune_core.language import later, say
 from neftune_core.training.record import SWEEP_FILE, Record
 from neftune_core.training.sweep_record import Sweep
 from neftune_core.training.sweep_table import Row, SweepTable, sweep_table
 
-INTRO = (
+INTRO = later(
     "Every setting was trained with the same seeds, and is compared with the control of the same seed and the same "
     "training. Over control: the mean paired difference, with a t interval adjusted for all settings of the sweep."
 )
 MOST_MEASURES = 6
+EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 
 
 def sweep_content(record: Record) -> Content:
@@ -41,13 +44,13 @@ def sweep_content(record: Record) -> Content:
         )
     first = _first_cell(sweep)
     return Content(
-        kind="sweep",
-        title=sweep.settings.title or f"A sweep of {first.said_of('model').get('name') or 'a model'}",
-        intro=INTRO,
+        kind=say("A sweep of the NEFTune Lab"),
+        title=_title(sweep, first),
+        intro=html.escape(say(INTRO)),
         facts=_facts(sweep, table, first),
         sections=[
-            *([("The verdict", verdict_html(table.verdict))] if table.verdict else []),
-            ("The settings", _table(table)),
+            *([(say("The verdict"), verdict_html(table.verdict))] if table.verdict else []),
+            (say("The settings"), _table(table)),
         ],
         figures=[(_heading(table, epoch), _effects(table, epoch)) for epoch in EPOCHS],
         settings=text_of(sweep, SWEEP_FILE),
@@ -55,6 +58,13 @@ def sweep_content(record: Record) -> Content:
         command=f"neftune sweep {SWEEP_FILE}",
         machine=machine_words(first),
     )
+
+
+def _title(sweep: Sweep, first: Record) -> str:
+    """Its own title, said where it is one of the recorded sweeps."""
+    if sweep.settings.title:
+        return say(sweep.settings.title) if sweep.folder.is_relative_to(assets()) else sweep.settings.title
+    return say("A sweep of {model}", model=say(first.said_of("model").get("name") or later("a model")))
 
 
 def _first_cell(sweep: Sweep) -> Record:
@@ -66,18 +76,18 @@ def _first_cell(sweep: Sweep) -> Record:
 def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
     seeds = sorted({seed for row in table.rows for seed in row.seeds})
     return {
-        "Model": str(first.said_of("model").get("name") or ""),
-        "Data": str(first.said_of("data").get("title") or ""),
-        "Settings": f"{sum(not row.is_control for row in table.rows):,}",
-        "Seeds": ", ".join(str(seed) for seed in seeds),
-        "Studies done": f"{table.done:,} of {table.studies:,}",
-        "Made": made(sweep),
-        "How it ended": str((sweep.ending() or {}).get("event", "not yet")),
+        say("Model"): say(str(first.said_of("model").get("name") or "")),
+        say("Data"): str(first.said_of("data").get("title") or ""),
+        say("Settings"): f"{sum(not row.is_control for row in table.rows):,}",
+        say("Seeds used"): ", ".join(str(seed) for seed in seeds),
+        say("Studies done"): say("{some} of {count}", some=table.done, count=table.studies),
+        say("Made on"): made(sweep),
+        say("How it ended"): ended(sweep),
     }
 
 
 def _heading(table: SweepTable, epoch: str) -> str:
-    return f"{DEFINITIONS[table.question.measure].label}, {EPOCH_WORDS[epoch]}"
+    return f"{say(DEFINITIONS[table.question.measure].label)}, {say(EPOCH_WORDS[epoch])}"
 
 
 def _effects(table: SweepTable, epoch: str) -> Figure:
@@ -88,7 +98,8 @@ def _table(table: SweepTable) -> str:
     """The question's measure at both epochs, then others after the last one."""
     asked, *others = table.measures[:MOST_MEASURES]
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
-    heads = ["seeds", *(html.escape(f"{DEFINITIONS[name].label}, {epoch} epoch") for name, epoch in shown)]
+    heads = [f"{say(DEFINITIONS[name].label)}, {say(EPOCH_NAMES[epoch])}" for name, epoch in shown]
+    heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
     names = arm_heads({row.arm: row.noise for row in table.rows})
     rows = ([_name(row, names), str(len(row.seeds)), *(_cell(row, *which) for which in shown)] for row in table.rows)
     return table_html(heads, rows)

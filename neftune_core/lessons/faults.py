@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from neftune_core.language import say
 from neftune_core.lessons.scripts import Measured, Script
 from neftune_core.noise.settings import NoiseSettings
 
@@ -111,4 +112,4 @@ def numbers(right: Measured, wrong: Measured) -> dict[str, float]:
 
 def damage(fault: Fault, right: Measured, wrong: Measured) -> str:
     """What the fault did, in a sentence or two with the measured numbers; both runs must be over."""
-    return fault.damage.format(**numbers(right, wrong))
+    return say(fault.damage, **numbers(right, wrong))

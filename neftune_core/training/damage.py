@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from neftune_core.arms.saving import is_saved
 from neftune_core.errors import RecordError
+from neftune_core.language import say
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 
@@ -14,17 +15,17 @@ def damages(record: Record, log: Log) -> list[str]:
     saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
     lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _is_kept(record, arm, seed)]
     if lost:
-        found.append(f"The trained arms {', '.join(lost)} are no longer there, and cannot be asked.")
+        found.append(say("The trained arms {arms} are no longer there, and cannot be asked.", arms=", ".join(lost)))
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
     if answered and not record.answers():
-        found.append("The answers that it gave when it ended are no longer there.")
+        found.append(say("The answers that it gave when it ended are no longer there."))
     return found
 
 
 def _settings(record: Record) -> list[str]:
     found = []
     if record.is_newer:
-        found.append("A newer version of the lab made this record: what this one can read of it is shown.")
+        found.append(say("A newer version of the lab made this record: what this one can read of it is shown."))
     try:
         _ = record.study
     except RecordError as error:
@@ -35,12 +36,20 @@ def _settings(record: Record) -> list[str]:
 def _log(log: Log) -> list[str]:
     found = []
     if log.skipped:
-        found.append(f"{_lines(log.skipped)} of its log cannot be read, and {_is_or_are(log.skipped)} left out.")
+        found.append(
+            say("One line of its log cannot be read, and is left out.")
+            if log.skipped == 1
+            else say("{count:,} lines of its log cannot be read, and are left out.", count=log.skipped)
+        )
     if log.doubled:
-        found.append(f"{_lines(log.doubled)} of its log {_is_or_are(log.doubled)} there twice, and counted once.")
+        found.append(
+            say("One line of its log is there twice, and counted once.")
+            if log.doubled == 1
+            else say("{count:,} lines of its log are there twice, and counted once.", count=log.doubled)
+        )
     begun = {event.get("seed") for event in log.events if event["event"] == "started"}
     if any(event.get("seed") not in begun for event in log.events if event["event"] == "step"):
-        found.append("The beginning of its log is missing.")
+        found.append(say("The beginning of its log is missing."))
     return found
 
 
@@ -51,11 +60,3 @@ def _arms(event: dict[str, object]) -> list[str]:
 
 def _is_kept(record: Record, arm: str, seed: object) -> bool:
     return isinstance(seed, int) and is_saved(record.arm_folder(arm, seed))
-
-
-def _lines(count: int) -> str:
-    return "One line" if count == 1 else f"{count:,} lines"
-
-
-def _is_or_are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError
-from neftune_core.language import later, say
+from neftune_core.language import ENGLISH, in_language, later, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training import disk
@@ -245,8 +245,9 @@ class Jobs:
 
     def _run(self, job: _Job) -> None:
         try:
-            for event in self.run(job.record, self.limits, job.stop.is_set):
-                job.progress.follow(event)
+            with in_language(ENGLISH):  # that of records, whoever asked for this one
+                for event in self.run(job.record, self.limits, job.stop.is_set):
+                    job.progress.follow(event)
         except Exception as error:  # the record itself could not be read or written
             job.progress.follow({"event": "failed", "message": sentence(error)})
         _release_memory()

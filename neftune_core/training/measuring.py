@@ -22,6 +22,7 @@ from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.evaluation.text_measures import Reply, TextMeasures, against_references, memorisation, shape
 from neftune_core.evaluation.typos import with_typos
+from neftune_core.language import later
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
@@ -126,7 +127,7 @@ class _Ending:
                 at = 1 + amounts.index(named)
                 found.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
             found.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
-        found.samples["robustness"] = f"the first {len(sample)} held-out rows"
+        found.samples["robustness"] = later("the first {count} held-out rows").format(count=len(sample))
 
     def _with_typos(self, sample: Sequence[Encoded], rate: float) -> list[Encoded]:
         """The rows with errors in what the person says; one that then no longer fits stays as it was."""
@@ -158,10 +159,16 @@ class _Ending:
                 start += len(kept)
                 if kept:
                     self._scored(found, part, name, mine, kept)
-        words = {"held_out": "held-out", "train": "training"}
-        listed = " and ".join(f"the first {len(kept)} {words[part]} prompts" for part, kept in parts.items() if kept)
-        limit = self.run.study.measuring.new_tokens
-        found.samples["answers"] = f"{listed}, greedy, at most {limit} tokens, no repetition penalty"
+        asked = later("the first {held_out} held-out prompts and the first {train} training prompts")
+        if not all(parts.values()):
+            asked = (
+                later("the first {held_out} held-out prompts")
+                if parts["held_out"]
+                else later("the first {train} training prompts")
+            )
+        listed = asked.format(**{part: len(kept) for part, kept in parts.items()})
+        words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
+        found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
 
     def _decoded(self, prompts: list[list[int]]) -> list[list[Answer]]:
         settings = AnswerSettings(new_tokens=self.run.study.measuring.new_tokens, repetition_penalty=1.0)

@@ -197,10 +197,15 @@ class _Round:
         except self.ray.exceptions.RayTaskError as error:  # what the study itself raised, or the store
             ending = {"event": "failed", "message": sentence(getattr(error, "cause", error))}
         except self.ray.exceptions.RayError as error:
-            ending = {"event": "failed", "message": f"Its machine was lost {TRIES} times: {type(error).__name__}."}
+            ending = {"event": "failed", "message": _lost(error)}
         except Exception as error:
             ending = {"event": "failed", "message": sentence(error)}
         yield one, ending
+
+
+def _lost(error: Exception) -> str:
+    words = later("Its machine was lost {times} times: {error}.")
+    return words.format(times=TRIES, error=type(error).__name__)
 
 
 def on_worker(name: str, packed: bytes, target: str, limits: dict[str, Any], keeps_adapters: bool, board: Any) -> Event:

@@ -87,7 +87,9 @@ class _Deadline:
         """Why it stopped."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
-        return f"Stopped after {self.minutes:,} minutes, the longest that this server allows."
+        return later("Stopped after {minutes:,} minutes, the longest that this server allows.").format(
+            minutes=self.minutes
+        )
 
 
 @dataclass(frozen=True)
@@ -270,8 +272,9 @@ def _ending(study: StudySettings, record: Record) -> Event:
         names = [name for name in study.arms if any(name == arm for _, arm in lost)]
         ending |= {
             "diverged": names,
-            "message": f"The loss of {', '.join(names)} stopped being a number: choose a smaller learning rate or less "
-            "noise.",
+            "message": later(
+                "The loss of {arms} stopped being a number: choose a smaller learning rate or less noise."
+            ).format(arms=", ".join(names)),
         }
     return ending
 
@@ -301,8 +304,8 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "refused": len(prepared.refusals),
         },
         "samples": {
-            "train_loss": f"the first {min(rows, len(prepared.train))} training rows",
-            "held_out_loss": f"the first {min(rows, len(prepared.held_out))} held-out rows",
+            "train_loss": later("the first {count} training rows").format(count=min(rows, len(prepared.train))),
+            "held_out_loss": later("the first {count} held-out rows").format(count=min(rows, len(prepared.held_out))),
         },
         "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import LabError
+from neftune_core.language import later
 from neftune_core.models.loading import load
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, to_toml
@@ -190,17 +191,19 @@ class _Run:
             return {"event": "finished"}
         return {
             "event": "failed",
-            "message": f"{len(failed)} of {len(every)} studies failed, the first with: {failed[0].get('message', '')} "
-            "The others are in the table; resume tries these again.",
+            "message": later(
+                "{failed} of {every} studies failed, the first with: {message} The others are in the table; resume "
+                "tries these again."
+            ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
         }
 
     def _why(self, over: int, every: int) -> str:
         if self.should_stop():
-            return f"Stopped as asked, with {over} of {every} studies done."
-        return (
-            f"Stopped after {self.limits.study_minutes:,} minutes, the longest that this server allows, with {over} of "
-            f"{every} studies done."
-        )
+            return later("Stopped as asked, with {over} of {every} studies done.").format(over=over, every=every)
+        return later(
+            "Stopped after {minutes:,} minutes, the longest that this server allows, with {over} of {every} studies "
+            "done."
+        ).format(minutes=self.limits.study_minutes, over=over, every=every)
 
 
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:

@@ -16,6 +16,7 @@ from neftune_core.ui.views import quiet
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
 HIDDEN = "var(--lab-quiet)"
+CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
 
 Line = Mapping[str, Any]
@@ -55,8 +56,12 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
         _column(name, answer, _colour(name, colours), base if against in line["arms"] and name != against else None)
         for name, answer in line["arms"].items()
     )
-    vote = quiet(say("Your vote: {vote}", vote=line["vote"])) if line.get("vote") else ""
+    vote = quiet(say("Your vote: {vote}", vote=_vote(line["vote"]))) if line.get("vote") else ""
     return _section(line, columns, vote)
+
+
+def _vote(kept: str) -> str:
+    return say(CHOSEN.get(kept, kept))
 
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:

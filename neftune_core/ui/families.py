@@ -44,7 +44,7 @@ def _row(family: dict[str, Any], ours: list[str]) -> str:
     applying = [checks[name] for name in ours if checks[name] is not None]
     note = "" if family["pretrained_for_this"] else say(" (not pre-trained for this)")
     cells = [
-        html.escape(family["words"]) + note,
+        html.escape(say(family["words"])) + note,
         *(say(WORDS[checks[name]]) for name in SHOWN),
         say("{some} of {count}", some=sum(applying), count=len(applying)),
         say(WORDS[checks[HOOK]]),

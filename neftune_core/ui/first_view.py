@@ -26,8 +26,6 @@ from neftune_core.ui.strip import BRAND
 HEAD_BEGINS = re.compile(rb"<head[^>]*>")
 BODY_ENDS = b"</body>"
 FRAMEWORKS_LANGUAGE = b'lang="en"'
-TAGS = {language.ENGLISH: "en", language.CHINESE: "zh-CN"}
-"""The languages as the page names its own."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ _added: WeakKeyDictionary[gr.Blocks, dict[str, Added]] = WeakKeyDictionary()
 def put(page: gr.Blocks, shown: Recorded | None) -> None:
     """Let the part of `page` that was just built be served in the current language, and with this first view."""
     view = _markup(shown.stage).encode() if shown is not None else b""
-    added = Added(TAGS[language.current()].encode(), _head().encode(), view)
+    added = Added(language.TAGS[language.current()].encode(), _head().encode(), view)
     _added.setdefault(page, {})[f"/{page.current_page}"] = added
 
 

@@ -87,7 +87,7 @@ def _line(record: Record, study: StudySettings) -> str:
     data = about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     arms = _listed(list(study.arms))
-    made = say("{title} on {data}", title=model, data=f"{data.get('title', study.data.source)}{rows}")
+    made = say("{title} on {data}", title=say(model), data=f"{data.get('title', study.data.source)}{rows}")
     return ", ".join([f"{made}: {arms}", *_where_and_when(record)]) + "."
 
 

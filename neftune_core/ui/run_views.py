@@ -10,10 +10,10 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.moves import move_curves
-from neftune_core.language import later, say
+from neftune_core.language import later, retold, say
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
-from neftune_core.ui.views import bar, duration, open_bar, quiet, sample_words
+from neftune_core.ui.views import bar, duration, open_bar, quiet
 
 if TYPE_CHECKING:
     from neftune_core.training.progress import Status
@@ -44,9 +44,9 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     from neftune_core.training.damage import damages
     from neftune_core.training.progress import WORDS
 
-    listed = say(" and ").join(sample_words(str(words)) for words in record.said_of("samples").values())
+    listed = say(" and ").join(retold(str(words)) for words in record.said_of("samples").values())
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    message = f"<p>{html.escape(say(status.message))}</p>" if status.message else ""
+    message = f"<p>{html.escape(retold(status.message))}</p>" if status.message else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (

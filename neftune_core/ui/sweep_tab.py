@@ -195,7 +195,7 @@ def _choices(lab: Lab, key: str) -> list[tuple[str, str]]:
     """The visitor's own sweeps, the newest first, and then the recorded ones."""
     mine = [record for record in owned_records(key) if record.is_sweep]
     recorded = [
-        (say("Recorded: {title}", title=_title(sweep)), f"{RECORDED}{sweep.folder.name}")
+        (say("Recorded: {title}", title=say(_title(sweep))), f"{RECORDED}{sweep.folder.name}")
         for sweep in lab.recorded_sweeps
     ]
     return [*((f"{_title(Sweep(record.folder))} ({when(record)})", record.id) for record in mine), *recorded]
@@ -304,7 +304,7 @@ def _recorded_words(sweep: Sweep) -> str:
     parts = [
         say(
             "{title} on {data}",
-            title=model.get("name", say("a model")),
+            title=say(model.get("name") or later("a model")),
             data=f"{data.get('title', say('a starter set'))} ({rows})",
         ),
         size_words(sweep.settings),

@@ -11,12 +11,12 @@ from neftune_core.evaluation.outcomes import Question
 from neftune_core.evaluation.verdict import CLAIMS, Verdict
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, say
+from neftune_core.language import later, retold, say
 from neftune_core.sentences import sentence
 from neftune_core.training.judging import means_of, verdict_of
 from neftune_core.training.numbers import metrics, table
 from neftune_core.training.record import Record
-from neftune_core.ui.views import quiet, sample_words
+from neftune_core.ui.views import quiet
 
 SAMPLED = {
     "train_loss": later("train loss"),
@@ -112,9 +112,7 @@ def _samples(record: Record) -> str:
     kept = next(iter(metrics(record).values()), {})
     samples = {**record.said_of("samples"), **table(kept.get("samples"))}
     said = [
-        f"{say(SAMPLED.get(name, name))}: {sample_words(words)}"
-        for name, words in samples.items()
-        if isinstance(words, str)
+        f"{say(SAMPLED.get(name, name))}: {retold(words)}" for name, words in samples.items() if isinstance(words, str)
     ]
     said += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
     listed = "".join(f"<li>{html.escape(words)}</li>" for words in said)

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 
-from neftune_core.language import later, say
+from neftune_core.language import say
 
 
 def quiet(text: str) -> str:
     """A sentence in small grey letters."""
     return f'<p class="lab-quiet">{html.escape(text)}</p>'
-
-
-_SAMPLE = re.compile(r"the first (\d+) (training|held-out) rows")
-_SAMPLE_WORDS = {
-    "training": later("the first {count} training rows"),
-    "held-out": later("the first {count} held-out rows"),
-}
-
-
-def sample_words(kept: str) -> str:
-    """The rows that something was measured on, which a record keeps in English, in the current language."""
-    found = _SAMPLE.fullmatch(kept)
-    return say(_SAMPLE_WORDS[found[2]], count=found[1]) if found else kept
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:

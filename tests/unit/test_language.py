@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,8 @@ from neftune_core.errors import Cancelled
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import ENGLISH as ENGLISH_VERDICT
-from neftune_core.home import LOST_HERE, LOST_ON_SPACE
-from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, say
+from neftune_core.home import LOST_HERE, LOST_ON_SPACE, assets
+from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, retold, say
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.settings import ModelSettings
@@ -27,12 +28,15 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
 from neftune_core.training.settings import PRESETS, StudySettings, TrainingSettings
+from neftune_core.training.sweep_record import Sweep
 from neftune_core.ui.wiring import told
 
 PACKAGE = Path(language.__file__).parent
 ON_THE_PAGE: tuple[type[Settings], ...] = (
     DataSettings, DecodingSettings, MeasuringSettings, ModelSettings, NoiseSettings, TrainingSettings,
 )  # fmt: skip
+RECORDED = [Sweep(path) for path in sorted((assets() / "recorded").iterdir())]
+FAMILIES = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
 SEEDS = ("seed", "seeds")  # what the page shows of the study's own settings
 
 
@@ -64,6 +68,9 @@ def of_tables() -> Iterator[str]:
     for found in DEFINITIONS.values():
         yield from (found.label, found.group, found.words)
     yield from (found.words for found in STARTERS.values())
+    yield from (found.damage for found in FAULTS.values())
+    yield from (sweep.settings.title for sweep in RECORDED)
+    yield from (found["words"] for found in FAMILIES["families"].values())
     for layout in LAYOUTS.values():
         yield from (layout.words, *layout.parts)
 
@@ -100,6 +107,32 @@ def test_what_is_not_translated_is_said_in_english() -> None:
 def test_a_value_with_braces_is_said_as_it_is() -> None:
     assert say("It says {text}.", text="{0} {name}") == "It says {0} {name}."
     assert say("{is left alone}") == "{is left alone}"
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ("Stopped while waiting.", "在排队时停止。"),
+        ("the first 12 held-out rows", "前 12 条留出行"),
+        ("Stopped as asked, with 2 of 8 studies done.", "已按要求停止，8 项实验中完成了 2 项。"),
+        (
+            "1 of 8 studies failed, the first with: The disk is full: free some space (or clean the cache), and start "
+            "again. The others are in the table; resume tries these again.",
+            "8 项实验中有 1 项失败，第一项的原因：磁盘已满：请腾出空间（或清理缓存），然后重新开始。"
+            "其余结果在表中；按“恢复运行”可重试失败的实验。",
+        ),
+        (
+            "the first 8 held-out prompts and the first 4 training prompts, greedy, at most 32 tokens, no repetition "
+            "penalty",
+            "前 8 条留出提示和前 4 条训练提示，贪心解码，最多 32 个词元，无重复惩罚",
+        ),
+        ("What somebody wrote {braces} about 3 of 8 studies.", "What somebody wrote {braces} about 3 of 8 studies."),
+    ],
+)
+def test_what_a_record_keeps_in_english_is_retold_with_its_values(kept: str, said: str) -> None:
+    assert retold(kept) == kept
+    with in_language(CHINESE):
+        assert retold(kept) == said
 
 
 @pytest.mark.parametrize(
