@@ -22,5 +22,10 @@ judging        from a record to the verdict on it
 jobs           who runs when: the queue, its worker, stop, resume, discard
   progress       where a study stands: one state in one word, and the numbers behind it
 comparison     answers of the base and the arms of a record
+sweep          many studies from one file, one after the other or on a cluster
+  on_ray         the studies of a sweep as tasks of Ray
+  parcels        what its machines send each other
+parallel       one study on several processes, as a launcher starts them
+tracking       the numbers of a study in a tracker
 sensitivity    the loss of an untouched model under noise
 """

@@ -1,29 +1,29 @@
 """The studies of a sweep as tasks of Ray, on this machine or a cluster.
 
-What a study needs goes out as a zip file of its record and the sweep's rows; what it made comes back through a folder
-that all machines can write, any that fsspec knows (a shared disk, s3://, gs://, ...). A task whose machine is lost is
-run again on another one; a study that fails by itself is not.
+The sweep's rows go out once, and with each study its record; what it made comes back through a folder that all
+machines can write, any that fsspec knows (a shared disk, s3://, gs://, ...). A task whose machine is lost is run again
+on another one; a study that fails by itself is not. Tasks are handed over as places become free.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import shutil
 import socket
 import tempfile
 import threading
-import zipfile
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable, RecordError
+from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable
 from neftune_core.language import later
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
+from neftune_core.training.parcels import fetch, pack, pack_rows, send, unpack
 from neftune_core.training.record import ENDINGS, Record
 from neftune_core.training.study import run_study
 from neftune_core.training.sweep import SweepCell
@@ -32,11 +32,12 @@ LOCAL = "local"
 TRIES = 4
 """How often a task is begun whose machine is lost."""
 POLL_SECONDS = 0.3
+AHEAD = 2
+"""How many tasks are handed over for each place of the cluster, so that none is empty between two of them."""
+SILENT_SECONDS = 30
+"""How long a sweep that was stopped waits for a study since it was last heard of."""
 CONNECT_SECONDS = 10
-NOT_BACK = (
-    "Its record did not come back: name with --store a folder that every machine of the cluster can write and this one "
-    "can read."
-)
+LOST = later("Stopped as asked. Its machine is no longer heard of: what was done there since it began is lost.")
 NEEDS = "Ray is not installed here: pip install 'neftune-lab[ray]', on every machine of the cluster."
 
 Event = dict[str, Any]
@@ -47,21 +48,20 @@ class Board:
 
     def __init__(self) -> None:
         self.told: dict[str, list[Event]] = {}
-        self.begun: set[str] = set()
-        self.stops = False
+        self.heard: dict[str, float] = {}
+        self.stopped: float | None = None
 
-    def begin(self, name: str) -> bool:
-        """A task begins; gives whether it should not."""
-        self.begun.add(name)
-        return self.stops
+    def asks(self, name: str) -> bool:
+        """A task is there, as it begins and then every now and then; gives whether all are to stop."""
+        self.heard[name] = time.monotonic()
+        return self.stopped is not None
 
-    def tell(self, name: str, event: Event) -> bool:
-        """Take what a study tells; of its steps the last one counts. Gives whether to stop."""
+    def tell(self, name: str, event: Event) -> None:
+        """Take what a study tells; of its steps the last one counts."""
         events = self.told.setdefault(name, [])
         if events and event["event"] == events[-1]["event"] == "step":
             events.pop()
         events.append(event)
-        return self.stops
 
     def take(self) -> dict[str, list[Event]]:
         """All that was told since the last time."""
@@ -70,12 +70,13 @@ class Board:
 
     def stop(self) -> set[str]:
         """Let all tasks stop; gives those that have begun."""
-        self.stops = True
-        return self.begun
+        self.stopped = time.monotonic()
+        return set(self.heard)
 
-    def is_stopped(self) -> bool:
-        """Whether all tasks are to stop."""
-        return self.stops
+    def silent(self, names: set[str], seconds: float) -> set[str]:
+        """Those of `names` that have not been heard of for `seconds`; one that never was, since the stop."""
+        now = time.monotonic()
+        return {name for name in names if now - self.heard.get(name, self.stopped or now) > seconds}
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class OnRay:
             return
         ray = self._connected()
         try:
-            yield from _Round(ray, self, limits, should_stop).events(cells)
+            yield from _Round(ray, self, limits, should_stop, deque(cells)).events()
         finally:
             ray.shutdown()
 
@@ -129,35 +130,64 @@ class OnRay:
         return ray
 
 
+@dataclass(frozen=True)
+class Errand:
+    """What a task is asked for: which study, where its record goes, and what of it."""
+
+    name: str
+    target: str
+    limits: dict[str, Any]
+    keeps_adapters: bool
+
+
 @dataclass
 class _Round:
-    """One go at the cells: what is under way, by what Ray calls it."""
+    """One go at the cells of a sweep: those that wait, and those handed over by what Ray calls them."""
 
     ray: Any
     place: OnRay
     limits: Limits
     should_stop: Callable[[], bool]
+    waiting: deque[SweepCell]
     pending: dict[Any, SweepCell] = field(default_factory=dict)
+    board: Any = field(init=False)
+    rows: Any = field(init=False)
 
-    def events(self, cells: Sequence[SweepCell]) -> Iterator[tuple[SweepCell, Event]]:
-        board = self._board()
-        yield from self._submitted(cells, board)
-        by_name = {one.cell.name: one for one in cells}
+    def __post_init__(self) -> None:
+        self.board = self._board()
+        self.rows = self.ray.put(pack_rows(self.waiting[0].sweep))
+
+    def events(self) -> Iterator[tuple[SweepCell, Event]]:
         stopped = False
+        yield from self._handed_over()
         while self.pending:
             ended, _ = self.ray.wait(list(self.pending), timeout=POLL_SECONDS)
-            under_way = {one.cell.name for one in self.pending.values()}
-            for name, events in self.ray.get(board.take.remote()).items():
-                if name in under_way:  # what is told may come after the ending
+            by_name = {one.cell.name: one for one in self.pending.values()}
+            for name, events in self.ray.get(self.board.take.remote()).items():
+                if name in by_name:  # what is told may come after the ending
                     yield from ((by_name[name], event) for event in events)
             for task in ended:
                 yield from self._ended(task)
             if self.should_stop() and not stopped:
                 stopped = True
-                begun = self.ray.get(board.stop.remote())
-                for task, one in list(self.pending.items()):
-                    if one.cell.name not in begun:
-                        self.ray.cancel(task)
+                self._stop()
+            yield from self._given_up() if stopped else self._handed_over()
+
+    def _stop(self) -> None:
+        """Tell those that have begun, and call the others back."""
+        begun = self.ray.get(self.board.stop.remote())
+        for task, one in self.pending.items():
+            if one.cell.name not in begun:
+                self.ray.cancel(task)
+
+    def _given_up(self) -> Iterator[tuple[SweepCell, Event]]:
+        """After a stop: the ending of those whose machine is gone, or has not come."""
+        names = {one.cell.name for one in self.pending.values()}
+        silent = self.ray.get(self.board.silent.remote(names, SILENT_SECONDS))
+        for task, one in list(self.pending.items()):
+            if one.cell.name in silent:
+                self.ray.cancel(task, force=True)
+                yield self.pending.pop(task), {"event": "stopped", "message": LOST}
 
     def _board(self) -> Any:
         """The board, on the machine that runs the sweep: if that is lost, all is."""
@@ -166,20 +196,30 @@ class _Round:
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
         return self.ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
-    def _submitted(self, cells: Sequence[SweepCell], board: Any) -> Iterator[tuple[SweepCell, Event]]:
-        """Every cell as a task; of those that cannot begin, their ending."""
-        task = self.ray.remote(on_worker)
-        for one in cells:
+    def _handed_over(self) -> Iterator[tuple[SweepCell, Event]]:
+        """As many waiting cells as tasks as the cluster is to hold; of those that cannot begin, their ending."""
+        most = AHEAD * self._places() if self.waiting else 0
+        while self.waiting and len(self.pending) < most:
+            one = self.waiting.popleft()
             try:
                 one.begin()
                 packed, target = pack(one), self._target(one)
             except Exception as error:
                 yield one, {"event": "failed", "message": sentence(error)}
                 continue
+            errand = Errand(one.cell.name, target, self.limits.model_dump(), one.sweep.settings.keep_adapters)
             needs = {"num_cpus": self.place.cpus, "num_gpus": self.place.gpus, "max_retries": TRIES - 1}
-            keeps = one.sweep.settings.keep_adapters
-            given = (one.cell.name, packed, target, self.limits.model_dump(), keeps, board)
-            self.pending[task.options(**needs, name=one.cell.name).remote(*given)] = one
+            task = self.ray.remote(on_worker).options(**needs, name=errand.name)
+            self.pending[task.remote(errand, packed, self.rows, self.board)] = one
+
+    def _places(self) -> int:
+        """How many studies the cluster as it is now can run at once, at least one."""
+        asked = {kind: share for kind, share in (("CPU", self.place.cpus), ("GPU", self.place.gpus)) if share}
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        fitting = (
+            min(int(node.get(kind, 0) / share) for kind, share in (asked or {"CPU": 1}).items()) for node in nodes
+        )
+        return max(1, sum(fitting))
 
     def _target(self, one: SweepCell) -> str:
         folder = self.place.store.rstrip("/") or str(one.sweep.folder / ".incoming")
@@ -208,32 +248,34 @@ def _lost(error: Exception) -> str:
     return words.format(times=TRIES, error=type(error).__name__)
 
 
-def on_worker(name: str, packed: bytes, target: str, limits: dict[str, Any], keeps_adapters: bool, board: Any) -> Event:
-    """On whichever machine: run one study, write its record to `target`, and give its ending."""
-    import fsspec
+def on_worker(errand: Errand, packed: bytes, rows: bytes, board: Any) -> Event:
+    """On whichever machine: run one study, write its record to its target, and give its ending."""
     import ray
 
-    if ray.get(board.begin.remote(name)):
+    if ray.get(board.asks.remote(errand.name)):
         return {"event": "stopped", "message": later("Stopped before it began."), "unbegun": True}
-    with tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder:
-        unpack(packed, Path(folder))
-        record = Record(Path(folder) / "cells" / name)
+    with tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder, _asking(board, errand.name) as should_stop:
+        root = Path(folder)
+        for part in (packed, rows):
+            unpack(part, root)
+        record = Record(root / "cells" / errand.name)
         ending: Event = {}
-        with _asking(board) as should_stop:
-            for event in run_study(record, parse(Limits, limits), should_stop):
-                if event["event"] in ("started", "step"):
-                    board.tell.remote(name, event)
-                ending = event
+        for event in run_study(record, parse(Limits, errand.limits), should_stop):
+            if event["event"] in ("started", "step"):
+                board.tell.remote(errand.name, event)
+            ending = event
         if ending["event"] not in ENDINGS:
             raise RuntimeError("the study ended without an ending")
-        with fsspec.open(target, "wb", auto_mkdir=True) as file:
-            file.write(zipped(record.folder, Path(folder), without=() if keeps_adapters else ("arms",)))
+        send(record.folder, root, errand.target, without=() if errand.keeps_adapters else ("arms",))
     return ending
 
 
 @contextlib.contextmanager
-def _asking(board: Any) -> Iterator[Callable[[], bool]]:
-    """Whether the board says to stop, asked now and then beside the work; a board that is gone says so too."""
+def _asking(board: Any, name: str) -> Iterator[Callable[[], bool]]:
+    """Whether the board says to stop, asked now and then beside the work, which shows it that the task is alive.
+
+    A board that is gone says so too.
+    """
     import ray
 
     stops, over = threading.Event(), threading.Event()
@@ -241,10 +283,9 @@ def _asking(board: Any) -> Iterator[Callable[[], bool]]:
     def ask() -> None:
         while not over.wait(POLL_SECONDS):
             try:
-                said = bool(ray.get(board.is_stopped.remote()))
+                if ray.get(board.asks.remote(name)):
+                    stops.set()
             except ray.exceptions.RayError:
-                said = True
-            if said:
                 stops.set()
                 return
 
@@ -255,43 +296,3 @@ def _asking(board: Any) -> Iterator[Callable[[], bool]]:
     finally:
         over.set()
         asking.join()
-
-
-def pack(one: SweepCell) -> bytes:
-    """What a cell needs elsewhere: its record as it stands, and the sweep's own rows."""
-    return zipped(one.record.folder, one.sweep.folder, also=one.sweep.folder / "data")
-
-
-def zipped(folder: Path, root: Path, *, also: Path | None = None, without: Sequence[str] = ()) -> bytes:
-    """The files of `folder` (and of `also`) by their names under `root`; folders called as in `without` stay."""
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for place in filter(None, (folder, also)):
-            for path in sorted(place.rglob("*")):
-                if path.is_file() and path.relative_to(place).parts[0] not in without:
-                    archive.write(path, path.relative_to(root).as_posix())
-    return held.getvalue()
-
-
-def unpack(packed: bytes, folder: Path, only: str = "") -> None:
-    """Write what `zipped` gave under `folder`, those files alone whose names begin with `only`; none leaves it."""
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        archive.extractall(folder, [name for name in archive.namelist() if name.startswith(only)])
-
-
-def fetch(target: str, one: SweepCell) -> None:
-    """Put the record of a cell, as the worker wrote it, in place of the one here, and remove it there.
-
-    Raises `RecordError` where it has not come.
-    """
-    import fsspec
-
-    files, path = fsspec.url_to_fs(target)
-    if not files.exists(path):
-        raise RecordError(NOT_BACK)
-    home = one.record.folder
-    with tempfile.TemporaryDirectory(prefix=".came-", dir=home.parent) as aside:
-        unpack(files.cat_file(path), Path(aside), only=f"cells/{one.cell.name}/")
-        shutil.rmtree(home, ignore_errors=True)  # what the run has dropped shall not stay here
-        (Path(aside) / "cells" / one.cell.name).rename(home)
-    files.rm_file(path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import threading
 import time
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,13 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
+from neftune_core.training import on_ray
 from neftune_core.training.on_ray import OnRay
+from neftune_core.training.parcels import fetch, send
 from neftune_core.training.settings import StudySettings, TrainingSettings
-from neftune_core.training.sweep import run_sweep
+from neftune_core.training.sweep import SweepCell, run_sweep
 from neftune_core.training.sweep_record import Sweep, create_sweep
-from neftune_core.training.sweep_settings import SweepSettings
+from neftune_core.training.sweep_settings import SweepSettings, cells
 from neftune_core.training.sweep_table import sweep_table, table_values
 
 ray = pytest.importorskip("ray")
@@ -127,6 +132,76 @@ def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path:
     assert events[-1]["event"] == "finished"
     assert all(state["state"] == "finished" for state in sweep.states().values())
     assert not list(sweep.folder.glob("cells/*/checkpoint"))  # nor does an old one stay
+
+
+def test_a_stop_ends_though_every_machine_is_lost(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_core.training.on_ray.SILENT_SECONDS", 5)
+    sweep = create_sweep(settings(tmp_path, epochs=300), "", folder=tmp_path / "runs")
+    asked, events, stepped = threading.Event(), [], threading.Event()
+
+    def follow() -> None:
+        for event in run_sweep(sweep, Limits(), asked.is_set, OnRay(cluster.address)):
+            events.append(event)
+            if event["event"] == "step":
+                stepped.set()
+
+    following = threading.Thread(target=follow, daemon=True)
+    following.start()
+    assert stepped.wait(120)
+    for worker in cluster.workers:
+        cluster.remove_node(worker, False)
+    asked.set()
+    following.join(60)
+    assert not following.is_alive()
+    assert events[-1]["event"] == "stopped"
+    states = sweep.states().values()
+    assert any("no longer heard of" in state.get("message", "") for state in states), states
+    assert {state["state"] for state in states} == {"stopped"}
+
+
+def test_rows_go_out_once_and_cells_as_places_become_free(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(tmp_path, epochs=1)
+    asked = asked.model_copy(update={"study": asked.study.model_copy(update={"seeds": 4})})
+    sweep = create_sweep(asked, "", folder=tmp_path / "runs")
+    packed, put, ahead, over = [], [], [], 0
+    pack, store = on_ray.pack, ray.put
+    monkeypatch.setattr(ray, "put", lambda value: put.append(value) or store(value))
+    monkeypatch.setattr(
+        on_ray, "pack", lambda one: ahead.append(len(packed) + 1 - over) or packed.append(pack(one)) or packed[-1]
+    )
+    for event in run_sweep(sweep, Limits(), lambda: False, OnRay(cluster.address)):
+        over += event["event"] == "cell"
+    assert event["event"] == "finished"
+    assert len(packed) == over > on_ray.AHEAD * NODES
+    assert max(ahead) == on_ray.AHEAD * NODES
+    (rows,) = put
+    assert names_in(rows) == {"data/source/rows.jsonl"}
+    assert not any(name.startswith("data/") for one in packed for name in names_in(one))
+
+
+def names_in(packed: bytes) -> set[str]:
+    return set(zipfile.ZipFile(io.BytesIO(packed)).namelist())
+
+
+def test_a_record_travels_without_being_held_in_memory(tmp_path: Path) -> None:
+    sweep = create_sweep(settings(tmp_path), "", folder=tmp_path / "runs")
+    one = SweepCell(sweep, cells(sweep.settings)[0])
+    kept = one.begin().folder / "checkpoint" / "weights"
+    kept.parent.mkdir()
+    kept.write_bytes(os.urandom(1 << 25))
+    tracemalloc.start()
+    send(one.record.folder, sweep.folder, f"file://{tmp_path}/store/one.zip")
+    kept.unlink()
+    fetch(f"file://{tmp_path}/store/one.zip", one)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept.stat().st_size == 1 << 25
+    assert peak < 1 << 23
+    assert not list((tmp_path / "store").iterdir())
 
 
 def test_a_record_that_does_not_come_back_is_not_called_finished(cluster: Any, tmp_path: Path) -> None:
