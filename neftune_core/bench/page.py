@@ -149,7 +149,8 @@ def own_import_seconds() -> float:
 
 
 @contextmanager
-def _browser() -> Iterator[Any]:
+def driven_browser() -> Iterator[Any]:
+    """Chromium, closed in the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -161,7 +162,7 @@ def _browser() -> Iterator[Any]:
 
 
 def _visit(address: str) -> tuple[float, list[float]]:
-    with _browser() as browser:
+    with driven_browser() as browser:
         page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(address)
         picture = page.wait_for_function(FIRST_PICTURE, timeout=60_000).json_value() / 1000
@@ -180,7 +181,7 @@ def _followed(address: str, rate: float) -> Followed:
     key = secrets.token_hex(32)  # as the page makes them
     record = create(EXAMPLE, key)
     try:
-        with record.claimed(), _browser() as browser:
+        with record.claimed(), driven_browser() as browser:
             page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
             page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
             page.goto(f"{address}?job={record.id}")

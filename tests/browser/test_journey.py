@@ -51,6 +51,19 @@ def epochs(page: Any, count: int) -> None:
     page.wait_for_function("(before) => document.querySelector('#train-plan').innerText !== before", arg=before)
 
 
+def many_seeds(page: Any) -> None:
+    seeds = page.locator("#train-seeds input[type=number]")
+    seeds.fill("8")
+    seeds.press("Tab")
+    text_of(page, "#train-plan", "8 seeds of")
+
+
+def endless(page: Any) -> None:
+    """Set up a study that is longer than all that a test does beside it."""
+    epochs(page, 20)
+    many_seeds(page)
+
+
 def upload(page: Any, box: str, path: Path) -> None:
     page.locator(f"{box} input[type=file]").set_input_files(str(path))
 
@@ -138,7 +151,7 @@ def test_a_study_is_trained_seen_compared_and_found_again(
     browser: Any, lab_page: Any, lab_address: str, lab_home: Path
 ) -> None:
     with visiting(browser, lab_address, key=KEY) as page:
-        epochs(page, 1)
+        epochs(page, 5)
         page.locator("#lab-train").click()
         page.locator("#train-state [data-state=running]").wait_for()
         page.wait_for_function(f"({POINTS})() > 0")
@@ -182,7 +195,7 @@ def _runs(page: Any) -> None:
 
 
 def test_a_study_is_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
-    epochs(lab_page, 20)
+    endless(lab_page)
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     assert "Next:" in lab_page.locator("#lab-words").inner_text()  # what runs and what is set up are two studies
@@ -203,7 +216,7 @@ def test_a_study_is_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
 
 
 def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_page: Any) -> None:
-    epochs(lab_page, 20)
+    endless(lab_page)
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     lab_page.locator("#lab-stop").click()
@@ -225,6 +238,8 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
 
 
 def test_what_is_told_does_not_lie_over_the_buttons(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    many_seeds(lab_page)
     epochs(lab_page, 1000)
     text_of(lab_page, ".toast-body", "greater than maximum value 20")
     lab_page.locator("#lab-train").click(timeout=3000)  # shorter than the words are shown
@@ -264,8 +279,10 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
 def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
     browser: Any, lab_address: str, lab_home: Path
 ) -> None:
-    record = create(EXAMPLE, KEY, folder=lab_home / "runs")  # as a server left it that was ended in mid-run
-    record.append({"event": "started", "seed": 0, "steps": 114, "seeds": 1})
+    training = EXAMPLE.training.model_copy(update={"epochs": 20.0})
+    study = EXAMPLE.model_copy(update={"seeds": 8, "training": training})
+    record = create(study, KEY, folder=lab_home / "runs")  # as a server left it that was ended in mid-run
+    record.append({"event": "started", "seed": 0, "steps": 380, "seeds": 8})
     with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
         page.locator("#train-state [data-state=interrupted]").wait_for()
         page.locator("#train-resume").click()
@@ -285,10 +302,7 @@ def test_the_curves_follow_a_fast_log_in_one_figure(browser: Any, lab_address: s
 
 
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
-    epochs(lab_page, 20)
-    lab_page.locator("#train-seeds input[type=number]").fill("8")  # longer than all that is done below
-    lab_page.locator("#train-seeds input[type=number]").press("Tab")
-    text_of(lab_page, "#train-plan", "8 seeds of")
+    endless(lab_page)
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     job = lab_page.evaluate("Lab.parameter('job')")
