@@ -38,6 +38,10 @@ SILENT_SECONDS = 30
 """How long a sweep that was stopped waits for a study since it was last heard of."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped as asked. Its machine is no longer heard of: what was done there since it began is lost.")
+REFUSED = (
+    "Something answers at {address!r}, and no Ray cluster can be joined there. Is it the head's address, has Ray the "
+    "same version there and here, and, if the cluster asks for a token, is it here too (RAY_AUTH_MODE=token)? {error}"
+)
 NEEDS = "Ray is not installed here: pip install 'neftune-lab[ray]', on every machine of the cluster."
 
 Event = dict[str, Any]
@@ -114,12 +118,15 @@ class OnRay:
             raise InvalidSetting("Name a cluster by HOST:PORT (6379 as a rule), from one of its own machines.")
         address = None if self.address == LOCAL else self.address
         host, _, port = self.address.rpartition(":")
+        answers = False
         try:
             if host and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+                answers = True
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
         except Exception as error:
-            raise NotAvailable(f"There is no Ray cluster at {self.address!r}: {error}") from None
+            words = REFUSED if answers else "There is no Ray cluster at {address!r}: {error}"
+            raise NotAvailable(words.format(address=self.address, error=error)) from None
         for kind, asked in (("CPU", self.cpus), ("GPU", self.gpus)):
             most = max((node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]), default=0)
             if asked > most:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.settings import DataSettings
+from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
@@ -224,3 +226,14 @@ def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:
     last = list(run_sweep(sweep, Limits(), lambda: False, OnRay("127.0.0.1:1")))[-1]
     assert last["event"] == "failed"
     assert "There is no Ray cluster at '127.0.0.1:1'" in last["message"]
+
+
+def test_a_cluster_that_refuses_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("the token is missing")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = OnRay(f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(NotAvailable, match=r"RAY_AUTH_MODE=token.*the token is missing"):
+            place._connected()
