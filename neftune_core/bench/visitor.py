@@ -19,6 +19,7 @@ SECONDS = 60
 NO_HUB = "http://127.0.0.1:9"  # the port of nothing: what is asked of the hub fails at once, and nothing leaves
 
 OWNER_KEY = "owner-key"
+OPEN = "is open at http"
 
 SERVE = """
 import json, sys
@@ -178,6 +179,7 @@ def served(home: Path, limits: Mapping[str, Any] | None = None, **environment: s
         ) as process:
             assert process.stdout is not None
             try:
-                yield Server(process.stdout.readline().strip().rpartition(" ")[2], process, home)
+                said = next((line for line in process.stdout if OPEN in line), "")  # some platforms say more before
+                yield Server(said.strip().rpartition(" ")[2], process, home)
             finally:
                 process.terminate()

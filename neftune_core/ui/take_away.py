@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space
 
 from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
 from neftune_core.export.archive import import_record, pack, pack_record
@@ -56,7 +57,7 @@ class _Parts:
 
 def has_sign_in() -> bool:
     """Whether this platform lets visitors sign in: a Space whose front matter asks for it."""
-    return "SPACE_ID" in os.environ and bool(os.environ.get("OAUTH_CLIENT_ID"))
+    return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
 
 def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
