@@ -52,21 +52,46 @@
     },
   };
 
-  // What the framework says in English alone, to those who hear the page.
+  // What the framework says in English alone: to those who hear the page, and over its messages.
+  const HEADS = {
+    Error: LabLanguage.text("Error"),
+    Info: LabLanguage.text("Note"),
+    Success: LabLanguage.text("Done"),
+    Warning: LabLanguage.text("Warning"),
+  };
   const SAID = [
-    [/^number input for (.*)$/s, (label) => LabLanguage.text("{label}: number", { label })],
-    [/^range slider for (.*)$/s, (label) => LabLanguage.text("{label}: slider", { label })],
+    [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
+    [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
     [/^Reset to default value$/, () => LabLanguage.text("Reset to the first value")],
     [/^More tabs$/, () => LabLanguage.text("More tabs")],
+    [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
+    [/^File upload$/, () => LabLanguage.text("Choose a file")],
+    [/^Close$/, () => LabLanguage.text("Close")],
+    [/^(Error|Info|Success|Warning)( \(\d+\))?$/, ([, head, count = ""]) => HEADS[head] + count],
+    [
+      /^Invalid file types?: (.*)\. Only (.*) allowed\.$/s,
+      ([, name, kinds]) => LabLanguage.text("This kind of file is not taken: {name}. Choose one of {kinds}.", { name, kinds }),
+    ],
   ];
+  const resaid = (english) => {
+    for (const [form, said] of SAID) {
+      const found = form.exec(english.trim());
+      if (found) return said(found);
+    }
+    return english;
+  };
   const resay = () => {
-    for (const node of document.querySelectorAll("input[aria-label], button[aria-label]"))
-      for (const [english, said] of SAID) {
-        const found = english.exec(node.ariaLabel);
-        if (found) node.ariaLabel = said(found[1]);
+    for (const node of document.querySelectorAll("input[aria-label], button[aria-label]")) {
+      const said = resaid(node.ariaLabel);
+      if (said !== node.ariaLabel) node.ariaLabel = said;
+    }
+    for (const node of document.querySelectorAll(".toast-title-row span, [data-testid=toast-text]"))
+      for (const words of node.childNodes) {
+        const said = words.nodeType === Node.TEXT_NODE ? resaid(words.data) : words.data;
+        if (said !== words.data) words.data = said;
       }
   };
   let asked = 0;
   const soon = () => (asked ||= setTimeout(() => ((asked = 0), resay()), 200));
-  if (code !== "en") new MutationObserver(soon).observe(root, { childList: true, subtree: true });
+  if (code !== "en") new MutationObserver(soon).observe(root, { childList: true, characterData: true, subtree: true });
 })();

@@ -202,7 +202,7 @@ ADDRESSES = (
     "/gradio_api/info?page={}",
     "/gradio_api/deep_link?session_hash={}",
     "/gradio_api/process_recording",
-    "/lab/{}",
+    "/page-files/{}",
     "/static/{}",
     "/assets/{}",
     "/config?page={}",

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import gradio as gr
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neftune_core import language
@@ -92,6 +93,9 @@ class FirstView:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         added = self.pages.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if added is None and scope.get("method") == "GET" and scope["path"].rstrip("/") in self.pages:
+            await _without_slash(scope)(scope, receive, send)
+            return
         if added is None:
             await self.app(scope, receive, send)
             return
@@ -112,6 +116,12 @@ class FirstView:
             await send({"type": "http.response.body", "body": page})
 
         await self.app(scope, receive, sending)
+
+
+def _without_slash(scope: Scope) -> RedirectResponse:
+    """From `zh/` to `zh`, whatever stands before it: the page names its files by where it is itself."""
+    asked = "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
+    return RedirectResponse(f"../{scope['path'].strip('/')}{asked}")
 
 
 def _lengthened(start: Message, length: int) -> list[tuple[bytes, bytes]]:

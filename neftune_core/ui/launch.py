@@ -31,6 +31,8 @@ from neftune_core.ui.gate import Gate, guard
 from neftune_core.ui.uploads import make_room
 
 SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
+FILES = "page-files"
+"""Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
 A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -71,7 +73,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "theme": theme.theme(),
         "css": theme.css(),
         "head": head(),
-        "app_kwargs": {"routes": [Route("/lab/{name}", page_file)], "middleware": [gate, view]},
+        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [gate, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
         "run_history": False,
@@ -87,12 +89,12 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 def head() -> str:
     """The page's scripts, in order; their addresses change with their content, so that browsers may keep them."""
-    return "\n".join(f'<script src="lab/{name}?v={version()}"></script>' for name in SCRIPTS)
+    return "\n".join(f'<script src="{FILES}/{name}?v={version()}"></script>' for name in SCRIPTS)
 
 
 @functools.cache
 def files() -> Mapping[str, Path]:
-    """What is served under `lab/`, by name: the page's own files, and Plotly from the installed package."""
+    """What is served under `FILES`, by name: the page's own files, and Plotly from the installed package."""
     own = {path.name: path for path in sorted((assets() / "page").iterdir()) if path.suffix in (".js", ".svg")}
     found = importlib.util.find_spec("plotly")  # found, not imported: that would cost the start a second
     assert found is not None and found.origin is not None, "plotly is a dependency"
@@ -101,7 +103,7 @@ def files() -> Mapping[str, Path]:
 
 @functools.cache
 def version() -> str:
-    """A short fingerprint of everything under `lab/`."""
+    """A short fingerprint of everything under `FILES`."""
     fingerprint = hashlib.sha256()
     for name, path in files().items():
         about = path.stat()

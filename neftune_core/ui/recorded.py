@@ -88,7 +88,7 @@ def _line(record: Record, study: StudySettings) -> str:
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     arms = _listed(list(study.arms))
     made = say("{title} on {data}", title=say(model), data=f"{data.get('title', study.data.source)}{rows}")
-    return ", ".join([f"{made}: {arms}", *_where_and_when(record)]) + "."
+    return say("{made}: {rest}.", made=made, rest=say(", ").join([arms, *_where_and_when(record)]))
 
 
 def _where_and_when(record: Record) -> list[str]:

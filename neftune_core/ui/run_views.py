@@ -44,7 +44,8 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     from neftune_core.training.damage import damages
     from neftune_core.training.progress import WORDS
 
-    listed = say(" and ").join(retold(str(words)) for words in record.said_of("samples").values())
+    rows = [retold(str(words)) for words in record.said_of("samples").values()]
+    listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else ", ".join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
     message = f"<p>{html.escape(retold(status.message))}</p>" if status.message else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))

@@ -305,7 +305,7 @@ def _recorded_words(sweep: Sweep) -> str:
         say(
             "{title} on {data}",
             title=say(model.get("name") or later("a model")),
-            data=f"{data.get('title', say('a starter set'))} ({rows})",
+            data=say("{data} ({rows})", data=data.get("title", say("a starter set")), rows=rows),
         ),
         size_words(sweep.settings),
     ]
@@ -313,7 +313,8 @@ def _recorded_words(sweep: Sweep) -> str:
         parts.append(_machine_words(machine))
     then = quiet(say("Start a sweep of your own, and its results stand here."))
     head = say("A recorded sweep.")
-    return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape("; ".join(parts))}.</p>{then}</div>'
+    words = html.escape(say("{words}.", words=say("; ").join(parts)))
+    return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'
 
 
 def _machine_words(machine: Mapping[str, Any]) -> str:

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from served_lab import opened_page, visiting
 
 pytestmark = pytest.mark.browser
+
+TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
+WORD = re.compile(r"[A-Za-z]{4,}")
+NAMES = set(
+    WORD.findall(
+        "NEFTune Noisy Embedding Fine Tuning LoRA AdamW PEFT BLEU ROUGE chrF Holm logits nats dropout embedding "
+        "generate relative share alpha bfloat base control uniform world format open ended smollm instruct bundled "
+        "invented EPYC torch transformers peft sacrebleu Parquet JSON JSONL jsonl toml study sweep GGUF Apache "
+        "Llama SmolLM Mistral Qwen NeoX Pythia Gemma Granite BERT RoBERTa LayerNorm Flan BART Marian "
+        "bleu chrf nrefs case mixed smooth space version"
+    )
+)
+"""Words that a Chinese page says as they are: names of the field, of files, of models, of units and of arms."""
+SEEN = """() => {
+    document.querySelectorAll("details").forEach((details) => (details.open = true));
+    const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, svg";
+    const visible = { opacityProperty: true, visibilityProperty: true };
+    const found = [];
+    for (const node of document.querySelectorAll("body *")) {
+        if (node.closest("script, style, " + data) || !node.checkVisibility(visible)) continue;
+        for (const child of node.childNodes) if (child.nodeType === Node.TEXT_NODE) found.push(child.data);
+        for (const name of ["aria-label", "title", "placeholder", "alt", "data-title"])
+            found.push(node.getAttribute(name) || "");
+    }
+    return found;
+}"""
+
+
+def english_of(page: Any) -> set[str]:
+    """What the page shows or says to a screen reader that has an English word other than `NAMES`."""
+    return {text.strip() for text in page.evaluate(SEEN) if set(WORD.findall(text)) - NAMES}
+
+
+def until_said(page: Any, label: str) -> None:
+    """Until the framework's own words are said in the page's language, a moment after they came."""
+    page.wait_for_function(f"!document.querySelector('[aria-label^=\"{label}\"]')")
+
 
 SWITCH = ".lab-tools [data-do=language]"
 
@@ -54,11 +93,36 @@ def test_a_browser_that_reads_chinese_is_led_there_unless_english_was_chosen(bro
     context.close()
 
 
+def test_no_tab_of_the_chinese_page_has_english_left(cache: Any, address: str, tmp_path: Path) -> None:
+    left: dict[str, set[str]] = {}
+    with opened_page(cache, address, "zh?tab=Noise") as page:
+        for tab in TABS:
+            page.evaluate(f"Lab.openTab('{tab}')")
+            page.wait_for_timeout(500)
+            until_said(page, "number input for")
+            left[tab] = english_of(page)
+        (tmp_path / "notes.exe").write_text("no rows", encoding="utf-8")
+        page.evaluate("Lab.openTab('Data')")
+        page.locator("#data-source label").nth(1).click()
+        page.locator("#data-file input[type=file]").set_input_files(tmp_path / "notes.exe")
+        page.locator("[data-testid=toast-text]", has_text="不支持这种文件").wait_for()
+        until_said(page, "Close")
+        left["a refused file"] = {text for text in english_of(page) if "notes.exe" not in text}
+    assert {tab: texts for tab, texts in left.items() if texts} == {}
+
+
+def test_the_chinese_page_is_found_with_a_slash_behind_it_too(cache: Any, address: str) -> None:
+    with opened_page(cache, address, "zh/?tab=Noise") as page:
+        assert page.evaluate("location.pathname + location.search") == "/zh?tab=Noise"
+
+
 @pytest.mark.slow
 def test_a_study_is_trained_on_the_chinese_page(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address, link="zh?tab=Train") as page:
         page.locator("#lab-train").click()
         page.wait_for_selector("#train-state .lab-state[data-state=finished]", timeout=240_000)
         assert "job=" in page.url
+        page.wait_for_selector("#train-verdict .lab-judged")
+        assert english_of(page) == set()
         page.reload()
         page.wait_for_selector("#train-state .lab-state[data-state=finished]")
