@@ -101,7 +101,7 @@ def described(varied: Mapping[str, Any]) -> str:
     known = axes()
     parts = []
     for name, value in varied.items():
-        label = known[name].label
+        label = say(known[name].label)
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         parts.append(f"{label[:1].lower() + label[1:] if label[1:2].islower() else label} {shown}")
     return ", ".join(parts)

@@ -14,6 +14,7 @@ from neftune_core.errors import RecordError
 from neftune_core.evaluation.comparing import Comparison, compare_arms
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Seeds
 from neftune_core.evaluation.verdict import Verdict, verdict
+from neftune_core.language import ENGLISH, in_language
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
 from neftune_core.training.record import Record, write_whole
@@ -183,7 +184,9 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
 def write_table(record: Record, path: Path) -> Path:
     """Write the table of a sweep's record to `path` as JSON; raises `RecordError` where it is no sweep."""
     sweep = Sweep(record.folder)
-    write_whole(path, json.dumps(table_values(sweep_table(sweep), sweep.settings), indent=2, ensure_ascii=False))
+    with in_language(ENGLISH):  # for programs, whoever asks
+        values = table_values(sweep_table(sweep), sweep.settings)
+    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False))
     return path
 
 

@@ -63,7 +63,7 @@ class Lab:
         self.sweeps = assets() / "recorded"
         self._data: OrderedDict[str, Prepared] = OrderedDict()
         self._logs: OrderedDict[str, Log] = OrderedDict()
-        self._tables: OrderedDict[tuple[Path, int], SweepTable] = OrderedDict()
+        self._tables: OrderedDict[tuple[Path, int, str], SweepTable] = OrderedDict()
         self._reading = threading.Lock()
 
     @functools.cached_property
@@ -140,7 +140,7 @@ class Lab:
         """The table of a sweep; the last few are kept until their logs grow."""
         from neftune_core.training.sweep_table import sweep_table
 
-        name = sweep.folder, len(sweep.events())
+        name = sweep.folder, len(sweep.events()), language.current()
         with self._reading:
             known = self._tables.get(name)
         found = known or sweep_table(sweep)
