@@ -37,7 +37,8 @@ AHEAD = 2
 SILENT_SECONDS = 30
 """How long a sweep that was stopped waits for a study since it was last heard of."""
 CONNECT_SECONDS = 10
-LOST = later("Stopped as asked. Its machine is no longer heard of: what was done there since it began is lost.")
+LOST = later("Stopped. Its machine is no longer heard of: what was done there since it began is lost.")
+ASKED = later("Stopped as asked.")
 REFUSED = (
     "Something answers at {address!r}, and no Ray cluster can be joined there. Is it the head's address, has Ray the "
     "same version there and here, and, if the cluster asks for a token, is it here too (RAY_AUTH_MODE=token)? {error}"
@@ -54,11 +55,12 @@ class Board:
         self.told: dict[str, list[Event]] = {}
         self.heard: dict[str, float] = {}
         self.stopped: float | None = None
+        self.words = ""
 
-    def asks(self, name: str) -> bool:
-        """A task is there, as it begins and then every now and then; gives whether all are to stop."""
+    def asks(self, name: str) -> str:
+        """A task is there, as it begins and then every now and then; gives why all are to stop, once they are."""
         self.heard[name] = time.monotonic()
-        return self.stopped is not None
+        return self.words
 
     def tell(self, name: str, event: Event) -> None:
         """Take what a study tells; of its steps the last one counts."""
@@ -72,9 +74,9 @@ class Board:
         taken, self.told = self.told, {}
         return taken
 
-    def stop(self) -> set[str]:
-        """Let all tasks stop; gives those that have begun."""
-        self.stopped = time.monotonic()
+    def stop(self, words: str) -> set[str]:
+        """Let all tasks stop, and say `words`; gives those that have begun."""
+        self.stopped, self.words = time.monotonic(), words
         return set(self.heard)
 
     def silent(self, names: set[str], seconds: float) -> set[str]:
@@ -116,14 +118,13 @@ class OnRay:
             raise NotAvailable(NEEDS) from None
         if "://" in self.address:
             raise InvalidSetting("Name a cluster by HOST:PORT (6379 as a rule), from one of its own machines.")
-        address = None if self.address == LOCAL else self.address
         host, _, port = self.address.rpartition(":")
         answers = False
         try:
             if host and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
                 answers = True
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
         except Exception as error:
             words = REFUSED if answers else "There is no Ray cluster at {address!r}: {error}"
             raise NotAvailable(words.format(address=self.address, error=error)) from None
@@ -182,7 +183,8 @@ class _Round:
 
     def _stop(self) -> None:
         """Tell those that have begun, and call the others back."""
-        begun = self.ray.get(self.board.stop.remote())
+        words = str(getattr(self.should_stop, "words", ASKED))
+        begun = self.ray.get(self.board.stop.remote(words))
         for task, one in self.pending.items():
             if one.cell.name not in begun:
                 self.ray.cancel(task)
@@ -277,29 +279,38 @@ def on_worker(errand: Errand, packed: bytes, rows: bytes, board: Any) -> Event:
     return ending
 
 
+@dataclass
+class _Told:
+    """Whether the board said to stop, and why."""
+
+    words: str = ""
+
+    def __call__(self) -> bool:
+        return bool(self.words)
+
+
 @contextlib.contextmanager
-def _asking(board: Any, name: str) -> Iterator[Callable[[], bool]]:
+def _asking(board: Any, name: str) -> Iterator[_Told]:
     """Whether the board says to stop, asked now and then beside the work, which shows it that the task is alive.
 
     A board that is gone says so too.
     """
     import ray
 
-    stops, over = threading.Event(), threading.Event()
+    told, over = _Told(), threading.Event()
 
     def ask() -> None:
         while not over.wait(POLL_SECONDS):
             try:
-                if ray.get(board.asks.remote(name)):
-                    stops.set()
+                told.words = ray.get(board.asks.remote(name))
             except ray.exceptions.RayError:
-                stops.set()
+                told.words = ASKED
                 return
 
     asking = threading.Thread(target=ask, name="ask-board", daemon=True)
     asking.start()
     try:
-        yield stops.is_set
+        yield told
     finally:
         over.set()
         asking.join()

@@ -55,7 +55,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     study = record.study
     with record.claimed():
         try:
-            with closing(_events(study, record, limits, _Deadline(limits, should_stop))) as events:
+            with closing(_events(study, record, limits, Deadline(limits, should_stop))) as events:
                 for event in events:
                     record.append(event)
                     yield event
@@ -68,7 +68,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
             yield ending
 
 
-class _Deadline:
+class Deadline:
     """A stop that also comes when the study has run as long as the server allows."""
 
     def __init__(self, limits: Limits, should_stop: Stop) -> None:
@@ -76,15 +76,21 @@ class _Deadline:
         self.end = time.monotonic() + 60 * limits.study_minutes
 
     def __call__(self) -> bool:
-        return self.should_stop() or time.monotonic() > self.end
+        return self.should_stop() or self.is_late
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return time.monotonic() > self.end
 
     def check(self, *_: object) -> None:
         """Raise `Cancelled` where it is time."""
         if self():
-            raise Cancelled(self.words())
+            raise Cancelled(self.words)
 
+    @property
     def words(self) -> str:
-        """Why it stopped."""
+        """Why it stopped; what `should_stop` has to say under the same name goes first."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
         return later("Stopped after {minutes:,} minutes, the longest that this server allows.").format(
@@ -101,7 +107,7 @@ class _Ready:
     stack: ArmSet
     prepared: Prepared
     limits: Limits
-    stop: _Deadline
+    stop: Deadline
 
     def run(self, seed: int) -> Lockstep:
         """A fresh run of one seed; the arms begin anew.
@@ -118,7 +124,7 @@ class _Ready:
         return run
 
 
-def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> Generator[Event, None, None]:
+def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline) -> Generator[Event, None, None]:
     try:
         ready = _prepared_together(record, limits, stop)
         done = {event["seed"] for event in record.events() if event["event"] == "answered"}
@@ -128,7 +134,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: _Deadlin
                     yield _kept(record, {"seed": seed, **event})
         yield _ending(study, record)
     except Cancelled:
-        yield {"seed": study.seed, "event": "stopped", "message": stop.words()}
+        yield {"seed": study.seed, "event": "stopped", "message": stop.words}
     finally:
         team().dismiss()
 
@@ -143,7 +149,7 @@ def follow_study(limits: Limits) -> None:
     if not folder:
         return
     record = Record(Path(folder))
-    ready = _prepared_together(record, limits, _Deadline(limits, lambda: False))
+    ready = _prepared_together(record, limits, Deadline(limits, lambda: False))
     with contextlib.suppress(Over):
         while True:
             run = ready.run(int(ours.first_says(0)))
@@ -162,7 +168,7 @@ def _kept(record: Record, event: Event) -> Event:
     return event
 
 
-def _prepared_together(record: Record, limits: Limits, stop: _Deadline) -> _Ready:
+def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready:
     """What `_prepare` gives, once every process has it.
 
     Where one cannot, none goes on: raises its error there, and its sentence as `NotAvailable` in the others.
@@ -183,7 +189,7 @@ def _prepared_together(record: Record, limits: Limits, stop: _Deadline) -> _Read
     return ready
 
 
-def _prepare(study: StudySettings, record: Record, limits: Limits, stop: _Deadline) -> _Ready:
+def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadline) -> _Ready:
     study.check(limits)
     loaded = base_of(record, stop)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)

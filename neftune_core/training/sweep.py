@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from neftune_core.data.preparing import prepare
-from neftune_core.errors import LabError
+from neftune_core.errors import Cancelled, LabError
 from neftune_core.language import later
 from neftune_core.models.loading import load
 from neftune_core.sentences import sentence
@@ -22,7 +21,7 @@ from neftune_core.training.log import as_text
 from neftune_core.training.own_rows import FILE, FILE_PARTS
 from neftune_core.training.record import ENDINGS, Record, write_about, write_whole
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
+from neftune_core.training.study import Deadline, run_study
 from neftune_core.training.sweep_record import Sweep
 from neftune_core.training.sweep_settings import Cell, SweepSettings, cells
 
@@ -81,7 +80,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = i
     """
     sweep.require_usable()
     with sweep.claimed():
-        kept = [event for event in sweep.events() if event["event"] not in ENDINGS]
+        kept = [event for event in sweep.events() if event["event"] not in ENDINGS and not _is_tried_again(event)]
         write_whole(sweep.folder / "events.jsonl", as_text(kept))
         try:
             yield from _Run(sweep, limits, should_stop, run).events()
@@ -89,6 +88,10 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = i
             ending = {"seed": sweep.study.seed, "event": "failed", "message": sentence(error)}
             sweep.append(ending)
             yield ending
+
+
+def _is_tried_again(event: Event) -> bool:
+    return event["event"] == "cell" and event.get("state") != "finished"
 
 
 def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -108,18 +111,22 @@ class _Run:
     run: RunCells
     done: int = 0
     under_way: dict[str, int] = field(default_factory=dict)
-    end: float = field(init=False)
+    is_time: Deadline = field(init=False)
     settings: SweepSettings = field(init=False)
     steps: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.end = time.monotonic() + 60 * self.limits.study_minutes
+        self.is_time = Deadline(self.limits, self.should_stop)
         self.settings = self.sweep.settings
 
     def events(self) -> Iterator[Event]:
         every = cells(self.settings)
         self.settings.check(self.limits)
-        self.steps = planned_steps(every, self.limits, self.is_time)
+        try:
+            self.steps = planned_steps(every, self.limits, self.is_time)
+        except Cancelled:
+            yield self._written(self._ending(every))
+            return
         yield self._written({"event": "started", "studies": len(every), "steps": self.total})
         missing = []
         for one in (SweepCell(self.sweep, cell) for cell in every):
@@ -135,10 +142,6 @@ class _Run:
     @property
     def total(self) -> int:
         return sum(self.steps.values())
-
-    def is_time(self) -> bool:
-        """Whether to end, as asked or at the time limit."""
-        return self.should_stop() or time.monotonic() > self.end
 
     def _told(self, one: SweepCell, event: Event) -> Iterator[Event]:
         """What an event of a cell is to the sweep."""

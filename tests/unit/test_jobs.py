@@ -116,9 +116,9 @@ def test_answers_kept_by_a_study_are_those_that_its_record_gives_later(rows: Pat
 def test_a_stopped_study_keeps_its_arms_and_the_next_job_starts(rows: Path) -> None:
     jobs = Jobs(Limits())
     record = jobs.submit(_study(rows, epochs=500), ANN)
+    _until(record, "step")
     waiting = jobs.submit(_study(rows), ANN)
     assert jobs.status(waiting).place == 1
-    _until(record, "step")
     asked = time.monotonic()
     jobs.stop(record.id, ANN)
     assert jobs.wait(record, 30).state == "stopped"
@@ -198,7 +198,7 @@ def test_a_failure_in_mid_run_keeps_what_was_trained(rows: Path, monkeypatch: py
 def test_a_study_ends_at_the_time_limit_and_keeps_its_arms(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = Jobs(Limits(study_minutes=1))
     monkeypatch.setattr(
-        "neftune_core.training.study._Deadline.__call__", lambda self: self.minutes == 1 and _late(record)
+        "neftune_core.training.study.Deadline.__call__", lambda self: self.minutes == 1 and _late(record)
     )
     record = create(_study(rows, epochs=500), ANN)
     jobs.resume(record.id, ANN)

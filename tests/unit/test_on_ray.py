@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from neftune_core.settings import Limits
 from neftune_core.training import on_ray
 from neftune_core.training.on_ray import OnRay
 from neftune_core.training.parcels import fetch, send
+from neftune_core.training.record import ENDINGS
 from neftune_core.training.settings import StudySettings, TrainingSettings
 from neftune_core.training.sweep import SweepCell, run_sweep
 from neftune_core.training.sweep_record import Sweep, create_sweep
@@ -93,18 +95,26 @@ def leaves(value: Any, place: str = "") -> dict[str, Any]:
 
 
 def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, tmp_path: Path) -> None:
-    asked = settings(tmp_path, epochs=30)
+    asked = settings(tmp_path, epochs=60)
     local = create_sweep(asked, "", folder=tmp_path / "local")
     assert list(run_sweep(local, Limits(), lambda: False))[-1]["event"] == "finished"
     spread = create_sweep(asked, "", folder=tmp_path / "spread")
     run = OnRay(cluster.address, store=f"file://{tmp_path / 'store'}")
-    lost = False
-    for event in run_sweep(spread, Limits(), lambda: False, run):
-        if event["event"] == "step" and not lost:
-            lost = True
-            threading.Thread(target=cluster.remove_node, args=(cluster.workers[0], False), daemon=True).start()
-    assert lost
+    begun, over = Counter[str](), set()
+
+    def losing(*given: Any) -> Iterator[tuple[SweepCell, dict[str, Any]]]:
+        lost = False
+        for one, told in run(*given):
+            begun[one.cell.name] += told["event"] == "started"
+            over.update([one.cell.name] if told["event"] in ENDINGS else [])
+            if len(begun.keys() - over) == NODES and not lost:  # one on each machine
+                lost = True
+                threading.Thread(target=cluster.remove_node, args=(cluster.workers[0], False), daemon=True).start()
+            yield one, told
+
+    *_, event = run_sweep(spread, Limits(), lambda: False, losing)
     assert event["event"] == "finished", event
+    assert max(begun.values()) > 1, begun  # the study of the lost machine began again
     expected, found = leaves(table(local)), leaves(table(spread))
     assert expected.keys() == found.keys()
     assert len(expected) > 100
@@ -140,7 +150,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neftune_core.training.on_ray.SILENT_SECONDS", 5)
-    sweep = create_sweep(settings(tmp_path, epochs=300), "", folder=tmp_path / "runs")
+    sweep = create_sweep(settings(tmp_path, epochs=5000), "", folder=tmp_path / "runs")
     asked, events, stepped = threading.Event(), [], threading.Event()
 
     def follow() -> None:
@@ -226,6 +236,22 @@ def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:
     last = list(run_sweep(sweep, Limits(), lambda: False, OnRay("127.0.0.1:1")))[-1]
     assert last["event"] == "failed"
     assert "There is no Ray cluster at '127.0.0.1:1'" in last["message"]
+
+
+def test_a_local_cluster_is_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(ray, "init", lambda **given: asked.update(given))
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
+    OnRay()._connected()
+    assert asked["address"] == "local"  # without one, Ray goes by RAY_ADDRESS
+
+
+def test_a_board_tells_why_it_is_time_to_stop() -> None:
+    board = on_ray.Board()
+    assert not board.asks("a")
+    assert board.stop("Its time is over.") == {"a"}
+    assert board.asks("a") == "Its time is over."
 
 
 def test_a_cluster_that_refuses_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,9 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
             if logs and '"step": 5' in logs[0].read_text(encoding="utf-8"):
                 break
             time.sleep(0.005)
+        assert process.poll() is None, said.read_text(encoding="utf-8")
         os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
     assert "so a new one is begun" in said.read_text(encoding="utf-8")
     again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert again.returncode == 0, again.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import folder_bytes, home
+from neftune_core.models.loading import evict_all
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.record import find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
-from neftune_core.training.sweep import SweepCell, in_turn, run_sweep
+from neftune_core.training.study import Deadline
+from neftune_core.training.sweep import RunCells, SweepCell, in_turn, run_sweep
 from neftune_core.training.sweep_estimate import plan
 from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
 from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
@@ -175,6 +178,45 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study: StudySett
     assert _numbers(sweep)["002-seed-0"] == second
 
 
+def test_a_cell_that_fails_again_is_told_anew_and_one_that_was_not_reached_is_not(study: StudySettings) -> None:
+    sweep = create_sweep(_sweep(study.model_copy(update={"seeds": 1})), ANN)
+
+    def failing(message: str) -> RunCells:
+        return lambda todo, *_: iter([(todo[0], {"event": "failed", "message": message})])
+
+    for message in ("The first reason.", "The second reason."):
+        ending = list(run_sweep(sweep, Limits(), lambda: False, failing(message)))[-1]
+        assert message in ending["message"]
+    ending = list(run_sweep(sweep, Limits(), lambda: False, lambda *_: iter([])))[-1]
+    assert ending["event"] == "stopped"
+    assert sweep.states() == {}
+
+
+def test_a_stop_while_the_model_is_read_is_no_failure(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    evict_all()
+    sweep = create_sweep(_sweep(study), ANN)
+    ending = list(run_sweep(sweep, Limits(), lambda: True))[-1]
+    assert ending["event"] == "stopped"
+    assert ending["message"] == "Stopped as asked, with 0 of 2 studies done."
+    monkeypatch.setattr(Deadline, "is_late", True)
+    ending = list(run_sweep(sweep, Limits(), lambda: False))[-1]
+    assert ending["event"] == "stopped"
+    assert "the longest that this server allows, with 0 of 2" in ending["message"]
+
+
+def test_a_cell_that_the_time_limit_ended_says_so(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = create_sweep(_sweep(study.model_copy(update={"seeds": 1})), ANN)
+    late: list[bool] = []
+    monkeypatch.setattr(Deadline, "is_late", property(lambda self: bool(late)))
+    for event in run_sweep(sweep, Limits(), lambda: False):
+        if event["event"] == "step":
+            late.append(True)
+    (state,) = sweep.states().values()
+    assert state["state"] == "stopped"
+    assert "the longest that this server allows" in state["message"]
+    assert "the longest that this server allows" in event["message"]
+
+
 @pytest.mark.parametrize("place", [1, 2, 4])
 def test_a_sweep_that_was_broken_off_ends_as_an_unbroken_one(study: StudySettings, place: int) -> None:
     settings = _sweep(study)
@@ -192,8 +234,11 @@ def test_a_sweep_that_was_broken_off_ends_as_an_unbroken_one(study: StudySetting
 
 def test_a_sweep_is_one_job_that_stops_and_goes_on(study: StudySettings) -> None:
     jobs = Jobs(Limits())
+    until = time.monotonic() + 60
     long = study.model_copy(update={"training": parse(TrainingSettings, {"epochs": 300, "evaluations": 1})})
     record = jobs.submit_sweep(_sweep(long), ANN)
+    while jobs.status(record).state == "waiting" and time.monotonic() < until:
+        time.sleep(0.01)
     waiting = jobs.submit_sweep(_sweep(study), ANN)
     assert jobs.status(waiting).place == 1
     jobs.stop(record.id, ANN)
