@@ -14,17 +14,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.errors import DoesNotFit, LabError, NotAvailable
+from neftune_core.errors import DoesNotFit, LabError, NotAvailable, RecordError
 from neftune_core.evaluation.settings import DecodingSettings
-from neftune_core.language import later, say
+from neftune_core.language import later, retold, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
-from neftune_core.training.record import Record
+from neftune_core.training.record import ENDINGS, Record
 from neftune_core.training.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -49,16 +49,23 @@ USUAL_LAYERS = 30  # of a model whose record does not tell
 STOP = "stop"
 POLL_SECONDS = 0.2
 
-QUOTA = (
-    "Hugging Face lends you no more GPU time for now{left}: sign in there for more, come back{when}, or ask for a "
-    "shorter study."
+QUOTA = later(
+    "Hugging Face lends you no more GPU time for now: sign in there for more, come back tomorrow, or ask for less."
 )
-BUSY = "Hugging Face has lent you GPU time for other work that is not over yet: try again once it is."
-TOO_LONG = "Hugging Face lends no GPU for as long as this study takes: choose fewer steps, seeds or arms."
-ABORTED = (
+QUOTA_UNTIL = later(
+    "Hugging Face lends you no more GPU time for now: sign in there for more, come back in {when}, or ask for less."
+)
+QUOTA_LEFT = later(
+    "Hugging Face lends you no more GPU time for now ({asked} seconds asked for, {left} left): sign in there for more, "
+    "come back in {when}, or ask for less."
+)
+BUSY = later("Hugging Face has lent you GPU time for other work that is not over yet: try again once it is.")
+TOO_LONG = later("Hugging Face lends no GPU for as long as this takes: choose fewer steps, seeds, arms or answers.")
+ABORTED = later(
     "The GPU was taken back before the study ended. What it had at its last checkpoint is kept: Resume goes on from "
     "there."
 )
+UNANSWERED = later("The GPU was taken back before all had answered: ask again, for fewer or shorter answers.")
 
 REFUSALS = {
     "illegal duration": TOO_LONG,
@@ -113,19 +120,20 @@ class LentGpu:
 
     def study(self, record: Record, limits: Limits, should_stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         """Run a record's study as `run_study` does, inside one call; its last event is always an ending."""
-        (record.folder / STOP).unlink(missing_ok=True)
+        flag = record.folder / STOP
+        flag.unlink(missing_ok=True)
         ended: dict[str, Any] = {}
-        with _flagged(record.folder / STOP, should_stop):
-            try:
+        try:
+            with _flagged(flag, should_stop):
                 seconds = _call_seconds_of(record, limits)
                 with closing(self._study(str(record.folder), limits.model_dump(), seconds)) as events:
                     for ended in events:
                         yield ended
-            except Exception as error:
-                ended = {"event": "failed", "message": refusal(error)}
-                record.append(ended)
-                yield ended
-        (record.folder / STOP).unlink(missing_ok=True)
+        except Exception as error:
+            if ended.get("event") not in ENDINGS:
+                yield _failed(record, error, refusal(error))
+        finally:
+            flag.unlink(missing_ok=True)
 
     def answers(
         self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, limits: Limits
@@ -139,23 +147,39 @@ class LentGpu:
             with closing(self._answers(asked, said, decoding, limits.model_dump(), seconds)) as answers:
                 for lines in answers:
                     if isinstance(lines, str):
-                        raise NotAvailable(lines)
+                        raise NotAvailable(retold(lines))
                     yield lines
         except LabError:
             raise
         except Exception as error:
-            raise NotAvailable(refusal(error)) from None
+            raise NotAvailable(refusal(error, taken_back=UNANSWERED)) from None
 
 
 def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
-    """In the worker: the events of a study, as plain values; the time that it has is its own limit."""
+    """In the worker: the events of a study, as plain values; the time that it has is its own limit.
+
+    What goes wrong here is told here: the platform calls every error of a worker by one name.
+    """
     from neftune_core.training.study import run_study
 
-    _begin_in_worker()
-    stop = _Lent(Path(folder) / STOP, time.monotonic() + seconds - SAVING_SECONDS)
-    with closing(run_study(Record(Path(folder)), parse(Limits, limits), stop)) as events:  # type: ignore[type-var]
-        for event in events:
-            yield json.loads(json.dumps(event))
+    record = Record(Path(folder))
+    stop = _Lent(record.folder / STOP, time.monotonic() + seconds - SAVING_SECONDS)
+    try:
+        _begin_in_worker()
+        with closing(run_study(record, parse(Limits, limits), stop)) as events:  # type: ignore[type-var]
+            for event in events:
+                yield json.loads(json.dumps(event))
+    except Exception as error:
+        yield _failed(record, error, sentence(error))
+
+
+def _failed(record: Record, error: Exception, words: str) -> dict[str, Any]:
+    """The ending `failed`, written unless the record is what cannot be used, or another process writes it."""
+    ended = {"event": "failed", "message": words}
+    if not isinstance(error, RecordError):
+        with suppress(OSError):
+            record.append(ended)
+    return ended
 
 
 def answers_in_call(
@@ -169,10 +193,10 @@ def answers_in_call(
     from neftune_core.training.comparison import Chosen, compare_arms
     from neftune_core.training.prompts import Prompt
 
-    _begin_in_worker()
-    chosen = [Chosen(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
-    prompts = [Prompt(*one) for one in said]
     try:
+        _begin_in_worker()
+        chosen = [Chosen(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
+        prompts = [Prompt(*one) for one in said]
         for lines in compare_arms(chosen, prompts, parse(DecodingSettings, decoding), parse(Limits, limits)):
             yield json.loads(json.dumps(lines))
     except Exception as error:  # no class of the lab's goes through the platform's pickle whole
@@ -229,17 +253,27 @@ class _flagged:  # noqa: N801 - used as a word after `with`
         self.thread.join()
 
 
-def refusal(error: BaseException) -> str:
-    """One sentence for what the platform's decorator raised: no time left, taken back, or the lab's own fault."""
+def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
+    """One sentence for what the platform's decorator raised: no time left, `taken_back`, or the lab's own fault."""
+    if isinstance(error, LabError | OSError):
+        return sentence(error)
     title, words = str(getattr(error, "title", "")), str(getattr(error, "message", error))
     said = f"{title} {words}".lower()
     for part, told in REFUSALS.items():
         if part in said:
-            seconds = re.search(r"(\d+)\s*s requested vs\.? (-?\d+)\s*s left", words)
-            when = re.search(r"in ((?:\d+ days?, )?\d+:\d+:\d+)", words)
-            left = f" ({seconds[1]} seconds asked for, {seconds[2]} left)" if seconds else ""
-            return told.format(left=left, when=f" in {when[1]}" if when else " tomorrow")
+            return _quota(words) if told == QUOTA else say(taken_back if told == ABORTED else told)
     return sentence(error)
+
+
+def _quota(words: str) -> str:
+    """That no time is left, with what the platform's words tell of how much was, and of when there is more."""
+    seconds = re.search(r"(\d+)\s*s requested vs\.? (-?\d+)\s*s left", words)
+    when = re.search(r"in ((?:\d+ days?, )?\d+:\d+:\d+)", words)
+    if when is None:
+        return say(QUOTA)
+    if seconds is None:
+        return say(QUOTA_UNTIL, when=when[1])
+    return say(QUOTA_LEFT, asked=seconds[1], left=seconds[2], when=when[1])
 
 
 # ---------------------------------------------------------------- how long a call is
@@ -257,15 +291,29 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     training, measuring = study.training, study.measuring
     seeds = study.seeds * (2 if measuring.another_seed else 1)
     steps = count_steps(rows, training) * seeds
-    passes = max([1, *(noise.ascent_steps + 1 for noise in study.noise if noise.kind == "adversarial")])
-    arms = len(study.arms)
-    tokens = training.batch_size * arms * min(study.data.maximum_length, 256)
-    step = layers * STEP_SECONDS * training.accumulation * passes + 6 * parameters * tokens * passes / FLOPS_A_SECOND
+    groups = _groups(study)
+    turns = 1 if training.together else len(study.arms) + 1  # the base is measured and answers too
+    tokens = training.batch_size * min(study.data.maximum_length, 256)
+    waited = layers * STEP_SECONDS * training.accumulation * sum(passes for passes, _ in groups)
+    step = waited + 6 * parameters * tokens * sum(passes * arms for passes, arms in groups) / FLOPS_A_SECOND
     trained = training.time_budget_seconds * seeds or steps * step
     measured = (training.evaluations + 1) * 2 * -(-training.evaluation_rows // 8) * layers * STEP_SECONDS / 2
     written = study.answers.new_tokens + (2 * measuring.new_tokens if measuring.prompts else 0)
     answered = written * layers * TOKEN_SECONDS
-    return round(START_SECONDS + MARGIN * (trained + seeds * (measured + answered)))
+    return round(START_SECONDS + MARGIN * (trained + seeds * turns * (measured + answered)))
+
+
+def _groups(study: StudySettings) -> list[tuple[int, int]]:
+    """The groups that go through the model one after another in a step: the passes of each, and its arms."""
+    from neftune_core.noise.batch import ArmNoise
+    from neftune_core.training.passes import passes_of
+
+    by_way: dict[str, list[int]] = {}
+    for name, noise in study.arms.items():
+        way = passes_of(ArmNoise(noise))
+        key = way if study.training.together else name
+        by_way.setdefault(key, []).append({"one": 1, "pair": 2, "ascent": noise.ascent_steps + 1}[way])
+    return [(max(passes), len(passes)) for passes in by_way.values()]
 
 
 def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:

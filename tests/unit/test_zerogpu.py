@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from lent_gpu import Platform, PlatformError
 from neftune_core.data.examples import Message
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.language import CHINESE, in_language
 from neftune_core.models import device
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.trees import fingerprint
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import PROFILES, hosted
@@ -42,6 +45,7 @@ STUDY = EXAMPLE.model_copy(
 LONG = STUDY.model_copy(
     update={"training": STUDY.training.model_copy(update={"steps": 500, "checkpoint_steps": 1, "evaluations": 1})}
 )
+ENDLESS = LONG.model_copy(update={"training": LONG.training.model_copy(update={"steps": 20_000})})
 ASK = AnswerSettings(prompts=("Where does the owl live?",), new_tokens=6)
 QUESTION = [Prompt((Message("user", "Where does the owl live?"),))]
 
@@ -104,6 +108,9 @@ def test_the_estimate_grows_with_the_study_and_the_longest_is_refused_before_the
     more = STUDY.model_copy(update={"seeds": 4})
     assert zero.study_seconds(more, 50, 8, 1000) > zero.study_seconds(STUDY, 50, 8, 1000)
     assert zero.study_seconds(STUDY, 50, 30, 10**9) > zero.study_seconds(STUDY, 50, 8, 10**6)
+    together, in_turn = (_with(steps=500, arms_at_once=turns) for turns in ("together", "in-turn"))
+    beyond_start = [zero.study_seconds(one, 50, 8, 1000) - zero.START_SECONDS for one in (together, in_turn)]
+    assert beyond_start[1] > 1.5 * beyond_start[0]
     endless = STUDY.model_copy(update={"training": STUDY.training.model_copy(update={"steps": 20_000})})
     gpu = lent(platform)
     with pytest.raises(DoesNotFit, match="lent for at most 120"):
@@ -125,6 +132,72 @@ def test_answering_is_asked_for_as_many_decodes_as_follow_each_other(platform: P
     once = zero.answer_seconds(arms, long)
     assert zero.answer_seconds([*arms, *copies], long) > 1.5 * once
     assert platform.durations == []
+
+
+def test_every_way_through_the_model_is_counted_after_the_others() -> None:
+    kinds = {"uniform": {}, "symmetric": {}, "adversarial": {"ascent_steps": 3}}
+    noise = tuple(NoiseSettings(kind=kind, strength=1, **more) for kind, more in kinds.items())
+    study = STUDY.model_copy(update={"noise": noise})
+    assert zero._groups(study) == [(1, 2), (2, 1), (4, 1)]
+    in_turn = study.model_copy(update={"training": study.training.model_copy(update={"arms_at_once": "in-turn"})})
+    assert zero._groups(in_turn) == [(1, 1), (1, 1), (2, 1), (4, 1)]
+
+
+def test_a_fault_in_the_worker_is_told_as_its_own(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(zero, "_begin_in_worker", broken)
+    record, gpu = new(), lent(platform)
+    last = list(gpu.study(record, Limits(), lambda: False))[-1]
+    assert "memory of this machine ran out" in last["message"]
+    assert record.ending() is not None
+    with pytest.raises(NotAvailable, match="memory of this machine ran out"):
+        list(gpu.answers([Chosen(record, "control", 0)], QUESTION, ASK, Limits()))
+
+
+def test_a_record_that_another_process_writes_is_left_to_it(platform: Platform) -> None:
+    record = new()
+    with record.claimed():
+        last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
+    assert "under way already" in last["message"]
+    assert record.events() == []
+
+
+def test_an_error_after_the_end_is_no_second_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_badly(*_: object) -> Iterator[dict[str, object]]:
+        yield {"event": "finished"}
+        raise PlatformError("ZeroGPU worker error", "GPU task aborted")
+
+    gpu, record = zero.LentGpu(lambda **_: lambda task: ends_badly), new()
+    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 40)
+    assert list(gpu.study(record, Limits(), lambda: False)) == [{"event": "finished"}]
+    assert record.events() == []
+    with pytest.raises(NotAvailable, match="before all had answered"):
+        list(
+            zero.LentGpu(lambda **_: lambda task: _taken).answers(
+                [Chosen(record, "control", 0)], QUESTION, ASK, Limits()
+            )
+        )
+    device.take_gpu()
+
+
+def _taken(*_: object) -> Iterator[object]:
+    yield []
+    raise PlatformError("ZeroGPU worker error", "GPU task aborted")
+
+
+def test_a_full_disk_is_not_the_quota_of_the_platform() -> None:
+    assert "disk is full" in zero.refusal(OSError(errno.EDQUOT, "Disk quota exceeded"))
+
+
+def test_what_the_platform_says_is_told_in_the_language_of_the_page() -> None:
+    with in_language(CHINESE):
+        told = zero.refusal(
+            PlatformError("ZeroGPU quota exceeded", "(60s requested vs. 4s left). Try again in 3:02:01")
+        )
+    assert "60 秒" in told
+    assert "lends" not in told
 
 
 def _with(**training: object) -> StudySettings:
@@ -166,9 +239,9 @@ def test_what_the_platform_says_becomes_one_sentence(title: str, message: str, w
 
 
 def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 40)
-    monkeypatch.setattr(zero, "SAVING_SECONDS", 38.5)
-    record = new(LONG)
+    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 100)
+    monkeypatch.setattr(zero, "SAVING_SECONDS", 92)  # eight to get to its first step, and as many as it needs to save
+    record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "stopped"
     assert "lent time was nearly over" in last["message"]
@@ -180,7 +253,7 @@ def test_a_gpu_that_is_taken_back_leaves_a_record_that_can_go_on(
 ) -> None:
     platform.only = 4
     monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 100)
-    record = new(LONG)
+    record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
     assert "taken back" in last["message"]
@@ -197,7 +270,7 @@ def test_a_stop_reaches_the_worker_and_keeps_the_last_whole_step(platform: Platf
     record, seen = new(LONG.model_copy(update={"title": "stop"})), []
     loaded = load(ModelSettings(device="cpu"))
     assert loaded
-    for event in lent(platform).study(record, Limits(steps=500), lambda: len(seen) > 3):
+    for event in lent(platform).study(record, Limits(), lambda: len(seen) > 3):
         seen.append(event)
     assert seen[-1]["event"] == "stopped"
     assert seen[-1]["message"] == "Stopped as asked."
