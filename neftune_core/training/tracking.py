@@ -31,11 +31,13 @@ def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Even
     on."""
     tracker = TRACKERS[name](record)
     works = True
-    for event in events:
-        if works and event["event"] in ("step", "evaluated"):
-            works = _worked(tracker.tell, event)
-        yield event
-    tracker.finish()
+    try:
+        for event in events:
+            if works and event["event"] in ("step", "evaluated"):
+                works = _worked(tracker.tell, event)
+            yield event
+    finally:
+        tracker.finish()
 
 
 def _worked(act: Callable[..., Any], *given: Any) -> bool:
@@ -58,17 +60,24 @@ class Tracker(Protocol):
 
 
 class Trackio:
-    """Every arm and seed as a run of trackio, in a group of the study's own."""
+    """Every arm and seed as a run of trackio, in a group of the study's own.
+
+    A study that goes on from a checkpoint makes steps again that a run has already: they are not told twice.
+    """
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.runs: dict[tuple[Any, str], Any] = {}
+        self.known: dict[tuple[Any, str], int] = {}
 
     def tell(self, event: Event) -> None:
         for arm, values in event["arms"].items():
             place = event.get("seed"), arm
             if place not in self.runs:
                 self.runs[place] = self._begun(*place)
+                self.known[place] = getattr(self.runs[place], "_next_step", 0)  # of which trackio makes no public name
+            if event["step"] < self.known[place]:
+                continue
             told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
             if event["event"] == "step":
                 told["learning_rate"] = event["learning_rate"]

@@ -150,7 +150,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neftune_core.training.on_ray.SILENT_SECONDS", 5)
-    sweep = create_sweep(settings(tmp_path, epochs=5000), "", folder=tmp_path / "runs")
+    sweep = create_sweep(settings(tmp_path, steps=15_000), "", folder=tmp_path / "runs")
     asked, events, stepped = threading.Event(), [], threading.Event()
 
     def follow() -> None:

@@ -22,6 +22,40 @@ from trackio.sqlite_storage import SQLiteStorage
 print(json.dumps({run: SQLiteStorage.get_logs("neftune-lab", run) for run in SQLiteStorage.get_runs("neftune-lab")}))
 """
 
+AGAIN = """
+import sys
+from pathlib import Path
+from neftune_core.training.record import create
+from neftune_core.training.settings import EXAMPLE
+from neftune_core.training.tracking import tracked
+
+record = create(EXAMPLE, "", folder=Path(sys.argv[1]))
+for steps in ((1, 2, 3), (2, 3, 4)):
+    arms = {"control": {"loss": 1.0}}
+    told = [{"event": "step", "step": step, "seed": 0, "learning_rate": 1.0, "arms": arms} for step in steps]
+    list(tracked(record, iter(told), "trackio"))
+"""
+
+
+def test_steps_that_are_made_again_after_a_kill_are_told_once(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "NEFTUNE_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", AGAIN, str(tmp_path / "runs")]
+    subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=300)
+    read = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, check=True, env=environment)
+    (logs,) = json.loads(read.stdout.strip().splitlines()[-1]).values()
+    assert [log["step"] for log in logs] == [1, 2, 3, 4]
+
+
+def test_a_tracker_is_finished_though_the_study_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    notebook = SimpleNamespace(tell=lambda event: None, finish=lambda: heard.append("over"))
+    monkeypatch.setitem(TRACKERS, "notebook", lambda record: notebook)
+    events = tracked(create(EXAMPLE, "", folder=tmp_path), iter([{"event": "started"}, {"event": "step"}]), "notebook")
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert heard == ["over"]
+
 
 def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
