@@ -20,7 +20,7 @@ def sentence(error: BaseException) -> str:
     """The one sentence to show for any exception; faults of the lab are logged with their traceback."""
     if isinstance(error, LabError | Cancelled):
         return str(error) or say("Stopped as asked.")
-    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return say(
             "The memory of this machine ran out: choose arms in turn, a smaller batch, a shorter length or fewer arms, "
             "and start again."
@@ -33,6 +33,11 @@ def sentence(error: BaseException) -> str:
     logger.error("unexpected error", exc_info=error)
     fault = type(error).__name__
     return say("Something in the lab itself went wrong ({fault}); the log has the details.", fault=fault)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory, also in the words of torch."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -10,7 +10,8 @@ import gc
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -35,6 +36,7 @@ from neftune_core.models.sources import Place, find
 from neftune_core.models.tokenizing import read_tokenizer
 from neftune_core.models.trees import private_tree, weights_hash
 from neftune_core.noise.sites import is_encoder_decoder
+from neftune_core.sentences import is_disk_full, is_out_of_memory, sentence
 
 if TYPE_CHECKING:
     import torch
@@ -77,13 +79,17 @@ class LoadedModel:
 
 
 class _Shelf:
-    """The loaded models of this process, the last used last; each is made by one thread while others wait for it."""
+    """The loaded models of this process, the last used last; each is made by one thread while others wait for it.
+
+    Of different models one is read at a time: two that fit alone need not fit together.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.lock = threading.Lock()
         self.models: OrderedDict[tuple[str, ...], LoadedModel] = OrderedDict()
         self.makers: WeakValueDictionary[Asked, threading.Lock] = WeakValueDictionary()
+        self.reader = threading.Lock()
 
     def take(self, key: tuple[str, ...]) -> LoadedModel | None:
         with self.lock:
@@ -110,6 +116,18 @@ class _Shelf:
         """In a process that was just forked: whoever held a lock is not here to let it go."""
         self.lock = threading.Lock()
         self.makers = WeakValueDictionary()
+        self.reader = threading.Lock()
+
+
+@contextmanager
+def _held(lock: threading.Lock, watch: Watch) -> Iterator[None]:
+    """Have `lock`; raises `Cancelled` while it waits for it."""
+    while not lock.acquire(timeout=0.1):
+        watch.check()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 _shelf = _Shelf(KEPT_MODELS)
@@ -132,10 +150,7 @@ def load(
     asked = Asked(settings.source.strip(), settings.revision.strip())
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    maker = _shelf.maker(asked)
-    while not maker.acquire(timeout=0.1):
-        watch.check()
-    try:
+    with _held(_shelf.maker(asked), watch):
         place = find(asked, watch)
         key = (str(place.folder), place.stamp(), asked.source, str(device), precision)
         found = _shelf.take(key)
@@ -144,8 +159,6 @@ def load(
             found = _read(place, asked.source, (device, precision), watch)
             _shelf.put(key, found)
         return found
-    finally:
-        maker.release()
 
 
 def loaded_models() -> list[LoadedModel]:
@@ -169,12 +182,13 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
 
     device, precision = where
     config = checked(place.folder)
-    _make_room(place, device, precision)
-    watch.say(0, 0, say("Reading {what}", what=place.name))
-    model = _weights(place, config, precision)
-    tokenizer = read_tokenizer(place.folder, model)
-    watch.check()
-    model = model.to(device).eval().requires_grad_(False)
+    with _held(_shelf.reader, watch):  # from the look at the free memory until it is taken
+        _make_room(place, device, precision)
+        watch.say(0, 0, say("Reading {what}", what=place.name))
+        model = _weights(place, config, precision)
+        tokenizer = read_tokenizer(place.folder, model)
+        watch.check()
+        model = model.to(device).eval().requires_grad_(False)
     set_model_dropout(model, 0.0)
     attention.use_on(model)
     _require_known_shape(model, place.name)
@@ -219,9 +233,12 @@ def _weights(place: Place, config: Any, precision: str) -> Any:
             model, report = kind.from_pretrained(
                 place.folder, config=config, dtype=getattr(torch, precision), output_loading_info=True, **options
             )
-    except MemoryError:
-        raise DoesNotFit(say("Loading {model} ran out of memory: choose a smaller model.", model=place.name)) from None
     except Exception as error:
+        if is_out_of_memory(error):
+            words = say("Loading {model} ran out of memory: choose a smaller model.", model=place.name)
+            raise DoesNotFit(words) from None
+        if is_disk_full(error):
+            raise DoesNotFit(sentence(error)) from None
         raise ModelError(
             say(
                 "The files of {model} cannot be read as a model ({fault}): they are broken or "

@@ -372,6 +372,53 @@ def test_whoever_waits_for_another_thread_s_model_can_still_stop(folder: Path, m
     assert len(loaded_models()) == 1
 
 
+def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    read, checked = loading._weights, []
+    make_room = loading._make_room
+
+    def slow(*arguments: Any) -> Any:
+        started.set()
+        go_on.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(loading, "_weights", slow)
+    monkeypatch.setattr(loading, "_make_room", lambda *given: checked.append(given[0].name) or make_room(*given))
+    thread = threading.Thread(target=lambda: load(float32(folder)))
+    thread.start()
+    started.wait(30)
+    asked = iter([False] * 3)
+    with pytest.raises(Cancelled):
+        load(float32("bundled"), cancelled=lambda: next(asked, True))
+    assert checked == ["my-model"]
+    go_on.set()
+    thread.join(30)
+    assert len(loaded_models()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "ran out of memory",
+        ),
+        (MemoryError(), "ran out of memory"),
+        (OSError(28, "No space left on device"), "disk is full"),
+        (RuntimeError("invalid header"), "broken"),
+    ],
+)
+def test_what_the_machine_lacks_is_not_called_broken_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fails)
+    with pytest.raises((DoesNotFit, ModelError), match=words):
+        load(float32(folder))
+
+
 def test_loading_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load(float32(folder))
     assert capfd.readouterr() == ("", "")
