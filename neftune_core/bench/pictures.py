@@ -6,7 +6,6 @@ of the system.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import sys
 import time
@@ -24,7 +23,6 @@ from neftune_core.training.study import run_study
 
 TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
 PATHS = {"en": "", "zh": "/zh"}
-THEMES = ("light", "dark")
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 STUDY = EXAMPLE.model_copy(
     update={"seeds": 2, "training": EXAMPLE.training.model_copy(update={"epochs": 6.0, "evaluations": 6})}
@@ -46,8 +44,16 @@ class Look:
         return folder / f"{tab.lower()}-{self.language}-{self.theme}-{self.size}.jpg"
 
 
+LOOKS = (
+    Look("en", "light", "wide"),
+    Look("zh", "dark", "wide"),
+    Look("en", "dark", "narrow"),
+    Look("zh", "light", "narrow"),
+)
+
+
 def pictures(folder: Path, study: StudySettings = STUDY) -> Iterator[Path]:
-    """Every tab in both languages and themes, wide and narrow, as JPEG files in `folder`; each as it is written."""
+    """Every tab in each of `LOOKS`, as JPEG files in `folder`; each as it is written."""
     folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_hex(32)
     record = create(study, key)
@@ -55,7 +61,7 @@ def pictures(folder: Path, study: StudySettings = STUDY) -> Iterator[Path]:
         for _ in run_study(record, Limits(), lambda: False):
             pass
         with served() as (address, _), driven_browser() as browser:
-            for look in itertools.starmap(Look, itertools.product(PATHS, THEMES, SIZES)):
+            for look in LOOKS:
                 yield from _looked(browser, address, look, key, record, folder)
     finally:
         disk.remove(record)

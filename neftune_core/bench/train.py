@@ -113,7 +113,10 @@ def _arms(bench: _Bench) -> list[Row]:
 
 def _answers(bench: _Bench) -> list[Row]:
     (found,) = bench.measured("answers")
-    return [_row("answers of 4 arms over those of one, time", [run["ratio"] for run in found], "<= 1.5")]
+    return [
+        _row("answers of 4 arms over those of one, time", _column(found, "ratio"), "<= 1.5"),
+        _row("answers of 4 arms to 20 prompts, 64 tokens each, s", _column(found, "many"), "<= 30"),
+    ]
 
 
 def _memory(bench: _Bench) -> list[Row]:
@@ -131,6 +134,15 @@ def _study(bench: _Bench) -> list[Row]:
     for part in found[0]["parts"]:
         rows.append(_row(f"of which {part}, s", [run["parts"].get(part, 0.0) for run in found]))
     return rows
+
+
+def _usual(bench: _Bench) -> list[Row]:
+    found, quick = bench.measured("usual", "quick")
+    return [
+        _row("the usual study of this model, two arms, s", _column(found, "seconds")),
+        _row("of which losses, measures and answers (without loading)", _column(found, "share"), "<= 0.25"),
+        _row("the preset quick look, two arms, s", _column(quick, "seconds"), "<= 60"),
+    ]
 
 
 def _column(found: Sequence[Found], name: str) -> list[float]:
@@ -156,6 +168,7 @@ PARTS: dict[str, Callable[[_Bench], list[Row]]] = {
     "answers": _answers,
     "memory": _memory,
     "study": _study,
+    "usual": _usual,
     "control": _control,
 }
 

@@ -28,6 +28,7 @@ FULL_RATE: float = 1e-5
 LORA_RATE: float = 5e-4
 MEMORY_TOKENS = 256
 SHORTEST = 16
+MANY_PROMPTS, MANY_TOKENS = 20, 64
 ARMS: dict[str, NoiseSettings] = {"control": NoiseSettings(strength=0)} | {
     f"alpha-{n}": NoiseSettings(strength=n) for n in (5, 10, 15, 30)
 }
@@ -154,15 +155,17 @@ def answers(sizes: Sizes) -> Found:
     prompts = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:5]]
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
-    def timed(slots: list[int]) -> float:
+    def timed(slots: list[int], prompts: list[list[int]], settings: AnswerSettings) -> float:
         started = time.perf_counter()
         for _ in stream_answers(stack, slots, prompts, settings):
             pass
         return time.perf_counter() - started
 
-    timed([1])
-    one, four = timed([1]), timed([1, 2, 3, 4])
-    return {"one": one, "four": four, "ratio": four / one}
+    timed([1], prompts, settings)
+    one, four = timed([1], prompts, settings), timed([1, 2, 3, 4], prompts, settings)
+    many = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:MANY_PROMPTS]]
+    long = AnswerSettings(new_tokens=MANY_TOKENS)
+    return {"one": one, "four": four, "ratio": four / one, "many": timed([1, 2, 3, 4], many, long)}
 
 
 def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
@@ -202,7 +205,34 @@ def memory_in_turn(sizes: Sizes) -> Found:
 
 
 def study(sizes: Sizes) -> Found:
-    """The study of the table on the bundled model: seconds of the whole, and of its parts, from an empty process."""
+    """The study of the table on the bundled model."""
+    return _whole(_bundled_study())
+
+
+def usual(sizes: Sizes) -> Found:
+    """The study that the page offers for the model, with one seed and two arms: also the share of its time that does
+    not train."""
+    from neftune_core.training.settings import usual_training
+
+    asked = _study(sizes)
+    data = asked.data.model_copy(update={"held_out_share": 0.2})
+    found = _whole(asked.model_copy(update={"data": data, "training": usual_training(asked.model)}))
+    own = found["seconds"] - found["parts"]["loading model and data"]
+    return found | {"share": 1 - found["parts"]["training"] / own}
+
+
+def quick(sizes: Sizes) -> Found:
+    """The preset that ends soon, on the model."""
+    from neftune_core.training.settings import PRESETS
+
+    asked = _study(sizes)
+    data = asked.data.model_copy(update={"held_out_share": 0.2})
+    training = PRESETS["quick look"].training(asked.model)
+    return _whole(asked.model_copy(update={"data": data, "training": training}))
+
+
+def _whole(study: StudySettings) -> Found:
+    """Seconds of a study, and of its parts, from an empty process."""
     import tempfile
     from pathlib import Path
 
@@ -212,7 +242,7 @@ def study(sizes: Sizes) -> Found:
 
     parts: Found = {}
     with tempfile.TemporaryDirectory() as folder:
-        record = create(_bundled_study(), owner="", folder=Path(folder) / "study")
+        record = create(study, owner="", folder=Path(folder) / "study")
         began = before = time.perf_counter()
         for event in run_study(record, Limits(), _never):
             now = time.perf_counter()
@@ -228,6 +258,7 @@ PARTS: dict[Any, str] = {
     "step": "training",
     "evaluated": "held-out and training loss",
     "saved": "saving",
+    "measured": "measures of the end",
     "answered": "answers",
     "finished": "saving",
 }
@@ -298,6 +329,8 @@ SIDES: dict[str, Callable[[Sizes], Found]] = {
         memory_together,
         memory_in_turn,
         study,
+        usual,
+        quick,
         control,
         profile,
     )

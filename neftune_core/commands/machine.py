@@ -110,8 +110,8 @@ class Bench:
     runs: int = 3
     """Runs of each, in turn; medians are reported."""
     parts: tuple[str, ...] = ()
-    """Only these of `train` (lora, full, peak, arms, answers, memory, study, control) or `load` (noise, studies, mixed,
-    killed)."""
+    """Only these of `train` (lora, full, peak, arms, answers, memory, study, usual, control) or `load` (noise, studies,
+    mixed, killed)."""
     first: int = 64
     """Of `train`: the first rows that are trained on."""
     steps: int = 20

@@ -24,7 +24,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
 """What a Space brings itself, in the version that the front matter names or that goes with it."""
 
-NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench")
+NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,13 @@ def test_an_unknown_measurement_is_refused_and_a_failed_one_says_why() -> None:
 def test_the_sides_run_on_the_bundled_model() -> None:
     """Short: whether they run at all, and that what they find makes sense; figures of a busy machine mean nothing."""
     sizes = Sizes("bundled", first=4, steps=2, new_tokens=2)
-    found = {side: SIDES[side](sizes) for side in ("lora", "full", "peak", "arms", "answers", "control")}
+    found = {side: SIDES[side](sizes) for side in ("lora", "full", "peak", "arms", "answers", "usual", "control")}
     assert found["lora"]["tokens"] == found["full"]["tokens"] > 0
     assert 0 < found["peak"]["share"] < 1.5
     assert found["arms"]["ratio"] > 0
     assert found["answers"]["ratio"] > 0
+    assert 0 < found["usual"]["share"] < 1
+    assert found["usual"]["parts"]["training"] > 0
     assert found["control"]["largest"] < 1e-5  # float32: products of other sizes
     assert found["control"]["steps"] == 2
 

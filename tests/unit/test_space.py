@@ -195,7 +195,7 @@ def test_only_what_is_needed_is_in_the_folder(built: Path) -> None:
         "README.md", "LICENSE", "app.py", "requirements.txt", ".gitattributes", "neftune_core",
         *(path.parts[0] for path in files if path.parts[0].endswith(".dist-info")),
     }  # fmt: skip
-    assert not [path for path in files if "__pycache__" in path.parts or path.suffix in (".pyc", ".log")]
+    assert not [path for path in files if "__pycache__" in path.parts or path.suffix in (".pyc", ".log", ".jpg")]
     assert sum((built / path).stat().st_size for path in files) < 20e6
 
 
