@@ -195,6 +195,12 @@
     return name && name[0].toUpperCase() + name.slice(1);
   };
 
+  // On a narrow page the row of tabs is longer than the page: the open one is brought into view.
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest?.("#lab-tabs > .tab-wrapper [role=tab]");
+    if (tab) setTimeout(() => tab.scrollIntoView({ block: "nearest", inline: "center" }), 50);
+  });
+
   /** `?hide=data,runs` leaves these tabs out; Learn always stays. */
   const hide = (Lab.parameter("hide") || "").toLowerCase().split(",").filter((name) => /^[a-z]+$/.test(name) && name !== "learn");
   if (hide.length) {

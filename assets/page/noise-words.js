@@ -61,7 +61,7 @@
   const warnings = (payload, told, { deviation }) => {
     const found = [];
     if (told.equivalents.relative > LOUD)
-      found.push(Lab.text("Loud: the noise is {share} of the signal, above {most}.", { share: short(told.equivalents.relative), most: LOUD }));
+      found.push(Lab.text("Loud: the noise is {share} as large as the words; the lab warns above {most}.", { share: percent(told.equivalents.relative), most: percent(LOUD) }));
     const kept = realised(payload, deviation);
     if (kept < REALISED) found.push(Lab.text("In bfloat16 only {share} of this noise survives the rounding.", { share: percent(Math.max(0, kept)) }));
     return found.join(" ");

@@ -76,20 +76,27 @@
       }
       const below = HEIGHT - 6;
       this.root.append(
-        svg("text", { class: "lab-stage-tick", x: MARGIN.left, y: below }, LabLanguage.text("nats a token")),
+        svg("text", { class: "lab-stage-tick", x: MARGIN.left, y: below }, this.unit()),
         svg("text", { class: "lab-stage-tick", x: this.width - MARGIN.right, y: below, "text-anchor": "end" }, LabLanguage.text("step {step}", { step: this.steps })),
       );
-      this.lines = this.arms.map((arm) => {
+      // The control last, and dashed: where the curves meet, both are seen.
+      this.lines = this.arms.toReversed().map((arm) => {
         const whole = arm[this.kind].map(([step, value]) => `${this.x(step)},${this.y(value)}`).join("L");
         const faint = svg("path", { class: "lab-stage-whole", d: `M${whole}` });
         const line = svg("path", { class: "lab-stage-line" });
         const dot = svg("circle", { class: "lab-stage-dot", r: 4.5 });
+        if (arm === this.arms[0]) line.setAttribute("stroke-dasharray", "7 5");
         for (const node of [faint, line, dot]) node.style.setProperty("--arm", arm.colour);
         this.root.append(faint, line, dot);
         return { arm, line, dot };
       });
       this.now = svg("path", { class: "lab-stage-cursor" });
       this.root.append(this.now);
+    }
+
+    unit() {
+      if (this.low === 0) return LabLanguage.text("nats a token");
+      return LabLanguage.text("nats a token; the axis begins at {low}", { low: this.low.toFixed(1) });
     }
 
     show(step) {
@@ -113,7 +120,7 @@
       this.slider = root.querySelector("input");
       this.button = root.querySelector("[data-do=play]");
       this.output = root.querySelector("output");
-      root.querySelector(".lab-stage-about").textContent = value.about;
+      for (const part of ["about", "lead", "result"]) root.querySelector(".lab-stage-" + part).textContent = value[part];
       this.slider.max = value.steps;
       this.panels = [...root.querySelectorAll("[data-panel]")].map((node) => new Panel(node, node.dataset.panel, value));
       this.rows = this.legend(root.querySelector(".lab-stage-now"));
@@ -133,7 +140,7 @@
       return this.value.arms.map((arm) => {
         const number = make("b", {});
         const held = make("b", {});
-        const item = make("li", {}, make("span", { className: "lab-arm" }, arm.name), number, LabLanguage.text(" training "), held, LabLanguage.text(" held out"));
+        const item = make("li", {}, make("span", { className: "lab-arm" }, arm.name), LabLanguage.text("training loss "), number, LabLanguage.text(" · new examples "), held);
         item.style.setProperty("--arm", arm.colour);
         list.append(item);
         return { arm, number, held };

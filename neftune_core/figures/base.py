@@ -53,9 +53,11 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
     )
 
 
-def interval_words(interval: Any) -> str:
-    """The ends of an interval in parentheses, to stand behind a number; nothing where there is none."""
-    return say(" ({low:+.3g} to {high:+.3g})", low=interval.low, high=interval.high) if interval is not None else ""
+def interval_words(interval: Any, scale: float = 1.0) -> str:
+    """The ends of an interval, times `scale`, in parentheses, to stand behind a number; nothing where there is none."""
+    if interval is None:
+        return ""
+    return say(" ({low:+.2g} to {high:+.2g})", low=scale * interval.low, high=scale * interval.high)
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

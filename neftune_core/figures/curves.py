@@ -203,7 +203,7 @@ def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
     measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
     steps = [step for points in measured for found, _ in points.values() for step in found]
     begun = len({seed for points in gathered.values() for _, seed in points})
-    means = say(", means of the seeds that came so far ({count} begun)", count=begun) if begun > 1 else ""
+    means = say(", means of {count} seeds", count=begun) if begun > 1 else ""
     return say(
         "Losses with the noise off, last measured up to step {step:,}{means}: {losses}.",
         step=max(steps),

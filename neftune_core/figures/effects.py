@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+SHARES = ("exact", "right", "accuracy", "asked_for", "sense")
+"""Measures that are shares: their differences are told in percentage points."""
 WIDE = 20.0
 """Where the largest value is so many times the smallest, the axis is logarithmic."""
 EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
@@ -52,7 +54,9 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
         "yaxis": axis(
             say("{measure}: difference from the control", measure=label),
-            _direction(measure),
+            say("percentage points, {direction}", direction=say(_direction(measure)))
+            if measure in SHARES
+            else _direction(measure),
             zeroline=True,
             zerolinewidth=2,
         ),
@@ -122,15 +126,16 @@ def _trace(
     words: str, place: int, rows: Sequence[Row], name: str, measure: str, epoch: str, colours: Mapping[str, str]
 ) -> Trace:
     compared = [row.effects[measure][epoch] for row in rows]
-    above = [each.interval.high - each.difference if each.interval else 0.0 for each in compared]
-    below = [each.difference - each.interval.low if each.interval else 0.0 for each in compared]
+    scale = _told_scale(measure)
+    above = [scale * (each.interval.high - each.difference) if each.interval else 0.0 for each in compared]
+    below = [scale * (each.difference - each.interval.low) if each.interval else 0.0 for each in compared]
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "uid": f"effect/{words}",
         "name": words,
         "x": [_value(row, name) for row in rows],
-        "y": [each.difference for each in compared],
+        "y": [scale * each.difference for each in compared],
         "error_y": {
             "type": "data",
             "symmetric": False,
@@ -159,10 +164,15 @@ def _told(row: Row, measure: str, epoch: str) -> str:
     """One setting in words: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
-    ends = interval_words(found.interval)
+    scale = _told_scale(measure)
+    ends = interval_words(found.interval, scale)
     count = len(found.seeds)
     seeds = say("{count} seeds", count=count) if count > 1 else say("1 seed")
-    return f"{name}: {found.difference:+.3g}{ends}, {seeds}"
+    return f"{name}: {scale * found.difference:+.2g}{ends}, {seeds}"
+
+
+def _told_scale(measure: str) -> float:
+    return 100.0 if measure in SHARES else 1.0
 
 
 def _direction(measure: str) -> str:

@@ -36,7 +36,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
                 ends = interval_words(comparison.interval)
-                said.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.3g}{ends}")
+                said.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
         "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),

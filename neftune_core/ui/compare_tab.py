@@ -46,6 +46,9 @@ MOST_ROWS = 20
 NOTHING = later("no marks")
 EMPTY = later("Train a study first; then ask it anything here, and its arms answer side by side.")
 THEN = later("Train a study of your own, and ask it anything here; its arms answer side by side, as these did.")
+KEPT = later(
+    "What the study asked at its end: held-out rows, which nobody trained on. Press Answer to ask prompts of your own."
+)
 NO_ANSWERS = later("This study kept no answers: write prompts, and press Answer.")
 
 
@@ -374,7 +377,8 @@ def _answerable(owner: str) -> list[Record]:
 
 def _kept(record: Record, seed: int) -> str:
     """The answers that the study itself gave when this seed ended."""
-    return answer_columns(record.answers(seed), record.arms) or quiet(say(NO_ANSWERS))
+    kept = answer_columns(record.answers(seed), record.arms)
+    return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
 
 
 def link_parameters(tab: CompareTab) -> dict[str, dict[str, Any]]:

@@ -30,26 +30,33 @@ ANSWERED = later(
 def stage_html() -> str:
     """The stage of the recorded study, which stage.js fills."""
     norms = say(
-        "The norm of each token's embedding: grey as it is, in colour as the arm with the most noise read it in this "
-        "epoch. In every epoch the noise is another one."
+        "The norm (the length of the vector) of each token's embedding: grey as it is, in colour as the arm with the "
+        "most noise read it in this epoch. In every epoch the noise is another one."
+    )
+    loss = say(
+        "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would be "
+        "certain."
     )
     return f"""<section class="lab-stage" aria-label="{say("A recorded study")}">
 <h2>{say("What does a little noise do while a model learns?")}</h2>
-<p class="lab-stage-about"></p>
+<p class="lab-stage-lead"></p>
 <div class="lab-stage-panels">
-<figure><h3>{say("Training rows")}</h3>
+<figure><h3>{say("Loss on the training examples")}</h3>
 <svg data-panel="train" role="img" aria-label="{say("Loss on training rows")}"></svg></figure>
-<figure><h3>{say("Held-out rows")} <span class="lab-quiet">{say("which nobody trained on")}</span></h3>
+<figure><h3>{say("Loss on new examples")} <span class="lab-quiet">{say("held out, never trained on")}</span></h3>
 <svg data-panel="held_out" role="img" aria-label="{say("Loss on held-out rows")}"></svg></figure>
 </div>
 <div class="lab-stage-time"><button type="button" data-do="play" aria-label="{say("Play the training")}"></button>
 <input type="range" min="0" value="0" step="1" aria-label="{say("Step of the recorded training")}">
 <output></output></div>
 <ul class="lab-stage-now" aria-label="{say("Losses at this step, noise off")}"></ul>
+<p class="lab-quiet lab-stage-loss">{loss}</p>
+<p class="lab-stage-result"></p>
 <figure class="lab-stage-norms">
 <h3>{say("What the arms read of one row")} <span class="lab-quiet" data-word="epoch"></span></h3>
 <div class="lab-stage-tokens" role="img"></div>
 <figcaption class="lab-quiet">{norms}</figcaption></figure>
+<p class="lab-stage-about"></p>
 </section>"""
 
 

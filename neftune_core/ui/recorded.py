@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import logging
 import time
@@ -22,6 +23,9 @@ from neftune_core.ui.lab import Lab
 from neftune_core.ui.views import quiet
 
 logger = logging.getLogger(__name__)
+
+CLEAR = 0.05
+"""Nats a token; a smaller difference of two losses is not spoken of."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ def recorded(lab: Lab) -> Recorded | None:
 
 
 def stage(record: Record, line: str) -> dict[str, Any]:
-    """`{"about", "steps", "per_epoch", "arms": [{name, colour, train, held_out, batches}], "seen"}` of a record.
+    """`{"about", "lead", "result", "steps", "per_epoch", "arms": [{name, colour, train, held_out, batches}], "seen"}`.
 
+    `about`, `lead` (what is seen) and `result` (what came of it) are sentences.
     `train` and `held_out` are `[[step, loss], ...]` with the noise off, `batches` the loss of each step as trained. The
     first seed alone is played.
     """
@@ -78,7 +83,62 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         shown.append({"name": name, "colour": colours[name], **curves})
     last = max((event["step"] for event in steps), default=0)
     epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
-    return {"about": line, "steps": last, "per_epoch": last / epochs, "arms": shown, "seen": seen.kept(record)}
+    told = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
+    return {**told, "steps": last, "per_epoch": last / epochs, "arms": shown, "seen": seen.kept(record)}
+
+
+def _lead(record: Record) -> str:
+    noise, data = record.study.noise, record.about.get("data", {})
+    strengths = _listed([f"{one.unit} {one.strength:g}" for one in noise])
+    told = say(
+        "NEFTune adds small random numbers to the words that a model reads, and only while it is fine-tuned. Here one "
+        "small model learns the same {count} examples {times} times: without noise (the control), and with "
+        "{strengths}.",
+        count=data.get("train", "?"),
+        times=len(noise) + 1,
+        strengths=strengths,
+    )
+    return str(told)
+
+
+def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
+    """What the losses of the control and of the last arm came to; each sentence only where it is true."""
+    control, loudest = arms[0], arms[-1]
+    if any(not arm[part] for arm in arms for part in ("train", "held_out")):
+        return ""
+    (_, learned), (_, noisy) = control["train"][-1], loudest["train"][-1]
+    (_, end), (_, noisy_end) = control["held_out"][-1], loudest["held_out"][-1]
+    step, best = min(control["held_out"], key=lambda point: point[1])
+    others = min(value for arm in arms[1:] for _, value in arm["held_out"])
+    sentences = [
+        say(
+            "At the end: {noisy:.2f} on the training examples with the most noise, {learned:.2f} without; on new ones "
+            "{noisy_end:.2f} and {end:.2f}.",
+            noisy=noisy,
+            learned=learned,
+            noisy_end=noisy_end,
+            end=end,
+        )
+    ]
+    if noisy > learned + CLEAR:
+        sentences.append(say("The noise has held back learning by heart."))
+    if best < others:
+        sentences.append(
+            say(
+                "But the control was best at step {step} ({best:.2f}): to stop there would have been better than "
+                "noise.",
+                step=step,
+                best=best,
+            )
+        )
+    count = record.about.get("data", {}).get("held_out", 0)
+    sentences.append(
+        say(
+            "One run and {count} new examples: too few to conclude anything, which is what lesson 7 is about.",
+            count=count,
+        )
+    )
+    return functools.reduce(lambda one, other: say("{one} {other}", one=one, other=other), sentences)
 
 
 def _line(record: Record, study: StudySettings) -> str:

@@ -65,8 +65,8 @@ def _numbers(status: Status) -> list[str]:
     if status.steps and not (status.state == "finished" and status.step == status.steps):
         numbers.append(say("step {step:,} of {steps:,}", step=status.step, steps=status.steps))
     elif status.steps:
-        seeds = say(", {count} seeds", count=status.seeds) if status.seeds > 1 else ""
-        numbers.append(say("{steps:,} steps", steps=status.steps) + seeds)
+        seeds = say("{count} seeds of ", count=status.seeds) if status.seeds > 1 else ""
+        numbers.append(seeds + say("{steps:,} steps", steps=status.steps // max(1, status.seeds)))
     if status.state == "running" and status.seconds_left is not None:
         numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
     if status.tokens_per_second and not status.is_over:

@@ -22,7 +22,7 @@ NO_AXIS = ""
 AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-SEEDS_INFO = later("Each setting is trained with so many seeds; a claim takes six.")
+SEEDS_INFO = later("Each setting is trained with so many seeds; a conclusion needs at least six.")
 POINTS_INFO = later("One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'")
 
 

@@ -128,11 +128,12 @@ def test_the_plot_has_the_differences_with_the_intervals_of_the_comparison() -> 
     ):
         found = row.effects["exact"]["last"]
         assert found.interval is not None
-        assert height == found.difference
-        assert math.isclose(height + up, found.interval.high)
-        assert math.isclose(height - down, found.interval.low)
+        assert math.isclose(height, 100 * found.difference)  # percentage points
+        assert math.isclose(height + up, 100 * found.interval.high)
+        assert math.isclose(height - down, 100 * found.interval.low)
     assert figure["layout"]["xaxis"]["type"] == "log"  # 1 to 100
-    assert "uniform-alpha-5: +0.105 (" in figure["summary"]
+    assert "uniform-alpha-5: +10 (" in figure["summary"]
+    assert "percentage points" in figure["layout"]["yaxis"]["title"]["text"]
 
 
 def test_the_plot_goes_over_the_training_where_the_strength_stands_still() -> None:
