@@ -93,7 +93,7 @@ def _lead(record: Record) -> str:
     told = say(
         "NEFTune adds small random numbers to the words that a model reads, and only while it is fine-tuned. Here one "
         "small model learns the same {count} examples {times} times: without noise (the control), and with "
-        "{strengths}.",
+        "noise of {strengths}.",
         count=data.get("train", "?"),
         times=len(noise) + 1,
         strengths=strengths,
