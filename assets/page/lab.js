@@ -33,8 +33,15 @@
     loading ||= new Promise((resolve, reject) => {
       const script = document.createElement("script");
       script.src = plotlyAddress;
-      script.onload = () => resolve((Lab.Plotly = window.Plotly));
-      script.onerror = () => reject(new Error(Lab.text("The figure library could not be loaded.")));
+      script.onload = () => {
+        resolve((Lab.Plotly = window.Plotly));
+        Lab.say("plotly", true);
+      };
+      script.onerror = () => {
+        script.remove();
+        loading = null; // whoever asks again tries again
+        reject(new Error(Lab.text("The figure library could not be loaded.")));
+      };
       document.head.appendChild(script);
     });
     return loading;
@@ -65,6 +72,29 @@
     const box = root.querySelector("input[type=checkbox]");
     if (box) return box.checked;
     return root.querySelector("textarea, input")?.value;
+  };
+
+  /** The range of a slider as it must be to show `value`: longer where it is beyond the end, finer where it is between two
+      steps, down to its third digit. */
+  Lab.reaching = (range, value) => {
+    if (!(value > 0)) return range;
+    const stops = value / range.step;
+    const isStop = stops > 0.5 && Math.abs(stops - Math.round(stops)) < 1e-6;
+    const third = Number(`1e${Math.floor(Math.log10(value)) - 2}`);
+    return { ...range, maximum: Math.max(range.maximum, value), step: isStop ? range.step : Math.min(range.step, third) };
+  };
+
+  /** The slider of the strength with the range that its unit and its value want. */
+  Lab.ranged = (strength, unit, ranges) => {
+    const range = Lab.reaching(ranges[unit], strength);
+    const look = (tries) => {
+      const input = document.querySelector("#noise-strength input[type=range]");
+      const isThere = Number(input?.max) === range.maximum && Number(input?.step) === range.step;
+      if (isThere || !tries) Lab.changed("noise-strength");
+      else setTimeout(() => look(tries - 1), 50);
+    };
+    look(100);
+    return { __type__: "update", ...range, value: strength };
   };
 
   const watched = [];
@@ -211,7 +241,7 @@
     const given = ids.map((id) => {
       if (!kept || kept[id] === undefined || (id.startsWith("noise-") && isLinked())) return nothing;
       const range = id === "noise-strength" ? ranges[kept["noise-unit"]] : null;
-      return { ...nothing, value: kept[id], ...(range && { ...range, maximum: Math.max(range.maximum, kept[id]) }) };
+      return { ...nothing, value: kept[id], ...(range && Lab.reaching(range, kept[id])) };
     });
     const together = { strengths: kept?.["train-strengths"], unit: kept?.["noise-unit"], made: performance.timeOrigin };
     return [...given, kept ? JSON.stringify(together) : nothing, kept?.["lab-in-use"] || nothing];

@@ -15,13 +15,20 @@
   // The framework puts the language of the browser in its place as it begins.
   new MutationObserver(() => root.lang !== tag && (root.lang = tag)).observe(root, { attributeFilter: ["lang"] });
 
-  const address = (wanted) => {
-    const base = location.pathname.replace(/\/(zh\/?)?$/, "/");
-    return base + (wanted === "zh" ? "zh" : "") + location.search + location.hash;
+  /** The page in that language; behind a proxy it may be at a path without a slash at its end. `said` puts the language
+      into the address as well. */
+  const address = (wanted, { said = false } = {}) => {
+    const base = location.pathname.replace(code === "zh" ? /\/(zh\/?)?$/ : /\/$/, "") + "/";
+    const query = new URLSearchParams(location.search);
+    query.delete("lang");
+    if (said) query.set("lang", wanted);
+    return base + (wanted === "zh" ? "zh" : "") + (query.size ? "?" + query : "") + location.hash;
   };
 
-  // Who reads Chinese, by an earlier choice or by the browser's own, is led there; a link to the Chinese page is always kept.
+  // Who reads Chinese, by the address, by an earlier choice or by the browser's own, is led there; a link to the Chinese page is always kept.
   const wishes = () => {
+    const asked = new URLSearchParams(location.search).get("lang");
+    if (asked) return asked;
     try {
       return localStorage.getItem(KEPT) || browsers;
     } catch {
@@ -43,12 +50,13 @@
     /** The other language, with the address as it stands; the choice holds for this browser. */
     change: () => {
       const wanted = code === "zh" ? "en" : "zh";
+      let said = false;
       try {
         localStorage.setItem(KEPT, wanted);
       } catch {
-        /* storage is forbidden in some embedded pages: the choice then holds for this page only */
+        said = wanted === "en"; // storage is forbidden in some embedded pages: the address then keeps the choice
       }
-      location.assign(address(wanted));
+      location.assign(address(wanted, { said }));
     },
   };
 

@@ -224,13 +224,26 @@
   opening();
 
   // A lesson shows no figure, but the tab that it leads to will.
-  const soon = () => setTimeout(() => Lab.loadPlotly(), 1500);
+  const soon = () => setTimeout(() => Lab.loadPlotly().catch(() => {}), 1500) // a figure that needs it says so;
   if (document.readyState === "complete") soon();
   else addEventListener("load", soon);
 
   // ------------------------------------------------------------------ progress in the title of the page, and its end
   const NAME = "NEFTune Lab"; // the framework gives the page its title only after this script has run
   const LONG_SECONDS = 90;
+  /** A notice of that text; false where the browser has them for service workers alone, as on phones: there it throws. */
+  const notify = (words) => {
+    try {
+      new Notification(words, { tag: "study" });
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  let notifies = null;
+  /** Whether notices have that permission, and can be made at all; without leave to show one, making it shows nothing. */
+  const mayNotify = (permission) =>
+    "Notification" in window && Notification.permission === permission && (permission === "granted" || (notifies ??= notify(NAME)));
   let running = false;
   const glance = () => {
     const strip = document.querySelector("#lab-progress .lab-progress");
@@ -244,8 +257,8 @@
     } else if (running && strip) {
       running = false;
       document.title = document.hidden ? `${word} · ${NAME}` : NAME;
-      if (document.hidden && "Notification" in window && Notification.permission === "granted")
-        new Notification(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || Lab.text("your study")}`, { tag: "study" });
+      if (document.hidden && mayNotify("granted"))
+        notify(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || Lab.text("your study")}`);
     }
   };
   document.addEventListener("visibilitychange", () => {
@@ -258,7 +271,7 @@
   const offers = (left) => {
     const tools = document.querySelector(".lab-tools");
     if (tools && !offer.isConnected) tools.prepend(offer);
-    const wanted = running && left?.dataset.seconds >= LONG_SECONDS && "Notification" in window && Notification.permission === "default";
+    const wanted = running && left?.dataset.seconds >= LONG_SECONDS && mayNotify("default");
     if (offer.hidden === wanted) offer.hidden = !wanted;
   };
 })();

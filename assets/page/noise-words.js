@@ -58,8 +58,13 @@
     return least + ((most - least) * Math.log(deviation / low)) / Math.log(high / low);
   };
 
-  const warnings = (payload, told, { deviation }) => {
+  const warnings = (payload, told, { deviation }, clipped) => {
     const found = [];
+    if (clipped) {
+      const { strength: most, unit, wanted, before } = clipped;
+      const same = { before: `${before.unit} ${short(before.strength)}`, wanted: short(wanted) };
+      found.push(Lab.text("The slider of {unit} ends at {most}: {before} would be {wanted} on this sentence.", { unit, most, ...same }));
+    }
     if (told.equivalents.relative > LOUD)
       found.push(Lab.text("Loud: the noise is {share} as large as the words; the lab warns above {most}.", { share: percent(told.equivalents.relative), most: percent(LOUD) }));
     const kept = realised(payload, deviation);
@@ -86,9 +91,9 @@
       const place = element.querySelector(`[data-word=${name}]`);
       if (place.textContent !== text) place.textContent = text;
     };
-    Lab.on("figure:noise", ({ payload, controls, told, result }) => {
+    Lab.on("figure:noise", ({ payload, controls, told, result, clipped }) => {
       put("verdict", verdict(told, result));
-      put("warning", warnings(payload, told, result));
+      put("warning", warnings(payload, told, result, clipped));
       put("kind", notes(payload, controls));
       put("angle", told.drops ? "–" : short(told.angle) + "°");
       put("snr", told.drops ? "–" : told.share ? `${told.decibels.toFixed(1)} dB`.replace("-", "−") : "∞");

@@ -211,17 +211,20 @@
 
   let sentence = null;
   let chosen = {};
-  /** What the slider becomes in another unit: the same noise on this sentence, and that unit's range. */
+  let clipped = null;
+  /** What the slider becomes in another unit: the same noise on this sentence, to three digits, and that unit's range;
+      `clipped` keeps what would have gone beyond its end. */
   Lab.changeUnit = (strength, unit, sliders) => {
     const slider = sliders[unit];
     let value = strength;
     if (settled && sentence && unit !== SHARE && settled.unit !== SHARE) {
       const exact = inUnit(sentence, { ...chosen, ...settled }, unit);
-      value = Math.min(slider.maximum, Number((Math.round(exact / slider.step) * slider.step).toPrecision(6)));
+      value = Math.min(slider.maximum, Number(exact.toPrecision(3)));
+      clipped = exact > slider.maximum ? { strength: value, unit, wanted: exact, before: settled } : null;
     }
     settled = { strength: value, unit };
     Lab.changed("noise-strength");
-    return { __type__: "update", ...slider, value };
+    return { __type__: "update", ...Lab.reaching(slider, value), value };
   };
 
   /** The unit and the slider that another kind wants: token dropout has a unit of its own. */
@@ -231,7 +234,7 @@
     const next = drops ? asides[SHARE] : asides.other;
     settled = next;
     Lab.changed("noise-unit", "noise-strength");
-    return [next.unit, { __type__: "update", ...sliders[next.unit], value: next.strength }];
+    return [next.unit, { __type__: "update", ...Lab.reaching(sliders[next.unit], next.strength), value: next.strength }];
   };
 
   /** The figure of a preview under these controls, with what it says beside itself. */
@@ -240,7 +243,9 @@
     const told = words(payload, controls, result);
     const frame = payload.views[controls.view] || payload.views.norms;
     const made = views[controls.view]?.(payload, controls, result, told) || { data: [], layout: {}, summary: "" };
-    return { ...frame, ...made, layout: Lab.merged(frame.layout, made.layout), view: controls.view, payload, controls, result, told };
+    if (clipped && (clipped.unit !== controls.unit || clipped.strength !== controls.strength)) clipped = null;
+    const said = { view: controls.view, payload, controls, result, told, clipped };
+    return { ...frame, ...made, layout: Lab.merged(frame.layout, made.layout), ...said };
   };
 
   Lab.sources.noise = (payload, given) => {

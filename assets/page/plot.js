@@ -71,6 +71,7 @@
       this.node.labFigure = this;
       watch("value", () => this.receive());
       Lab.on("theme", () => this.draw());
+      Lab.on("plotly", () => this.failure && this.draw());
       new ResizeObserver(() => this.resized()).observe(this.node.parentElement);
       element.querySelector(".lab-figure-tools").addEventListener("click", (event) => {
         const format = event.target.dataset.format;
@@ -150,6 +151,8 @@
     react(figure, layout) {
       clearTimeout(this.later);
       cancelAnimationFrame(this.frame);
+      this.failure?.remove();
+      this.failure = null;
       const style = getComputedStyle(document.body);
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
@@ -165,7 +168,26 @@
       if (this.asked) return;
       this.asked = true;
       // After the next frame, so that the sketch is seen first.
-      requestAnimationFrame(() => setTimeout(() => Lab.loadPlotly().then(() => this.draw()), 0));
+      requestAnimationFrame(() => setTimeout(() => this.fetch(), 0));
+    }
+
+    fetch() {
+      Lab.loadPlotly().then(
+        () => this.draw(),
+        (error) => this.tellFailure(error.message),
+      );
+    }
+
+    /** A sentence in the figure, and a button for another try; the next thing that draws it tries again too. */
+    tellFailure(words) {
+      this.asked = false;
+      this.failure?.remove();
+      const again = Object.assign(document.createElement("button"), { type: "button", textContent: Lab.text("Try again") });
+      again.addEventListener("click", () => this.fetch());
+      this.failure = Object.assign(document.createElement("p"), { className: "lab-warning", textContent: words + " " });
+      this.failure.setAttribute("role", "status");
+      this.failure.append(again);
+      this.node.before(this.failure);
     }
 
     /** While a control moves, only the heights of bars change: they are set in the kept drawing, in a millisecond or two,

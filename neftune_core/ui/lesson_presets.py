@@ -18,7 +18,7 @@ from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui.data_tab import DataTab
 from neftune_core.ui.lab import require_key
 from neftune_core.ui.learn_tab import LearnTab
-from neftune_core.ui.noise_tab import FIRST_VIEW, SLIDERS, NoiseTab
+from neftune_core.ui.noise_tab import FIRST_VIEW, NoiseTab, ranged_after, strength_of
 from neftune_core.ui.plot import part
 from neftune_core.ui.train_form import set_together, shown_training
 from neftune_core.ui.train_tab import TrainTab
@@ -43,7 +43,7 @@ class Page:
         said = {name: str(value) for name, value in lesson.preset.items()}
         noise = from_query(NoiseSettings, _of(said, "noise."))
         values = self.noise.noise.values(noise)
-        slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
+        slider = strength_of(noise)
         data = said.get("data", EXAMPLE.data.source).removeprefix("starter:")
         training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(said, "train.")})
         strengths = said.get("train.strengths", "15")
@@ -71,6 +71,7 @@ def connect(learn: LearnTab, page: Page, key: gr.Textbox) -> None:
             continue
         then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); }}"
         done = button.click(functools.partial(page.values, lesson), None, page.components(), **QUIET)
+        ranged_after(done, page.noise.noise)
         done = done.then(None, None, None, js=then)
         done.then(page.data.reread.handler, page.data.reread.inputs, page.data.reread.outputs, **QUIET)
     told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")

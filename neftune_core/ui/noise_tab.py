@@ -38,7 +38,7 @@ from neftune_core.ui.noise_words import (
 from neftune_core.ui.plot import computed, live_figure, part
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview, Payload
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.wiring import QUIET, events, told
+from neftune_core.ui.wiring import QUIET, events, in_browser, told
 
 # What the slider offers in each unit: its end and its step. All reach about as far on a short sentence.
 SLIDERS = {
@@ -155,6 +155,23 @@ def link_parameters(tab: NoiseTab) -> Places:
     return {**parameters, "view": view, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
 
 
+def strength_of(noise: NoiseSettings) -> dict[str, Any]:
+    """The slider as an update that has the strength of `noise`; `ranged_after` gives it the range of its unit.
+
+    The range is the browser's matter: here the slider reaches as far as any, since what is beyond its end is refused,
+    and another unit, which the browser changes to alone, may reach further than that of `noise`.
+    """
+    most = max(offered["maximum"] for offered in SLIDERS.values())
+    return gr.update(value=noise.strength, maximum=max(most, noise.strength))
+
+
+def ranged_after(event: Any, noise: Form[NoiseSettings]) -> None:
+    """Once `event` is over, the slider has the range that its unit and its strength want."""
+    strength, unit = noise.by_name["strength"], noise.by_name["unit"]
+    ranged = in_browser(f"Lab.ranged(strength, unit, {json.dumps(SLIDERS)})", "strength, unit")
+    event.then(None, [strength, unit], strength, js=ranged)
+
+
 def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button) -> None:
     count = len(tab.noise.components)
 
@@ -210,8 +227,8 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
         usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING
         payload = first.get() if usual else first.previewer(text, ModelSettings(), 0, noise.sites)
         values = tab.noise.values(noise)
-        slider = {**gr.update(value=values[0]), **SLIDERS[noise.unit]}
         shown = view if view != FIRST_VIEW else gr.skip()  # a person may have chosen one meanwhile
-        return [slider, *values[1:], text, shown, figure_of(payload, _places(tab.noise, noise, view))]
+        return [strength_of(noise), *values[1:], text, shown, figure_of(payload, _places(tab.noise, noise, view))]
 
-    page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)
+    loaded = page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)
+    ranged_after(loaded, tab.noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import tempfile
@@ -29,7 +30,7 @@ from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.train_tab import TrainTab
-from neftune_core.ui.wiring import QUIET, events, in_browser, tell, told
+from neftune_core.ui.wiring import QUIET, SECONDS_SHOWN, events, in_browser, tell, told
 
 KEPT = ("train-", "noise-", "compare-prompts", "sweep-")
 """How the elem_ids begin whose values the browser keeps."""
@@ -113,6 +114,7 @@ def _connect_record(around: Around) -> None:
         if record is None or record.is_sweep or record.is_newer:
             return [gr.skip()] * (len(filled) + len(shown))
         study = record.study
+        _tell_left_out(study)
         data = study.data.model_copy(update=_copied(study.data))
         return [*_arms(around, study), *_in_use(around, study.model, data)]
 
@@ -120,6 +122,7 @@ def _connect_record(around: Around) -> None:
     fresh = in_browser("Lab.isRemembered() ? '' : id", "id")
     around.train.attached.change(None, around.train.attached, attached, js=fresh)
     restored = attached.change(restore, [around.key, attached], [*filled, *shown], **QUIET)
+    noise_tab.ranged_after(restored, noise)
     restored.then(None, form.seed, None, js=_look_again([*noise.components, form.strengths]))
 
 
@@ -155,7 +158,7 @@ def _arms(around: Around, study: StudySettings) -> list[Any]:
     The noise is that of its first arm, and the arms that differ from it in their strength alone are more strengths.
     """
     noise = study.noise[0] if study.noise else CONTROL
-    rest = [arm for arm in study.noise[1:] if arm == noise.model_copy(update={"strength": arm.strength})]
+    rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]
     values = train_form.Arms(
         strengths=_listed(arm.strength for arm in rest),
         dropouts=_listed(arm.lora_dropout for arm in study.regularisers if arm.weight_decay is None),
@@ -167,11 +170,26 @@ def _arms(around: Around, study: StudySettings) -> list[Any]:
     return [*_noise(around.noise, noise), together, *train_form.restored(around.train.form, values, study)]
 
 
+def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
+    """Whether nothing but its strength tells `arm` from `noise`."""
+    return arm == noise.model_copy(update={"strength": arm.strength})
+
+
+def _tell_left_out(study: StudySettings) -> None:
+    """Say which arms of the study the forms have no place for, where there are any."""
+    noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, study.noise[0])]
+    regularisers = [arm.name for arm in study.regularisers if None not in (arm.lora_dropout, arm.weight_decay)]
+    if noises or regularisers:
+        arms = ", ".join([*noises, *regularisers])
+        words = say(
+            "The forms of this page cannot show these arms of the study: {arms}. A new study has not got them.",
+            arms=arms,
+        )
+        gr.Info(html.escape(words, quote=False), title=say("Note"), duration=SECONDS_SHOWN)
+
+
 def _noise(tab: NoiseTab, noise: NoiseSettings) -> list[Any]:
-    values = tab.noise.values(noise)
-    offered = noise_tab.SLIDERS[noise.unit]
-    reach = {**offered, "maximum": max(offered["maximum"], noise.strength)}
-    return [{**gr.update(value=values[0]), **reach}, *values[1:]]
+    return [noise_tab.strength_of(noise), *tab.noise.values(noise)[1:]]
 
 
 def _listed(numbers: Any) -> str:

@@ -58,7 +58,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
     changed = [opened.record_id.change, train.finished.change]
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
-    take_away.build(lab, key, opened.record_id)
+    take_away.build(lab, key, opened.record_id, train.finished)
     came = take_away.build_import(lab, key)
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
     _connect_view(lab, key, opened)

@@ -60,8 +60,8 @@ def has_sign_in() -> bool:
     return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
 
-def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
-    """The part of the Runs tab for the record that is opened there."""
+def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) -> None:
+    """The part of the Runs tab for the record that is opened there; `finished` changes as a study ends."""
     with gr.Accordion(say("Take it away"), open=False, visible=False, elem_id="runs-take") as box:
         form = gr.Radio(
             [(say(words), name) for name, words in FORMS.items()], value=RECORD, label=say("What"), elem_id="take-what"
@@ -72,6 +72,7 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox) -> None:
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
         parts = _Parts(form, arm, make, file, *_account(), said)
     _connect_choice(key, record_id, box, parts)
+    _connect_arms(key, record_id, finished, parts)
     _connect_file(lab, key, record_id, parts)
     if parts.push is not None:
         _connect_push(key, record_id, parts)
@@ -111,13 +112,9 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
 def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
     @told
     def offer(key: str, record_id: str) -> list[Any]:
-        from neftune_core.training.comparison import saved_arms, saved_seeds
-
         record = find(record_id, require_key(key)) if record_id else None
-        forms, arms = (OF_A_SWEEP, []) if record and record.is_sweep else (FORMS, [])
-        if record and not record.is_sweep:
-            with contextlib.suppress(RecordError):
-                arms = [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
+        forms = OF_A_SWEEP if record and record.is_sweep else FORMS
+        arms = _arms(record)
         return [
             gr.update(visible=record is not None),
             gr.update(choices=[(say(words), name) for name, words in forms.items()], value=next(iter(forms))),
@@ -128,7 +125,33 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
 
     shown = [box, parts.form, parts.arm, parts.file, parts.said]
     record_id.change(offer, [key, record_id], shown, **QUIET)
-    parts.form.input(lambda form: gr.update(visible=form in OF_AN_ARM), parts.form, parts.arm, **QUIET)
+
+
+def _arms(record: Record | None) -> list[str]:
+    """The arms that are saved by now, as they are chosen: `uniform-alpha-5 / seed 0`."""
+    from neftune_core.training.comparison import saved_arms, saved_seeds
+
+    if record is None or record.is_sweep:
+        return []
+    with contextlib.suppress(RecordError):
+        return [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
+    return []
+
+
+def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _Parts) -> None:
+    """A record may be opened before its arms are saved: they are looked for as one is asked for, and at the end."""
+
+    @told
+    def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
+        try:
+            arms = _arms(find(record_id, require_key(key)) if record_id else None)
+        except RecordError:  # it was removed meanwhile
+            arms = []
+        chosen = arm if arm in arms else next(iter(arms), None)
+        return gr.update(choices=arms, value=chosen, visible=form in OF_AN_ARM)
+
+    given = [key, record_id, parts.form, parts.arm]
+    gr.on([parts.form.input, events(finished).change], look, given, parts.arm, **QUIET)
 
 
 def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:

@@ -15,7 +15,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import create
 from neftune_core.training.settings import EXAMPLE, RegulariserSettings
-from neftune_core.ui import page
+from neftune_core.ui import page, remembering
 from neftune_core.ui.lab import Lab
 
 pytestmark = [
@@ -43,14 +43,20 @@ def restored() -> Callable[..., dict[str, Any]]:
     return call
 
 
-def test_the_link_of_a_study_fills_every_form(restored: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_the_link_of_a_study_fills_every_form_and_tells_what_has_no_place_there(
+    restored: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = tmp_path / "own-rows.jsonl"
     rows.write_text("".join(f'{{"instruction": "Name {n}.", "output": "It is {n}."}}\n' for n in range(6)))
     noise = [NoiseSettings(strength=strength, unit="std") for strength in (0.25, 0.5, 1)]
     changes = {"seed": 11, "noise": (*noise, NoiseSettings(strength=3)), "data": DataSettings(source=f"file:{rows}")}
     changes |= {"regularisers": (RegulariserSettings(lora_dropout=0.3), RegulariserSettings(weight_decay=0.1))}
     record = create(EXAMPLE.model_copy(update=changes), KEY)
+    said: list[str] = []
+    monkeypatch.setattr(remembering.gr, "Info", lambda words, **_: said.append(words))
     shown = restored(KEY, record.id)
+    assert len(said) == 1
+    assert "arms of the study: uniform-alpha-3." in said[0]  # in another unit than the first
     assert shown["noise-unit"] == "std"
     assert shown["noise-strength"]["value"] == 0.25
     assert [shown[f"train-{name}"] for name in ("strengths", "dropouts", "decays")] == ["0.5, 1", "0.3", "0.1"]
