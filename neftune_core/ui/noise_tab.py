@@ -7,6 +7,7 @@ server is asked for another sentence, another model, another place or another dr
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +163,16 @@ def strength_of(noise: NoiseSettings) -> dict[str, Any]:
     and another unit, which the browser changes to alone, may reach further than that of `noise`.
     """
     most = max(offered["maximum"] for offered in SLIDERS.values())
-    return gr.update(value=noise.strength, maximum=max(most, noise.strength))
+    step = _step(SLIDERS[noise.unit]["step"], noise.strength)
+    return gr.update(value=noise.strength, maximum=max(most, noise.strength), step=step)
+
+
+def _step(usual: float, strength: float) -> float:
+    """A step by which the slider can show `strength`, down to its third digit; as `Lab.reaching` in lab.js."""
+    stops = strength / usual
+    if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
+        return usual
+    return min(usual, float(f"1e{math.floor(math.log10(strength)) - 2}"))
 
 
 def ranged_after(event: Any, noise: Form[NoiseSettings]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from invented import WIDTH, WORDS, invented_sentence, vectors
+from served_lab import opened_page
 
 from neftune_core.figures.noise_views import VIEWS
 from neftune_core.figures.norms import Measured, measured
@@ -17,6 +18,7 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import DRAWS, Sentence, unit_draw
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.ui.noise_tab import SLIDERS
 from neftune_core.ui.previews import FIRST_SENTENCE
 
 pytestmark = pytest.mark.browser
@@ -30,6 +32,13 @@ MOVE = """(value) => {
   range.value = value;
   range.dispatchEvent(new Event('input', { bubbles: true }));
 }"""
+# The slider has the range of a unit, and both of its inputs have one value.
+SETTLED = f"""([unit, most]) => {{
+  const inputs = [...document.querySelectorAll("#noise-strength input")];
+  const [range, number] = ["range", "number"].map((type) => inputs.find((input) => input.type === type));
+  const isShown = Number(range.max) === most && Number(range.value) === Number(number.value);
+  return isShown && {CURRENT}.controls.unit === unit;
+}}"""
 # The page as it would be with other controls, without touching them.
 WITH = f"""(changes) => {{
   const figure = {FIGURE}.labFigure;
@@ -56,6 +65,17 @@ def posts(page: Any) -> list[str]:
 def choose_view(page: Any, name: str) -> None:
     page.locator(f"#noise-view input[value={name}]").check(force=True)
     page.wait_for_function(f"{CURRENT}.view === '{name}' && !!Lab.noise.views.{name}")
+
+
+def says(page: Any, words: str) -> None:
+    """Wait until the strip says these words."""
+    page.locator("#lab-words", has_text=words).wait_for()
+
+
+def choose_unit(page: Any, name: str) -> None:
+    """Choose a unit, and wait until the slider has the strength in it."""
+    page.locator("#noise-unit label", has_text=name).click()
+    page.wait_for_function(SETTLED, arg=[name, SLIDERS[name]["maximum"]])
 
 
 def sentence() -> Sentence:
@@ -104,11 +124,11 @@ def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
     slider.focus()
     for _ in range(12):
         slider.press("ArrowRight")
-    page.wait_for_timeout(400)
+    page.wait_for_timeout(400)  # in which a call would be made
     after = page.evaluate(HEIGHTS)
     assert after[0] == before[0]
     assert sum(after[1]) > sum(before[1])
-    assert "alpha 11" in page.locator("#lab-words").inner_text()
+    says(page, "alpha 11")
     assert calls == []
 
 
@@ -176,18 +196,52 @@ def test_a_figure_stays_the_same_node_and_keeps_its_zoom(page: Any) -> None:
     zoomed, first = page.evaluate(seen), page.evaluate(HEIGHTS)[1][0]
     page.locator("#noise-again").click()
     page.wait_for_function(f"({HEIGHTS})[1][0] !== {first}")
-    page.wait_for_timeout(300)
+    page.wait_for_function(f"{FIGURE}.labFigure.drawn?.value === {FIGURE}.labFigure.value")
     assert page.evaluate(f"{FIGURE}.firstOnly")
     assert page.evaluate(seen) == zoomed
 
 
 def test_another_unit_keeps_the_noise_and_says_it_anew(page: Any) -> None:
     before = page.evaluate(HEIGHTS)
-    page.locator("#noise-unit label", has_text="std").click()
-    page.wait_for_timeout(400)
+    choose_unit(page, "std")
     strength = float(page.locator("#noise-strength input[type=number]").input_value())
-    assert strength == pytest.approx(5 / math.sqrt(3 * len(sentence().tokens) * WIDTH), abs=5e-4)  # half a step
-    assert page.evaluate(HEIGHTS)[1] == pytest.approx(before[1], rel=0.02)
+    assert strength == pytest.approx(5 / math.sqrt(3 * len(sentence().tokens) * WIDTH), rel=5e-3)  # three digits
+    assert page.evaluate(HEIGHTS)[1] == pytest.approx(before[1], rel=5e-3)
+
+
+def test_faint_noise_stays_what_it_is_in_another_unit(page: Any) -> None:
+    page.locator("#noise-text textarea").fill("one " * 480)
+    page.wait_for_function(f"{FIGURE}.labFigure.value.payload.length === 480")
+    page.evaluate(MOVE, 0.5)
+    choose_unit(page, "std")
+    expected = 0.5 / math.sqrt(3 * 480 * WIDTH)  # between two steps of its slider
+    assert page.evaluate("Lab.read('noise-strength')") == pytest.approx(expected, rel=5e-3)  # three digits
+    assert page.evaluate(RESULT)["deviation"] == pytest.approx(expected, rel=5e-3)
+    choose_unit(page, "alpha")
+    assert page.evaluate("Lab.read('noise-strength')") == pytest.approx(0.5, rel=5e-3)
+
+
+def test_noise_beyond_the_end_of_another_slider_is_told(page: Any) -> None:
+    page.evaluate(MOVE, 100)
+    choose_unit(page, "std")
+    wanted = f"{100 / math.sqrt(3 * len(sentence().tokens) * WIDTH):.3g}"
+    page.locator(".lab-warning", has_text=f"ends at 1: alpha 100 would be {wanted}").wait_for()
+    page.evaluate(MOVE, 0.5)
+    assert "ends at" not in page.locator(".lab-warning").inner_text()
+
+
+def test_a_link_with_a_strength_between_two_steps_is_opened_with_it(cache: Any, address: str) -> None:
+    with opened_page(cache, address, "?noise.unit=std&noise.strength=0.000321") as page:
+        page.wait_for_function("Lab.read('noise-strength') === 0.000321")
+        page.wait_for_function(f"{FIGURE}?.labFigure?.current().controls.strength === 0.000321")
+        choose_unit(page, "alpha")
+        first = page.evaluate(HEIGHTS)[1][0]
+        page.locator("#noise-again").click()
+        page.wait_for_function(f"({HEIGHTS})[1][0] !== {first}")  # the server takes it too
+        page.evaluate(MOVE, 60)
+        page.locator("#noise-again").click()
+        page.wait_for_function(f"({RESULT}).deviation > 0 && {FIGURE}.labFigure.value.controls.strength.value === 60")
+        assert page.locator(".toast-body").count() == 0
 
 
 def test_the_ruler_says_the_strength_in_every_unit(page: Any) -> None:
@@ -203,16 +257,17 @@ def test_token_dropout_has_a_unit_of_its_own_and_gives_the_other_back(page: Any)
     page.evaluate(MOVE, 12)
     page.locator("#noise-kind label", has_text="Token dropout").click()
     page.wait_for_function("Lab.read('noise-unit') === 'share' && Lab.read('noise-strength') === 0.1")
+    page.locator("#noise-unit label", has_text="alpha").wait_for(state="hidden")
     assert page.locator("#noise-unit label:visible").all_inner_texts() == ["share"]
     page.evaluate(MOVE, 0.5)
     gone = [place for place, height in enumerate(page.evaluate(HEIGHTS)[1]) if height == 0]
     payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
     assert gone == [place for place, number in enumerate(payload["dropped_below"]) if number < 0.5]
     assert page.locator("#noise-chips li.gone").count() == len(gone) > 0
-    assert "token dropout, share 0.3 and 0.5" in page.locator("#lab-words").inner_text()
+    says(page, "token dropout, share 0.3 and 0.5")
     page.locator("#noise-kind label", has_text="Gaussian").click()
     page.wait_for_function("Lab.read('noise-unit') === 'alpha' && Lab.read('noise-strength') === 12")
-    assert "gaussian noise, alpha 12 and 15" in page.locator("#lab-words").inner_text()
+    says(page, "gaussian noise, alpha 12 and 15")
 
 
 def test_the_nearest_tokens_are_those_that_a_search_finds(page: Any) -> None:
@@ -318,9 +373,8 @@ def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:
     other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure.value.payload.length === 4")
     assert other.evaluate(RESULT) == result
     assert other.evaluate(f"{CURRENT}.view") == "angles"
-    words = "laplace noise, alpha 15 and 20, no special tokens, warm-up"
-    assert words in other.locator("#lab-words").inner_text()
-    assert other.evaluate("Lab.link()") == link
+    says(other, "laplace noise, alpha 15 and 20, no special tokens, warm-up")
+    other.wait_for_function("(link) => Lab.link() === link", arg=link)
     other.close()
 
 
@@ -334,7 +388,7 @@ def test_a_link_may_be_in_any_unit_and_kind(page: Any, browser: Any, address: st
         )
         other.wait_for_function(f"{CURRENT}.controls.unit === '{chosen['unit']}'")
         same(other.evaluate(RESULT), measured(payload, NoiseSettings(**chosen)))
-        assert f"{chosen['unit']} {chosen['strength']}" in other.locator("#lab-words").inner_text()
+        says(other, f"{chosen['unit']} {chosen['strength']}")
         other.close()
 
 
@@ -349,6 +403,20 @@ def test_the_dark_theme_redraws_the_figure_and_is_remembered(page: Any) -> None:
     assert page.evaluate("document.body.classList.contains('dark')")
 
 
+def test_figures_say_that_their_library_is_missing_and_try_again(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.route("**/plotly.min.js*", lambda route: route.abort())
+    page.goto(address + "?tab=Noise")
+    told = page.locator("#noise-figure .lab-warning")
+    told.wait_for()
+    assert "could not be loaded" in told.inner_text()
+    page.unroute("**/plotly.min.js*")
+    told.locator("button").click()
+    page.wait_for_function(f"{FIGURE}._fullLayout")
+    assert told.count() == 0
+    page.close()
+
+
 def test_the_owner_key_is_made_once_and_is_long(page: Any) -> None:
     key = page.evaluate("Lab.ownerKey()")
     page.reload()
@@ -359,13 +427,13 @@ def test_the_owner_key_is_made_once_and_is_long(page: Any) -> None:
 
 def test_nothing_is_wider_than_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(300)
     for tab in ("Learn", "Noise"):
         page.get_by_role("tab", name=tab).click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.wait_for_function(f"Lab.currentTab() === '{tab}'")
+        page.wait_for_function("document.documentElement.scrollWidth <= 390")
     for view in VIEWS:
         choose_view(page, view)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
 def test_the_numbers_of_a_view_are_saved_with_their_tokens(page: Any) -> None:
