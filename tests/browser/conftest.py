@@ -14,6 +14,11 @@ from served_lab import LAB, opened_page, served
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+# The Noise tab with what comes after its first picture: the other views, the ruler, and the repeated draws.
+WHOLE = """Lab.noise?.views.map && document.querySelector('.lab-ruler svg').hasAttribute('aria-label')
+    && Lab.noise.detailsOf(document.querySelector('#noise-figure .lab-figure-plot').labFigure.value.payload)"""
+
+
 @pytest.fixture(scope="session")
 def address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the page with an invented preview is served."""
@@ -57,6 +62,7 @@ def page(cache: Any, address: str) -> Iterator[Any]:
     """A new visitor of the page with the invented preview."""
     with opened_page(cache, address, "?tab=Noise") as opened:
         opened.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
+        opened.wait_for_function(WHOLE)
         yield opened
 
 

@@ -64,6 +64,19 @@ def endless(page: Any) -> None:
     many_seeds(page)
 
 
+def too_many_epochs(page: Any) -> None:
+    """Ask for more than there may be, until that is told."""
+    box = page.locator("#train-epochs input[type=number]")
+    box.fill("1000")
+    box.press("Tab")
+    page.locator(".toast-body", has_text="greater than maximum value 20").first.wait_for()
+
+
+def has_begun(page: Any) -> None:
+    """Wait until the strip says how long the study will take, which it knows after some steps."""
+    page.locator("#lab-progress .lab-progress-left").wait_for()
+
+
 def upload(page: Any, box: str, path: Path) -> None:
     page.locator(f"{box} input[type=file]").set_input_files(str(path))
 
@@ -147,17 +160,13 @@ def test_no_noise_at_all_is_told_and_trains_nothing(lab_page: Any) -> None:
     assert lab_page.evaluate("Lab.parameter('job')") is None
 
 
-def test_a_study_is_trained_seen_compared_and_found_again(
+def test_a_study_is_trained_compared_and_found_again(
     browser: Any, lab_page: Any, lab_address: str, lab_home: Path
 ) -> None:
     with visiting(browser, lab_address, key=KEY) as page:
         epochs(page, 5)
         page.locator("#lab-train").click()
-        page.locator("#train-state [data-state=running]").wait_for()
-        page.wait_for_function(f"({POINTS})() > 0")
-        first = page.evaluate(POINTS)
-        page.wait_for_function(f"({POINTS})() > {first}")
-        page.locator("#train-state [data-state=finished]").wait_for(timeout=60_000)
+        page.locator("#train-state [data-state=finished]").wait_for(timeout=240_000)
         points, job = page.evaluate(POINTS), page.evaluate("Lab.parameter('job')")
         page.locator("#train-compare").click()
         _compare(page)
@@ -180,8 +189,8 @@ def _compare(page: Any) -> None:
     page.locator("#compare-prompts textarea").fill("What is <b>red</b>?")
     page.locator("#compare-ask").click()
     section = page.locator("#compare-answers section", has_text="What is <b>red</b>?")
-    section.wait_for()
-    page.locator("#compare-stop").wait_for(state="hidden", timeout=60_000)
+    section.locator("footer", has_text="token").nth(len(names) - 1).wait_for(timeout=120_000)
+    page.locator("#compare-stop").wait_for(state="hidden")
     assert section.locator("h4").all_inner_texts() == names
     assert all("token" in text for text in section.locator("footer").all_inner_texts())
 
@@ -191,15 +200,19 @@ def _runs(page: Any) -> None:
     page.locator(".lab-runs button", has_text="Finished").click()
     page.locator("#runs-state [data-state=finished]").wait_for()
     page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()
+    page.locator("#runs-answers section").nth(2).wait_for()
     assert page.locator("#runs-answers section").count() == 3  # the held-out prompts that a study answers
 
 
-def test_a_study_is_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
+def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
     endless(lab_page)
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
-    assert "Next:" in lab_page.locator("#lab-words").inner_text()  # what runs and what is set up are two studies
+    text_of(lab_page, "#lab-words", "Next:")  # what runs and what is set up are two studies
     text_of(lab_page, "#lab-progress", "bundled")
+    lab_page.wait_for_function(f"({POINTS})() > 0")
+    first = lab_page.evaluate(POINTS)
+    lab_page.wait_for_function(f"({POINTS})() > {first}")
     stop(lab_page)
     lab_page.locator("#train-state [data-state=stopped]").wait_for()
     lab_page.locator("#train-resume").click()
@@ -220,6 +233,7 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     lab_page.locator("#lab-stop").click()
+    lab_page.locator("#lab-go-on").wait_for()
     assert lab_page.locator("#lab-stopping button:visible").all_inner_texts() == [
         "Stop and keep",
         "Stop and discard",
@@ -240,12 +254,14 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
 def test_what_is_told_does_not_lie_over_the_buttons(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     many_seeds(lab_page)
-    epochs(lab_page, 1000)
-    text_of(lab_page, ".toast-body", "greater than maximum value 20")
+    epochs(lab_page, 20)
+    too_many_epochs(lab_page)
     lab_page.locator("#lab-train").click(timeout=3000)  # shorter than the words are shown
     lab_page.locator("#train-state [data-state=running]").wait_for()
-    lab_page.locator("#lab-stop").click(timeout=3000)
-    lab_page.locator("#lab-stop-discard").click(timeout=3000)
+    for button in ("#lab-stop", "#lab-stop-discard"):
+        too_many_epochs(lab_page)
+        lab_page.locator(button).click(timeout=3000)
+    text_of(lab_page, "#train-state", "A recorded study")
 
 
 def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> None:
@@ -307,7 +323,7 @@ def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any
     lab_page.locator("#train-state [data-state=running]").wait_for()
     job = lab_page.evaluate("Lab.parameter('job')")
     lab_page.reload()
-    text_of(lab_page, "#lab-progress", "left")
+    has_begun(lab_page)
     open_tab(lab_page, "Train")
     lab_page.locator("#train-state [data-state=running]").wait_for()
     assert lab_page.evaluate("Lab.parameter('job')") == job
@@ -319,11 +335,12 @@ def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any
 
     open_tab(lab_page, "Runs")
     lab_page.locator(".lab-runs button", has_text="Training").click()
-    text_of(lab_page, "#lab-progress", "left")
+    has_begun(lab_page)
     stop(lab_page)
     text_of(lab_page, "#lab-progress", "Stopped")
     open_tab(lab_page, "Compare")
     lab_page.locator("#compare-record input").click()
+    lab_page.get_by_role("option").first.wait_for()
     assert lab_page.get_by_role("option").count() == 1  # the arms of its last whole step were kept
 
 

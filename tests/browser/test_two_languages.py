@@ -43,9 +43,13 @@ def english_of(page: Any) -> set[str]:
     return {text.strip() for text in page.evaluate(SEEN) if set(WORD.findall(text)) - NAMES}
 
 
-def until_said(page: Any, label: str) -> None:
-    """Until the framework's own words are said in the page's language, a moment after they came."""
-    page.wait_for_function(f"!document.querySelector('[aria-label^=\"{label}\"]')")
+def english_left(page: Any) -> set[str]:
+    """What stays English: the framework's own words are said in the page's language a moment after they came."""
+    for _ in range(40):
+        page.wait_for_timeout(500)
+        if not (found := english_of(page)):
+            break
+    return found
 
 
 SWITCH = ".lab-tools [data-do=language]"
@@ -93,20 +97,45 @@ def test_a_browser_that_reads_chinese_is_led_there_unless_english_was_chosen(bro
     context.close()
 
 
+def test_the_choice_of_english_holds_where_storage_is_forbidden(browser: Any, address: str) -> None:
+    context = browser.new_context(locale="zh-CN")
+    forbidden = "() => { throw new DOMException('forbidden', 'SecurityError'); }"
+    context.add_init_script(f"Storage.prototype.getItem = Storage.prototype.setItem = {forbidden}")
+    page = context.new_page()
+    page.goto(address + "?tab=Noise")
+    page.wait_for_url("**/zh?tab=Noise")
+    page.locator(SWITCH).click()
+    page.wait_for_url(lambda url: "/zh" not in url)
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened")
+    assert page.evaluate("[LabLanguage.code, Lab.parameter('lang')]") == ["en", "en"]
+    page.locator(SWITCH).click()
+    page.wait_for_url(lambda url: "/zh" in url and "lang=" not in url)
+    context.close()
+
+
+def test_the_chinese_page_is_found_behind_a_path_without_a_slash(browser: Any, address: str) -> None:
+    context = browser.new_context(locale="zh-CN")
+    page = context.new_page()
+    served = page.request.get(address)
+    page.route("**/lab", lambda route: route.fulfill(response=served))
+    page.goto(address + "lab")
+    page.wait_for_url("**/lab/zh")
+    context.close()
+
+
 def test_no_tab_of_the_chinese_page_has_english_left(cache: Any, address: str, tmp_path: Path) -> None:
     left: dict[str, set[str]] = {}
     with opened_page(cache, address, "zh?tab=Noise") as page:
         for tab in TABS:
             page.evaluate(f"Lab.openTab('{tab}')")
-            page.wait_for_timeout(500)
-            until_said(page, "number input for")
-            left[tab] = english_of(page)
+            page.wait_for_function(f"Lab.currentTab() === '{tab}'")
+            left[tab] = english_left(page)
         (tmp_path / "notes.exe").write_text("no rows", encoding="utf-8")
         page.evaluate("Lab.openTab('Data')")
         page.locator("#data-source label").nth(1).click()
         page.locator("#data-file input[type=file]").set_input_files(tmp_path / "notes.exe")
         page.locator("[data-testid=toast-text]", has_text="不支持这种文件").wait_for()
-        until_said(page, "Close")
+        page.wait_for_function("!document.querySelector('[aria-label=Close]')")
         left["a refused file"] = {text for text in english_of(page) if "notes.exe" not in text}
     assert {tab: texts for tab, texts in left.items() if texts} == {}
 
@@ -123,6 +152,6 @@ def test_a_study_is_trained_on_the_chinese_page(browser: Any, lab_address: str) 
         page.wait_for_selector("#train-state .lab-state[data-state=finished]", timeout=240_000)
         assert "job=" in page.url
         page.wait_for_selector("#train-verdict .lab-judged")
-        assert english_of(page) == set()
+        assert english_left(page) == set()
         page.reload()
         page.wait_for_selector("#train-state .lab-state[data-state=finished]")
