@@ -322,7 +322,7 @@ def test_loud_noise_and_noise_that_rounding_eats_are_warned_of(page: Any) -> Non
     page.evaluate(MOVE, 1)
     assert warning.inner_text() == ""
     page.evaluate(MOVE, 90)
-    assert "of the signal" in warning.inner_text()
+    assert "as large as the words" in warning.inner_text()
     page.evaluate(f"{FIGURE}.labFigure.value.payload.realised = [[1e-4, 0], [1, 1]]")
     page.evaluate(MOVE, 0.5)
     std = 0.5 / math.sqrt(3 * sentence().clean.size)
