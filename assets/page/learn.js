@@ -224,7 +224,7 @@
   opening();
 
   // A lesson shows no figure, but the tab that it leads to will.
-  const soon = () => setTimeout(() => Lab.loadPlotly().catch(() => {}), 1500) // a figure that needs it says so;
+  const soon = () => setTimeout(() => Lab.loadPlotly().catch(() => {}), 1500); // a figure that needs it says so
   if (document.readyState === "complete") soon();
   else addEventListener("load", soon);
 
@@ -254,10 +254,10 @@
     if (strip?.dataset.state === "running" && share) {
       running = true;
       document.title = `${Math.round(100 * share.value)} %${left ? `, ${left.textContent}` : ""} · ${NAME}`;
-    } else if (running && strip) {
+    } else if (running) {
       running = false;
-      document.title = document.hidden ? `${word} · ${NAME}` : NAME;
-      if (document.hidden && mayNotify("granted"))
+      document.title = document.hidden && word ? `${word} · ${NAME}` : NAME; // a study that was discarded leaves no word
+      if (document.hidden && word && mayNotify("granted"))
         notify(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || Lab.text("your study")}`);
     }
   };
