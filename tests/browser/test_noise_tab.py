@@ -155,7 +155,9 @@ def test_the_bars_on_the_screen_have_the_heights_of_the_numbers(page: Any) -> No
     )  # the repeated draws come later
     page.evaluate(MOVE, 8)
     drawn, wanted = page.evaluate(
-        f"""() => {{
+        f"""async () => {{
+          const frame = () => new Promise((done) => requestAnimationFrame(done));
+          for (let drawn = 0; drawn < 2; drawn += 1) await frame(); // where more than heights changes, Plotly draws in a frame
           const node = {FIGURE};
           const axis = node._fullLayout.yaxis;
           const groups = [...node.querySelectorAll('.barlayer .trace')];
