@@ -157,7 +157,7 @@ def test_the_bars_on_the_screen_have_the_heights_of_the_numbers(page: Any) -> No
     drawn, wanted = page.evaluate(
         f"""async () => {{
           const frame = () => new Promise((done) => requestAnimationFrame(done));
-          for (let drawn = 0; drawn < 2; drawn += 1) await frame(); // where more than heights changes, Plotly draws in a frame
+          for (let drawn = 0; drawn < 2; drawn += 1) await frame(); // where more than heights changes, Plotly takes one
           const node = {FIGURE};
           const axis = node._fullLayout.yaxis;
           const groups = [...node.querySelectorAll('.barlayer .trace')];

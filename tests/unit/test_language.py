@@ -113,7 +113,7 @@ def test_a_value_with_braces_is_said_as_it_is() -> None:
     ("kept", "said"),
     [
         ("Stopped while waiting.", "在排队时停止。"),
-        ("the first 12 held-out rows", "前 12 条留出行"),
+        ("the first 12 held-out rows", "前 12 条留出数据"),
         ("Stopped as asked, with 2 of 8 studies done.", "已按要求停止，8 项实验中完成了 2 项。"),
         (
             "1 of 8 studies failed, the first with: The disk is full: free some space (or clean the cache), and start "
