@@ -66,6 +66,8 @@
       this.node = element.querySelector(".lab-figure-plot");
       this.summary = element.querySelector(".lab-figure-summary");
       this.props = props;
+      this.choices = element.querySelector(".lab-figure-choices");
+      this.chosen = {}; // of the reader: `log` and `smoothing`
       this.redraws = 0;
       this.watching = false;
       this.node.labFigure = this;
@@ -73,6 +75,10 @@
       Lab.on("theme", () => this.draw());
       Lab.on("plotly", () => this.failure && this.draw());
       new ResizeObserver(() => this.resized()).observe(this.node.parentElement);
+      this.choices.addEventListener("input", ({ target }) => {
+        this.chosen[target.dataset.choice] = target.type === "checkbox" ? target.checked : Number(target.value);
+        this.draw({ moving: true });
+      });
       element.querySelector(".lab-figure-tools").addEventListener("click", (event) => {
         const format = event.target.dataset.format;
         if (format) this.download(format);
@@ -129,6 +135,7 @@
       const width = this.node.clientWidth;
       if (!width) return; // a figure of a closed tab; it is drawn when the tab opens
       const layout = this.laidOut(figure, width);
+      this.offer(figure);
       if (!Lab.Plotly) {
         this.beforePlotly(figure, layout);
       } else if (!this.moveBars(figure, layout)) {
@@ -145,7 +152,21 @@
       const layout = narrow ? merged(figure.layout, figure.narrow) : { ...figure.layout };
       layout.width = this.width = width;
       this.node.style.minHeight = layout.height + "px";
-      return layout;
+      return this.isLogarithmic(figure) ? onLogarithms(layout) : layout;
+    }
+
+    isLogarithmic(figure) {
+      return figure.log !== undefined && (this.chosen.log ?? figure.log);
+    }
+
+    /** The scale and the smoothing, where the figure is one of curves over steps. */
+    offer(figure) {
+      const offered = figure.log !== undefined;
+      if (this.choices.hidden === offered) this.choices.hidden = !offered;
+      const [log, smoothing] = this.choices.querySelectorAll("input");
+      log.checked = this.isLogarithmic(figure);
+      const isNoisy = offered && figure.data.some((trace) => trace.meta?.noisy);
+      if (smoothing.parentElement.hidden === isNoisy) smoothing.parentElement.hidden = !isNoisy;
     }
 
     react(figure, layout) {
@@ -157,7 +178,7 @@
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
       const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
-      Lab.Plotly.react(this.node, coloured(named(figure.data), style), coloured(layout, style), config);
+      Lab.Plotly.react(this.node, coloured(named(smoothed(figure.data, this.chosen.smoothing)), style), coloured(layout, style), config);
       const { value } = this;
       this.drawn = { value, view: figure.view, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
     }
@@ -230,6 +251,28 @@
       });
     }
   }
+
+  /** Every vertical axis logarithmic; what was zoomed on the other scale is not kept. */
+  const onLogarithms = (layout) => {
+    const result = { ...layout };
+    for (const name of Object.keys(layout))
+      if (name.startsWith("yaxis")) result[name] = { ...layout[name], type: "log", rangemode: "normal", dtick: "D2", tickformat: "~g", uirevision: "log" };
+    return result;
+  };
+
+  /** Noisy traces as running means in which each value weighs `past` times the one after it; the start is not pulled to zero. */
+  const smoothed = (traces, past) => {
+    if (!past) return traces;
+    const means = (values) => {
+      let [sum, mass] = [0, 0];
+      return values.map((value) => {
+        if (!Number.isFinite(value)) return value;
+        [sum, mass] = [past * sum + value, past * mass + 1];
+        return sum / mass;
+      });
+    };
+    return traces.map((trace) => (trace.meta?.noisy ? { ...trace, y: means(trace.y) } : trace));
+  };
 
   const svg = (name, attributes, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);

@@ -18,9 +18,12 @@
   const draw = (width) => {
     const style = getComputedStyle(document.documentElement);
     for (const node of document.querySelectorAll(".plot")) {
-      const { data, layout, narrow } = FIGURES[Number(node.dataset.figure)];
+      const { data, layout, narrow, log } = FIGURES[Number(node.dataset.figure)];
       const room = width || node.clientWidth;
       const laid = { ...(room < NARROW ? merged(layout, narrow) : layout), width: room };
+      if (log)
+        for (const name of Object.keys(laid))
+          if (name.startsWith("yaxis")) laid[name] = { ...laid[name], type: "log", rangemode: "normal", dtick: "D2", tickformat: "~g" };
       Plotly.react(node, coloured(data, style), coloured(laid, style), { displaylogo: false, showSendToCloud: false, responsive: false });
     }
   };

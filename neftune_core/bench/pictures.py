@@ -25,7 +25,7 @@ TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
 PATHS = {"en": "", "zh": "/zh"}
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 STUDY = EXAMPLE.model_copy(
-    update={"seeds": 2, "training": EXAMPLE.training.model_copy(update={"epochs": 6.0, "evaluations": 6})}
+    update={"title": "", "seeds": 2, "training": EXAMPLE.training.model_copy(update={"epochs": 6.0, "evaluations": 6})}
 )
 QUALITY = 80
 PATIENCE = 60_000

@@ -2,7 +2,8 @@
 
 A figure is a dict of plain lists and texts: `name` (for files and links), `data` and `layout` as Plotly has
 them, `narrow` (what changes in the layout on a narrow screen) and `summary`, one or more sentences that say what is
-to be seen. Colours are names of `figures/colours.py`.
+to be seen. Where the reader may choose between a logarithmic scale and a plain one, `log` says which it opens with;
+then traces marked as `NOISY` can be smoothed. Colours are names of `figures/colours.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from neftune_core.language import say
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 
+NOISY: dict[str, Any] = {"meta": {"noisy": True}}
+"""Laid over a trace that scatters from step to step."""
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Noto Sans SC', sans-serif"
 
 
@@ -26,6 +30,7 @@ def figure(
     summary: str,
     *,
     narrow: Mapping[str, Any] | None = None,
+    log: bool | None = None,
 ) -> Figure:
     """A figure of `data` under the shared layout, with `layout` laid over it."""
     return {
@@ -34,6 +39,7 @@ def figure(
         "layout": merged(_shared_layout(), layout),
         "narrow": dict(narrow or {}),
         "summary": summary,
+        **({} if log is None else {"log": log}),
     }
 
 

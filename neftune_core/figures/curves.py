@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import Figure, Trace, axis, figure, heading, merged
+from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading, merged
 from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -26,6 +26,8 @@ DASHES = {
 REGULARISER_DASH = "8px,3px,2px,3px"
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
+STEEP = 30
+"""From the highest to the lowest measured loss, beyond which a logarithmic scale shows more."""
 AIR = 1.02  # a little room behind the last step, so that its point is seen whole
 KINDS: dict[str, tuple[int, float, float, str, str]] = {
     "train_loss": (0, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
@@ -52,11 +54,19 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
     data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(name, arms))]
     for trace in data:
+        if trace["name"] == "base":  # it does not learn: a level to compare with
+            trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines"}
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _alone(layout), {}
-    return figure("losses", data, layout, _summary(gathered, names), narrow=narrow)
+    return figure("losses", data, layout, _summary(gathered, names), narrow=narrow, log=_is_steep(gathered))
+
+
+def _is_steep(gathered: Mapping[str, Points]) -> bool:
+    values = [value for kind in ("train_loss", "held_out_loss") for _, ys in gathered[kind].values() for value in ys]
+    positive = [value for value in values if value > 0]
+    return bool(positive) and max(positive) > STEEP * min(positive)
 
 
 def _last_step(events: Sequence[Event]) -> int:
@@ -94,8 +104,10 @@ def thinned(steps: list[int], values: list[float]) -> tuple[list[int], list[floa
 
 
 def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
-    """By the kind of noise; the base and the control are solid, arms of another regulariser are not."""
-    if name not in arms or name == CONTROL:
+    """By the kind of noise; the control is solid, the base and arms of another regulariser are not."""
+    if name not in arms:
+        return "dot"
+    if name == CONTROL:
         return "solid"
     return REGULARISER_DASH if arms[name].is_silent else DASHES[arms[name].kind]
 
@@ -122,6 +134,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
     _, x_axis, y_axis = PANELS[panel]
     of_seeds = say(", mean of the seeds") if which == "mean" else ""
     return {
+        **(NOISY if kind == "loss" else {}),
         "type": "scatter",
         "mode": mode,
         "uid": f"{name}/{kind}/{which}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES
-from neftune_core.figures.base import Figure, Trace, axis, figure, interval_words
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_words
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -53,18 +53,17 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         "height": 400,
         "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
         "yaxis": axis(
-            say("{measure}: difference from the control", measure=label),
             say("percentage points, {direction}", direction=say(_direction(measure)))
             if measure in SHARES
             else _direction(measure),
             zeroline=True,
             zerolinewidth=2,
         ),
+        "annotations": [heading(say("{measure}: difference from the control", measure=label), "x domain", "y domain")],
         "showlegend": len(series) > 1,
         "hovermode": "closest",
     }
-    narrow = {"height": 360, "yaxis": {"title": {"text": say("difference from the control")}}}
-    return figure("effects", data, layout, _summary(rows, measure, epoch), narrow=narrow)
+    return figure("effects", data, layout, _summary(rows, measure, epoch), narrow={"height": 360})
 
 
 def _difference(row: Row, measure: str, epoch: str) -> float | None:

@@ -25,6 +25,10 @@ def part(name: str) -> str:
 
 def _template() -> str:
     return f"""<figure class="lab-figure lab-empty">
+<div class="lab-figure-choices" hidden>
+<label><input type="checkbox" data-choice="log"> {say("Logarithmic scale")}</label>
+<label>{say("Smoothing")} <input type="range" min="0" max="0.95" step="0.05" value="0" data-choice="smoothing"></label>
+</div>
 <div class="lab-figure-plot" role="group" aria-label=""></div>
 <figcaption><span class="lab-figure-summary" aria-live="off"></span><span class="lab-figure-tools">
 <button type="button" data-format="png" aria-label="{say("Save the figure as PNG")}">PNG</button>

@@ -10,6 +10,7 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.moves import move_curves
+from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, retold, say
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
@@ -25,11 +26,13 @@ OPEN_ENDED = {
     "stopping": later("The step under way is broken off"),
 }
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
-VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights")}
+VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights"), "rates": later("Noise, rate and speed")}
 
 
 def curves_of(record: Record, log: Log, view: str) -> Figure:
     """The figure of a study in one of `VIEWS`."""
+    if view == "rates":
+        return rate_curves(log.events, record.arms)
     if view != "moves":
         return loss_curves(log.events, record.arms)
     try:

@@ -410,6 +410,37 @@ def test_the_link_of_a_study_brings_its_settings(
         text_of(page, "#data-report", "In use: own-rows.jsonl")
 
 
+def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_the_server(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    noisy = f"{node}.data.find((trace) => trace.uid.startsWith('control_2floss'))"
+    lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
+    calls: list[Any] = []
+    lab_page.on("request", lambda request: calls.append(request) if "/queue/join" in request.url else None)
+    scattered = lab_page.evaluate(f"{noisy}.y")
+    choices = lab_page.locator("#train-curves .lab-figure-choices input")
+    choices.first.check()
+    lab_page.wait_for_function(f"['yaxis', 'yaxis2'].every((axis) => {node}._fullLayout[axis].type === 'log')")
+    choices.last.focus()
+    choices.last.press("ArrowRight")
+    lab_page.wait_for_function(f"{noisy}.y[3] !== {scattered[3]}")
+    weights = [0.05 ** (3 - place) for place in range(4)]  # one press is a twentieth
+    mean = sum(weight * value for weight, value in zip(weights, scattered, strict=False)) / sum(weights)
+    assert lab_page.evaluate(f"{noisy}.y[3]") == pytest.approx(mean, rel=1e-12)
+    choices.last.press("Home")
+    lab_page.wait_for_function(f"{noisy}.y[3] === {scattered[3]}")
+    assert calls == []
+
+
+def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-view label", has_text="Noise, rate and speed").click()
+    told = text_of(lab_page, "#train-curves .lab-figure-summary", "learning rate")
+    assert "uniform-alpha-15: noise 15" in told
+    assert "tokens a second" in told
+    lab_page.wait_for_function("document.querySelectorAll('#train-curves .xaxislayer-above').length >= 3")
+
+
 def test_no_tab_is_wider_than_a_phone(lab_page: Any) -> None:
     lab_page.set_viewport_size({"width": 390, "height": 844})
     for tab in ("Learn", "Noise", "Data", "Train", "Compare", "Runs"):

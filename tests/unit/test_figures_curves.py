@@ -91,6 +91,21 @@ def test_a_long_curve_becomes_means_that_keep_its_mean_and_its_end() -> None:
     assert sum(means) / len(means) == pytest.approx(sum(values) / len(values))  # 2400 is a multiple of 4: equal groups
 
 
+def test_the_base_is_a_level_over_all_steps() -> None:
+    base = {"base": {"train_loss": 6.0}, "control": {"train_loss": 6.0}}
+    figure = loss_curves([evaluated(0, **base), evaluated(8, control={"train_loss": 0.1})], ARMS)
+    (level,) = [trace for trace in figure["data"] if trace["name"] == "base"]
+    assert (level["x"], level["y"], level["line"]["dash"]) == ([0, 8], [6.0, 6.0], "dot")
+
+
+def test_a_loss_that_falls_far_opens_on_a_logarithmic_scale() -> None:
+    def opened(last: float) -> bool:
+        return loss_curves([evaluated(0), evaluated(8, control={"train_loss": last})], ARMS)["log"]
+
+    assert opened(0.01)
+    assert not opened(1.0)
+
+
 def test_the_axis_is_as_long_as_the_study_and_ends_where_it_was_stopped() -> None:
     running = [evaluated(0) | {"steps": 40}, step(1) | {"steps": 40}]
     assert loss_curves(running, ARMS)["layout"]["xaxis"]["range"] == [0, 40 * AIR]

@@ -1,0 +1,67 @@
+"""What drives the arms, step by step: the strength of the noise, the learning rate, and the speed of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from neftune_core.figures.base import Figure
+from neftune_core.figures.panels import SHARED, Event, Panel, Points, last_numbers, panel_figure, steps_of
+from neftune_core.language import later
+from neftune_core.noise.settings import NoiseSettings
+
+AVERAGED = 5
+"""Steps over which the speed is taken: single ones are too short to be timed."""
+
+
+def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
+    """Three panels over the same steps: the noise of each arm, the learning rate and the speed of all arms together.
+
+    `events` are those of one record. The strength is the arm's own times its schedule, in its own unit. The speed is
+    tokens (prompts included, padding not) a second, summed over the arms, of steps with nothing between them.
+    """
+    panels = {
+        "noise": Panel(later("Noise, by its schedule"), later("noise"), later("strength"), _unit(arms)),
+        "learning_rate": Panel(later("Learning rate"), later("learning rate"), later("learning rate")),
+        "speed": Panel(
+            later("Speed, all arms together"), later("tokens a second"), later("tokens a second"), noisy=True
+        ),
+    }
+    events = list(events)
+    points = Points()
+    for event in steps_of(events):
+        for arm, numbers in event["arms"].items():
+            if arm in arms and arms[arm].strength:
+                points.add("noise", arm, event, arms[arm].strength * numbers.get("noise_multiplier", 1.0))
+        points.add("learning_rate", SHARED, event, event.get("learning_rate"))
+    for event, speed in _speeds(events):
+        points.add("speed", SHARED, event, speed)
+    curves = points.means(panels)
+    return panel_figure("rates", curves, panels, arms, last_numbers(curves, panels, list(arms)))
+
+
+def _unit(arms: Mapping[str, NoiseSettings]) -> str:
+    units = {noise.unit for noise in arms.values() if noise.strength}
+    return units.pop() if len(units) == 1 else later("in each arm's unit")
+
+
+def _speeds(events: Iterable[Event]) -> Iterable[tuple[Event, float]]:
+    """Every few steps in a row, the last of them and the speed over them."""
+    row: list[Event] = []
+    for event in events:
+        if event["event"] != "step" or not _is_timed(event):
+            row = []
+            continue
+        if row and row[-1].get("seed") != event.get("seed"):
+            row = []
+        row.append(event)
+        if len(row) > AVERAGED:
+            seconds = event["time"] - row[0]["time"]
+            if seconds > 0:
+                yield event, sum(step["tokens"] * len(step["arms"]) for step in row[1:]) / seconds
+            row = [event]
+
+
+def _is_timed(event: Mapping[str, Any]) -> bool:
+    numbers = all(isinstance(event.get(name), int | float) for name in ("time", "tokens"))
+    return numbers and isinstance(event.get("arms"), Mapping)
