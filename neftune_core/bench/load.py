@@ -78,12 +78,12 @@ class Session:
         self.functions = {function.name: function for function in reversed(functions)}
         self.key, self.session = secrets.token_hex(32), secrets.token_hex(8)
 
-    async def call(self, name: str, **changes: Any) -> list[Any] | None:
+    async def call(self, name: str, *, timed: bool = True, **changes: Any) -> list[Any] | None:
         """The outputs of a function of the page, called with its usual values but for `changes` (by elem_id)."""
         function = self.functions[name]
-        return await self.send(function.number, function.usual(self.key, **changes))
+        return await self.send(function.number, function.usual(self.key, **changes), timed=timed)
 
-    async def send(self, number: int, data: Sequence[Any]) -> list[Any] | None:
+    async def send(self, number: int, data: Sequence[Any], *, timed: bool = True) -> list[Any] | None:
         """The outputs of one call; None, and a word in `told.wrong`, where it failed."""
         begun = time.perf_counter()
         try:
@@ -91,7 +91,8 @@ class Session:
         except (httpx.HTTPError, TimeoutError, ValueError) as error:
             self.told.wrong.append(f"{type(error).__name__}: {str(error)[:200]}")
             return None
-        self.told.seconds.append(time.perf_counter() - begun)
+        if timed:
+            self.told.seconds.append(time.perf_counter() - begun)
         return outputs
 
     async def _asked(self, number: int, data: Sequence[Any]) -> list[Any]:
@@ -127,8 +128,17 @@ def measure_load(load: Load | None = None) -> Table:
 def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
     with served(home) as server:
         warm(server)
-        before = memory(server)
-        told = asyncio.run(_everybody(server, load.sessions, lambda one: _changing_text(one, load)))
+        here, opened = asyncio.Semaphore(1), asyncio.Barrier(load.sessions)
+        sizes: list[int] = []
+
+        async def act(one: Session) -> None:
+            async with here:  # the pages open one after another
+                await one.call("redraw", timed=False)
+            if await opened.wait() == 0:
+                sizes.append(memory(server))
+            await _changing_text(one, load)
+
+        told = asyncio.run(_everybody(server, load.sessions, act))
         return [
             {
                 "what": f"{load.sessions} sessions in the Noise tab, text changed every {load.every_seconds:g} s for "
@@ -137,7 +147,7 @@ def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
                 "errors": len(told.wrong),
                 "median ms": 1000 * statistics.median(told.seconds or [0]),
                 "p95 ms": 1000 * told.p95(),
-                "memory": f"{before / 1e6:.0f} to {memory(server) / 1e6:.0f} MB",
+                "memory": f"{sizes[0] / 1e6:.0f} to {memory(server) / 1e6:.0f} MB",
                 "first error": (told.wrong or [""])[0][:100],
             }
         ]

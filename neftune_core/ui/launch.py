@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import hmac
 import importlib.util
+import inspect
 import mimetypes
 import os
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ from neftune_core.ui.uploads import make_room
 SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
 FILES = "page-files"
 """Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
+SESSIONS = 1000
+"""Visitors whose page the server remembers, the latest; each takes about 1.7 MB."""
 A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -53,9 +56,17 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
     options = launch_options(page, serving, limits)
     guard(page, limits)
+    _keep_signatures(page)
     page.queue(api_open=False)
     _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     return shared or address
+
+
+def _keep_signatures(page: gr.Blocks) -> None:
+    """The framework describes every component anew for every visitor, by the signature of its class: slow to find out,
+    and always the same."""
+    for made in {type(block).__init__ for block in page.blocks.values()}:
+        vars(made).setdefault("__signature__", inspect.signature(made))
 
 
 def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
@@ -76,6 +87,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [gate, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
+        "state_session_capacity": SESSIONS,
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,

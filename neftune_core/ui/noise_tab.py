@@ -39,7 +39,7 @@ from neftune_core.ui.noise_words import (
 from neftune_core.ui.plot import computed, live_figure, part
 from neftune_core.ui.previews import FIRST_SENTENCE, FirstPreview, Payload
 from neftune_core.ui.strip import Strip
-from neftune_core.ui.wiring import QUIET, events, in_browser, told
+from neftune_core.ui.wiring import QUIET, UNREAD, events, in_browser, told
 
 # What the slider offers in each unit: its end and its step. All reach about as far on a short sentence.
 SLIDERS = {
@@ -199,12 +199,12 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
     sites = tab.noise.by_name["sites"]
     # `change`: the `input` of a text box follows keys only, and misses what is pasted, deleted or composed.
     changed = [tab.text.change, events(strip.model).change, events(sites).submit, events(sites).blur]
-    gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **QUIET)
+    gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **UNREAD)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
-    drawn.then(redraw, inputs, tab.figure, **QUIET)
+    drawn.then(redraw, inputs, tab.figure, **UNREAD)
     # The browser asks for the details of a preview that it has drawn.
     asked = [tab.text, tab.draw, sites, strip.model]
-    events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **QUIET)
+    events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **UNREAD)
 
     strength, unit, kind = (tab.noise.by_name[name] for name in FIRST)
     sliders = json.dumps(SLIDERS)

@@ -19,6 +19,9 @@ from neftune_core.sentences import sentence
 # What an event of the page is that nobody should call from outside, and that must not blink.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
+# Of a handler that checks its settings itself: the framework would take every single input through a thread.
+UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
+
 SECONDS_SHOWN = 20
 
 
