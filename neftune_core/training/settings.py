@@ -328,9 +328,13 @@ EXAMPLE = StudySettings(
 """What the page opens with: the bundled model learns to answer in a form that it has not seen."""
 
 
+USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
+"""For models other than the bundled one: measured once an epoch, since there measuring takes time from training."""
+
+
 def usual_training(model: ModelSettings) -> TrainingSettings:
     """Training settings to begin with: the bundled model is small and learns fast, others want smaller steps."""
-    return EXAMPLE.training if model.source == BUNDLED else TrainingSettings()
+    return EXAMPLE.training if model.source == BUNDLED else USUAL_OF_OTHERS
 
 
 @dataclass(frozen=True)

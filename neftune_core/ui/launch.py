@@ -18,6 +18,9 @@ from typing import Any
 # Before gradio is imported: it asks for newer versions of itself, and counts launches, unless told not to.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# It keeps the last ten thousand calls for a monitoring page, which is off here, and sums them all up after every one.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 import gradio as gr
 from starlette.middleware import Middleware

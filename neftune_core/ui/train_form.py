@@ -14,7 +14,14 @@ from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Settings, control, controls
-from neftune_core.training.settings import EXAMPLE, PRESETS, StudySettings, TrainingSettings, usual_training
+from neftune_core.training.settings import (
+    EXAMPLE,
+    PRESETS,
+    USUAL_OF_OTHERS,
+    StudySettings,
+    TrainingSettings,
+    usual_training,
+)
 from neftune_core.ui.controls import Form, component
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, told
@@ -172,7 +179,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
 
     def _known(preset: str) -> Sequence[list[Any]]:
         known = PRESETS.get(preset)
-        both = (known.bundled, known.others) if known else (EXAMPLE.training, TrainingSettings())
+        both = (known.bundled, known.others) if known else (EXAMPLE.training, USUAL_OF_OTHERS)
         return [form.training.values(training) for training in both]
 
     values = form.training.components
