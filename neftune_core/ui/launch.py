@@ -59,13 +59,13 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
     options = launch_options(page, serving, limits)
     guard(page, limits)
-    _keep_signatures(page)
+    keep_signatures(page)
     page.queue(api_open=False)
     _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     return shared or address
 
 
-def _keep_signatures(page: gr.Blocks) -> None:
+def keep_signatures(page: gr.Blocks) -> None:
     """The framework describes every component anew for every visitor, by the signature of its class: slow to find out,
     and always the same."""
     for made in {type(block).__init__ for block in page.blocks.values()}:

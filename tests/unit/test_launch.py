@@ -1,0 +1,37 @@
+"""What the page is launched with, for a server that many visit."""
+
+from __future__ import annotations
+
+import inspect
+
+import gradio as gr
+
+from neftune_core.settings import Limits
+from neftune_core.ui.launch import SESSIONS, Serving, keep_signatures, launch_options
+
+
+def small_page() -> gr.Blocks:
+    with gr.Blocks() as page:
+        gr.Slider(0, 10, value=3, elem_id="strength")
+        gr.Textbox("Hello", elem_id="text")
+        gr.HTML("<p>figure</p>")
+    return page
+
+
+def test_what_the_server_keeps_of_calls_and_visitors_is_bounded() -> None:
+    page = small_page()
+    assert launch_options(page, Serving(), Limits())["state_session_capacity"] == SESSIONS
+    page.queue()
+    assert page._queue.ANALYTICS_MAX_EVENTS == 100
+    assert page._queue.ANAYLTICS_CACHE_FREQUENCY == 1000
+
+
+def test_a_kept_signature_is_that_of_the_class_and_describes_the_component_as_before() -> None:
+    page = small_page()
+    kinds = {type(block) for block in page.blocks.values()}
+    signatures = {kind: inspect.signature(kind.__init__) for kind in kinds}
+    described = [block.get_config() for block in page.blocks.values()]
+    keep_signatures(page)
+    assert all("__signature__" in vars(kind.__init__) for kind in kinds)
+    assert {kind: inspect.signature(kind.__init__) for kind in kinds} == signatures
+    assert [block.get_config() for block in page.blocks.values()] == described
