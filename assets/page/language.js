@@ -22,7 +22,8 @@
     const query = new URLSearchParams(location.search);
     query.delete("lang");
     if (said) query.set("lang", wanted);
-    return base + (wanted === "zh" ? "zh" : "") + (query.size ? "?" + query : "") + location.hash;
+    const asked = query.toString();
+    return base + (wanted === "zh" ? "zh" : "") + (asked ? "?" + asked : "") + location.hash;
   };
 
   // Who reads Chinese, by the address, by an earlier choice or by the browser's own, is led there; a link to the Chinese page is always kept.

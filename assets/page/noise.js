@@ -243,8 +243,8 @@
     const told = words(payload, controls, result);
     const frame = payload.views[controls.view] || payload.views.norms;
     const made = views[controls.view]?.(payload, controls, result, told) || { data: [], layout: {}, summary: "" };
-    if (clipped && (clipped.unit !== controls.unit || clipped.strength !== controls.strength)) clipped = null;
-    const said = { view: controls.view, payload, controls, result, told, clipped };
+    const isClipped = clipped?.unit === controls.unit && clipped.strength === controls.strength;
+    const said = { view: controls.view, payload, controls, result, told, clipped: isClipped ? clipped : null };
     return { ...frame, ...made, layout: Lab.merged(frame.layout, made.layout), ...said };
   };
 

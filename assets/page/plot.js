@@ -67,7 +67,7 @@
       this.summary = element.querySelector(".lab-figure-summary");
       this.props = props;
       this.choices = element.querySelector(".lab-figure-choices");
-      this.chosen = {}; // of the reader: `log` and `smoothing`
+      this.chosen = {}; // by the reader, for each figure that is shown here: `log` and `smoothing`
       this.redraws = 0;
       this.watching = false;
       this.node.labFigure = this;
@@ -76,7 +76,7 @@
       Lab.on("plotly", () => this.failure && this.draw());
       new ResizeObserver(() => this.resized()).observe(this.node.parentElement);
       this.choices.addEventListener("input", ({ target }) => {
-        this.chosen[target.dataset.choice] = target.type === "checkbox" ? target.checked : Number(target.value);
+        this.choice()[target.dataset.choice] = target.type === "checkbox" ? target.checked : Number(target.value);
         this.draw({ moving: true });
       });
       element.querySelector(".lab-figure-tools").addEventListener("click", (event) => {
@@ -110,6 +110,8 @@
       cancelAnimationFrame(this.frame);
       if (this.drawn) Lab.Plotly.purge(this.node);
       this.drawn = this.width = undefined;
+      this.failure?.remove();
+      this.failure = null;
       this.node.style.minHeight = "";
       this.tell("");
     }
@@ -137,7 +139,7 @@
       const layout = this.laidOut(figure, width);
       this.offer(figure);
       if (!Lab.Plotly) {
-        this.beforePlotly(figure, layout);
+        this.beforePlotly(figure, layout, moving);
       } else if (!this.moveBars(figure, layout)) {
         cancelAnimationFrame(this.frame);
         if (moving) this.frame = requestAnimationFrame(() => this.react(figure, layout));
@@ -152,11 +154,15 @@
       const layout = narrow ? merged(figure.layout, figure.narrow) : { ...figure.layout };
       layout.width = this.width = width;
       this.node.style.minHeight = layout.height + "px";
-      return this.isLogarithmic(figure) ? onLogarithms(layout) : layout;
+      return this.isLogarithmic(figure) ? onLogarithms(layout, figure.data) : layout;
+    }
+
+    choice() {
+      return (this.chosen[this.value.name] ??= {});
     }
 
     isLogarithmic(figure) {
-      return figure.log !== undefined && (this.chosen.log ?? figure.log);
+      return figure.log !== undefined && (this.choice().log ?? figure.log);
     }
 
     /** The scale and the smoothing, where the figure is one of curves over steps. */
@@ -165,6 +171,7 @@
       if (this.choices.hidden === offered) this.choices.hidden = !offered;
       const [log, smoothing] = this.choices.querySelectorAll("input");
       log.checked = this.isLogarithmic(figure);
+      smoothing.value = this.choice().smoothing ?? 0;
       const isNoisy = offered && figure.data.some((trace) => trace.meta?.noisy);
       if (smoothing.parentElement.hidden === isNoisy) smoothing.parentElement.hidden = !isNoisy;
     }
@@ -178,15 +185,15 @@
       if (this.sketched) this.node.replaceChildren();
       this.sketched = false;
       const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
-      Lab.Plotly.react(this.node, coloured(named(smoothed(figure.data, this.chosen.smoothing)), style), coloured(layout, style), config);
+      Lab.Plotly.react(this.node, coloured(named(smoothed(figure.data, this.choice().smoothing)), style), coloured(layout, style), config);
       const { value } = this;
       this.drawn = { value, view: figure.view, range: String(layout.yaxis?.range), width: layout.width, dark: Lab.isDark() };
     }
 
-    beforePlotly(figure, layout) {
+    beforePlotly(figure, layout, moving) {
       this.sketched = sketch(this.node, figure.data, layout);
       if (!this.sketched) this.node.replaceChildren(); // what an earlier view had left
-      if (this.asked) return;
+      if (this.asked || (moving && this.failure)) return;
       this.asked = true;
       // After the next frame, so that the sketch is seen first.
       requestAnimationFrame(() => setTimeout(() => this.fetch(), 0));
@@ -202,7 +209,7 @@
     /** A sentence in the figure, and a button for another try; the next thing that draws it tries again too. */
     tellFailure(words) {
       this.asked = false;
-      this.failure?.remove();
+      if (this.failure) return;
       const again = Object.assign(document.createElement("button"), { type: "button", textContent: Lab.text("Try again") });
       again.addEventListener("click", () => this.fetch());
       this.failure = Object.assign(document.createElement("p"), { className: "lab-warning", textContent: words + " " });
@@ -252,11 +259,18 @@
     }
   }
 
-  /** Every vertical axis logarithmic; what was zoomed on the other scale is not kept. */
-  const onLogarithms = (layout) => {
+  /** Every vertical axis logarithmic, with ticks at 1, 2 and 5 where it is long enough for them; what was zoomed on the
+      other scale is not kept. */
+  const onLogarithms = (layout, traces) => {
     const result = { ...layout };
-    for (const name of Object.keys(layout))
-      if (name.startsWith("yaxis")) result[name] = { ...layout[name], type: "log", rangemode: "normal", dtick: "D2", tickformat: "~g", uirevision: "log" };
+    for (const name of Object.keys(layout)) {
+      if (!name.startsWith("yaxis")) continue;
+      const mine = traces.filter((trace) => "yaxis" + (trace.yaxis ?? "y").slice(1) === name);
+      const values = mine.flatMap((trace) => trace.y).filter((value) => value > 0);
+      const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, 0]);
+      const ticks = most >= 10 * least ? { dtick: "D2" } : {};
+      result[name] = { ...layout[name], ...ticks, type: "log", rangemode: "normal", tickformat: "~g", uirevision: "log" };
+    }
     return result;
   };
 
@@ -345,8 +359,8 @@
       return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
     };
     const rows = [["trace", "label", "x", "y", "base"]];
-    for (const { uid, name, x, y = [], text, customdata, base } of traces)
-      y.forEach((value, index) =>
+    for (const { uid, name, x, y = [], text, customdata, base, meta } of traces)
+      (meta?.level ? y.slice(0, 1) : y).forEach((value, index) =>
         rows.push([uid || name, (customdata || text)?.[index], x[index], value, base?.[index]]),
       );
     return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";

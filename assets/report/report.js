@@ -23,7 +23,7 @@
       const laid = { ...(room < NARROW ? merged(layout, narrow) : layout), width: room };
       if (log)
         for (const name of Object.keys(laid))
-          if (name.startsWith("yaxis")) laid[name] = { ...laid[name], type: "log", rangemode: "normal", dtick: "D2", tickformat: "~g" };
+          if (name.startsWith("yaxis")) laid[name] = { ...laid[name], type: "log", rangemode: "normal" };
       Plotly.react(node, coloured(data, style), coloured(laid, style), { displaylogo: false, showSendToCloud: false, responsive: false });
     }
   };

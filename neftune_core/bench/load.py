@@ -128,13 +128,15 @@ def measure_load(load: Load | None = None) -> Table:
 def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
     with served(home) as server:
         warm(server)
-        here, opened = asyncio.Semaphore(1), asyncio.Barrier(load.sessions)
-        sizes: list[int] = []
+        one_by_one, all_open = asyncio.Lock(), asyncio.Barrier(load.sessions)
+        sizes, opening = [memory(server)], list[float]()
 
         async def act(one: Session) -> None:
-            async with here:  # the pages open one after another
+            async with one_by_one:
+                begun = time.perf_counter()
                 await one.call("redraw", timed=False)
-            if await opened.wait() == 0:
+                opening.append(time.perf_counter() - begun)
+            if await all_open.wait() == 0:
                 sizes.append(memory(server))
             await _changing_text(one, load)
 
@@ -147,7 +149,9 @@ def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
                 "errors": len(told.wrong),
                 "median ms": 1000 * statistics.median(told.seconds or [0]),
                 "p95 ms": 1000 * told.p95(),
-                "memory": f"{sizes[0] / 1e6:.0f} to {memory(server) / 1e6:.0f} MB",
+                "first call of a session, ms": 1000 * statistics.median(opening),
+                "memory": f"{sizes[0] / 1e6:.0f} MB, {sizes[1] / 1e6:.0f} with all of them, "
+                f"{memory(server) / 1e6:.0f} at the end",
                 "first error": (told.wrong or [""])[0][:100],
             }
         ]

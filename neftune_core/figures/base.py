@@ -19,6 +19,8 @@ Trace = dict[str, Any]
 
 NOISY: dict[str, Any] = {"meta": {"noisy": True}}
 """Laid over a trace that scatters from step to step."""
+LEVEL: dict[str, Any] = {"meta": {"level": True}}
+"""Laid over a trace whose first point was measured, and drawn on for comparison."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Noto Sans SC', sans-serif"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading, merged
+from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, merged
 from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -54,16 +54,19 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
     data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(name, arms))]
     for trace in data:
-        if trace["name"] == "base":  # it does not learn: a level to compare with
-            trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines"}
+        if trace["name"] == "base" and _last_step(events):  # it does not learn: a level to compare with
+            trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines", **LEVEL}
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _alone(layout), {}
-    return figure("losses", data, layout, _summary(gathered, names), narrow=narrow, log=_is_steep(gathered))
+    return figure(
+        "losses", data, layout, _summary(gathered, names), narrow=narrow, log=_is_over(events) and _is_steep(gathered)
+    )
 
 
 def _is_steep(gathered: Mapping[str, Points]) -> bool:
+    """Whether a logarithmic scale shows more; asked once the study is over: none changes under a reader's eyes."""
     values = [value for kind in ("train_loss", "held_out_loss") for _, ys in gathered[kind].values() for value in ys]
     positive = [value for value in values if value > 0]
     return bool(positive) and max(positive) > STEEP * min(positive)
@@ -72,9 +75,12 @@ def _is_steep(gathered: Mapping[str, Points]) -> bool:
 def _last_step(events: Sequence[Event]) -> int:
     """Where the axis ends: at the planned steps while the study runs, at the last one made when it is over."""
     made = max((event.get("step", 0) for event in events), default=0)
-    over = any(event["event"] in OVER for event in events)
     planned = max((event.get("steps", 0) for event in events), default=0)
-    return made if over else max(made, planned)
+    return made if _is_over(events) else max(made, planned)
+
+
+def _is_over(events: Sequence[Event]) -> bool:
+    return any(event["event"] in OVER for event in events)
 
 
 def _gather(events: Iterable[Event]) -> dict[str, Points]:

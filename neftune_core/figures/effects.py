@@ -51,6 +51,8 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     label = say(DEFINITIONS[measure].label)
     layout = {
         "height": 400,
+        "margin": {"t": 72},
+        "legend": {"y": 1.1},
         "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
         "yaxis": axis(
             say("percentage points, {direction}", direction=say(_direction(measure)))

@@ -76,7 +76,6 @@ def panel_figure(
 
 
 def _trace(panel: Panel, place: int, number: str, arm: str, curve: Curve, colour: str) -> Trace:
-    unit = " %" if panel.unit == "%" else ""
     return {
         **(NOISY if panel.noisy else {}),
         "type": "scatter",
@@ -89,7 +88,7 @@ def _trace(panel: Panel, place: int, number: str, arm: str, curve: Curve, colour
         "xaxis": f"x{place}" if place > 1 else "x",
         "yaxis": f"y{place}" if place > 1 else "y",
         "line": {"color": colour, "width": 1.6},
-        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{unit}<extra></extra>",
+        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{_unit_said(panel)}<extra></extra>",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from neftune_core.figures.base import Figure
@@ -12,13 +12,15 @@ from neftune_core.noise.settings import NoiseSettings
 
 AVERAGED = 5
 """Steps over which the speed is taken: single ones are too short to be timed."""
+INTERRUPTED = 10
+"""Times the usual time of a step, beyond which the study was interrupted, or waited for something else."""
 
 
 def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
     """Three panels over the same steps: the noise of each arm, the learning rate and the speed of all arms together.
 
     `events` are those of one record. The strength is the arm's own times its schedule, in its own unit. The speed is
-    tokens (prompts included, padding not) a second, summed over the arms, of steps with nothing between them.
+    tokens (prompts included, padding not) a second, summed over the arms, of steps with no evaluation between them.
     """
     panels = {
         "noise": Panel(later("Noise, by its schedule"), later("noise"), later("strength"), _unit(arms)),
@@ -31,8 +33,9 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     points = Points()
     for event in steps_of(events):
         for arm, numbers in event["arms"].items():
-            if arm in arms and arms[arm].strength:
-                points.add("noise", arm, event, arms[arm].strength * numbers.get("noise_multiplier", 1.0))
+            multiplier = numbers.get("noise_multiplier", 1.0)
+            if arm in arms and arms[arm].strength and isinstance(multiplier, int | float):
+                points.add("noise", arm, event, arms[arm].strength * multiplier)
         points.add("learning_rate", SHARED, event, event.get("learning_rate"))
     for event, speed in _speeds(events):
         points.add("speed", SHARED, event, speed)
@@ -45,21 +48,36 @@ def _unit(arms: Mapping[str, NoiseSettings]) -> str:
     return units.pop() if len(units) == 1 else later("in each arm's unit")
 
 
-def _speeds(events: Iterable[Event]) -> Iterable[tuple[Event, float]]:
-    """Every few steps in a row, the last of them and the speed over them."""
+def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
+    """The last of every few steps in a row, and the speed over them."""
+    for row in _rows(events):
+        seconds = row[-1]["time"] - row[0]["time"]
+        if seconds > 0:
+            yield row[-1], sum(step["tokens"] * len(step["arms"]) for step in row[1:]) / seconds
+
+
+def _rows(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """Steps that follow each other, at most `AVERAGED` and the one they are timed from; an interruption ends a row."""
     row: list[Event] = []
     for event in events:
-        if event["event"] != "step" or not _is_timed(event):
+        is_timed = event["event"] == "step" and _is_timed(event)
+        if row and (not is_timed or row[-1].get("seed") != event.get("seed") or _is_late(row, event)):
+            if len(row) > 1:
+                yield row
             row = []
-            continue
-        if row and row[-1].get("seed") != event.get("seed"):
-            row = []
-        row.append(event)
+        if is_timed:
+            row = [*row, event]
         if len(row) > AVERAGED:
-            seconds = event["time"] - row[0]["time"]
-            if seconds > 0:
-                yield event, sum(step["tokens"] * len(step["arms"]) for step in row[1:]) / seconds
-            row = [event]
+            yield row
+            row = row[-1:]
+    if len(row) > 1:
+        yield row
+
+
+def _is_late(row: list[Event], event: Event) -> bool:
+    """Whether so much time lies before a step that the study was interrupted there."""
+    usual = (row[-1]["time"] - row[0]["time"]) / max(1, len(row) - 1)
+    return len(row) > 1 and event["time"] - row[-1]["time"] > INTERRUPTED * usual
 
 
 def _is_timed(event: Mapping[str, Any]) -> bool:

@@ -96,14 +96,18 @@ def test_the_base_is_a_level_over_all_steps() -> None:
     figure = loss_curves([evaluated(0, **base), evaluated(8, control={"train_loss": 0.1})], ARMS)
     (level,) = [trace for trace in figure["data"] if trace["name"] == "base"]
     assert (level["x"], level["y"], level["line"]["dash"]) == ([0, 8], [6.0, 6.0], "dot")
+    assert level["meta"] == {"level": True}
+    (point,) = [trace for trace in loss_curves([evaluated(0, **base)], ARMS)["data"] if trace["name"] == "base"]
+    assert (point["x"], point["mode"]) == ([0], "lines+markers")
 
 
-def test_a_loss_that_falls_far_opens_on_a_logarithmic_scale() -> None:
-    def opened(last: float) -> bool:
-        return loss_curves([evaluated(0), evaluated(8, control={"train_loss": last})], ARMS)["log"]
+def test_a_loss_that_fell_far_is_shown_on_a_logarithmic_scale_once_the_study_is_over() -> None:
+    def opened(last: float, *ending: dict[str, Any]) -> bool:
+        return loss_curves([evaluated(0), evaluated(8, control={"train_loss": last}), *ending], ARMS)["log"]
 
-    assert opened(0.01)
-    assert not opened(1.0)
+    assert opened(0.01, {"event": "finished"})
+    assert not opened(1.0, {"event": "finished"})
+    assert not opened(0.01)
 
 
 def test_the_axis_is_as_long_as_the_study_and_ends_where_it_was_stopped() -> None:

@@ -37,13 +37,20 @@ def test_the_noise_follows_its_schedule_and_the_control_has_none() -> None:
     assert found["learning_rate"] == ([1, 2, 3], pytest.approx([0.004, 0.002, 0.004 / 3]))
 
 
-def test_the_speed_is_tokens_of_all_arms_over_steps_with_nothing_between() -> None:
+def test_the_speed_is_tokens_of_all_arms_over_steps_in_a_row() -> None:
     half = [step(number, 0.5 * number) for number in range(1, AVERAGED + 2)]
     assert drawn(half)["speed"] == ([AVERAGED + 1], [pytest.approx(2 * 30 / 0.5)])
     measured: dict[str, Any] = {"event": "evaluated", "step": 3, "time": 1.6, "arms": {}}
-    assert "speed" not in drawn([*half[:3], measured, *half[3:]])
+    assert drawn([*half[:3], measured, *half[3:]])["speed"] == ([3, AVERAGED + 1], pytest.approx([120, 120]))
+    assert "speed" not in drawn([half[0], measured, half[1]])
     other = [step(number, 9 + 0.25 * number, seed=1) for number in range(1, AVERAGED + 2)]
     assert drawn([*half, *other])["speed"][1] == [pytest.approx((120 + 240) / 2)]
+
+
+def test_the_time_in_which_a_study_was_interrupted_is_no_speed() -> None:
+    before = [step(number, 0.5 * number) for number in (1, 2, 3)]
+    after = [step(number, 900 + 0.5 * number) for number in (4, 5, 6)]
+    assert drawn([*before, *after])["speed"] == ([3, 6], pytest.approx([120, 120]))
 
 
 def test_units_and_words_of_what_is_shown() -> None:
@@ -58,3 +65,5 @@ def test_units_and_words_of_what_is_shown() -> None:
 def test_a_record_that_lacks_numbers_is_drawn_as_far_as_it_goes() -> None:
     bare = {"event": "step", "step": 1, "arms": {"control": {"loss": 1.0}}}
     assert drawn([bare, {"event": "step", "step": 2}]) == {}
+    odd = {"event": "step", "step": 1, "arms": {"uniform-alpha-5": {"loss": 1.0, "noise_multiplier": None}}}
+    assert drawn([odd]) == {}
