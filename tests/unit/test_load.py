@@ -18,9 +18,13 @@ WHOLE = pytest.mark.skipif(
 
 
 def row(part: str, home: Path) -> dict[str, Any]:
-    with ThreadPoolExecutor(1) as thread:  # whose loop is its own, where a test before left one running here
-        (found,) = thread.submit(PARTS[part], SHORT, home).result()
+    (found,) = rows(part, home)
     return found
+
+
+def rows(part: str, home: Path) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(1) as thread:  # whose loop is its own, where a test before left one running here
+        return thread.submit(PARTS[part], SHORT, home).result()
 
 
 @pytest.mark.slow
@@ -49,7 +53,8 @@ def test_a_server_that_is_killed_under_load_loses_no_study(tmp_path: Path) -> No
 
 @WHOLE
 @pytest.mark.slow
-def test_mixed_use_goes_without_an_error(tmp_path: Path) -> None:
-    found = row("mixed", tmp_path)
-    assert found["errors"] == 0, found
-    assert found["answers"] > SHORT.sessions
+def test_mixed_use_tries_each_rate_and_keeps_the_highest_without_an_error(tmp_path: Path) -> None:
+    found = rows("mixed", tmp_path)
+    assert [each["errors"] for each in found] == [0, 0, 0], found
+    assert [int(each["what"].split()[3]) for each in found] == [*SHORT.mixed_sessions, SHORT.mixed_sessions[-1]]
+    assert found[-1]["answers"] > SHORT.mixed_sessions[-1]
