@@ -97,8 +97,8 @@ class ArmSet(ABC):
         """What an optimizer moves, in an order that never changes."""
 
     @abstractmethod
-    def groups(self, slots: Sequence[int]) -> list[list[int]]:
-        """`slots` in groups that go through the tree together."""
+    def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
+        """`slots` in groups that go through the tree together, where each has `positions` tokens, padding included."""
 
     @abstractmethod
     def save(self, slot: int, folder: Path) -> None:

@@ -71,7 +71,7 @@ class FullCopies(ArmSet):
             if trained
         ]
 
-    def groups(self, slots: Sequence[int]) -> list[list[int]]:
+    def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
         """Each by itself."""
         return [[slot] for slot in slots]
 

@@ -12,17 +12,20 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from neftune_core.arms.armset import ArmSet
 from neftune_core.data.batches import Batch
 from neftune_core.models.anatomy import body, encoded_source, head_logits
 from neftune_core.noise.batch import BatchNoise
 
-PIECE = 128
-"""Positions whose logits are in memory at once."""
+PIECE_BYTES = 2**25
+"""Logits that are in memory at once: in larger pieces a processor asks the system for fresh memory each time."""
+LEAST_PIECE, MOST_PIECE = 64, 256
+"""Positions: the product with the head is slow with fewer, and no faster with more."""
 TRAINED_PIECE = 512
 """The same for a head that is trained: each piece adds a gradient as large as the head."""
+CHUNK = 32
+"""Positions whose float32 scores are in memory at once on a processor: they stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -118,34 +121,56 @@ class _Backward:
     shares: Tensor | None
     into_head: bool
 
-    def take(self, loss: Tensor, piece: slice, leaf: Tensor) -> Tensor:
-        """The gradient to `leaf`; one into the head is added to what is there."""
-        total = (loss.sum() if self.shares is None else loss @ self.shares[piece]) / self.over
+    def of(self, piece: slice) -> Tensor | float:
+        """The gradient to the losses of the positions in `piece`: `[positions, 1]`, or one number for all."""
+        return 1 / self.over if self.shares is None else self.shares[piece, None] / self.over
+
+    def take(self, logits: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor:
+        """From the gradient to `logits` to the one to `leaf`; one into the head is added to what is there."""
         if not self.into_head:
-            return torch.autograd.grad(total, leaf)[0]
-        total.backward()
+            return torch.autograd.grad(logits, leaf, gradient)[0]
+        logits.backward(gradient)
         return cast(Tensor, leaf.grad)
 
 
 def _in_pieces(
     tree: nn.Module, hidden: Tensor, labels: Tensor, backward: _Backward
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for."""
+    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for.
+
+    The gradient to the logits is written by hand: the general way fills and reads three more tensors of their size.
+    """
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
     gradient = torch.empty_like(hidden) if backward.over else None
-    size = TRAINED_PIECE if backward.over and head_is_trained(tree) else PIECE
+    size = _piece_of(tree, hidden, is_backward=backward.over > 0)
     for start in range(0, len(labels), size):
         piece = slice(start, start + size)
         leaf = hidden[piece].detach().requires_grad_(backward.over > 0)
         with torch.set_grad_enabled(backward.over > 0):
-            logits = head_logits(tree, leaf).float()
-            loss = F.cross_entropy(logits, labels[piece], reduction="none")
-        if gradient is not None:
-            gradient[piece] = backward.take(loss, piece, leaf)
-        losses[piece] = loss.detach()
-        hits[piece] = logits.detach().argmax(-1) == labels[piece]
+            logits = head_logits(tree, leaf)
+        into_logits = None if gradient is None else torch.empty_like(logits)
+        chunk = CHUNK if hidden.device.type == "cpu" else size
+        for first in range(0, len(logits), chunk):
+            part = slice(first, first + chunk)
+            here = slice(start + first, min(start + first + chunk, len(labels)))
+            scores, at = torch.log_softmax(logits.detach()[part].float(), dim=-1), labels[here, None]
+            losses[here], hits[here] = -scores.gather(1, at)[:, 0], scores.argmax(-1) == labels[here]
+            if into_logits is not None:  # probabilities, less one at the label
+                into_logits[part] = (
+                    scores.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=scores.dtype)).mul_(backward.of(here))
+                )
+        if gradient is not None and into_logits is not None:
+            gradient[piece] = backward.take(logits, into_logits, leaf)
     return losses, hits, gradient
+
+
+def _piece_of(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
+    """How many positions go through the head at once."""
+    head: Tensor = tree.get_output_embeddings().weight  # type: ignore[operator]
+    if is_backward and head.requires_grad:
+        return TRAINED_PIECE
+    return min(max(PIECE_BYTES // (head.shape[0] * hidden.element_size()), LEAST_PIECE), MOST_PIECE)
 
 
 def head_is_trained(tree: nn.Module) -> bool:
@@ -163,7 +188,7 @@ def clean_losses(
 ) -> ArmLosses:
     """The losses of `slots` without gradients or dropout, as many at once as `arms` takes; with `noise` where given."""
     found = []
-    for group in arms.groups(slots):
+    for group in arms.groups(slots, batch.ids.numel()):
         own = noise and replace(noise, arms=[noise.arms[slots.index(slot)] for slot in group])
         with torch.no_grad(), arms.running(group, noise=own, should_stop=should_stop) as tree:
             found.append(arm_losses(tree, batch, len(group)))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from neftune_core.arms import saving
 from neftune_core.arms.armset import BASE_SLOT, ArmSet, Dropout, Pass, Trained, seeded_generator
 from neftune_core.models.anatomy import linear_maps
+from neftune_core.models.device import positions_of_a_pass
 from neftune_core.models.loading import LoadedModel
 from neftune_core.randomness import Purpose
 
@@ -165,9 +166,12 @@ class AdapterStack(ArmSet):
         slots = tuple(range(self.slots))
         return [Trained(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
 
-    def groups(self, slots: Sequence[int]) -> list[list[int]]:
-        """All of them at once, or each by itself."""
-        return [list(slots)] if self.together else [[slot] for slot in slots]
+    def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
+        """Each by itself, or as many at once as the device takes well."""
+        at_once = positions_of_a_pass(self.loaded.device, self.loaded.width)
+        most = max(1, at_once // max(1, positions)) if self.together else 1
+        groups = math.ceil(len(slots) / most)
+        return [list(slots[len(slots) * part // groups : len(slots) * (part + 1) // groups]) for part in range(groups)]
 
     def save(self, slot: int, folder: Path) -> None:
         """Write one arm in the PEFT adapter format."""

@@ -66,7 +66,8 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         "arms": {name: _arm(study, name, noise) for name, noise in arms.items()},
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
-    for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[: study.training.evaluation_rows])):
+    measured = study.training.sample_rows(len(prepared.train))
+    for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
         (folder / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
     if study.training.method == "lora":
         arms_of_study = make_arms(loaded, 1, study.training)

@@ -36,7 +36,7 @@ class Work:
     """The size of a study: `steps` optimizer steps of `batch_size` rows of `length` tokens for each of `arms`.
 
     `rank` is that of the adapters; None trains a full copy of the weights for each arm, which go in turn. `together`
-    says whether adapters of all arms go through the model in one pass.
+    says whether adapters of several arms go through the model in one pass.
     """
 
     arms: int
@@ -87,7 +87,7 @@ def estimate(
     chosen = settings or ModelSettings()
     device = choose_device(chosen.device)
     precision = choose_precision(chosen.precision, device)
-    memory = _memory(model, work, precision)
+    memory = _memory(model, work, device, precision)
     if weights_are_loaded:
         memory -= PROCESS_BYTES + model.parameters * BYTES[precision]
     seconds = _seconds(model, work, device, precision)
@@ -104,13 +104,15 @@ def estimate(
     return Estimate(memory, seconds, fits, words)
 
 
-def _memory(model: Sized, work: Work, precision: str) -> int:
-    from neftune_core.models.device import BYTES
+def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> int:
+    from neftune_core.models.device import BYTES, positions_of_a_pass
 
     size = BYTES[precision]
     width = _inner_width(model)
-    rows = work.arms * work.batch_size if work.together and work.rank is not None else work.batch_size
-    kept = rows * work.length * model.layers * KEPT_WIDTHS * width * size
+    positions = work.batch_size * work.length
+    if work.together and work.rank is not None:
+        positions = min(work.arms * positions, max(positions, positions_of_a_pass(device, model.width)))
+    kept = positions * model.layers * KEPT_WIDTHS * width * size
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     weights = model.parameters * size

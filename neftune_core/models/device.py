@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 import time
 from functools import cache
@@ -23,6 +24,8 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 SLOW_SHARE = 0.5
+PASS_NUMBERS = 2**21
+"""Numbers of a hidden state, of all arms of a pass, beyond which a processor takes longer for each arm, not shorter."""
 """Of the speed of float32: below it bfloat16 is not multiplied by the unit that the processor names."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
@@ -159,6 +162,12 @@ def _measured_speed(precision: str, seconds: float, device: str = "cpu") -> floa
 def matrix_speed(device: str, precision: str) -> float:
     """Floating point operations a second that `device` reaches in a matrix product; measured once, in 0.05 s."""
     return _measured_speed(precision, 0.05, device)
+
+
+def positions_of_a_pass(device: torch.device, width: int) -> int:
+    """How many tokens of several arms are best taken in one pass: on a GPU any number, on a processor as many as its
+    caches hold, and always those of one arm."""
+    return PASS_NUMBERS // width if device.type == "cpu" else sys.maxsize
 
 
 def available_memory(device: str = "cpu") -> int:

@@ -297,7 +297,7 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     waited = layers * STEP_SECONDS * training.accumulation * sum(passes for passes, _ in groups)
     step = waited + 6 * parameters * tokens * sum(passes * arms for passes, arms in groups) / FLOPS_A_SECOND
     trained = training.time_budget_seconds * seeds or steps * step
-    measured = (training.evaluations + 1) * 2 * -(-training.evaluation_rows // 8) * layers * STEP_SECONDS / 2
+    measured = (training.evaluations + 1) * 2 * -(-training.sample_rows(rows) // 8) * layers * STEP_SECONDS / 2
     written = study.answers.new_tokens + (2 * measuring.new_tokens if measuring.prompts else 0)
     answered = written * layers * TOKEN_SECONDS
     return round(START_SECONDS + MARGIN * (trained + seeds * turns * (measured + answered)))

@@ -148,6 +148,11 @@ class Lockstep:
         self.total = total
         self.noise.plan(total)
 
+    @property
+    def sample_rows(self) -> int:
+        """Rows of each of the fixed samples on which losses are measured."""
+        return self.study.training.sample_rows(len(self.prepared.train))
+
     def name(self, slot: int) -> str:
         """The arm in a slot; slot 0 is the base."""
         return self.names[slot - 1] if slot else "base"
@@ -308,7 +313,7 @@ class Lockstep:
         return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
 
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
-        rows, size = self.study.training.evaluation_rows, evaluation_batch(self.study.training)
+        rows, size = self.sample_rows, evaluation_batch(self.study.training)
         samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
         kept: dict[str, Any] = {}

@@ -95,7 +95,7 @@ class _Ending:
 
     def noise_penalty(self, found: Measured) -> None:
         """What each arm's own noise adds to its loss on the training sample; nothing without noise."""
-        sample = self.run.prepared.train[: self.run.study.training.evaluation_rows]
+        sample = self.run.prepared.train[: self.run.sample_rows]
         own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
         noisy = [slot for slot, arm in own.items() if arm.strength]
         penalties = dict.fromkeys(own, 0.0)
@@ -108,7 +108,7 @@ class _Ending:
 
     def robustness(self, found: Measured) -> None:
         """Losses and accuracies of the arms on held-out rows under noise, and under typing errors."""
-        rows = math.ceil(ROBUSTNESS_SHARE * self.run.study.training.evaluation_rows)
+        rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
         if not slots:  # every arm has diverged
             return

@@ -57,7 +57,11 @@ class Passes:
         by_way: dict[str, list[int]] = {}
         for slot, arm in arms.items():
             by_way.setdefault(passes_of(arm), []).append(slot)
-        groups = [(way, group) for way, slots in by_way.items() for group in self.stack.groups(slots)]
+        groups = [
+            (way, group)
+            for way, slots in by_way.items()
+            for group in self.stack.groups(slots, portion.batch.ids.numel())
+        ]
         found: dict[int, Sums] = {}
         for way, group in groups:
             found |= WAYS[way](self, portion, {slot: arms[slot] for slot in group})

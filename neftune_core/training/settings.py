@@ -31,6 +31,9 @@ EXECUTIONS = {
 TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
 MOST_DROPOUT = 0.95
 MOST_DECAY = 10.0
+SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 4, 8, 32
+"""One training row in so many is measured, within these bounds: forward passes over more would take over a quarter of
+the time of a study of three epochs."""
 
 
 class TrainingSettings(Settings):
@@ -191,9 +194,10 @@ class TrainingSettings(Settings):
         advanced=True,
     )
     evaluation_rows: int = setting(
-        32,
-        "Rows of the fixed samples on which training and held-out loss are measured.",
-        minimum=1,
+        0,
+        "Rows of the fixed samples on which training and held-out loss are measured. 0: a quarter as many as are "
+        "trained on, 8 to 32.",
+        minimum=0,
         maximum=10_000,
         slider_maximum=256,
         step=1,
@@ -205,6 +209,13 @@ class TrainingSettings(Settings):
     def together(self) -> bool:
         """Whether all arms go through the model in one pass."""
         return self.method == "lora" and self.arms_at_once == "together"
+
+    def sample_rows(self, trained: int) -> int:
+        """Rows of each sample of a study that trains on `trained` rows.
+
+        Where the settings leave it open it depends on the data alone, so that all studies of it have the same sample.
+        """
+        return self.evaluation_rows or min(max(trained // SAMPLED_PART, FEWEST_SAMPLED), MOST_SAMPLED)
 
     @property
     def rows_at_once(self) -> int:

@@ -286,7 +286,7 @@ def _ending(study: StudySettings, record: Record) -> Event:
 
 
 def _about(run: Lockstep) -> dict[str, Any]:
-    loaded, prepared, rows = run.stack.loaded, run.prepared, run.study.training.evaluation_rows
+    loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
         "model": {

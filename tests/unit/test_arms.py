@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 
-from neftune_core.arms.loss import PIECE, ArmLosses, arm_losses
+from neftune_core.arms import loss
+from neftune_core.arms.loss import ArmLosses, arm_losses
 from neftune_core.arms.saving import load_adapter, save_adapter
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.bench.tiny_families import FAMILIES
@@ -67,11 +68,15 @@ def test_gradients_of_slots_never_mix(tiny: LoadedModel) -> None:
     assert any(parameter.grad[2].abs().max() > 0 for parameter in stack.parameters())
 
 
-def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(tiny: LoadedModel) -> None:
+@pytest.mark.parametrize("most", [64, 256])
+def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(
+    tiny: LoadedModel, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "MOST_PIECE", most)
     batch = collate(random_rows(24), pad_id=0, round_to=32)
     labels = batch.ids.masked_fill(~batch.trained, -100)
     labels[:, 0] = -100
-    assert int((labels != -100).sum()) > 2 * PIECE  # several pieces, the last one smaller
+    assert int((labels != -100).sum()) > most  # several pieces, the last one smaller
     stack = _stack(tiny, arms=1)
     with stack.running([1]) as tree:
         mask = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
@@ -170,7 +175,7 @@ def test_a_stop_is_seen_within_a_layer_on_the_way_forth_in_the_head_and_back(tin
     stop_at = -1
     with stack.running([1], should_stop=count) as tree:
         arm_losses(tree, batch, 1, backward_over=10)
-    layers, pieces = 2, -(-int(batch.trained[:, 1:].sum()) // PIECE)
+    layers, pieces = 2, -(-int(batch.trained[:, 1:].sum()) // loss.MOST_PIECE)
     assert looks >= 2 * layers - 1 + pieces  # the first layer's input has no gradient to come back through
     for place in range(1, looks + 1):
         looks, stop_at = 0, place

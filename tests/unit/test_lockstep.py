@@ -150,3 +150,19 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
     assert rates[-1] == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained", "sampled"), [(0, 20, 8), (0, 51, 12), (0, 500, 32), (4, 500, 4), (64, 20, 64)]
+)
+def test_samples_are_a_quarter_of_the_rows_unless_asked_for(asked: int, trained: int, sampled: int) -> None:
+    assert TrainingSettings(evaluation_rows=asked).sample_rows(trained) == sampled
+
+
+def test_losses_are_measured_on_the_first_rows_of_each_part(tiny: LoadedModel) -> None:
+    run, events = _run(tiny)
+    measured = [event["rows"] for event in events if event["event"] == "evaluated"]
+    assert len(measured) == 3  # before, and twice
+    for rows in measured:
+        assert len(rows["train"]["tokens"]) == 8 == run.sample_rows  # of 18
+        assert len(rows["held_out"]["tokens"]) == 6  # all that there are

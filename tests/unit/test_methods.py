@@ -14,6 +14,7 @@ from tiny import loaded_tiny, random_rows
 
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.saving import is_saved
+from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.batches import epoch_batches
 from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
@@ -280,3 +281,25 @@ def test_a_gradient_that_is_no_number_at_a_scale_of_one_is_the_arms_own() -> Non
 def test_only_a_cuda_gpu_captures_a_step(tiny: LoadedModel) -> None:
     with pytest.raises(NotAvailable, match="CUDA"):
         made(tiny, FEW, execution="captured")
+
+
+def test_on_a_processor_as_many_arms_go_together_as_its_caches_hold(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_core.models.device.PASS_NUMBERS", 200 * tiny.width)
+    stack = AdapterStack(tiny, 5, rank=2, alpha=4)
+    slots = [1, 2, 3, 4, 5]
+    assert stack.groups(slots) == stack.groups(slots, 40) == [slots]
+    assert stack.groups(slots, 70) == [[1], [2, 3], [4, 5]]
+    assert stack.groups(slots, 500) == [[1], [2], [3], [4], [5]]
+
+
+def test_arms_in_groups_have_the_numbers_of_all_at_once(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = events(made(tiny, lora_dropout=0.2))
+    monkeypatch.setattr("neftune_core.models.device.PASS_NUMBERS", 300 * tiny.width)
+    run = made(tiny, lora_dropout=0.2)
+    assert 1 < len(run.stack.groups(run.alive, 4 * 32)) < len(run.alive)
+    for one, other in zip(together, events(run), strict=True):
+        for name in one["arms"]:
+            # float32, in batched products of other sizes, over six steps
+            assert one["arms"][name] == pytest.approx(other["arms"][name], abs=1e-5), name
