@@ -153,7 +153,7 @@ def _in_pieces(
         chunk = CHUNK if hidden.device.type == "cpu" else size
         for first in range(0, len(logits), chunk):
             part = slice(first, first + chunk)
-            here = slice(start + first, min(start + first + chunk, len(labels)))
+            here = slice(start + first, start + min(first + chunk, len(logits)))
             scores, at = torch.log_softmax(logits.detach()[part].float(), dim=-1), labels[here, None]
             losses[here], hits[here] = -scores.gather(1, at)[:, 0], scores.argmax(-1) == labels[here]
             if into_logits is not None:  # probabilities, less one at the label

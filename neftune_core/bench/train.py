@@ -140,7 +140,7 @@ def _usual(bench: _Bench) -> list[Row]:
     found, quick = bench.measured("usual", "quick")
     return [
         _row("the usual study of this model, two arms, s", _column(found, "seconds")),
-        _row("of which losses, measures and answers (without loading)", _column(found, "share"), "<= 0.25"),
+        _row("of which measuring (without loading)", _column(found, "share"), "<= 0.25"),
         _row("the preset quick look, two arms, s", _column(quick, "seconds"), "<= 60"),
     ]
 

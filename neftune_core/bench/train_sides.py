@@ -210,15 +210,16 @@ def study(sizes: Sizes) -> Found:
 
 
 def usual(sizes: Sizes) -> Found:
-    """The study that the page offers for the model, with one seed and two arms: also the share of its time that does
-    not train."""
+    """The page's usual study of the model, with one seed and two arms, and the share of its time that measures:
+    the answers to a person's own prompts are not counted."""
     from neftune_core.training.settings import usual_training
 
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
     found = _whole(asked.model_copy(update={"data": data, "training": usual_training(asked.model)}))
     own = found["seconds"] - found["parts"]["loading model and data"]
-    return found | {"share": 1 - found["parts"]["training"] / own}
+    measuring = found["parts"]["held-out and training loss"] + found["parts"]["measures of the end"]
+    return found | {"share": measuring / own}
 
 
 def quick(sizes: Sizes) -> Found:

@@ -14,6 +14,9 @@ from neftune_core.data.chat import Encoded
 from neftune_core.evaluation.row_measures import CleanMeasures, RowMeasures
 from neftune_core.noise.batch import BatchNoise
 
+PADDED_SHARE = 0.2
+"""Of a batch that is measured."""
+
 NoiseOf = Callable[[Sequence[Encoded], Batch, Sequence[int]], BatchNoise]
 """From rows, the batch that they are, and their places in the sample, to the noise of every slot on them."""
 
@@ -42,11 +45,9 @@ def row_measures(
     """
     losses, hits = (np.zeros((len(slots), len(sample))) for _ in range(2))
     tokens = np.zeros(len(sample))
-    by_length = sorted(range(len(sample)), key=lambda place: sample[place].length)
     loaded = stack.loaded
-    for start in range(0, len(by_length), batch_size):
+    for places in batches_by_length([row.length for row in sample], batch_size):
         between()
-        places = by_length[start : start + batch_size]
         rows = [sample[place] for place in places]
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
         added = None if noise is None else noise(rows, batch, places)
@@ -55,3 +56,18 @@ def row_measures(
         hits[:, places] = found.by_row(found.hits, len(rows)).cpu().numpy()
         tokens[places] = torch.bincount(found.rows, minlength=len(rows)).cpu().numpy()
     return RowMeasures(losses, hits, tokens)
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """The places of rows in batches, the shortest first: each of at most `batch_size` rows, of which `PADDED_SHARE` at
+    most is padding."""
+    batches: list[list[int]] = []
+    tokens = 0
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        padded = (len(batches[-1]) + 1) * lengths[place] if batches else 0
+        tokens += lengths[place]
+        if not batches or len(batches[-1]) == batch_size or tokens < (1 - PADDED_SHARE) * padded:
+            batches.append([])
+            tokens = lengths[place]
+        batches[-1].append(place)
+    return batches

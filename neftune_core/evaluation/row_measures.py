@@ -42,6 +42,11 @@ class RowMeasures:
             float(self.losses[place].sum() / total), float(self.hits[place].sum() / total), float(exact.mean())
         )
 
+    def some(self, slots: Sequence[int], rows: int) -> RowMeasures:
+        """Those of the slots at these places, on the first rows."""
+        chosen = list(slots)
+        return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])
+
     def kept(self, names: Sequence[str]) -> dict[str, Any]:
         """As a record keeps it: the tokens of each row, and by name of slot its `loss` and `hits`, row by row."""
         by_name = {

@@ -20,6 +20,7 @@ from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.clean import row_measures
+from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.language import say
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE
@@ -50,6 +51,15 @@ class Step:
     number: int
     epoch: int
     rows: list[int]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the last evaluation of a part found, row by row, and of which step and slots it was."""
+
+    step: int
+    slots: list[int]
+    rows: RowMeasures
 
 
 def count_steps(rows: int, training: TrainingSettings) -> int:
@@ -141,6 +151,7 @@ class Lockstep:
         self.optimizer = ArmOptimizer(stack, study.training.learning_rate)
         self.scale = LossScale(stack.loaded.precision)
         self.done = 0
+        self._last_rows: dict[str, _Rows] = {}
         self.plan(count_steps(len(prepared.train), study.training))
 
     def plan(self, total: int) -> None:
@@ -152,6 +163,12 @@ class Lockstep:
     def sample_rows(self) -> int:
         """Rows of each of the fixed samples on which losses are measured."""
         return self.study.training.sample_rows(len(self.prepared.train))
+
+    @property
+    def sample_prompts(self) -> int:
+        """Prompts of each part whose answers are measured: no more than rows, where these are automatic."""
+        asked = self.study.measuring.prompts
+        return asked if self.study.training.evaluation_rows else min(asked, self.sample_rows)
 
     def name(self, slot: int) -> str:
         """The arm in a slot; slot 0 is the base."""
@@ -312,6 +329,14 @@ class Lockstep:
         event = self._evaluated(0, [0], should_stop)
         return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
 
+    def rows_now(self, part: str, slots: Sequence[int], count: int) -> RowMeasures | None:
+        """The measures of the first `count` rows of a part's sample at the weights as they are, where the last
+        evaluation was of these; None otherwise, as in a run that was resumed since."""
+        last = self._last_rows.get(part)
+        if last is None or last.step != self.done or not set(slots) <= set(last.slots):
+            return None
+        return last.rows.some([last.slots.index(slot) for slot in slots], count)
+
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
         rows, size = self.sample_rows, evaluation_batch(self.study.training)
         samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
@@ -323,6 +348,7 @@ class Lockstep:
             found = row_measures(
                 self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
             )
+            self._last_rows[part] = _Rows(step, slots, found)
             for place, slot in enumerate(slots):
                 measures = vars(found.of(place))
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}

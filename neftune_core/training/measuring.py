@@ -93,6 +93,10 @@ class _Ending:
             between=accelerator.let_others,
         )
 
+    def _undisturbed(self, part: str, sample: Sequence[Encoded], slots: Sequence[int]) -> RowMeasures:
+        """As `_rows` without noise, of a sample that begins as the part's own; what was just measured is not again."""
+        return self.run.rows_now(part, slots, len(sample)) or self._rows(sample, slots)
+
     def noise_penalty(self, found: Measured) -> None:
         """What each arm's own noise adds to its loss on the training sample; nothing without noise."""
         sample = self.run.prepared.train[: self.run.sample_rows]
@@ -100,7 +104,7 @@ class _Ending:
         noisy = [slot for slot, arm in own.items() if arm.strength]
         penalties = dict.fromkeys(own, 0.0)
         if noisy:
-            without = self._rows(sample, noisy)
+            without = self._undisturbed("train", sample, noisy)
             under = self._rows(sample, noisy, _noise([own[slot] for slot in noisy]))
             penalties |= {slot: under.of(place).loss - without.of(place).loss for place, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
@@ -117,7 +121,7 @@ class _Ending:
             "noise": (STRENGTHS, MEASURED_STRENGTH, [self._rows(sample, slots, noise) for noise in noisy]),
             "typos": (RATES, MEASURED_RATE, [self._rows(self._with_typos(sample, rate), slots) for rate in RATES]),
         }
-        undisturbed = self._rows(sample, slots)
+        undisturbed = self._undisturbed("held_out", sample, slots)
         for name, (amounts, named, measured) in ways.items():
             arms = {}
             for place, slot in enumerate(slots):
@@ -146,7 +150,7 @@ class _Ending:
 
     def answers(self, found: Measured) -> None:
         """Greedy answers to the first prompts of both parts, from one batched decode, and what they are like."""
-        count, prepared = self.run.study.measuring.prompts, self.run.prepared
+        count, prepared = self.run.sample_prompts, self.run.prepared
         parts = {"held_out": prepared.held_out[:count], "train": prepared.train[:count]}
         rows = [row for part in parts.values() for row in part]
         tokenizer = self.run.stack.loaded.tokenizer

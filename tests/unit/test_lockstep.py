@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import random_rows
 
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
+from neftune_core.evaluation.clean import batches_by_length, row_measures
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
@@ -153,9 +155,9 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "trained", "sampled"), [(0, 20, 8), (0, 51, 12), (0, 500, 32), (4, 500, 4), (64, 20, 64)]
+    ("asked", "trained", "sampled"), [(0, 20, 8), (0, 120, 20), (0, 500, 32), (4, 500, 4), (64, 20, 64)]
 )
-def test_samples_are_a_quarter_of_the_rows_unless_asked_for(asked: int, trained: int, sampled: int) -> None:
+def test_samples_are_a_sixth_of_the_rows_unless_asked_for(asked: int, trained: int, sampled: int) -> None:
     assert TrainingSettings(evaluation_rows=asked).sample_rows(trained) == sampled
 
 
@@ -166,3 +168,23 @@ def test_losses_are_measured_on_the_first_rows_of_each_part(tiny: LoadedModel) -
     for rows in measured:
         assert len(rows["train"]["tokens"]) == 8 == run.sample_rows  # of 18
         assert len(rows["held_out"]["tokens"]) == 6  # all that there are
+
+
+def test_what_the_last_evaluation_measured_is_not_measured_again(tiny: LoadedModel) -> None:
+    run, _ = _run(tiny)
+    known = run.rows_now("held_out", [2, 1], 3)
+    assert known is not None
+    anew = row_measures(run.stack, run.prepared.held_out[:3], [2, 1], batch_size=2)
+    np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in other batches
+    assert (known.hits == anew.hits).all()
+    assert (known.tokens == anew.tokens).all()
+    assert run.rows_now("held_out", [0, 1], 3) is None  # the base was not among them
+    run.done += 1
+    assert run.rows_now("held_out", [1], 3) is None  # these would be other weights
+
+
+def test_measured_batches_hold_rows_of_similar_length() -> None:
+    lengths = [5, 100, 7, 110, 400, 6, 105, 101]
+    assert batches_by_length(lengths, 3) == [[0, 5, 2], [1, 7, 6], [3], [4]]
+    assert batches_by_length(lengths, 1) == [[0], [5], [2], [1], [7], [6], [3], [4]]
+    assert batches_by_length([], 4) == []

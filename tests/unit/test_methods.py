@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 
+from neftune_core.arms.armset import Trained
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.saving import is_saved
 from neftune_core.arms.stack import AdapterStack
@@ -27,6 +28,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training import checkpoint
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.methods import make_arms
+from neftune_core.training.optimizer import side_by_side
 from neftune_core.training.scaling import LossScale
 from neftune_core.training.settings import CONTROL, RegulariserSettings, StudySettings, TrainingSettings
 
@@ -303,3 +305,11 @@ def test_arms_in_groups_have_the_numbers_of_all_at_once(tiny: LoadedModel, monke
         for name in one["arms"]:
             # float32, in batched products of other sizes, over six steps
             assert one["arms"][name] == pytest.approx(other["arms"][name], abs=1e-5), name
+
+
+@pytest.mark.parametrize("numbers", [1, 1023, 3_000_001])
+def test_the_norm_of_a_long_gradient_is_right_to_seven_digits(numbers: int) -> None:
+    values = torch.randn(2, numbers, generator=torch.Generator().manual_seed(0))
+    part = Trained(torch.nn.Parameter(values), values[0].clone(), slots=(0, 1))
+    (block,) = side_by_side([part])
+    torch.testing.assert_close(block.norms(values).double(), values.double().norm(dim=1), rtol=3e-7, atol=0)
