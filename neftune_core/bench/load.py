@@ -65,14 +65,19 @@ SHORT = Load(
 
 @dataclass
 class Told:
-    """What was seen: seconds of each answer, and what went wrong, in words."""
+    """What was seen: seconds of each answer, what went wrong, in words, and what the lab refused with a sentence."""
 
     seconds: list[float] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def p95(self) -> float:
         """The 95th percentile of the seconds; infinite where there was no answer."""
         return statistics.quantiles(self.seconds, n=20)[-1] if len(self.seconds) > 1 else float("inf")
+
+
+class Refused(Exception):
+    """The lab did not do what was asked, and said why."""
 
 
 class Session:
@@ -89,10 +94,13 @@ class Session:
         return await self.send(function.number, function.usual(self.key, **changes), timed=timed)
 
     async def send(self, number: int, data: Sequence[Any], *, timed: bool = True) -> list[Any] | None:
-        """The outputs of one call; None, and a word in `told.wrong`, where it failed."""
+        """The outputs of one call; None, and a word in `told`, where it failed or was refused."""
         begun = time.perf_counter()
         try:
             outputs = await asyncio.wait_for(self._asked(number, data), SECONDS)
+        except Refused as sentence:
+            self.told.refused.append(str(sentence))
+            return None
         except (httpx.HTTPError, TimeoutError, ValueError) as error:
             self.told.wrong.append(f"{type(error).__name__}: {str(error)[:200]}")
             return None
@@ -111,7 +119,7 @@ class Session:
             async for line in stream.aiter_lines():
                 message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
                 if message.get("msg") == "log":
-                    raise ValueError(str(message["log"]))
+                    raise Refused(str(message["log"]))
                 if message.get("msg") in ("process_generating", "process_completed"):
                     said = message.get("output") or {}
                     if not message["success"]:
@@ -151,13 +159,13 @@ def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
                 "what": f"{load.sessions} sessions in the Noise tab, text changed every {load.every_seconds:g} s for "
                 f"{load.noise_seconds:g} s",
                 "answers": len(told.seconds),
-                "errors": len(told.wrong),
+                "errors": len(told.wrong + told.refused),
                 "median ms": 1000 * statistics.median(told.seconds or [0]),
                 "p95 ms": 1000 * told.p95(),
                 "first call of a session, ms": 1000 * statistics.median(opening),
                 "memory": f"{sizes[0] / 1e6:.0f} MB, {sizes[1] / 1e6:.0f} with all of them, "
                 f"{memory(server) / 1e6:.0f} at the end",
-                "first error": (told.wrong or [""])[0][:100],
+                "first error": (told.wrong + told.refused or [""])[0][:100],
             }
         ]
 
@@ -199,11 +207,11 @@ def _studies(load: Load, home: Path) -> list[dict[str, Any]]:
                 "finished": len(finished),
                 "records whole": len(kept),
                 "owners": len(owners),
-                "errors": len(told.wrong),
+                "errors": len(told.wrong + told.refused),
                 "first and last end, s": f"{finished[0]:.0f}, {finished[-1]:.0f}" if finished else "-",
                 "longest gap, s": max(gaps),
                 "p95 ms": 1000 * told.p95(),
-                "first error": (told.wrong or [""])[0][:100],
+                "first error": (told.wrong + told.refused or [""])[0][:100],
             }
         ]
 
@@ -266,12 +274,13 @@ def _mixed_use(sessions: int, seconds: float, load: Load, home: Path) -> list[di
                 "answers": len(told.seconds),
                 "answers a second": len(told.seconds) / (time.perf_counter() - begun),
                 "errors": len(told.wrong),
+                "refused": len(told.refused),
                 "p95 ms": 1000 * told.p95(),
                 "studies": len(all_records(folder=home / "runs")),
                 "memory after a quarter": f"{early / 1e6:.0f} MB",
                 "at the end": f"{sizes[-1][1] / 1e6:.0f} MB ({100 * (sizes[-1][1] / early - 1):+.0f} %)",
                 "disk": f"{folder_bytes(home) / 1e6:.0f} MB",
-                "first error": (told.wrong or [""])[0][:100],
+                "first error or refusal": (told.wrong + told.refused or [""])[0][:100],
             }
         ]
 
@@ -300,7 +309,7 @@ def _killed(load: Load, home: Path) -> list[dict[str, Any]]:
         return [
             {
                 "what": f"killed with {load.studies} studies begun, and begun again",
-                "errors": len(told.wrong),
+                "errors": len(told.wrong + told.refused),
                 "records": len(records),
                 "whole": whole,
                 "go on, or say that they were broken off": said,
