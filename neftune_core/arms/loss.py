@@ -168,14 +168,9 @@ def _in_pieces(
 def _piece_of(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
     """How many positions go through the head at once."""
     head: Tensor = tree.get_output_embeddings().weight  # type: ignore[operator]
-    if is_backward and head.requires_grad:
+    if is_backward and head.requires_grad:  # it is trained
         return TRAINED_PIECE
     return min(max(PIECE_BYTES // (head.shape[0] * hidden.element_size()), LEAST_PIECE), MOST_PIECE)
-
-
-def head_is_trained(tree: nn.Module) -> bool:
-    """Whether the weights that make the logits get a gradient."""
-    return bool(tree.get_output_embeddings().weight.requires_grad)  # type: ignore[operator]
 
 
 def clean_losses(

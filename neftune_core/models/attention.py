@@ -1,4 +1,4 @@
-"""Causal attention for short rows on a processor, as two batched products: torch's kernel takes several times as long.
+"""Causal attention for short rows on a processor, as batched products: torch's kernel takes twice as long.
 
 Query heads that share a key head go through one product. The probabilities are not kept for the way back but computed
 again: nothing of the size tokens times tokens stays between the two. In bfloat16 scores are rounded before the softmax,
@@ -15,9 +15,9 @@ from torch import Tensor
 
 NAME = "causal_rows"
 LONGEST_ROW = 1024
-"""Tokens; for longer rows torch's kernel is not slower."""
+"""Tokens; on longer rows torch's kernel is faster in float32."""
 BLOCK = 64
-"""Tokens that look at once."""
+"""Tokens that look at once, each block only as far back as it sees."""
 
 
 def use_on(model: Any) -> None:

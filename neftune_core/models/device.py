@@ -23,9 +23,9 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-SLOW_SHARE = 0.5
 PASS_NUMBERS = 2**21
 """Numbers of a hidden state, of all arms of a pass, beyond which a processor takes longer for each arm, not shorter."""
+SLOW_SHARE = 0.5
 """Of the speed of float32: below it bfloat16 is not multiplied by the unit that the processor names."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"

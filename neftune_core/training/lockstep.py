@@ -17,6 +17,7 @@ import torch
 
 from neftune_core.arms.armset import ArmSet
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
+from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.clean import row_measures
@@ -329,26 +330,36 @@ class Lockstep:
         event = self._evaluated(0, [0], should_stop)
         return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
 
-    def rows_now(self, part: str, slots: Sequence[int], count: int) -> RowMeasures | None:
-        """The measures of the first `count` rows of a part's sample at the weights as they are, where the last
-        evaluation was of these; None otherwise, as in a run that was resumed since."""
+    def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
+        """The measures of living arms on the first `count` rows of a part's sample, at the weights as they are.
+
+        They are those of the last evaluation, where it was of these weights. In a run that was resumed since, its whole
+        sample is measured again, in the same batches, so that the numbers are the same.
+        """
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):
-            return None
+            last = self._measured(part, list(self.alive), should_stop)
         return last.rows.some([last.slots.index(slot) for slot in slots], count)
 
+    def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
+        sample = self._samples()[part]
+        size = evaluation_batch(self.study.training)
+        found = row_measures(
+            self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
+        )
+        self._last_rows[part] = _Rows(self.done, slots, found)
+        return self._last_rows[part]
+
+    def _samples(self) -> dict[str, list[Encoded]]:
+        rows = self.sample_rows
+        parts = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
+        return {part: list(sample) for part, sample in parts.items() if sample}
+
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
-        rows, size = self.sample_rows, evaluation_batch(self.study.training)
-        samples = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
         kept: dict[str, Any] = {}
-        for part, sample in samples.items():
-            if not sample:
-                continue
-            found = row_measures(
-                self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
-            )
-            self._last_rows[part] = _Rows(step, slots, found)
+        for part in self._samples():
+            found = self._measured(part, slots, should_stop).rows
             for place, slot in enumerate(slots):
                 measures = vars(found.of(place))
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}

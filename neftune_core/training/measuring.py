@@ -93,10 +93,6 @@ class _Ending:
             between=accelerator.let_others,
         )
 
-    def _undisturbed(self, part: str, sample: Sequence[Encoded], slots: Sequence[int]) -> RowMeasures:
-        """As `_rows` without noise, of a sample that begins as the part's own; what was just measured is not again."""
-        return self.run.rows_now(part, slots, len(sample)) or self._rows(sample, slots)
-
     def noise_penalty(self, found: Measured) -> None:
         """What each arm's own noise adds to its loss on the training sample; nothing without noise."""
         sample = self.run.prepared.train[: self.run.sample_rows]
@@ -104,7 +100,7 @@ class _Ending:
         noisy = [slot for slot, arm in own.items() if arm.strength]
         penalties = dict.fromkeys(own, 0.0)
         if noisy:
-            without = self._undisturbed("train", sample, noisy)
+            without = self.run.rows_now("train", noisy, len(sample), self.should_stop)
             under = self._rows(sample, noisy, _noise([own[slot] for slot in noisy]))
             penalties |= {slot: under.of(place).loss - without.of(place).loss for place, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
@@ -121,7 +117,7 @@ class _Ending:
             "noise": (STRENGTHS, MEASURED_STRENGTH, [self._rows(sample, slots, noise) for noise in noisy]),
             "typos": (RATES, MEASURED_RATE, [self._rows(self._with_typos(sample, rate), slots) for rate in RATES]),
         }
-        undisturbed = self._undisturbed("held_out", sample, slots)
+        undisturbed = self.run.rows_now("held_out", slots, len(sample), self.should_stop)
         for name, (amounts, named, measured) in ways.items():
             arms = {}
             for place, slot in enumerate(slots):

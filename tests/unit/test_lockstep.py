@@ -13,6 +13,7 @@ from tiny import random_rows
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.evaluation.clean import batches_by_length, row_measures
+from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
@@ -170,17 +171,30 @@ def test_losses_are_measured_on_the_first_rows_of_each_part(tiny: LoadedModel) -
         assert len(rows["held_out"]["tokens"]) == 6  # all that there are
 
 
-def test_what_the_last_evaluation_measured_is_not_measured_again(tiny: LoadedModel) -> None:
+def test_what_the_last_evaluation_measured_is_not_measured_again(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, _ = _run(tiny)
-    known = run.rows_now("held_out", [2, 1], 3)
-    assert known is not None
     anew = row_measures(run.stack, run.prepared.held_out[:3], [2, 1], batch_size=2)
+    asked: list[list[int]] = []
+
+    def counted(stack: Any, sample: Any, slots: list[int], **more: Any) -> RowMeasures:
+        asked.append(slots)
+        return row_measures(stack, sample, slots, **more)
+
+    monkeypatch.setattr("neftune_core.training.lockstep.row_measures", counted)
+    known = run.rows_now("held_out", [2, 1], 3, lambda: False)
+    assert asked == []
     np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in other batches
     assert (known.hits == anew.hits).all()
     assert (known.tokens == anew.tokens).all()
-    assert run.rows_now("held_out", [0, 1], 3) is None  # the base was not among them
+    run._last_rows.clear()  # as in a run that was resumed since
+    again = run.rows_now("held_out", [2, 1], 3, lambda: False)
+    assert asked == [run.alive]
+    assert (again.losses == known.losses).all()  # in the same batches: to the last bit
     run.done += 1
-    assert run.rows_now("held_out", [1], 3) is None  # these would be other weights
+    run.rows_now("held_out", [1], 3, lambda: False)
+    assert len(asked) == 2  # these would be other weights
 
 
 def test_measured_batches_hold_rows_of_similar_length() -> None:
