@@ -11,7 +11,7 @@ import numpy as np
 
 from neftune_core.data.chat import Encoded, encode
 from neftune_core.data.examples import Example, Message, Refusal, fingerprint
-from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read
+from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read, read_all
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
@@ -25,7 +25,8 @@ class Prepared:
     """Rows ready for training, and what became of the others.
 
     cut: rows whose end did not fit; kept: rows in both parts; duplicates_removed: rows left out since another
-    row says the same, or since their prompt is among the held-out ones; sha256: of all examples read.
+    row says the same, or since their prompt is among the held-out ones; sha256: of all examples read; shortage: why
+    a study cannot be trained on them, as a sentence ("" if it can).
     """
 
     train: list[Encoded]
@@ -38,6 +39,7 @@ class Prepared:
     title: str
     licence: str
     reading: Reading
+    shortage: str = ""
 
     @property
     def refused(self) -> int:
@@ -46,19 +48,30 @@ class Prepared:
 
 
 def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
-    """The training and held-out rows of `settings.source`, as tokens.
+    """Return what `examine` returns; raise `DataError` if a study cannot be trained on it.
+
+    That is if fewer than 2 training rows remain, or no held-out row though some were asked for.
+    """
+    prepared = examine(settings, tokenizer, limits, progress=progress)
+    if prepared.shortage:
+        raise DataError(prepared.shortage)
+    return prepared
+
+
+def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
+    """Return the training and held-out rows of `settings.source` as tokens, however few they are.
 
     `progress(rows done, rows at most)` is called now and then, first while reading and again while tokenising.
-    Raises `DataError` where fewer than 2 training rows remain, or no held-out row though some were asked for.
+    Raises what `read_all` raises.
     """
-    reading = read(settings, limits, progress=progress)
+    reading = read_all(settings, limits, progress=progress)
     own = _held_out_reading(settings, limits)
     train, held_out, removed = split(reading.examples, settings, own.examples if own else None)
     train_rows, train_refusals = _encoded(train, tokenizer, settings, progress)
     held_out_rows, held_out_refusals = _encoded(held_out, tokenizer, settings, progress)
     foreign = [*(own.refusals if own else []), *(held_out_refusals if own else [])]
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
-    _enough(train_rows, held_out_rows, settings, _why([*refusals, *foreign], removed))
+    why = _why([*refusals, *foreign], removed)
     return Prepared(
         train=train_rows,
         held_out=held_out_rows,
@@ -71,6 +84,7 @@ def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
         title=reading.title,
         licence=reading.licence,
         reading=replace(reading, notes=(*reading.notes, *_brought_note(settings))),
+        shortage=reading.shortage or _shortage(train_rows, held_out_rows, settings, why),
     )
 
 
@@ -212,20 +226,17 @@ def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
     return say(" ({reasons})", reasons=say("; ").join(reasons)) if reasons else ""
 
 
-def _enough(train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, why: str) -> None:
+def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, why: str) -> str:
     if len(train) < 2:
-        raise DataError(
-            say(
-                "Only {count} rows are left for training, and a study needs 2: give it more rows, a "
-                "smaller held-out share or a longer maximum length{why}.",
-                count=len(train),
-                why=why,
-            )
+        return say(
+            "Only {count} rows are left for training, and a study needs 2: give it more rows, a "
+            "smaller held-out share or a longer maximum length{why}.",
+            count=len(train),
+            why=why,
         )
     if not held_out and (settings.held_out_share > 0 or settings.held_out_source):
-        raise DataError(
-            say(
-                "No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}.",
-                why=why,
-            )
+        return say(
+            "No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}.",
+            why=why,
         )
+    return ""

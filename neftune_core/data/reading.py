@@ -44,6 +44,16 @@ class Reading:
     title: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def unused_columns(self) -> list[str]:
+        """The columns that play no part."""
+        return [column for column in self.available_columns if column not in self.columns.values()]
+
+    @property
+    def shortage(self) -> str:
+        """Why no row can be used, as a sentence; empty if one can."""
+        return "" if self.examples else _nothing(self.refusals, self.title)
+
 
 @dataclass(frozen=True)
 class _Opened:
@@ -53,10 +63,18 @@ class _Opened:
 
 
 def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
-    """The examples of `settings.source`, at most `settings.rows` and `limits.rows` of its first rows.
+    """Return what `read_all` returns; raise `DataError` if no row of it can be used."""
+    reading = read_all(settings, limits, progress=progress)
+    if reading.shortage:
+        raise DataError(reading.shortage)
+    return reading
 
-    `progress(rows read, rows at most)` is called now and then. Raises `DataError`, `DoesNotFit` or
-    `NotAvailable` where nothing can be used; single rows that cannot be are in `refusals`.
+
+def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
+    """Return the examples of `settings.source`, at most `settings.rows` and `limits.rows` of its first rows.
+
+    `progress(rows read, rows at most)` is called now and then. Raises `DataError`, `DoesNotFit` or `NotAvailable` if
+    the source cannot be read; rows that cannot be used, be it all of them, are in `refusals`.
     """
     most = min(settings.rows, limits.rows)
     opened = _open(settings, limits, most)
@@ -69,8 +87,6 @@ def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = 
         (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, most)
-    if not examples:
-        raise _nothing(refusals, opened.title)
     return Reading(
         examples=examples,
         refusals=refusals,
@@ -157,18 +173,16 @@ def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits) -> 
     return Example(messages, number)
 
 
-def _nothing(refusals: list[Refusal], title: str) -> DataError:
+def _nothing(refusals: list[Refusal], title: str) -> str:
     if not refusals:
-        return DataError(say("{title} has no rows.", title=title))
+        return say("{title} has no rows.", title=title)
     first = refusals[0]
-    return DataError(
-        say(
-            "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
-            count=len(refusals),
-            title=title,
-            row=first.row,
-            reason=first.reason,
-        )
+    return say(
+        "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
+        count=len(refusals),
+        title=title,
+        row=first.row,
+        reason=first.reason,
     )
 
 
