@@ -1,0 +1,51 @@
+"""`python -m tests.stress NAME [--short] [--json]`: run one stress suite; exit status 1 if it has findings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .target import run_attacks
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named suite: what it does, and its run from (folder, short) to rows, each with what it `found`."""
+
+    words: str
+    run: Callable[[Path, bool], list[dict[str, Any]]]
+
+
+SUITES = {
+    "attacks": Suite("every attack on a served lab", lambda folder, short: run_attacks(folder)),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suite that `arguments` name, print its table, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
+    listed = "; ".join(f"{name}: {suite.words}" for name, suite in SUITES.items())
+    parser.add_argument("suite", choices=SUITES, help=listed)
+    parser.add_argument("--short", action="store_true", help="a version of seconds")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = SUITES[asked.suite].run(Path(folder), asked.short)
+    findings = sum(bool(row["found"]) for row in rows)
+    if asked.json:
+        print(json.dumps({"suite": asked.suite, "rows": rows, "findings": findings}, indent=2))
+    else:
+        for row in rows:
+            print("  ".join(f"{name}: {value}" for name, value in row.items()))
+        print(f"{findings} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
