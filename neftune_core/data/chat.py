@@ -24,6 +24,7 @@ from neftune_core.data.pairs import frame, source_ids, target_ids
 from neftune_core.data.plain_text import MARK, any_of, marked, special_names
 from neftune_core.errors import DataError
 from neftune_core.language import say
+from neftune_core.models.token_text import whole_text
 from neftune_core.models.tokenizing import decoder_start
 
 _PROBE = "Zq7"  # a reply that no template changes
@@ -154,14 +155,14 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
 
 
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """The words of a reply: everything before the first token that ends an answer."""
+    """The words of a reply: everything before the first token that ends an answer, in whole characters."""
     ending = end_ids(tokenizer)
     kept: list[int] = []
     for token in ids:
         if int(token) in ending:
             break
         kept.append(int(token))
-    return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return whole_text(kept, tokenizer, skip_special_tokens=True)
 
 
 def end_ids(tokenizer: Any) -> set[int]:

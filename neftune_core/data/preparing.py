@@ -16,6 +16,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
+from neftune_core.models.token_text import whole_text
 from neftune_core.randomness import Purpose, stream
 from neftune_core.settings import Limits
 
@@ -125,7 +126,7 @@ def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     Of an encoder-decoder what the encoder reads comes first.
     """
     runs = _runs(encoded, tokenizer)
-    return runs if encoded.source is None else [(_decoded(encoded.source, tokenizer), False), *runs]
+    return runs if encoded.source is None else [(whole_text(encoded.source, tokenizer), False), *runs]
 
 
 def _runs(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
@@ -134,17 +135,12 @@ def _runs(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     before = ""
     for start, end in pairwise(changes):
         # Decoded from the start each time: some tokenizers drop the space before a piece decoded alone.
-        so_far = _decoded(encoded.ids[:end], tokenizer)
+        so_far = whole_text(encoded.ids[:end], tokenizer)
         alone = not so_far.startswith(before)
-        piece = _decoded(encoded.ids[start:end], tokenizer) if alone else so_far[len(before) :]
+        piece = whole_text(encoded.ids[start:end], tokenizer) if alone else so_far[len(before) :]
         pieces.append((piece, bool(encoded.trained[start])))
         before = so_far
     return pieces
-
-
-def _decoded(ids: Sequence[int] | np.ndarray, tokenizer: Any) -> str:
-    whole = [int(token) for token in ids]
-    return tokenizer.decode(whole, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:

@@ -22,6 +22,7 @@ def norms_seen(record: Record, place: int) -> dict[str, Any]:
     import torch
 
     from neftune_core.data.preparing import prepare
+    from neftune_core.models.token_text import token_texts
     from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
     from neftune_core.noise.sites import noise_sites
     from neftune_core.settings import Limits
@@ -41,7 +42,7 @@ def norms_seen(record: Record, place: int) -> dict[str, Any]:
         noise = BatchNoise([ArmNoise(settings) for settings in arms.values()], {site.part: rows})
         noisy = noise.add_to(site, clean.repeat(len(arms), 1, 1))
         epochs.append(dict(zip(arms, map(_norms, noisy), strict=True)))
-    words = [loaded.tokenizer.decode([token]) for token in ids.tolist()]
+    words = token_texts(ids.tolist(), loaded.tokenizer)
     return {"tokens": words, "response": row.prompt_length, "clean": _norms(clean[0]), "epochs": epochs}
 
 

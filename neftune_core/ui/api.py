@@ -122,6 +122,8 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_uploaded(file)}"} if file else given)
         _require_own_rows(lab, data)
+        from neftune_core.data.preparing import preview
+
         prepared, tokenizer = lab.prepared(data, _model(model))
         row = prepared.train[0]
         return {
@@ -134,7 +136,7 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
             "held_out": len(prepared.held_out),
             "cut": prepared.cut,
             "refused": [str(refusal) for refusal in prepared.refusals[:20]],
-            "first_row": tokenizer.decode(row.ids)[:ROW_CHARACTERS],
+            "first_row": "".join(text for text, _ in preview(row, tokenizer))[:ROW_CHARACTERS],
             "longest_row_tokens": max(len(found.ids) for found in prepared.train),
         }
 

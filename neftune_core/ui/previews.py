@@ -36,7 +36,7 @@ Reader = Callable[[str, ModelSettings, str], Sentence]
 FIRST_SENTENCE = "Write a short poem about a robot who learns to paint."
 LONGEST_TOKENS = 160
 PIECE_ROWS = 8192
-FORMAT = 2
+FORMAT = 3
 """Counts up with every change of what a payload holds, so that none of an earlier kind is read back from disk."""
 
 
@@ -49,6 +49,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
     layer that it does not have.
     """
     from neftune_core.models.loading import load
+    from neftune_core.models.token_text import token_texts
     from neftune_core.noise.sites import chosen_sites
 
     loaded = load(model)
@@ -61,14 +62,14 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
     special = set(loaded.tokenizer.all_special_ids)
     words = len(loaded.tokenizer) if site.number == 0 else 0
     return Sentence(
-        tokens=_texts(loaded.tokenizer, kept),
+        tokens=token_texts(ids, loaded.tokenizer)[:LONGEST_TOKENS],
         clean=_vectors(loaded, site, kept),
         special=_marks(kept, special),
         precision=loaded.precision,
         site=site.key,
         vocabulary=functools.partial(_vocabulary, loaded, site, min(words, loaded.vocabulary)),
         vocabulary_size=min(words, loaded.vocabulary),
-        word=lambda number: _texts(loaded.tokenizer, [number])[0],
+        word=lambda number: token_texts([number], loaded.tokenizer)[0],
         about={
             "model": loaded.name,
             "cut": len(ids) - len(kept),
@@ -124,15 +125,6 @@ def _marks(ids: list[int], special: set[int]) -> Any:
     import numpy as np
 
     return np.array([number in special for number in ids])
-
-
-def _texts(tokenizer: Any, ids: list[int]) -> list[str]:
-    """The text of every token; bytes that are only part of a character are shown as the tokenizer writes them."""
-    texts = []
-    for token_id in ids:
-        text = tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
-        texts.append(tokenizer.convert_ids_to_tokens(token_id) if "\ufffd" in text else text)
-    return texts
 
 
 class FirstPreview:

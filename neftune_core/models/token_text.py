@@ -1,0 +1,110 @@
+"""Tokens as text that never ends inside a character.
+
+Byte-level tokenizers (GPT-2, Llama 3, Qwen) and those that fall back to bytes (Llama 2, Gemma, T5) write a Chinese
+character or an emoji as several tokens, none of which is text by itself.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+REPLACEMENT = "\ufffd"  # what a tokenizer writes for bytes that are no character
+LONGEST_CHARACTER = 4  # bytes of UTF-8
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool = False) -> str:
+    """Return the text of `ids` up to the last whole character, with its spaces as they are.
+
+    A character whose last bytes are missing is left out; a replacement character that the text itself has stays.
+    """
+    text = _decoded(ids, tokenizer, skip_special_tokens)
+    if not text.endswith(REPLACEMENT):
+        return text
+    tail = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids[-LONGEST_CHARACTER:]))]
+    begun = _begun(b"".join(map(_token_bytes, tail)))
+    if begun and _BYTE.fullmatch(tail[-1]):  # one token per byte: a run that is not whole has no right character at all
+        return _decoded(ids[:-begun], tokenizer, skip_special_tokens)
+    return text[:-1] if begun else text
+
+
+def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
+    """Return a label for each token: its text, without replacement characters that the text of `ids` does not have.
+
+    Tokens that are parts of characters are labelled with the text that they make together and their number, such as
+    "你 1/3"; those that make none, with their bytes, such as "<0xE4>".
+    """
+    names = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids))]
+    alone = [_decoded([token], tokenizer) for token in ids]
+    found: list[str] = []
+    while len(found) < len(alone):
+        start = len(found)
+        if not _is_part(alone[start], names[start]):
+            found.append(alone[start])
+            continue
+        stop = _completed(names, alone, start)
+        if stop is None:
+            found.append("".join(f"<0x{byte:02X}>" for byte in _token_bytes(names[start])))
+            continue
+        text = _decoded(ids[start:stop], tokenizer)
+        found += [f"{text} {number}/{stop - start}" for number in range(1, stop - start + 1)]
+    return found
+
+
+def _completed(names: Sequence[str], alone: Sequence[str], start: int) -> int | None:
+    """Where the parts of characters that begin at `start` are whole for the first time; None if they never are."""
+    joined = b""
+    for stop in range(start, len(names)):
+        if not _is_part(alone[stop], names[stop]):
+            return None
+        joined += _token_bytes(names[stop])
+        if _is_text(joined):
+            return stop + 1
+    return None
+
+
+def _is_part(text: str, name: str) -> bool:
+    return REPLACEMENT in text and not _is_text(_token_bytes(name))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _begun(data: bytes) -> int:
+    """How many bytes at the end of `data` begin a character that is not whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return len(decoder.getstate()[0])
+
+
+def _token_bytes(token: str) -> bytes:
+    """The bytes that a token stands for, by its name in the vocabulary."""
+    byte = _BYTE.fullmatch(token)
+    if byte:
+        return bytes([int(byte.group(1), 16)])
+    alphabet = _byte_alphabet()
+    if all(letter in alphabet for letter in token):
+        return bytes(alphabet[letter] for letter in token)
+    return token.encode("utf-8", "replace")
+
+
+@cache
+def _byte_alphabet() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for (GPT-2's table)."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    return {letter: byte for byte, letter in bytes_to_unicode().items()}
+
+
+def _decoded(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool = False) -> str:
+    whole = [int(token) for token in ids]
+    return str(tokenizer.decode(whole, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))
