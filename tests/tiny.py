@@ -41,5 +41,5 @@ def random_rows(count: int, seed: int = 0) -> list[Encoded]:
         trained = np.arange(length) >= length // 2
         example = Example((Message("user", "a"), Message("assistant", "b")), row=number + 1)
         ids = generator.integers(1, 50, length).astype(np.int32)
-        rows.append(Encoded(ids=ids, trained=trained, example=example, cut=False))
+        rows.append(Encoded(ids=ids, trained=trained, example=example))
     return rows

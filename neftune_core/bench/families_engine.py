@@ -116,7 +116,7 @@ def batch_of(loaded: LoadedModel, lengths: Sequence[tuple[int, int]] = LENGTHS, 
         before = prompt if start is None else np.array([start], dtype=np.int32)
         ids = np.concatenate([before, reply])
         trained = np.arange(len(ids)) >= len(before)
-        rows.append(Encoded(ids, trained, example, cut=False, source=None if start is None else prompt))
+        rows.append(Encoded(ids, trained, example, source=None if start is None else prompt))
     return collate(rows, loaded.tokenizer.pad_token_id, round_to)
 
 

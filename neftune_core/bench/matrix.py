@@ -68,6 +68,6 @@ def random_rows(loaded: LoadedModel, count: int, length: int) -> list[Encoded]:
     example = Example((Message("user", ""), Message("assistant", "")), row=1)
     trained = np.arange(length) >= length // 2
     return [
-        Encoded(generator.integers(0, loaded.vocabulary, length, dtype=np.int32), trained, example, cut=False)
+        Encoded(generator.integers(0, loaded.vocabulary, length, dtype=np.int32), trained, example)
         for _ in range(count)
     ]

@@ -140,7 +140,7 @@ def _rows(size: Size) -> list[Encoded]:
     example = Example((Message("user", ""), Message("assistant", "")), row=1)
     trained = np.arange(size.length) >= size.length // 2
     ids = generator.integers(0, size.vocabulary, (size.rows, size.length)).astype(np.int32)
-    return [Encoded(ids=row, trained=trained, example=example, cut=False) for row in ids]
+    return [Encoded(ids=row, trained=trained, example=example) for row in ids]
 
 
 def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:

@@ -42,8 +42,8 @@ class Encoded:
     """An example as tokens.
 
     ids: int32 `[length]`; trained: bool `[length]`, True where the token is a loss target (tokens of replies and
-    the token that ends them); example: with the system message that was put before it; cut: whether its end did
-    not fit; special: the ids of the tokenizer's special tokens.
+    the token that ends them); example: with the system message that was put before it; tokens_removed: how many
+    tokens of its end did not fit; special: the ids of the tokenizer's special tokens.
 
     For an encoder-decoder, source (int32) is what the encoder reads, and ids are the decoder's: the token it starts
     from, then the reply, all of which is trained on.
@@ -52,9 +52,14 @@ class Encoded:
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
     example: Example
-    cut: bool
+    tokens_removed: int = 0
     special: frozenset[int] = frozenset()
     source: NDArray[np.int32] | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether its end did not fit."""
+        return self.tokens_removed > 0
 
     @property
     def prompt_length(self) -> int:
@@ -105,8 +110,8 @@ def encode(
         return Refusal(example.row, str(error).rstrip(".。"))
     if source is not None and len(source) > maximum_length:
         return Refusal(example.row, say("its prompt is longer than {most:,} tokens", most=maximum_length))
-    cut = len(ids) > maximum_length
-    if cut and too_long == "drop":
+    removed = max(0, len(ids) - maximum_length)
+    if removed and too_long == "drop":
         return Refusal(example.row, say("it is longer than {most:,} tokens", most=maximum_length))
     trained = trained[:maximum_length]
     if not any(trained):
@@ -118,7 +123,7 @@ def encode(
         ids=np.array(ids[:length], dtype=np.int32),
         trained=np.array(trained[:length], dtype=np.bool_),
         example=example,
-        cut=cut,
+        tokens_removed=removed,
         special=_rendering(tokenizer).special,
         source=None if source is None else np.array(source, dtype=np.int32),
     )
@@ -173,7 +178,7 @@ def end_ids(tokenizer: Any) -> set[int]:
 
 
 def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple[list[int], list[bool]]:
-    """Tokens, and which are trained on; replies after the first `enough` tokens may be missing."""
+    """Tokens, and which are trained on; replies after the first `enough` tokens may be left untrained."""
     replies = [place for place, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
     trained: list[bool] = []
@@ -185,8 +190,9 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple
         trained += [False] * (len(prompt) - len(ids))
         ids = prompt + _reply_tokens(messages[: place + 1], before, prompt, tokenizer, last=place == replies[-1])
         trained += [True] * (len(ids) - len(prompt))
-        if len(ids) > enough:
-            break
+        if len(ids) > enough and place != replies[-1]:
+            rest = _tokens(_text(messages, tokenizer, generation=False), tokenizer, begin=True)[len(ids) :]
+            return ids + rest, trained + [False] * len(rest)
     return ids, trained
 
 
@@ -232,7 +238,7 @@ def _tokens(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> str:
     """The marked rendering of `messages`, up to where the assistant begins if `generation`."""
     rendering = _rendering(tokenizer)
-    messages = [Message(role, marked(content, rendering.protected)) for role, content in messages]
+    messages = [turn._replace(content=marked(turn.content, rendering.protected)) for turn in messages]
     if not rendering.takes_system:
         messages = _merged(messages)
     return _render(messages, tokenizer, rendering.template, generation=generation)
@@ -253,7 +259,7 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
 def _render(messages: Sequence[Message], tokenizer: Any, template: str, *, generation: bool) -> str:
     if not template:
         return _plain(messages, tokenizer, generation=generation)
-    turns = [message._asdict() for message in messages]
+    turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=generation, enable_thinking=False
@@ -266,7 +272,7 @@ def _render(messages: Sequence[Message], tokenizer: Any, template: str, *, gener
 
 def _plain(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> str:
     end = tokenizer.eos_token or ""
-    text = "".join(PLAIN[role].format(content=content, end=end) for role, content in messages)
+    text = "".join(PLAIN[turn.role].format(content=turn.content, end=end) for turn in messages)
     return text + (PLAIN["assistant"].partition("{content}")[0] if generation else "")
 
 

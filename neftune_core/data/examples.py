@@ -10,10 +10,23 @@ from typing import NamedTuple
 
 
 class Message(NamedTuple):
-    """One turn. `role` is "system", "user" or "assistant"."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: "system", "user", "assistant" or "tool".
+        content: Its text; "" for a reply that only calls tools.
+        trained: Whether the loss is taken on it, if it is a reply.
+        fields: What else a chat template reads of it, as names with their values as JSON text: `reasoning_content`,
+            `tool_calls`, `name`, `tool_call_id`; on the first message also `tools`, those of the whole conversation.
+    """
 
     role: str
     content: str
+    trained: bool = True
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+_PLAIN = (True, ())
 
 
 @dataclass(frozen=True)
@@ -36,10 +49,37 @@ class Example:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A row that is not used, and why, in a few plain words."""
+    """A row that is not used, and why, in a few plain words; `held_out` if it is a row of the own held-out file."""
 
     row: int
     reason: str
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A row that is left out since another row that stays has the same prompt and answer.
+
+    Attributes:
+        row: 1-based place of the row in its source.
+        same_as: Place of the row that stays.
+        held_out: Whether `row` is a row of the own held-out file.
+        same_as_held_out: Whether `same_as` is one; a training row is also left out if only its prompt is held out.
+    """
+
+    row: int
+    same_as: int
+    held_out: bool = False
+    same_as_held_out: bool = False
+
+
+@dataclass(frozen=True)
+class CutRow:
+    """A row whose end did not fit, with the number of tokens that were removed from it."""
+
+    row: int
+    tokens_removed: int
+    held_out: bool = False
 
 
 class RowRefused(Exception):
@@ -50,6 +90,7 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """sha256 (hex) of the messages as canonical JSON, in order; row numbers do not count."""
     digest = hashlib.sha256()
     for example in examples:
-        line = json.dumps(example.messages, ensure_ascii=False, separators=(",", ":"))
+        turns = [message if message[2:] != _PLAIN else message[:2] for message in example.messages]
+        line = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

@@ -39,8 +39,9 @@ def source_text(messages: Sequence[Message]) -> str:
     system = [message.content for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
     if len(turns) > 1:
-        return "\n\n".join([*system, "\n".join(TURNS[role].format(content=content) for role, content in turns)])
-    return "\n\n".join([*system, *(content for _, content in turns)])
+        said = "\n".join(TURNS[turn.role].format(content=turn.content) for turn in turns)
+        return "\n\n".join([*system, said])
+    return "\n\n".join([*system, *(turn.content for turn in turns)])
 
 
 def source_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from neftune_core.data.chat import Encoded, encode
-from neftune_core.data.examples import Example, Message, Refusal, fingerprint
+from neftune_core.data.chat import Encoded, encode, with_system
+from neftune_core.data.examples import CutRow, Duplicate, Example, Message, Refusal, fingerprint
 from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read, read_all
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import held_out_file
@@ -25,27 +25,65 @@ from neftune_core.settings import Limits
 class Prepared:
     """Rows ready for training, and what became of the others.
 
-    cut: rows whose end did not fit; kept: rows in both parts; duplicates_removed: rows left out since another
-    row says the same, or since their prompt is among the held-out ones; sha256: of all examples read; shortage: why
-    a study cannot be trained on them, as a sentence ("" if it can).
+    Attributes:
+        train: Training rows; `example.row` is the place of each in its source, counted from 1.
+        held_out: Held-out rows.
+        refusals: Rows that cannot be used, with the reason.
+        duplicates: Rows left out since another row has the same prompt and answer, or since their prompt is held out.
+        sha256: Hash of all examples read.
+        title: Name of the file or set.
+        licence: Licence of the data.
+        reading: How the source was read: layout, columns, unused columns.
+        notes: Sentences on how the rows were read and split.
+        own_held_out: Whether the held-out rows are of a file of their own, with its own row numbers.
+        shortage: Why a study cannot be trained on them, as a sentence; "" if it can.
     """
 
     train: list[Encoded]
     held_out: list[Encoded]
     refusals: list[Refusal]
-    cut: int
-    kept: int
-    duplicates_removed: int
+    duplicates: tuple[Duplicate, ...]
     sha256: str
     title: str
     licence: str
     reading: Reading
+    notes: tuple[str, ...] = ()
+    own_held_out: bool = False
     shortage: str = ""
+
+    @property
+    def kept(self) -> int:
+        """How many rows are in both parts."""
+        return len(self.train) + len(self.held_out)
+
+    @property
+    def cut_rows(self) -> tuple[CutRow, ...]:
+        """The rows whose end did not fit, in the order of the parts."""
+        return tuple(
+            CutRow(row.example.row, row.tokens_removed, held_out=own)
+            for part, own in ((self.train, False), (self.held_out, self.own_held_out))
+            for row in part
+            if row.cut
+        )
+
+    @property
+    def cut(self) -> int:
+        """How many rows were cut."""
+        return len(self.cut_rows)
+
+    @property
+    def duplicates_removed(self) -> int:
+        """How many rows were left out as duplicates."""
+        return len(self.duplicates)
 
     @property
     def refused(self) -> int:
         """How many rows could not be used."""
         return len(self.refusals)
+
+
+Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
+"""Messages as they are compared: role, content and fields of each."""
 
 
 def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
@@ -67,49 +105,64 @@ def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
     """
     reading = read_all(settings, limits, progress=progress)
     own = _held_out_reading(settings, limits)
-    train, held_out, removed = split(reading.examples, settings, own.examples if own else None)
+    train, held_out, duplicates = split(reading.examples, settings, own.examples if own else None)
     train_rows, train_refusals = _encoded(train, tokenizer, settings, progress)
     held_out_rows, held_out_refusals = _encoded(held_out, tokenizer, settings, progress)
     foreign = [*(own.refusals if own else []), *(held_out_refusals if own else [])]
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
-    why = _why([*refusals, *foreign], removed)
+    why = _why([*refusals, *foreign], len(duplicates))
+    asked = bool(held_out) or own is not None
     return Prepared(
         train=train_rows,
         held_out=held_out_rows,
         refusals=sorted(refusals, key=lambda refusal: refusal.row)
-        + [replace(refusal, reason=f"in the held-out file: {refusal.reason}") for refusal in foreign],
-        cut=sum(row.cut for row in [*train_rows, *held_out_rows]),
-        kept=len(train_rows) + len(held_out_rows),
-        duplicates_removed=removed,
+        + [
+            Refusal(refusal.row, say("in the held-out file: {reason}", reason=refusal.reason), held_out=True)
+            for refusal in foreign
+        ],
+        duplicates=tuple(duplicates),
         sha256=fingerprint([*reading.examples, *(own.examples if own else [])]),
         title=reading.title,
         licence=reading.licence,
-        reading=replace(reading, notes=(*reading.notes, *_brought_note(settings))),
-        shortage=reading.shortage or _shortage(train_rows, held_out_rows, settings, why),
+        reading=reading,
+        notes=(*reading.notes, *_brought_note(settings), *_one_prompt_note(train, held_out, settings)),
+        own_held_out=own is not None,
+        shortage=reading.shortage or _shortage(train_rows, held_out_rows, why, asked=asked),
     )
 
 
 def split(
     examples: Sequence[Example], settings: DataSettings, own_held_out: Sequence[Example] | None = None
-) -> tuple[list[Example], list[Example], int]:
-    """Training rows, held-out rows, and how many duplicates were removed.
+) -> tuple[list[Example], list[Example], list[Duplicate]]:
+    """Divide rows into a training and a held-out part.
 
-    Of rows that say the same (case and spacing aside) the first stays. The held-out rows are `own_held_out`, or
-    `held_out_share` of the rows drawn by `split_seed` and their number alone. A training row whose prompt is
-    among the held-out prompts is left out of training. Both parts keep the order of their source.
+    Rows with one prompt stay on one side. Both parts keep the order of their source.
+
+    Args:
+        examples: The rows of the source.
+        settings: `held_out_share` of the rows is drawn by `split_seed` and the rows' places alone.
+        own_held_out: The held-out rows, if they have a file of their own; nothing is drawn then, and training rows
+            whose prompt is among them are left out.
+
+    Returns:
+        Training rows, held-out rows, and the rows that were left out.
     """
-    rows = _without_repeats(examples)
-    if own_held_out is not None:
-        train, held_out = rows, _without_repeats(own_held_out)
-        repeats = len(own_held_out) - len(held_out)
-    else:
-        drawn = _drawn(len(rows), settings.held_out_share, settings.split_seed)
+    rows, duplicates = _without_repeats(examples, settings.system)
+    if own_held_out is None:
+        drawn = _drawn([_said(row.prompt, settings.system) for row in rows], settings)
         train = [row for place, row in enumerate(rows) if place not in drawn]
-        held_out = [row for place, row in enumerate(rows) if place in drawn]
-        repeats = 0
-    asked = {_said(row.prompt) for row in held_out}
-    kept = [row for row in train if _said(row.prompt) not in asked]
-    return kept, held_out, len(examples) - len(rows) + repeats + len(train) - len(kept)
+        return train, [row for place, row in enumerate(rows) if place in drawn], duplicates
+    held_out, repeats = _without_repeats(own_held_out, settings.system)
+    asked = {_said(row.prompt, settings.system): row.row for row in reversed(held_out)}
+    train = []
+    for row in rows:
+        same = asked.get(_said(row.prompt, settings.system))
+        if same is None:
+            train.append(row)
+        else:
+            duplicates.append(Duplicate(row.row, same, same_as_held_out=True))
+    repeats = [Duplicate(one.row, one.same_as, held_out=True, same_as_held_out=True) for one in repeats]
+    return train, held_out, [*sorted(duplicates, key=lambda one: one.row), *repeats]
 
 
 def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
@@ -184,27 +237,48 @@ def _encoded(
     return rows, refusals
 
 
-def _drawn(count: int, share: float, seed: int) -> set[int]:
-    """The places held out: the share rounded, at least one where any share is asked for."""
-    if not share or not count:
+def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
+    """The places held out: the share rounded, at least one if any share is asked for; one prompt's rows together.
+
+    Prompts are drawn until the next would be too much; if each is, the one with the fewest rows. A single prompt
+    stays in training.
+    """
+    groups: dict[Said, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(place)
+    if not settings.held_out_share or (len(groups) == 1 and len(prompts) > 1):
         return set()
-    return set(stream(Purpose.SPLIT, seed).permutation(count)[: max(1, round(share * count))].tolist())
+    wanted = max(1, round(settings.held_out_share * len(prompts)))
+    order = stream(Purpose.SPLIT, settings.split_seed).permutation(len(groups))
+    places = list(groups.values())
+    drawn: set[int] = set()
+    for group in (places[number] for number in order):
+        if len(drawn) + len(group) <= wanted:
+            drawn.update(group)
+    return drawn or set(min((places[number] for number in order), key=len, default=[]))
 
 
-def _said(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    """Messages as they count for comparison: without case, differences of spacing, and system messages."""
-    return tuple((role, " ".join(content.casefold().split())) for role, content in messages if role != "system")
+def _said(messages: Sequence[Message], system: str) -> Said:
+    """Messages as they count for comparison: with the system prompt put before them, to the letter."""
+    return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
 
-def _without_repeats(examples: Sequence[Example]) -> list[Example]:
-    seen: set[Any] = set()
-    kept = []
+def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Example], list[Duplicate]]:
+    first: dict[Said, int] = {}
+    kept, repeats = [], []
     for example in examples:
-        said = _said(example.messages)
-        if said not in seen:
-            seen.add(said)
+        same = first.setdefault(_said(example.messages, system), example.row)
+        if same == example.row:
             kept.append(example)
-    return kept
+        else:
+            repeats.append(Duplicate(example.row, same))
+    return kept, repeats
+
+
+def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], settings: DataSettings) -> tuple[str, ...]:
+    if held_out or len(train) < 2 or not settings.held_out_share or settings.held_out_source:
+        return ()
+    return (later("No row is held out: all rows have one prompt, and rows with one prompt stay together."),)
 
 
 def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
@@ -222,7 +296,7 @@ def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
     return say(" ({reasons})", reasons=say("; ").join(reasons)) if reasons else ""
 
 
-def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], settings: DataSettings, why: str) -> str:
+def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], why: str, *, asked: bool) -> str:
     if len(train) < 2:
         return say(
             "Only {count} rows are left for training, and a study needs 2: give it more rows, a "
@@ -230,7 +304,7 @@ def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], settings: D
             count=len(train),
             why=why,
         )
-    if not held_out and (settings.held_out_share > 0 or settings.held_out_source):
+    if not held_out and asked:
         return say(
             "No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}.",
             why=why,

@@ -30,8 +30,17 @@ OWN_LICENCE = "your own file"
 class Reading:
     """What a source gave.
 
-    `columns` maps each part of `layout` to its column; `sha256` is of the examples; `notes` are plain
-    sentences about what was left unread.
+    Attributes:
+        examples: The rows that can be used, each with its place in the source.
+        refusals: The rows that cannot, each with its reason.
+        layout: Name of the layout, a key of `LAYOUTS`.
+        columns: The column of each part of the layout.
+        available_columns: The columns of the source.
+        sha256: Hash of the examples.
+        licence: Licence of the data.
+        title: Name of the file or set.
+        notes: Sentences on how the rows were read.
+        unused_columns: Names in the rows that were not read; `messages[].id` is the name `id` in a message.
     """
 
     examples: list[Example]
@@ -43,11 +52,7 @@ class Reading:
     licence: str
     title: str
     notes: tuple[str, ...] = ()
-
-    @property
-    def unused_columns(self) -> list[str]:
-        """The columns that play no part."""
-        return [column for column in self.available_columns if column not in self.columns.values()]
+    unused_columns: tuple[str, ...] = ()
 
     @property
     def shortage(self) -> str:
@@ -97,6 +102,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
         licence=opened.licence,
         title=opened.title,
         notes=_notes(settings, limits, rows),
+        unused_columns=tuple(name for name in opened.table.columns if name not in columns.values()),
     )
 
 

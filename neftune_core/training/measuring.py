@@ -14,7 +14,7 @@ from typing import Any
 
 from neftune_core.data.batches import Batch
 from neftune_core.data.chat import Encoded, encode, prompt_ids
-from neftune_core.data.examples import Example, Message
+from neftune_core.data.examples import Example
 from neftune_core.data.starters import held_out_file
 from neftune_core.evaluation.answers import Answer, stream_answers
 from neftune_core.evaluation.clean import NoiseOf, row_measures
@@ -136,8 +136,8 @@ class _Ending:
         for place, row in enumerate(sample):
             generator = stream(Purpose.TYPOS, place)
             messages = tuple(
-                Message(role, with_typos(content, rate, generator) if role == "user" else content)
-                for role, content in row.example.messages
+                turn._replace(content=with_typos(turn.content, rate, generator)) if turn.role == "user" else turn
+                for turn in row.example.messages
             )
             example = Example(messages, row.example.row)
             tokens = encode(example, loaded.tokenizer, data.maximum_length, too_long=data.too_long)

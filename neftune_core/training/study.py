@@ -193,8 +193,9 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
     study.check(limits)
     loaded = base_of(record, stop)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
-    kept = record.said_of("data").get("sha256", prepared.sha256)
-    if kept != prepared.sha256:
+    found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
+    kept = record.said_of("data")
+    if any(kept.get(name, value) != value for name, value in found.items()):
         raise RecordError(
             say("This record was begun with other settings or other data, and its rows have changed: train it anew.")
         )

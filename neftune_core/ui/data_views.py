@@ -40,7 +40,7 @@ def report(prepared: Prepared) -> str:
             (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
         ]
     )
-    notes = "".join(f'<p class="lab-quiet">{html.escape(say(note))}</p>' for note in reading.notes)
+    notes = "".join(f'<p class="lab-quiet">{html.escape(say(note))}</p>' for note in prepared.notes)
     how = say(
         "read as {layout}{columns}; licence: {licence}",
         layout=say(LAYOUTS[reading.layout].words).lower(),

@@ -14,7 +14,7 @@ MESSAGES = (Message("user", "a"), Message("assistant", "b"))
 
 def row(length, prompt=1):
     trained = np.arange(length) >= prompt
-    return Encoded(np.arange(1, length + 1, dtype=np.int32), trained, Example(MESSAGES, 1), cut=False)
+    return Encoded(np.arange(1, length + 1, dtype=np.int32), trained, Example(MESSAGES, 1))
 
 
 @given(st.lists(st.integers(1, 600), max_size=300), st.integers(1, 40), st.integers(0, 2**31 - 1), st.integers(0, 99))

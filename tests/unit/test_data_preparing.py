@@ -6,7 +6,7 @@ import pytest
 from test_data_tokenizers import TEMPLATES, tokenizer
 
 from neftune_core.data.chat import prompt_ids
-from neftune_core.data.examples import Example, Message
+from neftune_core.data.examples import CutRow, Duplicate, Example, Message
 from neftune_core.data.preparing import prepare, split
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError
@@ -38,7 +38,7 @@ def numbered(count, start=0):
 def test_the_split_is_whole_and_in_order():
     train, held_out, removed = split(ROWS, DataSettings(held_out_share=0.2))
     assert sorted(rows_of(train) + rows_of(held_out)) == rows_of(ROWS)
-    assert (len(held_out), removed) == (20, 0)
+    assert (len(held_out), removed) == (20, [])
     assert rows_of(train) == sorted(rows_of(train))
     assert rows_of(held_out) == sorted(rows_of(held_out))
 
@@ -66,24 +66,44 @@ def test_a_small_share_holds_at_least_one_row_out():
 
 
 def test_rows_that_say_the_same_count_once():
-    copies = [example(200, "  question\n1 ", "ANSWER 1"), example(201, "Question 2", "Answer 2")]
+    copies = [example(200, "Question 1", "Answer 1"), example(201, "Question 2", "Answer 2")]
     train, held_out, removed = split([*ROWS, *copies], DataSettings())
-    assert removed == 2
+    assert removed == [Duplicate(200, 1), Duplicate(201, 2)]
     assert {200, 201}.isdisjoint(rows_of(train) + rows_of(held_out))
 
 
-def test_a_training_row_with_a_held_out_prompt_is_removed():
-    twins = [example(100 + row.row, row.prompt[0].content.upper(), "Another answer") for row in ROWS]
-    train, held_out, removed = split([*ROWS, *twins], DataSettings(held_out_share=0.5))
-    asked = {row.prompt[0].content.lower() for row in held_out}
-    assert removed > 0
-    assert len(train) + len(held_out) + removed == 200
-    assert all(row.prompt[0].content.lower() not in asked for row in train)
+def test_rows_that_differ_in_case_or_spacing_are_different_rows():
+    near = [example(200, "question 1", "Answer 1"), example(201, "Question  2", "Answer 2")]
+    train, held_out, removed = split([*ROWS, *near], DataSettings())
+    assert (len(train) + len(held_out), removed) == (102, [])
 
 
-def test_a_system_prompt_does_not_hide_a_duplicate():
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5])
+def test_rows_with_one_prompt_stay_on_one_side(share):
+    twins = [example(100 + row.row, row.prompt[0].content, "Another answer") for row in ROWS]
+    train, held_out, removed = split([*ROWS, *twins], DataSettings(held_out_share=share))
+    assert (len(train), len(held_out), removed) == (round(200 * (1 - share)), round(200 * share), [])
+    assert {row.prompt for row in train}.isdisjoint(row.prompt for row in held_out)
+
+
+def test_the_smallest_prompt_is_held_out_if_each_has_more_rows_than_the_share():
+    rows = [example(number, f"Question {number % 3 or 3 if number < 9 else 1}") for number in range(1, 11)]
+    train, held_out, _ = split(rows, DataSettings(held_out_share=0.1))
+    assert len({row.prompt for row in held_out}) == 1
+    assert (len(train), len(held_out)) == (8, 2)
+
+
+def test_one_prompt_with_many_answers_is_trained_on_and_the_empty_part_is_noted(tmp_path):
+    source = written(tmp_path / "rows.jsonl", [("Tell a tale.", f"Tale {number}.") for number in range(20)])
+    prepared = prepare(DataSettings(source=source), tokenizer("chatml"), Limits())
+    assert (len(prepared.train), len(prepared.held_out), prepared.duplicates) == (20, 0, ())
+    assert any("No row is held out" in note for note in prepared.notes)
+
+
+def test_another_system_prompt_is_another_row_unless_it_is_the_one_of_the_settings():
     twin = Example((Message("system", "Be brief."), *ROWS[0].messages), 300)
-    assert split([*ROWS, twin], DataSettings())[2] == 1
+    assert split([*ROWS, twin], DataSettings())[2] == []
+    assert split([*ROWS, twin], DataSettings(system="Be brief."))[2] == [Duplicate(300, 1)]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -100,7 +120,12 @@ def test_an_own_held_out_file_is_kept_clean(tmp_path):
     own = written(tmp_path / "own.jsonl", [*numbered(3, start=8), ("Empty?", ""), ("What is 10?", "It is 10.")])
     chosen = DataSettings(source=source, held_out_source=own)
     prepared = prepare(chosen, tokenizer("chatml"), Limits())
-    assert (len(prepared.train), len(prepared.held_out), prepared.duplicates_removed) == (8, 3, 3)
+    assert (len(prepared.train), len(prepared.held_out)) == (8, 3)
+    assert prepared.duplicates == (
+        Duplicate(9, 1, same_as_held_out=True),
+        Duplicate(10, 2, same_as_held_out=True),
+        Duplicate(5, 3, held_out=True, same_as_held_out=True),
+    )
     assert [(refusal.row, refusal.reason) for refusal in prepared.refusals] == [
         (4, "in the held-out file: the answer is empty")
     ]
@@ -113,6 +138,9 @@ def test_kept_cut_and_refused_rows_are_counted(tmp_path):
     source = written(tmp_path / "rows.jsonl", pairs)
     prepared = prepare(DataSettings(source=source, maximum_length=96), tokenizer("chatml"), Limits())
     assert (prepared.kept, prepared.cut, prepared.refused) == (11, 1, 2)
+    whole = prepare(DataSettings(source=source, maximum_length=1024), tokenizer("chatml"), Limits())
+    longest = max(row.length for row in [*whole.train, *whole.held_out] if row.example.row == 11)
+    assert prepared.cut_rows == (CutRow(11, longest - 96),)
     assert [refusal.row for refusal in prepared.refusals] == [12, 13]
     dropped = prepare(DataSettings(source=source, maximum_length=96, too_long="drop"), tokenizer("chatml"), Limits())
     assert (dropped.kept, dropped.cut, dropped.refused) == (10, 0, 3)

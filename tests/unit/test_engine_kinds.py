@@ -267,7 +267,7 @@ def encoder_decoder_rows(count: int) -> list[Encoded]:
     for row in random_rows(count):
         source = generator.integers(3, 50, int(generator.integers(4, 30))).astype(np.int32)
         trained = np.arange(len(row.ids)) > 0
-        rows.append(Encoded(row.ids, trained, row.example, cut=False, special=frozenset({1, 2}), source=source))
+        rows.append(Encoded(row.ids, trained, row.example, special=frozenset({1, 2}), source=source))
     return rows
 
 

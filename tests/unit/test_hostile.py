@@ -260,10 +260,12 @@ def test_every_piece_of_html_escapes_what_it_is_given() -> None:
 def _prepared() -> Any:
     from types import SimpleNamespace
 
-    reading = SimpleNamespace(layout="question", columns={"question": PAYLOAD}, notes=(PAYLOAD,))
+    reading = SimpleNamespace(layout="question", columns={"question": PAYLOAD})
     counts = {"train": [], "held_out": [], "cut": 0, "duplicates_removed": 0}
     refusals = [SimpleNamespace(row=1, reason=PAYLOAD)]
-    return SimpleNamespace(**counts, refusals=refusals, title=PAYLOAD, licence=PAYLOAD, reading=reading)
+    return SimpleNamespace(
+        **counts, refusals=refusals, notes=(PAYLOAD,), title=PAYLOAD, licence=PAYLOAD, reading=reading
+    )
 
 
 # ---------------------------------------------------------------- the source itself
