@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from neftune_core.commands.common import named
+from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.settings import Limits
@@ -65,7 +66,7 @@ def compare(arguments: Compare) -> int:
         pass
     lines = [measured(line) for line in lines]
     if arguments.out:
-        arguments.out.write_text(WRITERS[kind](lines), encoding="utf-8")
+        write_whole(arguments.out, WRITERS[kind](lines))
     sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))
     return 0
 

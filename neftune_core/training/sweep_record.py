@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.language import say
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.log import Event
 from neftune_core.training.own_rows import located, study_key, with_own_rows
-from neftune_core.training.record import SWEEP_FILE, Record, new_record, owned_records, owner_hash, write_whole
+from neftune_core.training.record import SWEEP_FILE, Record, new_record, owned_records, owner_hash
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.sweep_settings import Cell, SweepSettings, axes
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.comparing import Comparison, compare_arms
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Seeds
@@ -17,7 +18,7 @@ from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.language import ENGLISH, in_language
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
-from neftune_core.training.record import Record, write_whole
+from neftune_core.training.record import Record
 from neftune_core.training.settings import CONTROL
 from neftune_core.training.sweep_record import Sweep, described
 from neftune_core.training.sweep_settings import Cell, Point, SweepSettings, cells
