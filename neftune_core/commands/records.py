@@ -76,6 +76,8 @@ class Runs:
     """With `export` of an arm: its name."""
     seed: int | None = None
     """With `export` of an arm: its seed; the first one of the record by default."""
+    seeds: int | None = None
+    """With `resume`: how many seeds the study is to have in all; those that are missing are trained."""
     days: float | None = None
     """With `clean`: the days."""
     home: Path | None = None
@@ -130,6 +132,7 @@ def runs(arguments: Runs) -> int:
     """List, go on with, take away or remove records; the exit status. Raises a `LabError`."""
     from neftune_core.models.catalogue import gigabytes
     from neftune_core.training import disk
+    from neftune_core.training.more_seeds import extend
     from neftune_core.training.record import all_records, find
 
     if arguments.action == "list":
@@ -140,6 +143,8 @@ def runs(arguments: Runs) -> int:
         found = find(arguments.record, owner=None)
         if not found.is_sweep and follows(Limits()):
             return 0
+        if arguments.seeds is not None and arguments.seeds != found.study.seeds:
+            extend(found, arguments.seeds)
         return (run_sweep if found.is_sweep else run_record)(found, Limits())
     if arguments.action == "remove" and arguments.record:
         disk.remove(find(arguments.record, owner=None))

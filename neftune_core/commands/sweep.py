@@ -31,7 +31,8 @@ class Sweep:
     example: bool = False
     """Print a complete, commented sweep.toml for the bundled model and end."""
     resume: bool = False
-    """Go on with the unfinished record of this very sweep; start it where there is none."""
+    """Go on with the record of this very sweep, or of this sweep with fewer seeds, whose missing seeds are then
+    trained; start a new one if there is none."""
     json: bool = False
     """Print the table as JSON, with every seed's numbers."""
     ray: str = ""
@@ -52,8 +53,10 @@ def begun(arguments: Sweep) -> SweepRecord:
 
     Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
     """
+    from neftune_core.training.more_seeds import extend, find_smaller
     from neftune_core.training.record import all_records
     from neftune_core.training.sweep_estimate import plan
+    from neftune_core.training.sweep_record import Sweep as SweepRecord
     from neftune_core.training.sweep_record import create_sweep, find_same_sweep, read_sweep
     from neftune_core.training.sweep_settings import size_words
 
@@ -62,6 +65,14 @@ def begun(arguments: Sweep) -> SweepRecord:
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
     found = find_same_sweep(settings, owner="") if arguments.resume else None
+    smaller = find_smaller(settings, owner="") if arguments.resume and found is None else None
+    if smaller is not None:
+        print(
+            f"It has {smaller.study.seeds} of {settings.study.seeds} seeds: the others are trained now.",
+            file=sys.stderr,
+        )
+        extend(smaller, settings.study.seeds)
+        found = SweepRecord(smaller.folder)
     if found is not None:
         return found
     if arguments.resume:

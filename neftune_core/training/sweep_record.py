@@ -79,20 +79,20 @@ def read_sweep(path: Path) -> SweepSettings:
 
 def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
     """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
-    key = _sweep_key(settings)
+    key = sweep_key(settings)
     for record in owned_records(owner, folder=folder):
         if not record.is_sweep or record.about.get("owner") != owner_hash(owner):
             continue
         try:
             found = Sweep(record.folder)
-            if _sweep_key(found.settings) == key:
+            if sweep_key(found.settings) == key:
                 return found
         except RecordError:
             continue
     return None
 
 
-def _sweep_key(settings: SweepSettings) -> tuple[str, str]:
+def sweep_key(settings: SweepSettings) -> tuple[str, str]:
     """Equal for equal sweeps, wherever their files lie."""
     return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
 

@@ -201,6 +201,8 @@ def _status(lab: Lab) -> Callable[..., Any]:
             "step": told.step,
             "steps": told.steps,
             "message": told.message,
+            "seconds_left": told.seconds_left,
+            "losses": dict(told.losses),
             "events": events[first : first + MOST_EVENTS],
             "next": min(first + MOST_EVENTS, len(events)),
             "total": len(events),
