@@ -19,12 +19,20 @@ def refuse(words: str) -> int:
 
 
 def named(name: str) -> Record:
-    """The record of that id, or in that folder."""
-    from neftune_core.training.record import SWEEP_FILE, Record, find
+    """The record of that id or in that folder; a study of a sweep is SWEEP/CELL."""
+    from neftune_core.training.record import STUDY_FILE, SWEEP_FILE, Record
+    from neftune_core.training.sweep_record import find_study
 
     folder = Path(name)
-    is_one = any((folder / file).is_file() for file in ("study.toml", SWEEP_FILE))
-    return Record(folder.resolve()) if is_one else find(name, owner=None)
+    is_one = any((folder / file).is_file() for file in (STUDY_FILE, SWEEP_FILE))
+    return Record(folder.resolve()) if is_one else find_study(name, owner=None)
+
+
+def named_study(name: str) -> Record:
+    """The record of one study; raises `RecordError`, which lists the studies to choose from, if it is a sweep."""
+    from neftune_core.training.sweep_record import require_single
+
+    return require_single(named(name))
 
 
 class interruptible:  # noqa: N801 - used as a word after `with`

@@ -46,6 +46,14 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
 def pack_record(record: Record, target: Path) -> Path:
     """A record as a zip file, without its checkpoint and without its owner's mark."""
     record.require_usable()
+    if record.name != record.id:
+        raise RecordError(
+            say(
+                "The study {record} of a sweep is not taken away as a record: take one of its arms, or the table of "
+                "the sweep.",
+                record=record.name,
+            )
+        )
     if record.is_sweep:
         raise RecordError(say("A sweep is not taken away as one record: take its studies, or its table."))
     with _zipped(target) as archive:

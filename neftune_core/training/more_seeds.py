@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
 from neftune_core.settings import Settings, from_toml, to_toml
 from neftune_core.training.log import as_text
 from neftune_core.training.own_rows import study_key
-from neftune_core.training.record import ENDINGS, Record, owned_records, owner_hash, write_whole
+from neftune_core.training.record import ENDINGS, Record, owned_records, owner_hash
 from neftune_core.training.settings import MOST_SEEDS, StudySettings
 from neftune_core.training.sweep_record import Sweep, sweep_key
 from neftune_core.training.sweep_settings import SweepSettings

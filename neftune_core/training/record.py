@@ -36,6 +36,7 @@ from neftune_core.training.settings import StudySettings
 FORMAT = 1
 CLAIM = "claim"
 LOG = "events.jsonl"
+CELLS = "cells"
 ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
@@ -51,6 +52,12 @@ class Record:
     def id(self) -> str:
         """The folder's name, unique on this machine and safe in links."""
         return self.folder.name
+
+    @property
+    def name(self) -> str:
+        """What commands call it: its id, or `SWEEP/CELL` for a study of a sweep."""
+        above = self.folder.parent
+        return f"{above.parent.name}/{self.id}" if above.name == CELLS else self.id
 
     @property
     def study(self) -> StudySettings:
