@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, train, sweep, compare, report, script, runs, models, world, doctor, space, bench.
+"""The command `neftune`: serve, data, train, sweep, compare, report, script, runs, models, world, doctor, space, bench.
 
 Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from neftune_core.commands import compare, machine, records, sweep, train
+from neftune_core.commands import compare, data, machine, records, sweep, train
 from neftune_core.commands.common import refuse
 from neftune_core.errors import Cancelled, InvalidSetting, LabError
 from neftune_core.sentences import sentence
@@ -39,6 +39,7 @@ def main() -> None:
 def _main(arguments: list[str]) -> int:
     commands: dict[str, tuple[type, Callable[[Any], int]]] = {
         "serve": (machine.Serve, machine.serve),
+        "data": (data.Data, data.data),
         "train": (train.Train, train.train),
         "sweep": (sweep.Sweep, sweep.sweep),
         "compare": (compare.Compare, compare.compare),

@@ -159,6 +159,11 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
         raise DataError(say("The prompt cannot be used: {reason}.", reason=refused)) from None
 
 
+def takes_system(tokenizer: Any) -> bool:
+    """Return whether the model's chat template has a place for a system prompt."""
+    return _rendering(tokenizer).takes_system
+
+
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
     """The words of a reply: everything before the first token that ends an answer, in whole characters."""
     ending = end_ids(tokenizer)

@@ -179,21 +179,24 @@ def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     Of an encoder-decoder what the encoder reads comes first.
     """
     runs = _runs(encoded, tokenizer)
-    return runs if encoded.source is None else [(whole_text(encoded.source, tokenizer), False), *runs]
+    return runs if encoded.source is None else [(whole_text(encoded.source.tolist(), tokenizer), False), *runs]
 
 
 def _runs(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
-    changes = [0, *(np.flatnonzero(np.diff(encoded.trained)) + 1).tolist(), len(encoded.ids)]
-    pieces: list[tuple[str, bool]] = []
-    before = ""
-    for start, end in pairwise(changes):
-        # Decoded from the start each time: some tokenizers drop the space before a piece decoded alone.
-        so_far = whole_text(encoded.ids[:end], tokenizer)
-        alone = not so_far.startswith(before)
-        piece = whole_text(encoded.ids[start:end], tokenizer) if alone else so_far[len(before) :]
-        pieces.append((piece, bool(encoded.trained[start])))
-        before = so_far
-    return pieces
+    ends = (np.flatnonzero(np.diff(encoded.trained)) + 1).tolist()
+    whole = whole_text(encoded.ids.tolist(), tokenizer)
+    # Decoded from the start each time: a piece decoded alone may lose its space, or be part of a character.
+    places = [0, *(_common(whole, whole_text(encoded.ids[:end].tolist(), tokenizer)) for end in ends), len(whole)]
+    runs = zip(pairwise(places), [0, *ends], strict=True)
+    return [(whole[start:end], bool(encoded.trained[first])) for (start, end), first in runs]
+
+
+def _common(whole: str, beginning: str) -> int:
+    """Return how many characters two texts begin with in common."""
+    if whole.startswith(beginning):
+        return len(beginning)
+    pairs = enumerate(zip(whole, beginning, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(whole))
 
 
 def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neftune_core.data.report import RenderedRow, report_of, row_ranges, summary
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, say
+from neftune_core.language import later, retold, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import Record
 
@@ -84,6 +85,35 @@ def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
         for first, *cells in rows
     )
     return f'<div class="wide"><table><thead><tr><th></th>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def data_html(about: Mapping[str, Any]) -> str:
+    """Return what a record says about its data: how it was read, what became of its rows, and the first of them."""
+    found = report_of(about)
+    refused = [(retold(one.reason), f"{one.count:,}", row_ranges(one.rows)) for one in found.refused]
+    cut = [(say("row {row:,}", row=one.row), f"{one.tokens_removed:,}") for one in found.cut]
+    duplicates = [(say("row {row:,}", row=one.row), f"{one.same_as:,}") for one in found.duplicates]
+    tables: list[tuple[str, list[str], Sequence[Sequence[str]]]] = [
+        (say("Refused"), [say("Rows"), say("Which")], refused),
+        (say("Cut to length"), [say("Tokens removed")], cut),
+        (say("Duplicates left out"), [say("The same as row")], duplicates),
+    ]
+    shown = "".join(_folded(heading, heads, rows) for heading, heads, rows in tables if rows)
+    return listed(map(html.escape, summary(about))) + shown + "".join(map(_rendered, found.rows))
+
+
+def _folded(heading: str, heads: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+    table = table_html(map(html.escape, heads), ([html.escape(cell) for cell in row] for row in rows))
+    return f"<details><summary>{html.escape(heading)}</summary>{table}</details>"
+
+
+def _rendered(row: RenderedRow) -> str:
+    """A row as the model reads it, with what is trained on marked."""
+    tags = {True: "mark", False: "span"}
+    spans = ((tags[span.trained], html.escape(span.text)) for span in row.spans)
+    text = "".join(f"<{tag}>{words}</{tag}>" for tag, words in spans)
+    heading = say("Row {row:,} as the model reads it; what is trained on is marked", row=row.row)
+    return f"<h3>{html.escape(heading)}</h3><pre>{text}</pre>"
 
 
 def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.export.report_parts import (
     Content,
     arm_heads,
+    data_html,
     ended,
     machine_words,
     made,
@@ -51,6 +52,7 @@ def sweep_content(record: Record) -> Content:
         sections=[
             *([(say("The verdict"), verdict_html(table.verdict))] if table.verdict else []),
             (say("The settings"), _table(table)),
+            (say("The data"), data_html(first.said_of("data"))),
         ],
         figures=[(_heading(table, epoch), _effects(table, epoch)) for epoch in EPOCHS],
         settings=text_of(sweep, SWEEP_FILE),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from neftune_core.arms.armset import ArmSet
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say
@@ -41,8 +41,6 @@ from neftune_core.training.settings import StudySettings
 
 logger = logging.getLogger(__name__)
 
-SHARE = 20
-"""Checkpoints by time take at most one part in so many of a run."""
 EVERY_STEP = range(sys.maxsize)
 """Of processes that follow another one: it measures."""
 
@@ -231,7 +229,7 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
         measured = yield from _begin(ready, run)
         team().first_says(seed)
         team().meet()
-        yield from holding(run.run(ready.stop, _Keeper(run, record.folder), measured))
+        yield from holding(run.run(ready.stop, _keeper(run, record), measured))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
@@ -256,36 +254,18 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
     if run.done == 0:
         about = _about(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
+        if seed != ready.study.seed:  # the log has the report on the data once
+            del about["data"]["report"]
         yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
 
 
-@dataclass
-class _Keeper:
-    """Writes a checkpoint at every so many steps, at the end, and when the last one is too long ago.
+def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
+    def keep() -> None:
+        if run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total:
+            checkpoint.keep(run, record.folder)
 
-    One that is due by time waits until `SHARE` times what the last one took to write has passed.
-    """
-
-    run: Lockstep
-    folder: Path
-    due: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._wait(0.0)
-
-    def __call__(self) -> None:
-        run = self.run
-        by_steps = run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total
-        if not by_steps and time.monotonic() < self.due:
-            return
-        begun = time.monotonic()
-        checkpoint.keep(run, self.folder)
-        self._wait(time.monotonic() - begun)
-
-    def _wait(self, took: float) -> None:
-        seconds = self.run.study.training.checkpoint_seconds or math.inf
-        self.due = time.monotonic() + max(seconds, SHARE * took)
+    return keep
 
 
 def _ending(study: StudySettings, record: Record) -> Event:
@@ -331,7 +311,9 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "train": len(prepared.train),
             "held_out": len(prepared.held_out),
             "cut": prepared.cut,
-            "refused": len(prepared.refusals),
+            "refused": prepared.refused,
+            "duplicates": prepared.duplicates_removed,
+            "report": data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept(),
         },
         "samples": {
             "train_loss": later("the first {count} training rows").format(count=min(rows, len(prepared.train))),

@@ -356,6 +356,8 @@ def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
 
 def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
     """What the page shows of data that can be used, which is then in use."""
+    from neftune_core.data.report import data_report
+
     prepared, tokenizer = lab.prepared(settings, model)
     lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
     reading = prepared.reading
@@ -363,7 +365,7 @@ def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> 
         settings,
         key,
         {"data": data_views.data_words(prepared)},
-        data_views.report(prepared),
+        data_views.report(prepared, data_report(prepared, tokenizer, rows=0)),
         length_histogram(*lengths, maximum_length=settings.maximum_length),
         gr.update(maximum=prepared.kept, value=1),
         data_views.rendered_row(prepared, tokenizer, 1),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.data.layouts import LAYOUTS
 from neftune_core.language import later, say
-from neftune_core.ui.views import facts
+from neftune_core.ui.views import facts, quiet
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
+    from neftune_core.data.report import DataReport
 
-REFUSALS_SHOWN = 200
-# So many refusals are shown at once; more stay folded until they are asked for.
-REFUSALS_OPEN = 8
+ENTRIES_SHOWN = 200
+# So many reasons are shown at once; more stay folded until they are asked for.
+REASONS_OPEN = 8
 
 
 def data_words(prepared: Prepared) -> str:
@@ -22,53 +23,54 @@ def data_words(prepared: Prepared) -> str:
     return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
 
 
-def report(prepared: Prepared) -> str:
-    """What the data in use is, how it was read, what became of its rows, and each refusal with its reason."""
-    reading = prepared.reading
-    renamed = [
-        say("{part} from “{column}”", part=say(part), column=column)
-        for part, column in reading.columns.items()
-        if part != column
-    ]
-    columns = f" ({', '.join(renamed)})" if renamed else ""
+def report(prepared: Prepared, found: DataReport) -> str:
+    """What the data in use is, how it was read, and what became of its rows, with the reasons and the rows."""
+    from neftune_core.data.report import how_read
+
     numbers = facts(
         [
-            (f"{len(prepared.train):,}", say("to train on")),
-            (f"{len(prepared.held_out):,}", say("held out")),
+            (f"{found.train:,}", say("to train on")),
+            (f"{found.held_out:,}", say("held out")),
             (f"{prepared.cut:,}", say("cut to length")),
-            (f"{len(prepared.refusals):,}", say("refused")),
+            (f"{prepared.refused:,}", say("refused")),
             (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
         ]
     )
-    notes = "".join(f'<p class="lab-quiet">{html.escape(say(note))}</p>' for note in prepared.notes)
-    how = say(
-        "read as {layout}{columns}; licence: {licence}",
-        layout=say(LAYOUTS[reading.layout].words).lower(),
-        columns=columns,
-        licence=prepared.licence,
-    )
-    in_use = say("In use: {data}", data=prepared.title)
+    how = say("Read as {how}.", how=how_read(found.layout, found.columns))
+    licence = say("Licence: {licence}.", licence=prepared.licence)
+    unused = say("Columns not used: {columns}.", columns=", ".join(found.unused_columns) or say("(none)"))
+    notes = "".join(map(quiet, (f"{how} {licence}", unused, *found.notes)))
+    heading = html.escape(say("In use: {data}", data=prepared.title))
+    return f'<div class="lab-report"><h3>{heading}</h3>{numbers}{notes}{_lists(found)}</div>'
+
+
+def _lists(found: DataReport) -> str:
+    """The rows that are not used, or not whole, each list folded where it is long."""
+    from neftune_core.data.report import row_ranges
+
+    refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
+    cut = [(f"{one.row:,}", say("{count:,} tokens of its end", count=one.tokens_removed)) for one in found.cut]
+    same = [(f"{one.row:,}", say("the same as row {row:,}", row=one.same_as)) for one in found.duplicates]
+    count = sum(len(one.rows) for one in found.refused)
+    heads = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
     return (
-        f'<div class="lab-report"><h3>{html.escape(in_use)}</h3>'
-        f'<p class="lab-quiet">{html.escape(how)}</p>{numbers}{notes}{_refusals(prepared)}</div>'
+        _folded(heads, say("Why"), refused)
+        + _folded(say("Cut to the maximum length"), say("What was removed"), cut)
+        + _folded(say("Duplicates left out"), say("Why"), same)
     )
 
 
-def _refusals(prepared: Prepared) -> str:
-    count = len(prepared.refusals)
-    if not count:
+def _folded(heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
+    if not rows:
         return ""
-    rows = "".join(
-        f"<tr><td>{refusal.row:,}</td><td>{html.escape(refusal.reason)}</td></tr>"
-        for refusal in prepared.refusals[:REFUSALS_SHOWN]
-    )
-    more = count - REFUSALS_SHOWN
-    rest = f'<p class="lab-quiet">{say("and {count:,} more", count=more)}</p>' if more > 0 else ""
-    head = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
+    body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
+    more = len(rows) - ENTRIES_SHOWN
+    rest = quiet(say("and {count:,} more", count=more)) if more > 0 else ""
     return (
-        f'<details class="lab-refusals"{" open" if count <= REFUSALS_OPEN else ""}><summary>{head}</summary>'
-        f"<table><thead><tr><th>{say('Row')}</th><th>{say('Why')}</th></tr></thead><tbody>{rows}</tbody></table>"
-        f"{rest}</details>"
+        f'<details class="lab-refusals"{" open" if len(rows) <= REASONS_OPEN else ""}>'
+        f"<summary>{html.escape(heading)}</summary>"
+        f"<table><thead><tr><th>{say('Row')}</th><th>{html.escape(column)}</th></tr></thead><tbody>{body}</tbody>"
+        f"</table>{rest}</details>"
     )
 
 

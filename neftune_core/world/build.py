@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.durable import publish
 from neftune_core.home import home
 from neftune_core.world import vocabulary
 from neftune_core.world.settings import WorldSettings
@@ -151,7 +150,7 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
             documents=np.concatenate([part.documents for part in parts]),
             spoken=np.concatenate([part.spoken for part in parts]),
         )
-        publish(partial, kept)
+        partial.replace(kept)
     with np.load(kept) as arrays:
         yield Rows(arrays["ids"], arrays["documents"], arrays["spoken"])
 
@@ -285,7 +284,7 @@ def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
     partial = work / "checkpoint.partial"
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": vars(history)}
     torch.save(state, partial)
-    publish(partial, work / CHECKPOINT)
+    partial.replace(work / CHECKPOINT)
 
 
 def _restore(model: Any, optimizer: Any, work: Path) -> History:
@@ -346,5 +345,6 @@ def save(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights_last = sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name))
     for path in weights_last:
-        publish(path, folder / path.name)
+        path.chmod(0o644)
+        path.replace(folder / path.name)
     partial.rmdir()

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neftune_core.bench.hostile import Hostile
+from neftune_core.data.report import DataReport, RefusedRows, RenderedRow, Span
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, ModelError
+from neftune_core.export.report_parts import data_html
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import hosted
@@ -248,8 +251,8 @@ def test_every_piece_of_html_escapes_what_it_is_given() -> None:
         + views.facts([(PAYLOAD, PAYLOAD)])
         + views.bar(0.5, PAYLOAD)
         + answer_columns([line], arms)
-        + data_views._refusals(_prepared())
-        + data_views.report(_prepared())
+        + data_views.report(_prepared(), _report())
+        + data_html(_kept())
     )
     assert PAYLOAD not in made
     assert "<img" not in made
@@ -258,14 +261,23 @@ def test_every_piece_of_html_escapes_what_it_is_given() -> None:
 
 
 def _prepared() -> Any:
-    from types import SimpleNamespace
+    counts = {"cut": 1, "refused": 1, "duplicates_removed": 0}
+    return SimpleNamespace(**counts, title=PAYLOAD, licence=PAYLOAD)
 
-    reading = SimpleNamespace(layout="question", columns={"question": PAYLOAD})
-    counts = {"train": [], "held_out": [], "cut": 0, "duplicates_removed": 0}
-    refusals = [SimpleNamespace(row=1, reason=PAYLOAD)]
-    return SimpleNamespace(
-        **counts, refusals=refusals, notes=(PAYLOAD,), title=PAYLOAD, licence=PAYLOAD, reading=reading
+
+def _report() -> DataReport:
+    return DataReport(
+        layout=PAYLOAD,
+        columns={PAYLOAD: PAYLOAD, "question": PAYLOAD},
+        unused_columns=[PAYLOAD],
+        refused=[RefusedRows(reason=PAYLOAD, rows=[1])],
+        notes=[PAYLOAD],
+        rows=[RenderedRow(row=1, spans=[Span(text=PAYLOAD, trained=True), Span(text=PAYLOAD, trained=False)])],
     )
+
+
+def _kept() -> dict[str, Any]:
+    return {"title": PAYLOAD, "train": 1, "held_out": 1, "refused": 1, "report": _report().kept()}
 
 
 # ---------------------------------------------------------------- the source itself

@@ -1,0 +1,110 @@
+"""The command `neftune data`: how instructions are read, and what becomes of every row, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from neftune_core.commands.common import refuse
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import InvalidSetting
+from neftune_core.models.settings import BUNDLED, ModelSettings
+from neftune_core.settings import Limits
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.report import DataReport
+
+MARKS, COLOURS = ("⟦", "⟧"), ("\033[4m\033[32m", "\033[0m")
+LINES_SHOWN = 20
+SCHEMES = ("file:", "starter:", "hub:")
+
+
+@dataclass
+class Data:
+    """Show how instructions are read: layout, columns, what is refused, cut or left out, and rows as trained."""
+
+    file: Annotated[str, tyro.conf.Positional] = ""
+    """The file with the rows, or starter:NAME or hub:OWNER/NAME."""
+    model: str = BUNDLED
+    """The model whose tokenizer and chat template write the rows."""
+    json: bool = False
+    """Print JSON."""
+    all: bool = False
+    """Show all rows, instead of the first ten."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+    data: Annotated[DataSettings, tyro.conf.arg(name="")] = field(default_factory=DataSettings)
+    """How the rows are read, split and cut."""
+
+
+def data(arguments: Data) -> int:
+    """Print the report on a source; return 1 if none of its rows is usable. Raises a `LabError`."""
+    from neftune_core.data.preparing import examine
+    from neftune_core.data.report import ROWS_SHOWN, data_report
+    from neftune_core.models.loading import load
+
+    source = _source(arguments)
+    loaded = load(ModelSettings(source=arguments.model))
+    settings = arguments.data.model_copy(update={"source": source}).within(loaded.context)
+    prepared = examine(settings, loaded.tokenizer, Limits())
+    found = data_report(prepared, loaded.tokenizer, rows=None if arguments.all else ROWS_SHOWN)
+    if arguments.json:
+        print(json.dumps(found.values(), ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(found, prepared)))
+    return 0 if prepared.kept else refuse(prepared.shortage)
+
+
+def _source(arguments: Data) -> str:
+    file, named = arguments.file, arguments.data.source
+    is_named = named != DataSettings().source
+    if bool(file) == is_named:
+        raise InvalidSetting("Name one file with rows: `neftune data FILE`.")
+    return named if is_named else file if file.startswith(SCHEMES) and not Path(file).exists() else f"file:{file}"
+
+
+def _lines(found: DataReport, prepared: Prepared) -> Iterator[str]:
+    from neftune_core.data.report import how_read, row_ranges
+
+    refused = [f"{one.reason} (rows {row_ranges(one.rows)})" for one in found.refused]
+    cut = [f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} tokens of its end removed" for one in found.cut]
+    duplicates = [
+        f"{_row(one.row, one.held_out)}: the same as {_row(one.same_as, one.same_as_held_out)}"
+        for one in found.duplicates
+    ]
+    yield f"{prepared.title}: read as {how_read(found.layout, found.columns)}; licence: {prepared.licence}"
+    yield f"{found.train:,} rows to train on, {found.held_out:,} held out"
+    yield f"columns not used: {', '.join(found.unused_columns) or 'none'}"
+    yield from _part(f"refused: {prepared.refused:,}", refused)
+    yield from _part(f"cut to the maximum length: {prepared.cut:,}", cut)
+    yield from _part(f"duplicates left out: {prepared.duplicates_removed:,}", duplicates)
+    yield from _part("notes", found.notes)
+    before, after = COLOURS if sys.stdout.isatty() and "NO_COLOR" not in os.environ else MARKS
+    yield f"\nrows as the model reads them; what is trained on is marked {before}like this{after}"
+    for row in found.rows:
+        texts = (f"{before}{span.text}{after}" if span.trained else span.text for span in row.spans)
+        yield f"\n--- row {row.row:,}\n{''.join(texts)}"
+    hidden = prepared.kept - len(found.rows) - (found.held_out if prepared.own_held_out else 0)
+    if hidden > 0:
+        yield f"\n({hidden:,} more rows: --all shows them)"
+
+
+def _part(heading: str, lines: Sequence[str]) -> Iterator[str]:
+    """Yield a heading and its lines; nothing if there are none."""
+    if lines:
+        yield f"\n{heading}"
+        yield from (f"  {line}" for line in lines[:LINES_SHOWN])
+    if len(lines) > LINES_SHOWN:
+        yield f"  and {len(lines) - LINES_SHOWN:,} more: --json lists them"
+
+
+def _row(number: int, held_out_file: bool) -> str:
+    return f"row {number:,}" + (" of the held-out file" if held_out_file else "")

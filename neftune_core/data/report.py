@@ -1,0 +1,262 @@
+"""What became of every row of a source, as one object that the command line, the page and the records show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from neftune_core.data.chat import Encoded, takes_system
+from neftune_core.data.examples import CutRow, Duplicate
+from neftune_core.data.layouts import LAYOUTS
+from neftune_core.data.preparing import Prepared, preview
+from neftune_core.language import retold, say
+from neftune_core.models.tokenizing import decoder_start
+
+ROWS_SHOWN = 10
+KEPT_ROWS, KEPT_CHARACTERS, KEPT_ENTRIES = 3, 2000, 100
+"""What a record keeps of a report: rendered rows, the characters of each of their spans, entries of each list."""
+RANGES_SHOWN = 6
+
+
+class Span(BaseModel):
+    """A piece of a row as the model reads it, and whether the loss is taken on it."""
+
+    text: str
+    trained: bool
+
+
+class RenderedRow(BaseModel):
+    """A row as the model reads it; its spans together are its text."""
+
+    row: int
+    spans: list[Span]
+
+
+class RefusedRows(BaseModel):
+    """The rows that cannot be used for one reason; `count` is their number if `rows` is only the first of them."""
+
+    reason: str
+    rows: list[int]
+    count: int = 0
+
+
+class DataReport(BaseModel):
+    """What became of the rows of a source, which are counted from 1.
+
+    Attributes:
+        layout: Name of the layout, a key of `LAYOUTS`.
+        columns: The column of each part of the layout that has one.
+        unused_columns: Names in the rows that were not read.
+        train: Number of training rows.
+        held_out: Number of held-out rows.
+        refused: Reasons for which rows cannot be used, the most frequent first, with the rows of each.
+        cut: The rows whose end did not fit.
+        duplicates: The rows that were left out for another one.
+        notes: Sentences on how the rows were read, split and rendered.
+        rows: Rows as the model reads them.
+    """
+
+    layout: str = ""
+    columns: dict[str, str] = {}
+    unused_columns: list[str] = []
+    train: int = 0
+    held_out: int = 0
+    refused: list[RefusedRows] = []
+    cut: list[CutRow] = []
+    duplicates: list[Duplicate] = []
+    notes: list[str] = []
+    rows: list[RenderedRow] = []
+
+    def values(self) -> dict[str, Any]:
+        """Return all parts as JSON has them, without the marks that an entry does not have."""
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+
+    def kept(self) -> dict[str, Any]:
+        """Return what a record keeps: the same parts, with long lists cut short and reasons counted."""
+        short = {name: getattr(self, name)[:KEPT_ENTRIES] for name in ("unused_columns", "cut", "duplicates", "notes")}
+        refused = [
+            RefusedRows(reason=one.reason, rows=one.rows[:KEPT_ENTRIES], count=len(one.rows))
+            for one in self.refused[:KEPT_ENTRIES]
+        ]
+        rows = [RenderedRow(row=row.row, spans=list(map(_shortened, row.spans))) for row in self.rows[:KEPT_ROWS]]
+        return self.model_copy(update={**short, "refused": refused, "rows": rows}).values()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, CutRow | Duplicate):
+        return {name: part for name, part in asdict(value).items() if part is not False}
+    return value.model_dump(exclude_defaults=True) if isinstance(value, BaseModel) else value
+
+
+def _shortened(span: Span) -> Span:
+    text = span.text if len(span.text) <= KEPT_CHARACTERS else span.text[:KEPT_CHARACTERS] + " […]"
+    return Span(text=text, trained=span.trained)
+
+
+def data_report(prepared: Prepared, tokenizer: Any, *, rows: int | None = ROWS_SHOWN) -> DataReport:
+    """Return the report on `prepared`, with the first `rows` rows of the source rendered, or all of them if None."""
+    refused: dict[str, list[int]] = {}
+    for refusal in prepared.refusals:
+        refused.setdefault(refusal.reason, []).append(refusal.row)
+    by_frequency = sorted(refused.items(), key=lambda one: -len(one[1]))
+    own = prepared.train if prepared.own_held_out else [*prepared.train, *prepared.held_out]
+    shown = sorted(own, key=lambda row: row.example.row)[:rows]
+    return DataReport(
+        layout=prepared.reading.layout,
+        columns={part: column for part, column in prepared.reading.columns.items() if column},
+        unused_columns=list(prepared.reading.unused_columns),
+        train=len(prepared.train),
+        held_out=len(prepared.held_out),
+        refused=[RefusedRows(reason=reason, rows=rows) for reason, rows in by_frequency],
+        cut=sorted(prepared.cut_rows, key=lambda one: (one.held_out, one.row)),
+        duplicates=list(prepared.duplicates),
+        notes=_notes(prepared, tokenizer),
+        rows=[RenderedRow(row=row.example.row, spans=_spans(row, tokenizer)) for row in shown],
+    )
+
+
+def _spans(encoded: Encoded, tokenizer: Any) -> list[Span]:
+    return [Span(text=text, trained=trained) for text, trained in preview(encoded, tokenizer) if text]
+
+
+# ---------------------------------------------------------------- what happens to system prompts and earlier turns
+
+
+def _notes(prepared: Prepared, tokenizer: Any) -> list[str]:
+    rows = [*prepared.train, *prepared.held_out]
+    notes = [*map(say, prepared.notes), *_system_note(rows, tokenizer), *_turn_notes(rows)]
+    return [*notes, *([prepared.shortage] if prepared.shortage else [])]
+
+
+def _system_note(rows: Sequence[Encoded], tokenizer: Any) -> list[str]:
+    count = sum(row.example.messages[0].role == "system" for row in rows)
+    if not count:
+        return []
+    if decoder_start(tokenizer) is not None:
+        return [say("Rows with a system prompt: {count:,}. The encoder reads it before the message.", count=count)]
+    if takes_system(tokenizer):
+        return [say("Rows with a system prompt: {count:,}. It is kept, and is not trained on.", count=count)]
+    return [
+        say(
+            "Rows with a system prompt: {count:,}. The model's chat template has no place for it, so it is put at the "
+            "start of the first message of the user.",
+            count=count,
+        )
+    ]
+
+
+def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
+    """Which replies are trained on, for the rows that have several."""
+    found = Counter(_replies_trained(row) for row in rows)
+    sentences = {
+        "all": say("Rows with several replies, all of which are trained on: {count:,}.", count=found["all"]),
+        "last": say(
+            "Rows with several replies, of which only the last is trained on: {count:,}. The earlier turns stand "
+            "before it.",
+            count=found["last"],
+        ),
+        "some": say("Rows with several replies, of which some are trained on: {count:,}.", count=found["some"]),
+    }
+    return [sentence for name, sentence in sentences.items() if found[name]]
+
+
+def _replies_trained(row: Encoded) -> str:
+    """`all`, `last` or `some` for a row with several replies, `only` for one reply."""
+    meant = [message.trained for message in row.example.messages if message.role == "assistant"]
+    if len(meant) == 1:
+        return "only"
+    # A template may leave fewer than are meant; of a row that was cut, not all of them are there to be counted.
+    runs = int(np.count_nonzero(np.diff(row.trained.astype(np.int8), prepend=0) == 1))
+    count = sum(meant) if row.cut else runs
+    if count == len(meant):
+        return "all"
+    return "last" if count == 1 and meant[-1] else "some"
+
+
+# ---------------------------------------------------------------- in words
+
+
+def how_read(layout: str, columns: Mapping[str, str]) -> str:
+    """Return the layout in words, with the column of each part."""
+    words = say(LAYOUTS[layout].words) if layout in LAYOUTS else layout
+    named = (
+        column if column == part else say("{part} from “{column}”", part=say(part), column=column)
+        for part, column in columns.items()
+        if column
+    )
+    return f"{words} ({', '.join(named)})" if columns else words
+
+
+def row_ranges(rows: Iterable[int]) -> str:
+    """Return row numbers as a person writes them: `1–3, 7`; the first few ranges only."""
+    ranges: list[list[int]] = []
+    for row in sorted(set(rows)):
+        if ranges and row == ranges[-1][1] + 1:
+            ranges[-1][1] = row
+        else:
+            ranges.append([row, row])
+    words = [f"{first:,}" if first == last else f"{first:,}–{last:,}" for first, last in ranges[:RANGES_SHOWN]]
+    rest = sum(last - first + 1 for first, last in ranges[RANGES_SHOWN:])
+    return ", ".join(words) + (say(" and {count:,} more", count=rest) if rest else "")
+
+
+def summary(about: Mapping[str, Any]) -> list[str]:
+    """Return the short form of the report that a record keeps (`data` of `record.json`), a sentence each.
+
+    Records of earlier versions keep numbers only; what they do not say is left out.
+    """
+    report, counts = report_of(about), {name: _count(about, name) for name in COUNTS}
+    lines = [
+        say(
+            "{title}: {train:,} rows to train on, {held_out:,} held out.",
+            title=str(about.get("title") or ""),
+            train=counts["train"],
+            held_out=counts["held_out"],
+        )
+    ]
+    if report.layout:
+        lines.append(say("Read as {how}.", how=how_read(report.layout, report.columns)))
+    if report.unused_columns:
+        lines.append(say("Columns not used: {columns}.", columns=", ".join(report.unused_columns)))
+    if counts["refused"]:
+        lines.append(_refused(report, counts["refused"], sum(counts.values()) - counts["cut"]))
+    if counts["cut"]:
+        lines.append(
+            say("Rows cut to the maximum length, which lose the end of their reply: {count:,}.", count=counts["cut"])
+        )
+    if counts["duplicates"]:
+        lines.append(say("Duplicates left out: {count:,}.", count=counts["duplicates"]))
+    return [*lines, *map(retold, report.notes)]
+
+
+COUNTS = ("train", "held_out", "cut", "refused", "duplicates")
+
+
+def _count(about: Mapping[str, Any], name: str) -> int:
+    value = about.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _refused(report: DataReport, refused: int, every: int) -> str:
+    reasons = say("; ").join(f"{one.count:,}: {retold(one.reason)}" for one in report.refused)
+    return say(
+        "{refused:,} of {every:,} rows were refused{reasons}.",
+        refused=refused,
+        every=every,
+        reasons=say(" ({reasons})", reasons=reasons) if reasons else "",
+    )
+
+
+def report_of(about: Mapping[str, Any]) -> DataReport:
+    """Return the report in the data of a record; an empty one if it has none, or a damaged one."""
+    try:
+        return DataReport.model_validate(about.get("report") or {})
+    except ValidationError:
+        return DataReport()
