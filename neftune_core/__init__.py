@@ -22,6 +22,7 @@ The map, from the page down to the mechanism; imports go downwards only.
     sentences      any exception as one sentence for a person
     language       English, and the same in the other language of the page
     home           where files live
+    durable        files and folders that appear whole and survive a power cut
     errors         everything that can go wrong for a person, as one tree
 
 Data goes one way: upload, data, study, training (events), record, evaluation, figures, ui.

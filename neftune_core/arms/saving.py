@@ -6,7 +6,6 @@ An adapter is in the PEFT format, whole weights are a folder of transformers.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from neftune_core.durable import written_aside
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.quiet import quietly
@@ -32,13 +32,11 @@ def is_saved(folder: Path) -> bool:
 
 
 def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors` of one slot into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `adapter_config.json` and `adapter_model.safetensors` of one slot as `folder`, whole or not at all."""
     tensors = {}
     for name, (down, up) in stack.slot_state(slot).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = down.contiguous()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = up.contiguous()
-    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "SEQ_2_SEQ_LM" if stack.loaded.encoder_decoder else "CAUSAL_LM",
@@ -51,7 +49,11 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
         "fan_in_fan_out": any(not isinstance(module.base, nn.Linear) for module in stack.adapted.values()),
         "inference_mode": True,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        save_file(tensors, aside / ADAPTER, metadata={"format": "pt"})
+        (aside / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _target_names(stack: AdapterStack) -> list[str]:
@@ -83,18 +85,11 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
 
 
 def save_weights(tree: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write the weights of `tree`, with its configuration and tokenizer, into `folder`, whole or not at all."""
-    aside = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        with quietly():
-            tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
-            tokenizer.save_pretrained(aside)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    """Write the weights of `tree`, with its configuration and tokenizer, as `folder`, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as aside, quietly():
+        tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
+        tokenizer.save_pretrained(aside)
 
 
 def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neftune_core.training.progress import Status
     from neftune_core.training.record import Record
 
 
@@ -18,12 +19,20 @@ def refuse(words: str) -> int:
 
 
 def named(name: str) -> Record:
-    """The record of that id, or in that folder."""
-    from neftune_core.training.record import SWEEP_FILE, Record, find
+    """The record of that id or in that folder; a study of a sweep is SWEEP/CELL."""
+    from neftune_core.training.record import STUDY_FILE, SWEEP_FILE, Record
+    from neftune_core.training.sweep_record import find_study
 
     folder = Path(name)
-    is_one = any((folder / file).is_file() for file in ("study.toml", SWEEP_FILE))
-    return Record(folder.resolve()) if is_one else find(name, owner=None)
+    is_one = any((folder / file).is_file() for file in (STUDY_FILE, SWEEP_FILE))
+    return Record(folder.resolve()) if is_one else find_study(name, owner=None)
+
+
+def named_study(name: str) -> Record:
+    """The record of one study; raises `RecordError`, which lists the studies to choose from, if it is a sweep."""
+    from neftune_core.training.sweep_record import require_single
+
+    return require_single(named(name))
 
 
 class interruptible:  # noqa: N801 - used as a word after `with`
@@ -52,22 +61,48 @@ class interruptible:  # noqa: N801 - used as a word after `with`
 
 
 def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the same events, with what became of the rows and a bar over the steps of all seeds on standard error."""
+    """Yield the same events, with words and a bar on standard error.
+
+    The words say what became of the rows; the bar shows the steps of all seeds, the time left, and each arm's loss.
+    """
     from tqdm import tqdm
 
     from neftune_core.data.report import summary
-    from neftune_core.training.progress import WORDS, before_run
+    from neftune_core.training.progress import before_run
 
     progress = before_run(record)
-    bar = tqdm(unit="step", file=sys.stderr, desc="preparing", initial=progress.step)
+    bar = tqdm(file=sys.stderr, desc="preparing", bar_format=BAR)
     rows: list[str] = []
-    for event in events:
-        if not rows and (about := record.said_of("data")):
-            rows = summary(about)
-            bar.write("\n".join(rows), file=sys.stderr)
-        progress.follow(event)
-        seed = f", seed {progress.seed_number} of {progress.seeds}" if progress.seeds > 1 else ""
-        bar.total, bar.n = progress.steps or None, progress.step
-        bar.set_description(f"{WORDS[progress.state].lower()}{seed}")
-        yield event
-    bar.close()
+    try:
+        for event in events:
+            if not rows and (about := record.said_of("data")):
+                rows = summary(about)
+                bar.write("\n".join(rows), file=sys.stderr)
+            progress.follow(event)
+            status = progress.status()
+            bar.total, bar.n = status.steps or None, status.step
+            bar.set_description_str(doing(status), refresh=False)
+            bar.set_postfix_str(beside_the_bar(status))
+            yield event
+    finally:
+        bar.close()
+
+
+BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}{postfix}"
+
+
+def doing(status: Status) -> str:
+    """What is being done, in a word, and with which seed."""
+    from neftune_core.training.progress import WORDS
+
+    seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""
+    return f"{WORDS[status.state].lower()}{seed}"
+
+
+def beside_the_bar(status: Status) -> str:
+    """The time left as far as it is known, and the loss of each arm in the last step."""
+    from neftune_core.training.progress import as_clock
+
+    left = [] if status.seconds_left is None else [f"{as_clock(status.seconds_left)} left"]
+    losses = [f"{arm} {loss:.3f}" for arm, loss in status.losses.items()]
+    return ", ".join([*left, *(["loss: " + ", ".join(losses)] if losses else [])])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import named
+from neftune_core.commands.common import named_study
+from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.settings import Limits
@@ -23,7 +24,7 @@ class Compare:
     """Answer prompts with the base and arms of one or several records on it, in one batched decode."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """The records' ids (the names of their folders), or their folders."""
+    """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""
     prompts: Path
     """A text file with one prompt a line, or JSONL: each line a text, a list of messages (`role`, `content`; the last
     one the user's), or an object with `prompt` or `messages`, and perhaps a `reference`."""
@@ -55,7 +56,7 @@ def compare(arguments: Compare) -> int:
     if arguments.out and kind not in WRITERS:
         raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
-    records = list({record.id: record for record in map(named, arguments.records)}.values())
+    records = list({record.folder: record for record in map(named_study, arguments.records)}.values())
     chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)
     prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
     if not prompts:
@@ -65,7 +66,7 @@ def compare(arguments: Compare) -> int:
         pass
     lines = [measured(line) for line in lines]
     if arguments.out:
-        arguments.out.write_text(WRITERS[kind](lines), encoding="utf-8")
+        write_whole(arguments.out, WRITERS[kind](lines))
     sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))
     return 0
 

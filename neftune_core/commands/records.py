@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neftune_core.commands.common import named, refuse
+from neftune_core.commands.common import named, named_study, refuse
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Report:
     """Write a record as one HTML file: figures, answers and settings, without any network."""
 
     record: Annotated[str, tyro.conf.Positional]
-    """The record's id (the name of its folder), or its folder."""
+    """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     out: Annotated[Path, tyro.conf.Positional]
     """The file to write."""
     home: Path | None = None
@@ -36,7 +37,7 @@ class Script:
     """Write a record as a script for transformers and PEFT, with the rows, their order and the initial adapter."""
 
     record: Annotated[str, tyro.conf.Positional]
-    """The record's id (the name of its folder), or its folder."""
+    """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder to write it into; made if missing."""
     home: Path | None = None
@@ -48,7 +49,7 @@ class Verdict:
     """Say what the noise of a record did, by how much and how surely, from what the record keeps."""
 
     record: Annotated[str, tyro.conf.Positional]
-    """The record's id (the name of its folder), or its folder."""
+    """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     json: bool = False
     """Print JSON: the verdict with the numbers behind it, and every measure of every arm."""
     measure: str | None = None
@@ -76,6 +77,8 @@ class Runs:
     """With `export` of an arm: its name."""
     seed: int | None = None
     """With `export` of an arm: its seed; the first one of the record by default."""
+    seeds: int | None = None
+    """With `resume`: how many seeds the study is to have in all; those that are missing are trained."""
     days: float | None = None
     """With `clean`: the days."""
     home: Path | None = None
@@ -94,7 +97,7 @@ def script(arguments: Script) -> int:
     """Write the script of a record; the exit status. Raises a `LabError`."""
     from neftune_core.export.script import script_folder
 
-    folder = script_folder(named(arguments.record), arguments.folder)
+    folder = script_folder(named_study(arguments.record), arguments.folder)
     print(f"script: {folder / 'standalone.py'}")
     return 0
 
@@ -104,12 +107,12 @@ def verdict(arguments: Verdict) -> int:
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
-    from neftune_core.training.judging import means_of, question_of, verdict_of
+    from neftune_core.training.sweep_table import judged, means_by_arm, question_named
 
     record = named(arguments.record)
-    first = question_of(record)
+    first = question_named(record)
     asked = Question(arguments.measure or first.measure, arguments.epoch or first.epoch)
-    found = verdict_of(record, asked)
+    found = judged(record, asked)
     if not arguments.json:
         print(found.text(named=first))
         return 0
@@ -121,7 +124,7 @@ def verdict(arguments: Verdict) -> int:
         for name, arm in found.arms.items()
     }
     floors = {name: asdict(floor) for name, floor in found.floors.items()}
-    measures = means_of(record, asked)
+    measures = means_by_arm(record, asked)
     print(json.dumps(finite({**told, "arms": arms, "floors": floors, "measures": measures}), indent=2))
     return 0
 
@@ -130,16 +133,18 @@ def runs(arguments: Runs) -> int:
     """List, go on with, take away or remove records; the exit status. Raises a `LabError`."""
     from neftune_core.models.catalogue import gigabytes
     from neftune_core.training import disk
+    from neftune_core.training.more_seeds import extend
     from neftune_core.training.record import all_records, find
 
     if arguments.action == "list":
-        for record in all_records():
-            print(_run_line(record))
+        print("\n".join(runs_table(all_records())))
         return 0
     if arguments.action == "resume" and arguments.record:
         found = find(arguments.record, owner=None)
         if not found.is_sweep and follows(Limits()):
             return 0
+        if arguments.seeds is not None and arguments.seeds != found.study.seeds:
+            extend(found, arguments.seeds)
         return (run_sweep if found.is_sweep else run_record)(found, Limits())
     if arguments.action == "remove" and arguments.record:
         disk.remove(find(arguments.record, owner=None))
@@ -166,9 +171,8 @@ def _import(arguments: Runs) -> str:
 def _export(arguments: Runs) -> Path:
     from neftune_core.export.archive import pack_record
     from neftune_core.export.models import write_model
-    from neftune_core.training.record import find
 
-    record = find(arguments.record, owner=None)
+    record = named_study(arguments.record)
     if arguments.form == "record":
         return pack_record(record, arguments.to or Path(f"{record.id}.zip"))
     target = arguments.to or Path(arguments.arm)
@@ -179,7 +183,19 @@ def _export(arguments: Runs) -> Path:
     return target
 
 
-def _run_line(record: Record) -> str:
+COLUMNS = ("record", "state", "steps", "size", "title", "model", "data", "result")
+WIDEST = 40
+"""Characters of a title, a model or a data set in the list of records."""
+
+
+def runs_table(records: Sequence[Record]) -> list[str]:
+    """The list of records as lines of a table, with its head."""
+    rows = [COLUMNS, *map(_run_cells, records)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _run_cells(record: Record) -> tuple[str, ...]:
     from neftune_core.home import folder_bytes
     from neftune_core.models.catalogue import gigabytes
     from neftune_core.training.progress import WORDS, of_record
@@ -187,4 +203,40 @@ def _run_line(record: Record) -> str:
     status = of_record(record)
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
     size = gigabytes(folder_bytes(record.folder))
-    return f"{record.id}  {WORDS[status.state]:12} {steps:>13} steps  {size:>8}  {', '.join(record.arms)}"
+    return record.id, WORDS[status.state], steps, size, *map(_shortened, _about(record)), _result(record)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split()) or "-"
+    return line if len(line) <= WIDEST else f"{line[: WIDEST - 3]}..."
+
+
+def _about(record: Record) -> tuple[str, str, str]:
+    """Title, model and data of a record, as far as it says."""
+    from neftune_core.training.sweep_record import Sweep
+
+    model, data = str(record.said_of("model").get("name") or ""), str(record.said_of("data").get("title") or "")
+    try:
+        study = record.study
+        title = f"sweep: {Sweep(record.folder).settings.title}" if record.is_sweep else study.title
+    except RecordError:
+        return "unreadable settings", model, data
+    return title, model or study.model.source, data or study.data.source.rpartition("/")[2]
+
+
+def _result(record: Record) -> str:
+    """What was asked about, of the control, and how far each arm is from it; of a sweep the first sentence found."""
+    from neftune_core.evaluation.verdict_words import ENGLISH
+    from neftune_core.training.sweep_table import judged
+
+    try:
+        found = judged(record)
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):
+        return "-"
+    if record.is_sweep:
+        return found.opening[-1].text(ENGLISH)
+    asked = found.question
+    arms = {name: arm.epochs[asked.epoch] for name, arm in found.arms.items()}
+    told = [f"{name} {one.difference:+.3g}" for name, one in arms.items() if one.seeds]
+    control = next((f"control {one.control:.4g}" for one in arms.values() if one.seeds), "")
+    return f"{asked.measure}: {', '.join([control, *told])}" if control else "-"

@@ -27,13 +27,16 @@ class Sweep:
     """Train a study in many settings and seeds from a TOML file, and tell what each of them changed."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
-    """The sweep, as `neftune sweep --example` prints one."""
+    """The sweep, as `neftune sweep --example` prints one; or the id of a sweep's record, whose table is printed."""
     example: bool = False
     """Print a complete, commented sweep.toml for the bundled model and end."""
     resume: bool = False
-    """Go on with the unfinished record of this very sweep; start it where there is none."""
+    """Go on with the record of this very sweep, or of this sweep with fewer seeds, whose missing seeds are then
+    trained; start a new one if there is none."""
     json: bool = False
     """Print the table as JSON, with every seed's numbers."""
+    csv: bool = False
+    """Print the table as CSV, one line per setting and seed."""
     ray: str = ""
     """Run the studies as tasks of the Ray cluster at this address (`auto`: the one of this machine), or of one made for
     this sweep alone (`local`)."""
@@ -52,8 +55,10 @@ def begun(arguments: Sweep) -> SweepRecord:
 
     Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
     """
+    from neftune_core.training.more_seeds import extend, find_smaller
     from neftune_core.training.record import all_records
     from neftune_core.training.sweep_estimate import plan
+    from neftune_core.training.sweep_record import Sweep as SweepRecord
     from neftune_core.training.sweep_record import create_sweep, find_same_sweep, read_sweep
     from neftune_core.training.sweep_settings import size_words
 
@@ -62,6 +67,14 @@ def begun(arguments: Sweep) -> SweepRecord:
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
     found = find_same_sweep(settings, owner="") if arguments.resume else None
+    smaller = find_smaller(settings, owner="") if arguments.resume and found is None else None
+    if smaller is not None:
+        print(
+            f"It has {smaller.study.seeds} of {settings.study.seeds} seeds: the others are trained now.",
+            file=sys.stderr,
+        )
+        extend(smaller, settings.study.seeds)
+        found = SweepRecord(smaller.folder)
     if found is not None:
         return found
     if arguments.resume:
@@ -70,12 +83,38 @@ def begun(arguments: Sweep) -> SweepRecord:
     return create_sweep(settings, "", limits)
 
 
-def print_table(sweep: SweepRecord, *, as_json: bool) -> None:
-    """What the sweep found so far, as text or as JSON with every seed's numbers."""
-    from neftune_core.training.sweep_table import sweep_table, table_values
+FORMS = ("text", "json", "csv")
+
+
+def form_of(arguments: Sweep) -> str:
+    """In which form the table is printed; raises `InvalidSetting` if two are asked for."""
+    if arguments.json and arguments.csv:
+        raise InvalidSetting("The table is printed either as JSON or as CSV: give one of --json and --csv.")
+    return "json" if arguments.json else "csv" if arguments.csv else "text"
+
+
+def _recorded(file: Path | None) -> SweepRecord | None:
+    """The sweep's record if its id is given in place of a file."""
+    from neftune_core.commands.common import named
+    from neftune_core.training.sweep_record import Sweep as SweepRecord
+
+    if file is None or file.is_file() or file.suffix == ".toml":
+        return None
+    record = named(str(file))
+    if not record.is_sweep:
+        raise InvalidSetting(f"The record {record.name} is a study and no sweep: see `neftune verdict {record.name}`.")
+    return SweepRecord(record.folder)
+
+
+def print_table(sweep: SweepRecord, form: str) -> None:
+    """What the sweep found so far, in one of `FORMS`; JSON and CSV have every seed's numbers."""
+    from neftune_core.training.sweep_table import sweep_table, table_csv, table_values
 
     table = sweep_table(sweep)
-    if not as_json:
+    if form == "csv":
+        print(table_csv(table), end="")
+        return
+    if form == "text":
         print("\n".join(table_lines(table)))
         return
     state = (sweep.ending() or {}).get("event")
@@ -133,7 +172,11 @@ def sweep(arguments: Sweep) -> int:
 
     if team().size > 1:
         raise NotAvailable("Several processes train one study; the studies of a sweep are divided by `--ray`.")
-    return run_sweep(begun(arguments), Limits(), as_json=arguments.json, run=_runner(arguments))
+    form, recorded = form_of(arguments), _recorded(arguments.file)
+    if recorded is not None:
+        print_table(recorded, form)
+        return 0
+    return run_sweep(begun(arguments), Limits(), form=form, run=_runner(arguments))
 
 
 def _runner(arguments: Sweep) -> RunCells:
@@ -145,7 +188,7 @@ def _runner(arguments: Sweep) -> RunCells:
     return OnRay(arguments.ray, arguments.store, arguments.cpus, arguments.gpus)
 
 
-def run_sweep(record: Record, limits: Limits, *, as_json: bool = False, run: RunCells | None = None) -> int:
+def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCells | None = None) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
     from neftune_core.training import sweep as sweeps
     from neftune_core.training.sweep_record import Sweep as SweepRecord
@@ -158,6 +201,6 @@ def run_sweep(record: Record, limits: Limits, *, as_json: bool = False, run: Run
             events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.in_turn)
             for ending in with_progress(sweep, events):  # noqa: B007 - the last one counts
                 pass
-    print_table(sweep, as_json=as_json)
-    print(f"record: {sweep.folder}", file=sys.stderr if as_json else sys.stdout)
+    print_table(sweep, form)
+    print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)
     return 0 if ending["event"] == "finished" else refuse(str(ending.get("message") or "The sweep was stopped."))

@@ -28,7 +28,8 @@ class Train:
     example: bool = False
     """Print a complete, commented study.toml for the bundled model and end."""
     resume: bool = False
-    """Go on with the unfinished record of this very study; start it where there is none."""
+    """Go on with the record of this very study, or of this study with fewer seeds, whose missing seeds are then
+    trained; start a new one if there is none."""
     track: str = ""
     """Tell every step to a tracker too: `trackio`, where it is installed."""
     home: Path | None = None
@@ -62,7 +63,7 @@ def train(arguments: Train) -> int:
         return 0
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
         return refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
-    from neftune_core.training.record import create, find_same
+    from neftune_core.training.record import create
     from neftune_core.training.tracking import require_tracker
 
     limits = Limits()
@@ -71,12 +72,27 @@ def train(arguments: Train) -> int:
         require_tracker(arguments.track)
     if follows(limits):
         return 0
-    record = find_same(arguments.study, owner="") if arguments.resume else None
+    record = found_to_resume(arguments.study) if arguments.resume else None
     if arguments.resume and record is None:
         print(
             "No record of this very study is there, so a new one is begun (`neftune runs` lists them).", file=sys.stderr
         )
     return run_record(record or create(arguments.study, "", limits), limits, track=arguments.track)
+
+
+def found_to_resume(asked: StudySettings) -> Record | None:
+    """The record of this very study; else that of the study with fewer seeds, which has as many as asked from here."""
+    from neftune_core.training.more_seeds import extend, find_smaller
+    from neftune_core.training.record import find_same
+
+    same = find_same(asked, owner="")
+    if same is not None:
+        return same
+    smaller = find_smaller(asked, owner="")
+    if smaller is not None:
+        print(f"It has {smaller.study.seeds} of {asked.seeds} seeds: the others are trained now.", file=sys.stderr)
+        extend(smaller, asked.seeds)
+    return smaller
 
 
 def follows(limits: Limits) -> bool:
@@ -139,5 +155,9 @@ def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> f
 
 def _print_verdict(record: Record) -> None:
     from neftune_core.training.judging import verdict_of
+    from neftune_core.training.more_seeds import next_seeds
 
     print(f"\n{verdict_of(record).text()}")
+    seeds = record.study.seeds
+    if next_seeds(seeds) > seeds:
+        print(f"More seeds, beside the {seeds} it has: neftune runs resume {record.id} --seeds {next_seeds(seeds)}")

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from neftune_core.durable import publish, write_whole, written_aside
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.language import say
 from neftune_core.settings import Limits, from_toml
 from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.record import FORMAT, Record, owner_hash, require_room, runs_folder, write_whole
+from neftune_core.training.record import FORMAT, Record, owner_hash, require_room, runs_folder
 from neftune_core.training.settings import StudySettings
 
 # What a record is made of; anything else in an archive is no record's, and is refused.
@@ -36,7 +37,7 @@ PIECE = 1 << 20
 
 def pack(folder: Path, target: Path, inside: str) -> Path:
     """`folder` as the zip file `target`, its files under the name `inside`; the same bytes for the same content."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with _zipped(target) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             _add(archive, path, f"{inside}/{path.relative_to(folder).as_posix()}")
     return target
@@ -45,9 +46,17 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
 def pack_record(record: Record, target: Path) -> Path:
     """A record as a zip file, without its checkpoint and without its owner's mark."""
     record.require_usable()
+    if record.name != record.id:
+        raise RecordError(
+            say(
+                "The study {record} of a sweep is not taken away as a record: take one of its arms, or the table of "
+                "the sweep.",
+                record=record.name,
+            )
+        )
     if record.is_sweep:
         raise RecordError(say("A sweep is not taken away as one record: take its studies, or its table."))
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with _zipped(target) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()
             if name == "record.json":
@@ -56,6 +65,16 @@ def pack_record(record: Record, target: Path) -> Path:
             elif PARTS.fullmatch(name):
                 _add(archive, path, f"{record.id}/{name}")
     return target
+
+
+@contextmanager
+def _zipped(target: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip file to be filled, which appears as `target` when it is whole."""
+    with (
+        written_aside(target) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        yield archive
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
@@ -86,8 +105,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
         try:
             _unpack(archive, entries, aside, round(min(MOST_BYTES, limits.disk_gigabytes * 1e9)))
             _check(Record(aside), owner)
-            aside.chmod(0o755)
-            aside.rename(root / record_id)
+            publish(aside, root / record_id)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise

@@ -154,8 +154,18 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
     if arm not in record.arms or not is_saved(record.arm_folder(arm, seed)):
         raise RecordError(
             say(
-                "The record holds no trained arm {arm!r} of seed {seed}: train the study first.",
+                "There is no trained arm {arm!r} of seed {seed} here: name one of {arms}.",
                 arm=arm[:60],
                 seed=seed,
+                arms=_trained(record) or say("none yet"),
             )
         )
+
+
+def _trained(record: Record) -> str:
+    """The trained arms with their seeds: `control (seeds 0, 1), uniform-alpha-5 (seeds 0, 1)`."""
+    study = record.study
+    seeds = {arm: [str(seed) for seed in study.runs if is_saved(record.arm_folder(arm, seed))] for arm in study.arms}
+    return ", ".join(
+        say("{arm} (seeds {seeds})", arm=arm, seeds=", ".join(kept)) for arm, kept in seeds.items() if kept
+    )

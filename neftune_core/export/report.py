@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 from neftune_core import __version__
+from neftune_core.durable import write_whole
 from neftune_core.export.report_parts import Content
 from neftune_core.export.study_report import study_content
 from neftune_core.export.sweep_report import sweep_content
@@ -18,7 +19,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import css_variables
 from neftune_core.home import assets
 from neftune_core.language import TAGS, current, say
-from neftune_core.training.record import Record, write_whole
+from neftune_core.training.record import Record
 
 
 def report(record: Record) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from neftune_core.durable import write_whole
 from neftune_core.training.record import Record
 
 FILE = "seen.json"
@@ -62,5 +63,5 @@ def kept(record: Record) -> dict[str, Any] | None:
 def keep(record: Record, place: int) -> Path:
     """Write it beside the events of a record."""
     path = record.folder / FILE
-    path.write_text(json.dumps(norms_seen(record, place), ensure_ascii=False), encoding="utf-8")
+    write_whole(path, json.dumps(norms_seen(record, place), ensure_ascii=False))
     return path

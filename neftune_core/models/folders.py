@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from neftune_core.durable import publish
 from neftune_core.home import home
 
 STALE_SECONDS = 24 * 3600
@@ -42,9 +42,8 @@ def made_once(target: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _publish(unfinished: Path, target: Path) -> None:
-    unfinished.chmod(0o755)  # mkdtemp makes it private to one user
     try:
-        os.rename(unfinished, target)  # noqa: PTH104 - Path.rename overwrites files on some systems
+        publish(unfinished, target)
     except OSError:
         if not target.is_dir():
             raise

@@ -16,9 +16,11 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from neftune_core.durable import flush, move, publish
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.training.lockstep import Lockstep
+from neftune_core.training.record import LOG
 
 NAME = "checkpoint"
 ASIDE = "checkpoint.new"
@@ -27,7 +29,10 @@ AVERAGES = ("exp_avg", "exp_avg_sq")
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """Write the state of `run` into `folder/checkpoint`; the last good one stays until the new one is whole."""
+    """Write the state of `run` into `folder/checkpoint`; the last good one stays until the new one is whole.
+
+    The log up to here is on the disk before it: a run that goes on from the checkpoint keeps the events before it.
+    """
     aside = folder / ASIDE
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -37,14 +42,17 @@ def keep(run: Lockstep, folder: Path) -> None:
         state = {"step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
         state["scale"] = [run.scale.value, run.scale.whole_steps]
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        flush(aside)
+        if (folder / LOG).exists():
+            flush(folder / LOG)
     except Exception:  # a full disk comes as an OSError from Python, and as an error of its own from safetensors
         shutil.rmtree(aside, ignore_errors=True)
         raise
     current, old = folder / NAME, folder / OLD
     shutil.rmtree(old, ignore_errors=True)
     if current.exists():
-        current.rename(old)
-    aside.rename(current)
+        move(current, old)
+    publish(aside, current)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -59,26 +59,42 @@ def chosen_arms(
     Raises `RecordError` where a record has no trained arm, or none of them has an arm or seed that is asked for.
     """
     found: list[Chosen] = []
+    every: list[Chosen] = []
     for record in records:
         wanted = saved_seeds(record)[:1] if seeds is None else [seed for seed in seeds if saved_arms(record, seed)]
         own = [Chosen(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
         if not own and seeds is None:
             raise RecordError(
-                say("The record {record} holds no trained arm at all: train the study first.", record=record.id)
+                say(
+                    "The record {record} holds no trained arm: it has not been trained, or its adapters were not kept.",
+                    record=record.name,
+                )
             )
+        every += own
         found += [one for one in own if arms is None or one.arm in arms]
     for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
         raise RecordError(
-            say("The record holds no trained arm {missing}: train the study first, or name another.", missing=missing)
+            say(
+                "There is no trained arm {arm!r} here: name one of {arms}.",
+                arm=missing[:60],
+                arms=", ".join(dict.fromkeys(one.arm for one in every)) or say("none yet"),
+            )
         )
     for seed in [seed for seed in seeds or [] if all(one.seed != seed for one in found)]:
-        raise RecordError(say("There is no trained arm of seed {seed}: name another seed.", seed=seed))
+        raise RecordError(
+            say(
+                "There is no trained arm of seed {seed}: name one of {seeds}.",
+                seed=seed,
+                seeds=", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)})))
+                or say("none yet"),
+            )
+        )
     return found
 
 
 def names_of(chosen: Sequence[Chosen]) -> list[str]:
     """A name for each: the arm's, with its seed and record where the arm alone would not be unique."""
-    records = {one.record.id for one in chosen}
+    records = {one.record.name for one in chosen}
     seeds = {one.seed for one in chosen}
     names = []
     for one in chosen:
@@ -86,7 +102,7 @@ def names_of(chosen: Sequence[Chosen]) -> list[str]:
             names.append(one.arm)
             continue
         seed = f"/seed-{one.seed}" if len(seeds) > 1 else ""
-        names.append((f"{one.record.id}/" if len(records) > 1 else "") + one.arm + seed)
+        names.append((f"{one.record.name}/" if len(records) > 1 else "") + one.arm + seed)
     return names
 
 
@@ -165,7 +181,7 @@ def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
 
 def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
     """The model that all were trained on; raises `RecordError` where there are several, or it has changed since."""
-    records = {one.record.id: one.record for one in chosen}
+    records = {one.record.name: one.record for one in chosen}
     bases = {json.dumps(_base_words(record), default=str): record for record in records.values()}
     if len(bases) > 1:
         first, second = list(bases.values())[:2]
@@ -173,8 +189,8 @@ def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
             say(
                 "The records {first} and {second} were trained on different bases ({first_base} and "
                 "{second_base}): compare records of one base.",
-                first=first.id,
-                second=second.id,
+                first=first.name,
+                second=second.name,
                 first_base=_base_name(first),
                 second_base=_base_name(second),
             )

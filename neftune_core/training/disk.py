@@ -9,6 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from neftune_core.durable import move
 from neftune_core.errors import RecordError
 from neftune_core.home import folder_bytes
 from neftune_core.language import say
@@ -28,7 +29,7 @@ def remove(record: Record) -> None:
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is under way: stop it first."))
-        record.folder.rename(aside)
+        move(record.folder, aside)
     shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
 
 

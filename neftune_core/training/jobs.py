@@ -18,6 +18,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training import disk
 from neftune_core.training.log import Event
+from neftune_core.training.more_seeds import extend, next_seeds
 from neftune_core.training.progress import Progress, Status, before_run, of_record
 from neftune_core.training.record import ENDINGS, Record, create, find
 from neftune_core.training.settings import StudySettings
@@ -95,6 +96,17 @@ class Jobs:
                 raise RecordError(say("This study is finished: there is nothing to go on with."))
             record.require_usable()
             self._check_room(owner)
+            self._queue(record, owner)
+        return record
+
+    def extend(self, record_id: str, owner: str) -> Record:
+        """Put a finished study back in the queue with more seeds: as many in all as `next_seeds` says."""
+        record = find(record_id, owner)
+        with self._submitting:
+            if not self.status(record).is_over:
+                raise RecordError(say("This study is under way already."))
+            self._check_room(owner)
+            extend(record, next_seeds(record.study.seeds))
             self._queue(record, owner)
         return record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,11 @@ class Log:
             yield event
 
 
-def append(path: Path, event: Event) -> None:
-    """Write one event as a whole line; what a full disk or a killed process left of a line stays a line of its own."""
+def append(path: Path, event: Event, *, flushed: bool = True) -> None:
+    """Write one event as a whole line; what a full disk or a killed process left of a line stays a line of its own.
+
+    With `flushed` it is on the disk when this returns, and so is all that was written before it.
+    """
     line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with path.open("a+b") as file:
         if file.tell():
@@ -76,6 +80,9 @@ def append(path: Path, event: Event) -> None:
             if file.read(1) != b"\n":
                 line = b"\n" + line
         file.write(line)
+        if flushed:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def as_text(events: list[Event]) -> str:

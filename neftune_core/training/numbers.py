@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from neftune_core.durable import write_whole
 from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.training.log import append, finite, parsed
-from neftune_core.training.record import Record, write_whole
+from neftune_core.training.record import Record
 
 METRICS, EXAMPLES = "metrics.json", "examples.jsonl"
 

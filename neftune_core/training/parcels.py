@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from neftune_core.durable import move, written_aside
 from neftune_core.errors import RecordError
 from neftune_core.training.sweep import SweepCell
 from neftune_core.training.sweep_record import Sweep
@@ -75,6 +75,6 @@ def fetch(target: str, one: SweepCell) -> None:
         packed = Path(aside) / "record.zip"
         files.get_file(path, str(packed))
         unpack(packed, Path(aside), only=f"cells/{one.cell.name}/")
-        shutil.rmtree(home, ignore_errors=True)  # what the run has dropped shall not stay here
-        (Path(aside) / "cells" / one.cell.name).rename(home)
+        with written_aside(home) as whole:  # what the run has dropped does not stay here
+            move(Path(aside) / "cells" / one.cell.name, whole)
     files.rm_file(path)

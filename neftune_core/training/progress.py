@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,8 @@ OVER = (*ENDINGS, "interrupted")
 class Status:
     """Where a study stands. `place` counts from 1 in the queue; `seconds_left` is None while it is unknown.
 
-    `step` and `steps` run over all seeds; `seed_number` counts the seeds from 1, and is 0 before the first.
+    `step` and `steps` run over all seeds; `seed_number` counts the seeds from 1, and is 0 before the first. `losses`
+    are those of the last step by arm; a diverged arm has none.
     """
 
     state: str
@@ -45,6 +47,7 @@ class Status:
     tokens_per_second: float = 0.0
     seconds_left: float | None = None
     message: str = ""
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -67,6 +70,7 @@ class Progress:
     step_of_seed: int = 0
     steps_of_seed: int = 0
     message: str = ""
+    losses: dict[str, float] = field(default_factory=dict)
     _numbers: dict[Any, int] = field(default_factory=dict)
     _clock: _Clock = field(default_factory=lambda: _Clock())
 
@@ -77,8 +81,8 @@ class Progress:
 
     @property
     def steps(self) -> int:
-        """Steps in all."""
-        return self.seeds * self.steps_of_seed
+        """Steps in all, never fewer than are done."""
+        return max(self.step, self.seeds * self.steps_of_seed)
 
     def follow(self, event: Event) -> None:
         """Take one event in."""
@@ -92,10 +96,13 @@ class Progress:
             self.steps_of_seed = _count(event, "steps") or self.steps_of_seed
             self.state = "running"
             self.step_of_seed = _count(event, "step") if name != "started" else 0
+            if name == "started":
+                self.losses = {}
         elif name == "saved":
             self.state = "answering"
         if name == "step":
-            self._clock.follow(self.step, _count(event, "tokens") * len(event["arms"]))
+            self._clock.follow(_count(event, "tokens") * len(event["arms"]))
+            self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
 
     def status(self, *, stopping: bool = False) -> Status:
         """Where the study stands."""
@@ -109,28 +116,33 @@ class Progress:
             tokens_per_second=self._clock.tokens_per_second,
             seconds_left=(self.steps - self.step) / speed if speed else None,
             message=self.message,
+            losses=dict(self.losses),
         )
 
 
 class _Clock:
-    """The speed of the steps; the first one pays for warming up, and is left out."""
+    """The speed of the steps; the first one pays for warming up, and is left out.
+
+    Steps are counted as they happen, not by their numbers: these jump back where a run is taken up again, and forward
+    where a study of a sweep is given up.
+    """
 
     def __init__(self) -> None:
-        self.first_step = self.last_step = self.tokens = 0
+        self.steps = self.tokens = 0
         self.first_time = self.last_time = 0.0
 
-    def follow(self, step: int, tokens: int) -> None:
+    def follow(self, tokens: int) -> None:
         now = time.monotonic()
         if not self.first_time:
-            self.first_step, self.first_time = step, now
+            self.first_time = now
         else:
-            self.tokens += tokens
-        self.last_step, self.last_time = step, now
+            self.steps, self.tokens = self.steps + 1, self.tokens + tokens
+        self.last_time = now
 
     @property
     def steps_per_second(self) -> float:
         seconds = self.last_time - self.first_time
-        return (self.last_step - self.first_step) / seconds if seconds > 0 else 0.0
+        return self.steps / seconds if seconds > 0 else 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -138,9 +150,20 @@ class _Clock:
         return self.tokens / seconds if seconds > 0 else 0.0
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _count(event: Event, name: str) -> int:
     value = event.get(name)
     return value if isinstance(value, int) else 0
+
+
+def as_clock(seconds: float) -> str:
+    """Seconds as `3:05` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def of_events(events: Iterable[Event]) -> Progress:
@@ -167,4 +190,6 @@ def of_record(record: Record) -> Status:
         state, message = found.state, later("It runs in another process of this machine.")
     else:
         state, message = "interrupted", INTERRUPTED
-    return Status(state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message)
+    return Status(
+        state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
+    )

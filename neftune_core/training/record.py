@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core.durable import flush, write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.home import folder_bytes, home
 from neftune_core.language import say
@@ -35,6 +35,8 @@ from neftune_core.training.settings import StudySettings
 
 FORMAT = 1
 CLAIM = "claim"
+LOG = "events.jsonl"
+CELLS = "cells"
 ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
@@ -50,6 +52,12 @@ class Record:
     def id(self) -> str:
         """The folder's name, unique on this machine and safe in links."""
         return self.folder.name
+
+    @property
+    def name(self) -> str:
+        """What commands call it: its id, or `SWEEP/CELL` for a study of a sweep."""
+        above = self.folder.parent
+        return f"{above.parent.name}/{self.id}" if above.name == CELLS else self.id
 
     @property
     def study(self) -> StudySettings:
@@ -133,12 +141,15 @@ class Record:
         return not isinstance(made, int) or made > FORMAT
 
     def append(self, event: Event) -> None:
-        """Write one event as a whole line, with its time first."""
-        append(self.folder / "events.jsonl", {"time": round(time.time(), 3), **event})
+        """Write one event as a whole line, with its time first; all but steps are on the disk when this returns.
+
+        The steps up to a checkpoint are flushed with it.
+        """
+        append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
         """The log, not yet read."""
-        return Log(self.folder / "events.jsonl")
+        return Log(self.folder / LOG)
 
     def events(self) -> list[Event]:
         """All events that can be read."""
@@ -150,7 +161,7 @@ class Record:
         With `step` 0 the seed begins anew. What other seeds did stays.
         """
         kept = [event for event in self.events() if _stays(event, seed, step)]
-        write_whole(self.folder / "events.jsonl", as_text(kept))
+        write_whole(self.folder / LOG, as_text(kept))
         mine = (event for event in kept if event["event"] == "evaluated" and event.get("seed") == seed)
         return {event["step"] for event in mine}
 
@@ -249,6 +260,7 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
     try:
         write_about(record, owner_hash(owner))
         yield record
+        flush(record.folder)
     except BaseException:
         shutil.rmtree(record.folder, ignore_errors=True)
         raise
@@ -334,14 +346,3 @@ def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
 def owner_hash(owner: str) -> str:
     """What is kept of an owner's key: enough to recognise it, not to use it."""
     return hashlib.sha256(owner.encode()).hexdigest() if owner else ""
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that a reader never sees half of it, also where the disk is full."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise

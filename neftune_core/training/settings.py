@@ -31,6 +31,7 @@ EXECUTIONS = {
 TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
 MOST_DROPOUT = 0.95
 MOST_DECAY = 10.0
+MOST_SEEDS = 64
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
 """One training row in so many is measured, within these bounds: forward passes over more would take over a quarter of
 the time of a study of three epochs."""
@@ -183,6 +184,16 @@ class TrainingSettings(Settings):
         unit="steps",
         advanced=True,
     )
+    checkpoint_seconds: float = setting(
+        30.0,
+        "Longest time between two checkpoints, for runs whose steps are long. 0 goes by steps alone.",
+        minimum=0,
+        maximum=24 * 3600,
+        slider_maximum=600,
+        step=10,
+        unit="seconds",
+        advanced=True,
+    )
     evaluations: int = setting(
         8,
         "How often over the run the losses are measured with noise off, besides at the start.",
@@ -256,7 +267,7 @@ class StudySettings(Settings):
         1,
         "How many seeds are run one after another, from the one above on.",
         minimum=1,
-        maximum=64,
+        maximum=MOST_SEEDS,
         slider_maximum=10,
         step=1,
         unit="seeds",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ from neftune_core.training.settings import StudySettings
 
 logger = logging.getLogger(__name__)
 
+SHARE = 20
+"""Checkpoints by time take at most one part in so many of a run."""
 EVERY_STEP = range(sys.maxsize)
 """Of processes that follow another one: it measures."""
 
@@ -229,7 +232,7 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
         measured = yield from _begin(ready, run)
         team().first_says(seed)
         team().meet()
-        yield from holding(run.run(ready.stop, _keeper(run, record), measured))
+        yield from holding(run.run(ready.stop, _Keeper(run, record.folder), measured))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
@@ -260,12 +263,32 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
     return measured
 
 
-def _keeper(run: Lockstep, record: Record) -> Callable[[], None]:
-    def keep() -> None:
-        if run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total:
-            checkpoint.keep(run, record.folder)
+@dataclass
+class _Keeper:
+    """Writes a checkpoint at every so many steps, at the end, and when the last one is too long ago.
 
-    return keep
+    One that is due by time waits until `SHARE` times what the last one took to write has passed.
+    """
+
+    run: Lockstep
+    folder: Path
+    due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._wait(0.0)
+
+    def __call__(self) -> None:
+        run = self.run
+        by_steps = run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total
+        if not by_steps and time.monotonic() < self.due:
+            return
+        begun = time.monotonic()
+        checkpoint.keep(run, self.folder)
+        self._wait(time.monotonic() - begun)
+
+    def _wait(self, took: float) -> None:
+        seconds = self.run.study.training.checkpoint_seconds or math.inf
+        self.due = time.monotonic() + max(seconds, SHARE * took)
 
 
 def _ending(study: StudySettings, record: Record) -> Event:

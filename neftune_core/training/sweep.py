@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from neftune_core.data.preparing import prepare
+from neftune_core.durable import write_whole
 from neftune_core.errors import Cancelled, LabError
 from neftune_core.language import later
 from neftune_core.models.loading import load
@@ -19,7 +20,7 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.training.lockstep import Event, Stop, count_steps
 from neftune_core.training.log import as_text
 from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.record import ENDINGS, Record, write_about, write_whole
+from neftune_core.training.record import ENDINGS, Record, write_about
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import Deadline, run_study
 from neftune_core.training.sweep_record import Sweep

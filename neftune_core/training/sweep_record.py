@@ -8,19 +8,29 @@ done), and the ending.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.language import say
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.log import Event
 from neftune_core.training.own_rows import located, study_key, with_own_rows
-from neftune_core.training.record import SWEEP_FILE, Record, new_record, owned_records, owner_hash, write_whole
+from neftune_core.training.record import (
+    CELLS,
+    STUDY_FILE,
+    SWEEP_FILE,
+    Record,
+    find,
+    new_record,
+    owned_records,
+    owner_hash,
+)
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep_settings import Cell, SweepSettings, axes
+from neftune_core.training.sweep_settings import Cell, SweepSettings, axes, cells
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,69 @@ class Sweep(Record):
 
     def record_of(self, cell: Cell) -> Record:
         """The record of one of its cells, whether it was begun or not."""
-        return Record(self.folder / "cells" / cell.name)
+        return Record(self.folder / CELLS / cell.name)
+
+    def begun_cells(self) -> list[str]:
+        """The names of the cells that have a record, in the order of running."""
+        begun = {path.parent.name for path in self.folder.glob(f"{CELLS}/*/{STUDY_FILE}")}
+        return [cell.name for cell in cells(self.settings) if cell.name in begun]
 
     def states(self) -> dict[str, Event]:
         """The last that the log says of each cell that ended, by its name."""
         return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
+
+
+MOST_LISTED = 8
+
+
+def find_study(name: str, owner: str | None) -> Record:
+    """Return the record called `name`, which may be a cell of a sweep, as `SWEEP/CELL`.
+
+    Raises:
+        RecordError: There is none, it is somebody else's, or the sweep has no such cell.
+    """
+    sweep_id, _, cell = name.partition("/")
+    record = find(sweep_id, owner)
+    return _cell_of(record, cell) if cell else record
+
+
+def _cell_of(record: Record, cell: str) -> Record:
+    if not record.is_sweep:
+        raise RecordError(say("The record {record} is no sweep, and has no cells: name it alone.", record=record.id))
+    begun = Sweep(record.folder).begun_cells()
+    if cell not in begun:
+        raise RecordError(
+            say(
+                "The sweep {record} has no study {cell!r}: name one of {cells}.",
+                record=record.id,
+                cell=cell[:60],
+                cells=_listed(begun),
+            )
+        )
+    return Record(record.folder / CELLS / cell)
+
+
+def require_single(record: Record) -> Record:
+    """Return `record` if it is one study; raise `RecordError`, which lists the cells, if it is a sweep."""
+    if not record.is_sweep:
+        return record
+    begun = Sweep(record.folder).begun_cells()
+    if not begun:
+        raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
+    raise RecordError(
+        say(
+            "The record {record} is a sweep, and this takes one study: name one as {record}/{cell}. It has {cells}.",
+            record=record.id,
+            cell=begun[0],
+            cells=_listed(begun),
+        )
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_LISTED
+    shown = ", ".join(names[:MOST_LISTED])
+    return say("{names} and {count} more", names=shown, count=more) if more > 0 else shown or say("none yet")
 
 
 def create_sweep(
@@ -78,20 +146,20 @@ def read_sweep(path: Path) -> SweepSettings:
 
 def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
     """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
-    key = _sweep_key(settings)
+    key = sweep_key(settings)
     for record in owned_records(owner, folder=folder):
         if not record.is_sweep or record.about.get("owner") != owner_hash(owner):
             continue
         try:
             found = Sweep(record.folder)
-            if _sweep_key(found.settings) == key:
+            if sweep_key(found.settings) == key:
                 return found
         except RecordError:
             continue
     return None
 
 
-def _sweep_key(settings: SweepSettings) -> tuple[str, str]:
+def sweep_key(settings: SweepSettings) -> tuple[str, str]:
     """Equal for equal sweeps, wherever their files lie."""
     return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
 

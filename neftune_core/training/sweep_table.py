@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.comparing import Comparison, compare_arms
-from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Seeds
+from neftune_core.evaluation.outcomes import EPOCHS, EVERY_EPOCH, MEASURES, Outcomes, Question, Seeds
 from neftune_core.evaluation.verdict import Verdict, verdict
-from neftune_core.language import ENGLISH, in_language
+from neftune_core.language import ENGLISH, in_language, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together
-from neftune_core.training.record import Record, write_whole
+from neftune_core.training.judging import means_of, outcomes_of, question_of, side_by_side, together, verdict_of
+from neftune_core.training.record import Record
 from neftune_core.training.settings import CONTROL
 from neftune_core.training.sweep_record import Sweep, described
 from neftune_core.training.sweep_settings import Cell, Point, SweepSettings, cells
@@ -179,6 +182,51 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
         "settings": [_row_values(row, table.measures) for row in table.rows],
         "verdict": table.verdict.text().splitlines() if table.verdict else [],
     }
+
+
+def judged(record: Record, question: Question | None = None) -> Verdict:
+    """Return the verdict on a study or a sweep; another `question` than its own is asked after looking.
+
+    Raises:
+        RecordError: Nothing was measured yet, or the settings cannot be read.
+    """
+    if not record.is_sweep:
+        return verdict_of(record, question)
+    found = sweep_table(Sweep(record.folder), question).verdict
+    if found is None:
+        raise RecordError(say("The sweep {record} has measured nothing yet: there is no verdict.", record=record.id))
+    return found
+
+
+def question_named(record: Record) -> Question:
+    """Return the question that a study or a sweep was begun with."""
+    if not record.is_sweep:
+        return question_of(record)
+    sweep = Sweep(record.folder)
+    return _question(sweep, cells(sweep.settings))
+
+
+def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
+    """Return every measure after the last epoch, by arm or by setting of a sweep: means over the seeds."""
+    if not record.is_sweep:
+        return means_of(record, question)
+    rows = sweep_table(Sweep(record.folder), question).rows
+    named = {f"{row.cell}: {row.arm}" if row.cell else row.arm: row for row in rows}
+    means = {name: {measure: row.mean(measure, "last") for measure in MEASURES} for name, row in named.items()}
+    return {name: _finite(found, list(MEASURES)) for name, found in means.items()}
+
+
+def table_csv(table: SweepTable) -> str:
+    """Return the table as CSV, one line per setting and seed; a measure has a column for each epoch it is known at."""
+    columns = [(name, epoch) for name in table.measures for epoch in (EPOCHS if name in EVERY_EPOCH else ("last",))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["training", "arm", "seed", *(f"{name}_{epoch}" for name, epoch in columns)])
+    for row in table.rows:
+        for seed, outcome in sorted(row.seeds.items()):
+            values = [outcome.value(name, epoch) for name, epoch in columns]
+            writer.writerow([row.cell, row.arm, seed, *("" if not np.isfinite(one) else one for one in values)])
+    return text.getvalue()
 
 
 def write_table(record: Record, path: Path) -> Path:

@@ -24,6 +24,7 @@ from neftune_core.settings import Settings, controls, parse
 from neftune_core.training.own_rows import FILE, FILE_PARTS
 from neftune_core.training.record import Record, find
 from neftune_core.training.settings import StudySettings
+from neftune_core.training.sweep_record import find_study, require_single
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.previews import read_sentence
 from neftune_core.ui.study_form import plan_words, require_fit
@@ -201,6 +202,8 @@ def _status(lab: Lab) -> Callable[..., Any]:
             "step": told.step,
             "steps": told.steps,
             "message": told.message,
+            "seconds_left": told.seconds_left,
+            "losses": dict(told.losses),
             "events": events[first : first + MOST_EVENTS],
             "next": min(first + MOST_EVENTS, len(events)),
             "total": len(events),
@@ -232,7 +235,7 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         """The answers of the base and every arm to `prompts`; without any, those that the study itself kept."""
         from neftune_core.training.comparison import asked_of
 
-        found = _record(record, key)
+        found = require_single(_study(record, key))
         chosen = None if seed is None else _whole(seed, "seed")
         if not prompts:
             return {"answers": found.answers(chosen)}
@@ -250,9 +253,9 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
     def verdict(record: str, key: str) -> dict:
         """What the study showed: each arm against the control, in a sentence, with the numbers behind it."""
         from neftune_core.evaluation.verdict_words import ENGLISH
-        from neftune_core.training.judging import verdict_of
+        from neftune_core.training.sweep_table import judged
 
-        found = verdict_of(_record(record, key))
+        found = judged(_study(record, key))
         asked = found.question
         arms = {
             name: {
@@ -269,6 +272,11 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
 
 def _record(record: Any, key: Any) -> Record:
     return find(_text(record, "record", 100), _key(key))
+
+
+def _study(record: Any, key: Any) -> Record:
+    """The record, or the study of a sweep that is named as `SWEEP/CELL`."""
+    return find_study(_text(record, "record", 100), _key(key))
 
 
 def _key(key: Any) -> str:

@@ -40,7 +40,7 @@ CLOSED = re.compile(
 CALLS = re.compile(r"/gradio_api/(queue/join|(call|run|api)/(?P<name>[^/]+))/?$")
 UPLOAD = re.compile(r"/gradio_api/upload/?$")
 SESSION = re.compile(r"[\w\-]{1,100}")
-BEGIN = ("start", "start_study", "resume")  # the functions that begin a study
+BEGIN = ("start", "start_study", "resume", "more")  # the functions that begin a study
 
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),  # no browser may guess that what a visitor uploaded is a page

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import DataError
 from neftune_core.home import home
 from neftune_core.language import say
@@ -176,7 +177,7 @@ class FirstPreview:
     def _keep(self, kept: Payload) -> None:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_text(json.dumps(kept), encoding="utf-8")
+            write_whole(self._file, json.dumps(kept))
         except OSError as error:
             logger.warning("the first preview could not be kept: %s", error)
 

@@ -74,6 +74,9 @@ def _numbers(status: Status) -> list[str]:
         numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
     if status.tokens_per_second and not status.is_over:
         numbers.append(say("{speed:,.0f} tokens a second, all arms together", speed=status.tokens_per_second))
+    if status.losses and status.state == "running":
+        losses = ", ".join(f"{html.escape(arm)} {loss:.3f}" for arm, loss in status.losses.items())
+        numbers.append(say("loss: {losses}", losses=losses))
     return numbers
 
 

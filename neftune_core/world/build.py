@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neftune_core.durable import publish
 from neftune_core.home import home
 from neftune_core.world import vocabulary
 from neftune_core.world.settings import WorldSettings
@@ -150,7 +151,7 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
             documents=np.concatenate([part.documents for part in parts]),
             spoken=np.concatenate([part.spoken for part in parts]),
         )
-        partial.replace(kept)
+        publish(partial, kept)
     with np.load(kept) as arrays:
         yield Rows(arrays["ids"], arrays["documents"], arrays["spoken"])
 
@@ -284,7 +285,7 @@ def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
     partial = work / "checkpoint.partial"
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": vars(history)}
     torch.save(state, partial)
-    partial.replace(work / CHECKPOINT)
+    publish(partial, work / CHECKPOINT)
 
 
 def _restore(model: Any, optimizer: Any, work: Path) -> History:
@@ -345,6 +346,5 @@ def save(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights_last = sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name))
     for path in weights_last:
-        path.chmod(0o644)
-        path.replace(folder / path.name)
+        publish(path, folder / path.name)
     partial.rmdir()

@@ -69,7 +69,7 @@ def test_arms_of_two_records_answer_together_as_each_does_alone(records: list[Re
 
 def test_arms_and_seeds_can_be_named_and_a_missing_one_is_told(records: list[Record]) -> None:
     assert [one.arm for one in chosen_arms(records[:1], arms=["control"], seeds=[0])] == ["control"]
-    with pytest.raises(RecordError, match="no trained arm nobody"):
+    with pytest.raises(RecordError, match="no trained arm 'nobody' here: name one of control, "):
         chosen_arms(records, arms=["nobody"])
     with pytest.raises(RecordError, match="seed 7"):
         chosen_arms(records, seeds=[7])

@@ -29,7 +29,7 @@ from neftune_core.training.jobs import Jobs
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.record import Record, create, find_same
 from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
-from neftune_core.training.study import run_study
+from neftune_core.training.study import _Keeper, run_study
 
 
 @pytest.fixture
@@ -76,6 +76,38 @@ def test_a_run_that_died_goes_on_as_if_it_had_not(study: StudySettings, at: tupl
     assert _numbers(record) == _numbers(expected)
     assert record.answers() == expected.answers()
     assert not (record.folder / "checkpoint").exists()
+
+
+def test_long_steps_are_kept_by_time_and_go_on_as_if_nothing_had_happened(
+    study: StudySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _whole(study)
+    monkeypatch.setattr("neftune_core.training.study.SHARE", 0)
+    often = study.training.model_copy(update={"checkpoint_steps": 1000, "checkpoint_seconds": 1e-6})
+    record = create(study.model_copy(update={"training": often}), owner="")
+    _broken_off(record, ("step", 5))
+    assert checkpoint.kept_step(record.folder) == 4
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    assert _numbers(record) == _numbers(expected)
+
+
+def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock, kept = SimpleNamespace(now=0.0), []
+
+    def keep(run: Any, folder: Path) -> None:
+        kept.append(run.done)
+        clock.now += 10
+
+    monkeypatch.setattr("neftune_core.training.study.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(checkpoint, "keep", keep)
+    run: Any = SimpleNamespace(done=0, total=500, study=StudySettings(training=TrainingSettings(checkpoint_steps=1000)))
+    keeper = _Keeper(run, tmp_path)
+    for run.done in range(1, 100):
+        clock.now += 7
+        keeper()
+    assert kept[:3] == [5, 34, 63]  # after 30 s, then every 200: a twentieth of the time
 
 
 def test_a_stopped_run_is_resumed_by_its_owner_and_ends_like_an_unbroken_one(study: StudySettings) -> None:

@@ -1,0 +1,130 @@
+"""A finished study gets more seeds: what was there stays to the bit, and the verdict is over all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_core.commands.sweep import Sweep as SweepCommand
+from neftune_core.commands.sweep import begun
+from neftune_core.commands.train import found_to_resume
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, to_toml
+from neftune_core.training.jobs import Jobs
+from neftune_core.training.judging import outcomes_of, verdict_of
+from neftune_core.training.more_seeds import extend, find_smaller, next_seeds
+from neftune_core.training.record import Record, create, find_same
+from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.study import run_study
+from neftune_core.training.sweep import run_sweep
+from neftune_core.training.sweep_record import Sweep, create_sweep
+from neftune_core.training.sweep_settings import SweepSettings
+from neftune_core.training.sweep_table import sweep_table
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudySettings:
+    path = tmp_path / "rows.jsonl"
+    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(12)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return StudySettings(
+        data=DataSettings(source=f"file:{path}"),
+        training=TrainingSettings(epochs=1, evaluations=1, evaluation_rows=4),
+        answers=AnswerSettings(new_tokens=2),
+        noise=(NoiseSettings(strength=5),),
+    )
+
+
+def _of(study: StudySettings, seeds: int) -> StudySettings:
+    return study.model_copy(update={"seeds": seeds})
+
+
+def _run(record: Record) -> Record:
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    return record
+
+
+def _numbers(record: Record) -> list[Any]:
+    """What was measured, in the order of seeds, without the clock."""
+    counted = [event for event in record.events() if event["event"] in ("step", "evaluated", "measured")]
+    return sorted(({**event, "time": 0} for event in counted), key=lambda event: event["seed"])
+
+
+def _arms(record: Record) -> dict[str, bytes]:
+    files = sorted((record.folder / "arms").rglob("*.safetensors"))
+    return {str(file.relative_to(record.folder)): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("another_seed", [False, True])
+def test_more_seeds_are_those_of_a_study_that_had_them_from_the_start(study: StudySettings, another_seed: bool) -> None:
+    study = study.model_copy(update={"measuring": MeasuringSettings(another_seed=another_seed)})
+    expected, record = _run(create(_of(study, 3), "")), _run(create(_of(study, 1), ""))
+    first, kept = [one for one in _numbers(record) if one["seed"] == 0], _arms(record)
+    extend(record, 3)
+    assert record.study.seeds == 3
+    assert record.ending() is None
+    _run(record)
+    assert [one for one in _numbers(record) if one["seed"] == 0] == first
+    assert _numbers(record) == _numbers(expected)
+    assert all(_arms(record)[name] == data for name, data in kept.items() if "seed-0" in name)
+    assert _arms(record) == _arms(expected)
+    assert list(outcomes_of(record).control) == [0, 1, 2]
+    assert verdict_of(record).text() == verdict_of(expected).text()
+
+
+def test_resume_with_more_seeds_takes_the_record_that_has_most_of_them(study: StudySettings) -> None:
+    other = study.model_copy(update={"training": study.training.model_copy(update={"learning_rate": 1e-4})})
+    create(other, "")
+    create(study, "somebody")
+    create(study, "")
+    record = create(_of(study, 2), "")
+    assert find_smaller(_of(study, 2), "") != record  # that is the very study, and no smaller one
+    assert find_smaller(_of(study, 3), "") == record
+    assert found_to_resume(_of(study, 3)) == record
+    assert record.study.seeds == 3
+    assert find_same(_of(study, 3), "") == record
+    with pytest.raises(RecordError, match="has 3 seeds already"):
+        extend(record, 3)
+
+
+def test_the_page_offers_as_many_seeds_as_a_claim_takes_and_then_twice_as_many() -> None:
+    assert [next_seeds(seeds) for seeds in (1, 3, 6, 40, 64)] == [6, 6, 12, 64, 64]
+
+
+def test_a_finished_study_is_put_back_in_the_queue_for_its_owner(study: StudySettings) -> None:
+    jobs = Jobs(Limits())
+    record = jobs.submit(study, "ann")
+    assert jobs.wait(record, 120).state == "finished"
+    with pytest.raises(RecordError):
+        jobs.extend(record.id, "ben")
+    jobs.extend(record.id, "ann")
+    status = jobs.wait(record, 240)
+    assert status.state == "finished"
+    assert status.step == status.steps
+    assert record.study.seeds == 6
+    assert len(outcomes_of(record).control) == 6
+
+
+def test_a_sweep_gets_more_seeds_too(study: StudySettings, tmp_path: Path) -> None:
+    settings = SweepSettings(axes={"noise.strength": (5,)}, study=study)
+    sweep = create_sweep(settings, "")
+    assert list(run_sweep(sweep, Limits(), lambda: False))[-1]["event"] == "finished"
+    before = (sweep.folder / "cells" / "001-seed-0" / "events.jsonl").read_bytes()
+    file = tmp_path / "sweep.toml"
+    file.write_text(to_toml(settings.model_copy(update={"study": _of(study, 2)})), encoding="utf-8")
+    found = begun(SweepCommand(file=file, resume=True))
+    assert found == Sweep(sweep.folder)
+    assert list(run_sweep(found, Limits(), lambda: False))[-1]["event"] == "finished"
+    assert (sweep.folder / "cells" / "001-seed-0" / "events.jsonl").read_bytes() == before
+    assert [len(row.seeds) for row in sweep_table(found).rows] == [2, 2]
