@@ -28,6 +28,12 @@ from neftune_core.models.token_text import whole_text
 from neftune_core.models.tokenizing import decoder_start
 
 _PROBE = "Zq7"  # a reply that no template changes
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
+_EMPTY = r"<think>\s*</think>\s*"
+_EMPTY_AT_START, _EMPTY_AT_END = re.compile(rf"\A\s*{_EMPTY}"), re.compile(rf"{_EMPTY}\Z")
+_EMPTY_BEFORE_ANOTHER = re.compile(rf"\A\s*{_EMPTY}(?=<think>)")
+_OPENING_AT_START = re.compile(r"\A\s*<think>\s*")
 
 PLAIN = {
     "system": "### System:\n{content}\n\n",
@@ -145,16 +151,16 @@ def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]
     return own if has_own or not system.strip() else (Message("system", system), *own)
 
 
-def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = False) -> list[int]:
     """The tokens after which the model writes its reply to `messages` (the last is the user's).
 
-    Of an encoder-decoder, those that its encoder reads. Raises `DataError` where the model's template refuses these
-    messages.
+    With `thinking` the prompt has no empty thinking block, since the reply brings its own. Of an encoder-decoder,
+    those that its encoder reads. Raises `DataError` where the model's template refuses these messages.
     """
     try:
         if decoder_start(tokenizer) is not None:
             return source_ids(messages, tokenizer)
-        return _tokens(_text(messages, tokenizer, generation=True), tokenizer, begin=True)
+        return _tokens(_opening(messages, tokenizer, thinking=thinking), tokenizer, begin=True)
     except RowRefused as refused:
         raise DataError(say("The prompt cannot be used: {reason}.", reason=refused)) from None
 
@@ -162,6 +168,11 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
 def takes_system(tokenizer: Any) -> bool:
     """Return whether the model's chat template has a place for a system prompt."""
     return _rendering(tokenizer).takes_system
+
+
+def has_reasoning(reply: Message) -> bool:
+    """Whether a reply brings reasoning of its own, in a thinking block or in a field."""
+    return bool(_THOUGHT.match(reply.content)) or any(name in _REASONING_FIELDS for name, _ in reply.fields)
 
 
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
@@ -188,7 +199,7 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple
     ids: list[int] = []
     trained: list[bool] = []
     for place in replies:
-        before = _text(messages[:place], tokenizer, generation=True)
+        before = _opening(messages[:place], tokenizer, thinking=has_reasoning(messages[place]))
         prompt = _tokens(before, tokenizer, begin=True)
         if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently later on
             return _labelled_last(messages, tokenizer)
@@ -202,7 +213,7 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple
 
 
 def _labelled_last(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    before = _text(messages[:-1], tokenizer, generation=True)
+    before = _opening(messages[:-1], tokenizer, thinking=has_reasoning(messages[-1]))
     prompt = _tokens(before, tokenizer, begin=True)
     reply = _reply_tokens(messages, before, prompt, tokenizer, last=True)
     return prompt + reply, [False] * len(prompt) + [True] * len(reply)
@@ -218,6 +229,7 @@ def _reply_tokens(
         reply = whole[len(before) :]
     else:  # the template opens an answer with words that it leaves out of a finished one
         reply = marked(messages[-1].content, rendering.protected) + rendering.suffix
+    reply = _thinking_once(before, reply)
     if rendering.end and rendering.end in reply:
         reply = reply[: reply.index(rendering.end) + len(rendering.end)]
     else:
@@ -240,13 +252,28 @@ def _tokens(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
     return ids
 
 
-def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> str:
+def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
     """The marked rendering of `messages`, up to where the assistant begins if `generation`."""
     rendering = _rendering(tokenizer)
     messages = [turn._replace(content=marked(turn.content, rendering.protected)) for turn in messages]
     if not rendering.takes_system:
         messages = _merged(messages)
-    return _render(messages, tokenizer, rendering.template, generation=generation)
+    return _render(messages, tokenizer, rendering.template, generation=generation, thinking=thinking)
+
+
+def _opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
+    """The marked rendering up to where the reply begins; for a reply that thinks, without an empty thinking block."""
+    text = _text(messages, tokenizer, generation=True, thinking=thinking)
+    return _EMPTY_AT_END.sub("", text) if thinking else text
+
+
+def _thinking_once(before: str, reply: str) -> str:
+    """The reply without an empty thinking block, or the opening of one, that is there already."""
+    if _EMPTY_AT_END.search(before):
+        return _EMPTY_AT_START.sub("", reply)
+    if before.rstrip().endswith("<think>"):
+        return _OPENING_AT_START.sub("", reply)
+    return _EMPTY_BEFORE_ANOTHER.sub("", reply)
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
@@ -261,13 +288,15 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
     return rest
 
 
-def _render(messages: Sequence[Message], tokenizer: Any, template: str, *, generation: bool) -> str:
+def _render(
+    messages: Sequence[Message], tokenizer: Any, template: str, *, generation: bool, thinking: bool = False
+) -> str:
     if not template:
         return _plain(messages, tokenizer, generation=generation)
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=generation, enable_thinking=False
+            turns, tokenize=False, add_generation_prompt=generation, enable_thinking=thinking
         )
     except Exception as error:  # a template is the model's own code and may raise anything
         raise RowRefused(

@@ -86,9 +86,12 @@ class RowRefused(Exception):
     """Raised while a row is read; its text is the reason of the `Refusal`."""
 
 
-def fingerprint(examples: Iterable[Example]) -> str:
-    """sha256 (hex) of the messages as canonical JSON, in order; row numbers do not count."""
-    digest = hashlib.sha256()
+def fingerprint(examples: Iterable[Example], day: str = "") -> str:
+    """sha256 (hex) of the messages as canonical JSON, in order, and of the day that their template prints, if it does.
+
+    Row numbers do not count.
+    """
+    digest = hashlib.sha256(f"{day}\n".encode() if day else b"")
     for example in examples:
         turns = [message if message[2:] != _PLAIN else message[:2] for message in example.messages]
         line = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))

@@ -17,6 +17,7 @@ from neftune_core.data.starters import held_out_file
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
 from neftune_core.models.token_text import whole_text
+from neftune_core.models.tokenizing import day_of
 from neftune_core.randomness import Purpose, stream
 from neftune_core.settings import Limits
 
@@ -30,7 +31,7 @@ class Prepared:
         held_out: Held-out rows.
         refusals: Rows that cannot be used, with the reason.
         duplicates: Rows left out since another row has the same prompt and answer, or since their prompt is held out.
-        sha256: Hash of all examples read.
+        sha256: Hash of all examples read, and of the day that a chat template prints as that of today.
         title: Name of the file or set.
         licence: Licence of the data.
         reading: How the source was read: layout, columns, unused columns.
@@ -121,7 +122,7 @@ def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
             for refusal in foreign
         ],
         duplicates=tuple(duplicates),
-        sha256=fingerprint([*reading.examples, *(own.examples if own else [])]),
+        sha256=fingerprint([*reading.examples, *(own.examples if own else [])], day_of(tokenizer)),
         title=reading.title,
         licence=reading.licence,
         reading=reading,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from copy import copy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from neftune_core.models.decoding import decoding
 def read_tokenizer(folder: Path, model: Any) -> Any:
     """The tokenizer in `folder`, made ready for `model` by `fitted`.
 
-    Raises `NotAvailable` where it needs a package that is not installed, `ModelError` where it cannot be read.
+    Raises `NotAvailable` where it needs a package that is not installed, `ModelError` where it cannot be read or has
+    ids for which the embedding of `model` has no row.
     """
     from transformers import AutoTokenizer
 
@@ -44,7 +48,58 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
                 folder=folder.name,
             )
         )
+    _require_rows(tokenizer, model, folder.name)
     return fitted(tokenizer, model)
+
+
+def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
+    """Raise `ModelError` if the tokenizer has an id, other than that of padding, without a row of the embedding."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids = {*tokenizer.get_vocab().values()} - {tokenizer.pad_token_id}
+    if max(ids) >= rows:
+        raise ModelError(
+            say(
+                "The tokenizer in {folder} has ids up to {last:,}, and the embedding of its model has {rows:,} rows: "
+                "they do not belong together, so fetch both again, or choose another model.",
+                folder=name,
+                last=max(ids),
+                rows=rows,
+            )
+        )
+
+
+def dated(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
+    """Return a tokenizer whose chat template prints `day` as the date of today.
+
+    The tokenizer itself is returned if its template prints no date, or `day` is None. `hashed` says whether the day
+    counts for `day_of`, and so for the hash of data that is rendered with it.
+    """
+    template = getattr(tokenizer, "undated", None) or getattr(tokenizer, "chat_template", None)
+    if day is None or "strftime_now" not in str(template):
+        return tokenizer
+    found = copy(tokenizer)
+    found.undated = template
+    found.day = day.isoformat() if hashed else ""
+    clock = _clock(day)
+    named = isinstance(template, dict)
+    found.chat_template = {name: clock + one for name, one in template.items()} if named else clock + template
+    return found
+
+
+def day_of(tokenizer: Any) -> str:
+    """The day that a tokenizer made by `dated` prints, as an ISO date; "" if there is none, or it is not hashed."""
+    return str(getattr(tokenizer, "day", ""))
+
+
+def _clock(day: date) -> str:
+    """The beginning of a template in which `strftime_now` is midnight of `day`; it renders as nothing.
+
+    transformers turns functions that are given to a template into text, so that this is a macro.
+    """
+    values = {f"%{letter}": day.strftime(f"%{letter}") for letter in "aAbBcdeFHIjmMpSuUwWxXyY"}
+    values |= {f"%-{letter}": values[f"%{letter}"].lstrip("0 ") or "0" for letter in "deHIjmMSUWy"} | {"%%": "%"}
+    replaced = " ".join(f"| replace({json.dumps(name)}, {json.dumps(value)})" for name, value in values.items())
+    return f"{{%- macro strftime_now(format) -%}}{{{{- format {replaced} -}}}}{{%- endmacro %}}\n"
 
 
 def fitted(tokenizer: Any, model: Any) -> Any:

@@ -23,7 +23,7 @@ from neftune_core.training.accelerator import holding
 from neftune_core.training.methods import make_arms
 from neftune_core.training.prompts import Prompt, answer_lines, as_messages
 from neftune_core.training.record import Record
-from neftune_core.training.study import base_of
+from neftune_core.training.study import base_of, on_day_of
 
 BASE = "base"
 ROLES = ("system", "user", "assistant")
@@ -147,7 +147,11 @@ def compare_arms(
     check_asked(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
-    ids = [[prompt_ids(prompt.of(name), loaded.tokenizer) for prompt in prompts] for name in names]
+    readers = [loaded, *(on_day_of(one.record, loaded) for one in chosen)]
+    ids = [
+        [prompt_ids(prompt.of(name), reader.tokenizer) for prompt in prompts]
+        for name, reader in zip(names, readers, strict=True)
+    ]
     columns = _columns(loaded, chosen)
     for answers in holding(stream_conversations(columns, ids, settings, should_stop)):
         yield answer_lines(prompts, names, answers, loaded.tokenizer)

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ class Record:
         """One table of what `record.json` says, such as `model` or `data`; empty where it is missing or no table."""
         found = self.about.get(part)
         return found if isinstance(found, dict) else {}
+
+    @property
+    def day(self) -> date | None:
+        """The day of its start, which chat templates print as that of today; None if the record does not know it."""
+        about = self.about
+        try:
+            return date.fromisoformat(about["date"]) if "date" in about else date.fromtimestamp(about["created"])
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):
+            return None
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
@@ -266,9 +276,16 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
         raise
 
 
-def write_about(record: Record, owned_by: str) -> None:
-    """The first `record.json` of a record; `owned_by` is what `owner_hash` gives."""
+def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
+    """Write the first `record.json` of a record.
+
+    Args:
+        record: The record, whose folder exists.
+        owned_by: What `owner_hash` gives.
+        day: The day that chat templates print as that of today; by default today.
+    """
     about = {"format": FORMAT, "owner": owned_by, "created": round(time.time(), 3)}
+    about["date"] = (day or date.today()).isoformat()
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 

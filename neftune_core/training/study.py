@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.tokenizing import dated
 from neftune_core.models.trees import fingerprint
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
@@ -211,7 +212,10 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
 
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
-    """The model that a record was or is to be trained on; raises `RecordError` where its weights have changed since."""
+    """The model that a record was or is to be trained on, with its tokenizer as on the day of the record's start.
+
+    Raises `RecordError` where its weights have changed since.
+    """
     about, model = record.said_of("model"), record.study.model
     precision = about.get("precision", model.precision)
     loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
@@ -222,7 +226,13 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
                 model=loaded.name,
             )
         )
-    return loaded
+    return on_day_of(record, loaded)
+
+
+def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
+    """The same model with a tokenizer whose chat template prints the day of the record's start as that of today."""
+    tokenizer = dated(loaded.tokenizer, record.day, hashed="date" in record.about)
+    return loaded if tokenizer is loaded.tokenizer else replace(loaded, tokenizer=tokenizer)
 
 
 def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:

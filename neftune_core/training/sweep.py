@@ -48,7 +48,7 @@ class SweepCell:
         if record.settings_file.is_file():
             return record
         record.folder.mkdir(parents=True, exist_ok=True)
-        write_about(record, str(self.sweep.about.get("owner", "")))
+        write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
         study = self.cell.study
         files = {part: getattr(study.data, part) for part in FILE_PARTS}
         near = {
