@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def test_the_losses_are_those_of_the_last_step_and_a_lost_arm_has_none() -> None
 def test_the_bar_has_each_arms_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    earlier: Any = type("Earlier", (), {"events": lambda self: [STARTED, *(_step(step, 10) for step in range(1, 9))]})()
+    logged = [STARTED, *(_step(step, 10) for step in range(1, 9))]
+    earlier: Any = SimpleNamespace(events=lambda: logged, said_of=lambda part: {})
     events = [_step(1, 10), _step(2, 10), _step(3, 10)]
     assert list(common.with_progress(earlier, iter(events))) == events
     last = shown.getvalue().replace("\r", "\n").strip().splitlines()[-1]
