@@ -10,7 +10,10 @@ Where the system cannot bound a process's memory (Windows, macOS), its time stil
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import datetime
+import decimal
 import json
 import os
 import subprocess
@@ -25,6 +28,7 @@ from typing import IO, Any
 from neftune_core.data.texts import NOT_TEXT, parsed
 
 BATCH_ROWS = 256
+PIECE_BYTES = 262_144
 OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
@@ -109,16 +113,27 @@ def parquet_columns(path: str) -> Iterator[list[Any]]:
         yield ["columns", [str(name) for name in file.schema_arrow.names]]
 
 
+def unpacked(path: str, method: str) -> Iterator[list[Any]]:
+    """The content of a compressed file in pieces, in base64; never more than a piece of it is in memory."""
+    import pyarrow
+
+    with pyarrow.OSFile(path) as file, pyarrow.CompressedInputStream(file, method) as stream:
+        for number, piece in enumerate(iter(lambda: stream.read(PIECE_BYTES), b""), start=1):
+            yield ["row", number, base64.b64encode(piece).decode()]
+
+
 def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
     """The rows of a Parquet file, with these columns only."""
     import pyarrow.parquet
 
     number = 0
     with pyarrow.parquet.ParquetFile(path) as file:
+        kinds = {field.name: field.type for field in file.schema_arrow}
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns), use_threads=False):
             for place in range(batch.num_rows):
                 number += 1
-                yield ["row", number, batch.slice(place, 1).to_pylist()[0]]
+                record = batch.slice(place, 1).to_pylist()[0]
+                yield ["row", number, {name: _as_written(value, kinds[name]) for name, value in record.items()}]
 
 
 def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
@@ -133,9 +148,25 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
         yield ["row", number, record]
 
 
+def _as_written(value: Any, kind: Any) -> Any:
+    """The value with floats of few bits in the fewest digits that give them back: 0.1, not 0.10000000149011612."""
+    from pyarrow import types
+
+    if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
+        from numpy import float16, float32
+
+        return float(str((float32 if types.is_float32(kind) else float16)(value)))
+    if isinstance(value, list) and hasattr(kind, "value_type"):
+        return [_as_written(one, kind.value_type) for one in value]
+    if isinstance(value, dict) and types.is_struct(kind):
+        return {name: _as_written(one, kind.field(name).type) for name, one in value.items()}
+    return value
+
+
 READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
     "parquet columns": parquet_columns,
     "parquet rows": parquet_rows,
+    "unpacked": unpacked,
     "hub": hub_rows,
 }
 
@@ -166,7 +197,14 @@ def _refused(number: int, bounds: Bounds) -> str:
     return json.dumps(["refused", number, f"it has more than {bounds.row_characters:,} characters"])
 
 
-def _stand_in(value: Any) -> dict[str, str]:
+def _stand_in(value: Any) -> dict[str, str] | str:
+    """Dates and times in their ISO form, decimal numbers as written, and the name of the kind for the rest."""
+    if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
+        value = value.date()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return str(value)
     return {NOT_TEXT: "raw bytes" if isinstance(value, bytes) else type(value).__name__}
 
 

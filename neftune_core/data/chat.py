@@ -11,17 +11,27 @@ without a template (see `pairs`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.data.examples import Example, Message, Refusal, RowRefused
+from neftune_core.data.examples import TEXT, Example, Message, Refusal, RowRefused
 from neftune_core.data.pairs import frame, source_ids, target_ids
 from neftune_core.data.plain_text import MARK, any_of, marked, special_names
+from neftune_core.data.template_fields import (
+    NOTHING,
+    Turns,
+    Writes,
+    marked_message,
+    require_written,
+    template_turns,
+    tried,
+)
 from neftune_core.errors import DataError
 from neftune_core.language import say
 from neftune_core.models.token_text import whole_text
@@ -84,7 +94,7 @@ class _Rendering:
 
     beginning: ids put before a plain prompt; protected: a pattern of the names of special tokens, and special their
     ids; end: the text of the token that ends a reply ("" if none); suffix: all that follows a reply; takes_system:
-    whether a system message is rendered.
+    whether a system message is rendered; writes: what it writes beside the text of messages.
     """
 
     template: str
@@ -94,6 +104,7 @@ class _Rendering:
     end: str
     suffix: str
     takes_system: bool
+    writes: Writes
 
 
 _renderings: WeakKeyDictionary[Any, _Rendering] = WeakKeyDictionary()
@@ -104,7 +115,8 @@ def encode(
 ) -> Encoded | Refusal:
     """The tokens of `example`, at most `maximum_length`, with `system` before it if it has no system message.
 
-    Every reply is trained on where the template renders earlier replies in one way only; else the last alone.
+    Every reply that its message leaves trained is trained on where the template renders earlier replies in one way
+    only; else the last alone. Rows of whole texts are trained on from their second token on, without a template.
     A longer example is cut at its end (`too_long="truncate"`; its end-of-turn token then goes untrained, since
     the answer does not end there) or refused ("drop"). Refused as well: no room for a reply, and what the
     template refuses. Of an encoder-decoder the last reply is trained on, and the length bounds prompt and reply each.
@@ -138,6 +150,11 @@ def encode(
 def _tokenised(example: Example, tokenizer: Any, enough: int) -> tuple[list[int], list[bool], list[int] | None]:
     """Tokens, which of them are trained on, and the source of an encoder-decoder (None for a causal model)."""
     start = decoder_start(tokenizer)
+    if _is_text(example.messages):
+        ids = _whole_text_ids(example.messages, tokenizer)
+        ids += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        return ids, [False] + [True] * (len(ids) - 1), None
+    require_written(example.messages, _rendering(tokenizer).writes)
     if start is None:
         return *_labelled(example.messages, tokenizer, enough), None
     ids = target_ids(example.response, start, tokenizer)
@@ -145,8 +162,8 @@ def _tokenised(example: Example, tokenizer: Any, enough: int) -> tuple[list[int]
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
-    """The messages with `system` put before them, where there is such a text and they have none of their own."""
-    has_own = bool(messages) and messages[0].role == "system"
+    """The messages with `system` put before them, if there is such a text and they are not a whole text or have one."""
+    has_own = bool(messages) and messages[0].role in ("system", TEXT)
     own = tuple(messages)
     return own if has_own or not system.strip() else (Message("system", system), *own)
 
@@ -158,6 +175,9 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
     those that its encoder reads. Raises `DataError` where the model's template refuses these messages.
     """
     try:
+        if _is_text(messages):
+            return _whole_text_ids(messages, tokenizer)
+        require_written(messages, _rendering(tokenizer).writes)
         if decoder_start(tokenizer) is not None:
             return source_ids(messages, tokenizer)
         return _tokens(_opening(messages, tokenizer, thinking=thinking), tokenizer, begin=True)
@@ -205,7 +225,7 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple
             return _labelled_last(messages, tokenizer)
         trained += [False] * (len(prompt) - len(ids))
         ids = prompt + _reply_tokens(messages[: place + 1], before, prompt, tokenizer, last=place == replies[-1])
-        trained += [True] * (len(ids) - len(prompt))
+        trained += [messages[place].trained] * (len(ids) - len(prompt))
         if len(ids) > enough and place != replies[-1]:
             rest = _tokens(_text(messages, tokenizer, generation=False), tokenizer, begin=True)[len(ids) :]
             return ids + rest, trained + [False] * len(rest)
@@ -219,14 +239,34 @@ def _labelled_last(messages: Sequence[Message], tokenizer: Any) -> tuple[list[in
     return prompt + reply, [False] * len(prompt) + [True] * len(reply)
 
 
+def _is_text(messages: Sequence[Message]) -> bool:
+    return bool(messages) and messages[0].role == TEXT
+
+
+def _whole_text_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+    """The tokens of a row that is a whole text, or of its opening, after what the tokenizer puts before a text."""
+    if decoder_start(tokenizer) is not None:
+        raise RowRefused(say("whole texts are for models without an encoder"))
+    text = marked("".join(message.content for message in messages), _rendering(tokenizer).protected)
+    return [*frame(tokenizer)[0], *_tokens(text, tokenizer, begin=False)]
+
+
+def _after_common_lines(whole: str, before: str) -> str:
+    """What `whole` has after the lines with which `before` begins as well."""
+    pairs = zip(whole.splitlines(keepends=True), before.splitlines(keepends=True), strict=False)
+    return whole[sum(len(line) for line, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+
+
 def _reply_tokens(
     messages: Sequence[Message], before: str, prompt: list[int], tokenizer: Any, *, last: bool
 ) -> list[int]:
     """The tokens of the last message and of the end of its turn, as they follow the prompt (`before`, `prompt`)."""
     rendering = _rendering(tokenizer)
-    whole = _text(messages, tokenizer, generation=False)
+    whole = _text(messages, tokenizer, generation=False, thinking=has_reasoning(messages[-1]))
     if whole.startswith(before):
         reply = whole[len(before) :]
+    elif messages[-1].fields:
+        reply = _after_common_lines(whole, before)
     else:  # the template opens an answer with words that it leaves out of a finished one
         reply = marked(messages[-1].content, rendering.protected) + rendering.suffix
     reply = _thinking_once(before, reply)
@@ -255,10 +295,11 @@ def _tokens(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
     """The marked rendering of `messages`, up to where the assistant begins if `generation`."""
     rendering = _rendering(tokenizer)
-    messages = [turn._replace(content=marked(turn.content, rendering.protected)) for turn in messages]
+    messages = [marked_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
         messages = _merged(messages)
-    return _render(messages, tokenizer, rendering.template, generation=generation, thinking=thinking)
+    more = {"enable_thinking": thinking}
+    return _render(messages, tokenizer, rendering.template, rendering.writes, generation=generation, **more)
 
 
 def _opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
@@ -283,21 +324,31 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
     system, *rest = messages
     first = next((place for place, message in enumerate(rest) if message.role == "user"), None)
     if first is None:
-        return [Message("user", system.content), *rest]
-    rest[first] = Message("user", f"{system.content}\n\n{rest[first].content}")
+        return [system._replace(role="user"), *rest]
+    asked = rest[first]
+    rest[first] = asked._replace(content=f"{system.content}\n\n{asked.content}", fields=system.fields + asked.fields)
     return rest
 
 
 def _render(
-    messages: Sequence[Message], tokenizer: Any, template: str, *, generation: bool, thinking: bool = False
+    messages: Sequence[Message],
+    tokenizer: Any,
+    template: str,
+    writes: Writes = NOTHING,
+    *,
+    generation: bool,
+    **more: Any,
 ) -> str:
     if not template:
         return _plain(messages, tokenizer, generation=generation)
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    turns, tools = template_turns(messages, writes)
+    return _applied(turns, {**tools, **more}, tokenizer, generation=generation)
+
+
+def _applied(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generation: bool) -> str:
+    more = {"enable_thinking": False, **more}
     try:
-        return tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=generation, enable_thinking=thinking
-        )
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
     except Exception as error:  # a template is the model's own code and may raise anything
         raise RowRefused(
             say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
@@ -333,7 +384,12 @@ def _tried(tokenizer: Any, template: str) -> _Rendering:
         end=end,
         suffix=suffix,
         takes_system=_takes_system(tokenizer, template),
+        writes=_tried_fields(tokenizer) if template else NOTHING,
     )
+
+
+def _tried_fields(tokenizer: Any) -> Writes:
+    return tried(lambda turns, more, reply: _applied(turns, more, tokenizer, generation=reply))
 
 
 def _first_name(text: str, names: Sequence[str]) -> str:

@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+TEXT = "text"
+"""The role of the two messages of a row that is a whole text: its opening and the rest."""
+
 
 class Message(NamedTuple):
     """One turn of a conversation.
 
     Attributes:
-        role: "system", "user", "assistant" or "tool".
+        role: "system", "user", "assistant", "tool", or `TEXT`.
         content: Its text; "" for a reply that only calls tools.
         trained: Whether the loss is taken on it, if it is a reply.
         fields: What else a chat template reads of it, as names with their values as JSON text: `reasoning_content`,
@@ -41,10 +44,16 @@ class Example:
         """Every message but the last."""
         return self.messages[:-1]
 
+    def with_last_reply_only(self) -> Example:
+        """The same conversation with its last reply alone trained on."""
+        earlier = [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in self.prompt]
+        return Example((*earlier, self.messages[-1]), self.row)
+
     @property
     def response(self) -> str:
-        """The text of the last message."""
-        return self.messages[-1].content
+        """The text of the last message, with the calls of tools in it as JSON."""
+        calls = [text for name, text in self.messages[-1].fields if name == "tool_calls"]
+        return "\n".join(filter(None, [self.messages[-1].content, *calls]))
 
 
 @dataclass(frozen=True)

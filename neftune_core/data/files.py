@@ -1,15 +1,22 @@
-"""Files in: JSONL, JSON, CSV and Parquet as tables of records. Nothing in a file can run code here."""
+"""Files in: JSONL, JSON, CSV and Parquet as tables of records. Nothing in a file can run code here.
+
+Text formats may be compressed with gzip or zstd: `rows.jsonl.gz`. They are unpacked in a process apart, to no more than
+a file may have.
+"""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from neftune_core.data.apart import Bounds, ReaderFailed, said_by
 from neftune_core.data.examples import RowRefused
 from neftune_core.data.layouts import LAYOUTS, spelled
 from neftune_core.data.parquet import parquet_table
@@ -20,28 +27,31 @@ from neftune_core.language import say
 from neftune_core.settings import Limits
 
 PEEK = 100
+UNPACK_MEMORY_BYTES = 2_000_000_000
+UNPACK_SECONDS = 120
 
 
 def open_table(path: Path, limits: Limits) -> Table:
     """The table in a file, by its extension. Raises `DataError` or `DoesNotFit` with one sentence."""
     title = path.name
-    extension = path.suffix.lower()
+    packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
+    extension = Path(path.stem).suffix.lower() if packing else path.suffix.lower()
     if extension in PACKED:
         raise DataError(say("{title} is packed: unpack it, and give the lab the file inside.", title=title))
-    if extension not in EXTENSIONS:
+    if extension not in (TEXT_FORMATS if packing else EXTENSIONS):
         raise DataError(
             say(
                 "{title} has the extension {extension}, which is none of {choices}.",
                 title=title,
-                extension=extension or say("(none)"),
-                choices=", ".join(EXTENSIONS),
+                extension=f"{extension}{packing}" or say("(none)"),
+                choices=", ".join([*EXTENSIONS, *(f"{one}{packing or '.gz'}" for one in TEXT_FORMATS)]),
             )
         )
     check_file(path, limits)
     longest = longest_row(limits)
     if extension == ".parquet":
         return parquet_table(path, longest)
-    text = decoded(path.read_bytes(), title)
+    text = decoded(_unpacked(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
     if not text.strip():
         raise DataError(say("{title} is empty.", title=title))
     return TEXT_FORMATS[extension](text, title, longest)
@@ -69,6 +79,36 @@ def check_file(path: Path, limits: Limits) -> None:
         )
     if size == 0:
         raise DataError(say("{title} is empty.", title=title))
+
+
+def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
+    """The content of a compressed file; raises `DoesNotFit` where it is larger than a file may be."""
+    most = limits.upload_megabytes * 1_000_000
+    content = bytearray()
+    # A piece is written in base64, which takes four characters for three bytes.
+    bounds = Bounds(UNPACK_MEMORY_BYTES, UNPACK_SECONDS, row_characters=1_000_000, characters=2 * most + 1_000_000)
+    try:
+        for _, _, piece in said_by("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
+            content += base64.b64decode(piece)
+            if len(content) > most:
+                raise ReaderFailed("size", "")
+    except ReaderFailed as failed:
+        if failed.kind == "size":
+            raise DoesNotFit(
+                say(
+                    "{title} unpacks to more than {most:,} MB, the largest file that this server reads.",
+                    title=path.name,
+                    most=limits.upload_megabytes,
+                )
+            ) from None
+        raise DataError(
+            say(
+                "{title} cannot be unpacked: it is damaged, or not compressed with {method}.",
+                title=path.name,
+                method=method,
+            )
+        ) from None
+    return bytes(content)
 
 
 def longest_row(limits: Limits) -> int:
@@ -121,6 +161,9 @@ def _line(line: str, longest: int) -> Any:
 
 
 def _json(text: str, title: str, longest: int) -> Table:
+    if _is_lines(text, longest):
+        return _jsonl(text, title, longest)
+
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         try:
             yield from enumerate(list_entries(text, longest), start=1)
@@ -137,14 +180,25 @@ def _json(text: str, title: str, longest: int) -> Table:
     return Table(column_names(rows(()), title), rows)
 
 
+def _is_lines(text: str, longest: int) -> bool:
+    """Whether the text is JSON lines: its first two lines are each a whole object."""
+    lines = islice((line for line in io.StringIO(text, newline="\n") if line.strip()), 2)
+    objects = [isinstance(_line(line, longest), dict) for line in lines if line.lstrip().startswith("{")]
+    return len(objects) == 2 and all(objects)
+
+
 DELIMITERS = (",", ";", "\t")
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ]*(?:\r\n?|\n)', re.IGNORECASE)
+"""The first line by which spreadsheets name the separator of the cells."""
 
 
 def _csv(text: str, title: str, longest: int) -> Table:
     text = text.lstrip("\r\n")
     # The csv module has one limit for the whole process; rows are checked against the lab's own limit.
     csv.field_size_limit(max(csv.field_size_limit(), longest + 1))
-    delimiter = max(DELIMITERS, key=lambda mark: _fit(text, mark, longest))
+    named = _SEPARATOR.match(text)
+    text = text[named.end() :] if named else text
+    delimiter = named[1] if named else max(DELIMITERS, key=lambda mark: _fit(text, mark, longest))
     header = _header(text, delimiter, longest)
     if not any(header):
         raise DataError(say("{title} has no header: its first line must name the columns.", title=title))
@@ -229,4 +283,5 @@ TEXT_FORMATS: dict[str, Callable[[str, str, int], Table]] = {
     ".tsv": _csv,
 }
 EXTENSIONS = (*TEXT_FORMATS, ".parquet")
-PACKED = (".gz", ".zip", ".zst", ".xz", ".bz2", ".7z", ".rar", ".tar", ".tgz")
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+PACKED = (".zip", ".xz", ".bz2", ".7z", ".rar", ".tar", ".tgz")

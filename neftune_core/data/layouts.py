@@ -7,26 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.data.examples import Message, RowRefused
-from neftune_core.data.texts import RepeatedName, as_text, kind_of, parsed
+from neftune_core.data.conversations import CONTROLS, context, conversation, with_controls
+from neftune_core.data.examples import TEXT, Message, RowRefused
+from neftune_core.data.texts import RepeatedName, as_text
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
 Parts = Mapping[str, Any]
 
-ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-}
-ROLE_NAMES = ("role", "from")
-CONTENT_NAMES = ("content", "value")
+Reader = Callable[[Parts, set[str]], list[Message]]
 
 
 @dataclass(frozen=True)
@@ -34,29 +23,37 @@ class Layout:
     """One way to lay out a row.
 
     `parts` maps each part to the spellings of its column, the usual one first; the parts in `required`
-    must have a column. `messages(values by part)` gives the conversation or raises `RowRefused`.
+    must have a column. `messages(values by part, unused)` gives the conversation or raises `RowRefused`, and adds the
+    names in it that it does not use to `unused`. `note` says what is to be known of rows that are read so. A layout
+    `by_hand` is never detected, since its rows may be meant otherwise.
     """
 
     words: str
     parts: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...]
-    messages: Callable[[Parts], list[Message]]
+    messages: Reader
+    note: str = ""
+    by_hand: bool = False
 
 
-def _task(instruction: str, extra: str, response: str) -> Callable[[Parts], list[Message]]:
+def _task(instruction: str, extra: str, response: str) -> Reader:
     """Messages of a row with an instruction, perhaps some text it is about, and a response."""
 
-    def messages(values: Parts) -> list[Message]:
-        question = _filled(values, instruction)
+    def messages(values: Parts, unused: set[str]) -> list[Message]:
         about = as_text(values.get(extra), extra)
-        user = f"{question}\n\n{about}" if about.strip() else question
+        blank = not as_text(values.get(instruction), instruction).strip() and about.strip()
+        question = about if blank else _filled(values, instruction)
+        user = f"{question}\n\n{about}" if about.strip() and not blank else question
         return [*_system(values), Message("user", user), Message("assistant", _filled(values, response))]
 
     return messages
 
 
 def _filled(values: Parts, part: str) -> str:
-    text = as_text(values.get(part), part)
+    value = values.get(part)
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in SQuAD: the first of several answers
+        value = next(iter(value["text"]), None)
+    text = as_text(value, part)
     if not text.strip():
         raise RowRefused(say("the {part} is empty", part=say(part)))
     return text
@@ -67,65 +64,60 @@ def _system(values: Parts) -> list[Message]:
     return [Message("system", text)] if text.strip() else []
 
 
-def _completion(values: Parts) -> list[Message]:
-    sides = [("prompt", "user"), ("completion", "assistant")]
-    found = _system(values)
-    for part, role in sides:
-        value = values.get(part)
-        if isinstance(value, list):
-            found += _conversation(value, part)
-        else:
-            found.append(Message(role, _filled(values, part)))
-    return found
+def _completion(values: Parts, unused: set[str]) -> list[Message]:
+    found = _side(values, "prompt", "user", unused)
+    return _after_system(values, [*context(found), *_side(values, "completion", "assistant", unused)])
 
 
-def _turns(part: str) -> Callable[[Parts], list[Message]]:
-    def messages(values: Parts) -> list[Message]:
-        value = values.get(part)
-        if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
-            try:
-                value = parsed(value)
-            except ValueError as error:
-                raise RowRefused(say("the {part} cannot be read: {reason}", part=say(part), reason=error)) from None
-        turns = _conversation(value, part)
-        return turns if turns and turns[0].role == "system" else [*_system(values), *turns]
+def _side(values: Parts, part: str, role: str, unused: set[str]) -> list[Message]:
+    value = values.get(part)
+    turns = isinstance(value, list) and not (value and isinstance(value[0], dict) and "type" in value[0])
+    return conversation(value, part, unused) if turns else [Message(role, _filled(values, part))]
+
+
+def _after_system(values: Parts, turns: list[Message]) -> list[Message]:
+    return turns if turns and turns[0].role == "system" else [*_system(values), *turns]
+
+
+def _turns(part: str) -> Reader:
+    def messages(values: Parts, unused: set[str]) -> list[Message]:
+        return _after_system(values, conversation(values.get(part), part, unused))
 
     return messages
 
 
-def _conversation(value: Any, part: str) -> list[Message]:
-    if not value:
-        raise RowRefused(say("the {part} are empty", part=say(part)))
-    if not isinstance(value, list):
-        raise RowRefused(say("the {part} are not a list of messages", part=say(part)))
-    return [_message(turn, number, part) for number, turn in enumerate(value, start=1)]
+def _preference(values: Parts, unused: set[str]) -> list[Message]:
+    """The prompt and the chosen answer; a chosen conversation may hold the prompt itself."""
+    chosen = values.get("chosen")
+    if isinstance(chosen, str) and not values.get("prompt") and chosen.lstrip().startswith("Human:"):
+        turns = _dialogue(chosen)
+    else:
+        turns = _side(values, "chosen", "assistant", unused)
+    if turns[0].role == "assistant":
+        turns = [*_side(values, "prompt", "user", unused), *turns]
+    return _after_system(values, [*context(turns[:-1]), turns[-1]])
 
 
-def _message(turn: Any, number: int, part: str) -> Message:
-    where = say("message {number} of the {part}", number=number, part=say(part))
-    if not isinstance(turn, dict):
-        raise RowRefused(say("{where} is not an object with a role and a content", where=where))
-    if isinstance(turn, RepeatedName):
-        raise RowRefused(say("{where} has the same name twice", where=where))
-    role = next((turn[name] for name in ROLE_NAMES if name in turn), None)
-    content = next((turn[name] for name in CONTENT_NAMES if name in turn), None)
-    if role is None:
-        raise RowRefused(say("{where} has no role", where=where))
-    if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        shown = repr(role[:30]) if isinstance(role, str) else say(kind_of(role))
-        raise RowRefused(
-            say(
-                "{where} has the role {shown}, which is none of {choices}",
-                where=where,
-                shown=shown,
-                choices=", ".join(ROLES),
-            )
-        )
-    text = as_text(content, say("content of {where}", where=where))
-    if not text.strip():
-        raise RowRefused(say("{where} is empty", where=where))
-    return Message(ROLES[role.strip().lower()], text)
+def _dialogue(text: str) -> list[Message]:
+    """The turns of a text that marks them with "Human:" and "Assistant:" at the beginnings of paragraphs."""
+    pieces = re.split(r"(?:\A|\n\n)\s*(Human|Assistant):", text)[1:]
+    names = {"Human": "user", "Assistant": "assistant"}
+    return [Message(names[name], content.strip()) for name, content in zip(pieces[::2], pieces[1::2], strict=True)]
 
+
+def _text(values: Parts, unused: set[str]) -> list[Message]:
+    """A whole text in two: its opening, which is what a model continues when it answers, and the rest."""
+    text = _filled(values, "text")
+    if len(text) < 2:
+        raise RowRefused(say("the {part} has a single character", part=say("text")))
+    opening = max(1, len(text) // OPENING)
+    space = text.find(" ", opening)
+    opening = space if 0 < space < len(text) // 2 else opening
+    return [Message(TEXT, text[:opening]), Message(TEXT, text[opening:])]
+
+
+OPENING = 4
+"""One part in this many of a text is its opening."""
 
 SYSTEM = ("system", "system_prompt", "system_message")
 
@@ -164,11 +156,28 @@ LAYOUTS: dict[str, Layout] = {
         ("conversations",),
         _turns("conversations"),
     ),
+    "preference": Layout(
+        "Preferences: prompt, chosen, rejected",
+        {"prompt": ("prompt", "question", "instruction", "query", "input"), "chosen": ("chosen",), "system": SYSTEM},
+        ("chosen",),
+        _preference,
+        later("The chosen answer of each preference row is used, the rejected one is not."),
+    ),
     "completion": Layout(
         "Prompt, completion",
         {
-            "prompt": ("prompt", "prompts", "query"),
-            "completion": ("completion", "completions", "response", "output"),
+            "prompt": ("prompt", "prompts", "query", "input", "inputs", "problem", "human", "user"),
+            "completion": (
+                "completion",
+                "completions",
+                "response",
+                "output",
+                "outputs",
+                "target",
+                "targets",
+                "solution",
+                "assistant",
+            ),
             "system": SYSTEM,
         },
         ("prompt", "completion"),
@@ -179,11 +188,19 @@ LAYOUTS: dict[str, Layout] = {
         {
             "question": ("question", "questions", "query", "q"),
             "context": ("context", "passage"),
-            "answer": ("answer", "answers", "response", "a"),
+            "answer": ("answer", "answers", "response", "solution", "a"),
             "system": SYSTEM,
         },
         ("question", "answer"),
         _task("question", "context", "answer"),
+    ),
+    "text": Layout(
+        "Whole texts, without prompts",
+        {"text": ("text", "content", "document")},
+        ("text",),
+        _text,
+        later("The loss is taken on the whole text of each row, and no chat template is used."),
+        by_hand=True,
     ),
 }
 
@@ -209,14 +226,19 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         )
     _known(available, corrections, [layout] if layout else list(LAYOUTS))
     for name in [layout] if layout else LAYOUTS:
+        if LAYOUTS[name].by_hand and not (layout or corrections):
+            continue
         columns = columns_for(LAYOUTS[name], available, corrections)
         if all(columns.get(part) for part in LAYOUTS[name].required) and set(corrections) <= set(LAYOUTS[name].parts):
             return name, {part: column for part, column in columns.items() if column}
     raise DataError(
         say(
-            "The columns are {columns}, and {wanted}: say by hand which column plays which part.",
+            "The columns are {columns}, and {wanted}: say by hand which column plays which part{texts}.",
             columns=_listed(available),
             wanted=_wanted(layout),
+            texts=say(", or choose the layout “text” to train on whole texts")
+            if not layout and "text" in available
+            else "",
         )
     )
 
@@ -266,8 +288,22 @@ def _listed(columns: Sequence[str]) -> str:
     return shown + (say(" and {count} more", count=len(columns) - 12) if len(columns) > 12 else "")
 
 
-def messages_of(layout: str, columns: Mapping[str, str], record: Any) -> tuple[Message, ...]:
-    """The conversation in one record; raises `RowRefused` with the reason where there is none."""
+def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """The columns by the name of the field that changes what a row means, those aside that play a part."""
+    taken = set(columns.values())
+    found: dict[str, str] = {}
+    for column in available:
+        if column not in taken and spelled(column) in CONTROLS:
+            found.setdefault(spelled(column), column)
+    return found
+
+
+def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: set[str]) -> tuple[Message, ...]:
+    """Return the conversation in one record; names in it that are not used are added to `unused`.
+
+    Raises:
+        RowRefused: If there is none, with the reason.
+    """
     if not isinstance(record, dict):
         raise RowRefused(say("it is not an object with named columns"))
     if isinstance(record, RepeatedName):
@@ -276,10 +312,17 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any) -> tuple[M
     if missing:
         raise RowRefused(say("it has no {column!r}", column=missing[0]))
     values = {part: record.get(column) for part, column in columns.items()}
-    return _well_formed(LAYOUTS[layout].messages(values))
+    controls = control_columns(list(record), columns)
+    unused |= record.keys() - set(columns.values()) - set(controls.values())
+    messages = LAYOUTS[layout].messages(values, unused)
+    not_used: set[str] = set()
+    messages = with_controls(messages, {name: record[column] for name, column in controls.items()}, not_used)
+    unused |= {controls.get(name, name) for name in not_used}
+    return tuple(messages) if layout == TEXT else _well_formed(messages)
 
 
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
+    """The messages up to the last reply that is trained on; raises `RowRefused` if they are no conversation."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
         raise RowRefused(say("there is no reply of the assistant in it"))
@@ -289,4 +332,7 @@ def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
         raise RowRefused(say("a system message stands after the first message"))
     if "user" not in roles or roles.index("user") > roles.index("assistant"):
         raise RowRefused(say("there is no message of the user before the first reply"))
-    return tuple(messages)
+    trained = [place for place, message in enumerate(messages) if message.role == "assistant" and message.trained]
+    if not trained:
+        raise RowRefused(say("none of its replies is to be trained on"))
+    return tuple(messages[: trained[-1] + 1])

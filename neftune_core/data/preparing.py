@@ -126,7 +126,11 @@ def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
         title=reading.title,
         licence=reading.licence,
         reading=reading,
-        notes=(*reading.notes, *_brought_note(settings), *_one_prompt_note(train, held_out, settings)),
+        notes=(
+            *reading.notes,
+            *_brought_note(settings),
+            *_one_prompt_note(train, held_out, settings),
+        ),
         own_held_out=own is not None,
         shortage=reading.shortage or _shortage(train_rows, held_out_rows, why, asked=asked),
     )
@@ -228,7 +232,7 @@ def _encoded(
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, len(examples))
         found = encode(
-            example,
+            example.with_last_reply_only() if settings.trained_turns == "last" else example,
             tokenizer,
             settings.maximum_length,
             too_long=settings.too_long,

@@ -11,11 +11,11 @@ from typing import Any
 from neftune_core.data import hub
 from neftune_core.data.examples import Example, Refusal, RowRefused, fingerprint
 from neftune_core.data.files import column_names, open_table
-from neftune_core.data.layouts import choose, messages_of
+from neftune_core.data.layouts import LAYOUTS, choose, control_columns, messages_of
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS, starter_file
-from neftune_core.data.tables import Row, Table
-from neftune_core.data.texts import too_long
+from neftune_core.data.tables import MOST_COLUMNS, Row, Table
+from neftune_core.data.texts import is_name, too_long
 from neftune_core.errors import DataError, NotAvailable
 from neftune_core.home import assets, home
 from neftune_core.language import say
@@ -84,11 +84,13 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
     most = min(settings.rows, limits.rows)
     opened = _open(settings, limits, most)
     layout, columns = choose(opened.table.columns, settings.layout, settings.columns)
-    rows = opened.table.rows(list(columns.values()))
+    controls = control_columns(opened.table.columns, columns)
+    rows = opened.table.rows([*columns.values(), *controls.values()])
+    unused: set[str] = set()
     examples: list[Example] = []
     refusals: list[Refusal] = []
     for count, row in enumerate(islice(rows, most), start=1):
-        found = _example(row, layout, columns, limits)
+        found = _example(row, layout, columns, limits, unused)
         (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, most)
@@ -96,14 +98,20 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
         examples=examples,
         refusals=refusals,
         layout=layout,
-        columns=columns,
+        columns=columns | {name: column for name, column in controls.items() if column not in unused},
         available_columns=opened.table.columns,
         sha256=fingerprint(examples),
         licence=opened.licence,
         title=opened.title,
-        notes=_notes(settings, limits, rows),
-        unused_columns=tuple(name for name in opened.table.columns if name not in columns.values()),
+        notes=(*filter(None, [say(LAYOUTS[layout].note)]), *_notes(settings, limits, rows)),
+        unused_columns=_unused(opened.table.columns, {*columns.values(), *controls.values()}, unused),
     )
+
+
+def _unused(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
+    """The columns that are not used, in their order, and then the further names that rows turned out to have."""
+    columns = [name for name in available if name not in used or name in seen]
+    return (*columns, *sorted(name for name in seen.difference(columns) if is_name(name))[:MOST_COLUMNS])
 
 
 def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
@@ -165,12 +173,12 @@ SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _Opened]] = {
 }
 
 
-def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits) -> Example | Refusal:
+def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unused: set[str]) -> Example | Refusal:
     number, record = row
     try:
         if isinstance(record, RowRefused):
             raise record
-        messages = messages_of(layout, columns, record)
+        messages = messages_of(layout, columns, record, unused)
     except RowRefused as refused:
         return Refusal(number, str(refused))
     characters = sum(len(message.content) for message in messages)

@@ -7,6 +7,7 @@ from pydantic import Field
 from neftune_core.settings import Settings, setting
 
 TOO_LONG = {"truncate": "Cut the response", "drop": "Leave the row out"}
+TRAINED_TURNS = {"all": "All replies", "last": "The last reply only"}
 
 
 class DataSettings(Settings):
@@ -55,6 +56,9 @@ class DataSettings(Settings):
         unit="tokens",
     )
     too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG, advanced=True)
+    trained_turns: str = setting(
+        "all", "Which replies of a conversation are trained on.", choices=TRAINED_TURNS, advanced=True
+    )
     system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000, advanced=True)
 
     def within(self, context: int) -> DataSettings:

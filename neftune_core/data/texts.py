@@ -16,6 +16,7 @@ from neftune_core.language import later, say
 NOT_TEXT = "not text"
 """The one name of an object that stands for a value JSON has no word for; it maps to words for its kind."""
 
+TEXT_PARTS = ("text", "input_text", "output_text")
 DEEPEST = 100
 MOST_LINES = 5_000_000
 MOST_MARKS = 4_000_000
@@ -25,8 +26,8 @@ LONGEST_NAME = 200
 SIGNATURES = {
     b"PAR1": later("a Parquet file: give it the extension .parquet"),
     b"PK\x03\x04": later("a zip file: unpack it first"),
-    b"\x1f\x8b": later("a compressed file (gzip): unpack it first"),
-    b"\x28\xb5\x2f\xfd": later("a compressed file (zstd): unpack it first"),
+    b"\x1f\x8b": later("a compressed file (gzip): give it the extension .gz after its own"),
+    b"\x28\xb5\x2f\xfd": later("a compressed file (zstd): give it the extension .zst after its own"),
     b"\xfd7zXZ\0": later("a compressed file (xz): unpack it first"),
     b"BZh": later("a compressed file (bzip2): unpack it first"),
 }
@@ -73,14 +74,20 @@ def decoded(content: bytes, title: str) -> str:
     return text
 
 
+class Number(str):
+    """A number of JSON as its digits were written: 1.10 stays 1.10, and a million digits cost nothing."""
+
+    __slots__ = ()
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     return values if len(values) == len(pairs) else RepeatedName(values)
 
 
 _DECODER = json.JSONDecoder(
-    parse_int=str,  # the digits as written: 1.10 stays 1.10, and a million digits cost nothing
-    parse_float=str,
+    parse_int=Number,
+    parse_float=Number,
     parse_constant=lambda name: None,
     object_pairs_hook=_object,
 )
@@ -238,17 +245,55 @@ def is_name(text: str) -> bool:
 
 
 def as_text(value: Any, part: str) -> str:
-    """A cell as text: numbers become text, a missing value becomes "". Raises `RowRefused` for the rest."""
+    """A cell as text: numbers, true and false become text, a list of text parts one text, a missing value "".
+
+    Raises `RowRefused` for the rest.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "type" in one for one in value):
+        return "".join(_text_part(one, part) for one in value)
+    if not isinstance(value, str | int | float):
         raise RowRefused(say("the {part} is {kind}, not text", part=say(part), kind=say(kind_of(value))))
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if "\0" in text:
         raise RowRefused(say("the {part} holds a NUL character", part=say(part)))
     if _HALF.search(text):
         raise RowRefused(say("the {part} holds half a character (a lone surrogate)", part=say(part)))
     return text
+
+
+def _text_part(one: dict[str, Any], part: str) -> str:
+    kind = str(one["type"])[:30]
+    if kind not in TEXT_PARTS:
+        raise RowRefused(
+            say("the {part} has a part of the type {kind!r}, and the lab reads text only", part=say(part), kind=kind)
+        )
+    return as_text(one.get("text"), part)
+
+
+def as_json(value: Any, *, drop_none: bool = False) -> str:
+    """Return a value that `parsed` gave as JSON text, numbers as numbers; raise `RowRefused` for what has none.
+
+    `drop_none` leaves out names without a value, which tables write into every object.
+    """
+    try:
+        return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        raise RowRefused(say("it holds a number that is too long")) from None
+
+
+def _plain(value: Any, *, drop_none: bool) -> Any:
+    if isinstance(value, Number):
+        return json.loads(value)
+    if isinstance(value, RepeatedName):
+        raise RowRefused(say("it has the same name twice"))
+    if isinstance(value, list):
+        return [_plain(one, drop_none=drop_none) for one in value]
+    if isinstance(value, dict):
+        kept = {name: one for name, one in value.items() if one is not None or not drop_none}
+        return {as_text(name, "name"): _plain(one, drop_none=drop_none) for name, one in kept.items()}
+    return as_text(value, "value") if isinstance(value, str) else value
 
 
 _HALF = re.compile("[\ud800-\udfff]")

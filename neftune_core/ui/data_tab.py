@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.data.files import EXTENSIONS
+from neftune_core.data.files import EXTENSIONS, PACKINGS
 from neftune_core.data.hub import HUB_SETS
 from neftune_core.data.layouts import LAYOUTS, columns_for
 from neftune_core.data.settings import DataSettings
@@ -25,12 +25,12 @@ from neftune_core.ui.plot import live_figure
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.wiring import QUIET, events, tell, told
 
-FILE_TYPES = list(EXTENSIONS)
+FILE_TYPES = [*EXTENSIONS, *PACKINGS]
 PARTS_SHOWN = 4
 PARTS_FROM = 8  # where their values begin among those of `_Inputs.components`
 NOT_USED = later("(not used)")
 FORM = ("rows", "held_out_share", "maximum_length")
-MORE = ("too_long", "system", "split_seed")
+MORE = ("too_long", "trained_turns", "system", "split_seed")
 SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
 
 

@@ -6,7 +6,6 @@ import pytest
 from rows_of_data import GOOD, TURNS
 
 from neftune_core.data.examples import Message
-from neftune_core.data.layouts import LAYOUTS
 from neftune_core.errors import DataError
 from neftune_core.settings import Limits
 
@@ -15,12 +14,13 @@ LAID_OUT = {
     "context": {"instruction": "Q", "context": "", "response": "A", "category": "open"},
     "messages": {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]},
     "conversations": {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+    "preference": {"prompt": "Q", "chosen": "A", "rejected": "B"},
     "completion": {"prompt": "Q", "completion": "A"},
     "question": {"question": "Q", "answer": "A"},
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAID_OUT)
 def test_every_layout_is_detected_and_reported(reading, layout):
     found = reading(json.dumps(LAID_OUT[layout]))
     assert found.layout == layout
@@ -29,7 +29,7 @@ def test_every_layout_is_detected_and_reported(reading, layout):
     assert found.title == "rows.jsonl"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAID_OUT)
 def test_column_names_are_read_in_any_case(reading, layout):
     shouted = {name.upper() + " ": value for name, value in LAID_OUT[layout].items()}
     assert reading(json.dumps(shouted)).layout == layout
@@ -96,7 +96,6 @@ def test_unknown_columns_are_named(reading):
         ('{"instruction": null, "output": "A"}', "the instruction is empty"),
         ('{"instruction": "Q", "output": ["A"]}', "the output is a list, not text"),
         ('{"instruction": "Q", "output": {"a": 1}}', "the output is an object, not text"),
-        ('{"instruction": "Q", "output": true}', "the output is true or false, not text"),
         ('{"instruction": "Q", "output": NaN}', "the output is empty"),
         ('{"instruction": "Q", "output": "a\\u0000b"}', "the output holds a NUL character"),
         ('{"instruction": "Q", "output": "\\ud83d"}', "lone surrogate"),
@@ -122,7 +121,7 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(reading, row, words):
         ([], "the messages are empty"),
         ("Hi", "not a list of messages"),
         (["Hi"], "message 1 of the messages is not an object"),
-        ([{"role": "tool", "content": "x"}], "the role 'tool'"),
+        ([{"role": "critic", "content": "x"}], "the role 'critic'"),
         ([{"content": "x"}], "message 1 of the messages has no role"),
         ([{"role": ["user"], "content": "x"}], "which is none of"),
         ([{"role": "user", "content": ""}, TURNS[1]], "message 1 of the messages is empty"),

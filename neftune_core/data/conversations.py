@@ -1,0 +1,275 @@
+"""Messages of a conversation in the spellings that files have, and the fields of a row that change what it means.
+
+A field is honoured, or the row is refused by the field's name. Names that are neither are collected in `unused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neftune_core.data.examples import Message, RowRefused
+from neftune_core.data.texts import RepeatedName, as_json, as_text, kind_of, parsed
+from neftune_core.language import say
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "ipython": "tool",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+}
+CALLING_ROLES = ("function_call", "tool_call")
+ROLE_NAMES = ("role", "from")
+CONTENT_NAMES = ("content", "value")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+CALLS = ("tool_calls", "function_call")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+# Whether a flag that is set means that the row or reply is trained on.
+FLAGS = {"weight": True, "train": True, "training": True, "loss": True, "mask": False}
+KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, "tool_call_id"}
+TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+SWITCHES = (*TRUE, *FALSE, "on", "off")  # a column of this kind says whether there is reasoning, and is none
+PAIRS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
+
+CONTROLS = ("history", "tools", "label", "tool_calls", *FLAGS, *MEDIA, *REASONING)
+"""Columns of a row that change what it means, in any layout."""
+
+
+def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
+    """Return the messages in a list of turns, or in the JSON text of one; raise `RowRefused` with the reason."""
+    if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
+        value = _from_json(value, part)
+    if not value:
+        raise RowRefused(say("the {part} are empty", part=say(part)))
+    if not isinstance(value, list):
+        raise RowRefused(say("the {part} are not a list of messages", part=say(part)))
+    return [message for number, turn in enumerate(value, start=1) for message in _turn(turn, number, part, unused)]
+
+
+def _from_json(text: str, part: str) -> Any:
+    try:
+        return parsed(text)
+    except ValueError as error:
+        raise RowRefused(say("the {part} cannot be read: {reason}", part=say(part), reason=error)) from None
+
+
+def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Message]:
+    """Yield the message of one entry, or the two of a pair such as `human` and `assistant`."""
+    where = say("message {number} of the {part}", number=number, part=say(part))
+    if not isinstance(turn, dict):
+        raise RowRefused(say("{where} is not an object with a role and a content", where=where))
+    if isinstance(turn, RepeatedName):
+        raise RowRefused(say("{where} has the same name twice", where=where))
+    role = next((turn[name] for name in ROLE_NAMES if turn.get(name) is not None), None)
+    pair = next((pair for pair in PAIRS if set(pair) <= set(turn)), None)
+    if role is None and pair is not None:
+        yield from _pair(turn, pair, part, where, unused)
+        return
+    unused |= {f"{part}[].{name}" for name, value in turn.items() if name not in KNOWN and _is_filled(value)}
+    yield _message(turn, _role(role, where), where, unused, part)
+
+
+def _pair(turn: Mapping[str, Any], pair: tuple[str, str], part: str, where: str, unused: set[str]) -> Iterator[Message]:
+    others = {name: value for name, value in turn.items() if name not in (*pair, "system")}
+    unused |= {f"{part}[].{name}" for name, value in others.items() if name not in KNOWN and _is_filled(value)}
+    if as_text(turn.get("system"), "system").strip():
+        yield Message("system", as_text(turn["system"], "system"))
+    yield _message({"content": turn[pair[0]]}, "user", where, unused, part)
+    yield _message({**others, "content": turn[pair[1]]}, "assistant", where, unused, part)
+
+
+def _role(role: Any, where: str) -> str:
+    if role is None:
+        raise RowRefused(say("{where} has no role", where=where))
+    if not isinstance(role, str) or role.strip().lower() not in ROLES:
+        shown = repr(role[:30]) if isinstance(role, str) else say(kind_of(role))
+        raise RowRefused(
+            say(
+                "{where} has the role {shown}, which is none of {choices}",
+                where=where,
+                shown=shown,
+                choices=", ".join(ROLES),
+            )
+        )
+    return role.strip().lower()
+
+
+def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], part: str) -> Message:
+    require_no_media(turn, where)
+    content = next((turn[name] for name in CONTENT_NAMES if turn.get(name) is not None), None)
+    role = ROLES[said]
+    if said in CALLING_ROLES:
+        text, fields = "", {"tool_calls": as_json(_calls(_from_json(as_text(content, where), where), where))}
+    else:
+        text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
+        unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
+    if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
+        raise RowRefused(say("{where} is empty", where=where))
+    trained = role != "assistant" or is_trained(turn, where)
+    return Message(role, text, trained, tuple(fields.items()))
+
+
+def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
+    """Return what a chat template reads of a turn beside its content, as JSON text by name."""
+    if role == "tool":
+        return {name: as_json(turn[name]) for name in ("name", "tool_call_id") if _is_filled(turn.get(name))}
+    found = {}
+    reasoning = next((turn[name] for name in REASONING if _is_filled(turn.get(name))), None)
+    if reasoning is not None:
+        found["reasoning_content"] = as_json(as_text(reasoning, say("reasoning of {where}", where=where)))
+    calls = next((turn[name] for name in CALLS if _is_filled(turn.get(name))), None)
+    if calls is not None:
+        found["tool_calls"] = as_json(_calls(calls, where))
+    if found and role != "assistant":
+        raise RowRefused(say("{where} has {name}, and only replies may", where=where, name=" ".join(found)))
+    return found
+
+
+def _calls(value: Any, where: str) -> list[dict[str, Any]]:
+    """Return calls of tools as chat templates read them: arguments are an object, not its JSON text."""
+    if isinstance(value, str):
+        value = _from_json(value, where)
+    calls = value if isinstance(value, list) else [value]
+    found = []
+    for call in calls:
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise RowRefused(say("{where} has a tool call without a name", where=where))
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            arguments = _from_json(arguments, where) if arguments.strip() else {}
+        identity = {"id": call["id"]} if _is_filled(call.get("id")) else {}
+        found.append(
+            {**identity, "type": "function", "function": {"name": function["name"], "arguments": arguments or {}}}
+        )
+    return found
+
+
+def _is_filled(value: Any) -> bool:
+    return value is not None and value != "" and value != [] and value != {}
+
+
+def flag(value: Any) -> bool | None:
+    """Return what a value says that should be true or false; None if it says neither."""
+    word = str(value).strip().lower() if isinstance(value, bool | str | int | float) else ""
+    return True if word in TRUE else False if word in FALSE else None
+
+
+def require_no_media(record: Mapping[str, Any], where: str) -> None:
+    """Refuse what has pictures, videos or sound, by the name of the field."""
+    for name in MEDIA:
+        if _is_filled(record.get(name)):
+            raise RowRefused(say("{where} has {name}, and the lab reads text only", where=where, name=name))
+
+
+def is_trained(record: Mapping[str, Any], where: str) -> bool:
+    """Return whether the flags of a reply leave it trained on; raise `RowRefused` for a flag that is no flag."""
+    trained = True
+    for name, meaning in FLAGS.items():
+        if not _is_filled(record.get(name)):
+            continue
+        found = flag(record[name])
+        if found is None:
+            raise RowRefused(
+                say(
+                    "{where} has the {name} {value!r}, and the lab knows 0 and 1",
+                    where=where,
+                    name=name,
+                    value=str(record[name])[:30],
+                )
+            )
+        trained = trained and found is meaning
+    return trained
+
+
+def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: set[str]) -> list[Message]:
+    """Return the messages of a row as its other fields say: `history` before them, `tools`, reasoning.
+
+    Args:
+        messages: What the row's layout gives.
+        controls: The row's values of `CONTROLS`, by name.
+        unused: Names that were found and not used; added to.
+
+    Raises:
+        RowRefused: If the row is marked as not to be trained on, or a field cannot be honoured.
+    """
+    here = say("it")
+    require_no_media(controls, here)
+    _require_wanted(controls, unused)
+    if _is_filled(controls.get("tool_calls")):
+        raise RowRefused(say("it has tool_calls outside its messages"))
+    switches = {name for name in REASONING if as_text(controls.get(name), name).strip().lower() in SWITCHES}
+    unused |= switches
+    fields = _fields({name: controls.get(name) for name in REASONING if name not in switches}, "assistant", here)
+    if fields:
+        messages = [*messages[:-1], messages[-1]._replace(fields=(*messages[-1].fields, *fields.items()))]
+    earlier = _history(controls.get("history"), unused)
+    start = 1 if messages[0].role == "system" else 0
+    messages = [*messages[:start], *earlier, *messages[start:]]
+    tools = controls.get("tools")
+    tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
+    if not _is_filled(tools):
+        return messages
+    if not isinstance(tools, list):
+        raise RowRefused(say("the {part} are not a list", part=say("tools")))
+    first = messages[0]
+    return [first._replace(fields=(*first.fields, ("tools", as_json(tools, drop_none=True)))), *messages[1:]]
+
+
+def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
+    label = controls.get("label")
+    if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
+        raise RowRefused(say("it is marked as a bad answer (label is false)"))
+    if _is_filled(label) and flag(label) is not True:
+        unused.add("label")
+    for name, meaning in FLAGS.items():
+        value = controls.get(name)
+        found = flag(value)
+        if found is not None and found is not meaning:
+            raise RowRefused(
+                say("it is marked as not to be trained on ({name} is {value})", name=name, value=as_text(value, name))
+            )
+        if found is None and _is_filled(value):
+            if name in ("weight", "mask"):
+                raise RowRefused(
+                    say(
+                        "{where} has the {name} {value!r}, and the lab knows 0 and 1",
+                        where=say("it"),
+                        name=name,
+                        value=str(value)[:30],
+                    )
+                )
+            unused.add(name)
+
+
+def _history(value: Any, unused: set[str]) -> list[Message]:
+    """Return earlier turns, pairs of a question and its answer or messages, as context that is not trained on."""
+    if isinstance(value, str) and value.strip():
+        value = _from_json(value, "history")
+    if not _is_filled(value):
+        return []
+    if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        value = [
+            turn
+            for user, reply in value
+            for turn in ({"role": "user", "content": user}, {"role": "assistant", "content": reply})
+        ]
+    return context(conversation(value, "history", unused))
+
+
+def context(messages: list[Message]) -> list[Message]:
+    """Return the messages with none of their replies trained on."""
+    return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]

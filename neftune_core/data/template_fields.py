@@ -1,0 +1,138 @@
+"""What a chat template writes beside the text of messages: calls of tools, their replies, tools, and reasoning.
+
+Templates leave out in silence what they do not know, so each is tried once, with words that no template has.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.data.examples import Message, RowRefused
+from neftune_core.data.plain_text import marked
+from neftune_core.language import later, say
+
+REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
+_USER = {"role": "user", "content": "Hello"}
+_TEXT, _THOUGHT, _NAME, _ARGUMENT, _VALUE = "Zq1", "Zq2", "Zq3", "Zq4", "Zq5"
+_IDENTITY = "Zq6abcdef"  # nine letters and digits, as some templates want
+
+Turns = list[dict[str, Any]]
+Render = Callable[[Turns, dict[str, Any], bool], str]
+"""From turns, further arguments of the template, and whether a reply is to follow, to text."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What one chat template writes.
+
+    Attributes:
+        calls: Calls of tools.
+        arguments_as_text: Whether it wants their arguments as JSON text instead of an object.
+        beside: The text beside a call.
+        replies: Replies of tools.
+        tools: The list of tools.
+        reasoning: The name under which it reads reasoning; "" if it writes none.
+    """
+
+    calls: bool = False
+    arguments_as_text: bool = False
+    beside: bool = False
+    replies: bool = False
+    tools: bool = False
+    reasoning: str = ""
+
+
+NOTHING = Writes()
+
+
+def tried(render: Render) -> Writes:
+    """Return what a template writes of the probes; `render` may raise `RowRefused`."""
+
+    def shows(turns: Turns, *words: str, reply: bool = False, **more: Any) -> bool:
+        try:
+            text = render(turns, more, reply)
+        except RowRefused:
+            return False
+        return all(text.count(word) == 1 for word in words)
+
+    as_text = not shows([_USER, _call("", as_text=False)], _NAME, _ARGUMENT, _VALUE)
+    calls = not as_text or shows([_USER, _call("", as_text=True)], _NAME, _ARGUMENT, _VALUE)
+    called = _call("", as_text=as_text)
+    answered = {"role": "tool", "content": _TEXT, "name": _NAME, "tool_call_id": _IDENTITY}
+    thinking = {name: {"role": "assistant", "content": _TEXT, name: _THOUGHT} for name in REASONING_NAMES}
+    return Writes(
+        calls=calls,
+        arguments_as_text=calls and as_text,
+        beside=shows([_USER, _call(_TEXT, as_text=as_text)], _TEXT, _NAME),
+        replies=shows([_USER, called, answered], _TEXT, reply=True),
+        tools=shows([_USER], _NAME, reply=True, tools=[_tool()]),
+        reasoning=next(
+            (name for name, turn in thinking.items() if shows([_USER, turn], _TEXT, _THOUGHT, enable_thinking=True)), ""
+        ),
+    )
+
+
+def _call(content: str, *, as_text: bool) -> dict[str, Any]:
+    arguments = {_ARGUMENT: _VALUE}
+    function = {"name": _NAME, "arguments": json.dumps(arguments) if as_text else arguments}
+    call = {"id": _IDENTITY, "type": "function", "function": function}
+    return {"role": "assistant", "content": content, "tool_calls": [call]}
+
+
+def _tool() -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {_ARGUMENT: {"type": "string", "description": _VALUE}}}
+    return {"type": "function", "function": {"name": _NAME, "description": _TEXT, "parameters": parameters}}
+
+
+def require_written(messages: Sequence[Message], writes: Writes) -> None:
+    """Raise `RowRefused` if the messages have what the template does not write."""
+    found = {name for message in messages for name, _ in message.fields}
+    beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
+    wanted = (
+        ("tool_calls" in found, writes.calls, later("tool calls")),
+        (any(message.role == "tool" for message in messages), writes.replies, later("replies of tools")),
+        ("tools" in found, writes.tools, later("a list of tools")),
+        (beside, writes.beside, later("text beside tool calls")),
+        ("reasoning_content" in found, writes.reasoning, later("reasoning")),
+    )
+    for has, written, words in wanted:
+        if has and not written:
+            raise RowRefused(say("it has {what}, which this model's chat template cannot write", what=say(words)))
+
+
+def template_turns(messages: Sequence[Message], writes: Writes) -> tuple[Turns, dict[str, Any]]:
+    """Return the messages as a chat template reads them, and its further arguments: the tools, if there are any."""
+    turns, more = [], {}
+    for message in messages:
+        fields = {name: json.loads(text) for name, text in message.fields}
+        if "tools" in fields:
+            more["tools"] = fields.pop("tools")
+        if "reasoning_content" in fields and writes.reasoning:
+            fields[writes.reasoning] = fields.pop("reasoning_content")
+        if writes.arguments_as_text:
+            for call in fields.get("tool_calls", ()):
+                call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        turns.append({"role": message.role, "content": message.content, **fields})
+    return turns, more
+
+
+def marked_message(message: Message, protected: re.Pattern[str]) -> Message:
+    """The message with the names of special tokens in its text and its fields broken (see `plain_text`)."""
+    fields = (
+        (name, json.dumps(_marked(json.loads(text), protected), ensure_ascii=False)) for name, text in message.fields
+    )
+    return message._replace(content=marked(message.content, protected), fields=tuple(fields))
+
+
+def _marked(value: Any, protected: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return marked(value, protected)
+    if isinstance(value, list):
+        return [_marked(one, protected) for one in value]
+    if isinstance(value, dict):
+        return {marked(name, protected): _marked(one, protected) for name, one in value.items()}
+    return value
