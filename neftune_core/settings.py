@@ -10,7 +10,6 @@ come the validation here, the controls of the page (`controls`), the command lin
 
 from __future__ import annotations
 
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from neftune_core.bounded import read_toml
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import later, say
 
@@ -143,7 +143,7 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
 def _sentence(name: str, error: ValidationError) -> str:
     """The first thing that is wrong, in one sentence; `name` is that of the settings."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"])[:100]
     given = repr(first.get("input"))[:60]
     reason = _reason(first)
     if first["type"] == "extra_forbidden":
@@ -344,11 +344,7 @@ def _comment(field: Any) -> str:
 
 def from_toml(cls: type[S], text: str) -> S:
     """Settings from TOML text; raises `InvalidSetting` with one sentence."""
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidSetting(say("The file is not valid TOML: {reason}.", reason=error)) from None
-    return parse(cls, values)
+    return parse(cls, read_toml(text))
 
 
 class Limits(Settings):

@@ -68,7 +68,12 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     file = folder / ADAPTER
     if not file.is_file():
         raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=folder.name))
-    tensors = load_file(file)
+    try:
+        tensors = load_file(file)
+    except Exception as error:  # whatever the reader of a damaged file raises
+        raise RecordError(
+            say("The adapter {folder!r} cannot be read ({fault}).", folder=folder.name, fault=type(error).__name__)
+        ) from error
     state: dict[str, tuple[Tensor, Tensor]] = {}
     for name, module in stack.adapted.items():
         down, up = (tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")

@@ -89,7 +89,7 @@ ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit"}
 
 def numbers(answer: dict[str, Any]) -> str:
     """The measures of an answer in a line."""
-    parts = [f"{answer['tokens']:,} tokens", ENDINGS.get(answer["ended"], "unfinished")]
+    parts = [f"{answer['tokens']:,} tokens", ENDINGS.get(answer.get("ended", ""), "unfinished")]
     if answer["repetition"] is not None:
         parts.append(f"{answer['repetition']:.0%} of word pairs repeated")
     if answer["rouge_l"] is not None:

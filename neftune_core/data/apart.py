@@ -50,14 +50,17 @@ class ReaderFailed(Exception):
         self.kind = kind
 
 
-def said_by(reader: str, arguments: Mapping[str, Any], bounds: Bounds, *, secrets: bool = False) -> Iterator[list[Any]]:
+def said_by(
+    reader: str, arguments: Mapping[str, Any], bounds: Bounds, *, secrets: bool = False, module: str = __name__
+) -> Iterator[list[Any]]:
     """What a reader of `READERS` says, line by line, without its last; ending the iteration ends the process.
 
-    With `secrets` the process gets the tokens and keys of this one's environment. Raises `ReaderFailed`.
+    With `secrets` the process gets the tokens and keys of this one's environment. A `module` with readers of its own
+    calls `main` with them. Raises `ReaderFailed`.
     """
     asked = json.dumps([reader, arguments, vars(bounds)])
     with subprocess.Popen(
-        [sys.executable, "-m", "neftune_core.data.apart", asked],
+        [sys.executable, "-m", module, asked],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -171,14 +174,14 @@ READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
 }
 
 
-def main(asked: str) -> None:
+def main(asked: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]] = READERS) -> None:
     """Print what the reader says."""
     reader, arguments, given = json.loads(asked)
     bounds = Bounds(**given)
     _bound_memory(bounds.memory_bytes)
     total = 0
     try:
-        for said in READERS[reader](**arguments):
+        for said in readers[reader](**arguments):
             line = json.dumps(said, default=_stand_in, skipkeys=True)
             total += len(line)
             if total > bounds.characters:

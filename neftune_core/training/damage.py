@@ -23,7 +23,14 @@ def damages(record: Record, log: Log) -> list[str]:
 
 
 def _settings(record: Record) -> list[str]:
-    found = []
+    about, unusable = record.read_about()
+    found = [
+        say("The part {part!r} of its record.json cannot be used, and is left out.", part=part[:40])
+        for part in unusable
+        if part != "format"
+    ]
+    if not about:
+        found.append(say("Its record.json is missing, larger than a record's may be, or damaged."))
     if record.is_newer:
         found.append(say("A newer version of the lab made this record: what this one can read of it is shown."))
     try:
@@ -41,6 +48,8 @@ def _log(log: Log) -> list[str]:
             if log.skipped == 1
             else say("{count:,} lines of its log cannot be read, and are left out.", count=log.skipped)
         )
+    if log.cut:
+        found.append(say("Its log is larger than a record's may be: what follows its beginning is left out."))
     if log.doubled:
         found.append(
             say("One line of its log is there twice, and counted once.")

@@ -15,6 +15,7 @@ from neftune_core.home import folder_bytes
 from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.training.claims import claiming
+from neftune_core.training.owners import owner_of
 from neftune_core.training.record import CLAIM, Record, all_records, runs_folder
 
 REMOVED = ".removed-"
@@ -86,7 +87,7 @@ def _heavy(records: list[Record], limits: Limits) -> list[Record]:
     by_owner: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.id not in old:
-            by_owner[str(record.about.get("owner"))].append(record)
+            by_owner[str(owner_of(record.folder))].append(record)
     over = []
     for mine in by_owner.values():
         used = folder_bytes(mine[0].folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -9,40 +10,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from neftune_core.bounded import count_values, lines_of
+from neftune_core.training.parts import COUNTED, LINE_BYTES, OWN_LOG_BYTES, event_of
+
 Event = dict[str, Any]
 
-COUNTED = ("step", "evaluated")
-"""Events that happen once for each seed and step; their losses are drawn."""
-LOSSES = ("loss", "train_loss", "held_out_loss")
 TAIL = 64
+VALUES_A_LINE = 4
+"""What a line counts besides its own values: one without any still takes memory and time."""
 
 
 class Log:
     """The events of one log as far as they can be read; `read` takes in what is new since the last time.
 
-    `skipped` counts the lines that are no events, `doubled` those that stand there a second time; neither is among the
-    `events`. A last line without its end is left for the next time.
+    Attributes:
+        events: The events so far, in their order.
+        skipped: Lines that are no events.
+        doubled: Lines that stand there a second time; they are not among the events.
+        cut: Whether the log is larger than may be read; what follows is left out.
+
+    A last line without its end is left for the next time.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
+        self.path, self.most_bytes, self.most_values = path, most_bytes, most_values
         self._forget()
 
     def _forget(self) -> None:
         self.events: list[Event] = []
-        self.size = self.skipped = self.doubled = 0
+        self.size = self.skipped = self.doubled = self._values = 0
+        self.cut = False
         self._tail = b""
         self._seen: set[Any] = set()
 
     def read(self) -> list[Event]:
-        """All events so far, in their order; begins anew where the log was cut back, as before a run goes on."""
+        """Return all events so far; begins anew if the log was cut back, as before a run goes on."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.size - len(self._tail))
                 if file.read(len(self._tail)) != self._tail:
                     self._forget()
                     file.seek(0)
-                block = file.read()
+                if self.cut:
+                    return self.events
+                block = file.read(self.most_bytes - self.size)
+                self.cut = bool(file.read(1))
         except OSError:
             self._forget()
             return []
@@ -54,9 +66,13 @@ class Log:
         return self.events
 
     def _new(self, block: bytes) -> Iterator[Event]:
-        for line in block.splitlines():
-            event = parsed(line)
-            if event is None or not _is_event(event):
+        for line in lines_of(io.BytesIO(block), LINE_BYTES):
+            self._values += VALUES_A_LINE + count_values(line)
+            if self.most_values is not None and self._values > self.most_values:
+                self.cut = True
+                return
+            event = event_of(line)
+            if event is None:
                 self.skipped += bool(line.strip())
                 continue
             counted = event["event"] in COUNTED
@@ -101,22 +117,6 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)
-
-
-def _is_event(entry: dict[str, Any]) -> bool:
-    """Whether a line has what every reader relies on: a name, and where it has a step or arms, what these are."""
-    name, step, seed, arms = (entry.get(part) for part in ("event", "step", "seed", "arms"))
-    if not isinstance(name, str) or not isinstance(seed, int | None) or not isinstance(step, int | None):
-        return False
-    if name not in COUNTED:
-        return True
-    if step is None or not isinstance(arms, dict) or not isinstance(entry.get("steps", 0), int):
-        return False
-    return all(_is_measured(numbers) for numbers in arms.values())
-
-
-def _is_measured(numbers: Any) -> bool:
-    return isinstance(numbers, dict) and all(isinstance(numbers.get(loss), int | float | None) for loss in LOSSES)
 
 
 def finite(value: Any) -> Any:

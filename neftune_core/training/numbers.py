@@ -7,6 +7,7 @@ examples.jsonl   by example: a line `rows` at every evaluation (losses and hits 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from neftune_core.durable import write_whole
 from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.training.log import append, finite, parsed
+from neftune_core.training.parts import metrics_of
 from neftune_core.training.record import Record
 
 METRICS, EXAMPLES = "metrics.json", "examples.jsonl"
@@ -44,10 +46,9 @@ def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None
 def metrics(record: Record) -> dict[str, dict[str, Any]]:
     """What each seed reached, by its number as text; empty where nothing was kept or can be read."""
     try:
-        found = (parsed((record.folder / METRICS).read_bytes()) or {}).get("seeds")
-    except OSError:
+        return metrics_of(record.folder / METRICS)
+    except (OSError, ValueError):
         return {}
-    return {name: table(value) for name, value in table(found).items()}
 
 
 def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
@@ -78,14 +79,11 @@ def table(value: Any) -> dict[str, Any]:
 
 
 def _lines(record: Record, kind: str) -> Iterator[dict[str, Any]]:
-    try:
-        lines = (record.folder / EXAMPLES).read_bytes().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        entry = parsed(line)
-        if entry is not None and entry.get("kind") == kind:
-            yield entry
+    with contextlib.suppress(OSError), (record.folder / EXAMPLES).open("rb") as lines:
+        for line in lines:
+            entry = parsed(line)
+            if entry is not None and entry.get("kind") == kind:
+                yield entry
 
 
 def _sampled(sample: Any) -> dict[str, RowMeasures]:

@@ -14,7 +14,6 @@ import re
 import secrets
 import shutil
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from neftune_core.bounded import read_toml
 from neftune_core.durable import flush, write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.home import folder_bytes, home
@@ -30,8 +30,10 @@ from neftune_core.models.catalogue import gigabytes
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.training.claims import claiming, is_claimed
-from neftune_core.training.log import Event, Log, append, as_text, finite, parsed
+from neftune_core.training.log import Event, Log, append, as_text, finite
 from neftune_core.training.own_rows import check_rows, located, study_key, with_own_rows
+from neftune_core.training.owners import owner_of
+from neftune_core.training.parts import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
 from neftune_core.training.settings import StudySettings
 
 FORMAT = 1
@@ -83,21 +85,25 @@ class Record:
         return self.folder / (SWEEP_FILE if self.is_sweep else STUDY_FILE)
 
     def _read_study(self) -> StudySettings:
-        text = self.settings_file.read_text(encoding="utf-8")
+        text = settings_text(self.settings_file)
         if not self.is_sweep:
             return from_toml(StudySettings, text)
         try:
-            return parse(StudySettings, tomllib.loads(text)["study"])
-        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            return parse(StudySettings, read_toml(text)["study"])
+        except (KeyError, TypeError, ValueError) as error:
             raise RecordError(say("it is not valid TOML ({reason}).", reason=error)) from None
 
     @property
     def about(self) -> dict[str, Any]:
-        """Owner, times, versions, machine, model and data: what `record.json` says, empty where unreadable."""
+        """Owner, times, versions, machine, model and data: the usable parts of `record.json`, empty if unreadable."""
+        return self.read_about()[0]
+
+    def read_about(self) -> tuple[dict[str, Any], list[str]]:
+        """Return the parts of `record.json`, and the names of those that are left out because they cannot be used."""
         try:
-            return parsed((self.folder / "record.json").read_bytes()) or {}
-        except OSError:
-            return {}
+            return about_of(self.folder / "record.json")
+        except (OSError, ValueError):
+            return {}, []
 
     def said_of(self, part: str) -> dict[str, Any]:
         """One table of what `record.json` says, such as `model` or `data`; empty where it is missing or no table."""
@@ -126,13 +132,13 @@ class Record:
 
         A record that does not say whose it is belongs to nobody.
         """
-        kept = self.about.get("owner")
+        kept = owner_of(self.folder)
         return kept == "" or (kept is not None and kept == owner_hash(owner))
 
     @property
     def is_owned(self) -> bool:
         """Whether it is one visitor's, and not of the command line or of nobody."""
-        return bool(self.about.get("owner"))
+        return bool(owner_of(self.folder))
 
     def require_usable(self) -> None:
         """Raise `RecordError` where this record cannot be run: a newer version made it, or parts of it are gone."""
@@ -147,8 +153,8 @@ class Record:
     @property
     def is_newer(self) -> bool:
         """Whether a newer version of the lab, with another format of records, made this one."""
-        made = self.about.get("format", FORMAT)
-        return not isinstance(made, int) or made > FORMAT
+        about, unusable = self.read_about()
+        return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
         """Write one event as a whole line, with its time first; all but steps are on the disk when this returns.
@@ -158,8 +164,9 @@ class Record:
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
-        """The log, not yet read."""
-        return Log(self.folder / LOG)
+        """The log, not yet read; that of an imported record is read within limits."""
+        path = self.folder / LOG
+        return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 
     def events(self) -> list[Event]:
         """All events that can be read."""
@@ -185,11 +192,7 @@ class Record:
 
     def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
         """The kept answers, one object a prompt with the text of each arm: of one seed, or of all."""
-        try:
-            lines = (self.folder / "answers.jsonl").read_bytes().splitlines()
-        except OSError:
-            return []
-        answers = [answer for answer in map(parsed, lines) if answer and _is_answer(answer)]
+        answers = read_answers(self.folder / "answers.jsonl")
         return [answer for answer in answers if seed is None or answer.get("seed", seed) == seed]
 
     def write_answers(self, answers: list[dict[str, Any]], seed: int) -> None:
@@ -237,16 +240,6 @@ def _noise(values: Any) -> NoiseSettings:
         return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})
     except LabError:
         return NoiseSettings()
-
-
-def _is_answer(answer: dict[str, Any]) -> bool:
-    arms = answer.get("arms")
-    if not isinstance(answer.get("prompt"), str) or not isinstance(arms, dict):
-        return False
-    return all(
-        isinstance(arm, dict) and isinstance(arm.get("text"), str) and isinstance(arm.get("tokens"), int)
-        for arm in arms.values()
-    )
 
 
 def create(study: StudySettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
@@ -302,7 +295,7 @@ def require_room(root: Path, owner: str, limits: Limits) -> None:
         )
     allowed = limits.visitor_gigabytes
     if owner and allowed:
-        mine = sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
+        mine = bytes_of(owner, root)
         if mine > allowed * 1e9:
             raise DoesNotFit(
                 say(
@@ -313,11 +306,16 @@ def require_room(root: Path, owner: str, limits: Limits) -> None:
             )
 
 
+def bytes_of(owner: str, root: Path) -> int:
+    """The bytes of the records of the key `owner`, without those of the command line, which are everybody's."""
+    return sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
+
+
 def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
     """The newest record of this very study that `owner` made; an empty owner is the command line."""
     key = study_key(study)
     for record in owned_records(owner, folder=folder):
-        if record.is_sweep or record.about.get("owner") != owner_hash(owner):
+        if record.is_sweep or owner_of(record.folder) != owner_hash(owner):
             continue
         try:
             if study_key(record.study) == key:

@@ -19,6 +19,8 @@ from neftune_core.language import say
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.log import Event
 from neftune_core.training.own_rows import located, study_key, with_own_rows
+from neftune_core.training.owners import owner_of
+from neftune_core.training.parts import settings_text
 from neftune_core.training.record import (
     CELLS,
     STUDY_FILE,
@@ -41,7 +43,7 @@ class Sweep(Record):
     def settings(self) -> SweepSettings:
         """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
         try:
-            found = from_toml(SweepSettings, (self.folder / SWEEP_FILE).read_text(encoding="utf-8"))
+            found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
         except FileNotFoundError:
             raise RecordError(
                 say("The record {record} is no sweep, or its settings are missing.", record=self.id)
@@ -148,7 +150,7 @@ def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None 
     """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
     key = sweep_key(settings)
     for record in owned_records(owner, folder=folder):
-        if not record.is_sweep or record.about.get("owner") != owner_hash(owner):
+        if not record.is_sweep or owner_of(record.folder) != owner_hash(owner):
             continue
         try:
             found = Sweep(record.folder)

@@ -121,7 +121,7 @@ def differing(text: str, base: str) -> str:
 
 def _numbers(answer: Mapping[str, Any]) -> list[str]:
     """The measures under an answer, those that are known."""
-    numbers = [_count(answer["tokens"]), say(ENDINGS.get(answer["ended"], ""))]
+    numbers = [_count(answer["tokens"]), say(ENDINGS.get(answer.get("ended", ""), ""))]
     if answer.get("repetition") is not None:
         numbers.append(say("{share:.0%} repeated", share=answer["repetition"]))
     if answer.get("rouge_l") is not None:

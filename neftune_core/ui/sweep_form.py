@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from neftune_core.bounded import read_toml
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -210,8 +210,8 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
 def point(line: str) -> Mapping[str, Any]:
     """One setting as typed: `noise.strength = 3, noise.kind = 'gaussian'`."""
     try:
-        found = tomllib.loads(f"point = {{{line.strip().strip('{}')}}}")["point"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        found = read_toml(f"point = {{{line.strip().strip('{}')}}}")["point"]
+    except (InvalidSetting, KeyError):
         found = None
     if not isinstance(found, dict):
         raise InvalidSetting(

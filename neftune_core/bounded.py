@@ -1,0 +1,127 @@
+"""JSON and TOML that strangers wrote, read within limits: bytes, nesting, number of values and size of numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.language import say
+
+SETTINGS_BYTES = 256_000
+"""Largest settings file, and largest `record.json`."""
+SETTINGS_VALUES = 20_000
+DEEPEST = 40
+DEEPEST_KEY = 16
+LARGEST_WHOLE = 2**53
+LARGEST_NUMBER = 1e100
+"""Measured numbers are float32 (up to 3.4e38); the square of this one is still finite."""
+
+_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_TOML_TEXT = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*+"|\'[^\'\n]*+\'|#[^\n]*+', re.DOTALL)
+_LONG_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:\s*+\.\s*+[\w-]++){{{DEEPEST_KEY},}}+")
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Return the table in TOML text.
+
+    Raises:
+        InvalidSetting: If it is too large, nested too deeply or not TOML. The TOML reader of the standard library takes
+            seconds for a dotted key of some kilobytes and recurses for every bracket, so both are counted before.
+    """
+    if len(text) > SETTINGS_BYTES:
+        raise InvalidSetting(
+            say("The file is larger than the {most:,} kB that settings may have.", most=SETTINGS_BYTES // 1000)
+        )
+    bare = _TOML_TEXT.sub("s", text)
+    if _deepest(bare) > DEEPEST or _LONG_KEY.search(bare):
+        raise InvalidSetting(say("The tables of the file are nested too deeply."))
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise InvalidSetting(say("The file is not valid TOML: {reason}.", reason=str(error)[:200])) from None
+
+
+def _deepest(bare: str) -> int:
+    deepest = depth = 0
+    for mark in re.findall(r"[\[\]{}]", bare):
+        depth += 1 if mark in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def read_json(block: bytes, most_values: int, *, drop_numbers: bool = False) -> Any:
+    """Return the value in JSON text.
+
+    Args:
+        block: The text, as UTF-8.
+        most_values: Most commas and brackets in it.
+        drop_numbers: Read numbers that are out of range as None instead of raising.
+
+    Raises:
+        ValueError: If it is not JSON, is nested more than `DEEPEST` deep, has too many values, or has a number that is
+            out of range. NaN and infinities are no JSON.
+    """
+    if count_values(block) > most_values:
+        raise ValueError("too many values")
+    if block.count(b"[") + block.count(b"{") > DEEPEST:
+        require_shallow(block)
+    decoder = _TOLERANT if drop_numbers else _STRICT
+    try:
+        return decoder.decode(block.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def count_values(block: bytes) -> int:
+    """Return the number of commas and opening brackets, which no number of values exceeds by more than one."""
+    return sum(block.count(mark) for mark in (b",", b"[", b"{"))
+
+
+def require_shallow(block: bytes) -> None:
+    """Raise `ValueError` if JSON text is nested more than `DEEPEST` deep; brackets inside strings do not count."""
+    depth = 0
+    for mark in re.findall(rb"[\[\]{}]", _JSON_STRING.sub(b"", block)):
+        depth += 1 if mark in b"[{" else -1
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
+
+
+def _decoder(refused: Callable[[str], Any]) -> json.JSONDecoder:
+    def whole(digits: str) -> Any:
+        number = int(digits) if len(digits) < 18 else LARGEST_WHOLE + 1
+        return number if abs(number) <= LARGEST_WHOLE else refused(digits)
+
+    def real(digits: str) -> Any:
+        number = float(digits)
+        return number if abs(number) <= LARGEST_NUMBER else refused(digits)
+
+    return json.JSONDecoder(parse_int=whole, parse_float=real, parse_constant=refused)
+
+
+def _refuse(digits: str) -> Any:
+    raise ValueError(f"{digits[:20]} is out of range")
+
+
+_STRICT, _TOLERANT = _decoder(_refuse), _decoder(lambda _: None)
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Return the content of a file of at most `most` bytes; raises `ValueError` if it is larger, or `OSError`."""
+    with path.open("rb") as file:
+        block = file.read(most + 1)
+    if len(block) > most:
+        raise ValueError(f"larger than {most:,} bytes")
+    return block
+
+
+def lines_of(file: IO[bytes], longest: int) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one without its end too; of a line over `longest` bytes its beginning."""
+    while line := file.readline(longest):
+        yield line
+        while not line.endswith(b"\n") and len(line) == longest:
+            line = file.readline(longest)

@@ -1,0 +1,249 @@
+"""The parts of a record as typed values: how large each may be, and what every reader can rely on.
+
+A record may come from another machine, so nothing in it is what it should be until it was checked here. Unknown fields
+are kept, since older and newer versions write others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from neftune_core.bounded import (
+    LARGEST_WHOLE,
+    SETTINGS_BYTES,
+    SETTINGS_VALUES,
+    count_values,
+    lines_of,
+    read_file,
+    read_json,
+)
+from neftune_core.errors import InvalidSetting
+from neftune_core.language import say
+from neftune_core.models.settings import PRECISIONS
+
+LINE_BYTES = 1_000_000
+"""Longest line of a log; what is longer is no event."""
+LOG_BYTES, LOG_VALUES = 32_000_000, 1_000_000
+"""Largest log of a record that came from elsewhere, in bytes and in values: about 20,000 steps of five arms."""
+OWN_LOG_BYTES = 2_000_000_000
+"""Largest log of a record that was made here, whose steps are limited by the settings of this server."""
+ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
+METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
+ADAPTER_CONFIG_BYTES = 256_000
+
+Whole = Annotated[int, Field(ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+Moment = Annotated[float, Field(ge=0, le=4e9)]  # seconds since 1970, until 2096
+Name = Annotated[str, StringConstraints(max_length=200)]
+Arms = Annotated[dict[Name, dict[Name, Any]], Field(max_length=200)]
+Words = Annotated[str, StringConstraints(max_length=4000)]
+Number = float | bool | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Model(_Part):
+    source: str | None = None
+    name: str | None = None
+    licence: str | None = None
+    precision: Literal[tuple(PRECISIONS)] | None = None  # type: ignore[valid-type]
+    fingerprint: str | None = None
+    parameters: Count | None = None
+    trained_parameters: Count | None = None
+    width: Count | None = None
+    layers: Count | None = None
+
+
+class _Data(_Part):
+    title: str | None = None
+    licence: str | None = None
+    sha256: str | None = None
+    train: Count = 1
+    held_out: Count = 0
+    cut: Count = 0
+    refused: Count = 0
+
+
+class _Question(_Part):
+    measure: str
+    epoch: str
+
+
+class _Machine(_Part):
+    processor: str | None = None
+    cores: Count | None = None
+    memory_bytes: Count | None = None
+    gpus: list[Any] = []
+    device: str | None = None
+    system: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    transformers: str | None = None
+
+
+class About(_Part):
+    """`record.json`."""
+
+    format: Count = 1
+    owner: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] | None = None
+    created: Moment | None = None
+    imported: bool = False
+    arms: Arms = {}
+    model: _Model = _Model()
+    data: _Data = _Data()
+    samples: dict[Name, Words] = {}
+    machine: _Machine = _Machine()
+    question: _Question | None = None
+
+
+class _Event(_Part):
+    event: Name
+    time: Moment | None = None
+    seed: Whole | None = None
+    seeds: Count | None = None
+    step: Count | None = None
+    steps: Count | None = None
+    studies: Count | None = None
+    tokens: Count | None = None
+    prompts: Count | None = None
+    epoch: float | None = None
+    learning_rate: float | None = None
+    message: Words | None = None
+    cell: str | None = None
+    state: str | None = None
+    arms: Arms | None = None
+
+
+class _Counted(_Event):
+    step: Count
+    arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)]
+
+
+class _Answer(_Part):
+    text: str
+    tokens: Count
+    ended: str = ""
+    characters: Count | None = None
+    repetition: float | None = None
+    rouge_l: float | None = None
+
+
+class AnswerLine(_Part):
+    """One line of `answers.jsonl`: a prompt with the answer of each arm."""
+
+    prompt: str
+    reference: str | None = None
+    seed: Whole | None = None
+    sample: Count | None = None
+    arms: Annotated[dict[Name, _Answer], Field(max_length=200)]
+
+
+class _Robustness(_Part):
+    amounts: list[float]
+    arms: dict[Name, dict[Name, list[float | None]]]
+
+
+class SeedMetrics(_Part):
+    """What `metrics.json` has of one seed."""
+
+    arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
+    robustness: dict[Name, _Robustness] = {}
+    signatures: dict[Name, Words] = {}
+    samples: dict[Name, Words] = {}
+
+
+COUNTED = ("step", "evaluated")
+"""Events that happen once for each seed and step; their losses are drawn."""
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """Return a line of a log as an event, or None if it is none."""
+    try:
+        entry = read_json(line, LOG_VALUES)
+        (_Counted if isinstance(entry, dict) and entry.get("event") in COUNTED else _Event).model_validate(entry)
+    except (ValueError, TypeError):  # a pydantic error is a ValueError; a name that is a list cannot be looked up
+        return None
+    return dict(entry)
+
+
+def answer_of(line: bytes) -> dict[str, Any] | None:
+    """Return a line of `answers.jsonl` as an answer, or None if it is none."""
+    try:
+        entry = read_json(line, LOG_VALUES)
+        AnswerLine.model_validate(entry)
+    except ValueError:
+        return None
+    return dict(entry)
+
+
+def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what a `record.json` says, and the names of the parts that are left out because they cannot be used.
+
+    Raises:
+        OSError: If it is missing.
+        ValueError: If it is too large or no JSON object.
+    """
+    found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, drop_numbers=True)
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    try:
+        About.model_validate(found)
+    except ValidationError as error:
+        wrong = list(dict.fromkeys(str(fault["loc"][0]) for fault in error.errors(include_url=False)))
+        return {name: value for name, value in found.items() if name not in wrong}, wrong
+    return found, []
+
+
+def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what `metrics.json` has of each seed, by its number as text; seeds that cannot be used are left out.
+
+    Raises:
+        OSError: If it is missing.
+        ValueError: If it is too large or has no seeds.
+    """
+    found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
+    seeds = found.get("seeds") if isinstance(found, dict) else None
+    if not isinstance(seeds, dict):
+        raise ValueError("no seeds")
+    return {name: value for name, value in seeds.items() if _fits(SeedMetrics, value)}
+
+
+def _fits(cls: type[BaseModel], value: Any) -> bool:
+    try:
+        cls.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def read_answers(path: Path) -> list[dict[str, Any]]:
+    """Return the answers in an `answers.jsonl`, as far as they can be used and are not too many."""
+    found: list[dict[str, Any]] = []
+    left, values = ANSWERS_BYTES, ANSWERS_VALUES
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        for line in lines_of(file, ANSWERS_BYTES):
+            left, values = left - len(line), values - count_values(line)
+            if min(left, values) < 0:
+                break
+            answer = answer_of(line)
+            if answer is not None:
+                found.append(answer)
+    return found
+
+
+def settings_text(path: Path) -> str:
+    """Return the text of a settings file; raises `InvalidSetting` if it is too large, or `OSError`."""
+    try:
+        return read_file(path, SETTINGS_BYTES).decode()
+    except UnicodeDecodeError:
+        raise
+    except ValueError:
+        raise InvalidSetting(
+            say("The file is larger than the {most:,} kB that settings may have.", most=SETTINGS_BYTES // 1000)
+        ) from None
