@@ -54,13 +54,13 @@ def _deepest(bare: str) -> int:
     return deepest
 
 
-def read_json(block: bytes, most_values: int, *, drop_numbers: bool = False) -> Any:
+def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> Any:
     """Return the value in JSON text.
 
     Args:
         block: The text, as UTF-8.
         most_values: Most commas and brackets in it.
-        drop_numbers: Read numbers that are out of range as None instead of raising.
+        odd_numbers: Read numbers that are out of range as NaN instead of raising.
 
     Raises:
         ValueError: If it is not JSON, is nested more than `DEEPEST` deep, has too many values, or has a number that is
@@ -70,7 +70,7 @@ def read_json(block: bytes, most_values: int, *, drop_numbers: bool = False) -> 
         raise ValueError("too many values")
     if block.count(b"[") + block.count(b"{") > DEEPEST:
         require_shallow(block)
-    decoder = _TOLERANT if drop_numbers else _STRICT
+    decoder = _TOLERANT if odd_numbers else _STRICT
     try:
         return decoder.decode(block.decode())
     except RecursionError:
@@ -107,7 +107,7 @@ def _refuse(digits: str) -> Any:
     raise ValueError(f"{digits[:20]} is out of range")
 
 
-_STRICT, _TOLERANT = _decoder(_refuse), _decoder(lambda _: None)
+_STRICT, _TOLERANT = _decoder(_refuse), _decoder(lambda _: float("nan"))
 
 
 def read_file(path: Path, most: int) -> bytes:

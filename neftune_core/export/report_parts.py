@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.data.report import RenderedRow, report_of, row_ranges, summary
+from neftune_core.errors import LabError
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, retold, say
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.training.parts import settings_text
 from neftune_core.training.record import Record
 
 OF_MACHINE = {
@@ -153,6 +155,6 @@ def ended(record: Record) -> str:
 def text_of(record: Record, name: str) -> str:
     """A text file of a record, or a word in its place."""
     try:
-        return (record.folder / name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return settings_text(record.folder / name)
+    except (OSError, UnicodeDecodeError, LabError):
         return say("# The settings of this record are missing or cannot be read.")

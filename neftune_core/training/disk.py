@@ -14,11 +14,11 @@ from neftune_core.errors import RecordError
 from neftune_core.home import folder_bytes
 from neftune_core.language import say
 from neftune_core.settings import Limits
-from neftune_core.training.claims import claiming
+from neftune_core.training.claims import claiming, is_claimed
 from neftune_core.training.owners import owner_of
 from neftune_core.training.record import CLAIM, Record, all_records, runs_folder
 
-REMOVED = ".removed-"
+REMOVED, IMPORTING = ".removed-", ".import-"
 DAY_SECONDS = 24 * 3600
 
 
@@ -40,8 +40,10 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
     Never one that runs or whose id is `busy`, nor one of the command line, nor a visitor's newest for its size alone.
     Gives the ids of those removed.
     """
-    for left in (folder or runs_folder()).glob(f"{REMOVED}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    root = folder or runs_folder()
+    for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
+        if not is_claimed(left / CLAIM):  # by an import under way
+            shutil.rmtree(left, ignore_errors=True)
     if not limits.record_days and not limits.visitor_gigabytes:
         return []
     idle = [record for record in all_records(folder=folder) if record.is_owned and record.id not in busy]

@@ -39,7 +39,7 @@ def with_own_rows(study: StudySettings, folder: Path) -> StudySettings:
 
 def _safe_name(name: str) -> str:
     """The name of an upload, as people know it, without what a file system or a link could trip over."""
-    return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip(".-") or "rows"
+    return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip("._-") or "rows"
 
 
 def located(study: StudySettings, folder: Path) -> StudySettings:

@@ -189,7 +189,7 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
         OSError: If it is missing.
         ValueError: If it is too large or no JSON object.
     """
-    found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, drop_numbers=True)
+    found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
     if not isinstance(found, dict):
         raise ValueError("no object")
     try:

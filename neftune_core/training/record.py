@@ -282,8 +282,15 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
-def require_room(root: Path, owner: str, limits: Limits) -> None:
-    """Raise `DoesNotFit` where the records in `root`, or those of `owner`, take more disk than is allowed."""
+def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
+    """Raise `DoesNotFit` if the records take more disk than is allowed.
+
+    Args:
+        root: The folder of all records, and of what is about to become one.
+        owner: The key of the visitor, whose own records are limited too.
+        limits: What is allowed.
+        more: Bytes in `root` that are about to be the visitor's.
+    """
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:
         raise DoesNotFit(
@@ -295,7 +302,7 @@ def require_room(root: Path, owner: str, limits: Limits) -> None:
         )
     allowed = limits.visitor_gigabytes
     if owner and allowed:
-        mine = bytes_of(owner, root)
+        mine = bytes_of(owner, root) + more
         if mine > allowed * 1e9:
             raise DoesNotFit(
                 say(
@@ -304,6 +311,14 @@ def require_room(root: Path, owner: str, limits: Limits) -> None:
                     allowed=allowed,
                 )
             )
+
+
+def room_left(root: Path, owner: str, limits: Limits) -> int:
+    """Return the bytes that `owner` may still add to the records in `root`."""
+    left = limits.disk_gigabytes * 1e9 - folder_bytes(root)
+    if owner and limits.visitor_gigabytes:
+        left = min(left, limits.visitor_gigabytes * 1e9 - bytes_of(owner, root))
+    return max(0, round(left))
 
 
 def bytes_of(owner: str, root: Path) -> int:

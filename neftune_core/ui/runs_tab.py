@@ -7,11 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import RecordError
+from neftune_core.errors import LabError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.language import say
 from neftune_core.models.catalogue import gigabytes
+from neftune_core.sentences import sentence
+from neftune_core.training.parts import settings_text
 from neftune_core.training.record import Record, find, owned_records
 from neftune_core.ui import evidence_view, run_actions, take_away
 from neftune_core.ui.answers import answer_columns
@@ -148,19 +150,23 @@ def _answers(record: Record) -> str:
 
 def _settings_text(record: Record) -> str:
     try:
-        return record.settings_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return settings_text(record.settings_file)
+    except (OSError, UnicodeDecodeError, LabError):
         return say("# The settings of this record are missing or cannot be read.")
 
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:
-    """What the list tells of a record."""
+    """What the list shows of a record; if that fails, why, and the other rows are as they are."""
+    try:
+        return _readable_row(lab, record)
+    except Exception as error:
+        return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
+
+
+def _readable_row(lab: Lab, record: Record) -> dict[str, Any]:
     from neftune_core.training.progress import WORDS
 
-    try:
-        arms, status = record.arms, lab.jobs.status(record)
-    except RecordError as error:
-        return {"id": record.id, "when": when(record), "about": str(error), "arms": [], "word": say("Unreadable")}
+    arms, status = record.arms, lab.jobs.status(record)
     colours = arm_colours(arms)
     return {
         "id": record.id,

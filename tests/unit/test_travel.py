@@ -199,10 +199,9 @@ def test_a_file_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_visitor_over_their_share_brings_nothing_in(packed: Path, tmp_path: Path) -> None:
-    limits = Limits(visitor_gigabytes=0.0001)
-    import_record(packed, "key", limits, folder=tmp_path)
+    import_record(packed, "key", folder=tmp_path)
     with pytest.raises(DoesNotFit, match="Your records"):
-        import_record(packed, "key", limits, folder=tmp_path)
+        import_record(packed, "key", Limits(visitor_gigabytes=0.0001), folder=tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,258 @@
+"""A record that comes in as a zip file: unpacked and checked in a process of its own, with bounded memory and time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import stat
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from neftune_core.bounded import SETTINGS_BYTES, SETTINGS_VALUES, count_values, read_file, read_json
+from neftune_core.data.apart import main
+from neftune_core.durable import write_whole
+from neftune_core.errors import DoesNotFit, LabError, RecordError
+from neftune_core.language import in_language, say
+from neftune_core.settings import from_toml
+from neftune_core.training.log import Log
+from neftune_core.training.own_rows import FILE, FILE_PARTS
+from neftune_core.training.parts import (
+    ADAPTER_CONFIG_BYTES,
+    ANSWERS_BYTES,
+    ANSWERS_VALUES,
+    LOG_BYTES,
+    LOG_VALUES,
+    METRICS_BYTES,
+    About,
+    metrics_of,
+    settings_text,
+)
+from neftune_core.training.record import FORMAT
+from neftune_core.training.settings import StudySettings
+
+# What a record is made of; anything else in an archive is no record's, and is refused. Names begin with a letter or
+# digit, so that none is an option, a hidden file or a parent.
+PARTS = re.compile(
+    r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|metrics\.json|"
+    r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
+    r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}/(adapter_config\.json|adapter_model\.safetensors|"
+    r"README\.md|model\.safetensors|[a-z][a-z_]{0,39}\.(json|jinja|txt|model))"
+)
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
+NEEDED = ("study.toml", "record.json", "events.jsonl")
+TEXT_BYTES = 64_000_000
+"""Largest vocabulary or other text of a saved model."""
+HEADER_BYTES, HEADER_VALUES = 4_000_000, 400_000
+PIECE = 1 << 20
+
+MOST_OF: dict[str, int] = {
+    "study.toml": SETTINGS_BYTES,
+    "record.json": SETTINGS_BYTES,
+    "events.jsonl": LOG_BYTES,
+    "answers.jsonl": ANSWERS_BYTES,
+    "metrics.json": METRICS_BYTES,
+    "adapter_config.json": ADAPTER_CONFIG_BYTES,
+    "README.md": SETTINGS_BYTES,
+}
+
+
+def received(
+    path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
+) -> Iterator[list[Any]]:
+    """Unpack the record in a zip file into an empty folder, check it and write whose it is.
+
+    Args:
+        path: The zip file.
+        folder: The folder to fill.
+        owner: What `owner_hash` gives for the visitor's key.
+        most: Most bytes that may come out of it.
+        files: Most files in it.
+        rows: Most bytes of one file of rows.
+        language: The language of the sentences.
+
+    Yields:
+        `["record", id]` at the end.
+
+    Raises:
+        RecordError: If it is no record of the lab.
+        DoesNotFit: If it is too large.
+    """
+    with in_language(language), _opened(Path(path)) as archive:
+        record_id, entries = _entries(archive, files)
+        left = most
+        for name, entry in entries.items():
+            left -= _unpack(archive, name, entry, Path(folder) / name, left, rows)
+        _check(Path(folder), owner)
+        yield ["record", record_id]
+
+
+def no_record(reason: str) -> RecordError:
+    """The error for a file that is no record of the lab."""
+    return RecordError(
+        say(
+            "This zip file holds no record of the lab: {reason} Take one from the Runs tab, or with `neftune runs "
+            "export`.",
+            reason=reason,
+        )
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, RuntimeError) as error:
+        raise no_record(say("it cannot be read as one ({fault}).", fault=type(error).__name__)) from None
+    with archive:
+        yield archive
+
+
+def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfile.ZipInfo]]:
+    """The record's id, and its files by their names in it; every name is one that a record has."""
+    found = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(found) > most:
+        raise DoesNotFit(
+            say(
+                "This zip file holds {count:,} files, more than the {most:,} a record may have.",
+                count=len(found),
+                most=most,
+            )
+        )
+    entries: dict[str, zipfile.ZipInfo] = {}
+    ids = {PurePosixPath(entry.filename).parts[0] if "/" in entry.filename else "" for entry in found}
+    for entry in found:
+        name = entry.filename.partition("/")[2]
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if not PARTS.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
+            raise no_record(say("{name!r} is not a part of one.", name=entry.filename[:80]))
+        if name in entries:
+            raise no_record(say("{name!r} stands there twice.", name=name))
+        entries[name] = entry
+    missing = [name for name in NEEDED if name not in entries]
+    if len(ids) != 1 or not _ID.fullmatch(next(iter(ids), "")) or missing:
+        raise no_record(say("{missing} is missing.", missing=", ".join(missing) or say("the name of its folder")))
+    return ids.pop(), entries
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, left: int, rows: int) -> int:
+    """Write one file and return its bytes; what comes out is counted, not what the archive says of itself."""
+    most, taken = _most_of(name, rows), 0
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(entry) as source, target.open("xb") as written:
+            while piece := source.read(PIECE):
+                taken += len(piece)
+                if taken > left:
+                    raise DoesNotFit(
+                        say(
+                            "The record in this zip file is larger than the {room:,.1f} MB of room that is left for "
+                            "it: discard other records first.",
+                            room=left / 1e6,
+                        )
+                    )
+                if taken > most:
+                    raise DoesNotFit(
+                        say(
+                            "The part {name} of this record is larger than the {most:,} kB it may have.",
+                            name=name[:80],
+                            most=most // 1000,
+                        )
+                    )
+                written.write(piece)
+    except LabError:
+        raise
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, zlib.error) as error:
+        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=type(error).__name__)) from None
+    return taken
+
+
+def _most_of(name: str, rows: int) -> int:
+    file = name.rpartition("/")[2]
+    if name.startswith("data/"):
+        return rows
+    return sys.maxsize if file.endswith(".safetensors") else MOST_OF.get(file, TEXT_BYTES)
+
+
+def _check(folder: Path, owner: str) -> None:
+    """Raise a `LabError` unless every part can be used, and the settings name no file but the record's own."""
+    about = _about(folder / "record.json")
+    try:
+        study = from_toml(StudySettings, settings_text(folder / "study.toml"))
+    except (LabError, UnicodeDecodeError) as error:
+        raise no_record(say("its settings cannot be read ({reason}).", reason=str(error)[:200])) from None
+    for part in FILE_PARTS:
+        source: str = getattr(study.data, part)
+        if source.startswith(FILE):
+            name = source.removeprefix(FILE)
+            if not (name.startswith("data/") and PARTS.fullmatch(name) and (folder / name).is_file()):
+                raise no_record(say("it names rows that are not in it."))
+    _check_numbers(folder)
+    for path in sorted(folder.glob("arms/*/*/*.safetensors")):
+        _check_weights(path)
+    text = json.dumps({**about, "owner": owner, "imported": True}, ensure_ascii=False)
+    if len(text.encode()) > SETTINGS_BYTES:
+        raise no_record(say("{name!r} cannot be used ({reason}).", name="record.json", reason="too large"))
+    write_whole(folder / "record.json", text)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        about = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES)
+        if isinstance(about, dict) and (type(about.get("format")) is not int or about["format"] > FORMAT):
+            raise RecordError(say("This record was made by a newer version of the lab, or is damaged: open it there."))
+        About.model_validate(about)
+    except ValidationError as error:
+        reason = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))[:80]
+        raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=reason)) from None
+    except ValueError as error:
+        raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=str(error)[:80])) from None
+    return dict(about)
+
+
+def _check_numbers(folder: Path) -> None:
+    """Raise `RecordError` if the log, the answers or the metrics are more than a reader takes."""
+    log = Log(folder / "events.jsonl", LOG_BYTES, LOG_VALUES)
+    log.read()
+    too_many = "events.jsonl" if log.cut else ""
+    answers = folder / "answers.jsonl"
+    if answers.is_file() and count_values(answers.read_bytes()) > ANSWERS_VALUES:
+        too_many = answers.name
+    if too_many:
+        raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
+    try:
+        metrics_of(folder / "metrics.json")
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise no_record(
+            say("{name!r} cannot be used ({reason}).", name="metrics.json", reason=str(error)[:80])
+        ) from None
+
+
+def _check_weights(path: Path) -> None:
+    """Raise `RecordError` unless a safetensors file has a header that describes just its bytes."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > HEADER_BYTES:
+                raise ValueError("no header")
+            header = read_json(file.read(length), HEADER_VALUES)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        if max(ends, default=0) != path.stat().st_size - 8 - length:
+            raise ValueError("cut off")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        name = "/".join(path.parts[-3:])
+        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=type(error).__name__)) from None
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main(sys.argv[1], {"record": received})
