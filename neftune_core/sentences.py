@@ -6,7 +6,7 @@ import errno
 import logging
 
 from neftune_core.errors import Cancelled, LabError
-from neftune_core.language import say
+from neftune_core.language import later, say
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +27,42 @@ def sentence(error: BaseException) -> str:
         )
     if is_disk_full(error):
         return say("The disk is full: free some space (or clean the cache), and start again.")
-    if isinstance(error, OSError) and error.errno in (13, 30):
-        path = str(error.filename)[-120:]
-        return say("The file or folder {path!r} may not be written here: choose another place.", path=path)
+    if isinstance(error, OSError) and error.errno in CAUSES and error.filename:
+        logger.warning("a file cannot be used", exc_info=error)
+        path = str(error.filename)
+        return say("The file or folder {path} cannot be used: {reason}.", path=path, reason=cause(error))
     logger.error("unexpected error", exc_info=error)
-    fault = type(error).__name__
-    return say("Something in the lab itself went wrong ({fault}); the log has the details.", fault=fault)
+    return say("Something in the lab itself went wrong; the log has the details.")
+
+
+CAUSES = {
+    errno.EACCES: later("permission is denied"),
+    errno.EPERM: later("permission is denied"),
+    errno.EROFS: later("its disk can only be read"),
+    errno.ENOENT: later("it is not there"),
+    errno.ENOTDIR: later("a part of its path is no folder"),
+    errno.EISDIR: later("it is a folder, and no file"),
+    errno.EIO: later("its disk reports an error"),
+    errno.ENAMETOOLONG: later("its name is too long"),
+    errno.EMFILE: later("too many files are open"),
+}
+"""Why a file cannot be used, by the system's number for it."""
+LONGEST_CAUSE = 200
+
+
+def cause(error: BaseException) -> str:
+    """Return why something failed in a few words without a full stop, to be put into a sentence.
+
+    Returns:
+        The reason in the current language if it is known; otherwise the first line of what the error says.
+    """
+    if isinstance(error, OSError) and error.errno in CAUSES:
+        return say(CAUSES[error.errno])
+    if isinstance(error, UnicodeDecodeError):
+        return say("it is not text in UTF-8")
+    told = getattr(error, "strerror", None) or str(error)
+    lines = [line.strip() for line in str(told).splitlines() if line.strip()]
+    return lines[0][:LONGEST_CAUSE].rstrip(".:") if lines else say("no reason was given")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

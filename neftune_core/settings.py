@@ -10,6 +10,7 @@ come the validation here, the controls of the page (`controls`), the command lin
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise InvalidSetting(_sentence(type(self).__name__, error)) from None
+            raise InvalidSetting(_sentence(type(self), error)) from None
 
     # Tells pydantic that settings inside others need not be made by the method above: the sentence then says where.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -137,17 +138,24 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        raise InvalidSetting(_sentence(cls.__name__, error)) from None
+        raise InvalidSetting(_sentence(cls, error)) from None
 
 
-def _sentence(name: str, error: ValidationError) -> str:
-    """The first thing that is wrong, in one sentence; `name` is that of the settings."""
+def _sentence(cls: type[Settings], error: ValidationError) -> str:
+    """The first thing that is wrong with settings of `cls`, in one sentence."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:100]
     given = repr(first.get("input"))[:60]
     reason = _reason(first)
     if first["type"] == "extra_forbidden":
-        return say("There is no setting called {where!r} in {name}.", where=where, name=name)
+        near = _nearest(cls, where)
+        if near:
+            return say("There is no setting called {where!r}: did you mean {near!r}?", where=where, near=near)
+        return say("There is no setting called {where!r}: change or remove it.", where=where)
+    if first["type"] == "tuple_type" and isinstance(first.get("input"), Mapping):
+        return say("There may be several of {where}: write [[{where}]] in place of [{where}].", where=where)
+    if first["type"] in TABLE_TYPES and isinstance(first.get("input"), list):
+        return say("There is one {where}: write [{where}] in place of [[{where}]].", where=where)
     if not where:
         return say("{reason}.", reason=reason[:1].upper() + reason[1:])
     return say(
@@ -156,6 +164,32 @@ def _sentence(name: str, error: ValidationError) -> str:
         given=given,
         reason=reason[:1].lower() + reason[1:],
     )
+
+
+TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
+
+
+def _nearest(cls: type[Settings], where: str) -> str:
+    """The setting of `cls` that is spelt most like the unknown `where`, or has its name in another table."""
+    known = _names(cls)
+    table, _, last = where.rpartition(".")
+    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
+    near = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known if _table_of(name) == table], 1)
+    return f"{table}.{near[0]}".lstrip(".") if near else next(iter(elsewhere), "")
+
+
+def _table_of(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _names(cls: type[Settings], prefix: str = "") -> list[str]:
+    """Every name that a file of these settings may have, tables included, dotted."""
+    found = []
+    for name, field in cls.model_fields.items():
+        found.append(prefix + name)
+        inner = _settings_class(field.annotation)
+        found += _names(inner, f"{prefix}{name}.") if inner else []
+    return found
 
 
 # What pydantic says of a value, by its name for the fault.
@@ -170,6 +204,11 @@ _REASONS = {
     "int_type": later("input should be a valid integer"),
     "int_parsing": later("input should be a valid integer, unable to parse string as an integer"),
     "int_from_float": later("input should be a valid integer, got a number with a fractional part"),
+    "tuple_type": later("input should be a list"),
+    "list_type": later("input should be a list"),
+    "dict_type": later("input should be a table"),
+    "model_type": later("input should be a table"),
+    "model_attributes_type": later("input should be a table"),
     "bool_type": later("input should be a valid boolean"),
     "bool_parsing": later("input should be a valid boolean, unable to interpret input"),
 }

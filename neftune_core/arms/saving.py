@@ -18,6 +18,7 @@ from neftune_core.durable import written_aside
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.quiet import quietly
+from neftune_core.sentences import cause
 
 if TYPE_CHECKING:
     from neftune_core.arms.stack import AdapterStack
@@ -67,12 +68,12 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     """Put a saved adapter into one slot; raises `RecordError` where it does not belong to this model."""
     file = folder / ADAPTER
     if not file.is_file():
-        raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=folder.name))
+        raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=str(folder)))
     try:
         tensors = load_file(file)
-    except Exception as error:  # whatever the reader of a damaged file raises
+    except Exception as error:
         raise RecordError(
-            say("The adapter {folder!r} cannot be read ({fault}).", folder=folder.name, fault=type(error).__name__)
+            say("The adapter {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
         ) from error
     state: dict[str, tuple[Tensor, Tensor]] = {}
     for name, module in stack.adapted.items():
@@ -81,7 +82,7 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
             raise RecordError(
                 say(
                     "The adapter {folder!r} was trained on another model: {name} does not fit.",
-                    folder=folder.name,
+                    folder=str(folder),
                     name=name,
                 )
             )
@@ -100,15 +101,15 @@ def save_weights(tree: nn.Module, tokenizer: Any, folder: Path) -> None:
 def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:
     """Saved weights of a model of class `kind` by name; raises `RecordError` where they have not these `shapes`."""
     if not (folder / WEIGHTS).is_file():
-        raise RecordError(say("The weights {folder!r} are missing from this record.", folder=folder.name))
+        raise RecordError(say("The weights {folder!r} are missing from this record.", folder=str(folder)))
     try:
         with quietly():
             model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:
         raise RecordError(
-            say("The weights {folder!r} cannot be read ({fault}).", folder=folder.name, fault=type(error).__name__)
+            say("The weights {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
         ) from error
     weights = dict(model.named_parameters())
     if {name: weight.shape for name, weight in weights.items()} != shapes:
-        raise RecordError(say("The weights {folder!r} are those of another model.", folder=folder.name))
+        raise RecordError(say("The weights {folder!r} are those of another model.", folder=str(folder)))
     return weights

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.errors import InvalidSetting
+
 if TYPE_CHECKING:
     from neftune_core.training.progress import Status
     from neftune_core.training.record import Record
@@ -33,6 +35,16 @@ def named_study(name: str) -> Record:
     from neftune_core.training.sweep_record import require_single
 
     return require_single(named(name))
+
+
+def writable(path: Path) -> Path:
+    """The file to write; raises `InvalidSetting` if its folder is not there, or it is one itself."""
+    folder = path.expanduser().absolute().parent
+    if not folder.is_dir():
+        raise InvalidSetting(f"There is no folder {folder} to write {path.name} into: make it first.")
+    if path.is_dir():
+        raise InvalidSetting(f"{path.absolute()} is a folder: name a file in it.")
+    return path.expanduser()
 
 
 class interruptible:  # noqa: N801 - used as a word after `with`

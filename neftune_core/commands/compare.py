@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import named_study
+from neftune_core.commands.common import named_study, writable
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
@@ -55,6 +55,8 @@ def compare(arguments: Compare) -> int:
     kind = arguments.out.suffix.removeprefix(".").lower() if arguments.out else ""
     if arguments.out and kind not in WRITERS:
         raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")
+    if arguments.out:
+        writable(arguments.out)
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
     records = list({record.folder: record for record in map(named_study, arguments.records)}.values())
     chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neftune_core.commands.common import named, named_study, refuse
+from neftune_core.commands.common import named, named_study, refuse, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
@@ -89,7 +89,7 @@ def report(arguments: Report) -> int:
     """Write the report of a record; the exit status. Raises a `LabError`."""
     from neftune_core.export.report import write_report
 
-    print(f"report: {write_report(named(arguments.record), arguments.out)}")
+    print(f"report: {write_report(named(arguments.record), writable(arguments.out))}")
     return 0
 
 
@@ -174,7 +174,7 @@ def _export(arguments: Runs) -> Path:
 
     record = named_study(arguments.record)
     if arguments.form == "record":
-        return pack_record(record, arguments.to or Path(f"{record.id}.zip"))
+        return pack_record(record, writable(arguments.to or Path(f"{record.id}.zip")))
     target = arguments.to or Path(arguments.arm)
     if target.exists():
         raise InvalidSetting(f"There is something at {target} already: name another place with `--to`.")
@@ -183,7 +183,7 @@ def _export(arguments: Runs) -> Path:
     return target
 
 
-COLUMNS = ("record", "state", "steps", "size", "title", "model", "data", "result")
+COLUMNS = ("record", "state", "steps", "size", "title", "model", "data", "arms", "result")
 WIDEST = 40
 """Characters of a title, a model or a data set in the list of records."""
 
@@ -203,7 +203,8 @@ def _run_cells(record: Record) -> tuple[str, ...]:
     status = of_record(record)
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
     size = gigabytes(folder_bytes(record.folder))
-    return record.id, WORDS[status.state], steps, size, *map(_shortened, _about(record)), _result(record)
+    told = (*_about(record), ", ".join(record.arms))
+    return record.id, WORDS[status.state], steps, size, *map(_shortened, told), _result(record)
 
 
 def _shortened(text: str) -> str:

@@ -191,16 +191,20 @@ def _runner(arguments: Sweep) -> RunCells:
 def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCells | None = None) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
     from neftune_core.training import sweep as sweeps
+    from neftune_core.training.disk import drop_unbegun
     from neftune_core.training.sweep_record import Sweep as SweepRecord
 
     sweep = SweepRecord(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
     if ending.get("event") != "finished":
         print(f"in {sweep.folder}", file=sys.stderr)
+        is_new = not sweep.events()
         with interruptible() as should_stop:
             events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.in_turn)
             for ending in with_progress(sweep, events):  # noqa: B007 - the last one counts
                 pass
+        if is_new and drop_unbegun(sweep):
+            return refuse(str(ending["message"]))
     print_table(sweep, form)
     print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)
     return 0 if ending["event"] == "finished" else refuse(str(ending.get("message") or "The sweep was stopped."))

@@ -12,6 +12,7 @@ import tyro
 
 from neftune_core.commands.common import interruptible, refuse, with_progress
 from neftune_core.errors import InvalidSetting
+from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.settings import EXAMPLE, StudySettings
 
@@ -52,7 +53,7 @@ def read_study(path: Path) -> StudySettings:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSetting(f"The study {path} cannot be read: {error}.") from None
+        raise InvalidSetting(f"The study {path.absolute()} cannot be read: {cause(error)}.") from None
     return located(from_toml(StudySettings, text), path.parent)
 
 
@@ -110,6 +111,7 @@ def follows(limits: Limits) -> bool:
 
 def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     """Run a record to its end, from where it was broken off, if it was; `track` names a tracker that is told."""
+    from neftune_core.training.disk import drop_unbegun
     from neftune_core.training.parallel import team
     from neftune_core.training.study import run_study
     from neftune_core.training.tracking import tracked
@@ -120,12 +122,14 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
         print(f"record: {record.folder} (finished already)")
         return 0
     print(f"in {record.folder}", file=sys.stderr)
-    ending: dict[str, Any] = {}
+    is_new, ending = not record.events(), dict[str, Any]()
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
         told = tracked(record, events, track) if track else events
         for ending in with_progress(record, told):  # noqa: B007 - the last counts
             pass
+    if is_new and drop_unbegun(record):
+        return refuse(ending["message"])
     print(f"record: {record.folder}")
     if ending["event"] == "finished":
         _print_losses(record)

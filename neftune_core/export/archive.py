@@ -17,6 +17,7 @@ from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.export.incoming import PARTS, PIECE, no_record
 from neftune_core.home import folder_bytes
 from neftune_core.language import current, say
+from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 from neftune_core.training.disk import IMPORTING
 from neftune_core.training.log import finite
@@ -128,5 +129,5 @@ def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
         known: dict[str, type[LabError]] = {"RecordError": RecordError, "DoesNotFit": DoesNotFit}
         if error.kind in known:
             raise known[error.kind](str(error)) from None
-        raise no_record(say("it cannot be read as one ({fault}).", fault=error.kind)) from None
+        raise no_record(say("it cannot be read as one ({fault}).", fault=cause(error))) from None
     return str(record_id)

@@ -21,6 +21,7 @@ from neftune_core.data.apart import main
 from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.language import in_language, say
+from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
 from neftune_core.training.log import Log
 from neftune_core.training.own_rows import FILE, FILE_PARTS
@@ -110,7 +111,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise no_record(say("it cannot be read as one ({fault}).", fault=type(error).__name__)) from None
+        raise no_record(say("it cannot be read as one ({fault}).", fault=cause(error))) from None
     with archive:
         yield archive
 
@@ -170,7 +171,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
     except LabError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, zlib.error) as error:
-        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=type(error).__name__)) from None
+        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error))) from None
     return taken
 
 
@@ -250,7 +251,7 @@ def _check_weights(path: Path) -> None:
             raise ValueError("cut off")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         name = "/".join(path.parts[-3:])
-        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=type(error).__name__)) from None
+        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error))) from None
 
 
 if __name__ == "__main__":

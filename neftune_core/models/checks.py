@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.errors import DoesNotFit, ModelError
 from neftune_core.language import say
 from neftune_core.models.device import BYTES, available_memory
+from neftune_core.sentences import cause, sentence
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +51,13 @@ def _configuration(folder: Path) -> Any:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder.name)
+            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
         ) from None
-    except (OSError, ValueError):
+    except OSError as error:
+        raise ModelError(sentence(error)) from None
+    except ValueError:
         raise ModelError(
-            say("The config.json in {folder} cannot be read: fetch the model again.", folder=folder.name)
+            say("The config.json in {folder} cannot be read: fetch the model again.", folder=folder)
         ) from None
     kind = described.get("model_type") if isinstance(described, dict) else None
     try:
@@ -67,14 +70,14 @@ def _configuration(folder: Path) -> Any:
                     "knows, and the lab runs no code from a model's folder: choose another model, or a "
                     "newer transformers.",
                     kind=kind,
-                    folder=folder.name,
+                    folder=folder,
                 )
             ) from error
         raise ModelError(
             say(
                 "The config.json in {folder} describes no model ({fault}): fetch it again.",
-                folder=folder.name,
-                fault=type(error).__name__,
+                folder=folder,
+                fault=cause(error),
             )
         ) from error
 
@@ -97,14 +100,14 @@ def _require_writer(config: Any, folder: Path) -> None:
     if type(config) not in known or (names and not any(name.endswith(endings) for name in names)):
         found = names[0] if names else config.model_type
         raise ModelError(
-            say("{folder} does not write text ({found}): choose a model that does.", folder=folder.name, found=found)
+            say("{folder} does not write text ({found}): choose a model that does.", folder=folder, found=found)
         )
     if getattr(config, "quantization_config", None):
         raise ModelError(
             say(
                 "The weights of {folder} are quantised, and cannot be trained here: choose the "
                 "original model, or its GGUF file.",
-                folder=folder.name,
+                folder=folder,
             )
         )
 
@@ -120,10 +123,10 @@ def _require_safetensors(folder: Path) -> None:
             say(
                 "The weights in {folder} are pickled files (.bin), which can run code when opened: use "
                 "a revision or a model with safetensors files.",
-                folder=folder.name,
+                folder=folder,
             )
         )
-    raise ModelError(say("There are no weights in {folder}: it needs safetensors files.", folder=folder.name))
+    raise ModelError(say("There are no weights in {folder}: it needs safetensors files.", folder=folder))
 
 
 def safetensors_files(folder: Path) -> list[Path]:
@@ -137,9 +140,11 @@ def safetensors_files(folder: Path) -> list[Path]:
         return [single] if single.is_file() else []
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except OSError as error:
+        raise ModelError(sentence(error)) from None
     except (ValueError, KeyError, AttributeError):
         raise ModelError(
-            say("The index of the weights in {folder} cannot be read: fetch the model again.", folder=folder.name)
+            say("The index of the weights in {folder} cannot be read: fetch the model again.", folder=folder)
         ) from None
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing:
@@ -147,7 +152,7 @@ def safetensors_files(folder: Path) -> list[Path]:
             say(
                 "The weight file {weight} is missing in {folder}: fetch the model again.",
                 weight=missing[0],
-                folder=folder.name,
+                folder=folder,
             )
         )
     return [folder / name for name in names]
@@ -157,9 +162,8 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     """The tensors of a safetensors file by name, without reading them; raises `ModelError` for a broken file."""
     broken = ModelError(
         say(
-            "The weight file {file} in {folder} is broken or cut short: fetch the model again.",
-            file=file.name,
-            folder=file.parent.name,
+            "The weight file {file} is broken or cut short: fetch the model again.",
+            file=file,
         )
     )
     try:
@@ -171,7 +175,9 @@ def safetensors_header(file: Path) -> dict[str, Any]:
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (OSError, struct.error, ValueError, KeyError, AttributeError, TypeError):
+    except OSError as error:
+        raise ModelError(sentence(error)) from None
+    except (struct.error, ValueError, KeyError, AttributeError, TypeError):
         raise broken from None
     if 8 + length + end != size:
         raise broken

@@ -15,6 +15,7 @@ from neftune_core.models.checks import require_memory
 from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.progress import Watch
 from neftune_core.models.quiet import quietly
+from neftune_core.sentences import cause
 
 CHUNK_BYTES = 1 << 22
 VERSION = 1
@@ -99,8 +100,8 @@ def _read(file: Path) -> tuple[Any, Any]:
             say(
                 "The GGUF file {file} cannot be read as a language model ({fault}): it is broken, or "
                 "of a kind that the installed transformers does not read.",
-                file=file.name,
-                fault=type(error).__name__,
+                file=file,
+                fault=cause(error),
             )
         ) from error
 

@@ -16,6 +16,7 @@ from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, Not
 from neftune_core.language import say
 from neftune_core.models.checks import safetensors_files
 from neftune_core.models.progress import Watch
+from neftune_core.sentences import cause
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
 UNWANTED = ["*/*", "consolidated*"]  # other formats in folders, and the same weights a second time
@@ -223,7 +224,7 @@ def explained(error: BaseException, repository: str, revision: str) -> LabError:
         say(
             "{repository} could not be fetched from the hub ({fault}): try again later.",
             repository=repository,
-            fault=type(error).__name__,
+            fault=cause(error),
         )
     )
 

@@ -7,6 +7,7 @@ wants hooks or other modules takes `private_tree(loaded.model)`.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -36,7 +37,7 @@ from neftune_core.models.sources import Place, find
 from neftune_core.models.tokenizing import read_tokenizer
 from neftune_core.models.trees import private_tree, weights_hash
 from neftune_core.noise.sites import is_encoder_decoder
-from neftune_core.sentences import is_disk_full, is_out_of_memory, sentence
+from neftune_core.sentences import cause, is_disk_full, is_out_of_memory, sentence
 
 if TYPE_CHECKING:
     import torch
@@ -189,6 +190,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         tokenizer = read_tokenizer(place.folder, model)
         watch.check()
         model = model.to(device).eval().requires_grad_(False)
+    require_finite(model, place)
     set_model_dropout(model, 0.0)
     attention.use_on(model)
     _require_known_shape(model, place.name)
@@ -210,6 +212,24 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         trained=place.trained,
         note=NOT_PRETRAINED if fills_gaps(config) else "",
     )
+
+
+def require_finite(model: Any, place: Place) -> None:
+    """Raise `ModelError`, with the name of the tensor, if a weight is NaN or infinite."""
+    for name, weight in model.named_parameters():
+        low, high = (float(end) for end in weight.aminmax()) if weight.numel() else (0.0, 0.0)
+        if math.isfinite(low) and math.isfinite(high):
+            continue
+        raise ModelError(
+            say(
+                "The weights of {model} are not all numbers: {tensor} holds {value} ({folder}). Choose another number "
+                "format or another model.",
+                model=place.name,
+                tensor=name,
+                value=say("NaN") if math.isnan(low) else say("an infinity"),
+                folder=place.folder,
+            )
+        )
 
 
 def _make_room(place: Place, device: torch.device, precision: str) -> None:
@@ -244,7 +264,7 @@ def _weights(place: Place, config: Any, precision: str) -> Any:
                 "The files of {model} cannot be read as a model ({fault}): they are broken or "
                 "incomplete, so fetch them again.",
                 model=place.name,
-                fault=type(error).__name__,
+                fault=cause(error),
             )
         ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
@@ -277,7 +297,7 @@ def _require_known_shape(model: Any, name: str) -> None:
                 "The lab cannot work with {name}, a {kind} ({fault}): choose another.",
                 name=name,
                 kind=kind,
-                fault=type(error).__name__,
+                fault=cause(error),
             )
         ) from error
     if not known:

@@ -127,21 +127,21 @@ def _local_folder(folder: Path, watch: Watch) -> Place:
         raise ModelError(
             say(
                 "The folder {name} holds {count} GGUF files: name one of them, such as {first}.",
-                name=name,
+                name=folder,
                 count=len(files),
                 first=files[0].name,
             )
         )
     if not files:
         raise ModelError(
-            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=name)
+            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
         )
     return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE)
 
 
 def _local_gguf(file: Path, watch: Watch) -> Place:
     if not file.is_file():
-        raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=file.name))
+        raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=str(file)))
     return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from neftune_core.errors import ModelError, NotAvailable
 from neftune_core.language import say
 from neftune_core.models.decoding import decoding
+from neftune_core.sentences import cause
 
 
 def read_tokenizer(folder: Path, model: Any) -> Any:
@@ -30,22 +31,22 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
                 say(
                     "The tokenizer in {folder} needs the package sentencepiece, which is not installed "
                     "here: install it (pip install sentencepiece) and start the lab again.",
-                    folder=folder.name,
+                    folder=folder,
                 )
             ) from error
         raise ModelError(
             say(
                 "The folder {folder} has no tokenizer that can be read ({fault}): it needs a "
                 "tokenizer.json beside the weights.",
-                folder=folder.name,
-                fault=type(error).__name__,
+                folder=folder,
+                fault=cause(error),
             )
         ) from error
     if not tokenizer("a")["input_ids"]:
         raise ModelError(
             say(
                 "The tokenizer in {folder} gives no tokens: its files are broken, so fetch them again.",
-                folder=folder.name,
+                folder=folder,
             )
         )
     _require_rows(tokenizer, model, folder.name)

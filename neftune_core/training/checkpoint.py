@@ -19,6 +19,7 @@ from torch import Tensor
 from neftune_core.durable import flush, move, publish
 from neftune_core.errors import RecordError
 from neftune_core.language import say
+from neftune_core.sentences import cause, is_out_of_memory
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.record import LOG
 
@@ -70,8 +71,19 @@ def restore(run: Lockstep, folder: Path) -> None:
     found = _found(folder)
     if found is None:
         return
-    state = json.loads((found / "state.json").read_text(encoding="utf-8"))
-    tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
+    try:
+        state = json.loads((found / "state.json").read_text(encoding="utf-8"))
+        tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise RecordError(
+            say(
+                "The checkpoint {folder} cannot be read ({fault}): remove that folder, and this seed begins anew.",
+                folder=found,
+                fault=cause(error),
+            )
+        ) from error
     values = [block.values for block in run.optimizer.blocks]
     wanted = {f"weight.{place}": weight.shape for place, weight in enumerate(values)}
     if state["steps"] != (run.total or state["steps"]) or any(

@@ -18,6 +18,7 @@ from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
+from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import holding
 from neftune_core.training.methods import make_arms
@@ -252,7 +253,7 @@ def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The prompts {path.name} cannot be read: {error}.") from None
+        raise DataError(f"The prompts {path.absolute()} cannot be read: {cause(error)}.") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     objects = path.suffix.lower() in (".jsonl", ".json")
     prompts = tuple(_prompt_of(line, number) if objects else Prompt(as_messages(line)) for number, line in numbered)

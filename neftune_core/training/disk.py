@@ -16,7 +16,7 @@ from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.training.claims import claiming, is_claimed
 from neftune_core.training.owners import owner_of
-from neftune_core.training.record import CLAIM, Record, all_records, runs_folder
+from neftune_core.training.record import CELLS, CLAIM, STUDY_FILE, Record, all_records, remember_failure, runs_folder
 
 REMOVED, IMPORTING = ".removed-", ".import-"
 DAY_SECONDS = 24 * 3600
@@ -32,6 +32,23 @@ def remove(record: Record) -> None:
             raise RecordError(say("This study is under way: stop it first."))
         move(record.folder, aside)
     shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
+
+
+def drop_unbegun(record: Record) -> bool:
+    """Remove a record whose run failed before its first step; returns whether it did.
+
+    What its run says of itself can still be asked for: see `failed_words`.
+    """
+    if (record.ending() or {}).get("event") != "failed" or _has_steps(record):
+        return False
+    remember_failure(record)
+    remove(record)
+    return True
+
+
+def _has_steps(record: Record) -> bool:
+    studies = [Record(path.parent) for path in record.folder.glob(f"{CELLS}/*/{STUDY_FILE}")]
+    return any(event["event"] == "step" for one in (record, *studies) for event in one.events())
 
 
 def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:

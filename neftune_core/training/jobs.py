@@ -256,6 +256,7 @@ class Jobs:
             logger.exception("record %s could not be removed", job.record.id)
 
     def _run(self, job: _Job) -> None:
+        is_new = not job.record.events()
         try:
             with in_language(ENGLISH):  # that of records, whoever asked for this one
                 for event in self.run(job.record, self.limits, job.stop.is_set):
@@ -263,6 +264,9 @@ class Jobs:
         except Exception as error:  # the record itself could not be read or written
             job.progress.follow({"event": "failed", "message": sentence(error)})
         _release_memory()
+        if is_new and not job.discard:
+            with contextlib.suppress(OSError, RecordError):
+                disk.drop_unbegun(job.record)
         if not job.discard and job.record.ending() is None:
             self._unwritten[job.record.id] = job.status(0)
         self._sweep()

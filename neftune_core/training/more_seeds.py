@@ -9,6 +9,7 @@ from neftune_core.language import say
 from neftune_core.settings import Settings, from_toml, to_toml
 from neftune_core.training.log import as_text
 from neftune_core.training.own_rows import study_key
+from neftune_core.training.owners import owner_of
 from neftune_core.training.record import ENDINGS, Record, owned_records, owner_hash
 from neftune_core.training.settings import MOST_SEEDS, StudySettings
 from neftune_core.training.sweep_record import Sweep, sweep_key
@@ -30,7 +31,7 @@ def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | N
     key, most = _key_without_seeds(asked), _seeds(asked)
     found: list[tuple[int, Record]] = []
     for record in owned_records(owner):
-        if record.about.get("owner") != owner_hash(owner) or record.is_sweep != isinstance(asked, SweepSettings):
+        if owner_of(record.folder) != owner_hash(owner) or record.is_sweep != isinstance(asked, SweepSettings):
             continue
         try:
             settings = Sweep(record.folder).settings if record.is_sweep else record.study

@@ -21,7 +21,7 @@ from typing import Any
 
 from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable
 from neftune_core.language import later
-from neftune_core.sentences import sentence
+from neftune_core.sentences import cause, sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.training.parcels import fetch, pack, pack_rows, send, unpack
 from neftune_core.training.record import ENDINGS, Record
@@ -254,7 +254,7 @@ class _Round:
 
 def _lost(error: Exception) -> str:
     words = later("Its machine was lost {times} times: {error}.")
-    return words.format(times=TRIES, error=type(error).__name__)
+    return words.format(times=TRIES, error=cause(error))
 
 
 def on_worker(errand: Errand, packed: bytes, rows: bytes, board: Any) -> Event:

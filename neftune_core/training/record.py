@@ -25,7 +25,7 @@ from neftune_core.bounded import read_toml
 from neftune_core.durable import flush, write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.home import folder_bytes, home
-from neftune_core.language import say
+from neftune_core.language import retold, say
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
@@ -355,8 +355,29 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
     if _SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
     raise RecordError(
-        say("There is no record called {record!r} here, or it belongs to another visitor.", record=record_id[:60])
+        failed_words(record_id, owner)
+        or say("There is no record called {record!r} here, or it belongs to another visitor.", record=record_id[:60])
     )
+
+
+_failed: dict[str, tuple[str, str]] = {}  # the owner and the message of records that were not kept, by id
+MOST_FAILED = 1_000
+
+
+def remember_failure(record: Record) -> None:
+    """Keep, in this process, why a record that is about to be removed failed: whoever asks for it is told."""
+    message = str((record.ending() or {}).get("message") or "")
+    while len(_failed) >= MOST_FAILED:
+        _failed.pop(next(iter(_failed)))
+    _failed[record.id] = owner_of(record.folder) or "", message
+
+
+def failed_words(record_id: str, owner: str | None) -> str:
+    """Why a study of `owner` that was not kept failed; empty if there was none of that id."""
+    of, message = _failed.get(record_id, ("", ""))
+    if not message or (owner is not None and of != owner_hash(owner)):
+        return ""
+    return say("It failed before its first step, so that nothing of it was kept: {message}", message=retold(message))
 
 
 def all_records(*, folder: Path | None = None) -> list[Record]:

@@ -16,6 +16,7 @@ from typing import Any
 from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.language import say
+from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.log import Event
 from neftune_core.training.own_rows import located, study_key, with_own_rows
@@ -141,7 +142,7 @@ def read_sweep(path: Path) -> SweepSettings:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSetting(f"The sweep {path} cannot be read: {error}.") from None
+        raise InvalidSetting(f"The sweep {path.absolute()} cannot be read: {cause(error)}.") from None
     found = from_toml(SweepSettings, text)
     return found.model_copy(update={"study": located(found.study, path.parent)})
 

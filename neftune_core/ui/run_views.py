@@ -59,6 +59,11 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     )
 
 
+def gone_words(why: str) -> str:
+    """A study whose record is not there any more, and why."""
+    return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
+
+
 def _numbers(status: Status) -> list[str]:
     numbers = []
     if status.place:

@@ -24,7 +24,7 @@ from neftune_core.ui import run_actions, sweep_form
 from neftune_core.ui.controls import Form
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure
-from neftune_core.ui.run_views import state_words, when
+from neftune_core.ui.run_views import gone_words, state_words, when
 from neftune_core.ui.study_form import Asked, study_of
 from neftune_core.ui.sweep_views import table_view, verdict_view
 from neftune_core.ui.train_tab import Around, TrainTab
@@ -249,7 +249,11 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
     @told
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
         """The watched sweep goes on: its words at every look, its table as a study of it ends."""
-        sweep = _found(lab, key, shown)
+        try:
+            sweep = _found(lab, key, shown)
+        except RecordError as error:  # it failed before its first step, or was removed in another tab
+            still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
+            return [gone_words(str(error)), *[gr.skip()] * 4, *still]
         standing = _standing(lab, tab, sweep)
         if standing.size == seen:
             return [standing.words, *[gr.skip()] * 4, *standing.updates]

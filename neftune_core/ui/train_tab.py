@@ -11,7 +11,7 @@ import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
-from neftune_core.training.record import find
+from neftune_core.training.record import failed_words, find
 from neftune_core.training.settings import StudySettings
 from neftune_core.ui import evidence_view, run_actions, train_form
 from neftune_core.ui.data_tab import DataTab
@@ -19,7 +19,7 @@ from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.plot import live_figure
 from neftune_core.ui.recorded import Recorded
-from neftune_core.ui.run_views import VIEWS, curves_of, progress_words, state_words
+from neftune_core.ui.run_views import VIEWS, curves_of, gone_words, progress_words, state_words
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.study_form import Asked, plan_words, require_fit, study_of
 from neftune_core.ui.views import quiet
@@ -192,15 +192,18 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
     def look(key: str, watched: str, seen: int, view: str) -> list[Any]:
+        gone = ""
         try:
             record = find(watched, key) if watched else None
         except RecordError as error:  # it was removed meanwhile, in another tab or by the host
             if not lab.jobs.was_discarded(watched):
                 tell(error)
-            record = None
+            record, gone = None, failed_words(watched, key)
         if record is None:
             hidden = [gr.update(visible=False)] * len(strip.stop.shown())
-            return [*[gr.skip()] * 4, *hidden, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
+            state, progress = (gone_words(gone), "") if gone else (gr.skip(), gr.skip())
+            still = [gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
+            return [state, gr.skip(), gr.skip(), progress, *hidden, *still]
         status, log = lab.jobs.status(record), lab.log(record)
         return [
             state_words(record, status, log),

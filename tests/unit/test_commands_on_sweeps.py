@@ -119,7 +119,7 @@ def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: 
 def test_the_list_of_records_has_title_model_data_and_result(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     study = create(sweep.study.model_copy(update={"title": "A study of mine", "seeds": 1}), "")
     head, *lines = runs_table(all_records())
-    assert head.split() == ["record", "state", "steps", "size", "title", "model", "data", "result"]
+    assert head.split() == ["record", "state", "steps", "size", "title", "model", "data", "arms", "result"]
     by_id = {line.split()[0]: line for line in lines}
     assert "A study of mine" in by_id[study.id]
     assert by_id[study.id].endswith("-")  # nothing was measured yet

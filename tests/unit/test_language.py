@@ -141,8 +141,12 @@ def test_what_a_record_keeps_in_english_is_retold_with_its_values(kept: str, sai
         (Cancelled(), "Stopped as asked.", "已按要求停止。"),
         (MemoryError(), "The memory of this machine ran out", "这台机器的内存用完了"),
         (OSError(28, "No space left on device"), "The disk is full", "磁盘已满"),
-        (PermissionError(13, "", "/a/{b}"), "The file or folder '/a/{b}'", "这里不允许写入文件或文件夹 '/a/{b}'"),
-        (ZeroDivisionError(), "(ZeroDivisionError); the log", "（ZeroDivisionError）；详情见日志"),
+        (
+            PermissionError(13, "", "/a/{b}"),
+            "The file or folder /a/{b} cannot",
+            "无法使用文件或文件夹 /a/{b}：没有权限",
+        ),
+        (ZeroDivisionError(), "in the lab itself went wrong; the log", "实验室自身出了问题；详情见日志"),
     ],
 )
 def test_any_exception_is_one_sentence_in_the_language_of_the_page(

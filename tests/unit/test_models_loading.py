@@ -192,7 +192,7 @@ def test_a_source_that_names_nothing_is_refused(source: str) -> None:
 
 
 def test_a_missing_gguf_file_is_refused() -> None:
-    assert "There is no file 'model.gguf'" in sentence_of(float32("/nowhere/model.gguf"))
+    assert "There is no file '/nowhere/model.gguf'" in sentence_of(float32("/nowhere/model.gguf"))
 
 
 def test_pickled_weights_are_refused(folder: Path) -> None:

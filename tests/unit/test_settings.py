@@ -75,7 +75,7 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
         (NoiseSettings, {"kind": "pink"}, "Kind must be one of uniform"),
         (NoiseSettings, {"unit": "share"}, "The unit share belongs to token dropout"),
         (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a range"),
-        (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour' in NoiseSettings"),
+        (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour': change"),
         (StudySettings, {"noise": ()}, "A study needs at least one noise arm"),
         (StudySettings, {"training": {"epochs": 0}}, "The setting training.epochs cannot be 0"),
     ],
