@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import later, say
 from neftune_core.training.record import Record
@@ -64,10 +65,13 @@ class Actions:
 
 
 def _more_seeds(record: Record) -> int:
-    """With how many seeds in all the study would say more; 0 if it has as many as a study can have."""
+    """With how many seeds in all the study would say more; 0 if it has as many as can be, or its settings are lost."""
     from neftune_core.training.more_seeds import next_seeds
 
-    seeds = record.study.seeds
+    try:
+        seeds = record.study.seeds
+    except RecordError:
+        return 0
     return next_seeds(seeds) if next_seeds(seeds) > seeds else 0
 
 
