@@ -5,6 +5,7 @@ Endpoint, proxies, token and cache folder are the library's own settings (HF_END
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -16,7 +17,8 @@ from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, Not
 from neftune_core.language import say
 from neftune_core.models.checks import safetensors_files
 from neftune_core.models.progress import Watch
-from neftune_core.sentences import cause
+
+logger = logging.getLogger(__name__)
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
 UNWANTED = ["*/*", "consolidated*"]  # other formats in folders, and the same weights a second time
@@ -220,11 +222,11 @@ def explained(error: BaseException, repository: str, revision: str) -> LabError:
         for link in chain:
             if matches(link):
                 return explain(repository, revision)
+    logger.warning("%s could not be fetched", repository, exc_info=error)  # its words may hold what is secret
     return ModelError(
         say(
-            "{repository} could not be fetched from the hub ({fault}): try again later.",
+            "{repository} could not be fetched from the hub: try again later; the log has the details.",
             repository=repository,
-            fault=cause(error),
         )
     )
 

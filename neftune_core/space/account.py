@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable
-from neftune_core.sentences import cause
 from neftune_core.space.folder import files_of
 
 if TYPE_CHECKING:
@@ -89,6 +88,6 @@ def _explained(error: Exception, name: str) -> Exception:
     if status == 429:
         return NotAvailable("The hub asks to wait: try again in a few minutes.")
     if isinstance(error, OSError) or status is not None or "Connect" in type(error).__name__:
-        words = f"status {status}" if status else cause(error)
+        words = f"status {status}" if status else "no answer"
         return NotAvailable(f"The hub did not take {name} ({words}): check the network, and try again.")
     return error

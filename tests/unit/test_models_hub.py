@@ -247,7 +247,7 @@ def test_an_id_that_cannot_be_one_is_refused(served: Hub) -> None:
         (ConnectionError("refused"), NotAvailable, "cannot be reached"),
         (TimeoutError("slow"), NotAvailable, "cannot be reached"),
         (OSError(28, "No space left on device"), DoesNotFit, "disk is full"),
-        (RuntimeError("secret token"), ModelError, "RuntimeError"),
+        (RuntimeError("secret token"), ModelError, "could not be fetched from the hub: try again later"),
     ],
 )
 def test_what_the_library_raises_becomes_a_sentence(error: Exception, kind: type[LabError], words: str) -> None:
