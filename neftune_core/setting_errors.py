@@ -1,0 +1,94 @@
+"""What is wrong with settings, in one sentence: pydantic's faults in the language of the page, and what to write."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from neftune_core.language import later, say
+
+
+def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
+    """Return the first thing that is wrong with settings of `cls`, in one sentence."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:100]
+    given = repr(first.get("input"))[:60]
+    reason = _reason(first)
+    if first["type"] == "extra_forbidden":
+        near = _nearest(cls, where)
+        if near:
+            return say("There is no setting called {where!r}: did you mean {near!r}?", where=where, near=near)
+        return say("There is no setting called {where!r}: change or remove it.", where=where)
+    if first["type"] == "tuple_type" and isinstance(first.get("input"), Mapping):
+        return say("There may be several of {where}: write [[{where}]] in place of [{where}].", where=where)
+    if first["type"] in TABLE_TYPES and isinstance(first.get("input"), list):
+        return say("There is one {where}: write [{where}] in place of [[{where}]].", where=where)
+    if not where:
+        return say("{reason}.", reason=reason[:1].upper() + reason[1:])
+    return say(
+        "The setting {where} cannot be {given}: {reason}.",
+        where=where,
+        given=given,
+        reason=reason[:1].lower() + reason[1:],
+    )
+
+
+TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
+
+
+def _nearest(cls: type[BaseModel], where: str) -> str:
+    """The setting of `cls` that is spelt most like the unknown `where`, or has its name in another table."""
+    known = _names(cls)
+    table, _, last = where.rpartition(".")
+    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
+    near = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known if _table_of(name) == table], 1)
+    return f"{table}.{near[0]}".lstrip(".") if near else next(iter(elsewhere), "")
+
+
+def _table_of(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _names(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every name that a file of these settings may have, tables included, dotted."""
+    found = []
+    for name, field in cls.model_fields.items():
+        found.append(prefix + name)
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += _names(inner, f"{prefix}{name}.")
+    return found
+
+
+# What pydantic says of a value, by its name for the fault.
+_REASONS = {
+    "greater_than_equal": later("input should be greater than or equal to {ge}"),
+    "less_than_equal": later("input should be less than or equal to {le}"),
+    "string_too_long": later("string should have at most {max_length} characters"),
+    "finite_number": later("input should be a finite number"),
+    "string_type": later("input should be a valid string"),
+    "float_type": later("input should be a valid number"),
+    "float_parsing": later("input should be a valid number, unable to parse string as a number"),
+    "int_type": later("input should be a valid integer"),
+    "int_parsing": later("input should be a valid integer, unable to parse string as an integer"),
+    "int_from_float": later("input should be a valid integer, got a number with a fractional part"),
+    "tuple_type": later("input should be a list"),
+    "list_type": later("input should be a list"),
+    "dict_type": later("input should be a table"),
+    "model_type": later("input should be a table"),
+    "model_attributes_type": later("input should be a table"),
+    "bool_type": later("input should be a valid boolean"),
+    "bool_parsing": later("input should be a valid boolean, unable to interpret input"),
+}
+
+
+def _reason(fault: ErrorDetails) -> str:
+    """Why a value is refused: a validator's own words, or pydantic's, in the language of the page where it is known."""
+    if fault["type"] in _REASONS:
+        bounds = fault.get("ctx", {}).items()
+        written = {name: f"{bound:.15g}" for name, bound in bounds if isinstance(bound, int | float)}
+        return say(_REASONS[fault["type"]], **written)
+    return fault["msg"].removeprefix("Value error, ")
