@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -118,14 +118,18 @@ def verdict(arguments: Verdict) -> int:
         return 0
     from neftune_core.training.log import finite
 
-    told = {"question": asdict(asked), "named_before": first == asked, "text": found.text(named=first).splitlines()}
+    told: dict[str, Any] = {
+        "question": asdict(asked),
+        "named_before": first == asked,
+        "text": found.text(named=first).splitlines(),
+    }
     arms = {
         name: {part: value for part, value in asdict(arm).items() if part != "lines"}
         for name, arm in found.arms.items()
     }
     floors = {name: asdict(floor) for name, floor in found.floors.items()}
-    measures = means_by_arm(record, asked)
-    print(json.dumps(finite({**told, "arms": arms, "floors": floors, "measures": measures}), indent=2))
+    told |= {"rounding": asdict(found.rounding), "measures": means_by_arm(record, asked)}
+    print(json.dumps(finite({**told, "arms": arms, "floors": floors}), indent=2))
     return 0
 
 

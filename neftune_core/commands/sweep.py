@@ -128,22 +128,25 @@ SHOWN = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "toke
 
 def table_lines(table: SweepTable) -> list[str]:
     """The table as text: the question's measure at both epochs with its effect, then means of the others."""
+    from neftune_core.training.reached import rounding_words
+
     if not table.rows:
         return ["Nothing has been measured yet."]
     asked, others = table.question.measure, [name for name in SHOWN if name in table.measures]
     others = [name for name in others if name != table.question.measure]
     heads = ["setting", "seeds", f"{asked}, last", "over control", f"{asked}, best", "over control", *others]
-    rows = [heads, *(_cells(row, asked, others) for row in table.rows)]
+    rows = [heads, *(_cells(row, asked, others) for row in table.shown)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = table.verdict.text().splitlines() if table.verdict else []
-    return [*lines, "", *said]
+    return [*lines, rounding_words(table.rounding, asked), "", *said]
 
 
 def _cells(row: Row, asked: str, others: Sequence[str]) -> list[str]:
     name = f"{row.cell}: {row.arm}" if row.cell else row.arm
+    seeds = "-" if row.arm == "base" else str(row.counted)
     own = [part for epoch in ("last", "best") for part in (number(row.mean(asked, epoch)), effect(row, asked, epoch))]
-    return [name, str(len(row.seeds)), *own, *(number(row.mean(other, "last")) for other in others)]
+    return [name, seeds, *own, *(number(row.mean(other, "last")) for other in others)]
 
 
 def number(value: float) -> str:
@@ -207,4 +210,16 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
             return refuse(str(ending["message"]))
     print_table(sweep, form)
     print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)
-    return 0 if ending["event"] == "finished" else refuse(str(ending.get("message") or "The sweep was stopped."))
+    if ending["event"] != "finished":
+        return refuse(str(ending.get("message") or "The sweep was stopped."))
+    if ending.get("message"):
+        print(ending["message"], file=sys.stderr)
+    return int(_lost_every_noise_arm(sweep))
+
+
+def _lost_every_noise_arm(sweep: SweepRecord) -> bool:
+    """Whether no noise arm of any study of a sweep was left."""
+    from neftune_core.training.reached import lost_every_noise_arm
+    from neftune_core.training.sweep_settings import cells
+
+    return all(lost_every_noise_arm(sweep.record_of(cell)) for cell in cells(sweep.settings))

@@ -116,11 +116,12 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     from neftune_core.training.study import run_study
     from neftune_core.training.tracking import tracked
 
-    is_finished = (record.ending() or {}).get("event") == "finished"
+    ended: dict[str, Any] = record.ending() or {}
+    is_finished = ended.get("event") == "finished"
     team().first_tells("" if is_finished else str(record.folder))
     if is_finished:
         print(f"record: {record.folder} (finished already)")
-        return 0
+        return _exit_status(record, ended)
     print(f"in {record.folder}", file=sys.stderr)
     is_new, ending = not record.events(), dict[str, Any]()
     with interruptible() as should_stop:
@@ -134,27 +135,31 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     if ending["event"] == "finished":
         _print_losses(record)
         _print_verdict(record)
-        return 0
+        return _exit_status(record, ending)
     return refuse(ending.get("message") or f"The study was stopped; what it had is in {record.folder}.")
 
 
+def _exit_status(record: Record, ending: dict[str, Any]) -> int:
+    """Print what the end of a study says; 1 if no noise arm was left, so that there is nothing to compare."""
+    from neftune_core.training.reached import lost_every_noise_arm
+
+    if ending.get("message"):
+        print(ending["message"], file=sys.stderr)
+    return int(lost_every_noise_arm(record))
+
+
 def _print_losses(record: Record) -> None:
-    """The last losses with noise off, as a small table; means over the seeds."""
-    last: dict[tuple[str, Any], dict[str, Any]] = {}
-    for event in record.events():
-        if event["event"] == "evaluated":
-            last |= {(name, event.get("seed")): numbers for name, numbers in event["arms"].items()}
-    seeds = len({seed for _, seed in last})
-    of_seeds = f", mean of {seeds} seeds" if seeds > 1 else ""
-    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   (noise off, nats a response token{of_seeds})")
-    for arm in dict.fromkeys(name for name, _ in last):
-        cells = [_mean(last, arm, loss) for loss in ("train_loss", "held_out_loss")]
-        print(f"{arm:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in cells))
+    """The last losses with noise off, as a small table; means over the seeds that all arms have."""
+    from neftune_core.training.reached import reached
 
-
-def _mean(last: dict[tuple[str, Any], dict[str, Any]], arm: str, loss: str) -> float | None:
-    values = [numbers[loss] for (name, _), numbers in last.items() if name == arm and numbers.get(loss) is not None]
-    return sum(values) / len(values) if values else None
+    found = reached(record)
+    title = f"noise off, nats a response token{found.of_seeds}"
+    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   ({title})")
+    for arm in ("base", *record.arms):
+        values = [found.last.get(arm, {}).get(loss) for loss in ("train_loss", "held_out_loss")]
+        print(f"{arm:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in values))
+    for note in found.notes:
+        print(note)
 
 
 def _print_verdict(record: Record) -> None:

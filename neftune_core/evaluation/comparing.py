@@ -21,15 +21,26 @@ from neftune_core.evaluation.statistics import (
 )
 
 DIGITS = 12
+INTERVAL_SEEDS = 3
+"""The fewest seeds that are given an interval: that of two has one degree of freedom, and is wide or empty by luck."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """An arm against the control at one epoch, paired by seed.
 
-    control, arm: means over `seeds`; lost: seeds of which either has no number; interval: of the mean difference, at
-    the level of the arm's step in Holm's correction (None for fewer than two seeds); t_p, flip_p: two-sided, and with
-    `holm_` adjusted over the arms.
+    Attributes:
+        seeds: The seeds of which both have a number.
+        lost: Those of which either has none.
+        control: Mean of the control over `seeds`.
+        arm: Mean of the arm over `seeds`.
+        differences: Arm minus control, seed by seed.
+        interval: Of the mean difference, at the level of the arm's step in Holm's correction; None for fewer than
+            `INTERVAL_SEEDS` seeds.
+        t_p: Two-sided p of Student's test.
+        flip_p: Two-sided p of the sign-flip test.
+        holm_t_p: `t_p` adjusted over the arms.
+        holm_flip_p: `flip_p` adjusted over the arms.
     """
 
     seeds: tuple[int, ...]
@@ -59,7 +70,7 @@ def compare_arms(outcomes: Outcomes, measure: str, epoch: str) -> dict[str, Comp
             comparison,
             holm_t_p=t_p,
             holm_flip_p=flip_p,
-            interval=t_interval(comparison.differences, level) if len(comparison.seeds) > 1 else None,
+            interval=t_interval(comparison.differences, level) if len(comparison.seeds) >= INTERVAL_SEEDS else None,
         )
         for (name, comparison), (t_p, flip_p, level) in zip(found.items(), adjusted, strict=True)
     }
@@ -128,7 +139,7 @@ def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
 class Lengths:
     """The answers' mean lengths in tokens, the change over seeds, and the arm's difference at equal length.
 
-    `change` is None for one seed, `adjusted` also where the two cannot be told apart.
+    `change` is None for fewer than `INTERVAL_SEEDS` seeds, `adjusted` also where the two cannot be told apart.
     """
 
     control: float

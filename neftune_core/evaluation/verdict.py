@@ -2,7 +2,8 @@
 
 An arm differs from the control only where at least `CLAIM_SEEDS` seeds all have a number, Student's interval of the
 paired differences (widened by Holm's correction over the arms) excludes zero, and the exact sign-flip test agrees at
-5 %. Fewer seeds are an illustration: with five, that test cannot fall below 6 %.
+5 %. Fewer seeds are an illustration: with five, that test cannot fall below 6 %. What cannot be judged at all
+(`validity`) is said first, and a difference smaller than rounding is no effect.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from neftune_core.evaluation.comparing import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
-from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Seeds
+from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_visible
+from neftune_core.evaluation.validity import obstacles, warnings
 from neftune_core.evaluation.verdict_words import ENGLISH, Line
 
 CLAIM_SEEDS = 6
@@ -25,11 +27,15 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class ArmVerdict:
-    """What is said of one arm, in `lines`, and the numbers behind it.
+    """What is said of one arm, and the numbers behind it.
 
-    status: one of `CLAIMS`, or why there is none: `unclear`, `unconfirmed`, `incomplete`, `illustration`, `one_seed`,
-    `nothing`. epochs: the comparison at the last and at the best epoch; examples: for these seeds, over resampled
-    examples; lengths: of the answers.
+    Attributes:
+        status: One of `CLAIMS`, or why there is none: `void` (it cannot be judged), `rounding`, `unclear`,
+            `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
+        epochs: The comparison at the last and at the best epoch.
+        examples: For these seeds, over resampled examples.
+        lengths: Of the answers.
+        lines: The sentences.
     """
 
     status: str
@@ -49,20 +55,30 @@ class Floor:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The question, the arms and floors by name, and what is said before and after the arms."""
+    """The question, the arms and floors by name, and what is said before and after the arms.
+
+    `warnings` come first: what cannot be judged, and what to change. `rounding` is what the number format moves.
+    """
 
     question: Question
     arms: Mapping[str, ArmVerdict]
     floors: Mapping[str, Floor]
+    warnings: tuple[Line, ...]
     opening: tuple[Line, ...]
     closing: tuple[Line, ...]
+    rounding: Rounding
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to say yet, because nothing was measured."""
+        return not self.warnings and all(arm.status == "nothing" for arm in self.arms.values())
 
     def text(self, words: Mapping[str, str] = ENGLISH, named: Question | None = None) -> str:
         """The verdict in the language of `words`, a line a sentence, what follows on an arm indented.
 
         Where it is not about the question `named` before the run, that is said.
         """
-        said = [line.text(words) for line in self.opened(named)]
+        said = [line.text(words) for line in (*self.warnings, *self.opened(named))]
         for arm in self.arms.values():
             said += ["  " * (place > 0) + line.text(words) for place, line in enumerate(arm.lines)]
         return "\n".join([*said, *(line.text(words) for line in self.closing)])
@@ -78,21 +94,23 @@ class Verdict:
 def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:
     """The verdict on the arms of a study; `seed` is that of the bootstrap over examples."""
     epochs = {epoch: compare_arms(outcomes, question.measure, epoch) for epoch in EPOCHS}
-    floors = _floors(outcomes, question)
+    floors, void = _floors(outcomes, question), obstacles(outcomes, question)
     arms: dict[str, ArmVerdict] = {}
     for place, (name, comparison) in enumerate(epochs[question.epoch].items()):
         sides = outcomes.control_of(name), outcomes.arms[name]
         judged = ArmVerdict(
-            _status(comparison, MEASURES[question.measure].better),
+            "void" if name in void else _status(comparison, question.measure, outcomes.rounding),
             {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
             over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((seed, place))),
             lengths(*sides, comparison, question.measure),
         )
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))
-    return Verdict(question, arms, floors, _opening(question, arms), tuple(_closing(outcomes, question, arms, floors)))
+    first = tuple(warnings(outcomes, question, void))
+    closing = tuple(_closing(outcomes, question, arms, floors))
+    return Verdict(question, arms, floors, first, _opening(question, arms), closing, outcomes.rounding)
 
 
-def _status(comparison: Comparison, better: int) -> str:
+def _status(comparison: Comparison, measure: str, rounding: Rounding) -> str:
     if len(comparison.seeds) < CLAIM_SEEDS:
         return {0: "nothing", 1: "one_seed"}.get(len(comparison.seeds), "illustration")
     if comparison.lost:
@@ -101,6 +119,9 @@ def _status(comparison: Comparison, better: int) -> str:
         return "unclear"
     if comparison.flip_p > 1 - LEVEL:
         return "unconfirmed"
+    if abs(comparison.difference) < (rounding.of(measure) or 0.0):
+        return "rounding"
+    better = MEASURES[measure].better
     up = comparison.difference > 0
     if better == 0:
         return "higher" if up else "lower"
@@ -122,8 +143,9 @@ def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
 def _opening(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[Line, Line]:
     asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
     claimed = sum(arm.status in CLAIMS for arm in arms.values())
-    few = all(arm.status in ("nothing", "one_seed", "illustration") for arm in arms.values())
-    key = "claim" if claimed else "illustration" if few else "no_claim"
+    statuses = {arm.status for arm in arms.values()} - {"void"}
+    few = statuses <= {"nothing", "one_seed", "illustration"}
+    key = "claim" if claimed else "void" if arms and not statuses else "illustration" if few else "no_claim"
     told = {"claimed": claimed, "arms": len(arms), "needed": CLAIM_SEEDS}
     return Line("question", asked), Line(f"headline.{key}", told)
 
@@ -133,7 +155,10 @@ def _arm_lines(
 ) -> Iterator[Line]:
     comparison = arm.epochs[question.epoch]
     measure = Line(f"measure.{question.measure}")
-    yield Line(arm.status, {"arm": name, "measure": measure} | _told(comparison, len(outcomes.arms)))
+    status = "nothing" if not comparison.seeds else arm.status
+    yield Line(status, {"arm": name, "measure": measure} | _told(comparison, len(outcomes.arms)))
+    if arm.status == "void":
+        return
     if comparison.lost:
         yield Line("lost", {"lost": ", ".join(map(str, comparison.lost))})
     if all(each.seeds for each in arm.epochs.values()):
@@ -147,6 +172,9 @@ def _arm_lines(
     name_of, floor = max(floors.items(), key=lambda item: item[1].size, default=("", Floor(0.0, None)))
     if abs(comparison.difference) < floor.size:
         yield Line("within", {"floor": Line(f"floor.{name_of}"), "size": floor.size})
+    rounded = outcomes.rounding.of(question.measure) or 0.0
+    if comparison.seeds and abs(comparison.difference) < rounded:
+        yield Line("within_rounding", {"precision": outcomes.rounding.precision, "size": rounded})
     if arm.status != "nothing":
         yield _next(arm.status, comparison)
 
@@ -155,11 +183,14 @@ def _told(comparison: Comparison, arms: int) -> dict[str, Any]:
     """The numbers behind a comparison, by name."""
     told: dict[str, Any] = {"control": comparison.control, "value": comparison.arm}
     told |= {"difference": comparison.difference}
-    if comparison.interval is not None:
-        ends = _ends(comparison.interval) | {"percent": 100 * comparison.interval.level}
-        ends |= {"seeds": len(comparison.seeds), "flip": comparison.flip_p, "arms": arms}
-        told["interval"] = Line("interval.adjusted" if arms > 1 else "interval", ends)
-    return told
+    seeds: dict[str, Any] = {"seeds": len(comparison.seeds)}
+    if comparison.interval is None:
+        return told | {"interval": Line("interval.none", seeds)}
+    ends = seeds | {"flip": comparison.flip_p}
+    if comparison.interval.low == comparison.interval.high:
+        return told | {"interval": Line("interval.same", ends)}
+    ends |= _ends(comparison.interval) | {"percent": 100 * comparison.interval.level, "arms": arms}
+    return told | {"interval": Line("interval.adjusted" if arms > 1 else "interval", ends)}
 
 
 def _ends(interval: Interval) -> dict[str, Any]:
@@ -175,7 +206,7 @@ def _epochs_line(outcomes: Seeds, arm: ArmVerdict) -> Line:
         if comparison.interval is not None:
             told |= {f"{epoch}_low": comparison.interval.low, f"{epoch}_high": comparison.interval.high}
     several = all(comparison.interval is not None for comparison in arm.epochs.values())
-    return Line("epochs" if several else "epochs.one_seed", told)
+    return Line("epochs" if several else "epochs.few_seeds", told)
 
 
 def _length_line(arm: ArmVerdict, comparison: Comparison) -> Line:
@@ -184,7 +215,7 @@ def _length_line(arm: ArmVerdict, comparison: Comparison) -> Line:
         return Line("length.unknown")
     told = {"control": found.control, "value": found.arm}
     if found.change is None:
-        return Line("length.one_seed", told)
+        return Line("length.few_seeds", told)
     told |= _ends(found.change)
     if not found.change.excludes_zero or arm.status not in CLAIMS:
         return Line("length.changed" if found.change.excludes_zero else "length.same", told)
@@ -202,6 +233,8 @@ def _next(status: str, comparison: Comparison) -> Line:
         return Line("next.repeat")
     if status == "incomplete":
         return Line("next.lost")
+    if status == "rounding":
+        return Line("next.rounding")
     if status in ("one_seed", "illustration"):
         return Line("next.seeds", {"needed": CLAIM_SEEDS})
     seeds, deviation = len(comparison.seeds), float(np.std(comparison.differences, ddof=1))
@@ -216,6 +249,9 @@ def _closing(
     outcomes: Outcomes, question: Question, arms: Mapping[str, ArmVerdict], floors: Mapping[str, Floor]
 ) -> Iterator[Line]:
     measure = Line(f"measure.{question.measure}")
+    yield from _scale(outcomes, question, measure)
+    if all(arm.status == "void" for arm in arms.values()):
+        return
     if any(arm.epochs["best"].seeds for arm in arms.values()):
         yield Line("closing.halves" if outcomes.halves else "closing.best")
     if not MEASURES[question.measure].of_answers:
@@ -223,6 +259,22 @@ def _closing(
     for name, floor in floors.items():
         floor_words = Line(f"floor.{name}")
         yield Line("closing.floor", {"floor": floor_words, "size": floor.size})
-        if floor.comparison is not None and _status(floor.comparison, 0) in CLAIMS:
+        if floor.comparison is not None and _excludes_chance(floor.comparison):
             assert floor.comparison.interval is not None
             yield Line("closing.alarm", {"floor": floor_words} | _ends(floor.comparison.interval))
+
+
+def _excludes_chance(comparison: Comparison) -> bool:
+    return _status(comparison, "gap", Rounding()) in CLAIMS
+
+
+def _scale(outcomes: Outcomes, question: Question, measure: Line) -> Iterator[Line]:
+    """What the measure is for the base, and how far rounding moves it: what differences are seen against."""
+    bases = [run.base[question.measure] for run in outcomes.control.values() if question.measure in run.base]
+    if bases:
+        yield Line("closing.base", {"measure": measure, "value": float(np.mean(bases))})
+    size = outcomes.rounding.of(question.measure)
+    if size is None:
+        yield Line("closing.rounding_unknown", {"measure": measure})
+    else:
+        yield Line("closing.rounding", {"precision": outcomes.rounding.precision, "measure": measure, "size": size})

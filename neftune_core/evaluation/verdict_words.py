@@ -66,7 +66,26 @@ ENGLISH: dict[str, str] = {
     "the control.",
     "headline.claim": "Arms that differ from the control by more than chance: {claimed} of {arms}.",
     "headline.no_claim": "No arm differs from the control by more than chance would explain.",
+    "headline.void": "No arm is compared with the control.",
     "headline.illustration": "An illustration: a claim takes at least {needed} seeds, so nothing is claimed.",
+    "lead.all": "There is nothing to judge",
+    "lead.some": "Not all of it can be judged",
+    "obstacle.control_diverged": "{lead}: the loss of the control stopped being a number. Choose a smaller learning "
+    "rate.",
+    "obstacle.diverged": "{lead}: the loss of {arms} stopped being a number. Choose a smaller learning rate or less "
+    "noise.",
+    "obstacle.control_broken": "{lead}: training broke the model, with or without noise: {measure} went from "
+    "{base:.4g} (the untouched base) to {value:.4g} (the control). Choose a smaller learning rate.",
+    "obstacle.broken": "{lead}: {arms} ended far worse than the untouched base: {measure} went from {base:.4g} to "
+    "{value:.4g}. Choose less noise or a smaller learning rate.",
+    "obstacle.few_steps": "{lead}: {arms} made {steps} steps, too few to learn from. Train for {least} steps or more.",
+    "obstacle.bottom": "{lead}: {measure} is {value:.4g} for the control and for {arms}{rows}, the lowest there is, "
+    "and shows no difference. Ask about held-out loss, which is finer, or train for longer.",
+    "obstacle.top": "{lead}: {measure} is {value:.4g} for the control and for {arms}{rows}, the highest there is, "
+    "and shows no difference. Ask about held-out loss, which is finer, or hold out harder rows.",
+    "obstacle.some_seeds": "{arm} lost {lost} of {seeds} seeds: its loss stopped being a number. Choose a smaller "
+    "learning rate or less noise.",
+    "on_rows": ", on {rows} examples",
     "better": "{arm} is better than the control: " + _CHANGE + " ({interval}).",
     "worse": "{arm} is worse than the control: " + _CHANGE + " ({interval}).",
     "higher": "{arm} is higher than the control: " + _CHANGE + " ({interval}).",
@@ -81,21 +100,27 @@ ENGLISH: dict[str, str] = {
     + _CHANGE
     + " ({interval}).",
     "illustration": "{arm}, as an illustration: " + _CHANGE + " ({interval}).",
+    "void": "{arm}, not judged: {measure} is {value:.4g}, and {control:.4g} for the control.",
+    "rounding": "{arm}: no claim, because the difference is smaller than rounding can make it; "
+    + _CHANGE
+    + " ({interval}).",
     "one_seed": "{arm}, with one seed, which says nothing about the next: " + _CHANGE + ".",
     "nothing": "{arm}: there is no seed for which both it and the control have {measure}.",
     "interval": "{percent:.3g} % interval over {seeds} seeds: {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
     "interval.adjusted": "{percent:.3g} % interval over {seeds} seeds, adjusted for {arms} arms: {low:+.3g} to "
     "{high:+.3g}; sign-flip p = {flip:.3g}",
+    "interval.none": "{seeds} seeds are too few for an interval",
+    "interval.same": "the same with each of {seeds} seeds; sign-flip p = {flip:.3g}",
     "lost": "It has no number for seed {lost} (diverged or not trained), which the comparison leaves out.",
     "epochs": "Last epoch ({last_epoch:.3g}): {last:+.3g} ({last_low:+.3g} to {last_high:+.3g}). Best epoch "
     "({best_epoch:.3g}): {best:+.3g} ({best_low:+.3g} to {best_high:+.3g}).",
-    "epochs.one_seed": "Last epoch ({last_epoch:.3g}): {last:+.3g}. Best epoch ({best_epoch:.3g}): {best:+.3g}.",
+    "epochs.few_seeds": "Last epoch ({last_epoch:.3g}): {last:+.3g}. Best epoch ({best_epoch:.3g}): {best:+.3g}.",
     "examples.hold": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to {high:+.3g}; "
     "paired bootstrap over {examples} examples).",
     "examples.open": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} ({low:+.3g} "
     "to {high:+.3g}; paired bootstrap over {examples} examples).",
     "length.unknown": "The lengths of the answers were not kept, so length may explain any difference.",
-    "length.one_seed": "Answers went " + _LENGTHS + " with this seed.",
+    "length.few_seeds": "Answers went " + _LENGTHS + "; more seeds would tell whether that is chance.",
     "length.same": "Answers went " + _LENGTHS + ", no change that these seeds tell from chance.",
     "length.changed": "Answers went " + _LENGTHS + " ({low:+.3g} to {high:+.3g}).",
     "length.explains": "Length may explain it: answers went "
@@ -108,6 +133,8 @@ ENGLISH: dict[str, str] = {
     + _LENGTHS
     + ", and the two cannot be told apart here.",
     "within": "This is less than {floor} moves from run to run ({size:.3g}): one pair of runs cannot show it.",
+    "within_rounding": "This is less than rounding to {precision} moves it ({size:.2g}): it is no effect.",
+    "next.rounding": "To know more: train in float32, or ask about a measure that differs by more.",
     "next.seeds": "To know more: train at least {needed} seeds.",
     "next.power": "To know more: a difference of this size would take about {needed} seeds to be told from chance four "
     "times in five; these {seeds} so tell only differences beyond {visible:.3g}.",
@@ -123,6 +150,10 @@ ENGLISH: dict[str, str] = {
     "closing.halves": "Best epochs are chosen by the loss on one half of the held-out rows and read on the other half, "
     "both ways.",
     "closing.no_length": "Length plays no part in {measure}: it is taken on the reference responses.",
+    "closing.base": "The untouched base: {measure} {value:.4g}.",
+    "closing.rounding": "Rounding to {precision} moves {measure} by up to {size:.2g}: smaller differences are no "
+    "effects.",
+    "closing.rounding_unknown": "How far the number format moves {measure} was not measured.",
     "closing.floor": "What {floor} moves from run to run: {size:.3g} (root mean square).",
     "closing.alarm": "Careful: {floor} should change nothing, and came out as {difference:+.3g} ({low:+.3g} to "
     "{high:+.3g}). Once in twenty studies that is chance; else the comparison itself is at fault.",

@@ -108,12 +108,14 @@ def _measured(record: Record, seed: int, arm: str) -> str:
     if not events:
         return "Nothing was measured."
     last = events[-1]
+    base = next((event["arms"]["base"] for event in events if "base" in event["arms"]), {})
     names = dict.fromkeys(["control", arm])
     rows = ["| loss with noise off, nats a response token | training rows | held-out rows |", "|---|---|---|"]
-    for name in names:
-        numbers = last["arms"].get(name, {})
+    measured = {"base, untouched": base}
+    measured |= {f"{name}, step {last['step']}": last["arms"].get(name, {}) for name in names}
+    for label, numbers in measured.items():
         cells = [f"{numbers[measure]:.4f}" if numbers.get(measure) is not None else "-" for measure in MEASURES]
-        rows.append(f"| {name}, step {last['step']} | " + " | ".join(cells) + " |")
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
     samples = " and ".join(str(words) for words in record.said_of("samples").values())
     return "\n".join(rows) + (f"\n\nOn {samples}." if samples else "")
 

@@ -66,11 +66,12 @@ def verdict_html(found: Verdict) -> str:
         return [html.escape(line.text(ENGLISH)) for line in lines]
 
     asked, headline = texts(found.opening)
+    warned = "".join(f"<p class='headline'>{words}</p>" for words in texts(found.warnings))
     arms = ""
     for arm in found.arms.values():
         first, *rest = texts(arm.lines)
         arms += f"<h3>{first}</h3>" + listed(rest)
-    return f"<p class='quiet'>{asked}</p><p class='headline'>{headline}</p>{arms}{listed(texts(found.closing))}"
+    return f"{warned}<p class='quiet'>{asked}</p><p class='headline'>{headline}</p>{arms}{listed(texts(found.closing))}"
 
 
 def listed(items: Iterable[str]) -> str:

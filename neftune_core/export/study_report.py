@@ -26,6 +26,7 @@ from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
 from neftune_core.language import later, say
 from neftune_core.training.judging import verdict_of
+from neftune_core.training.reached import reached
 from neftune_core.training.record import Record
 
 LOSSES = {
@@ -38,7 +39,7 @@ INTRO = later(
     "their names say. Losses are nats a response token, measured with the noise off."
 )
 ABOUT_LOSSES = later(
-    "Means over the seeds. The lowest loss on held-out rows is chosen by the rows it is measured on, "
+    "The lowest loss on held-out rows is chosen by the rows it is measured on, "
     "which flatters every arm; the verdict chooses the best epoch on one half of them and reads it on the other."
 )
 
@@ -51,7 +52,6 @@ def study_content(record: Record) -> Content:
             say("The record {record} has no measured loss yet: there is nothing to report.", record=record.id)
         )
     found = _verdict(record)
-    about = f"<p class='quiet'>{html.escape(say(ABOUT_LOSSES))}</p>"
     sections = [(say("The verdict"), verdict_html(found))] if found else []
     return Content(
         kind=say("A study of the NEFTune Lab"),
@@ -60,7 +60,7 @@ def study_content(record: Record) -> Content:
         facts=_facts(record, events),
         sections=[
             *sections,
-            (say("Losses"), about + _losses(events, record)),
+            (say("Losses"), _losses(record)),
             (say("The data"), data_html(record.said_of("data"))),
             (say("Answers"), _answers(record)),
         ],
@@ -78,7 +78,7 @@ def _verdict(record: Record) -> Verdict | None:
         found = verdict_of(record)
     except RecordError:
         return None
-    return found if any(arm.status != "nothing" for arm in found.arms.values()) else None
+    return None if found.is_empty else found
 
 
 def _figures(record: Record, found: Verdict | None) -> list[tuple[str, Figure]]:
@@ -109,43 +109,44 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         say("Data"): str(data.get("title") or ""),
         say("Rows to train on, held out"): say(" and ").join(filter(None, rows)),
         say("Arms"): ", ".join(record.arms),
-        say("Seeds used"): ", ".join(str(seed) for seed in _seeds(events)),
+        say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
         say("Steps made"): count(max((event.get("step", 0) for event in events), default=0)),
         say("Made on"): made(record),
         say("How it ended"): ended(record),
     }
 
 
-def _seeds(events: Iterable[Mapping[str, Any]]) -> list[Any]:
-    return sorted(
-        {event["seed"] for event in events if event["event"] == "evaluated" and event.get("seed") is not None}
-    )
+def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """The seeds of the arms; those that the control alone was trained with again, as a floor, are not among them."""
+    found = {event["seed"] for event in events if event["event"] == "evaluated" and event.get("seed") is not None}
+    try:
+        return sorted(found & set(range(record.study.seed, record.study.seed + record.study.seeds)))
+    except RecordError:
+        return sorted(found)
 
 
-def _losses(events: Sequence[Mapping[str, Any]], record: Record) -> str:
-    """The last and the lowest loss of every arm, as means over the seeds."""
-    found: dict[tuple[str, str], dict[Any, list[float]]] = {}
-    for event in events:
-        if event["event"] == "evaluated":
-            for arm, numbers in event["arms"].items():
-                for kind in LOSSES:
-                    if isinstance(numbers.get(kind), int | float):
-                        found.setdefault((arm, kind), {}).setdefault(event.get("seed"), []).append(numbers[kind])
-    names = arm_heads(record.arms)
+def _losses(record: Record) -> str:
+    """The last and the lowest loss of the base and of every arm, as means over the same seeds, and what to know of
+    them."""
+    try:
+        found, names = reached(record), arm_heads(record.arms)
+    except RecordError as error:
+        return f"<p>{html.escape(str(error))}</p>"
     heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]
     rows = (
-        [names.get(arm, html.escape(arm)), *(cell for kind in LOSSES for cell in _cells(found.get((arm, kind), {})))]
-        for arm in dict.fromkeys(name for name, _ in found)
+        [
+            names.get(arm, html.escape(arm)),
+            *(_cell(of.get(arm, {}).get(kind)) for kind in LOSSES for of in (found.last, found.lowest)),
+        ]
+        for arm in ("base", *record.arms)
     )
-    return table_html(heads, rows)
+    about = " ".join((say(ABOUT_LOSSES), *found.notes))
+    title = say("Nats a response token") + found.of_seeds
+    return f"<p class='quiet'>{html.escape(title)}. {html.escape(about)}</p>" + table_html(heads, rows)
 
 
-def _cells(by_seed: Mapping[Any, Sequence[float]]) -> list[str]:
-    if not by_seed:
-        return ["–", "–"]
-    seeds = list(by_seed.values())
-    last, lowest = (sum(each) / len(seeds) for each in ([v[-1] for v in seeds], [min(v) for v in seeds]))
-    return [f"{last:.4f}", f"{lowest:.4f}"]
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _answers(record: Record) -> str:

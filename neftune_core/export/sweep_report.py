@@ -23,6 +23,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
 from neftune_core.home import assets
 from neftune_core.language import later, say
+from neftune_core.training.reached import rounding_words
 from neftune_core.training.record import SWEEP_FILE, Record
 from neftune_core.training.sweep_record import Sweep
 from neftune_core.training.sweep_table import Row, SweepTable, sweep_table
@@ -102,9 +103,13 @@ def _table(table: SweepTable) -> str:
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
     heads = [f"{say(DEFINITIONS[name].label)}, {say(EPOCH_NAMES[epoch])}" for name, epoch in shown]
     heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
-    names = arm_heads({row.arm: row.noise for row in table.rows})
-    rows = ([_name(row, names), str(len(row.seeds)), *(_cell(row, *which) for which in shown)] for row in table.rows)
-    return table_html(heads, rows)
+    names = arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
+    rows = ([_name(row, names), _seeds(row), *(_cell(row, *which) for which in shown)] for row in table.shown)
+    return table_html(heads, rows) + f"<p class='quiet'>{html.escape(rounding_words(table.rounding, asked))}</p>"
+
+
+def _seeds(row: Row) -> str:
+    return "–" if row.arm == "base" else str(row.counted)
 
 
 def _name(row: Row, names: Mapping[str, str]) -> str:
@@ -112,7 +117,7 @@ def _name(row: Row, names: Mapping[str, str]) -> str:
 
 
 def _cell(row: Row, measure: str, epoch: str) -> str:
-    """The mean, and beneath it the difference from the control with its interval; bold where that excludes zero."""
+    """The mean, and beneath it the difference from the control with its interval; bold where it stands out."""
     value = row.mean(measure, epoch)
     text = "–" if value != value else f"{value:.3g}"
     found = row.effects.get(measure, {}).get(epoch)
@@ -121,5 +126,5 @@ def _cell(row: Row, measure: str, epoch: str) -> str:
     if found.interval is None:
         return f"{text}<br><small>{found.difference:+.3g}</small>"
     difference = f"{found.difference:+.3g}"
-    shown = f"<b>{difference}</b>" if found.interval.excludes_zero else difference
+    shown = f"<b>{difference}</b>" if row.stands_out(measure, epoch) else difference
     return f"{text}<br><small>{shown} [{found.interval.low:+.2g}, {found.interval.high:+.2g}]</small>"

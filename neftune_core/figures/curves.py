@@ -45,14 +45,14 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     `events` are those of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
     `arms` are the arms by name, control first. The training panel shows the loss with the noise on as a thin line
     behind the loss with the noise off; everything else is measured with the noise off. Of several seeds each is thin,
-    and the mean of those that are through is thick. While the study runs the axis of steps is as long as the whole of
-    it; where nothing is held out, the training panel has all the room.
+    and the mean of those that are through, of the same seeds for every arm, is thick. While the study runs the axis of
+    steps is as long as the whole of it; where nothing is held out, the training panel has all the room.
     """
     events = list(events)
-    gathered = _gather(events)
+    gathered, shared = _gather(events), shared_seeds(events)
     colours = arm_colours(arms)
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
-    data = [trace for name in names for trace in _arm_traces(name, gathered, colours[name], _dash(name, arms))]
+    data = [trace for name in names for trace in _arm_traces(name, gathered, shared, colours[name], _dash(name, arms))]
     for trace in data:
         if trace["name"] == "base" and _last_step(events):  # it does not learn: a level to compare with
             trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines", **LEVEL}
@@ -61,8 +61,37 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _alone(layout), {}
     return figure(
-        "losses", data, layout, _summary(gathered, names), narrow=narrow, log=_is_over(events) and _is_steep(gathered)
+        "losses",
+        data,
+        layout,
+        _summary(gathered, shared, names, _lost(events)),
+        narrow=narrow,
+        log=_is_over(events) and _is_steep(gathered),
     )
+
+
+def _lost(events: Sequence[Event]) -> dict[str, set[Any]]:
+    """The seeds in which the loss of an arm stopped being a number, by arm."""
+    found: dict[str, set[Any]] = {}
+    for event in events:
+        for arm in event.get("arms", {}) if event["event"] == "diverged" else ():
+            found.setdefault(arm, set()).add(event.get("seed"))
+    return found
+
+
+def shared_seeds(events: Sequence[Event]) -> set[Any]:
+    """The seeds that means are over: those of every arm, without any in which one of several seeds diverged.
+
+    An arm that diverged with every seed does not take the seeds from the others. All seeds, if none is shared.
+    """
+    arms: dict[str, set[Any]] = {}
+    for event in events:
+        for arm in event.get("arms", {}) if event["event"] in ("step", "evaluated") else ():
+            arms.setdefault(arm, set()).add(event.get("seed"))
+    every = set[Any]().union(*arms.values())
+    lost = _lost(events)
+    alive = [seeds - lost.get(arm, set()) for arm, seeds in arms.items() if seeds - lost.get(arm, set())]
+    return set.intersection(*alive) or every if alive else every
 
 
 def _is_steep(gathered: Mapping[str, Points]) -> bool:
@@ -118,14 +147,14 @@ def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
     return REGULARISER_DASH if arms[name].is_silent else DASHES[arms[name].kind]
 
 
-def _arm_traces(name: str, gathered: Mapping[str, Points], colour: str, dash: str) -> list[Trace]:
+def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], colour: str, dash: str) -> list[Trace]:
     traces = []
     for kind in KINDS:
         seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
         line = {"color": colour, "dash": dash if kind != "loss" else "solid"}
         among_others = len(seeds) > 1
         if among_others:
-            traces.append(_trace(name, kind, "mean", mean_of_seeds(seeds), line))
+            traces.append(_trace(name, kind, "mean", mean_of_seeds(among(seeds, shared)), line))
         for seed, points in seeds.items():
             trace = _trace(name, kind, seed, points, line)
             if among_others:
@@ -155,6 +184,11 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "marker": {"color": line["color"], "size": 5},
         "hovertemplate": f"{name}: %{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
     }
+
+
+def among(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set[Any]) -> Mapping[Any, Any]:
+    """The curves of the shared seeds; all of an arm that has none of them."""
+    return {seed: points for seed, points in seeds.items() if seed in shared} or seeds
 
 
 def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
@@ -206,23 +240,26 @@ def _narrow() -> dict[str, Any]:
     }
 
 
-def _summary(gathered: Mapping[str, Points], names: list[str]) -> str:
-    """The last measured losses of every arm in words."""
+def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str], lost: Mapping[str, set[Any]]) -> str:
+    """The last measured losses of every arm in words; an arm that diverged has none."""
     parts = []
     for name in names:
+        begun = {seed for points in gathered.values() for arm, seed in points if arm == name}
+        if begun and begun <= lost.get(name, set()):
+            parts.append(say("{arm} diverged", arm=name))
+            continue
         numbers = []
         for kind, words in (("train_loss", say("training")), ("held_out_loss", say("held-out"))):
             seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
             if seeds:
-                numbers.append(f"{words} {mean_of_seeds(seeds)[1][-1]:.3f}")
+                numbers.append(f"{words} {mean_of_seeds(among(seeds, shared))[1][-1]:.3f}")
         if numbers:
             parts.append(f"{name} {', '.join(numbers)}")
     if not parts:
         return say("No loss has been measured yet.")
     measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
     steps = [step for points in measured for found, _ in points.values() for step in found]
-    begun = len({seed for points in gathered.values() for _, seed in points})
-    means = say(", means of {count} seeds", count=begun) if begun > 1 else ""
+    means = say(", means of {count} seeds", count=len(shared)) if len(shared) > 1 else ""
     return say(
         "Losses with the noise off, last measured up to step {step:,}{means}: {losses}.",
         step=max(steps),

@@ -31,6 +31,8 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
     data: list[Trace] = []
     said = []
     for name, arm in found.arms.items():
+        if arm.status == "void":  # its difference says nothing
+            continue
         for epoch, symbol in (("last", "circle"), ("best", "diamond-open")):
             comparison = arm.epochs[epoch]
             if comparison.seeds:
@@ -78,13 +80,16 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
 
 
 def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
-    """Held-out loss after the last epoch and at the best one, side by side, means over the seeds."""
+    """Held-out loss after the last epoch and at the best one, side by side, means over the seeds that all have."""
     colours = arm_colours(arms)
     runs = {control: outcomes.control, **outcomes.arms}
     data: list[Trace] = []
     said = []
+    known = [{seed for seed, one in seeds.items() if one.last} for seeds in runs.values()]
+    shared = set.intersection(*(seeds for seeds in known if seeds)) if any(known) else set()
     for name, seeds in runs.items():
-        values = [_mean([one.value("held_out_loss", epoch) for one in seeds.values()]) for epoch in ("best", "last")]
+        chosen = [one for seed, one in seeds.items() if seed in shared]
+        values = [_mean([one.value("held_out_loss", epoch) for one in chosen]) for epoch in ("best", "last")]
         if np.isfinite(values).all():
             data.append(
                 {

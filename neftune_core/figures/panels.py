@@ -8,7 +8,7 @@ from typing import Any
 
 from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.curves import mean_of_seeds, thinned
+from neftune_core.figures.curves import among, mean_of_seeds, thinned
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 
@@ -52,10 +52,11 @@ class Points:
             values.append(float(value))
 
     def means(self, panels: Iterable[str]) -> Curves:
-        """Of several seeds the mean of those that came as far as any, of a long curve its means."""
+        """The mean of the seeds that came as far as any and that all arms have; of a long curve its means."""
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
-            curves[panel][arm] = thinned(*mean_of_seeds(by_seed))
+            shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
+            curves[panel][arm] = thinned(*mean_of_seeds(among(by_seed, shared)))
         return curves
 
 

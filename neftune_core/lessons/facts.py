@@ -81,12 +81,18 @@ def _settings(study: StudySettings) -> dict[str, float]:
 
 
 def held_out_losses(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """By arm the held-out losses after each measured step, means over the seeds that have that step."""
+    """By arm the held-out losses after each measured step, means over the seeds of all arms.
+
+    Seeds in which the control alone was trained again do not count, and neither do arms that diverged: they have no
+    last loss.
+    """
+    measured = [event for event in events if event["event"] == "evaluated"]
+    arms = {arm for event in measured for arm in event["arms"]}
+    seeds = {event.get("seed") for event in measured if arms <= set(event["arms"])}
+    lost = {arm for event in events if event["event"] == "diverged" for arm in event.get("arms", {})}
     gathered: dict[str, dict[int, list[float]]] = {}
-    for event in events:
-        if event["event"] != "evaluated":
-            continue
+    for event in measured:
         for arm, numbers in event["arms"].items():
-            if isinstance(numbers.get("held_out_loss"), int | float):
+            if event.get("seed") in seeds and arm not in lost and isinstance(numbers.get("held_out_loss"), int | float):
                 gathered.setdefault(arm, {}).setdefault(event["step"], []).append(numbers["held_out_loss"])
     return {arm: [sum(v) / len(v) for _, v in sorted(steps.items())] for arm, steps in gathered.items()}

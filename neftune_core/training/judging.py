@@ -11,7 +11,7 @@ import numpy as np
 
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import LabError
-from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Seeds
+from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.rouge import units
 from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.settings import AUTOMATIC
@@ -78,11 +78,11 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     it came. Raises `RecordError` where the settings cannot be read.
     """
     study, asked = record.study, question or question_of(record)
-    courses = _courses(record, asked)
+    found = courses(record, asked)
     seeds = range(study.seed, study.seed + study.seeds)
 
     def runs(arm: str, shift: int = 0) -> Seeds:
-        return {seed: courses[seed + shift].outcome(arm) for seed in seeds if seed + shift in courses}
+        return {seed: found[seed + shift].outcome(arm) for seed in seeds if seed + shift in found}
 
     control, floors = runs(CONTROL.name), {}
     if study.measuring.chaos:
@@ -90,21 +90,19 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     if study.measuring.another_seed:
         floors["another_seed"] = runs(CONTROL.name, shift=study.seeds)
     arms = {name: runs(name) for name in study.arms if name not in (CONTROL.name, CHAOS_ARM)}
-    halves = bool(courses) and all(course.has_rows for course in courses.values())
-    return Outcomes(control, arms, {name: kept for name, kept in floors.items() if kept}, halves=halves)
+    halves = bool(found) and all(course.has_rows for course in found.values())
+    kept = {name: runs for name, runs in floors.items() if runs}
+    return Outcomes(control, arms, kept, halves=halves, rounding=rounding_of(record))
 
 
-def means_of(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
-    """Every measure of the base and of every arm after the last epoch: means over the seeds that have it."""
-    courses = _courses(record, question or question_of(record))
-    study = record.study
-    mine = [course for seed, course in courses.items() if seed < study.seed + study.seeds]
-    found: dict[str, dict[str, float]] = {}
-    for arm in ("base", *study.arms):
-        reached = [course.last(arm) for course in mine]
-        known = {name: [one[name] for one in reached if np.isfinite(one.get(name, np.nan))] for name in MEASURES}
-        found[arm] = {name: float(np.mean(values)) for name, values in known.items() if values}
-    return found
+def rounding_of(record: Record) -> Rounding:
+    """What the number format of a record moves, as measured with the first seed that has it; empty if none has."""
+    for kept in metrics(record).values():
+        floor = table(kept.get("floor"))
+        sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
+        if sizes:
+            return Rounding(str(floor.get("precision")), sizes)
+    return Rounding()
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
@@ -116,7 +114,7 @@ def overlaps_of(record: Record) -> dict[str, list[float]]:
     return {name: found[name] for name in ("base", *record.arms) if found.get(name)}
 
 
-def _courses(record: Record, question: Question) -> dict[int, _Course]:
+def courses(record: Record, question: Question) -> dict[int, Course]:
     """The course of every seed that counts."""
     steps: dict[int, dict[int, Mapping[str, Any]]] = {}
     planned: dict[int, int] = {}
@@ -126,33 +124,50 @@ def _courses(record: Record, question: Question) -> dict[int, _Course]:
             steps.setdefault(seed, {})[event["step"]] = event["arms"]
             planned[seed] = event.get("steps") or planned.get(seed, 0)
     rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
-    study = record.study
+    study, diverged = record.study, diverged_arms(record)
     per_epoch = math.ceil(record.said_of("data").get("train", 1) / study.training.batch_size) or 1
     found = {
-        seed: _Course(
+        seed: Course(
             arms_by_step,
             {step: rows[seed, step] for step in arms_by_step if (seed, step) in rows},
             table(kept.get(str(seed), {}).get("arms")),
             answers.get(seed, {}),
             per_epoch,
+            planned[seed],
+            diverged.get(seed, frozenset()),
             question,
         )
         for seed, arms_by_step in steps.items()
-        if max(arms_by_step) > 0
+        if max(arms_by_step) > 0 or seed in diverged
     }
-    whole = {seed: course for seed, course in found.items() if max(steps[seed]) >= planned[seed]}
+    ended = {seed for seed in found if set(study.runs.get(seed, ())) <= found[seed].diverged}
+    whole = {seed: course for seed, course in found.items() if max(steps[seed]) >= planned[seed] or seed in ended}
     return whole or dict(list(found.items())[:1])
 
 
+def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
+    """The arms whose loss stopped being a number, by seed."""
+    found: dict[int, frozenset[str]] = {}
+    for event in record.events():
+        if event["event"] == "diverged" and isinstance(event.get("seed"), int):
+            found[event["seed"]] = found.get(event["seed"], frozenset()) | set(event.get("arms", {}))
+    return found
+
+
 @dataclass(frozen=True)
-class _Course:
-    """One seed: what the events say at every evaluation, the rows there, and what was measured at its end."""
+class Course:
+    """One seed: what the events say at every evaluation, the rows there, and what was measured at its end.
+
+    `planned` is its number of steps, and `diverged` names the arms whose loss stopped being a number.
+    """
 
     steps: Mapping[int, Mapping[str, Any]]
     rows: Mapping[int, Sampled]
     ends: Mapping[str, Any]
     answers: Mapping[str, Mapping[str, Mapping[str, Floats]]]
     per_epoch: int
+    planned: int
+    diverged: frozenset[str]
     question: Question
 
     @property
@@ -168,6 +183,8 @@ class _Course:
 
     def last(self, arm: str) -> dict[str, float]:
         """Every measure after the last epoch; of the base, which does not change, whenever it was measured."""
+        if arm in self.diverged:
+            return {}
         steps = [max(self.steps)] if arm != "base" else sorted(self.steps)
         numbers = next((self.steps[step][arm] for step in steps if arm in self.steps[step]), None)
         if numbers is None:
@@ -175,8 +192,19 @@ class _Course:
         ends = {name: float(value) for name, value in table(self.ends.get(arm)).items() if _is_number(value)}
         return {**_named(numbers), **ends}
 
+    def lowest(self, arm: str) -> dict[str, float]:
+        """The lowest value of each measured loss after some training; of the base its only one."""
+        if arm in self.diverged:
+            return {}
+        steps = self.steps if arm == "base" else self.trained
+        known = [_named(self.steps[step].get(arm, {})) for step in steps]
+        return {name: min(one[name] for one in known if name in one) for one in known for name in one}
+
     def outcome(self, arm: str) -> Outcome:
         """What an arm reached."""
+        base = self.last("base")
+        if arm in self.diverged or not self.trained:
+            return Outcome({}, base=base, steps=self.planned, diverged=arm in self.diverged)
         last, best, epoch = self.last(arm), dict[str, float](), 0.0
         stitched = self._stitched(arm) if last else None
         if stitched is not None:
@@ -185,7 +213,8 @@ class _Course:
             best, epoch = self._best_of_means(arm)
         rows = stitched[0] if stitched and self.question.epoch == "best" else self._rows(self.trained[-1], arm)
         scores, lengths = self._examples(arm, rows)
-        return Outcome(last, best, self.trained[-1] / self.per_epoch, epoch, scores, lengths)
+        ends = (self.trained[-1] / self.per_epoch, epoch)
+        return Outcome(last, best, *ends, scores, lengths, base, steps=self.trained[-1])
 
     def _rows(self, step: int, arm: str, sample: str = "held_out") -> RowMeasures | None:
         return self.rows.get(step, {}).get(sample, {}).get(arm)
@@ -267,7 +296,15 @@ def together(parts: Sequence[Outcomes]) -> Outcomes:
     control = union([{"": part.control} for part in parts]).get("", {})
     arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
     own = union([part.own_controls for part in parts])
-    return Outcomes(control, arms, floors, own, halves=all(part.halves for part in parts))
+    halves = all(part.halves for part in parts)
+    return Outcomes(control, arms, floors, own, halves=halves, rounding=largest([part.rounding for part in parts]))
+
+
+def largest(parts: Sequence[Rounding]) -> Rounding:
+    """What rounding moves in several studies: the largest of each measure, of those that measured it."""
+    known = [part for part in parts if part.sizes]
+    sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
+    return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
 
 
 def side_by_side(cells: Mapping[str, Outcomes]) -> Outcomes:
@@ -279,4 +316,5 @@ def side_by_side(cells: Mapping[str, Outcomes]) -> Outcomes:
     own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
     first = next(iter(cells.values()))
     halves = all(part.halves for part in cells.values())
-    return Outcomes(first.control, arms, first.floors, own_controls=own, halves=halves)
+    rounding = largest([part.rounding for part in cells.values()])
+    return Outcomes(first.control, arms, first.floors, own_controls=own, halves=halves, rounding=rounding)

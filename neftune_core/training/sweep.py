@@ -192,7 +192,12 @@ class _Run:
         if over < len(every):
             return {"event": "stopped", "message": self._why(over, len(every))}
         if not failed:
-            return {"event": "finished"}
+            diverged = [state["message"] for state in found if state.get("message")]
+            if not diverged:
+                return {"event": "finished"}
+            words = later("In {some} of {every} studies: {message}")
+            message = words.format(some=len(diverged), every=len(every), message=diverged[0])
+            return {"event": "finished", "message": message}
         return {
             "event": "failed",
             "message": later(

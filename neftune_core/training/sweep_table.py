@@ -15,11 +15,23 @@ import numpy as np
 from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.comparing import Comparison, compare_arms
-from neftune_core.evaluation.outcomes import EPOCHS, EVERY_EPOCH, MEASURES, Outcomes, Question, Seeds
+from neftune_core.evaluation.outcomes import (
+    EPOCHS,
+    EVERY_EPOCH,
+    MEASURES,
+    NOT_MEASURED,
+    Outcome,
+    Outcomes,
+    Question,
+    Rounding,
+    Seeds,
+)
+from neftune_core.evaluation.validity import obstacles
 from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.language import ENGLISH, in_language, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.judging import means_of, outcomes_of, question_of, side_by_side, together, verdict_of
+from neftune_core.training.judging import outcomes_of, question_of, side_by_side, together, verdict_of
+from neftune_core.training.reached import reached
 from neftune_core.training.record import Record
 from neftune_core.training.settings import CONTROL
 from neftune_core.training.sweep_record import Sweep, described
@@ -30,7 +42,8 @@ from neftune_core.training.sweep_settings import Cell, Point, SweepSettings, cel
 class Row:
     """One setting: the training it had (`varied`, in words `cell`; empty where only the noise varies) and its arm.
 
-    effects: by measure and epoch, the comparison with its control; empty for a control.
+    effects: by measure and epoch, the comparison with its control; empty for a control, for the base, and for an arm
+    that cannot be judged; rounding: what the number format moves.
     """
 
     varied: Point
@@ -38,6 +51,7 @@ class Row:
     noise: NoiseSettings
     seeds: Seeds
     effects: Mapping[str, Mapping[str, Comparison]]
+    rounding: Rounding = NOT_MEASURED
 
     @property
     def cell(self) -> str:
@@ -55,6 +69,18 @@ class Row:
         known = [value for value in values if np.isfinite(value)]
         return float(np.mean(known)) if known else float("nan")
 
+    def stands_out(self, measure: str, epoch: str) -> bool:
+        """Whether its effect has an interval without zero, and is no smaller than rounding can make it."""
+        found = self.effects.get(measure, {}).get(epoch)
+        if found is None or found.interval is None or not found.interval.excludes_zero:
+            return False
+        return abs(found.difference) >= (self.rounding.of(measure) or 0.0)
+
+    @property
+    def counted(self) -> int:
+        """The seeds that have a number."""
+        return sum(bool(outcome.last) for outcome in self.seeds.values())
+
     def has(self, measure: str) -> bool:
         """Whether it was measured at all."""
         return any(np.isfinite(self.mean(measure, epoch)) for epoch in EPOCHS)
@@ -64,7 +90,7 @@ class Row:
 class SweepTable:
     """The settings in the order of the sweep, controls included; the verdict on its question, once there is a number.
 
-    studies, done: how many cells there are, and how many are finished.
+    studies, done: how many cells there are, and how many are finished; base: the untouched model.
     """
 
     question: Question
@@ -72,6 +98,13 @@ class SweepTable:
     verdict: Verdict | None
     studies: int
     done: int
+    base: Row | None = None
+    rounding: Rounding = NOT_MEASURED
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows of a table for people, the base first."""
+        return (self.base, *self.rows) if self.base else self.rows
 
     @property
     def measures(self) -> list[str]:
@@ -97,9 +130,21 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     effects = {
         measure: {epoch: compare_arms(outcomes, measure, epoch) for epoch in EPOCHS} for measure in _known(outcomes)
     }
+    for name in obstacles(outcomes, asked):
+        for by_epoch in effects.values():
+            for compared in by_epoch.values():
+                compared.pop(name, None)
     rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
     judged = _with_plain_names(outcomes, groups)
-    return SweepTable(asked, tuple(rows), verdict(judged, asked), len(every), done)
+    return SweepTable(
+        asked, tuple(rows), verdict(judged, asked), len(every), done, _base(outcomes.control), outcomes.rounding
+    )
+
+
+def _base(control: Seeds) -> Row | None:
+    """The untouched model as a row; the same with every seed."""
+    measured = next((outcome.base for outcome in control.values() if outcome.base), None)
+    return Row({}, "base", CONTROL, {0: Outcome(measured, measured)}, {}) if measured else None
 
 
 Groups = Mapping[str, tuple[Cell, Outcomes]]
@@ -147,11 +192,12 @@ def _rows(
     noises = cell.study.arms
     rows = [Row(cell.varied, CONTROL.name, CONTROL, found.control, {})]
     for arm, seeds in found.arms.items():
+        key = f"{name}: {arm}"
         own = {
-            measure: {epoch: compared[f"{name}: {arm}"] for epoch, compared in by_epoch.items()}
+            measure: {epoch: compared[key] for epoch, compared in by_epoch.items() if key in compared}
             for measure, by_epoch in effects.items()
         }
-        rows.append(Row(cell.varied, arm, noises[arm], seeds, own))
+        rows.append(Row(cell.varied, arm, noises[arm], seeds, own, found.rounding))
     return rows
 
 
@@ -169,6 +215,7 @@ def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
         outcomes.floors,
         own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
         halves=outcomes.halves,
+        rounding=outcomes.rounding,
     )
 
 
@@ -179,6 +226,8 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
         "question": {"measure": table.question.measure, "epoch": table.question.epoch},
         "studies": table.studies,
         "finished": table.done,
+        "base": _finite(table.base.seeds[0].last, table.measures) if table.base else {},
+        "rounding": {"precision": table.rounding.precision, **_finite(table.rounding.sizes, table.measures)},
         "settings": [_row_values(row, table.measures) for row in table.rows],
         "verdict": table.verdict.text().splitlines() if table.verdict else [],
     }
@@ -209,8 +258,8 @@ def question_named(record: Record) -> Question:
 def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
     """Return every measure after the last epoch, by arm or by setting of a sweep: means over the seeds."""
     if not record.is_sweep:
-        return means_of(record, question)
-    rows = sweep_table(Sweep(record.folder), question).rows
+        return {name: dict(means) for name, means in reached(record, question).last.items()}
+    rows = sweep_table(Sweep(record.folder), question).shown
     named = {f"{row.cell}: {row.arm}" if row.cell else row.arm: row for row in rows}
     means = {name: {measure: row.mean(measure, "last") for measure in MEASURES} for name, row in named.items()}
     return {name: _finite(found, list(MEASURES)) for name, found in means.items()}
@@ -222,10 +271,11 @@ def table_csv(table: SweepTable) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["training", "arm", "seed", *(f"{name}_{epoch}" for name, epoch in columns)])
-    for row in table.rows:
+    for row in table.shown:
         for seed, outcome in sorted(row.seeds.items()):
             values = [outcome.value(name, epoch) for name, epoch in columns]
-            writer.writerow([row.cell, row.arm, seed, *("" if not np.isfinite(one) else one for one in values)])
+            trained = "" if row is table.base else seed
+            writer.writerow([row.cell, row.arm, trained, *("" if not np.isfinite(one) else one for one in values)])
     return text.getvalue()
 
 

@@ -256,7 +256,7 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
         from neftune_core.training.sweep_table import judged
 
         found = judged(_study(record, key))
-        asked = found.question
+        asked, warnings = found.question, [line.text(ENGLISH) for line in found.warnings]
         arms = {
             name: {
                 "status": arm.status,
@@ -265,7 +265,7 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
             }
             for name, arm in found.arms.items()
         }
-        return _plain({"text": found.text(), "question": dataclasses.asdict(asked), "arms": arms})
+        return _plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
 
     return verdict
 

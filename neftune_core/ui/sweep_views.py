@@ -10,6 +10,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
+from neftune_core.training.reached import rounding_words
 from neftune_core.ui.views import quiet
 
 if TYPE_CHECKING:
@@ -36,17 +37,17 @@ def table_view(table: SweepTable, measure: str) -> str:
         for name in others
     )
     colours = arm_colours({row.arm: row.noise for row in table.rows})
-    rows = "".join(_row(row, measure, others, colours) for row in table.rows)
+    rows = "".join(_row(row, measure, others, colours) for row in table.shown)
     first = f'<th rowspan="2">{say("Setting")}</th><th rowspan="2">{say("Seeds")}</th>'
     return (
         f'<div class="lab-sweep-table" tabindex="0" role="region" aria-label="{say("Results of the sweep")}">'
         f"<table><thead><tr>{first}{groups}</tr><tr>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>{quiet(_note(table))}"
+        f"<tbody>{rows}</tbody></table></div>{quiet(_note(table, measure))}"
     )
 
 
 def _row(row: Row, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
-    cells = [str(len(row.seeds))]
+    cells = ["–" if row.arm == "base" else str(row.counted)]
     for epoch in EPOCHS:
         cells += [number(row.mean(measure, epoch)), effect(row, measure, epoch)]
     cells += [number(row.mean(name, "last")) for name in others]
@@ -68,11 +69,11 @@ def effect(row: Row, measure: str, epoch: str) -> str:
     if found.interval is None:
         return f"{found.difference:+.3g}"
     text = f"{found.difference:+.3g}</b> [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"
-    return f"<b>{text}" if found.interval.excludes_zero else text.replace("</b>", "")
+    return f"<b>{text}" if row.stands_out(measure, epoch) else text.replace("</b>", "")
 
 
-def _note(table: SweepTable) -> str:
-    seeds = max((len(row.seeds) for row in table.rows), default=0)
+def _note(table: SweepTable, measure: str) -> str:
+    seeds = max((row.counted for row in table.rows), default=0)
     few = " " + say("Fewer than six seeds are an illustration.") if seeds < 6 else ""
     return (
         say(
@@ -83,6 +84,8 @@ def _note(table: SweepTable) -> str:
             studies=table.studies,
         )
         + few
+        + " "
+        + rounding_words(table.rounding, measure)
     )
 
 
@@ -91,10 +94,11 @@ def verdict_view(table: SweepTable) -> str:
     if table.verdict is None:
         return ""
     lines = table.verdict.text().splitlines()
-    head = "".join(f"<p>{html.escape(line)}</p>" for line in lines[:2])
+    first = len(table.verdict.warnings) + len(table.verdict.opening)
+    head = "".join(f"<p>{html.escape(line)}</p>" for line in lines[:first])
     rest = "".join(
         f'<li class="{"lab-deeper" if line.startswith("  ") else ""}">{html.escape(line.strip())}</li>'
-        for line in lines[2:]
+        for line in lines[first:]
     )
     return (
         f'<div class="lab-sweep-verdict">{head}<details><summary>{say("Setting by setting")}</summary>'

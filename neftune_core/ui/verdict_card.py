@@ -13,8 +13,9 @@ from neftune_core.evaluation.verdict_words import ENGLISH, Line
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, retold, say
 from neftune_core.sentences import sentence
-from neftune_core.training.judging import means_of, verdict_of
+from neftune_core.training.judging import verdict_of
 from neftune_core.training.numbers import metrics, table
+from neftune_core.training.reached import Reached, reached
 from neftune_core.training.record import Record
 from neftune_core.ui.views import quiet
 
@@ -29,8 +30,8 @@ SAMPLED = {
 def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
     """The card and the table of a record, as far as it goes; nothing before anything has been measured."""
     try:
-        found, means = verdict_of(record), means_of(record)
-        if not any(arm.status != "nothing" for arm in found.arms.values()):
+        found, means = verdict_of(record), reached(record)
+        if found.is_empty:
             return ""
         return f'<section class="lab-evidence">{_card(found, words)}{_table(record, found, means)}</section>'
     except LabError as error:
@@ -42,11 +43,15 @@ def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
 
 def _card(found: Verdict, words: Mapping[str, str]) -> str:
     asked, headline = (html.escape(line.text(words)) for line in found.opening)
+    warned = "".join(
+        f'<p class="lab-judged-headline lab-judged-warning">{html.escape(line.text(words))}</p>'
+        for line in found.warnings
+    )
     arms = "".join(_arm(arm.lines, arm.status, words) for arm in found.arms.values())
     closing = "".join(f"<li>{html.escape(line.text(words))}</li>" for line in found.closing)
     return (
         f'<div class="lab-judged" data-claims="{_claims(found)}"><h3>{say("The verdict")}</h3>'
-        f'{quiet(html.unescape(asked))}<p class="lab-judged-headline">{headline}</p>{arms}'
+        f'{warned}{quiet(html.unescape(asked))}<p class="lab-judged-headline">{headline}</p>{arms}'
         f'<ul class="lab-judged-closing">{closing}</ul></div>'
     )
 
@@ -62,18 +67,17 @@ def _arm(lines: Iterable[Line], status: str, words: Mapping[str, str]) -> str:
     return f'<div class="lab-judged-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
 
 
-def _table(record: Record, found: Verdict, means: Mapping[str, Mapping[str, float]]) -> str:
-    arms = record.arms
+def _table(record: Record, found: Verdict, numbers: Reached) -> str:
+    arms, means = record.arms, numbers.last
     names = [name for name in ("base", *arms) if means.get(name)]
     colours = arm_colours(arms)
     heads = "".join(f'<th scope="col" style="--arm: {colours[name]}">{html.escape(name)}</th>' for name in names)
     groups = dict.fromkeys(definition.group for definition in DEFINITIONS.values())
     body = "".join(_group(group, names, means, found.question) for group in groups)
-    seeds = max((len(comparison.seeds) for arm in found.arms.values() for comparison in arm.epochs.values()), default=0)
-    over = say(", means of {count} seeds", count=seeds) if seeds > 1 else ""
+    notes = " ".join(numbers.notes)
     return (
-        f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{over}</h3>'
-        + quiet(say("All but the one asked about are descriptive. Press a name for its definition."))
+        f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{numbers.of_seeds}</h3>'
+        + quiet(say("All but the one asked about are descriptive. Press a name for its definition.") + " " + notes)
         + f'<div class="lab-measures-scroll" tabindex="0" role="region" aria-label="{say("Measures")}"><table>'
         + f"<thead><tr><th></th>{heads}</tr></thead>{body}</table></div>{_samples(record)}</div>"
     )

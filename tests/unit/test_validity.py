@@ -1,0 +1,141 @@
+"""What cannot be judged is said first, with what to change, and no difference is praised after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
+
+PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")
+BASE = {"held_out_loss": 5.27, "train_loss": 5.3}
+
+
+def _runs(values: Sequence[float], base: Mapping[str, float] = BASE, **more: Any) -> Seeds:
+    return {
+        seed: Outcome({"held_out_loss": value, "train_loss": value}, base=base, steps=100, **more)
+        for seed, value in enumerate(values)
+    }
+
+
+def _lost(seeds: int) -> Seeds:
+    return {seed: Outcome({}, base=BASE, steps=100, diverged=True) for seed in range(seeds)}
+
+
+def _first(found: Verdict) -> str:
+    return found.text().splitlines()[0]
+
+
+def _is_silent(found: Verdict) -> bool:
+    return not any(word in found.text() for word in PRAISE) and not any(
+        arm.status in CLAIMS for arm in found.arms.values()
+    )
+
+
+def test_arms_far_worse_than_the_base_are_not_compared() -> None:
+    control = [7328.0, 7400.0, 7250.0, 7310.0, 7290.0, 7350.0]
+    found = verdict(Outcomes(_runs(control), {"noise": _runs([value - 3000 for value in control])}), Question())
+    assert _first(found).startswith("There is nothing to judge: training broke the model")
+    assert "went from 5.27 (the untouched base) to" in _first(found)
+    assert "smaller learning rate" in _first(found)
+    assert _is_silent(found)
+    assert "The untouched base: held-out loss 5.27." in found.text()
+
+
+def test_one_arm_that_broke_is_named_and_the_others_are_judged() -> None:
+    control = [4.0, 4.1, 3.9, 4.05, 3.95, 4.02]
+    arms = {"fine": _runs([value - 0.5 for value in control]), "wild": _runs([90.0] * 6)}
+    found = verdict(Outcomes(_runs(control), arms), Question())
+    assert _first(found).startswith("Not all of it can be judged: wild ended far worse than the untouched base")
+    assert "less noise" in _first(found)
+    assert (found.arms["fine"].status, found.arms["wild"].status) == ("better", "void")
+
+
+def test_overfitting_is_a_result_and_no_obstacle() -> None:
+    base = {"held_out_loss": 1.65, "train_loss": 1.7}
+    runs = {
+        seed: Outcome({"held_out_loss": 3.0 + seed / 100, "train_loss": 0.2}, base=base, steps=100) for seed in range(6)
+    }
+    noisy = {
+        seed: Outcome({"held_out_loss": 2.5 + seed / 100, "train_loss": 0.4}, base=base, steps=100) for seed in range(6)
+    }
+    found = verdict(Outcomes(runs, {"noise": noisy}), Question())
+    assert found.warnings == ()
+    assert found.arms["noise"].status == "better"
+
+
+@pytest.mark.parametrize(("value", "end"), [(0.0, "lowest"), (1.0, "highest")])
+def test_a_share_at_the_end_of_its_range_shows_nothing(value: float, end: str) -> None:
+    runs = {
+        seed: Outcome({"exact": value}, scores={"exact": np.full(12, value)}, steps=100, base={"exact": 0.0})
+        for seed in range(6)
+    }
+    found = verdict(Outcomes(runs, {"noise": runs}), Question("exact"))
+    assert _first(found).startswith("There is nothing to judge")
+    assert f"on 12 examples, the {end} there is" in _first(found)
+    assert "Ask about held-out loss" in _first(found)
+    assert _is_silent(found)
+
+
+def test_one_right_answer_is_no_floor() -> None:
+    control = {0: Outcome({"exact": 0.0}, steps=100)}
+    found = verdict(Outcomes(control, {"noise": {0: Outcome({"exact": 1 / 12}, steps=100)}}), Question("exact"))
+    assert found.warnings == ()
+
+
+def test_a_few_steps_teach_nothing() -> None:
+    runs = {seed: Outcome({"held_out_loss": 5.0 + seed / 10}, base=BASE, steps=3) for seed in range(6)}
+    fewer = {seed: Outcome({"held_out_loss": 4.0 + seed / 10}, base=BASE, steps=3) for seed in range(6)}
+    found = verdict(Outcomes(runs, {"noise": fewer}), Question())
+    assert _first(found).startswith("There is nothing to judge: noise made 3 steps")
+    assert "10 steps or more" in _first(found)
+    assert _is_silent(found)
+
+
+def test_a_diverged_arm_is_said_first_and_so_is_a_diverged_control() -> None:
+    arm = verdict(Outcomes(_runs([4.0] * 6), {"noise": _lost(6)}), Question())
+    assert _first(arm).startswith("There is nothing to judge: the loss of noise stopped being a number")
+    control = verdict(Outcomes(_lost(6), {"noise": _runs([4.0] * 6)}), Question())
+    assert "the loss of the control stopped being a number" in _first(control)
+    assert _is_silent(arm)
+    assert _is_silent(control)
+    assert not arm.is_empty
+
+
+def test_an_arm_that_lost_some_seeds_is_said_first() -> None:
+    runs = {**_runs([4.0, 4.1, 3.9, 4.2, 4.0, 4.1]), 6: Outcome({}, diverged=True)}
+    found = verdict(Outcomes(_runs([4.3] * 7), {"noise": runs}), Question())
+    assert _first(found).startswith("noise lost 1 of 7 seeds")
+    assert found.arms["noise"].status == "incomplete"
+
+
+def test_two_seeds_get_no_interval_and_three_do() -> None:
+    def judged(*values: float) -> str:
+        return verdict(Outcomes(_runs([4.0] * len(values)), {"noise": _runs(values)}), Question()).text()
+
+    assert "2 seeds are too few for an interval" in judged(3.9, 3.9)
+    assert " to +" not in judged(3.9, 4.2).replace("from 4 to", "")
+    assert "95 % interval over 3 seeds" in judged(3.9, 4.2, 4.0)
+
+
+def test_an_interval_without_width_is_not_printed() -> None:
+    found = verdict(Outcomes(_runs([4.0] * 6), {"noise": _runs([3.5] * 6)}), Question())
+    assert "the same with each of 6 seeds" in found.text()
+    assert "-0.5 to -0.5;" not in found.text()
+
+
+def test_a_difference_below_rounding_is_no_effect() -> None:
+    control = [4.0, 4.1, 3.9, 4.05, 3.95, 4.02]
+    arm = _runs([value - 0.002 - 0.0001 * seed for seed, value in enumerate(control)])
+    rounded = Rounding("bfloat16", {"held_out_loss": 0.004})
+    found = verdict(Outcomes(_runs(control), {"noise": arm}, rounding=rounded), Question())
+    assert found.arms["noise"].status == "rounding"
+    assert "Rounding to bfloat16 moves held-out loss by up to 0.004" in found.text()
+    assert "better" not in found.text()
+    unknown = verdict(Outcomes(_runs(control), {"noise": arm}), Question())
+    assert unknown.arms["noise"].status == "better"
+    assert "was not measured" in unknown.text()
