@@ -239,9 +239,17 @@ def _result(record: Record) -> str:
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):
         return "-"
     if record.is_sweep:
-        return found.opening[-1].text(ENGLISH)
+        return (*found.warnings, found.opening[-1])[0].text(ENGLISH)
     asked = found.question
     arms = {name: arm.epochs[asked.epoch] for name, arm in found.arms.items()}
-    told = [f"{name} {one.difference:+.3g}" for name, one in arms.items() if one.seeds]
+    told = [_difference(name, arm.status, arms[name].difference) for name, arm in found.arms.items()]
     control = next((f"control {one.control:.4g}" for one in arms.values() if one.seeds), "")
-    return f"{asked.measure}: {', '.join([control, *told])}" if control else "-"
+    known = list(filter(None, [control, *told]))
+    return f"{asked.measure}: {', '.join(known)}" if known else "-"
+
+
+def _difference(arm: str, status: str, difference: float) -> str:
+    """An arm with its difference from the control; without one if it cannot be judged, nothing if it has none yet."""
+    if status == "void":
+        return f"{arm} not judged"
+    return "" if status == "nothing" else f"{arm} {difference:+.3g}"

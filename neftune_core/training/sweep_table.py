@@ -128,17 +128,21 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
         return SweepTable(asked, (), None, len(every), done)
     outcomes = side_by_side({name: found for name, (_, found) in groups.items()})
     effects = {
-        measure: {epoch: compare_arms(outcomes, measure, epoch) for epoch in EPOCHS} for measure in _known(outcomes)
+        measure: {epoch: _judged(outcomes, Question(measure, epoch)) for epoch in EPOCHS}
+        for measure in _known(outcomes)
     }
-    for name in obstacles(outcomes, asked):
-        for by_epoch in effects.values():
-            for compared in by_epoch.values():
-                compared.pop(name, None)
     rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
     judged = _with_plain_names(outcomes, groups)
     return SweepTable(
         asked, tuple(rows), verdict(judged, asked), len(every), done, _base(outcomes.control), outcomes.rounding
     )
+
+
+def _judged(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
+    """Every arm against its control; what cannot be judged has no effect to show, and is left out."""
+    void = obstacles(outcomes, question)
+    compared = compare_arms(outcomes, question.measure, question.epoch)
+    return {name: found for name, found in compared.items() if name not in void}
 
 
 def _base(control: Seeds) -> Row | None:

@@ -130,7 +130,7 @@ def test_the_report_holds_everything_and_asks_nobody(record: Record, tmp_path: P
 def test_the_report_of_a_study_says_the_verdict_first(record: Record) -> None:
     text = report(record)
     assert text.index("<h2>The verdict</h2>") < text.index("<h2>Losses</h2>") < text.index("<h2>Answers</h2>")
-    assert "An illustration" in text or "one seed" in text
+    assert "There is nothing to judge" in text  # it made a few steps
 
 
 def test_a_recorded_sweep_is_reported_whole(tmp_path: Path) -> None:

@@ -259,7 +259,8 @@ def test_the_same_sweep_is_found_again_and_another_is_not(study: StudySettings) 
 
 def test_a_sweep_ends_with_a_table_of_every_setting_and_seed(study: StudySettings) -> None:
     axes = {"noise.strength": (0, 5), "training.learning_rate": (1e-3, 4e-3)}
-    sweep = create_sweep(_sweep(study, axes=axes), ANN)
+    longer = study.model_copy(update={"seeds": 3, "training": study.training.model_copy(update={"steps": 10})})
+    sweep = create_sweep(_sweep(longer, axes=axes), ANN)
     assert sweep_table(sweep).rows == ()
     assert _run(sweep)["event"] == "finished"
     table = sweep_table(sweep)
@@ -269,18 +270,20 @@ def test_a_sweep_ends_with_a_table_of_every_setting_and_seed(study: StudySetting
         for words in ("learning rate 0.001", "learning rate 0.004")
         for arm in ("control", "uniform-alpha-5")
     ]
-    assert all(sorted(row.seeds) == [0, 1] for row in table.rows)
-    assert (table.studies, table.done) == (4, 4)
+    assert all(sorted(row.seeds) == [0, 1, 2] for row in table.rows)
+    assert (table.studies, table.done) == (6, 6)
     for control, arm in (table.rows[:2], table.rows[2:]):
         found = arm.effects["held_out_loss"]["last"]
         differences = [
-            arm.seeds[seed].last["held_out_loss"] - control.seeds[seed].last["held_out_loss"] for seed in (0, 1)
+            arm.seeds[seed].last["held_out_loss"] - control.seeds[seed].last["held_out_loss"] for seed in (0, 1, 2)
         ]
         assert found.differences == pytest.approx(differences, abs=1e-12)  # the same subtraction
         assert found.interval is not None
         assert found.interval.level >= 0.95  # Holm's step over two arms
     values = json.loads(json.dumps(table_values(table, sweep.settings), allow_nan=False))
-    assert [len(row["seeds"]) for row in values["settings"]] == [2, 2, 2, 2]
+    assert [len(row["seeds"]) for row in values["settings"]] == [3, 3, 3, 3]
+    assert table.shown[0].arm == "base"
+    assert values["base"]["held_out_loss"] == table.rows[0].seeds[0].base["held_out_loss"]
     assert table.verdict is not None
     assert "learning rate 0.004: uniform-alpha-5" in table.verdict.arms
 

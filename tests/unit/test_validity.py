@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from neftune_core.commands import records, train
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
+from neftune_core.export.report import write_report
+from neftune_core.figures import loss_curves
+from neftune_core.lessons.facts import held_out_losses
+from neftune_core.training.judging import verdict_of
+from neftune_core.training.numbers import write_metrics
+from neftune_core.training.reached import reached
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import EXAMPLE
+from neftune_core.ui.verdict_card import verdict_card
 
 PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")
 BASE = {"held_out_loss": 5.27, "train_loss": 5.3}
@@ -139,3 +151,96 @@ def test_a_difference_below_rounding_is_no_effect() -> None:
     unknown = verdict(Outcomes(_runs(control), {"noise": arm}), Question())
     assert unknown.arms["noise"].status == "better"
     assert "was not measured" in unknown.text()
+
+
+ARM = "uniform-alpha-5"
+
+
+def _record(
+    folder: Path, courses: Mapping[int, Mapping[str, Sequence[float]]], *, seeds: int = 1, **measuring: Any
+) -> Record:
+    """A finished record whose arms have these losses at steps 0, 10 and 20; a shorter course ends by diverging."""
+    settings = MeasuringSettings(primary="held_out_loss", **measuring)
+    study = EXAMPLE.model_copy(update={"seeds": seeds, "measuring": settings})
+    record = create(study, "", folder=folder)
+    record.update_about(data={"train": 8}, question={"measure": "held_out_loss", "epoch": "last"})
+    for seed, arms in courses.items():
+        for place, step in enumerate((0, 10, 20)):
+            numbers = {
+                name: {"held_out_loss": values[place], "train_loss": values[place]}
+                for name, values in arms.items()
+                if place < len(values)
+            }
+            base = {"base": {"held_out_loss": 5.0, "train_loss": 5.0}} if step == 0 else {}
+            if numbers:
+                record.append({"event": "evaluated", "seed": seed, "step": step, "steps": 20, "arms": base | numbers})
+            lost = {name: {} for name, values in arms.items() if place == len(values) - 1 < 2}
+            if lost:
+                record.append({"event": "diverged", "seed": seed, "step": step + 5, "arms": lost})
+    record.append({"event": "finished", "seed": 0})
+    return record
+
+
+def test_a_diverged_arm_never_shows_the_loss_that_it_began_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0,)}})
+    train._print_losses(record)
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith(ARM + " "))
+    assert line.split()[1:] == ["-", "-"]
+    assert next(line for line in printed.splitlines() if line.startswith("base")).split()[1:] == ["5.0000", "5.0000"]
+    assert f"{ARM} diverged with seed 0." in printed
+    assert f"{ARM} diverged" in loss_curves(record.events(), record.arms)["summary"]
+    assert f"{ARM} not judged" in records.runs_table([record])[1]
+    report = write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
+    cells = report.partition(f"{ARM}</th>")[2].partition("</tr>")[0]
+    assert cells.count("<td>–</td>") == 4
+    assert "There is nothing to judge: the loss of" in verdict_card(record)
+    assert ARM not in held_out_losses(record.events())
+    assert train._exit_status(record, {"message": "The loss stopped."}) == 1
+    assert capsys.readouterr().err == "The loss stopped.\n"
+
+
+def test_where_every_arm_diverged_before_the_first_evaluation_it_is_said(tmp_path: Path) -> None:
+    found = verdict_of(_record(tmp_path, {0: {"control": (5.0,), ARM: (5.0,)}}))
+    assert "the loss of the control stopped being a number" in _first(found)
+
+
+def test_a_noise_arm_that_lives_with_one_seed_is_not_lost(tmp_path: Path) -> None:
+    courses = {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0,)}, 1: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}}
+    record = _record(tmp_path, courses, seeds=2)
+    assert train._exit_status(record, {}) == 0
+    found = reached(record)
+    assert found.seeds == (1,)  # of both, also of the control
+    assert found.last["control"]["held_out_loss"] == 3.0
+    assert verdict_of(record).text().startswith(f"{ARM} lost 1 of 2 seeds")
+
+
+def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}
+    again = {"control": (5.0, 4.0, 9.0)}
+    record = _record(tmp_path, {0: study, 1: study, 2: again, 3: again}, seeds=2, another_seed=True)
+    train._print_losses(record)
+    printed = capsys.readouterr().out
+    assert "means of 2 seeds" in printed
+    assert next(line for line in printed.splitlines() if line.startswith("control")).split()[1:] == ["3.0000", "3.0000"]
+    curves = loss_curves(record.events(), record.arms)
+    assert "means of 2 seeds" in curves["summary"]
+    assert "control training 3.000, held-out 3.000" in curves["summary"]
+    report = write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
+    cells = report.partition("control</th>")[2].partition("</tr>")[0]
+    assert cells == "<td>3.0000</td>" * 4
+    assert held_out_losses(record.events())["control"] == [5.0, 4.0, 3.0]
+
+
+def test_every_table_says_what_rounding_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
+    unknown = "How far the number format moves held-out loss was not measured."
+    measured = "Rounding to bfloat16 moves held-out loss by up to 0.0012"
+    for words in (unknown, measured):
+        train._print_losses(record)
+        assert words in capsys.readouterr().out
+        assert words in verdict_card(record)
+        assert words in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
+        write_metrics(record, 0, {"floor": {"precision": "bfloat16", "largest": {"held_out_loss": 0.0012}}})
