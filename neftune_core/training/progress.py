@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from neftune_core.language import later
 from neftune_core.training.log import Event
-from neftune_core.training.record import ENDINGS, Record
+from neftune_core.training.record import ENDINGS, LOG, Record
 
 INTERRUPTED = later(
     "It was broken off before it ended: the lab or its process was closed. Resume goes on from where it was."
@@ -183,7 +186,7 @@ def before_run(record: Record) -> Progress:
 
 def of_record(record: Record) -> Status:
     """Where a study stands that no queue of this process knows: over, or run by another process."""
-    found = of_events(record.events())
+    found = _of_log(record)
     if found.state in ENDINGS:
         state, message = found.state, found.message
     elif record.is_running():
@@ -193,3 +196,26 @@ def of_record(record: Record) -> Status:
     return Status(
         state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
     )
+
+
+REMEMBERED = 2_000
+_progress: OrderedDict[Path, tuple[tuple[int, int, int], Progress]] = OrderedDict()
+_guard = threading.Lock()
+
+
+def _of_log(record: Record) -> Progress:
+    """The progress in a record's log, which is read again only after it changed: a list shows many records."""
+    try:
+        about = (record.folder / LOG).stat()
+    except OSError:
+        return Progress()
+    stamp = about.st_ino, about.st_mtime_ns, about.st_size
+    with _guard:
+        known = _progress.get(record.folder)
+    found = known[1] if known and known[0] == stamp else of_events(record.events())
+    with _guard:
+        _progress[record.folder] = stamp, found
+        _progress.move_to_end(record.folder)
+        if len(_progress) > REMEMBERED:
+            _progress.popitem(last=False)
+    return found

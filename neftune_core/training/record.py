@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -43,6 +44,9 @@ CELLS = "cells"
 ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
+
+asked_from: ContextVar[str] = ContextVar("asked_from", default="")
+"""The network address that the current call comes from; empty for the command line and for code."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 KEPT_DATA = 4
 KEPT_LOGS = 32
+KEPT_LOG_BYTES = 32_000_000
 KEPT_TABLES = 8
 LONGEST_KEY = 200
 WAIT_SECONDS = 1.0
@@ -156,10 +157,13 @@ class Lab:
         with self._reading:
             log = self._logs.pop(record.id, None) or record.log()
             self._logs[record.id] = log
-            if len(self._logs) > KEPT_LOGS:
-                self._logs.popitem(last=False)
             log.read()
+            while len(self._logs) > 1 and not self._logs_fit():
+                self._logs.popitem(last=False)
             return log
+
+    def _logs_fit(self) -> bool:
+        return len(self._logs) <= KEPT_LOGS and sum(log.size for log in self._logs.values()) <= KEPT_LOG_BYTES
 
 
 def require_key(key: str) -> str:

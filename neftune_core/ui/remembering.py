@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
 from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.record import find
+from neftune_core.training.record import Record, find
 from neftune_core.training.settings import CONTROL, StudySettings
 from neftune_core.ui import noise_tab, train_form
 from neftune_core.ui.controls import Form
@@ -30,6 +28,7 @@ from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.train_tab import TrainTab
+from neftune_core.ui.uploads import linked, own_folder
 from neftune_core.ui.wiring import QUIET, SECONDS_SHOWN, events, in_browser, tell, told
 
 KEPT = ("train-", "noise-", "compare-prompts", "sweep-")
@@ -115,7 +114,7 @@ def _connect_record(around: Around) -> None:
             return [gr.skip()] * (len(filled) + len(shown))
         study = record.study
         _tell_left_out(study)
-        data = study.data.model_copy(update=_copied(study.data))
+        data = study.data.model_copy(update=_linked(record, key))
         return [*_arms(around, study), *_in_use(around, study.model, data)]
 
     shown = _shown(around)
@@ -225,17 +224,18 @@ def _lies_in(folder: Path, name: str) -> bool:
         return False
 
 
-def _copied(data: DataSettings) -> dict[str, str]:
-    """The files of a record as uploads, from which the page takes the rows of its next study."""
-    uploads = home() / "uploads"
+def _linked(record: Record, key: str) -> dict[str, str]:
+    """The files of a record as uploads of this visitor, from which the page takes the rows of its next study.
+
+    They are links to the rows of the record, the same ones each time, and take no room.
+    """
     changed = {}
     for part in FILE_PARTS:
-        source: str = getattr(data, part)
+        source: str = getattr(record.study.data, part)
         if source.startswith(FILE):
             path = Path(source.removeprefix(FILE))
             try:
-                uploads.mkdir(mode=0o700, exist_ok=True)
-                changed[part] = FILE + shutil.copy(path, tempfile.mkdtemp(dir=uploads))
+                changed[part] = FILE + str(linked(path, own_folder("rows", key, record.id, part)))
             except FileNotFoundError:
                 raise DataError(say("The rows of this study, {file}, are no longer there.", file=path.name)) from None
     return changed

@@ -17,12 +17,12 @@ from gradio.utils import get_space
 from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
 from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.report import write_report
-from neftune_core.home import home
+from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
-from neftune_core.training.record import Record, find
+from neftune_core.training.record import Record, asked_from, find
 from neftune_core.training.sweep_table import write_table
 from neftune_core.ui.lab import Lab, require_key
-from neftune_core.ui.uploads import keep_uploads_at_home
+from neftune_core.ui.uploads import keep_uploads_at_home, own_folder, room_of
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, told
 
@@ -157,36 +157,54 @@ def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, pa
 def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
     @told
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
-        from neftune_core.export.script import script_archive
-
         record = find(record_id, require_key(key))
-        folder = Path(tempfile.mkdtemp(prefix="take-", dir=keep_uploads_at_home()))
-        if form == RECORD:
-            made = pack_record(record, folder / f"{record.id}.zip")
-        elif form == "script":
-            made = script_archive(record, folder / f"study-{record.id}.zip", lab.limits)
-        elif form == "report":
-            made = write_report(record, folder / f"report-{record.id}.html")
-        elif form == "table":
-            made = write_table(record, folder / f"table-{record.id}.json")
-        else:
-            made = _with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name))
+        named = _arm_of(arm) if form in OF_AN_ARM else ()
+        folder = own_folder("take", key, record.id, form, *map(str, named))
+        with room_of(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
+            try:
+                made = _made(lab, record, form, arm, folder)
+            except BaseException:
+                with contextlib.suppress(OSError):  # an earlier file stays
+                    folder.rmdir()
+                raise
+        room_of(lab.limits).keep(asked_from.get(), made)
         return [gr.update(value=str(made), visible=True), quiet(say("Here it is; it stays for a day."))]
 
     given = [key, record_id, parts.form, parts.arm]
     parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
 
 
+def _made(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
+    """The file of a record that is asked for, made anew in its `folder`."""
+    from neftune_core.export.script import script_archive
+
+    if form == RECORD:
+        return pack_record(record, folder / f"{record.id}.zip")
+    if form == "script":
+        return script_archive(record, folder / f"study-{record.id}.zip", lab.limits)
+    if form == "report":
+        return write_report(record, folder / f"report-{record.id}.html")
+    if form == "table":
+        return write_table(record, folder / f"table-{record.id}.json")
+    return Path(_with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name)))
+
+
+def _arm_of(chosen: str | None) -> tuple[str, int]:
+    """The name and the seed of an arm as it is chosen; raises `InvalidSetting`."""
+    name, _, seed = (chosen or "").partition(" / seed ")
+    if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
+        raise InvalidSetting(say("Choose an arm first."))
+    return name, int(seed)
+
+
 def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, str], Any]) -> Any:
     """What `use(folder, name)` gives of an arm written for a moment."""
     from neftune_core.export.models import write_model
 
-    name, _, seed = (arm or "").partition(" / seed ")
-    if not seed.isdigit():
-        raise InvalidSetting(say("Choose an arm first."))
-    folder = Path(tempfile.mkdtemp(prefix="arm-", dir=home()))
+    name, seed = _arm_of(arm)
+    folder = Path(tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home()))  # swept there if this process is killed
     try:
-        write_model(record, name, int(seed), form, folder / "model")
+        write_model(record, name, seed, form, folder / "model")
         return use(folder / "model", f"{record.id}-{name}-seed-{seed}-{form}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

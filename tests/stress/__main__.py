@@ -1,4 +1,4 @@
-"""`python -m tests.stress NAME [--short] [--json]`: run one stress suite; exit status 1 if it has findings."""
+"""`python -m tests.stress NAME [--short] [--count N] [--json]`: run one suite; exit status 1 if it has findings."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import imports
 from .target import run_attacks
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named suite: what it does, and its run from (folder, short) to rows, each with what it `found`."""
+    """A named suite: what it does, and its run from (folder, short, count) to rows, each with what it `found`."""
 
     words: str
-    run: Callable[[Path, bool], list[dict[str, Any]]]
+    run: Callable[[Path, bool, int | None], list[dict[str, Any]]]
 
 
 SUITES = {
-    "attacks": Suite("every attack on a served lab", lambda folder, short: run_attacks(folder)),
+    "attacks": Suite("every attack on a served lab", lambda folder, short, count: run_attacks(folder)),
+    "imports": Suite("fuzzed records brought in (2,000, or --count)", imports.run),
 }
 
 
@@ -33,10 +35,11 @@ def main(arguments: list[str]) -> int:
     listed = "; ".join(f"{name}: {suite.words}" for name, suite in SUITES.items())
     parser.add_argument("suite", choices=SUITES, help=listed)
     parser.add_argument("--short", action="store_true", help="a version of seconds")
+    parser.add_argument("--count", type=int, help="how many cases, for suites that draw them")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        rows = SUITES[asked.suite].run(Path(folder), asked.short)
+        rows = SUITES[asked.suite].run(Path(folder), asked.short, asked.count)
     findings = sum(bool(row["found"]) for row in rows)
     if asked.json:
         print(json.dumps({"suite": asked.suite, "rows": rows, "findings": findings}, indent=2))

@@ -191,20 +191,22 @@ def test_a_body_made_to_exhaust_the_gate_is_refused_at_once() -> None:
 def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     monkeypatch.setenv("GRADIO_TEMP_DIR", "/elsewhere")
-    folder = uploads.keep_uploads_at_home()
+    folder, limits = uploads.keep_uploads_at_home(), Limits(upload_megabytes=1)
     assert os.environ["GRADIO_TEMP_DIR"] == str(folder) == str(tmp_path / "uploads")
     assert folder.stat().st_mode & 0o077 == 0
     for number in range(41):
         (folder / str(number)).mkdir()
         with (folder / str(number) / "rows.jsonl").open("wb") as file:
             file.truncate(1_000_000)
+    room = uploads.room_of(limits)
+    room.look()
     with pytest.raises(DoesNotFit, match="fill the room"):
-        uploads.make_room(10, Limits(upload_megabytes=1))
+        uploads.make_room(10, limits)
     yesterday = time.time() - uploads.KEPT_SECONDS - 60
     for number in range(5):
         os.utime(folder / str(number) / "rows.jsonl", (yesterday, yesterday))
-    uploads.make_room(10, Limits(upload_megabytes=1))
-    uploads.make_room(10, Limits(upload_megabytes=1))
+    room.look()
+    uploads.make_room(10, limits)
     assert not (folder / "3").exists()
     assert (folder / "7" / "rows.jsonl").exists()
 

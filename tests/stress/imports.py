@@ -1,0 +1,219 @@
+"""Fuzzed imports: records changed at random, brought into a served lab and opened there if they are taken."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from neftune_core.bench.visitor import Function, Server, Visitor
+from neftune_core.home import assets
+
+from .target import target
+
+COUNT, SHORT = 2_000, 30
+MOST_MEMORY_MB = 400
+SLOWEST_SECONDS = 60
+RECORD = "20260101-000000-abcdef"
+FAULT = "in the lab itself went wrong"
+STUDY = assets() / "studies" / "smollm2-open-ended"
+
+Parts = dict[str, bytes]
+
+ODD: tuple[Any, ...] = (
+    None, True, -1, 0, 10**30, -(10**30), 1e300, float("nan"), float("inf"), "", "x" * 300_000, "\ud800", "\0", [], {},
+    [[]], {"a": {}}, "<b>x</b>", "../../etc/passwd", "file:/etc/passwd", "-rf", [0] * 30_000, [[]] * 20_000,
+)  # fmt: skip
+
+
+def parts_of(folder: Path) -> Parts:
+    """Return the parts of a record by name."""
+    names = ("study.toml", "record.json", "events.jsonl", "answers.jsonl")
+    parts = {name: (folder / name).read_bytes() for name in names}
+    kept = next(assets().glob("recorded/*/cells/*/metrics.json"))
+    return {**parts, "metrics.json": kept.read_bytes()}
+
+
+def packed(parts: Parts, name: str = RECORD) -> bytes:
+    """Return a zip file of the parts of a record."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part, content in parts.items():
+            archive.writestr(f"{name}/{part}", content)
+    return held.getvalue()
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container in a JSON value with each of its keys."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
+
+
+def _odd_field(block: bytes, draw: random.Random) -> bytes:
+    value = json.loads(block)
+    container, key = draw.choice(_places(value))
+    container[key] = draw.choice(ODD)
+    return json.dumps(value).encode(errors="replace")
+
+
+def _bytes(block: bytes, draw: random.Random) -> bytes:
+    changed = bytearray(block)
+    for _ in range(draw.choice((1, 3, 30))):
+        changed[draw.randrange(len(changed))] = draw.randrange(256)
+    cut = draw.randrange(len(changed)) if draw.random() < 0.2 else len(changed)
+    return bytes(changed[:cut])
+
+
+def _json(name: str) -> Callable[[Parts, random.Random], bytes]:
+    def change(parts: Parts, draw: random.Random) -> bytes:
+        alter = draw.choice((_odd_field, _odd_field, _bytes, lambda *_: b"[" * draw.choice((50, 100_000))))
+        return packed({**parts, name: alter(parts[name], draw)})
+
+    return change
+
+
+def _lines(name: str) -> Callable[[Parts, random.Random], bytes]:
+    def change(parts: Parts, draw: random.Random) -> bytes:
+        lines = parts[name].splitlines()
+        for _ in range(draw.choice((1, 5))):
+            place = draw.randrange(len(lines))
+            lines[place] = draw.choice((_odd_field, _odd_field, _bytes))(lines[place], draw).replace(b"\n", b" ")
+            try:
+                json.loads(lines[place])
+            except ValueError:
+                break
+        huge = (
+            b"\n" * 3_000_000,
+            b"{}\n" * 500_000,
+            b'{"event": "x", "y": [' + b"[]," * 3_000_000 + b"0]}",
+            b"[" * 10**6,
+        )
+        more = [draw.choice(huge)] if draw.random() < 0.1 else []
+        return packed({**parts, name: b"\n".join([*lines, *more])})
+
+    return change
+
+
+def _toml(parts: Parts, draw: random.Random) -> bytes:
+    text = parts["study.toml"]
+    ways: tuple[Callable[[], bytes], ...] = (
+        lambda: _bytes(text, draw),
+        lambda: text.replace(
+            b"= 1", b"= " + draw.choice((b"1e999", b"-1", b"nan", b"9" * 5000, b'"x"', b"[[[1]]]")), 1
+        ),
+        lambda: b".".join([b"a"] * draw.choice((20, 20_000))) + b" = 1\n" + text,
+        lambda: b"x = " + b"[" * draw.choice((50, 50_000)) + b"\n" + text,
+        lambda: b'title = "' + b"x" * draw.choice((5_000, 300_000)) + b'"\n' + text,
+        lambda: text.replace(b"starter:", draw.choice((b"file:/etc/", b"file:../", b"file:data/source/", b"hub:"))),
+    )
+    return packed({**parts, "study.toml": draw.choice(ways)()})
+
+
+def _zip(parts: Parts, draw: random.Random) -> bytes:
+    names = (
+        "../x",
+        "/x",
+        "data/source/-rf",
+        "data/source/.x",
+        "arms/x/seed-0/adapter_model.safetensors",
+        "x.py",
+        "claim",
+    )
+    ways: tuple[Callable[[], bytes], ...] = (
+        lambda: _bytes(packed(parts), draw),
+        lambda: _bytes(packed(parts), draw),
+        lambda: packed({**parts, draw.choice(names): b"x"}),
+        lambda: packed({name: content for name, content in parts.items() if name != draw.choice(list(parts))}),
+        lambda: packed({**parts, **{f"data/source/{number}": b"" for number in range(2_100)}}),
+        lambda: packed(parts, draw.choice(("x", "", "..", "20260101-000000-ABCDEF"))),
+        lambda: packed({**parts, draw.choice(list(parts)): b"\0" * 40_000_000}),
+        lambda: packed({}),
+    )
+    return draw.choice(ways)()
+
+
+KINDS: dict[str, Callable[[Parts, random.Random], bytes]] = {
+    "record.json": _json("record.json"),
+    "events": _lines("events.jsonl"),
+    "answers": _lines("answers.jsonl"),
+    "metrics": _json("metrics.json"),
+    "toml": _toml,
+    "zip": _zip,
+}
+
+
+def peak_memory(server: Server) -> float:
+    """Return the most memory that the server took since it was last reset, in MB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def reset_peak(server: Server) -> float:
+    """Forget the peak of the server's memory; return what it takes now, in MB."""
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5", encoding="utf-8")
+    return peak_memory(server)
+
+
+def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """Import `count` fuzzed records; one row for each kind, and one for the memory of the server."""
+    cases = count or (SHORT if short else COUNT)
+    with target(folder) as lab:
+        visitor, kinds = lab.visitor(), list(KINDS)
+        idle = reset_peak(lab.server)
+        rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in kinds}
+        for number in range(cases):
+            kind = kinds[number % len(kinds)]
+            draw = random.Random(f"{seed} {number}")
+            given = KINDS[kind](parts_of(STUDY), draw)
+            _note(rows[kind], number, *_imported(lab.server, visitor, given))
+        peak = peak_memory(lab.server) - idle
+    words = f"{peak:.0f} MB over the idle server" if peak > MOST_MEMORY_MB else ""
+    return [*rows.values(), {"kind": "memory", "idle_mb": round(idle), "over_idle_mb": round(peak), "found": words}]
+
+
+def _note(row: dict[str, Any], number: int, taken: bool, seconds: float, found: str) -> None:
+    row["cases"] += 1
+    row["taken"] += taken
+    row["slowest_seconds"] = round(max(row["slowest_seconds"], seconds), 1)
+    if found or seconds > SLOWEST_SECONDS:
+        row["found"] = row["found"] or f"case {number}: {found or f'took {seconds:.0f} seconds'}"
+
+
+def importing(visitor: Visitor) -> Function:
+    """Return the function of the page that brings a record in."""
+    return next(found for found in visitor.functions() if "bring-file" in [field.elem_id for field in found.fields])
+
+
+def _imported(server: Server, visitor: Visitor, given: bytes) -> tuple[bool, float, str]:
+    """Bring one archive in and open what was taken; return whether it was, the seconds, and what was wrong."""
+    started = time.perf_counter()
+    bring = importing(visitor)
+    sent = visitor.upload("record.zip", given)
+    if sent.status != 200:
+        return False, time.perf_counter() - started, f"the upload got status {sent.status}"
+    said = visitor.call(bring, [visitor.key, sent.outputs[0]])
+    taken = said.outputs and said.outputs[0] == RECORD
+    found = "" if taken or _is_sentence(said.told) else f"no sentence: {said.told} {said.text[-300:]}"
+    if taken:
+        for name, more in (("fill", {}), ("open_record", {"event_data": {"id": RECORD}})):
+            function = visitor.function(name)
+            shown = visitor.call(function, function.usual(visitor.key), **more)
+            found = found or _fault(shown.status, shown.text)
+    found = found or _fault(said.status, said.text)
+    shutil.rmtree(server.home / "runs" / RECORD, ignore_errors=True)
+    return bool(taken), time.perf_counter() - started, found
+
+
+def _is_sentence(told: tuple[str, ...]) -> bool:
+    return len(told) == 1 and 10 < len(told[0]) < 600 and "\n" not in told[0] and FAULT not in told[0]
+
+
+def _fault(status: int, text: str) -> str:
+    wrong = status != 200 or FAULT in text or "Traceback" in text
+    return f"status {status}: {text[-300:]}" if wrong else ""
