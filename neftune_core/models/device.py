@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.language import later, say
+from neftune_core.models.threads import usual_threads, waiting_words
 
 if TYPE_CHECKING:
     import torch
@@ -227,6 +228,8 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": _processor_name(),
         "cores": usable_cores(),
+        "threads": usual_threads(),
+        "waiting": waiting_words(),
         "memory_bytes": psutil.virtual_memory().total,
         "available_bytes": available_memory(),
         "gpus": gpus,

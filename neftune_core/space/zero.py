@@ -205,12 +205,11 @@ def answers_in_call(
 
 def _begin_in_worker() -> None:
     """The worker has the GPU, and the memory of a process whose threads did not come with it."""
-    import torch
-
     from neftune_core.models.device import take_gpu
+    from neftune_core.models.threads import limit_threads
 
     take_gpu()
-    torch.set_num_threads(1)  # the pool that the parent made is not here: to use it would be to wait for ever
+    limit_threads(1)  # the pool that the parent made is not here: to use it would be to wait for ever
 
 
 @dataclass(frozen=True)
