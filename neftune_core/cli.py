@@ -18,11 +18,13 @@ import tyro
 from neftune_core.commands import compare, data, machine, records, sweep, train
 from neftune_core.commands.common import refuse
 from neftune_core.errors import Cancelled, InvalidSetting, LabError
+from neftune_core.models.threads import prepare_waiting
 from neftune_core.sentences import sentence
 
 
 def main() -> None:
     """Run the command line; ends the process with its status."""
+    prepare_waiting()
     try:
         status = _main(sys.argv[1:])
     except (LabError, Cancelled) as error:

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from tiny import loaded_tiny
 
-from neftune_core.models.loading import LoadedModel
+from neftune_core.models.threads import prepare_waiting
+
+prepare_waiting()  # before torch is imported
+
+import torch  # noqa: E402
+from tiny import loaded_tiny  # noqa: E402
+
+from neftune_core.models.loading import LoadedModel  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")

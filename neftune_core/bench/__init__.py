@@ -23,6 +23,15 @@ def _train(arguments: Any) -> Table:
     return measure_training(sizes, arguments.runs, arguments.parts, profile=arguments.profile)
 
 
+def _company(arguments: Any) -> Table:
+    from neftune_core.bench.company import measure_company
+    from neftune_core.bench.train_sides import Sizes
+
+    rows = str(arguments.rows.resolve()) if arguments.rows else ""
+    sizes = Sizes(arguments.model, rows, first=arguments.first, device=arguments.device)
+    return measure_company(sizes, arguments.runs, arguments.parts or ("bfloat16", "float32"))
+
+
 def _gpu(arguments: Any) -> Table:
     from neftune_core.bench.gpu import measure_gpu
 
@@ -92,6 +101,7 @@ def _cluster(arguments: Any) -> Table:
 BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "page": _page,
     "train": _train,
+    "company": _company,
     "gpu": _gpu,
     "world": _world,
     "noise": _noise,

@@ -94,11 +94,11 @@ def chromium() -> str:
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, float]]:
-    """The lab in a process of its own: its address, and the seconds until it was served."""
+def served(**variables: str) -> Iterator[tuple[str, float]]:
+    """The lab in a process of its own, with these environment variables: its address, and the seconds until served."""
     started = time.perf_counter()
     command = [sys.executable, "-c", "from neftune_core.ui.serve import serve; serve()"]
-    environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1"}
+    environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **variables}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None
         line = server.stdout.readline()

@@ -10,10 +10,11 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from neftune_core.bench.table import Table
@@ -46,7 +47,7 @@ class _Bench:
         found: list[list[Found]] = [[] for _ in sides]
         for _ in range(self.runs):
             for place, side in enumerate(sides):
-                found[place].append(_in_a_process(side, self._sizes_of(side)))
+                found[place].append(run_side(side, self._sizes_of(side)))
         return found
 
     def _sizes_of(self, side: str) -> Sizes:
@@ -191,8 +192,14 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
     return table
 
 
-def _in_a_process(side: str, sizes: Sizes) -> Found:
-    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_TUNING}
+def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Found:
+    """Return what one side finds in a process of its own, with these environment variables; an empty one is unset.
+
+    Raises `LabError` if the side fails.
+    """
+    environment = {
+        name: value for name, value in (os.environ | variables).items() if value and name not in FOREIGN_TUNING
+    }
     command = [sys.executable, "-m", "neftune_core.bench.train_sides", side, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:

@@ -45,16 +45,17 @@ class Sizes:
     steps: int = 20
     new_tokens: int = 32
     device: str = "auto"
+    precision: str = "auto"
 
 
-def _study(sizes: Sizes, precision: str = "auto", **training: Any) -> StudySettings:
+def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
     from neftune_core.data.settings import DataSettings
     from neftune_core.models.settings import ModelSettings
     from neftune_core.training.settings import StudySettings, TrainingSettings
 
     usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
     return StudySettings(
-        model=ModelSettings(source=sizes.model, device=sizes.device, precision=precision),
+        model=ModelSettings(source=sizes.model, device=sizes.device, precision=precision or sizes.precision),
         data=DataSettings(
             source=f"file:{sizes.rows}" if sizes.rows else "starter:open-ended",
             rows=sizes.first,
@@ -206,7 +207,8 @@ def memory_in_turn(sizes: Sizes) -> Found:
 
 def study(sizes: Sizes) -> Found:
     """The study of the table on the bundled model."""
-    return _whole(_bundled_study())
+    asked = _bundled_study()
+    return _whole(asked.model_copy(update={"model": asked.model.model_copy(update={"precision": sizes.precision})}))
 
 
 def usual(sizes: Sizes) -> Found:

@@ -93,7 +93,8 @@ class Bench:
     """Measure this machine, or what the lab promises: the page, training beside TRL, noise, families, evidence."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page` (start, first picture, slider), `train` (speed and memory, beside TRL), `gpu` (arms on a GPU), `noise`
+    """`page` (start, first picture, slider), `train` (speed and memory, beside TRL), `company` (a study beside other
+    work on the machine), `gpu` (arms on a GPU), `noise`
     (what each kind costs), `lengths` (what each length rule adds), `preview` (the Noise tab's numbers), `families`
     (every family of models against its own code), `evidence` (how often the verdict is right), `faults` (what a study
     survives: killed, stopped, full disk and the like), `fuzz` (two thousand hostile uploads and calls), `load` (many
@@ -110,10 +111,10 @@ class Bench:
     runs: int = 3
     """Runs of each, in turn; medians are reported."""
     parts: tuple[str, ...] = ()
-    """Only these of `train` (lora, full, peak, arms, answers, memory, study, usual, control) or `load` (noise, studies,
-    mixed, killed)."""
+    """Only these of `train` (lora, full, peak, arms, answers, memory, study, usual, control), `load` (noise, studies,
+    mixed, killed) or `company` (float32, bfloat16)."""
     first: int = 64
-    """Of `train`: the first rows that are trained on."""
+    """Of `train` and `company`: the first rows that are trained on."""
     steps: int = 20
     """Of `train`: steps of the control beside a plain loop."""
     profile: bool = False

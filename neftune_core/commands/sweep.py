@@ -56,7 +56,6 @@ def begun(arguments: Sweep) -> SweepRecord:
     Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
     """
     from neftune_core.training.more_seeds import extend, find_smaller
-    from neftune_core.training.record import all_records
     from neftune_core.training.sweep_estimate import plan
     from neftune_core.training.sweep_record import Sweep as SweepRecord
     from neftune_core.training.sweep_record import create_sweep, find_same_sweep, read_sweep
@@ -79,7 +78,7 @@ def begun(arguments: Sweep) -> SweepRecord:
         return found
     if arguments.resume:
         print("No record of this very sweep is there, so a new one is begun.", file=sys.stderr)
-    print(f"{size_words(settings)}. {plan(settings, limits, all_records()).sentence}", file=sys.stderr)
+    print(f"{size_words(settings)}. {plan(settings, limits).sentence}", file=sys.stderr)
     return create_sweep(settings, "", limits)
 
 

@@ -96,6 +96,7 @@ def work_of(study: StudySettings, prepared: Prepared) -> Work:
     """The size of the whole study, all seeds together; those of a floor train the control alone."""
     training, arms = study.training, len(study.arms)
     longest = max(row.length for row in [*prepared.train, *prepared.held_out])
+    mean = sum(-(-row.length // LENGTH_STEP) * LENGTH_STEP for row in prepared.train) / max(1, len(prepared.train))
     seeds = sum(len(names) for names in study.runs.values()) / arms
     steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
     return Work(
@@ -105,6 +106,7 @@ def work_of(study: StudySettings, prepared: Prepared) -> Work:
         steps=steps * training.accumulation,
         rank=None if training.method == "full" else training.lora_rank,
         together=training.together,
+        mean_length=mean,
     )
 
 

@@ -23,6 +23,7 @@ from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say
 from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.threads import YieldingWhenBusy, fixed_threads
 from neftune_core.models.tokenizing import dated
 from neftune_core.models.trees import fingerprint
 from neftune_core.sentences import sentence
@@ -35,6 +36,7 @@ from neftune_core.training.log import finite
 from neftune_core.training.measuring import measure_end
 from neftune_core.training.methods import make_arms
 from neftune_core.training.numbers import write_answers, write_metrics, write_rows
+from neftune_core.training.pacing import Pacer
 from neftune_core.training.parallel import Over, team
 from neftune_core.training.planning import require_disk, require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
@@ -58,7 +60,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     """
     record.require_usable()
     study = record.study
-    with record.claimed():
+    with record.claimed(), fixed_threads(record.said_of("machine").get("threads")), YieldingWhenBusy():
         try:
             with closing(_events(study, record, limits, Deadline(limits, should_stop))) as events:
                 for event in events:
@@ -155,7 +157,8 @@ def follow_study(limits: Limits) -> None:
         return
     record = Record(Path(folder))
     ready = _prepared_together(record, limits, Deadline(limits, lambda: False))
-    with contextlib.suppress(Over):
+    threads = fixed_threads(record.said_of("machine").get("threads"))
+    with contextlib.suppress(Over), threads, YieldingWhenBusy():
         while True:
             run = ready.run(int(ours.first_says(0)))
             checkpoint.restore(run, record.folder)
@@ -238,15 +241,18 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
 def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
     """All events of one seed; whatever breaks it off, what it had is kept."""
     run, record = ready.run(seed), ready.record
+    pacer = Pacer(run)
     try:
         measured = yield from _begin(ready, run)
         team().first_says(seed)
         team().meet()
-        yield from holding(run.run(ready.stop, _Keeper(run, record.folder), measured))
+        yield from pacer.timed(holding(run.run(ready.stop, _Keeper(run, record.folder), measured)))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
+        pacer.keep(finished=True)
     except Exception:
+        pacer.keep(finished=False)
         if run.done:
             checkpoint.keep(run, record.folder)
             yield _save(run, record)

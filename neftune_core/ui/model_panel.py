@@ -185,15 +185,15 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
     if card and card.download_megabytes:
         numbers.append((f"{card.download_megabytes:,.0f} MB", say("download")))
     title = html.escape(say(loaded.name) if loaded else source)
-    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known))}</div>'
+    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known, source))}</div>'
 
 
-def _estimate(model: Sized) -> str:
+def _estimate(model: Sized, source: str) -> str:
     """The estimate of a usual study; a promise of one while torch is not there yet."""
     if "torch" not in sys.modules:
         return say("The memory and time it needs here are measured as soon as the lab has warmed up.")
     work = USUAL_WORK
-    found = estimate(model, work)
+    found = estimate(model, work, ModelSettings(source=source))
     return say(
         "A study of {arms} arms, {steps} steps of {rows} rows of {tokens} tokens: {estimate}",
         arms=work.arms,

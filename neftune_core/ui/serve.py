@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from neftune_core.home import home_note
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.threads import prepare_waiting
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.space import zero
@@ -37,6 +38,7 @@ def serve(
 
     A study that is under way as it ends stops with a checkpoint.
     """
+    prepare_waiting()
     here = hosted()
     gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may bring
     from neftune_core.models.sources import allow_only, close_this_machine

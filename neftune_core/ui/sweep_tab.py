@@ -155,7 +155,7 @@ def _plan_words(lab: Lab, key: str, sweep: SweepSettings) -> str:
 
     _require_machine(lab)
     sweep.check(lab.limits)
-    return f"{size_words(sweep)}. {plan(sweep, lab.limits, owned_records(key)).sentence}"
+    return f"{size_words(sweep)}. {plan(sweep, lab.limits).sentence}"
 
 
 def _require_machine(lab: Lab) -> None:

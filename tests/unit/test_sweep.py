@@ -288,15 +288,18 @@ def test_a_sweep_ends_with_a_table_of_every_setting_and_seed(study: StudySetting
     assert "learning rate 0.004: uniform-alpha-5" in table.verdict.arms
 
 
-def test_the_time_of_a_sweep_is_told_from_an_earlier_one(study: StudySettings) -> None:
+def test_the_time_of_a_sweep_follows_the_last_study(
+    study: StudySettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     settings = _sweep(study)
-    first = plan(settings, Limits(), [])
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    first = plan(settings, Limits())
     assert "arithmetic" in first.sentence
     sweep = create_sweep(settings, ANN)
     assert _run(sweep)["event"] == "finished"
-    again = plan(settings, Limits(), [find(sweep.id, ANN)])
-    assert "if it goes as fast as the study of" in again.sentence
-    double = plan(_sweep(study.model_copy(update={"seeds": 4})), Limits(), [find(sweep.id, ANN)])
+    again = plan(settings, Limits())
+    assert "at the pace of the last study of this model" in again.sentence
+    double = plan(_sweep(study.model_copy(update={"seeds": 4})), Limits())
     assert double.seconds == pytest.approx(2 * again.seconds)
 
 

@@ -18,7 +18,7 @@ from neftune_core.data.examples import Message
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.language import CHINESE, in_language
-from neftune_core.models import device
+from neftune_core.models import device, threads
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.trees import fingerprint
@@ -70,12 +70,9 @@ def test_a_study_in_one_call_gives_the_numbers_of_one_without(platform: Platform
     base = load(ModelSettings(device="cpu"))
     before = fingerprint(base.model)
     alone, inside, again = new(), new(), new()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the worker: a sum over threads is rounded otherwise
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "_limit", 1)  # as in the worker: a sum over threads is rounded otherwise
         list(run_study(alone, Limits(), lambda: False))
-    finally:
-        torch.set_num_threads(threads)
     gpu = lent(platform)
     events = list(gpu.study(inside, Limits(), lambda: False))
     list(gpu.study(again, Limits(), lambda: False))

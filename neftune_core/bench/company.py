@@ -1,0 +1,128 @@
+"""What other work on the same machine costs a study: a busy process, or the page traffic of two watched studies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+from neftune_core.bench.page import served
+from neftune_core.bench.table import Table, spread
+from neftune_core.bench.train import run_side
+from neftune_core.bench.train_sides import Sizes
+from neftune_core.models.device import describe_machine
+from neftune_core.models.settings import BUNDLED
+
+SPINNING = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}
+"""The runtime's own default, as if the user had asked for it: the lab then leaves it alone."""
+WATCHERS = 2
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """One process that never rests."""
+    with _ended(subprocess.Popen([sys.executable, "-c", "while True: pass"])):
+        yield
+
+
+@contextmanager
+def _pages() -> Iterator[None]:
+    """A served lab, and visitors who each watch a study there and turn the noise."""
+    with tempfile.TemporaryDirectory() as folder, served(NEFTUNE_HOME=folder) as (address, _):
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "neftune_core.bench.company", address], stdout=subprocess.PIPE
+        )
+        with _ended(watching):
+            assert watching.stdout is not None
+            watching.stdout.readline()  # their studies are over; only their watching goes on
+            yield
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    with process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+COMPANY: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "alone": nullcontext,
+    "beside one busy process": _busy,
+    "beside the pages of two studies": _pages,
+}
+
+
+def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Table:
+    """Measure a study alone, as fast as spinning threads make it, and in company.
+
+    Args:
+        sizes: The model and how many rows are trained on; the bundled model's own study for the bundled model.
+        runs: Runs of each, taken in turn.
+        precisions: Number formats to train in.
+
+    Returns:
+        A table with the median, least and greatest seconds of each, and the ratios to the time alone.
+    """
+    table = Table(f"Company: {sizes.model}", describe_machine())
+    side = "study" if sizes.model == BUNDLED else "lora"
+    for precision in precisions:
+        asked = replace(sizes, precision=precision)
+        found: dict[str, list[float]] = {name: [] for name in ("spinning, alone", *COMPANY)}
+        for _ in range(runs):
+            found["spinning, alone"].append(_seconds(side, asked, SPINNING))
+            for name, company in COMPANY.items():
+                with company():
+                    found[name].append(_seconds(side, asked))
+        alone, spinning = spread(found["alone"])["median"], spread(found["spinning, alone"])["median"]
+        for name, seconds in found.items():
+            table.rows.append({"what": f"{precision}, {name}, s"} | spread(seconds) | {"to reach": ""})
+        table.rows.append(_ratio(f"{precision}: alone over spinning", alone / spinning, "<= 1.1"))
+        for name, seconds in list(found.items())[2:]:
+            goal = "<= 1.5" if name == "beside one busy process" else ""
+            table.rows.append(_ratio(f"{precision}: {name} over alone", spread(seconds)["median"] / alone, goal))
+    return table
+
+
+def _ratio(what: str, value: float, goal: str) -> dict[str, object]:
+    return {"what": what, "median": value, "min": "", "max": "", "to reach": goal}
+
+
+def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:
+    """Seconds of the training, its measuring included, without loading."""
+    found = run_side(side, sizes, environment or {})
+    parts = found.get("parts")
+    return float(parts["training"] + parts["held-out and training loss"] if parts else found["seconds"])
+
+
+def watch(address: str) -> None:
+    """Be the visitors: each has a short study trained, says so, and then asks for its state as an open page does."""
+    import secrets
+
+    from gradio_client import Client
+
+    lab = Client(address, verbose=False)
+    training = {"steps": 4, "batch_size": 8, "evaluations": 2}
+    watched = []
+    for _ in range(WATCHERS):
+        key = secrets.token_hex(32)
+        study = {"data": {"source": "starter:world-format"}, "training": training}
+        record = lab.predict(study, key, api_name="/start_study")["record"]
+        while not lab.predict(record, key, 0, api_name="/study_status")["is_over"]:
+            time.sleep(0.5)
+        watched.append((record, key))
+    print("watching", flush=True)
+    for second in range(3600):
+        for record, key in watched:
+            lab.predict(record, key, 0, api_name="/study_status")
+            lab.predict(text=f"What is {second} times {second}?", strength=5, api_name="/preview_noise")
+        time.sleep(1.0)
+
+
+if __name__ == "__main__":
+    watch(sys.argv[1])

@@ -1,0 +1,165 @@
+"""How threads wait, how many a study uses, and estimates that follow the last study."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from neftune_core.models import pace, threads
+from neftune_core.models.pace import Pace, known_pace, remember_pace
+from neftune_core.models.threads import IdlePool, adapts, fixed_threads, prepare_waiting, usual_threads
+from neftune_core.settings import Limits
+from neftune_core.training.planning import memory_and_time
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import EXAMPLE
+from neftune_core.training.study import run_study
+
+SHORT = EXAMPLE.model_copy(
+    update={
+        "training": EXAMPLE.training.model_copy(update={"steps": 12, "evaluations": 1}),
+        "model": EXAMPLE.model.model_copy(update={"precision": "float32"}),
+    }
+)
+
+
+def test_an_environment_that_says_how_threads_wait_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    for given in ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "0"}):
+        environment = dict(given)
+        prepare_waiting(environment)
+        assert environment == given
+    environment = {"OMP_NUM_THREADS": "1"}
+    prepare_waiting(environment)
+    assert environment == {"OMP_NUM_THREADS": "1", **threads.WAITING}
+
+
+def test_noise_under_another_loop_changes_no_variable() -> None:
+    code = (
+        "import os; before = dict(os.environ); from neftune_core import NoiseSettings, noisy_embeddings; "
+        "import torch; assert dict(os.environ) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not adapts(), reason="threads wait as the environment or another OpenMP runtime has it")
+def test_threads_do_not_spin_while_the_idle_pool_is_there() -> None:
+    """Counted in processor time, which a busy machine does not change: a spinning thread uses it up in each gap."""
+    pool = IdlePool()
+    spinning = _processor_seconds_of_gaps()
+    pool.keep()
+    try:
+        waiting = _processor_seconds_of_gaps()
+    finally:
+        pool.release()
+    again = _processor_seconds_of_gaps()
+    assert waiting < 0.5 * spinning
+    assert waiting < 0.5 * again
+
+
+def _processor_seconds_of_gaps() -> float:
+    numbers = torch.zeros(2**17)
+    with fixed_threads(2):
+        numbers.add_(1)
+        before = time.process_time()
+        for _ in range(60):
+            numbers.add_(1)
+            time.sleep(0.004)
+        return time.process_time() - before
+
+
+def test_waiting_for_a_core_is_read_from_the_system(tmp_path: Path) -> None:
+    for name, waited in (("11", 2_000_000_000), ("12", 500_000_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "schedstat").write_text(f"123456 {waited} 99\n")
+    (tmp_path / "13").mkdir()  # a thread that has ended meanwhile
+    machine = tmp_path / "stat"
+    machine.write_text("cpu  10 20 30 40 50 60 70 150 0 0\ncpu0 1 2 3\n")
+    assert threads._seconds_waited(tmp_path, machine) == pytest.approx(2.5 + 1.5)
+
+
+def test_the_watch_keeps_the_pool_while_others_want_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = iter([0.0, 0.0, 1.0, 2.0, *[2.0] * (threads.CALM_CHECKS + 1)])
+    clock = iter(float(second) for second in range(100))
+    kept: list[bool] = []
+
+    class Stop:
+        def wait(self, seconds: float) -> bool:
+            kept.append(pool.is_kept)
+            return len(kept) > threads.CALM_CHECKS + 3
+
+    class Pool:
+        is_kept = False
+
+        def keep(self) -> None:
+            self.is_kept = True
+
+        def release(self) -> None:
+            self.is_kept = False
+
+    pool = Pool()
+    monkeypatch.setattr(threads, "IdlePool", lambda: pool)
+    monkeypatch.setattr(threads, "_seconds_waited", lambda: next(waited))
+    monkeypatch.setattr(threads.time, "monotonic", lambda: next(clock))
+    threads._watch(Stop())  # type: ignore[arg-type]
+    assert kept == [False, False, *[True] * (threads.CALM_CHECKS + 1), False]
+
+
+def test_a_study_keeps_its_number_of_threads_and_uses_it_again() -> None:
+    record, usual = create(SHORT, ""), usual_threads()
+    assert set(_threads_of_steps(record, most=6)) == {usual}
+    assert record.said_of("machine")["threads"] == usual
+    other = usual + 1
+    record.update_about(machine=record.said_of("machine") | {"threads": other})
+    rest = _threads_of_steps(Record(record.folder), most=100)
+    assert rest == [other] * len(rest) != []
+    assert torch.get_num_threads() == usual
+
+
+def _threads_of_steps(record: Record, most: int) -> list[int]:
+    """The number of threads at each step, until the study ends or has made `most` steps."""
+    seen: list[int] = []
+
+    def is_enough() -> bool:
+        return len(seen) >= most
+
+    for event in run_study(record, Limits(), is_enough):
+        seen += [torch.get_num_threads()] if event["event"] == "step" else []
+    return seen
+
+
+def test_an_estimate_follows_the_last_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from neftune_core.data.preparing import prepare
+    from neftune_core.models.loading import load
+
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    loaded = load(SHORT.model)
+    prepared = prepare(SHORT.data, loaded.tokenizer, Limits())
+    monkeypatch.setattr("neftune_core.models.device.matrix_speed", lambda *_: 1e9)  # far slower than this machine
+    started = time.perf_counter()
+    list(run_study(create(SHORT, ""), Limits(), lambda: False))
+    took = time.perf_counter() - started
+    assert memory_and_time(SHORT, loaded, prepared).seconds < took
+    double = SHORT.model_copy(update={"training": SHORT.training.model_copy(update={"steps": 24})})
+    ratio = memory_and_time(double, loaded, prepared).seconds / memory_and_time(SHORT, loaded, prepared).seconds
+    assert ratio == pytest.approx(2)
+
+
+def test_a_damaged_pace_is_no_pace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    remember_pace("a", Pace(2.0, 1.5))
+    assert known_pace("a") == Pace(2.0, 1.5)
+    remember_pace("a", Pace(float("nan"), 1.0))
+    remember_pace("a", Pace(float("inf"), 1.0))
+    assert known_pace("a") == Pace(2.0, 1.5)
+    for text in ("[1]", "{", '{"a": 3}', '{"a": {"steps": "x", "whole": 1}}', '{"a": {"steps": -1, "whole": 1}}'):
+        (tmp_path / "pace.json").write_text(text)
+        assert known_pace("a") is None
+    for number in range(pace.MOST_KEPT + 5):
+        remember_pace(f"model-{number}", Pace())
+    assert known_pace("model-0") is None
+    assert known_pace(f"model-{pace.MOST_KEPT + 4}") == Pace()
