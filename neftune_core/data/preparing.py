@@ -263,7 +263,8 @@ def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
     for group in (places[number] for number in order):
         if len(drawn) + len(group) <= wanted:
             drawn.update(group)
-    return drawn or set(min((places[number] for number in order), key=len, default=[]))
+    smallest = min((places[number] for number in order), key=lambda group: len(group), default=[])
+    return drawn or set(smallest)
 
 
 def _said(messages: Sequence[Message], system: str) -> Said:

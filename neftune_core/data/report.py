@@ -168,9 +168,9 @@ def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
 
 
 def _replies_trained(row: Encoded) -> str:
-    """`all`, `last` or `some` for a row with several replies, `only` for one reply."""
+    """`all`, `last` or `some` for a row with several replies, `only` for one or none."""
     meant = [message.trained for message in row.example.messages if message.role == "assistant"]
-    if len(meant) == 1:
+    if len(meant) <= 1:
         return "only"
     # A template may leave fewer than are meant; of a row that was cut, not all of them are there to be counted.
     runs = int(np.count_nonzero(np.diff(row.trained.astype(np.int8), prepend=0) == 1))
