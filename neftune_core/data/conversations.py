@@ -185,10 +185,10 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
         if found is None:
             raise RowRefused(
                 say(
-                    "{where} has the {name} {value!r}, and the lab knows 0 and 1",
+                    "{where} has the {name} {value}, and the lab knows 0 and 1",
                     where=where,
                     name=name,
-                    value=str(record[name])[:30],
+                    value=as_json(record[name])[:30],
                 )
             )
         trained = trained and found is meaning
@@ -246,10 +246,10 @@ def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
             if name in ("weight", "mask"):
                 raise RowRefused(
                     say(
-                        "{where} has the {name} {value!r}, and the lab knows 0 and 1",
+                        "{where} has the {name} {value}, and the lab knows 0 and 1",
                         where=say("it"),
                         name=name,
-                        value=str(value)[:30],
+                        value=as_json(value)[:30],
                     )
                 )
             unused.add(name)
