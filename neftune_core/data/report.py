@@ -186,6 +186,7 @@ def _replies_trained(row: Encoded) -> str:
 def how_read(layout: str, columns: Mapping[str, str]) -> str:
     """Return the layout in words, with the column of each part."""
     words = say(LAYOUTS[layout].words) if layout in LAYOUTS else layout
+    words = words[:1].lower() + words[1:]
     named = (
         column if column == part else say("{part} from “{column}”", part=say(part), column=column)
         for part, column in columns.items()

@@ -52,23 +52,24 @@ def _lists(found: DataReport) -> str:
     cut = [(f"{one.row:,}", say("{count:,} tokens of its end", count=one.tokens_removed)) for one in found.cut]
     same = [(f"{one.row:,}", say("the same as row {row:,}", row=one.same_as)) for one in found.duplicates]
     count = sum(len(one.rows) for one in found.refused)
-    heads = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
+    heading = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
     return (
-        _folded(heads, say("Why"), refused)
-        + _folded(say("Cut to the maximum length"), say("What was removed"), cut)
-        + _folded(say("Duplicates left out"), say("Why"), same)
+        _folded("lab-refusals", heading, say("Why"), refused)
+        + _folded("lab-changed", say("Cut to the maximum length: {count:,}", count=len(cut)), say("Removed"), cut)
+        + _folded("lab-changed", say("Duplicates left out: {count:,}", count=len(same)), say("Why"), same)
     )
 
 
-def _folded(heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
+def _folded(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A table in a box that is opened by a click; the one of refused rows is open if it is short."""
     if not rows:
         return ""
     body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
     more = len(rows) - ENTRIES_SHOWN
     rest = quiet(say("and {count:,} more", count=more)) if more > 0 else ""
+    is_open = " open" if kind == "lab-refusals" and len(rows) <= REASONS_OPEN else ""
     return (
-        f'<details class="lab-refusals"{" open" if len(rows) <= REASONS_OPEN else ""}>'
-        f"<summary>{html.escape(heading)}</summary>"
+        f'<details class="lab-fold {kind}"{is_open}><summary>{html.escape(heading)}</summary>'
         f"<table><thead><tr><th>{say('Row')}</th><th>{html.escape(column)}</th></tr></thead><tbody>{body}</tbody>"
         f"</table>{rest}</details>"
     )
