@@ -114,12 +114,25 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
     if said in CALLING_ROLES:
         text, fields = "", {"tool_calls": as_json(_calls(_from_json(as_text(content, where), where), where))}
     else:
+        turn, content = _without_thoughts(turn, content)
         text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
         unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
         raise RowRefused(say("{where} is empty", where=where))
     trained = role != "assistant" or is_trained(turn, where)
     return Message(role, text, trained, tuple(fields.items()))
+
+
+def _without_thoughts(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str, Any], Any]:
+    """Return a turn with the reasoning that stands among the parts of its content, and the content without it."""
+    parts = content if isinstance(content, list) else []
+    thoughts = [part for part in parts if isinstance(part, dict) and part.get("type") in REASONING]
+    if not thoughts:
+        return turn, content
+    said = [part.get(part["type"]) or part.get("text") for part in thoughts]
+    return {**turn, "reasoning_content": [{"type": "text", "text": text} for text in said]}, [
+        part for part in parts if part not in thoughts
+    ]
 
 
 def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
@@ -183,16 +196,16 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
             continue
         found = flag(record[name])
         if found is None:
-            raise RowRefused(
-                say(
-                    "{where} has the {name} {value}, and the lab knows 0 and 1",
-                    where=where,
-                    name=name,
-                    value=as_json(record[name])[:30],
-                )
-            )
+            raise _no_flag(record[name], name, where)
         trained = trained and found is meaning
     return trained
+
+
+def _no_flag(value: Any, name: str, where: str) -> RowRefused:
+    shown = as_json(value)[:30]
+    return RowRefused(
+        say("{where} has the {name} {value}, and the lab knows 0 and 1", where=where, name=name, value=shown)
+    )
 
 
 def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: set[str]) -> list[Message]:
@@ -244,14 +257,7 @@ def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
             )
         if found is None and _is_filled(value):
             if name in ("weight", "mask"):
-                raise RowRefused(
-                    say(
-                        "{where} has the {name} {value}, and the lab knows 0 and 1",
-                        where=say("it"),
-                        name=name,
-                        value=as_json(value)[:30],
-                    )
-                )
+                raise _no_flag(value, name, say("it"))
             unused.add(name)
 
 

@@ -90,19 +90,20 @@ def _preference(values: Parts, unused: set[str]) -> list[Message]:
     """The prompt and the chosen answer; a chosen conversation may hold the prompt itself."""
     chosen = values.get("chosen")
     if isinstance(chosen, str) and not values.get("prompt") and chosen.lstrip().startswith("Human:"):
-        turns = _dialogue(chosen)
+        turns = conversation(_dialogue(chosen), "chosen", unused)
     else:
-        turns = _side(values, "chosen", "assistant", unused)
+        turns = _side(
+            {**values, "chosen": [chosen] if isinstance(chosen, dict) else chosen}, "chosen", "assistant", unused
+        )
     if turns[0].role == "assistant":
         turns = [*_side(values, "prompt", "user", unused), *turns]
     return _after_system(values, [*context(turns[:-1]), turns[-1]])
 
 
-def _dialogue(text: str) -> list[Message]:
+def _dialogue(text: str) -> list[dict[str, str]]:
     """The turns of a text that marks them with "Human:" and "Assistant:" at the beginnings of paragraphs."""
     pieces = re.split(r"(?:\A|\n\n)\s*(Human|Assistant):", text)[1:]
-    names = {"Human": "user", "Assistant": "assistant"}
-    return [Message(names[name], content.strip()) for name, content in zip(pieces[::2], pieces[1::2], strict=True)]
+    return [{"role": name, "content": said.strip()} for name, said in zip(pieces[::2], pieces[1::2], strict=True)]
 
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
@@ -144,6 +145,17 @@ LAYOUTS: dict[str, Layout] = {
         ("instruction", "response"),
         _task("instruction", "context", "response"),
     ),
+    "preference": Layout(
+        "Preferences: prompt, chosen, rejected",
+        {
+            "prompt": ("prompt", "question", "instruction", "query", "input", "conversations", "messages"),
+            "chosen": ("chosen",),
+            "system": SYSTEM,
+        },
+        ("chosen",),
+        _preference,
+        later("The chosen answer of each preference row is used, the rejected one is not."),
+    ),
     "messages": Layout(
         "Messages with role and content",
         {"messages": ("messages", "message", "dialogue", "dialog", "chat"), "system": SYSTEM},
@@ -155,13 +167,6 @@ LAYOUTS: dict[str, Layout] = {
         {"conversations": ("conversations", "conversation"), "system": SYSTEM},
         ("conversations",),
         _turns("conversations"),
-    ),
-    "preference": Layout(
-        "Preferences: prompt, chosen, rejected",
-        {"prompt": ("prompt", "question", "instruction", "query", "input"), "chosen": ("chosen",), "system": SYSTEM},
-        ("chosen",),
-        _preference,
-        later("The chosen answer of each preference row is used, the rejected one is not."),
     ),
     "completion": Layout(
         "Prompt, completion",
@@ -311,14 +316,19 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     missing = [columns[part] for part in LAYOUTS[layout].required if columns[part] not in record]
     if missing:
         raise RowRefused(say("it has no {column!r}", column=missing[0]))
-    values = {part: record.get(column) for part, column in columns.items()}
+    values = {part: record.get(column) for part, column in columns.items() if part in LAYOUTS[layout].parts}
     controls = control_columns(list(record), columns)
     unused |= record.keys() - set(columns.values()) - set(controls.values())
     messages = LAYOUTS[layout].messages(values, unused)
     not_used: set[str] = set()
-    messages = with_controls(messages, {name: record[column] for name, column in controls.items()}, not_used)
+    given = {name: record[column] for name, column in controls.items()}
+    if layout == "completion" and given.get("label") == "0":  # as tables write false
+        given["label"] = False
+    whole = with_controls(messages, given, not_used)
     unused |= {controls.get(name, name) for name in not_used}
-    return tuple(messages) if layout == TEXT else _well_formed(messages)
+    if layout == TEXT and whole != messages:
+        raise RowRefused(say("it has a history, tools or reasoning beside its text"))
+    return tuple(whole) if layout == TEXT else _well_formed(whole)
 
 
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:

@@ -48,6 +48,8 @@ PAIR = [("user", "Q", True), ("assistant", "A", True)]
         {"prompt": "Q", "chosen": [{"role": "assistant", "content": "A"}], "rejected": []},
         {"chosen": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]},
         {"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"},
+        {"conversations": [{"from": "human", "value": "Q"}], "chosen": {"from": "gpt", "value": "A"}, "rejected": {}},
+        {"prompt": "Q", "chosen": "A", "rejected": "B", "messages": TURNS},
         {"conversation": [{"human": "Q", "assistant": "A"}]},
         {"conversation": [{"input": "Q", "output": "A"}]},
         {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
@@ -154,6 +156,25 @@ def test_a_call_of_a_tool_is_the_same_in_every_spelling_and_its_numbers_stay_num
 )
 def test_a_message_that_cannot_be_honoured_refuses_its_row(reading, turn, reason):
     assert reason in refusal(reading, {"messages": [ASKED, turn]})
+
+
+def test_reasoning_among_the_parts_of_a_content_is_reasoning(reading):
+    parts = [{"type": "thinking", "thinking": "two and two"}, {"type": "text", "text": "Hello"}]
+    found = reading(json.dumps({"messages": [ASKED, {"role": "assistant", "content": parts}]})).examples[0].messages
+    assert found[-1] == Message("assistant", "Hello", fields=(("reasoning_content", '"two and two"'),))
+
+
+def test_a_label_of_0_is_a_bad_answer_beside_a_completion_and_a_class_elsewhere(reading):
+    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in (0, 1)]
+    assert [example.row for example in reading("\n".join(map(json.dumps, rows))).examples] == [2]
+    assert reading(json.dumps({"question": "Q", "answer": "A", "label": 0})).unused_columns == ("label",)
+
+
+@pytest.mark.parametrize("fields", [{"history": [["a", "b"]]}, {"tools": [CALL]}, {"thinking": "hm"}])
+def test_a_whole_text_with_such_a_field_is_refused(reading, fields):
+    rows = [{"text": "A whole text."}, {"text": "Another one.", **fields}]
+    found = reading("\n".join(map(json.dumps, rows)), layout="text")
+    assert [refused.reason for refused in found.refusals] == ["it has a history, tools or reasoning beside its text"]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
