@@ -18,11 +18,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from neftune_core.data.texts import NOT_TEXT, parsed
@@ -51,21 +53,40 @@ class ReaderFailed(Exception):
 
 
 def said_by(
-    reader: str, arguments: Mapping[str, Any], bounds: Bounds, *, secrets: bool = False, module: str = __name__
+    reader: str,
+    arguments: Mapping[str, Any],
+    bounds: Bounds,
+    *,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    module: str = __name__,
 ) -> Iterator[list[Any]]:
-    """What a reader of `READERS` says, line by line, without its last; ending the iteration ends the process.
+    """Yield what a reader says, line by line, without its last; ending the iteration ends the process.
 
-    With `secrets` the process gets the tokens and keys of this one's environment. A `module` with readers of its own
-    calls `main` with them. Raises `ReaderFailed`.
+    The process has an empty folder as its home, for its temporary files and to work in, which goes with it, and none of
+    the tokens and keys of this one's environment.
+
+    Args:
+        reader: A name of `READERS`.
+        arguments: The reader's arguments.
+        bounds: The memory, time and characters that it may take.
+        variables: More environment variables for it.
+        module: The module whose readers are meant; one of its own calls `main` with them.
+
+    Raises:
+        ReaderFailed: The reader gave up.
     """
     asked = json.dumps([reader, arguments, vars(bounds)])
-    with subprocess.Popen(
-        [sys.executable, "-m", module, asked],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_environment(secrets=secrets),
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [sys.executable, "-m", module, asked],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env=_environment(folder, variables),
+        ) as process,
+    ):
         assert process.stdout is not None
         timer = threading.Timer(bounds.seconds, process.kill)
         timer.start()
@@ -98,11 +119,14 @@ def is_secret(name: str) -> bool:
     return any(part in name.upper() for part in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
 
 
-def _environment(*, secrets: bool) -> dict[str, str]:
-    """This process's environment, with this package in reach; without secrets a broken reader has none to tell."""
-    kept = {name: value for name, value in os.environ.items() if secrets or not is_secret(name)}
+def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without its secrets, with this package in reach and `folder` as the home."""
+    kept = {name: value for name, value in os.environ.items() if not is_secret(name)}
     package = str(Path(__file__).resolve().parents[2])
-    return {**kept, **OWN_THREADS, "PYTHONPATH": os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))}
+    paths = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "HF_HOME", "XDG_CACHE_HOME"), folder)
+    kept.pop("NEFTUNE_HOME", None)
+    return {**kept, **OWN_THREADS, **homes, "PYTHONPATH": paths, **variables}
 
 
 # ---------------------------------------------------------------- the process itself
@@ -144,9 +168,14 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
     import datasets
     from huggingface_hub import HfApi
 
-    HfApi().dataset_info(name, timeout=10)  # says at once what the library retries for half a minute
+    from neftune_core.data.confinement import confine, hub_hosts
+    from neftune_core.data.hub_card import require_own_files
+
+    confine(hub_hosts())
+    commit = HfApi().dataset_info(name, timeout=10).sha  # says at once what the library retries for half a minute
+    require_own_files(name, str(commit))
     datasets.disable_progress_bars()
-    found = datasets.load_dataset(name, configuration or None, split=split, streaming=True)
+    found = datasets.load_dataset(name, configuration or None, split=split, streaming=True, revision=commit)
     for number, record in enumerate(islice(found.decode(False), rows), start=1):
         yield ["row", number, record]
 

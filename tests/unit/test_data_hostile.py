@@ -48,8 +48,9 @@ def test_a_reader_that_dies_or_takes_too_long_is_told_in_a_sentence(tmp_path, mo
 def test_the_process_of_a_file_knows_no_secret(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123")
     monkeypatch.setenv("SOME_API_KEY", "hf_0123")
-    assert not any("hf_0123" in value for value in apart._environment(secrets=False).values())
-    assert apart._environment(secrets=True)["HF_TOKEN"] == "hf_0123"
+    found = apart._environment("folder", {"HF_HUB_DISABLE_XET": "1"})
+    assert not any("hf_0123" in value for value in found.values())
+    assert (found["HOME"], found["HF_HOME"], found["HF_HUB_DISABLE_XET"]) == ("folder", "folder", "1")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""A process that reads foreign data sees neither the person's files nor any machine but those it is there for.
+
+Python reports every file that is opened or listed, every connection and every new process to an audit hook, which
+cannot be removed again. Here it refuses what is not needed. It guards against a library that does too much, such as one
+that searches the disk for a pattern; against code that runs in the process it is no wall.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+HUB_DOMAINS = ("huggingface.co", "hf.co")
+SYSTEM = ("/etc", "/usr", "/lib", "/lib64", "/proc", "/sys", "/dev")
+FILES = {"open", "os.listdir", "os.scandir"}
+PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"}
+
+
+def hub_hosts() -> set[str]:
+    """Return the hosts that a reader of the hub may reach: the hub's address and the proxies that are set."""
+    addresses = [os.environ.get("HF_ENDPOINT") or "https://huggingface.co", *getproxies().values()]
+    return {host for host in (urlsplit(address).hostname for address in addresses) if host}
+
+
+def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> None:
+    """Refuse, from now on and for good, files, hosts and processes that a reader does not need.
+
+    Args:
+        hosts: Names of hosts that may be reached.
+        domains: Domains whose hosts may be reached as well.
+
+    `PermissionError` is raised inside the call that was refused. Files may be opened where Python and its packages
+    are, in the folder for temporary files, and where the system has its own settings.
+    """
+    roots = _roots()
+    reachable: set[str] = set()
+    real = socket.getaddrinfo
+
+    def resolved(host: Any, *more: Any, **named: Any) -> Any:
+        found = real(host, *more, **named)
+        reachable.update(str(one[4][0]) for one in found)
+        return found
+
+    socket.getaddrinfo = resolved
+
+    def guard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in FILES:
+            _require_inside(arguments[0] if arguments else None, roots)
+        elif event == "socket.getaddrinfo":
+            _require_host(arguments[0], hosts, domains)
+        elif event == "socket.connect":
+            address = arguments[1]
+            if not isinstance(address, tuple) or str(address[0]) not in reachable:
+                raise PermissionError("a connection that a reader does not need")
+        elif event in PROCESSES:
+            raise PermissionError("a process that a reader does not need")
+
+    sys.addaudithook(guard)
+
+
+def _roots() -> tuple[Path, ...]:
+    named = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, tempfile.gettempdir(), *filter(None, sys.path)]
+    return tuple({Path(os.path.realpath(root)) for root in named})
+
+
+def _require_inside(path: Any, roots: tuple[Path, ...]) -> None:
+    if isinstance(path, int) or path is None:  # a file that is open already
+        return
+    real = Path(os.path.realpath(os.fsdecode(path)))
+    if not any(real.is_relative_to(root) for root in roots):
+        raise PermissionError("a file that a reader does not need")
+
+
+def _require_host(host: Any, hosts: Collection[str], domains: Collection[str]) -> None:
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name not in hosts and not any(name == domain or name.endswith(f".{domain}") for domain in domains):
+        raise PermissionError("a host that a reader does not need")

@@ -1,0 +1,75 @@
+"""What the card of a hub data set may name: files of its own repository, and nothing else.
+
+The library `datasets` resolves the patterns of a card itself. An absolute one is searched on this machine's disk, and
+one with a protocol is fetched, before anything is refused. So the card is read here first, at a fixed commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+CARDS = ("README.md", ".huggingface.yaml")
+NAMING = ("data_files", "data_dir")
+"""The fields of a configuration that name files."""
+
+
+class OutsideRepository(ValueError):
+    """A card names a file that is not in its repository."""
+
+
+def require_own_files(name: str, commit: str) -> None:
+    """Raise `OutsideRepository` if a card of the data set names anything but relative patterns inside it.
+
+    Args:
+        name: OWNER/NAME of the data set.
+        commit: The commit that is read afterwards, so that the card cannot change in between.
+    """
+    for file in CARDS:
+        for pattern in _named(_metadata(name, commit, file)):
+            if not is_own(pattern):
+                raise OutsideRepository(pattern[:200])
+
+
+def is_own(pattern: str) -> bool:
+    """Return whether a pattern can only match files inside the repository."""
+    is_absolute = PurePosixPath(pattern).is_absolute() or bool(PureWindowsPath(pattern).anchor)
+    parts = pattern.replace("\\", "/").split("/")
+    return not (is_absolute or ".." in parts or "::" in pattern or ":" in parts[0] or pattern.startswith("~"))
+
+
+def _metadata(name: str, commit: str, file: str) -> Any:
+    """The metadata of a card; empty if the repository does not have that file."""
+    import yaml
+    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        path = hf_hub_download(name, file, repo_type="dataset", revision=commit)
+    except EntryNotFoundError:
+        return {}
+    if file.endswith(".md"):
+        return DatasetCard.load(path).data.to_dict()
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def _named(metadata: Any) -> Iterator[str]:
+    """Every text that a field of `NAMING` holds, however deep: the library takes lists and tables there."""
+    if isinstance(metadata, dict):
+        for field, value in metadata.items():
+            yield from _texts(value) if field in NAMING else _named(value)
+    elif isinstance(metadata, list):
+        for value in metadata:
+            yield from _named(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
