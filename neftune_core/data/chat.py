@@ -1,7 +1,7 @@
 """Conversations to tokens, and which of them are trained on.
 
-A conversation is rendered by the model's own chat template, or by `PLAIN` (see `_plain`) where the tokenizer has
-none. Training and answering share the rendering: the tokens before a reply are those of `prompt_ids` for the same
+A conversation is rendered by the model's own chat template, or by `plain_text.PLAIN` where the tokenizer has none.
+Training and answering share the rendering: the tokens before a reply are those of `prompt_ids` for the same
 messages, one by one. The loss is taken on the tokens of every reply and on the token that ends it.
 
 Names of special tokens inside a row's text are kept as text (see `plain_text`). An encoder-decoder reads its prompt
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from neftune_core.data.examples import TEXT, Example, Message, Refusal, RowRefused
 from neftune_core.data.pairs import frame, source_ids, target_ids
-from neftune_core.data.plain_text import MARK, any_of, marked, special_names
+from neftune_core.data.plain_text import MARK, any_of, marked, plain_rendering, special_names
 from neftune_core.data.template_fields import (
     NOTHING,
     Turns,
@@ -44,13 +44,6 @@ _EMPTY = r"<think>\s*</think>\s*"
 _EMPTY_AT_START, _EMPTY_AT_END = re.compile(rf"\A\s*{_EMPTY}"), re.compile(rf"{_EMPTY}\Z")
 _EMPTY_BEFORE_ANOTHER = re.compile(rf"\A\s*{_EMPTY}(?=<think>)")
 _OPENING_AT_START = re.compile(r"\A\s*<think>\s*")
-
-PLAIN = {
-    "system": "### System:\n{content}\n\n",
-    "user": "### Instruction:\n{content}\n\n",
-    "assistant": "### Response:\n{content}{end}\n\n",
-}
-"""The template for tokenizers without one. An answer is written after "### Response:" and its line break."""
 
 
 @dataclass(frozen=True)
@@ -340,7 +333,7 @@ def _render(
     **more: Any,
 ) -> str:
     if not template:
-        return _plain(messages, tokenizer, generation=generation)
+        return plain_rendering(messages, tokenizer.eos_token or "", generation=generation)
     turns, tools = template_turns(messages, writes)
     return _applied(turns, {**tools, **more}, tokenizer, generation=generation)
 
@@ -353,12 +346,6 @@ def _applied(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generatio
         raise RowRefused(
             say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
         ) from None
-
-
-def _plain(messages: Sequence[Message], tokenizer: Any, *, generation: bool) -> str:
-    end = tokenizer.eos_token or ""
-    text = "".join(PLAIN[turn.role].format(content=turn.content, end=end) for turn in messages)
-    return text + (PLAIN["assistant"].partition("{content}")[0] if generation else "")
 
 
 def _rendering(tokenizer: Any) -> _Rendering:

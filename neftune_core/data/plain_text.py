@@ -1,7 +1,7 @@
 """Text that stays text: names of special tokens inside it never become those tokens.
 
 Each such name is broken in two with `MARK`, and the pieces are tokenised one by one, so that a row which says
-"<|im_end|>" cannot end its turn.
+"<|im_end|>" cannot end its turn. The template for tokenizers without one is here as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from neftune_core.data.examples import RowRefused
+from neftune_core.data.examples import Message, RowRefused
 from neftune_core.language import say
 
 MARK = "\ufdd0"  # a code point that is no character; it is taken out again before the text reaches the tokenizer
@@ -39,3 +39,17 @@ def any_of(names: Sequence[str]) -> re.Pattern[str]:
     """A pattern for the first character of any of `names`, the longest first, with the whole name as its group 1."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
+
+
+PLAIN = {
+    "system": "### System:\n{content}\n\n",
+    "user": "### Instruction:\n{content}\n\n",
+    "assistant": "### Response:\n{content}{end}\n\n",
+}
+"""The template for tokenizers without one. An answer is written after "### Response:" and its line break."""
+
+
+def plain_rendering(messages: Sequence[Message], end: str, *, generation: bool) -> str:
+    """Return the messages in the plain template, with `end` after each reply, and the beginning of one if asked."""
+    text = "".join(PLAIN[turn.role].format(content=turn.content, end=end) for turn in messages)
+    return text + (PLAIN["assistant"].partition("{content}")[0] if generation else "")
