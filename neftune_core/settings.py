@@ -309,7 +309,9 @@ class Limits(Settings):
     upload_megabytes: int = setting(50, "Largest file that may be uploaded.", minimum=1, maximum=100_000, unit="MB")
     rows: int = setting(20_000, "Most rows read from one file or data set.", minimum=1, maximum=10_000_000)
     row_characters: int = setting(100_000, "Most characters in one row.", minimum=100, maximum=10_000_000)
-    steps: int = setting(20_000, "Most optimizer steps of one study.", minimum=1, maximum=10_000_000)
+    steps: int = setting(
+        2_560_000, "Most optimizer steps of one study, all seeds together.", minimum=1, maximum=10_000_000
+    )
     arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
     sweep_studies: int = setting(
         1000, "Most studies of one sweep: its training settings times its seeds.", minimum=1, maximum=1_000_000
@@ -318,6 +320,9 @@ class Limits(Settings):
         24 * 60, "Longest a study or a whole sweep may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
     )
     waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
+    address_jobs: int = setting(
+        100, "Most jobs of one network address that may be waiting.", minimum=1, maximum=100_000
+    )
     queue_places: int = setting(100, "Most jobs of all visitors that may be waiting.", minimum=1, maximum=100_000)
     disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.001, maximum=1e6, unit="GB")
     visitor_gigabytes: float = setting(

@@ -16,6 +16,7 @@ import datetime
 import decimal
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ from neftune_core.data.texts import NOT_TEXT, parsed
 
 BATCH_ROWS = 256
 PIECE_BYTES = 262_144
+_SECRET = re.compile(
+    r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|(^|_)(PASS|PWD|DSN|AUTH|PAT)(_|$)|(^|_)(DATABASE|REDIS|MONGO)\w*_UR[IL]$"
+)
 OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
@@ -115,8 +119,8 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
 
 
 def is_secret(name: str) -> bool:
-    """Whether what the environment holds under this name is nobody's business."""
-    return any(part in name.upper() for part in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
+    """Whether the environment holds a secret under this name, as in `HF_TOKEN`, `DB_PASS` or `SENTRY_DSN`."""
+    return bool(_SECRET.search(name.upper()))
 
 
 def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:

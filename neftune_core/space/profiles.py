@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,20 +12,21 @@ from typing import Any
 from neftune_core.errors import InvalidSetting
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
-from neftune_core.settings import Limits, from_query
+from neftune_core.settings import Limits, parse
 from neftune_core.training.settings import PRESETS
 
-LIMIT = "neftune_limit_"
+LIMIT = "NEFTUNE_LIMIT_"
 
 SMALL: Mapping[str, Any] = {
     "local_paths": False,
     "upload_megabytes": 10,
     "rows": 2_000,
     "row_characters": 20_000,
-    "steps": 1_000,
+    "steps": 2_000,
     "arms": 6,
     "study_minutes": 10,
     "waiting_jobs": 2,
+    "address_jobs": 40,
     "queue_places": 60,
     "disk_gigabytes": 5.0,
     "visitor_gigabytes": 0.2,
@@ -77,7 +80,7 @@ PROFILES: dict[str, Profile] = {
     "zerogpu": Profile(
         "A Space that is lent a GPU for the time of one call.",
         public=True,
-        limits={**SMALL, "steps": 2_000, "study_minutes": 2, "arms": 8},
+        limits={**SMALL, "steps": 4_000, "study_minutes": 2, "arms": 8},
         presets=("quick look", "small data, many epochs"),
         models=_up_to(600),
         gpu_in_request=True,
@@ -95,6 +98,37 @@ class Hosted:
     models: Mapping[str, str] | None
 
 
+VARIABLES = ("NEFTUNE_HOME", "NEFTUNE_DEVICE", "NEFTUNE_PROFILE", "NEFTUNE_PUBLIC", "NEFTUNE_MODELS", "NEFTUNE_HOSTS")
+"""The variables of the environment that the lab knows, besides `NEFTUNE_LIMIT_...` and those of its tests."""
+
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_MODEL = re.compile(r"[\w.\-]+(/[\w.\-]+)?(@[\w.\-/]+)?", re.ASCII)
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.\-]*[a-z0-9])?(?::\d{1,5})?|\[[0-9a-f:]+\](?::\d{1,5})?")
+
+
+def known_variables() -> list[str]:
+    """Return the name of every variable that may begin with `NEFTUNE_`, those of the tests left out."""
+    return [*VARIABLES, *(LIMIT + name.upper() for name in Limits.model_fields)]
+
+
+def checked(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the lab's own variables that have a value, stripped; one that is empty counts as unset.
+
+    Raises:
+        InvalidSetting: A name begins with `NEFTUNE_` and is not known; the sentence names the nearest one.
+    """
+    known, found = known_variables(), {}
+    for variable, value in environment.items():
+        if not variable.upper().startswith("NEFTUNE_") or variable.startswith("NEFTUNE_TEST_"):
+            continue
+        if variable not in known:
+            near = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]
+            raise InvalidSetting(f"There is no variable {variable[:60]}: did you mean {near}?")
+        if value.strip():
+            found[variable] = value.strip()
+    return found
+
+
 def recognised(environment: Mapping[str, str]) -> str:
     """The name of the profile: `NEFTUNE_PROFILE`, or what the variables of a Space tell, or `local`."""
     said = environment.get("NEFTUNE_PROFILE", "").strip().lower()
@@ -108,27 +142,78 @@ def recognised(environment: Mapping[str, str]) -> str:
 
 
 def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
-    """The profile of this process.
+    """Return the profile of this process, with what the environment changes.
 
-    `NEFTUNE_PUBLIC` closes or opens what strangers should not have; every limit can be said, as in
-    `NEFTUNE_LIMIT_RECORD_DAYS=7`; `NEFTUNE_MODELS` adds models, as in `owner/name@revision,owner/other@revision`, and
-    `any` allows all.
+    `NEFTUNE_PUBLIC` closes or opens what strangers should not have, and brings the limits of a public server;
+    every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`; `NEFTUNE_MODELS` adds models, as in
+    `owner/name@revision,owner/other@revision`, and `any` allows all.
+
+    Raises:
+        InvalidSetting: A variable is unknown, or its value is malformed or out of range.
     """
     given = os.environ if environment is None else environment
+    own = checked(given)
     name = recognised(given)
     profile = PROFILES[name]
-    said = given.get("NEFTUNE_PUBLIC", "1" if profile.public else "0")
-    public = said.strip().lower() not in ("", "0", "no", "false")
-    lowered = {variable.lower(): value for variable, value in given.items() if variable.startswith(LIMIT.upper())}
-    named = {variable.removeprefix(LIMIT): value for variable, value in lowered.items()}
-    usual = {limit: str(value) for limit, value in profile.limits.items()}
-    limits = from_query(Limits, {**usual, "local_paths": str(not public), **named})
+    public = _yes_or_no("NEFTUNE_PUBLIC", own["NEFTUNE_PUBLIC"]) if "NEFTUNE_PUBLIC" in own else profile.public
+    usual = profile.limits or (SMALL if public else {})
+    limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})
     allowed = profile.models if profile.models is not None else pinned()
-    return Hosted(name, profile, limits, _with_named(allowed, given.get("NEFTUNE_MODELS", "")) if public else None)
+    models = _with_named(allowed, own.get("NEFTUNE_MODELS", ""))
+    _hosts(own.get("NEFTUNE_HOSTS", ""))
+    return Hosted(name, profile, limits, models if public else None)
+
+
+def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the host names of `NEFTUNE_HOSTS`, under which a proxy serves the page; without their ports."""
+    given = os.environ if environment is None else environment
+    return _hosts(given.get("NEFTUNE_HOSTS", ""))
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = [host.strip().lower() for host in text.split(",") if host.strip()]
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise InvalidSetting(
+                f"NEFTUNE_HOSTS is a list of host names, as in lab.example.org,other.example.org (given {host[:60]!r})."
+            )
+    return tuple(re.sub(r":\d+$", "", host) for host in hosts)
+
+
+def _limits(own: Mapping[str, str]) -> dict[str, Any]:
+    """The limits that the environment sets; raises `InvalidSetting`, naming the variable."""
+    found: dict[str, Any] = {}
+    for variable, text in own.items():
+        if not variable.startswith(LIMIT):
+            continue
+        name = variable.removeprefix(LIMIT).lower()
+        of_bool = Limits.model_fields[name].annotation is bool
+        found[name] = _yes_or_no(variable, text) if of_bool else _number(variable, name, text)
+    return found
+
+
+def _number(variable: str, name: str, text: str) -> Any:
+    try:
+        return getattr(parse(Limits, {name: text}), name)
+    except InvalidSetting as error:
+        reason = str(error).rpartition(": ")[2]
+        raise InvalidSetting(f"{variable} cannot be {text[:40]!r}: {reason}") from None
+
+
+def _yes_or_no(variable: str, text: str) -> bool:
+    if text.lower() not in (*_YES, *_NO):
+        raise InvalidSetting(f"{variable} is 1 or 0 (given {text[:40]!r}).")
+    return text.lower() in _YES
 
 
 def _with_named(allowed: Mapping[str, str], named: str) -> Mapping[str, str] | None:
-    if named.strip().lower() == "any":
+    if named.lower() == "any":
         return None
-    added = (entry.strip().partition("@") for entry in named.split(",") if entry.strip())
-    return {**allowed, **{source.strip(): revision.strip() for source, _, revision in added}}
+    entries = [entry.strip() for entry in named.split(",") if entry.strip()]
+    for entry in entries:
+        if not _MODEL.fullmatch(entry):
+            raise InvalidSetting(
+                f"NEFTUNE_MODELS is `any` or a list, as in owner/name@revision,owner/other (given {entry[:60]!r})."
+            )
+    added = (entry.partition("@") for entry in entries)
+    return {**allowed, **{source: revision for source, _, revision in added}}

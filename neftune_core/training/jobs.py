@@ -20,7 +20,7 @@ from neftune_core.training import disk
 from neftune_core.training.log import Event
 from neftune_core.training.more_seeds import extend, next_seeds
 from neftune_core.training.progress import Progress, Status, before_run, of_record
-from neftune_core.training.record import ENDINGS, Record, create, find
+from neftune_core.training.record import ENDINGS, Record, asked_from, create, find
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.sweep import run_record
 from neftune_core.training.sweep_record import create_sweep
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 NICENESS = 10  # of the thread that trains: as `nice` has it, a tenth of the share of what answers the page
 
+RESERVED_SHARE = 4
+"""One place in this many of the queue is reserved for addresses that have no job waiting."""
+
 Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
 
@@ -38,6 +41,7 @@ class _Job:
     record: Record
     owner: str
     progress: Progress
+    address: str
     stop: threading.Event = field(default_factory=threading.Event)
     discard: bool = False
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -50,12 +54,18 @@ class _Job:
 class Jobs:
     """The queue and its worker, a thread that starts with the first job and lives as long as the process.
 
-    `run` runs a record, in the context of whoever asked for it: a platform that lends a GPU to a request looks there.
+    Args:
+        limits: What this server allows.
+        run: Runs a record, in the context of whoever asked for it; a platform that lends a GPU looks there.
+        admit: Called with the visitor's address before a job is queued; raises a `LabError` to refuse it.
     """
 
-    def __init__(self, limits: Limits, run: Run = run_record) -> None:
+    def __init__(
+        self, limits: Limits, run: Run = run_record, admit: Callable[[str], None] = lambda address: None
+    ) -> None:
         self.limits = limits
         self.run = run
+        self.admit = admit
         self._change = threading.Condition()
         self._submitting = threading.Lock()
         self._waiting: list[_Job] = []
@@ -174,8 +184,11 @@ class Jobs:
             self.wait(running.record, timeout_seconds)
 
     def _check_room(self, owner: str) -> None:
+        """Raise a `LabError` if the queue has no place for one more job of `owner` at the address of this call."""
+        address = asked_from.get()
         with self._change:
             mine, everybodys = sum(job.owner == owner for job in self._waiting), len(self._waiting)
+            here = sum(job.address == address for job in self._waiting) if address else 0
         if mine >= self.limits.waiting_jobs:
             raise DoesNotFit(
                 say("You already have {mine} studies waiting, the most this server allows: wait for one.", mine=mine)
@@ -184,11 +197,21 @@ class Jobs:
             raise DoesNotFit(
                 say("All {everybodys} places of the queue are taken: try again later.", everybodys=everybodys)
             )
+        reserved = self.limits.queue_places // RESERVED_SHARE if here else 0
+        if here >= self.limits.address_jobs or everybodys >= self.limits.queue_places - reserved:
+            raise DoesNotFit(
+                say(
+                    "{here} studies from your network address are waiting, and the places left are for others: wait "
+                    "for one.",
+                    here=here,
+                )
+            )
+        self.admit(address)
 
     def _queue(self, record: Record, owner: str) -> None:
         with self._change:
             self._unwritten.pop(record.id, None)
-            self._waiting.append(_Job(record, owner, progress=before_run(record)))
+            self._waiting.append(_Job(record, owner, before_run(record), asked_from.get()))
             if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, name="neftune-worker", daemon=True)
                 self._worker.start()

@@ -80,14 +80,14 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
                 yield Step(number, epoch, rows)
 
 
-def check_length(rows: int, training: TrainingSettings, limits: Limits) -> None:
-    """Raise `DoesNotFit` where a run over `rows` training rows is longer than this server allows."""
-    steps = count_steps(rows, training)
+def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds: int = 1) -> None:
+    """Raise `DoesNotFit` if a study of `seeds` runs over `rows` training rows is longer than this server allows."""
+    steps = seeds * count_steps(rows, training)
     if steps > limits.steps:
         raise DoesNotFit(
             say(
-                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs or "
-                "steps, fewer rows or a larger batch.",
+                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs, "
+                "steps or seeds, fewer rows or a larger batch.",
                 steps=steps,
                 most=limits.steps,
             )

@@ -207,7 +207,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
         raise RecordError(
             say("This record was begun with other settings or other data, and its rows have changed: train it anew.")
         )
-    check_length(len(prepared.train), study.training, limits)
+    check_length(len(prepared.train), study.training, limits, seeds=len(study.runs))
     require_memory(study, loaded, prepared)
     require_disk(study, loaded, record.folder, limits)
     stack = make_arms(loaded, len(study.arms), study.training)

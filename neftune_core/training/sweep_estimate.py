@@ -58,5 +58,5 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
     every = cells(settings)
     rows = [prepared(cell.study.data.model_dump_json()) for cell in every]
     for cell, found in zip(every, rows, strict=True):
-        check_length(len(found.train), cell.study.training, limits)
+        check_length(len(found.train), cell.study.training, limits, seeds=len(cell.study.runs))
     return sweep_time(every, rows, loaded)

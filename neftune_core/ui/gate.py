@@ -1,46 +1,40 @@
 """What stands between the network and the page: addresses, sizes and values are checked before anything acts on them.
 
 The framework answers more addresses than the page uses (it would fetch any web address for a visitor), calls handlers
-with any value, and prints what goes wrong with a traceback. `Gate` looks at requests, `guard` at the calls in them.
+with any value, and prints what goes wrong with a traceback. `Gate` checks requests, `calls.guard` the calls in them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
-from gradio.exceptions import ComponentProcessingError, InvalidPathError
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, LabError
+from neftune_core.errors import DoesNotFit, LabError
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
+from neftune_core.ui.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
+from neftune_core.ui.calls import NOT_A_FILE
 from neftune_core.ui.rates import Rates, TooMany
 
 logger = logging.getLogger(__name__)
 
-# What the framework would answer and the page never asks: other people's addresses, files it writes, code it edits.
-CLOSED = re.compile(
-    r"/gradio_api/(file(=|/|%3d)\s*(https?|ftp):|proxy=|stream/|vibe|undo-vibe|process_recording|component_server|"
-    r"custom_component|deep_link|runs|run-history|profiling|dev/|call/v2/)|/(monitoring|docs|redoc)\b",
-    re.IGNORECASE,
-)
-CALLS = re.compile(r"/gradio_api/(queue/join|(call|run|api)/(?P<name>[^/]+))/?$")
-UPLOAD = re.compile(r"/gradio_api/upload/?$")
+CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNORECASE)
+UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
+LOGIN = re.compile(r"/login/?$", re.IGNORECASE)
+SIGN_IN = "/login/huggingface"
+"""The one address that may redirect to another host: the platform's, for its sign-in."""
 SESSION = re.compile(r"[\w\-]{1,100}")
-BEGIN = ("start", "start_study", "resume", "more")  # the functions that begin a study
 
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),  # no browser may guess that what a visitor uploaded is a page
@@ -48,11 +42,17 @@ HEADERS = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
     (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space is a window of its own
 )
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-src 'self'; "
+    "frame-ancestors "
+)
+"""What the page may load. The framework makes functions from text in the browser: scripts need both exceptions."""
 
 MOST_VALUES = 20_000
 DEEPEST = 40
 LARGEST_NUMBER = 1e15
-NOT_A_FILE = "An uploaded file is not described as the page does it: upload it first."
 FORM_BYTES = 1_000_000  # what a form may add to the file in it
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -68,25 +68,41 @@ class Refused(Exception):
 
 
 class Gate:
-    """An ASGI application before the framework's. `make_room(bytes)` is asked before an upload; it may raise."""
+    """An ASGI application before the framework's and all that the framework puts around it.
 
-    def __init__(self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, make_room: Callable[[int], None]) -> None:
-        self.app, self.page, self.limits, self.make_room = app, page, limits, make_room
+    Args:
+        app: The application behind the gate.
+        page: The page whose functions are called.
+        limits: What this server allows.
+        hosts: The host names and origins that are accepted.
+        make_room: Called with the bytes of an upload before it is read; raises a `LabError` to refuse it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, hosts: Hosts, make_room: Callable[[int], None]
+    ) -> None:
+        self.app, self.page, self.limits, self.hosts, self.make_room = app, page, limits, hosts, make_room
         self.rates = Rates(limits)
+        self.pages = [path for path, *_ in page.pages if path]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
             return
         begun = False
 
         async def sending(message: Message) -> None:
             nonlocal begun
             begun = begun or message["type"] == "http.response.start"
-            await send(_with_headers(message))
+            await send(self._guarded(message, scope))
 
         try:
-            await self.app(scope, await self._checked(scope, receive), sending)
+            checked = await self._checked(scope, receive)
+            kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]  # no grant to any origin
+            await self.app({**scope, "headers": kept}, checked, sending)
         except Exception as error:
             status, words = _answer(error)
             if not begun:
@@ -96,22 +112,43 @@ class Gate:
                     await sending({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
-        path = scope["path"]
-        if CLOSED.search(path) or "\0" in path or "\\" in path or ".." in path.split("/"):
+        """What to give the application as `receive`; raises what refuses the request."""
+        path, method = scope["path"], scope["method"]
+        self._check_source(scope)
+        if not is_open(method, path, self.pages):
             raise Refused(404, "There is nothing at this address.")
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if method in READ:
             return receive
+        address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
+        if LOGIN.search(path):
+            self.rates.count_password(address)
         if UPLOAD.search(path):
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
             self.make_room(_announced(scope, most))
             return _counted(receive, most)
         body = await self._body(scope, receive)
-        said = _object(body) if "/gradio_api/" in path else {}
-        call = CALLS.search(path)
+        if "/gradio_api/" not in path.lower():
+            return _replayed(body, receive)
+        said, call = _object(body), CALLS.search(path)
         if call is not None:
-            number = check_call(self.page, said, call["name"])
-            self.rates.count(scope, begins=self.page.fns[number].name in BEGIN)
-        return _replayed(body, receive)
+            check_call(self.page, said, call["name"])
+            self.rates.count_call(address)
+        return _replayed(json.dumps(said).encode(), receive)  # as it was read here, whatever else the bytes could mean
+
+    def _check_source(self, scope: Scope) -> None:
+        """Raise `Refused` for a host that is not this server's, and for what a page of another site sends."""
+        host = header(scope, b"host")
+        for asked in (host, header(scope, b"x-forwarded-host")):
+            if asked and not self.hosts.accepts(asked):
+                raise Refused(
+                    421, "This lab does not answer under this host name: its host can add it with NEFTUNE_HOSTS."
+                )
+        if scope["method"] in READ:
+            return
+        origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
+        foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
+        if foreign:
+            raise Refused(403, "A page of another site cannot act in this lab.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
@@ -124,6 +161,20 @@ class Gate:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         return bytes(body)
+
+    def _guarded(self, message: Message, scope: Scope) -> Message:
+        """The begin of an answer with the headers of every answer, cookies and redirects kept to this host."""
+        if message["type"] != "http.response.start":
+            return message
+        policy = POLICY + ("*" if self.hosts.anything else "'self'")
+        headers = [self._own(name, value, scope) for name, value in message.get("headers", [])]
+        return {**message, "headers": [*headers, *HEADERS, (b"content-security-policy", policy.encode())]}
+
+    def _own(self, name: bytes, value: bytes, scope: Scope) -> tuple[bytes, bytes]:
+        if name.lower() == b"set-cookie" and not self.hosts.anything:
+            return name, re.sub(rb"; *samesite=\w+", b"", value, flags=re.IGNORECASE) + b"; SameSite=Lax"
+        foreign = name.lower() == b"location" and foreign_target(value.decode("latin-1"), header(scope, b"host"))
+        return (name, b"/") if foreign and scope["path"] != SIGN_IN else (name, value)
 
 
 def _answer(error: Exception) -> tuple[int, str]:
@@ -143,12 +194,6 @@ def _answer(error: Exception) -> tuple[int, str]:
     if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who left, or asks for a session that is over
         return getattr(error, "status_code", 400), "This was over before it was answered."
     return 500, sentence(error)
-
-
-def _with_headers(message: Message) -> Message:
-    if message["type"] != "http.response.start":
-        return message
-    return {**message, "headers": [*message.get("headers", []), *HEADERS]}
 
 
 def _announced(scope: Scope, most: int) -> int:
@@ -230,12 +275,20 @@ def _require_plain(value: Any) -> None:
 
 
 def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
-    """The number of the function that `call` names; raises `Refused` unless it is made as the page makes calls."""
-    number = call.get("fn_index")
-    if number is None:
-        number = next((known for known, fn in page.fns.items() if name and fn.api_name == name), None)
+    """Return the number of the function that is called; raises `Refused` unless it is called as the page does.
+
+    Args:
+        page: The page.
+        call: The body of the request.
+        name: The function's name in the path, which decides; None if the path names none.
+    """
+    said = call.get("fn_index")
+    named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)
+    number = said if name is None else named
     if isinstance(number, bool) or not isinstance(number, int) or number not in page.fns:
         raise Refused(404, "The page has no such function.")
+    if (said is not None and said is not False and said != number) or isinstance(said, bool):
+        raise Refused(400, "The path of this call names another function than its body.")
     if not isinstance(call.get("data"), list):
         raise Refused(400, "A call has its values in a list called data.")
     session = call.get("session_hash")
@@ -247,85 +300,3 @@ def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
     if call.get("batched") or call.get("simple_format"):
         raise Refused(400, "Calls are made one by one.")
     return number
-
-
-# ---------------------------------------------------------------- the calls themselves
-
-_SCALAR = (str, int, float, type(None))
-_NUMBER = (int, float)
-
-# What a component may send, the most particular class first; those that are not named send what they like.
-ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
-    (gr.Slider, _NUMBER, "a number"),
-    (gr.Number, (*_NUMBER, type(None)), "a number"),
-    (gr.Checkbox, (bool, type(None)), "true or false"),
-    (gr.CheckboxGroup, (list, type(None)), "a list"),
-    (gr.Radio, _SCALAR, "one of its choices"),
-    (gr.Dropdown, _SCALAR, "one of its choices"),
-    (gr.Textbox, (str, type(None)), "text"),
-    (gr.Code, (str, type(None)), "text"),
-    (gr.File, (dict, type(None)), "an uploaded file"),
-)
-
-
-def guard(page: gr.Blocks, limits: Limits) -> None:
-    """Let every call of `page` check its values first, and tell in one sentence what goes wrong, whatever it is."""
-    inner = page.process_api
-    longest = limits.prompts * limits.prompt_characters
-
-    async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
-        fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
-        event = named.get("event_data")
-        if event is not None and not isinstance(event._data, dict):
-            event._data = {}
-        try:
-            if not (named.get("iterator") or fn.cancels):
-                inputs = checked_values(fn.inputs, inputs, longest)
-            return await inner(fn, inputs, *rest, **named)
-        except Exception as error:
-            words = _words(error)
-            raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
-
-    page.process_api = process_api  # type: ignore[method-assign]
-
-
-def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
-    """The values, each of a kind that its component can send; no text is an empty one. Raises `InvalidSetting`."""
-    if len(values) < len(blocks):
-        raise InvalidSetting(f"This call gives {len(values)} values where {len(blocks)} are wanted.")
-    return [_checked_value(block, value, longest) for block, value in zip(blocks, values, strict=False)]
-
-
-def _checked_value(block: Any, value: Any, longest: int) -> Any:
-    kinds, words = next((row[1:] for row in ACCEPTED if isinstance(block, row[0])), ((), ""))
-    if not kinds:
-        return value
-    several = isinstance(block, gr.Dropdown) and block.multiselect and isinstance(value, list)
-    odd = isinstance(value, bool) and bool not in kinds
-    if not several and (odd or not isinstance(value, kinds)):
-        raise InvalidSetting(f"{_label(block)} takes {words}.")
-    most = getattr(block, "max_length", None) or longest
-    if isinstance(value, str) and len(value) > most:
-        raise InvalidSetting(f"{_label(block)} takes at most {most:,} characters (given {len(value):,}).")
-    return "" if value is None and isinstance(block, gr.Textbox) else value
-
-
-def _label(block: Any) -> str:
-    return f"The field {block.label or block.elem_id or 'of this call'!r}"
-
-
-def _words(error: Exception) -> str:
-    """One sentence for what the framework or a handler raised; faults of the lab are logged by `sentences.sentence`."""
-    if isinstance(error, LabError | Cancelled):
-        return sentence(error)
-    if isinstance(error, gr.Error):
-        if "list of choices" in str(error.message):
-            return "A choice of this call is none that its field offers."
-        return " ".join(str(error.message).split())[:300]
-    if isinstance(error, InvalidPathError):
-        return "This is not a file that was uploaded here: upload it first."
-    if isinstance(error, ValidationError):
-        return NOT_A_FILE
-    if isinstance(error, ComponentProcessingError) and "Could not preprocess" in str(error):
-        return "A value of this call is none that its field can have."
-    return sentence(error)

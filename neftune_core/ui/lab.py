@@ -21,6 +21,7 @@ from neftune_core.space.profiles import Hosted, hosted
 from neftune_core.training.log import Log
 from neftune_core.training.record import Record
 from neftune_core.training.sweep_record import Sweep
+from neftune_core.ui.rates import Rates
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
@@ -72,7 +73,8 @@ class Lab:
         """The queue and its worker."""
         from neftune_core.training.jobs import Jobs
 
-        return Jobs(self.limits, self.gpu.study) if self.gpu else Jobs(self.limits)
+        of_lent_gpu = {"run": self.gpu.study} if self.gpu else {}
+        return Jobs(self.limits, admit=Rates(self.limits).count_study, **of_lent_gpu)
 
     def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
         """Where a GPU is lent to the request: hold the request until the study is over, and end it if the page leaves.

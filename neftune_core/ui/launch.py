@@ -10,7 +10,8 @@ import importlib.util
 import inspect
 import mimetypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
 import gradio as gr
+from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,7 +33,9 @@ from starlette.routing import Route
 from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.ui import first_view, theme
-from neftune_core.ui.gate import Gate, guard
+from neftune_core.ui.addresses import hosts_of
+from neftune_core.ui.calls import Evicted, Sessions, guard
+from neftune_core.ui.gate import Gate
 from neftune_core.ui.uploads import make_room
 
 SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
@@ -57,12 +61,42 @@ class Serving:
 
 def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
-    options = launch_options(page, serving, limits)
-    guard(page, limits)
+    options, evicted = launch_options(page, serving, limits), Evicted()
+    guard(page, limits, evicted)
     keep_signatures(page)
     page.queue(api_open=False)
-    _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
+    with outermost(gate_of(page, serving, limits)):
+        _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
+    page.state_holder.session_data = Sessions(evicted)
     return shared or address
+
+
+def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
+    """Return the gate of a server, to stand before everything else."""
+    hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
+    return Middleware(
+        Gate, page=page, limits=limits, hosts=hosts, make_room=functools.partial(make_room, limits=limits)
+    )
+
+
+@contextmanager
+def outermost(middleware: Middleware) -> Iterator[None]:
+    """Put `middleware` before those of the framework's own in every application that it makes inside.
+
+    The framework puts its CORS middleware, which grants every origin, before the ones that `launch` is given.
+    """
+    create = App.create_app
+
+    def create_app(*given: Any, **named: Any) -> App:
+        app = create(*given, **named)
+        app.user_middleware.insert(0, middleware)
+        return app
+
+    App.create_app = staticmethod(create_app)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(create)  # type: ignore[method-assign]
 
 
 def keep_signatures(page: gr.Blocks) -> None:
@@ -76,7 +110,6 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
     """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
     # Behind a password the first thing to be seen is the question for it.
     view = Middleware(first_view.FirstView, pages=first_view.of(page, view=not serving.password))
-    gate = Middleware(Gate, page=page, limits=limits, make_room=functools.partial(make_room, limits=limits))
     return {
         "server_name": serving.host,
         "server_port": serving.port,
@@ -87,7 +120,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "theme": theme.theme(),
         "css": theme.css(),
         "head": head(),
-        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [gate, view]},
+        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
         "state_session_capacity": SESSIONS,

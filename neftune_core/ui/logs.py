@@ -13,17 +13,22 @@ from neftune_core.home import home
 LARGEST_BYTES = 5_000_000
 LONGEST_ENTRY = 20_000
 SHORTEST_SECRET = 8
-_OWNER_KEY = re.compile(r"\b[0-9a-f]{64}\b")
+_SECRETS = re.compile(
+    r"\b[0-9a-f]{64}\b|\b(?:hf|api_org|sk|pk|ghp|gho|ghs|github_pat|glpat|xox[abprs]|npm)[_\-][\w\-]{16,}|\bAKIA[0-9A-Z]{16}\b|"
+    r"(?<=[Bb]earer )[\w.\-~+/=]{8,}|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)|"
+    r"(?<=key=)[^\s&\"']{8,}|(?<=token=)[^\s&\"']{8,}|(?<=password=)[^\s&\"']+"
+)
+"""What is a secret wherever it stands: visitors' keys, API keys by their usual beginnings, passwords in addresses."""
 
 
 class Discreet(logging.Formatter):
-    """Writes what is in the environment as a secret, and visitors' keys, as [secret]."""
+    """Writes secrets of the environment, visitors' keys and API keys as [secret]."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if len(text) > LONGEST_ENTRY:
             text = f"{text[: LONGEST_ENTRY // 2]}\n[...]\n{text[-LONGEST_ENTRY // 2 :]}"
-        text = _OWNER_KEY.sub("[secret]", text)
+        text = _SECRETS.sub("[secret]", text)
         for name, value in os.environ.items():
             if is_secret(name) and len(value.strip()) >= SHORTEST_SECRET:
                 text = text.replace(value, "[secret]").replace(value.strip(), "[secret]")

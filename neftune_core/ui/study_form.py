@@ -91,7 +91,7 @@ def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
     study.check(lab.limits)
     prepared, _ = lab.prepared(study.data, study.model)
-    check_length(len(prepared.train), study.training, lab.limits)
+    check_length(len(prepared.train), study.training, lab.limits, seeds=len(study.runs))
     loaded, budget = load(study.model), study.training.time_budget_seconds
     found = memory_and_time(study, loaded, prepared)
     steps = count_steps(len(prepared.train), study.training)

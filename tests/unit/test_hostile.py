@@ -26,7 +26,7 @@ from neftune_core.export.report_parts import data_html
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import hosted
-from neftune_core.ui import data_views, gate, logs, uploads, views, wiring
+from neftune_core.ui import calls, data_views, gate, logs, uploads, views, wiring
 from neftune_core.ui.answers import answer_columns
 
 SOURCES = sorted((Path(__file__).parents[2] / "neftune_core").rglob("*.py"))
@@ -49,7 +49,7 @@ class Page:
             for component in self.inputs:
                 component.render()
             button.click(self.handler, list(self.inputs), output)
-        gate.guard(page, Limits())
+        calls.guard(page, Limits())
         return (await page.process_api(0, list(values), **more))["data"][0]
 
 

@@ -1,0 +1,160 @@
+"""Which addresses the lab answers, under which host names, and for pages of which origin.
+
+All three are allow lists. An address that a new release of the framework adds is closed until it is named in `OPEN`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+from neftune_core.space.profiles import named_hosts
+
+READ, SEND = ("GET", "HEAD"), ("POST",)
+FORWARDED = "x-forwarded-for"
+LONGEST_ADDRESS = 60
+
+OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
+    (READ, r"/"),
+    (READ, r"/config/?"),
+    (READ, r"(/gradio_api)?/theme\.css"),
+    (READ, r"/(robots\.txt|favicon\.ico|manifest\.json)"),
+    (READ, r"/(static|assets|svelte)/.+"),
+    (READ, r"/page-files/[^/]+"),
+    (READ, r"/login/(huggingface|callback)"),
+    (READ, r"/logout"),
+    (SEND, r"/login/?"),
+    (READ, r"/gradio_api/(app_id|startup-events)/?"),
+    (READ, r"/gradio_api/(info|openapi\.json)/?"),
+    (READ, r"/gradio_api/heartbeat/[^/]+"),
+    (READ, r"/gradio_api/queue/data"),
+    (READ, r"/gradio_api/call/(?!v2/)[^/]+/[^/]+"),
+    (READ, r"/gradio_api/upload_progress"),
+    (READ, r"/gradio_api/file(=|/)(?!\s*(https?|ftp):).+"),
+    (SEND, r"/gradio_api/queue/join"),
+    (SEND, r"/gradio_api/call/[^/]+/?"),
+    (SEND, r"/gradio_api/(cancel|reset|upload)/?"),
+)
+"""The addresses that the page and `gradio_client` use, with their methods; everything else is closed."""
+
+_OPEN = tuple((frozenset(methods), re.compile(pattern, re.IGNORECASE)) for methods, pattern in OPEN)
+
+
+def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
+    """Return whether the lab answers `method` at `path`; `pages` are the paths of its further pages."""
+    if "\0" in path or "\\" in path or ".." in path.split("/"):
+        return False
+    if method in READ and path.strip("/") in pages:
+        return True
+    return any(method in methods and pattern.fullmatch(path) for methods, pattern in _OPEN)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The host names under which one server may be asked, and the origins of its own page.
+
+    A page of a foreign site can point its own name at this machine (DNS rebinding). Its requests then carry that name,
+    which is not among these. An IP address cannot be used that way.
+
+    Attributes:
+        names: Host names that are accepted, without ports.
+        suffixes: Ends of host names that are accepted.
+        loopback_only: Whether IP addresses must be those of this machine alone.
+        anything: Whether every host is accepted: on a Space requests come through the platform's proxy alone.
+    """
+
+    names: frozenset[str]
+    suffixes: tuple[str, ...] = ()
+    loopback_only: bool = True
+    anything: bool = False
+
+    def accepts(self, host: str) -> bool:
+        """Return whether a request with this `Host` header is answered."""
+        name = _name(host)
+        return self.anything or name == "localhost" or self._is_named(name) or self._is_own_address(name)
+
+    def is_own(self, origin: str, host: str) -> bool:
+        """Return whether a page of `origin` is this server's own page, for a request with this `Host` header."""
+        try:
+            found = urlsplit(origin)
+        except ValueError:
+            return False
+        if found.scheme not in ("http", "https") or not found.netloc:
+            return False
+        return _with_port(found.netloc, found.scheme) == _with_port(host, found.scheme) or self._is_named(
+            _name(found.netloc)
+        )
+
+    def _is_named(self, name: str) -> bool:
+        return name in self.names or (bool(self.suffixes) and name.endswith(self.suffixes))
+
+    def _is_own_address(self, name: str) -> bool:
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.loopback_only
+
+
+def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = False) -> Hosts:
+    """Return the hosts of a server that listens on `host` (None: as `GRADIO_SERVER_NAME` says, else the loopback)."""
+    listens = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    root = root_path or os.environ.get("GRADIO_ROOT_PATH") or ""
+    names = {*named_hosts(), _name(urlsplit(root).netloc), _name(listens)} - {"", "0.0.0.0", "::"}
+    loopback = _is_loopback(listens)
+    if not loopback:
+        names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+    suffixes = (".gradio.live",) if share else ()
+    if "SPACE_ID" not in os.environ:
+        return Hosts(frozenset(names), suffixes, loopback)
+    space = {_name(found.strip()) for found in os.environ.get("SPACE_HOST", "").split(",") if found.strip()}
+    return Hosts(frozenset(names | space), suffixes if space else (".hf.space",), loopback, anything=True)
+
+
+def foreign_target(location: str, host: str) -> bool:
+    """Return whether a redirect to `location` leaves the server that was asked as `host`."""
+    found = urlsplit(location.replace("\\", "/").strip())
+    return bool(found.netloc or found.scheme) and found.netloc.lower() != host.lower()
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return the value of a header of a request; empty if it has none."""
+    return dict(scope["headers"]).get(name, b"").decode("latin-1")
+
+
+def address_of(client: str, headers: Mapping[str, str]) -> str:
+    """Return the network address that a call is counted under.
+
+    On a Space all calls come from the platform's proxy, which names the visitor's address. Of a long address of today
+    (IPv6) it is the part that belongs to one household.
+    """
+    if "SPACE_ID" in os.environ:
+        client = headers.get(FORWARDED, "").partition(",")[0].strip()[:LONGEST_ADDRESS] or client
+    return ":".join(client.split(":")[:4]) if client.count(":") > 1 else client
+
+
+def _name(host: str) -> str:
+    """The name in a `Host` header or in the place of an address, without its port, in small letters."""
+    inside = re.fullmatch(r"\[([^\]]*)\](:\d*)?", host)
+    return (
+        inside[1].lower() if inside else re.sub(r":\d*$", "", host).rstrip(".").lower() if host.count(":") < 2 else host
+    )
+
+
+def _with_port(host: str, scheme: str) -> tuple[str, str]:
+    found = re.search(r"(?<=[^:]):(\d+)$|\]:(\d+)$", host)
+    return _name(host), (found[1] or found[2]) if found else {"http": "80", "https": "443"}[scheme]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(_name(host)).is_loopback
+    except ValueError:
+        return _name(host) == "localhost"
