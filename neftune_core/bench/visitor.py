@@ -162,14 +162,16 @@ class Server:
 
 
 @contextmanager
-def served(home: Path, limits: Mapping[str, Any] | None = None, **environment: str) -> Iterator[Server]:
-    """The lab on the loopback, kept under `home`; it reaches no hub."""
+def served(
+    home: Path, limits: Mapping[str, Any] | None = None, *, code: str = SERVE, **environment: str
+) -> Iterator[Server]:
+    """Serve the lab on the loopback, by `code`, with its files under `home`; it reaches no hub."""
     home.mkdir(parents=True, exist_ok=True)
     package = str(Path(__file__).resolve().parents[2])
     own = {"NEFTUNE_HOME": str(home), "HF_ENDPOINT": NO_HUB, "HF_HOME": str(home / "hub"), "PYTHONUNBUFFERED": "1"}
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     with (home / "terminal.txt").open("w", encoding="utf-8") as terminal:
-        command = [sys.executable, "-c", SERVE, json.dumps(limits) if limits else ""]
+        command = [sys.executable, "-c", code, json.dumps(limits) if limits else ""]
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

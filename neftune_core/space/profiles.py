@@ -103,6 +103,7 @@ VARIABLES = ("NEFTUNE_HOME", "NEFTUNE_DEVICE", "NEFTUNE_PROFILE", "NEFTUNE_PUBLI
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MODEL = re.compile(r"[\w.\-]+(/[\w.\-]+)?(@[\w.\-/]+)?", re.ASCII)
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.\-]*[a-z0-9])?(?::\d{1,5})?|\[[0-9a-f:]+\](?::\d{1,5})?")
 
 
@@ -161,6 +162,10 @@ def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
     allowed = profile.models if profile.models is not None else pinned()
     models = _with_named(allowed, own.get("NEFTUNE_MODELS", ""))
     _hosts(own.get("NEFTUNE_HOSTS", ""))
+    if not _DEVICE.fullmatch(own.get("NEFTUNE_DEVICE", "auto")):
+        raise InvalidSetting(
+            f"NEFTUNE_DEVICE is auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
+        )
     return Hosted(name, profile, limits, models if public else None)
 
 

@@ -64,13 +64,15 @@ class Hosts:
     which is not among these. An IP address cannot be used that way.
 
     Attributes:
-        names: Host names that are accepted, without ports.
-        suffixes: Ends of host names that are accepted.
+        own: Names of this machine, without ports.
+        public: Names under which a proxy serves the page, without ports; pages of these are its own at any port.
+        suffixes: Ends of further public names.
         loopback_only: Whether IP addresses must be those of this machine alone.
         anything: Whether every host is accepted: on a Space requests come through the platform's proxy alone.
     """
 
-    names: frozenset[str]
+    own: frozenset[str] = frozenset()
+    public: frozenset[str] = frozenset()
     suffixes: tuple[str, ...] = ()
     loopback_only: bool = True
     anything: bool = False
@@ -78,7 +80,13 @@ class Hosts:
     def accepts(self, host: str) -> bool:
         """Return whether a request with this `Host` header is answered."""
         name = _name(host)
-        return self.anything or name == "localhost" or self._is_named(name) or self._is_own_address(name)
+        return (
+            self.anything
+            or name == "localhost"
+            or name in self.own
+            or self._is_public(name)
+            or self._is_own_address(name)
+        )
 
     def is_own(self, origin: str, host: str) -> bool:
         """Return whether a page of `origin` is this server's own page, for a request with this `Host` header."""
@@ -88,12 +96,12 @@ class Hosts:
             return False
         if found.scheme not in ("http", "https") or not found.netloc:
             return False
-        return _with_port(found.netloc, found.scheme) == _with_port(host, found.scheme) or self._is_named(
+        return _with_port(found.netloc, found.scheme) == _with_port(host, found.scheme) or self._is_public(
             _name(found.netloc)
         )
 
-    def _is_named(self, name: str) -> bool:
-        return name in self.names or (bool(self.suffixes) and name.endswith(self.suffixes))
+    def _is_public(self, name: str) -> bool:
+        return name in self.public or (bool(self.suffixes) and name.endswith(self.suffixes))
 
     def _is_own_address(self, name: str) -> bool:
         try:
@@ -107,15 +115,15 @@ def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = Fa
     """Return the hosts of a server that listens on `host` (None: as `GRADIO_SERVER_NAME` says, else the loopback)."""
     listens = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     root = root_path or os.environ.get("GRADIO_ROOT_PATH") or ""
-    names = {*named_hosts(), _name(urlsplit(root).netloc), _name(listens)} - {"", "0.0.0.0", "::"}
+    machine = socket.gethostname().lower()
     loopback = _is_loopback(listens)
-    if not loopback:
-        names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+    own = {_name(listens)} | (set() if loopback else {machine, f"{machine}.local"})
+    public = frozenset({*named_hosts(), _name(urlsplit(root).netloc)} - {""})
     suffixes = (".gradio.live",) if share else ()
     if "SPACE_ID" not in os.environ:
-        return Hosts(frozenset(names), suffixes, loopback)
+        return Hosts(frozenset(own), public, suffixes, loopback)
     space = {_name(found.strip()) for found in os.environ.get("SPACE_HOST", "").split(",") if found.strip()}
-    return Hosts(frozenset(names | space), suffixes if space else (".hf.space",), loopback, anything=True)
+    return Hosts(frozenset(own), public | space, suffixes if space else (".hf.space",), loopback, anything=True)
 
 
 def foreign_target(location: str, host: str) -> bool:

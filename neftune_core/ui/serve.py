@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from neftune_core.errors import InvalidSetting, LabError, NotAvailable
+from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.home import home, home_note
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.threads import prepare_waiting
@@ -65,8 +65,8 @@ def serve(
 
         serving = Serving(listens, number, share, password, root_path, open_browser)
         address = _launched(blocks, serving, lab.limits)
-    except LabError as error:
-        print(error, file=sys.stderr)
+    except Exception as error:
+        print(sentence(error), file=sys.stderr)
         raise SystemExit(WRONG_START) from None
     print(f"NEFTune Lab is open at {address}", flush=True)
     if home_note():

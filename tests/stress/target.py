@@ -15,6 +15,7 @@ from neftune_core.bench.visitor import Server, Visitor, served
 LIMITS = {
     "steps": 2_000,
     "waiting_jobs": 2,
+    "address_jobs": 4,
     "queue_places": 8,
     "upload_megabytes": 2,
     "local_paths": False,

@@ -241,6 +241,34 @@ def test_the_log_tells_no_secret_and_does_not_grow_without_end(monkeypatch: pyte
     assert len(text) < 25_000
 
 
+@pytest.mark.parametrize(
+    "name", ["SMTP_PASS", "SENTRY_DSN", "PROXY_AUTH", "DB_PWD", "AWS_CREDENTIALS", "my_pass", "DATABASE_URL", "PASS"]
+)
+def test_what_the_environment_keeps_secret_is_in_no_log(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "hunter2-hunter2")
+    record = logging.LogRecord("lab", logging.ERROR, "", 0, "sent hunter2-hunter2", None, None)
+    assert logs.Discreet("%(message)s").format(record) == "sent [secret]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("hf_abcdefghijklmnopqrstuv refused", "[secret] refused"),
+        ("key sk-proj-abcdefghij0123456789", "key [secret]"),
+        ("ghp_abcdefghijklmnopqrstuvwxyz0123", "[secret]"),
+        ("AKIAABCDEFGHIJKLMNOP", "[secret]"),
+        ("Authorization: Bearer abc.def-123", "Authorization: Bearer [secret]"),
+        ("https://user:pa55word@host/x", "https://[secret]@host/x"),
+        ("GET /x?api_key=0123456789abcdef&y=1", "GET /x?api_key=[secret]&y=1"),
+        ("the sky and a task at step 3", "the sky and a task at step 3"),
+        ("http://127.0.0.1:7860/x@y", "http://127.0.0.1:7860/x@y"),
+    ],
+)
+def test_an_api_key_is_in_no_log_wherever_it_comes_from(text: str, shown: str) -> None:
+    record = logging.LogRecord("lab", logging.ERROR, "", 0, text, None, None)
+    assert logs.Discreet("%(message)s").format(record) == shown
+
+
 # ---------------------------------------------------------------- texts of visitors as HTML
 
 

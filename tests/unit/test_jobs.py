@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import json
 import os
@@ -33,7 +34,7 @@ from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.training.passes import Passes
 from neftune_core.training.planning import disk_bytes, memory_and_time, require_disk, require_memory
 from neftune_core.training.progress import of_record
-from neftune_core.training.record import Record, create, find, owned_records
+from neftune_core.training.record import Record, asked_from, create, find, owned_records
 from neftune_core.training.settings import StudySettings, TrainingSettings
 from neftune_core.training.study import run_study
 from neftune_core.ui.lab import Lab
@@ -222,6 +223,41 @@ def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:
     for record in (second, first):
         jobs.stop(record.id, ANN)
     jobs.wait(first, 60)
+
+
+def test_new_keys_of_one_address_do_not_fill_the_queue_and_some_places_stay_for_others(rows: Path) -> None:
+    hold, admitted = threading.Event(), list[str]()
+
+    def run(*_: object) -> Iterator[Event]:
+        hold.wait(60)
+        yield {"event": "finished"}
+
+    jobs = Jobs(Limits(queue_places=8, address_jobs=4), run, admitted.append)
+
+    def ask(address: str, owner: str) -> Record:
+        asked_from.set(address)
+        return jobs.submit(_study(rows), owner)
+
+    def ask_as(address: str, owner: str) -> Record:
+        return contextvars.copy_context().run(ask, address, owner)
+
+    running = ask_as("a", "running")
+    while jobs.status(running).state == "waiting":
+        time.sleep(0.01)
+    for number in range(4):
+        ask_as("a", f"a{number}")
+    with pytest.raises(DoesNotFit, match="4 studies from your network address"):
+        ask_as("a", "a5")
+    ask_as("b", "b0")
+    ask_as("b", "b1")
+    with pytest.raises(DoesNotFit, match="the places left are for others"):
+        ask_as("b", "b2")  # 6 of 8 wait, and a quarter is reserved
+    ask_as("c", "c0")
+    ask_as("d", "d0")
+    with pytest.raises(DoesNotFit, match="All 8 places"):
+        ask_as("e", "e0")
+    assert admitted == ["a"] * 5 + ["b"] * 2 + ["c", "d"]  # what is refused is not counted
+    hold.set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")

@@ -141,6 +141,9 @@ def test_the_plan_covers_each_row_once_an_epoch_and_depends_on_the_seed() -> Non
 
 def test_a_run_longer_than_allowed_is_refused_at_once() -> None:
     check_length(10, TrainingSettings(epochs=2, batch_size=4), Limits(steps=6))
+    check_length(10, TrainingSettings(epochs=2, batch_size=4), Limits(steps=12), seeds=2)
+    with pytest.raises(DoesNotFit, match="64,000 steps"):
+        check_length(10, TrainingSettings(steps=1000), Limits(steps=63_999), seeds=64)
     with pytest.raises(DoesNotFit, match="20,000,000 steps"):
         check_length(20_000, TrainingSettings(epochs=1000, batch_size=1), Limits())
     with pytest.raises(DoesNotFit, match="time budget of this study is 61 seconds"):
