@@ -89,7 +89,10 @@ def called(address: str, session: str, name: str, *data: Any) -> str:
 
 
 def routes(app: App) -> set[tuple[str, str]]:
-    return {(method, route.path) for route in app.routes for method in getattr(route, "methods", None) or ()}
+    """Every (method, path), those of the framework's own router too, which newer releases of FastAPI keep whole."""
+    inner = [getattr(route, "original_router", None) for route in app.routes]
+    every = [*app.routes, *(route for router in inner if router for route in router.routes)]
+    return {(method, route.path) for route in every for method in getattr(route, "methods", None) or ()}
 
 
 def filled(path: str) -> str:

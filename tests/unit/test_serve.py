@@ -50,7 +50,7 @@ def test_a_port_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(NotAvailable, match="cannot listen on '192.0.2.1'"):
+    with pytest.raises(NotAvailable, match=r"cannot listen on '192\.0\.2\.1'"):
         listening("192.0.2.1", None)
 
 
