@@ -172,6 +172,28 @@ class ArmSet(ABC):
             self.tree.eval()
             now.rates, now.mask_generator = (), None
 
+    @contextmanager
+    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+        """Let all passes inside the block compute in `precision`, with the values that the weights have.
+
+        Takes a copy of the weights in that precision; the base's own tensors are not touched.
+        """
+        places = [
+            (module, name, tensor)
+            for module in self.tree.modules()
+            for name, tensor in module._parameters.items()
+            if tensor is not None and tensor.is_floating_point() and tensor.dtype != precision
+        ]
+        tensors = {id(tensor): tensor for _, _, tensor in places}  # tied weights once
+        copies = {key: nn.Parameter(tensor.detach().to(precision), False) for key, tensor in tensors.items()}
+        for module, name, tensor in places:
+            module._parameters[name] = copies[id(tensor)]
+        try:
+            yield
+        finally:
+            for module, name, tensor in places:
+                module._parameters[name] = tensor
+
     def compile_layers(self, mode: str) -> None:
         """Let every layer run compiled, in a mode of `torch.compile`; noise and the look for a stop stay outside it."""
         layers = {site.module: None for site in self.sites if site.number != EMBEDDING_SITE}

@@ -39,6 +39,7 @@ class FullCopies(ArmSet):
         fixed = {id(t) for module, t in self._owned() if any(part in type(module).__name__ for part in NEVER_TRAINED)}
         self._is_trained = [id(tensor) not in fixed for tensor in self._bases.values()]
         self._copies: dict[int, list[nn.Parameter]] = {}
+        self._precision: torch.dtype | None = None
 
     def _owned(self) -> Iterator[tuple[nn.Module, Tensor]]:
         for module, name, _ in self._places:
@@ -94,10 +95,20 @@ class FullCopies(ArmSet):
         finally:
             self._point(before)
 
+    @contextmanager
+    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+        """Let all passes inside the block compute in `precision`, with the weights as they are rounded without it."""
+        self._precision = precision
+        try:
+            yield
+        finally:
+            self._precision = None
+
     def _computing(self, slot: int) -> list[Tensor]:
-        """The weights that a slot computes with, in the precision of the base."""
+        """The weights that a slot computes with, rounded to the precision of the base."""
         bases = list(self._bases.values())
-        return [own.to(base.dtype) for own, base in zip(self._copies.get(slot, bases), bases, strict=True)]
+        rounded = [own.to(base.dtype) for own, base in zip(self._copies.get(slot, bases), bases, strict=True)]
+        return rounded if self._precision is None else [own.to(self._precision) for own in rounded]
 
     def _point(self, tensors: Sequence[Tensor]) -> None:
         """Let the modules of the tree hold `tensors`, one for each of their places."""

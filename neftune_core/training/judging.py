@@ -190,14 +190,14 @@ class Course:
         if numbers is None:
             return {}
         ends = {name: float(value) for name, value in table(self.ends.get(arm)).items() if _is_number(value)}
-        return {**_named(numbers), **ends}
+        return {**measures_of(numbers), **ends}
 
     def lowest(self, arm: str) -> dict[str, float]:
         """The lowest value of each measured loss after some training; of the base its only one."""
         if arm in self.diverged:
             return {}
         steps = self.steps if arm == "base" else self.trained
-        known = [_named(self.steps[step].get(arm, {})) for step in steps]
+        known = [measures_of(self.steps[step].get(arm, {})) for step in steps]
         return {name: min(one[name] for one in known if name in one) for one in known for name in one}
 
     def outcome(self, arm: str) -> Outcome:
@@ -232,8 +232,8 @@ class Course:
             chosen.append(step)
         found = RowMeasures(losses, hits, kept[0][1].tokens)
         measures = found.of(0)
-        trained_on = [_named(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
-        named = _named(
+        trained_on = [measures_of(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
+        named = measures_of(
             {
                 "held_out_loss": measures.loss,
                 "held_out_accuracy": measures.accuracy,
@@ -245,7 +245,7 @@ class Course:
 
     def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
         """The evaluation of the lowest held-out loss, where no rows were kept."""
-        known = {step: _named(self.steps[step].get(arm, {})) for step in self.trained}
+        known = {step: measures_of(self.steps[step].get(arm, {})) for step in self.trained}
         known = {step: numbers for step, numbers in known.items() if "held_out_loss" in numbers}
         if not known:
             return {}, 0.0
@@ -272,7 +272,7 @@ class Course:
         return ({measure: by_measure[measure]} if measure in by_measure else {}), None
 
 
-def _named(numbers: Mapping[str, Any]) -> dict[str, float]:
+def measures_of(numbers: Mapping[str, Any]) -> dict[str, float]:
     """The measures of one evaluation under their own names, with those that follow from them."""
     found = {ours: float(numbers[theirs]) for theirs, ours in NAMES.items() if _is_number(numbers.get(theirs))}
     if "held_out_loss" in found:

@@ -342,7 +342,7 @@ class Lockstep:
         return last.rows.some([last.slots.index(slot) for slot in slots], count)
 
     def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
-        sample = self._samples()[part]
+        sample = self.samples()[part]
         size = evaluation_batch(self.study.training)
         found = row_measures(
             self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
@@ -350,7 +350,8 @@ class Lockstep:
         self._last_rows[part] = _Rows(self.done, slots, found)
         return self._last_rows[part]
 
-    def _samples(self) -> dict[str, list[Encoded]]:
+    def samples(self) -> dict[str, list[Encoded]]:
+        """The rows that losses are measured on, by part; a part without rows is left out."""
         rows = self.sample_rows
         parts = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         return {part: list(sample) for part, sample in parts.items() if sample}
@@ -358,7 +359,7 @@ class Lockstep:
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
         kept: dict[str, Any] = {}
-        for part in self._samples():
+        for part in self.samples():
             found = self._measured(part, slots, should_stop).rows
             for place, slot in enumerate(slots):
                 measures = vars(found.of(place))

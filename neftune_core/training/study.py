@@ -41,6 +41,7 @@ from neftune_core.training.parallel import Over, team
 from neftune_core.training.planning import require_disk, require_memory
 from neftune_core.training.prompts import answer_lines, study_prompts
 from neftune_core.training.record import Record
+from neftune_core.training.rounding import measure_rounding
 from neftune_core.training.settings import StudySettings
 
 logger = logging.getLogger(__name__)
@@ -378,7 +379,8 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     first = study.seed == record.study.seed
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
     write_answers(record, study.seed, found.answers)
-    about = {"robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
+    floor = measure_rounding(run, should_stop) if first else {}
+    about = {"floor": floor, "robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
     write_metrics(record, study.seed, {"arms": found.arms, **about})
     return {"event": "measured", "arms": finite(found.arms)}
 

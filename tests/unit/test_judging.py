@@ -101,6 +101,8 @@ def test_the_numbers_of_each_row_give_the_losses_of_the_log(trained: Record) -> 
 def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:
     kept = metrics(trained)
     assert kept.keys() == {"3", "4", "5", "6"}
+    assert 0 < verdict_of(trained).rounding.sizes["held_out_loss"] < 1e-4
+    assert [bool(numbers["floor"]) for numbers in kept.values()] == [True, False, False, False]
     assert "held-out prompts" in kept["3"]["samples"]["answers"]
     assert "tok:" in kept["3"]["signatures"]["bleu"]
     assert {len(values) for values in overlaps_of(trained).values()} <= {2, 4, 8}
