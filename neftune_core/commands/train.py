@@ -166,7 +166,7 @@ def _print_verdict(record: Record) -> None:
     from neftune_core.training.judging import verdict_of
     from neftune_core.training.more_seeds import next_seeds
 
-    print(f"\n{verdict_of(record).text()}")
-    seeds = record.study.seeds
-    if next_seeds(seeds) > seeds:
+    found, seeds = verdict_of(record), record.study.seeds
+    print(f"\n{found.text()}")
+    if next_seeds(seeds) > seeds and not found.is_void:
         print(f"More seeds, beside the {seeds} it has: neftune runs resume {record.id} --seeds {next_seeds(seeds)}")

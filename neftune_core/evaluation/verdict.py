@@ -18,7 +18,7 @@ from neftune_core.evaluation.comparing import Comparison, Lengths, another_seed,
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_visible
 from neftune_core.evaluation.validity import obstacles, warnings
-from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.evaluation.verdict_words import ENGLISH, Line, rounding_line
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
@@ -72,6 +72,11 @@ class Verdict:
     def is_empty(self) -> bool:
         """Whether there is nothing to say yet, because nothing was measured."""
         return not self.warnings and all(arm.status == "nothing" for arm in self.arms.values())
+
+    @property
+    def is_void(self) -> bool:
+        """Whether no arm can be judged, so that more seeds would not help."""
+        return bool(self.warnings) and all(arm.status in ("void", "nothing") for arm in self.arms.values())
 
     def text(self, words: Mapping[str, str] = ENGLISH, named: Question | None = None) -> str:
         """The verdict in the language of `words`, a line a sentence, what follows on an arm indented.
@@ -273,8 +278,4 @@ def _scale(outcomes: Outcomes, question: Question, measure: Line) -> Iterator[Li
     bases = [run.base[question.measure] for run in outcomes.control.values() if question.measure in run.base]
     if bases:
         yield Line("closing.base", {"measure": measure, "value": float(np.mean(bases))})
-    size = outcomes.rounding.of(question.measure)
-    if size is None:
-        yield Line("closing.rounding_unknown", {"measure": measure})
-    else:
-        yield Line("closing.rounding", {"precision": outcomes.rounding.precision, "measure": measure, "size": size})
+    yield rounding_line(outcomes.rounding, question.measure)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neftune_core.evaluation.outcomes import Rounding
 from neftune_core.language import say
 
 
@@ -26,6 +27,13 @@ def _said(value: Any, words: Mapping[str, str]) -> Any:
     if isinstance(value, Line):
         return value.text(words)
     return round(value, 12) + 0.0 if isinstance(value, float) else value
+
+
+def rounding_line(rounding: Rounding, measure: str) -> Line:
+    """What rounding moves of a measure, as every verdict and every table says it."""
+    size = rounding.of(measure)
+    key = "closing.rounding_unknown" if size is None else "closing.rounding" if size else "closing.rounding_none"
+    return Line(key, {"precision": rounding.precision, "measure": Line(f"measure.{measure}"), "size": size})
 
 
 _CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {difference:+.3g}"
@@ -153,6 +161,7 @@ ENGLISH: dict[str, str] = {
     "closing.base": "The untouched base: {measure} {value:.4g}.",
     "closing.rounding": "Rounding to {precision} moves {measure} by up to {size:.2g}: smaller differences are no "
     "effects.",
+    "closing.rounding_none": "Rounding to {precision} does not move {measure}.",
     "closing.rounding_unknown": "How far the number format moves {measure} was not measured.",
     "closing.floor": "What {floor} moves from run to run: {size:.3g} (root mean square).",
     "closing.alarm": "Careful: {floor} should change nothing, and came out as {difference:+.3g} ({low:+.3g} to "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neftune_core.evaluation.outcomes import MEASURES, Question, Rounding
-from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.evaluation.verdict_words import ENGLISH, rounding_line
 from neftune_core.language import say
 from neftune_core.training.judging import courses, diverged_arms, question_of, rounding_of
 from neftune_core.training.record import Record
@@ -49,7 +49,9 @@ class Reached:
             say("{arm} diverged with seed {seeds}.", arm=arm, seeds=", ".join(map(str, seeds)))
             for arm, seeds in self.lost.items()
         ]
-        return [*lost, rounding_words(self.rounding)]
+        losses = [loss for loss in ("held_out_loss", "train_loss") if loss in self.last.get("base", {})]
+        known = [loss for loss in losses if self.rounding.of(loss) is not None] or losses[:1] or ["held_out_loss"]
+        return [*lost, *(rounding_words(self.rounding, loss) for loss in known)]
 
 
 def reached(record: Record, question: Question | None = None) -> Reached:
@@ -91,6 +93,4 @@ def lost_every_noise_arm(record: Record) -> bool:
 
 def rounding_words(rounding: Rounding, measure: str = "held_out_loss") -> str:
     """The sentence about rounding that goes with every table of numbers."""
-    size = rounding.of(measure)
-    told = {"measure": Line(f"measure.{measure}"), "size": size, "precision": rounding.precision}
-    return Line("closing.rounding_unknown" if size is None else "closing.rounding", told).text(ENGLISH)
+    return rounding_line(rounding, measure).text(ENGLISH)

@@ -198,6 +198,8 @@ def test_a_diverged_arm_never_shows_the_loss_that_it_began_with(
     assert cells.count("<td>–</td>") == 4
     assert "There is nothing to judge: the loss of" in verdict_card(record)
     assert ARM not in held_out_losses(record.events())
+    train._print_verdict(record)
+    assert "More seeds" not in capsys.readouterr().out  # which would not help
     assert train._exit_status(record, {"message": "The loss stopped."}) == 1
     assert capsys.readouterr().err == "The loss stopped.\n"
 
