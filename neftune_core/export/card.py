@@ -108,7 +108,7 @@ def _measured(record: Record, seed: int, arm: str) -> str:
     if not events:
         return "Nothing was measured."
     last = events[-1]
-    base = next((event["arms"]["base"] for event in events if "base" in event["arms"]), {})
+    base: dict[str, Any] = next((event["arms"]["base"] for event in events if "base" in event["arms"]), {})
     names = dict.fromkeys(["control", arm])
     rows = ["| loss with noise off, nats a response token | training rows | held-out rows |", "|---|---|---|"]
     measured = {"base, untouched": base}

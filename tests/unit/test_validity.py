@@ -174,7 +174,9 @@ def _record(
             base = {"base": {"held_out_loss": 5.0, "train_loss": 5.0}} if step == 0 else {}
             if numbers:
                 record.append({"event": "evaluated", "seed": seed, "step": step, "steps": 20, "arms": base | numbers})
-            lost = {name: {} for name, values in arms.items() if place == len(values) - 1 < 2}
+            lost: dict[str, dict[str, float]] = {
+                name: {} for name, values in arms.items() if place == len(values) - 1 < 2
+            }
             if lost:
                 record.append({"event": "diverged", "seed": seed, "step": step + 5, "arms": lost})
     record.append({"event": "finished", "seed": 0})
@@ -222,7 +224,8 @@ def test_a_noise_arm_that_lives_with_one_seed_is_not_lost(tmp_path: Path) -> Non
 def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}
     again = {"control": (5.0, 4.0, 9.0)}
-    record = _record(tmp_path, {0: study, 1: study, 2: again, 3: again}, seeds=2, another_seed=True)
+    courses: Mapping[int, Mapping[str, Sequence[float]]] = {0: study, 1: study, 2: again, 3: again}
+    record = _record(tmp_path, courses, seeds=2, another_seed=True)
     train._print_losses(record)
     printed = capsys.readouterr().out
     assert "means of 2 seeds" in printed
