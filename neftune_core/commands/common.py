@@ -115,6 +115,7 @@ def beside_the_bar(status: Status) -> str:
     """The time left as far as it is known, and the loss of each arm in the last step."""
     from neftune_core.training.progress import as_clock
 
-    left = [] if status.seconds_left is None else [f"{as_clock(status.seconds_left)} left"]
+    is_known = status.state == "running" and status.seconds_left is not None
+    left = [f"{as_clock(status.seconds_left or 0.0)} left"] if is_known else []
     losses = [f"{arm} {loss:.3f}" for arm, loss in status.losses.items()]
     return ", ".join([*left, *(["loss: " + ", ".join(losses)] if losses else [])])

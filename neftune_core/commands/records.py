@@ -169,7 +169,10 @@ def runs(arguments: Runs) -> int:
 def _import(arguments: Runs) -> str:
     from neftune_core.export.archive import import_record
 
-    return f"record: {import_record(Path(arguments.record), owner='').folder}"
+    path = Path(arguments.record)
+    if not path.is_file():
+        raise InvalidSetting(f"There is no file {path.absolute()}: check the path.")
+    return f"record: {import_record(path, owner='').folder}"
 
 
 def _export(arguments: Runs) -> Path:

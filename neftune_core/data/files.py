@@ -24,6 +24,7 @@ from neftune_core.data.tables import MOST_COLUMNS, Row, Table, require_few_colum
 from neftune_core.data.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
 from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.language import say
+from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
 PEEK = 100
@@ -62,12 +63,12 @@ def check_file(path: Path, limits: Limits) -> None:
     title = path.name
     try:
         if not path.is_file():
-            raise DataError(say("There is no file {title}.", title=title))
+            raise DataError(say("There is no file {title}.", title=path))
         size = path.stat().st_size
         with path.open("rb"):
             pass
-    except (OSError, ValueError):
-        raise DataError(say("{title!r} cannot be opened.", title=title)) from None
+    except (OSError, ValueError) as error:
+        raise DataError(say("{title!r} cannot be opened: {reason}.", title=str(path), reason=cause(error))) from None
     if size > limits.upload_megabytes * 1_000_000:
         raise DoesNotFit(
             say(

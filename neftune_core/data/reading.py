@@ -19,6 +19,7 @@ from neftune_core.data.texts import is_name, too_long
 from neftune_core.errors import DataError, NotAvailable
 from neftune_core.home import assets, home
 from neftune_core.language import say
+from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
 Progress = Callable[[int, int], None]
@@ -143,8 +144,8 @@ def _require_own(path: Path) -> None:
     own = [home() / "uploads", home() / "runs", assets()]
     try:
         real = path.resolve()
-    except (OSError, RuntimeError, ValueError):
-        raise DataError(say("{title!r} cannot be opened.", title=path.name)) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(say("{title!r} cannot be opened: {reason}.", title=str(path), reason=cause(error))) from None
     if not any(real.is_relative_to(folder.resolve()) for folder in own):
         raise NotAvailable(say("This server reads uploaded files only, and none of its own: upload the file."))
 

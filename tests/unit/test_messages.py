@@ -165,6 +165,24 @@ def test_files_that_cannot_be_read_are_named_in_full_with_the_reason(
         compare(Compare(records=(record.id,), prompts=Path("none.txt")))
 
 
+def test_rows_and_archives_that_are_not_there_are_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = _study(tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    _denied(monkeypatch, "rows.jsonl")
+    with pytest.raises(DataError, match=f"'{rows}' cannot be opened: permission is denied"):
+        create(study, "")
+    monkeypatch.undo()
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
+    rows.unlink()
+    with pytest.raises(DataError, match=f"There is no file {rows}"):
+        create(study, "")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidSetting, match=f"There is no file {tmp_path}/none.zip"):
+        runs(Runs(action="import", record="none.zip"))
+
+
 def test_a_cause_never_has_the_name_of_a_class() -> None:
     assert cause(PermissionError(13, "Permission denied", "x")) == "permission is denied"
     assert cause(ValueError("first line.\nsecond")) == "first line"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from neftune_core.commands.sweep import Sweep as SweepCommand
@@ -19,6 +20,7 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.training.jobs import Jobs
 from neftune_core.training.judging import outcomes_of, verdict_of
 from neftune_core.training.more_seeds import extend, find_smaller, next_seeds
+from neftune_core.training.progress import Status
 from neftune_core.training.record import Record, create, find_same
 from neftune_core.training.settings import StudySettings, TrainingSettings
 from neftune_core.training.study import run_study
@@ -26,6 +28,7 @@ from neftune_core.training.sweep import run_sweep
 from neftune_core.training.sweep_record import Sweep, create_sweep
 from neftune_core.training.sweep_settings import SweepSettings
 from neftune_core.training.sweep_table import sweep_table
+from neftune_core.ui import run_actions
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +103,19 @@ def test_resume_with_more_seeds_takes_the_record_that_has_most_of_them(study: St
 
 def test_the_page_offers_as_many_seeds_as_a_claim_takes_and_then_twice_as_many() -> None:
     assert [next_seeds(seeds) for seeds in (1, 3, 6, 40, 64)] == [6, 6, 12, 64, 64]
+
+
+def test_the_button_stands_under_finished_studies_alone(study: StudySettings) -> None:
+    record = create(study, "ann")
+    with gr.Blocks():
+        actions = run_actions.build("train")
+    finished = dict(zip(actions.components(), actions.fitting(record, Status("finished")), strict=True))[actions.more]
+    assert finished["visible"]
+    assert finished["value"] == "Train more seeds, 6 in all"
+    for state in ("running", "stopped", "failed"):
+        assert not actions.fitting(record, Status(state))[1]["visible"]
+    full = create(_of(study, 64), "ann")
+    assert not actions.fitting(full, Status("finished"))[1]["visible"]
 
 
 def test_a_finished_study_is_put_back_in_the_queue_for_its_owner(study: StudySettings) -> None:
