@@ -67,7 +67,7 @@ def test_the_verdict_on_a_sweep_is_that_of_its_table(sweep: Sweep, capsys: pytes
     assert found["named_before"] is False
     assert set(found["arms"]) == {"uniform-alpha-5", "uniform-alpha-15"}
     assert found["arms"]["uniform-alpha-5"]["epochs"]["last"]["seeds"] == [0, 1]
-    assert set(found["measures"]) == {"control", "uniform-alpha-5", "uniform-alpha-15"}
+    assert set(found["measures"]) == {"base", "control", "uniform-alpha-5", "uniform-alpha-15"}
 
 
 def test_one_study_of_a_sweep_is_named_by_both(
