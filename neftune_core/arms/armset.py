@@ -110,7 +110,10 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """A model of its own, in the precision of the base, with all that the slot has learnt in its weights."""
+        """A model of its own, in the precision of the base, with all that the slot has learnt in its weights.
+
+        Its configuration has the base's own dropout rates.
+        """
 
     @property
     def trained_parameters(self) -> int:

@@ -118,6 +118,7 @@ class FullCopies(ArmSet):
     def merged(self, slot: int) -> Any:
         """A model of its own with the weights of a slot, rounded to the precision of the base."""
         model = copy.deepcopy(self.loaded.model)
+        vars(model.config).update(self.loaded.dropout)
         with torch.no_grad():
             for weight, own in zip(model.parameters(), self._computing(slot), strict=True):
                 weight.copy_(own)
@@ -126,7 +127,7 @@ class FullCopies(ArmSet):
     def save(self, slot: int, folder: Path) -> None:
         """Write one arm as a folder that `transformers` loads, in the precision that it computes in."""
         with torch.no_grad(), self.running([slot]) as tree:
-            saving.save_weights(tree, self.loaded.tokenizer, folder)
+            saving.save_weights(tree, self.loaded, folder)
 
     def load(self, slot: int, folder: Path) -> None:
         """Put saved weights into a slot; raises `RecordError` where they do not belong to this model."""

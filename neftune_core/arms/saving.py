@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from neftune_core.durable import written_aside
 from neftune_core.errors import RecordError
 from neftune_core.language import say
+from neftune_core.models.anatomy import configured
 from neftune_core.models.quiet import quietly
 from neftune_core.sentences import cause
 
 if TYPE_CHECKING:
     from neftune_core.arms.stack import AdapterStack
+    from neftune_core.models.loading import LoadedModel
 
 PREFIX = "base_model.model."
 ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"
@@ -90,12 +92,12 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     stack.load_slot(slot, state)
 
 
-def save_weights(tree: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write the weights of `tree`, with its configuration and tokenizer, as `folder`, whole or not at all."""
+def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
+    """Write the weights of `tree`, with configuration and tokenizer of its base, as `folder`, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as aside, quietly():
+    with written_aside(folder) as aside, quietly(), configured(tree, loaded.dropout):
         tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
-        tokenizer.save_pretrained(aside)
+        loaded.tokenizer.save_pretrained(aside)
 
 
 def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:

@@ -184,6 +184,7 @@ class AdapterStack(ArmSet):
     def merged(self, slot: int) -> Any:
         """A model of its own with the adapter of a slot added to its weights, in float32 and rounded once."""
         model = copy.deepcopy(self.loaded.model)
+        vars(model.config).update(self.loaded.dropout)
         for name, module in self.adapted.items():
             weight = cast(Tensor, model.get_submodule(name).weight)
             with torch.no_grad():

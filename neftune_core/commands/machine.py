@@ -152,6 +152,8 @@ def models(arguments: Models) -> int:
     if arguments.action == "list":
         for name, card in CATALOGUE.items():
             print(f"{name:36} {card.parameters / 1e6:7.0f} M  {card.download_megabytes:5.0f} MB  {card.licence}")
+            if card.note:
+                print(f"  {card.note}")
         return 0
     if arguments.action != "get" or not arguments.name:
         return refuse("Say `neftune models list`, `neftune models get NAME`, or `neftune models clean`.")

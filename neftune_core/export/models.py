@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from neftune_core.durable import written_aside
 from neftune_core.errors import InvalidSetting
-from neftune_core.export.card import card, require_arm
+from neftune_core.export.bases import base_of, copy_bundled
+from neftune_core.export.card import CAUSAL, SEQ2SEQ, card, require_arm
 from neftune_core.language import say
 from neftune_core.models.quiet import quietly
 from neftune_core.training.methods import make_arms
 from neftune_core.training.record import Record
-from neftune_core.training.study import base_of
+from neftune_core.training.study import base_of as loaded_base_of
 
 FORMS = {"adapter": "The adapter alone (PEFT)", "merged": "The whole model (transformers)"}
 SLOT = 1
@@ -25,21 +28,43 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
             say("An arm is written as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40])
         )
     require_arm(record, arm, seed)
+    require_free(folder)
     if form == "adapter" and record.study.training.method == "full":
         raise InvalidSetting(say("This study trained all weights, so that there is no adapter: take the whole model."))
-    if form == "adapter":
-        shutil.copytree(record.arm_folder(arm, seed), folder)
-    else:
-        _write_merged(record, arm, seed, folder)
-    (folder / "README.md").write_text(card(record, arm, seed, form), encoding="utf-8")
+    with written_aside(folder) as aside:
+        seq2seq = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
+        text = card(record, arm, seed, form, SEQ2SEQ if seq2seq else CAUSAL)
+        (aside / "README.md").write_text(text, encoding="utf-8")
 
 
-def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> None:
+def require_free(target: Path) -> None:
+    """Raise `InvalidSetting` if something is at `target` already: an export takes the place of nothing."""
+    if target.exists():
+        raise InvalidSetting(say("There is something at {target} already: name another place.", target=target))
+
+
+def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> bool:
+    """The adapter, which names its base as others find it; tells whether that is an encoder-decoder."""
+    shutil.copytree(record.arm_folder(arm, seed), folder)
+    copy_bundled(record, folder)
+    return name_base(record, folder) == "SEQ_2_SEQ_LM"
+
+
+def name_base(record: Record, folder: Path) -> str:
+    """Have the adapter in `folder` name its base as others find it; gives the task of the adapter."""
+    base, file = base_of(record), folder / "adapter_config.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    about |= {"base_model_name_or_path": base.hub or base.place, "revision": base.revision or None}
+    file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return str(about["task_type"])
+
+
+def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> bool:
     """The model with what the arm has learnt in its weights, its tokenizer and the lab's way of writing answers.
 
-    In the precision of the base, which itself is not changed.
+    In the number format of the base, which itself is not changed. Tells whether it is an encoder-decoder.
     """
-    loaded = base_of(record)
+    loaded = loaded_base_of(record)
     model = merged(record, arm, seed)
     settings = model.generation_config
     if settings is not None:
@@ -49,10 +74,11 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> None:
     with quietly():
         model.save_pretrained(folder, safe_serialization=True)
         loaded.tokenizer.save_pretrained(folder)
+    return loaded.encoder_decoder
 
 
 def merged(record: Record, arm: str, seed: int) -> Any:
     """A model of its own with all that one arm has learnt in its weights."""
-    stack = make_arms(base_of(record), SLOT, record.study.training)
+    stack = make_arms(loaded_base_of(record), SLOT, record.study.training)
     stack.load(SLOT, record.arm_folder(arm, seed))
     return stack.merged(SLOT)

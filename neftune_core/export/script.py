@@ -1,22 +1,29 @@
 """A study as code: its study.toml with the command, and a folder with a script that trains it again elsewhere.
 
-study.toml  standalone.py  study.json  train.jsonl  held_out.jsonl  initial/ (adapter)  READ-ME.txt
+READ-ME.txt  requirements.txt  standalone.py  study.json  train.jsonl  held_out.jsonl  losses.json (the lab's numbers)
+initial/ (adapter)  base/ (a model that is nowhere else)  neftune_core/ (what draws the noise)  study.toml  data/
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import tempfile
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.durable import written_aside
 from neftune_core.errors import NotAvailable, RecordError
-from neftune_core.home import assets
+from neftune_core.export.archive import pack
+from neftune_core.export.bases import FOLDER, Base, base_of, copy_model
+from neftune_core.export.card import requirements
+from neftune_core.export.models import name_base, require_free
+from neftune_core.home import folder_bytes
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import BUNDLED
@@ -24,40 +31,91 @@ from neftune_core.noise.attach import EXTRA_PASSES
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.schedules import SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Limits
+from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.training.lockstep import count_steps, steps_after
 from neftune_core.training.methods import make_arms
 from neftune_core.training.record import Record
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import base_of
+from neftune_core.training.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
-READ_ME = """This is a study of the NEFTune Lab.
+READ_ME = """This is a study of NEFTune Lab as a script for transformers and PEFT, which needs no copy of the lab.
 
-With the lab itself:    neftune train study.toml
-With your own machine:  pip install neftune-lab peft, then: python standalone.py
+In this folder, with Python 3.11 or newer:
 
-standalone.py reads the study's rows, their order and its initial adapter (where it trains adapters) from the files
-here, draws the same noise, and so finds the same losses (losses.json), up to the rounding of another machine.
-{notes}"""
+    python3 -m venv .venv
+    . .venv/bin/activate
+    pip install -r requirements.txt
+{commands}    python standalone.py
+
+On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip takes a torch with
+CUDA; for a small one, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
+
+The script reads the study's rows, their order and its initial adapter (if it trains adapters) from the files here and
+draws the same noise. It keeps the arms in trained/ and its losses in found.json, and prints how far these are from
+losses.json, the lab's own: on a machine and in versions like those of the study, rounding is all that is between them.
+{notes}
+With the lab, whose project tells how to install it from a copy: `neftune train study.toml` in this folder.
+"""
+MOST_COPIED_BYTES = 100_000_000
+ROOTS = ("neftune_core.noise.attach", "neftune_core.noise.settings", "neftune_core.models.anatomy")
+"""What the script uses of this package."""
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit")
 
 
 def script_folder(record: Record, folder: Path, limits: Limits | None = None) -> Path:
-    """Write the script of the first seed of `record` with everything it reads into `folder`, and give it back.
+    """Write the script of the first seed of `record` with everything it reads as the new `folder`, and return it.
 
-    Raises `NotAvailable` where no arm can be trained by another loop, or the model is an encoder-decoder, and
-    `RecordError` where the rows or the model have changed since.
+    Raises `InvalidSetting` if something is at `folder` already, `NotAvailable` if no arm can be trained by another loop
+    or the model is an encoder-decoder, and `RecordError` if the rows or the model have changed since.
     """
-    study = record.study
-    arms = {name: noise for name, noise in study.arms.items() if not reason_against(noise)}
-    loaded = base_of(record)
+    require_free(folder)
+    loaded = loaded_base_of(record)
     if loaded.encoder_decoder:
         raise NotAvailable(say("The script is for models that write on from the prompt: this one has an encoder."))
     prepared = _prepared(record, loaded, limits or Limits())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        base = _write_base(record, loaded, aside)
+        _write_study(record, loaded, prepared, base, aside)
+        _write_rows(record.study, prepared, aside)
+        if record.study.training.method == "lora":
+            arms = make_arms(loaded, 1, record.study.training)
+            arms.start(record.study.seed)
+            arms.save(1, aside / "initial")
+            name_base(record, aside / "initial")
+        _copy_package(aside)
+        (aside / "requirements.txt").write_text("\n".join(requirements(PACKAGES)) + "\n", encoding="utf-8")
+        text = READ_ME.format(
+            commands="".join(f"    {command}\n" for command in base.commands),
+            notes=_notes(record, base, loaded.precision),
+        )
+        (aside / "READ-ME.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
+    """Copy a base that is nowhere else, if it is small, and write the study's settings to go with it."""
+    base, model = base_of(record), Path(str(getattr(loaded.model, "name_or_path", "")))
+    study = from_toml(StudySettings, (record.folder / "study.toml").read_text(encoding="utf-8"))
+    if base.place == FOLDER and model.is_dir() and folder_bytes(model) <= MOST_COPIED_BYTES:
+        copy_model(model, folder / FOLDER)
+        base = replace(base, words="")
+    if base.place == FOLDER and study.model.source != BUNDLED:
+        study = study.model_copy(update={"model": study.model.model_copy(update={"source": FOLDER})})
+    (folder / "study.toml").write_text(to_toml(study, comments=True), encoding="utf-8")
+    if (record.folder / "data").is_dir():
+        shutil.copytree(record.folder / "data", folder / "data")
+    return base
+
+
+def _write_study(record: Record, loaded: LoadedModel, prepared: Prepared, base: Base, folder: Path) -> None:
+    """What the script reads of the study, and the numbers to compare its own with."""
+    study = record.study
+    arms = {name: noise for name, noise in study.arms.items() if not reason_against(noise)}
     about = {
-        "model": _model(study, loaded),
-        "revision": study.model.revision,
+        "base": {"place": base.place, "options": dict(base.options), "rounded": base.rounded},
         "precision": "float32" if study.training.method == "full" else loaded.precision,
         "pad": loaded.tokenizer.pad_token_id or 0,
         "seed": study.seed,
@@ -66,27 +124,50 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         "arms": {name: _arm(study, name, noise) for name, noise in arms.items()},
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "losses.json").write_text(json.dumps(_losses(record, arms), indent=1), encoding="utf-8")
+    shutil.copyfile(Path(__file__).with_name("standalone.py"), folder / "standalone.py")
+
+
+def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
+    """What the lab found with the first seed: the loss of every step, and the last one on held-out rows."""
+    mine = [event for event in record.events() if event.get("seed") == record.study.seed]
+    steps, measured = ([event["arms"] for event in mine if event["event"] == name] for name in ("step", "evaluated"))
+    return {
+        name: {
+            "losses": [numbers[name]["loss"] for numbers in steps if name in numbers],
+            "held_out_loss": measured[-1].get(name, {}).get("held_out_loss") if measured else None,
+        }
+        for name in arms
+    }
+
+
+def _write_rows(study: StudySettings, prepared: Prepared, folder: Path) -> None:
     measured = study.training.sample_rows(len(prepared.train))
     for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
         (folder / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
-    if study.training.method == "lora":
-        arms_of_study = make_arms(loaded, 1, study.training)
-        arms_of_study.start(study.seed)
-        arms_of_study.save(1, folder / "initial")
-    shutil.copyfile(Path(__file__).with_name("standalone.py"), folder / "standalone.py")
-    shutil.copyfile(record.folder / "study.toml", folder / "study.toml")
-    (folder / "READ-ME.txt").write_text(READ_ME.format(notes=_notes(study, loaded.precision)), encoding="utf-8")
-    return folder
+
+
+def _copy_package(folder: Path) -> None:
+    """Copy the modules of this package that the script needs, which no index has."""
+    package, found, left = Path(__file__).parents[1], set[Path](), list(ROOTS)
+    while left:
+        file = package.parent / f"{left.pop().replace('.', '/')}.py"
+        if file in found or not file.is_file():
+            continue
+        found |= {file, *(parent / "__init__.py" for parent in file.parents if package in (parent, *parent.parents))}
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        left += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    for file in found:
+        target = folder / file.relative_to(package.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def script_archive(record: Record, archive: Path, limits: Limits | None = None) -> Path:
     """The folder of `script_folder` as one zip file."""
     with tempfile.TemporaryDirectory() as aside:
         folder = script_folder(record, Path(aside) / archive.stem, limits)
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                file.write(path, path.relative_to(folder.parent))
-    return archive
+        return pack(folder, archive, archive.stem)
 
 
 def reason_against(noise: NoiseSettings) -> str:
@@ -108,13 +189,6 @@ def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
     return prepared
 
 
-def _model(study: StudySettings, loaded: LoadedModel) -> str:
-    """What transformers loads: a hub id, or a folder of this machine."""
-    if study.model.source == BUNDLED:
-        return str(assets() / "model")
-    return str(getattr(loaded.model, "name_or_path", "") or study.model.source)
-
-
 def _order(record: Record, study: StudySettings, prepared: Prepared) -> list[tuple[int, list[int]]]:
     """The epoch and the places of the rows of every step that the first seed made or was to make."""
     said = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
@@ -125,7 +199,12 @@ def _order(record: Record, study: StudySettings, prepared: Prepared) -> list[tup
 
 
 def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any]:
-    return {"noise": noise.model_dump(), "weight_decay": study.regulariser_of(name).weight_decay}
+    regulariser = study.regulariser_of(name)
+    return {
+        "noise": noise.model_dump(),
+        "weight_decay": regulariser.weight_decay or 0.0,
+        "lora_dropout": regulariser.lora_dropout or 0.0,
+    }
 
 
 def _lines(rows: Sequence[Encoded]) -> str:
@@ -139,13 +218,19 @@ def _lines(rows: Sequence[Encoded]) -> str:
     return "".join(json.dumps(row) + "\n" for row in labelled)
 
 
-def _notes(study: StudySettings, precision: str) -> str:
-    """What the script does not do as the study did, a line each."""
+def _notes(record: Record, base: Base, precision: str) -> str:
+    """What the script does not do as the study did, and what its base is, a line each."""
+    study, note = record.study, str(record.said_of("model").get("note") or "")
     against = {name: reason_against(noise) for name, noise in study.arms.items()}
     found = [f"The arm {name} is left out: {reason}." for name, reason in against.items() if reason]
-    dropped = study.training.model_dropout or any(study.regulariser_of(name).lora_dropout for name in study.arms)
-    if dropped:
-        found.append("The study has dropout, which the script leaves out: its losses are others.")
+    if study.training.model_dropout or any(study.regulariser_of(name).lora_dropout for name in study.arms):
+        found.append("The study has dropout. The script has the same rates and masks of its own: its losses are near.")
     if study.training.method == "full" and precision != "float32":
         found.append(f"The study computed in {precision}, and the script computes in float32: its losses are near.")
-    return "\n".join(found)
+    elif precision != "float32":
+        found.append(
+            f"The study computes in {precision}, whose rounding depends on the order of sums: losses are near."
+        )
+    if base.place == FOLDER and base.words:
+        found.append(f"The base is {base.words}.")
+    return "".join(f"\n{line}\n" for line in [*found, *([note] if note else [])])

@@ -1,7 +1,7 @@
 """Train the arms of a study again, with transformers and PEFT: python standalone.py [ARM ...]
 
 The order of the rows, the initial adapter and the noise are those of the study, read from the files beside this one,
-so that the losses are those of the study too. Needs torch, transformers, peft, and neftune-lab for the noise.
+so that the losses are those of the study too, which are in losses.json. READ-ME.txt tells what has to be installed.
 """
 
 import json
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 from neftune_core import NoiseSettings, noisy_embeddings
+from neftune_core.models.anatomy import dropout_rates, set_model_dropout
 
 HERE = Path(__file__).parent
 STUDY = json.loads((HERE / "study.json").read_text(encoding="utf-8"))
@@ -33,6 +34,18 @@ def batch(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return {"input_ids": padded("ids", STUDY["pad"]), "attention_mask": mask, "labels": padded("labels", -100)}
 
 
+def base_model() -> Any:
+    """The base, in the number format of the study; one from a GGUF file is rounded to bfloat16 first, as in the lab."""
+    base, precision = STUDY["base"], getattr(torch, STUDY["precision"])
+    place = HERE / base["place"]
+    model = AutoModelForCausalLM.from_pretrained(
+        str(place) if place.is_dir() else base["place"],
+        dtype=torch.float32 if base["rounded"] else precision,
+        **base["options"],
+    )
+    return model.to(torch.bfloat16).to(precision) if base["rounded"] else model
+
+
 def learning_rate(step: int) -> float:
     """That of a step, counted from 1."""
     total, warm = len(STUDY["order"]), round(TRAINING["warmup"] * len(STUDY["order"]))
@@ -45,12 +58,14 @@ def learning_rate(step: int) -> float:
 
 def train(arm: str) -> dict[str, Any]:
     """Train one arm from the initial adapter, and keep it under `trained/`; gives its losses."""
-    model = AutoModelForCausalLM.from_pretrained(
-        STUDY["model"], revision=STUDY["revision"] or None, dtype=getattr(torch, STUDY["precision"])
-    )
-    if TRAINING["method"] == "lora":
-        model = PeftModel.from_pretrained(model, str(HERE / "initial"), is_trainable=True)
     about = STUDY["arms"][arm]
+    model = base_model()
+    rates = dropout_rates(model.config)
+    set_model_dropout(model, TRAINING["model_dropout"])  # whatever rates the model's own configuration has
+    if TRAINING["method"] == "lora":
+        config = PeftConfig.from_pretrained(str(HERE / "initial"))
+        config.lora_dropout = about["lora_dropout"]
+        model = PeftModel.from_pretrained(model, str(HERE / "initial"), config=config, is_trainable=True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     maps, others = ([one for one in parameters if (one.dim() > 1) is is_map] for is_map in (True, False))
     optimizer = torch.optim.AdamW(
@@ -75,6 +90,7 @@ def train(arm: str) -> dict[str, Any]:
     model.eval()
     with torch.no_grad():
         held_out = [clean_loss(model, row) for row in ROWS["held_out"]]
+    vars(model.config).update(rates)  # what is kept has the configuration of its base
     model.save_pretrained(str(HERE / "trained" / arm))
     tokens = sum(count for _, count in held_out)
     return {"losses": losses, "held_out_loss": sum(total for total, _ in held_out) / tokens if tokens else None}
@@ -86,11 +102,21 @@ def clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
     return model(**batch([row])).loss.item() * count, count
 
 
+def furthest(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    """The largest difference between the losses found and those of the lab."""
+    pairs = [
+        *zip(found["losses"], expected["losses"], strict=False),
+        (found["held_out_loss"], expected["held_out_loss"]),
+    ]
+    return max((abs(one - other) for one, other in pairs if None not in (one, other)), default=math.nan)
+
+
 if __name__ == "__main__":
+    expected = json.loads((HERE / "losses.json").read_text(encoding="utf-8"))
     found = {}
     for name in sys.argv[1:] or STUDY["arms"]:
         found[name] = train(name)
-        print(
-            f"{name}: last training loss {found[name]['losses'][-1]:.4f}, held-out loss {found[name]['held_out_loss']}"
-        )
-    (HERE / "losses.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        last, held_out = found[name]["losses"][-1], found[name]["held_out_loss"]
+        print(f"{name}: last training loss {last:.4f}, held-out loss {held_out}")
+        print(f"  furthest from losses.json: {furthest(found[name], expected[name]):.1e}")
+    (HERE / "found.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

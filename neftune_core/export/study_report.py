@@ -24,7 +24,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
-from neftune_core.language import later, say
+from neftune_core.language import later, retold, say
 from neftune_core.training.judging import verdict_of
 from neftune_core.training.reached import reached
 from neftune_core.training.record import Record
@@ -104,6 +104,7 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
     rows = [count(data.get("train")), count(data.get("held_out"))]
     return {
         say("Model"): say(str(model.get("name") or "")),
+        say("About the model"): retold(str(model.get("note") or "")),
         say("Parameters"): count(model.get("parameters")),
         say("Trained parameters an arm"): count(model.get("trained_parameters")),
         say("Data"): str(data.get("title") or ""),

@@ -7,7 +7,7 @@ the prompt with an encoder, and its decoder writes the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -231,7 +231,26 @@ def set_model_dropout(tree: nn.Module, rate: float) -> None:
         _set_rates(tree.config, rate)
 
 
+def dropout_rates(holder: Any) -> dict[str, float]:
+    """The dropout rates that a configuration or a module keeps as plain numbers, by their names."""
+    return {
+        name: value
+        for name, value in vars(holder).items()
+        if ("drop" in name or "jitter" in name) and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+@contextmanager
+def configured(tree: Any, rates: Mapping[str, float]) -> Iterator[None]:
+    """Give the configuration of `tree` these dropout rates inside the block, as it is saved with the model's own."""
+    before = {name: getattr(tree.config, name) for name in rates}
+    vars(tree.config).update(rates)
+    try:
+        yield
+    finally:
+        vars(tree.config).update(before)
+
+
 def _set_rates(holder: Any, rate: float) -> None:
-    for name, value in vars(holder).items():
-        if ("drop" in name or "jitter" in name) and isinstance(value, int | float) and not isinstance(value, bool):
-            setattr(holder, name, 0.0 if "layerdrop" in name else rate)
+    for name in dropout_rates(holder):
+        setattr(holder, name, 0.0 if "layerdrop" in name else rate)

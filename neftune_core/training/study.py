@@ -343,6 +343,8 @@ def _about(run: Lockstep) -> dict[str, Any]:
             "precision": loaded.precision,
             "trained_parameters": run.stack.trained_parameters,
             "fingerprint": fingerprint(loaded.model),
+            "revision": loaded.revision,
+            "note": loaded.note,
         },
         "data": {
             "title": prepared.title,

@@ -23,7 +23,7 @@ def require_tracker(name: str) -> None:
     if name not in TRACKERS:
         raise InvalidSetting(f"There is no tracker called {name!r} here: choose {' or '.join(TRACKERS)}.")
     if importlib.util.find_spec(name) is None:
-        raise NotAvailable(f"{name} is not installed here: pip install 'neftune-lab[{name}]'.")
+        raise NotAvailable(f"{name} is not installed here: pip install {name}.")
 
 
 def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:

