@@ -49,7 +49,8 @@ class Bounds:
 
 
 class ReaderFailed(Exception):
-    """The reader gave up; `kind` names what it raised, `died` where it left without a word, `size` at a bound."""
+    """The reader gave up; `kind` names what it raised, `died` if it left without a word, `size` or
+    `timeout` at a bound."""
 
     def __init__(self, kind: str, words: str) -> None:
         super().__init__(words)
@@ -92,10 +93,15 @@ def said_by(
         ) as process,
     ):
         assert process.stdout is not None
-        timer = threading.Timer(bounds.seconds, process.kill)
+        late = threading.Event()
+        timer = threading.Timer(bounds.seconds, lambda: (late.set(), process.kill()))
         timer.start()
         try:
             yield from _lines(process.stdout, bounds)
+        except ReaderFailed as failed:
+            if failed.kind == "died" and late.is_set():
+                raise ReaderFailed("timeout", f"it took more than {bounds.seconds:g} seconds") from None
+            raise
         finally:
             timer.cancel()
             process.kill()

@@ -5,6 +5,7 @@ They are read in a process apart: whoever names a data set may have made it.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from neftune_core.data.tables import Row
 from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
 from neftune_core.language import later, say
 from neftune_core.settings import Limits
+
+logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 4_000_000_000
 SECONDS = 300
@@ -119,50 +122,112 @@ def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
                 most=limits.upload_megabytes,
             )
         )
-    for kinds, part, kind, explained in _EXPLANATIONS:
-        if failed.kind in kinds and part in words:
-            return kind(say(explained, name=name))
-    return NotAvailable(
+    for kinds, parts, kind, explained in _EXPLANATIONS:
+        if (not kinds or failed.kind in kinds) and any(part in words for part in parts):
+            return kind(say(explained, name=name) + _choices(str(failed), explained))
+    logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, failed)
+    return DataError(
         say(
-            "The data set {name} cannot be fetched since the hub cannot be reached from here: use a "
-            "starter set or a file.",
+            "The data set {name} could not be read: its files, or what they say of themselves, are not in order. The "
+            "log has the details; use another data set or a file.",
             name=name,
         )
     )
 
 
+def _choices(words: str, explained: str) -> str:
+    """The names that the library offers in place of a wrong one; "" if it offers none."""
+    found = re.search(r"\[('[^\[\]]*')\]", words) if explained in (_NO_CONFIGURATION, _NO_SPLIT) else None
+    names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
+    return " " + say("It has: {names}.", names=", ".join(names)) if names else ""
+
+
+_NO_CONFIGURATION = later("The data set {name} has several configurations: name one of them.")
+_NO_SPLIT = later("The data set {name} has no such split: name one that it has.")
+_NO_HUB = later(
+    "The data set {name} cannot be fetched since the hub cannot be reached from here: use a starter set or a file."
+)
 _NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
-_EXPLANATIONS: tuple[tuple[tuple[str, ...], str, type[LabError], str], ...] = (
-    (("ValueError",), "config", DataError, later("The data set {name} has several configurations: name one of them.")),
-    (
-        ("ValueError",),
-        "split",
-        DataError,
-        later("The data set {name} has no such split: try train, test or validation."),
-    ),
+_ANY = ("",)
+_UNREACHABLE = (
+    "name or service not known", "name resolution", "nodename nor servname", "network is unreachable", "no route",
+    "connection", "max retries", "couldn't reach", "cannot reach", "offline",
+)  # fmt: skip
+# The names of what the library raised (empty: any), parts of its words, and the sentence; the first that fits counts.
+_EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str], ...] = (
     (
         ("OutsideRepository", "PermissionError"),
-        "",
+        _ANY,
         DataError,
         later("The data set {name} names files outside its own repository, which the lab does not read."),
     ),
     (
+        (),
+        ("gated", "awaiting a review", "accept the conditions"),
+        NotAvailable,
+        later(
+            "The data set {name} is gated: accept its terms on its page of the hub, and set HF_TOKEN to a token of "
+            "that account."
+        ),
+    ),
+    (
+        _NOT_FOUND,
+        _ANY,
+        DataError,
+        later(
+            "The hub has no public data set called {name}: check the name, or, if it is private, set HF_TOKEN to a "
+            "token that may read it."
+        ),
+    ),
+    (
+        (),
+        ("401 client error", "403 client error", "403 forbidden", "invalid user token"),
+        NotAvailable,
+        later("The hub does not let this account read the data set {name}: set HF_TOKEN to a token that may."),
+    ),
+    (
+        (),
+        ("429 client error", "too many requests"),
+        NotAvailable,
+        later("The hub asks to wait before the data set {name} is fetched: try again in a few minutes."),
+    ),
+    (
+        (),
+        ("500 server error", "502 server error", "503 server error", "504 server error"),
+        NotAvailable,
+        later("The hub has trouble of its own and did not send the data set {name}: try again later."),
+    ),
+    (("ValueError",), ("config name is missing", "builderconfig"), DataError, _NO_CONFIGURATION),
+    (("ValueError",), ("split",), DataError, _NO_SPLIT),
+    (
         ("RuntimeError",),
-        "script",
+        ("script",),
         DataError,
         later("The data set {name} needs its own code to be read, which the lab never runs."),
     ),
     (
-        ("GatedRepoError", "OSError", *_NOT_FOUND),
-        "gated",
-        NotAvailable,
-        later("The data set {name} wants its terms accepted by a signed-in user of the hub."),
+        ("DataFilesNotFoundError", "EmptyDatasetError", "FileNotFoundError"),
+        _ANY,
+        DataError,
+        later("The data set {name} holds no files of rows that can be read: choose another one."),
     ),
-    (_NOT_FOUND, "", DataError, later("The hub has no public data set called {name}: check the name.")),
+    (
+        ("timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout", "ReadTimeoutError", "PoolTimeout"),
+        _ANY,
+        NotAvailable,
+        later("The hub did not send the first rows of {name} in time: try again later, or ask for fewer rows."),
+    ),
     (
         ("MemoryError", "died"),
-        "",
+        _ANY,
         DataError,
-        later("The first rows of {name} take more memory or time than the lab gives to one data set."),
+        later("The first rows of {name} take more memory than the lab gives to one data set: ask for fewer rows."),
     ),
+    (
+        ("ConnectionError", "ConnectError", "ProxyError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"),
+        _ANY,
+        NotAvailable,
+        _NO_HUB,
+    ),
+    ((), _UNREACHABLE, NotAvailable, _NO_HUB),
 )

@@ -59,7 +59,7 @@ def _why(failed: ReaderFailed) -> str:
         return say("its rows take more memory than the lab gives to one file")
     if failed.kind == "size":
         return say("its rows have more than {most:,} characters together, so ask for fewer rows", most=CHARACTERS)
-    return say("it is damaged, or takes too long") if failed.kind == "died" else say("it is damaged")
+    return say("it is damaged, or takes too long") if failed.kind in ("died", "timeout") else say("it is damaged")
 
 
 def _require_marks(path: Path) -> None:

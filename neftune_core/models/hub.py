@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
 from neftune_core.language import say
-from neftune_core.models.checks import safetensors_files
+from neftune_core.models.checks import safetensors_files, safetensors_header
 from neftune_core.models.progress import Watch
 
 logger = logging.getLogger(__name__)
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
 UNWANTED = ["*/*", "consolidated*"]  # other formats in folders, and the same weights a second time
+TOKENIZERS = ["tokenizer.json", "*.model", "*.spm", "vocab.*"]
 REACH_SECONDS = 15
 STALL_SECONDS = 120
 POLL_SECONDS = 0.1
@@ -34,20 +35,22 @@ T = TypeVar("T")
 def fetch(repository: str, revision: str, watch: Watch) -> Path:
     """The folder with the files of `repository` (owner/name) at `revision` ("" for main).
 
-    What is in the cache needs no network. Raises one sentence for every failure, `Cancelled` when asked to stop.
+    What is whole in the cache needs no network; a file that is missing there, or weights that were cut short, are
+    fetched. Raises one sentence for every failure, `Cancelled` when asked to stop.
     """
     cached = _cached(repository, revision)
-    if cached is not None:
+    if cached is not None and _has_tokenizer(cached):
         return cached
     try:
         sizes = _in_background(lambda: _sizes(repository, revision), watch, lambda waited: waited > REACH_SECONDS)
         _require_safetensors(sizes, repository)
         _require_disk(sum(sizes.values()), repository)
         return _download(repository, revision, sum(sizes.values()), watch)
-    except (LabError, Cancelled):
-        raise
     except Exception as error:
-        raise explained(error, repository, revision) from error
+        told = error if isinstance(error, LabError | Cancelled) else explained(error, repository, revision)
+        if cached is not None and isinstance(told, NotAvailable):
+            return cached  # its tokenizer may be of a kind that needs none of the usual files
+        raise told from (None if told is error else error)
 
 
 def commit_of(folder: Path) -> str:
@@ -66,10 +69,27 @@ def _cached(repository: str, revision: str) -> Path | None:
             ignore_patterns=UNWANTED,
             local_files_only=True,
         )
-        complete = (Path(folder) / "config.json").is_file() and bool(safetensors_files(Path(folder)))
+        complete = (Path(folder) / "config.json").is_file() and _has_whole_weights(Path(folder))
     except (OSError, ValueError, ModelError):
         return None
     return Path(folder) if complete else None
+
+
+def _has_whole_weights(folder: Path) -> bool:
+    """Whether all weight files are there; one that was cut short is removed, or it would never be fetched again."""
+    files, whole = safetensors_files(folder), True
+    for file in files:
+        try:
+            safetensors_header(file)
+        except ModelError:
+            whole = False
+            file.resolve().unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+    return bool(files) and whole
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZERS)
 
 
 def _sizes(repository: str, revision: str) -> dict[str, int]:

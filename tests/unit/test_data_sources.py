@@ -5,7 +5,7 @@ import json
 import pytest
 
 from neftune_core.data import hub
-from neftune_core.data.apart import ReaderFailed
+from neftune_core.data.apart import Bounds, ReaderFailed, said_by
 from neftune_core.data.reading import read
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS
@@ -53,13 +53,31 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
         (("ConnectionError", "no route"), NotAvailable, "cannot be reached"),
         (("OSError", "Name or service not known"), NotAvailable, "cannot be reached"),
         (("ValueError", "Config name is missing."), DataError, "several configurations"),
+        (
+            ("ValueError", "BuilderConfig 'x' not found. Available: ['main', 'socratic']"),
+            DataError,
+            r"several configurations: name one of them\. It has: main, socratic\.",
+        ),
         (("ValueError", 'Unknown split "x".'), DataError, "no such split"),
+        (
+            ("ValueError", "Bad split: x. Available splits: ['train', 'test']"),
+            DataError,
+            r"no such split: name one that it has\. It has: train, test\.",
+        ),
+        (("DatasetNotFoundError", "Dataset 'a/b' is a gated dataset on the Hub."), NotAvailable, "is gated"),
+        (("HfHubHTTPError", "403 Client Error: Forbidden for url"), NotAvailable, "does not let this account"),
+        (("HfHubHTTPError", "429 Client Error: Too Many Requests"), NotAvailable, "asks to wait"),
+        (("HfHubHTTPError", "503 Server Error: Service Unavailable"), NotAvailable, "trouble of its own"),
+        (("ReadTimeout", "The read operation timed out"), NotAvailable, "in time"),
+        (("timeout", "it took more than 300 seconds"), NotAvailable, "in time"),
+        (("DataFilesNotFoundError", "No (supported) data files found in a/b"), DataError, "no files of rows"),
+        (("ArrowInvalid", "JSON parse error: Missing a closing quotation"), DataError, "are not in order"),
         (("RuntimeError", "Dataset scripts are no longer supported"), DataError, "never runs"),
-        (("OSError", "This is a gated repository"), NotAvailable, "signed-in"),
+        (("OSError", "This is a gated repository"), NotAvailable, "is gated"),
         (("RepositoryNotFoundError", "404"), DataError, "no public data set called someone/something"),
         (("size", "117"), DoesNotFit, "first 117 rows of someone/something are larger than 50 MB"),
-        (("MemoryError", "memory"), DataError, "more memory or time"),
-        (("died", "it ended in the middle"), DataError, "more memory or time"),
+        (("MemoryError", "memory"), DataError, "more memory"),
+        (("died", "it ended in the middle"), DataError, "more memory"),
     ],
 )
 def test_what_the_hub_says_becomes_one_sentence(monkeypatch, error, kind, words):
@@ -108,3 +126,17 @@ def test_a_hub_set_that_is_larger_than_a_file_may_be_is_refused(hub_with):
     hub_with(data_jsonl="\n".join(rows).encode())
     with pytest.raises(DoesNotFit, match=r"The first 12 rows of owner/set are larger than 1 MB"):
         read(DataSettings(source="hub:owner/set"), Limits(upload_megabytes=1))
+
+
+def test_a_hub_that_is_silent_is_told_from_a_set_that_is_too_large(monkeypatch, tmp_path):
+    (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ReaderFailed) as caught:
+        list(said_by("hub", {}, Bounds(4_000_000_000, 0.3, 1000, 1000), module="sleeper"))
+    assert caught.value.kind == "timeout"
+
+
+def test_a_wrong_split_and_a_set_that_is_not_there_are_told_apart(hub_with):
+    hub_with(data_jsonl=b'{"question": "1?", "answer": "1"}\n')
+    with pytest.raises(DataError, match=r"no such split.* It has: train\."):
+        read(DataSettings(source="hub:owner/set", split="nowhere"), Limits())

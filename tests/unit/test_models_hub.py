@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -146,6 +147,39 @@ def test_a_download_that_was_cut_off_is_completed(served: Hub) -> None:
     folder = fetch("lab/tiny", "", NOBODY)
     (folder / "model.safetensors").unlink()
     assert (fetch("lab/tiny", "", NOBODY) / "model.safetensors").is_file()
+
+
+def forget_list(folder: Path) -> None:
+    """Leave the cache as older versions of the library do: without a list of the files of a commit."""
+    lists = importlib.import_module("huggingface_hub._tree_cache")
+    shutil.rmtree(folder.parents[1] / "trees", ignore_errors=True)
+    lists._IN_MEMORY_TREE_CACHE.clear()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors"])
+def test_a_cache_with_a_missing_file_is_completed(served: Hub, name: str, listed: bool) -> None:
+    folder = fetch("lab/tiny", "", NOBODY)
+    (folder / name).resolve().unlink()
+    (folder / name).unlink()
+    if not listed:
+        forget_list(folder)
+    assert load(ModelSettings(source="lab/tiny", device="cpu")).tokenizer("a")["input_ids"]
+    assert (folder / name).read_bytes() == served.files[name]
+
+
+def test_weights_that_were_cut_short_in_the_cache_are_fetched_again(served: Hub) -> None:
+    file = fetch("lab/tiny", "", NOBODY) / "model.safetensors"
+    file.resolve().write_bytes(served.files["model.safetensors"][:1000])
+    assert (fetch("lab/tiny", "", NOBODY) / "model.safetensors").read_bytes() == served.files["model.safetensors"]
+
+
+def test_a_cache_without_a_usual_tokenizer_is_given_where_the_hub_is_out_of_reach(served: Hub) -> None:
+    folder = fetch("lab/tiny", "", NOBODY)
+    (folder / "tokenizer.json").unlink()
+    forget_list(folder)
+    served.refusal = (503, "")
+    assert fetch("lab/tiny", "", NOBODY) == folder
 
 
 def test_a_pinned_revision_is_the_one_asked_for(served: Hub) -> None:
