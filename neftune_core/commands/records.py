@@ -13,7 +13,7 @@ import tyro
 from neftune_core.commands.common import named, named_study, refuse, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
-from neftune_core.errors import LabError, RecordError
+from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
