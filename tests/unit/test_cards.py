@@ -15,6 +15,7 @@ from as_written import blocks, run_commands
 from tiny_gguf import write_gguf, write_wheel
 from transformers import T5Config, T5ForConditionalGeneration
 
+from neftune_core.commands.machine import Models, models
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK
 from neftune_core.evaluation.settings import AnswerSettings
@@ -185,3 +186,10 @@ def test_nothing_tells_people_to_install_what_no_index_has() -> None:
     texts = [*package.rglob("*.py"), *assets().rglob("*.md"), *assets().rglob("*.json"), *package.parent.glob("*.md")]
     found = [path.name for path in texts if "install neftune" in path.read_text(encoding="utf-8").replace("'", "")]
     assert found == []
+
+
+def test_the_list_of_models_says_what_the_packaged_one_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert models(Models("list")) == 0
+    printed = capsys.readouterr().out.splitlines()
+    place = next(number for number, line in enumerate(printed) if line.startswith(PACKAGED))
+    assert "at most 16 values per block" in printed[place + 1]
