@@ -120,6 +120,7 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
 OPENING = 4
 """One part in this many of a text is its opening."""
 
+CHOICES = ("choices", "options")
 SYSTEM = ("system", "system_prompt", "system_message")
 
 LAYOUTS: dict[str, Layout] = {
@@ -320,6 +321,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     controls = control_columns(list(record), columns)
     unused |= record.keys() - set(columns.values()) - set(controls.values())
     messages = LAYOUTS[layout].messages(values, unused)
+    _require_whole_answer(messages, record)
     not_used: set[str] = set()
     given = {name: record[column] for name, column in controls.items()}
     if layout == "completion" and given.get("label") == "0":  # as tables write false
@@ -329,6 +331,22 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     if layout == TEXT and whole != messages:
         raise RowRefused(say("it has a history, tools or reasoning beside its text"))
     return tuple(whole) if layout == TEXT else _well_formed(whole)
+
+
+def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]) -> None:
+    """Raise `RowRefused` if the answer is only the number or the letter of one of the row's choices."""
+    answer = messages[-1].content.strip() if messages else ""
+    if not re.fullmatch(r"\d{1,2}|[A-Za-z]", answer):
+        return
+    for column, value in record.items():
+        if spelled(column) in CHOICES and value and not (isinstance(value, list) and answer in value):
+            raise RowRefused(
+                say(
+                    "the answer {answer} only points at one of the {column}: write the choice itself",
+                    answer=answer,
+                    column=column,
+                )
+            )
 
 
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:

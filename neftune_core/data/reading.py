@@ -11,7 +11,7 @@ from typing import Any
 from neftune_core.data import hub
 from neftune_core.data.examples import Example, Refusal, RowRefused, fingerprint
 from neftune_core.data.files import column_names, open_table
-from neftune_core.data.layouts import LAYOUTS, choose, control_columns, messages_of
+from neftune_core.data.layouts import CHOICES, LAYOUTS, choose, control_columns, messages_of, spelled
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.starters import STARTERS, starter_file
 from neftune_core.data.tables import MOST_COLUMNS, Row, Table
@@ -86,7 +86,8 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
     opened = _open(settings, limits, most)
     layout, columns = choose(opened.table.columns, settings.layout, settings.columns)
     controls = control_columns(opened.table.columns, columns)
-    rows = opened.table.rows([*columns.values(), *controls.values()])
+    choices = [column for column in opened.table.columns if spelled(column) in CHOICES]
+    rows = opened.table.rows([*columns.values(), *controls.values(), *choices])
     unused: set[str] = set()
     examples: list[Example] = []
     refusals: list[Refusal] = []

@@ -317,7 +317,7 @@ class _Reader:
         except LabError as error:
             if tells:
                 tell(error)
-            return _to_mend(self.lab, settings, error)
+            return _to_mend(self.lab, settings, model, error)
 
 
 def _key(settings: DataSettings, model: ModelSettings) -> str:
@@ -367,16 +367,19 @@ def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> 
         {"data": data_views.data_words(prepared)},
         data_views.report(prepared, data_report(prepared, tokenizer, rows=0)),
         length_histogram(*lengths, maximum_length=settings.maximum_length),
-        gr.update(maximum=prepared.kept, value=1),
+        gr.update(maximum=prepared.kept, value=1, visible=True),
         data_views.rendered_row(prepared, tokenizer, 1),
         gr.skip(),
         *_part_updates(reading.layout, reading.columns, reading.available_columns, by_hand=bool(settings.layout)),
     ]
 
 
-def _to_mend(lab: Lab, settings: DataSettings, error: LabError) -> list[Any]:
-    """Data that cannot be used leaves what is in use; the columns, where they can be had, are offered for choosing."""
-    kept = [gr.skip(), "", *[gr.skip()] * 5]
+def _to_mend(lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError) -> list[Any]:
+    """Data that cannot be used leaves what is in use; the columns, where they can be had, are offered for choosing.
+
+    If it can be read, what became of its rows is shown, with the first that is whole.
+    """
+    kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
     try:
         available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
     except LabError:
@@ -386,6 +389,22 @@ def _to_mend(lab: Lab, settings: DataSettings, error: LabError) -> list[Any]:
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
     found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
     return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
+
+
+_SAME = [gr.skip()] * 4
+
+
+def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
+    """The report, no figure, no choice of rows and the first row, of data that no study can be trained on."""
+    from neftune_core.data.report import data_report
+
+    try:
+        prepared, tokenizer = lab.examined(settings, model)
+    except LabError:
+        return _SAME
+    row = data_views.rendered_row(prepared, tokenizer, 1) if prepared.kept else ""
+    found = data_report(prepared, tokenizer, rows=0)
+    return [data_views.report(prepared, found), gr.skip(), gr.update(visible=False), row]
 
 
 def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:

@@ -39,9 +39,12 @@ def report(prepared: Prepared, found: DataReport) -> str:
     how = say("Read as {how}.", how=how_read(found.layout, found.columns))
     licence = say("Licence: {licence}.", licence=prepared.licence)
     unused = say("Columns not used: {columns}.", columns=", ".join(found.unused_columns) or say("(none)"))
-    notes = "".join(map(quiet, (f"{how} {licence}", unused, *found.notes)))
-    heading = html.escape(say("In use: {data}", data=prepared.title))
-    return f'<div class="lab-report"><h3>{heading}</h3>{numbers}{notes}{_lists(found)}</div>'
+    others = (note for note in found.notes if note != prepared.shortage)
+    notes = "".join(map(quiet, (f"{how} {licence}", unused, *others)))
+    in_use = later("Not used: {data}") if prepared.shortage else later("In use: {data}")
+    named = say(in_use, data=prepared.title)
+    heading = f"<h3>{html.escape(named)}</h3><p>{html.escape(prepared.shortage)}</p>"
+    return f'<div class="lab-report">{heading}{numbers}{notes}{_lists(found)}</div>'
 
 
 def _lists(found: DataReport) -> str:

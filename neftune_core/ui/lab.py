@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from neftune_core import language
-from neftune_core.errors import RecordError
+from neftune_core.errors import DataError, RecordError
 from neftune_core.home import assets
 from neftune_core.language import say
 from neftune_core.settings import Limits
@@ -117,16 +117,26 @@ class Lab:
         return Record(found[0]) if found else None
 
     def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
-        """The rows of `data` as tokens of `model`, and its tokenizer; the last few are kept, each with its refusals in
-        the language they were read in. Raises what `load` and `prepare` raise."""
-        from neftune_core.data.preparing import prepare
+        """Return what `examined` returns; raise `DataError` if no study can be trained on it."""
+        found, tokenizer = self.examined(data, model)
+        if found.shortage:
+            raise DataError(found.shortage)
+        return found, tokenizer
+
+    def examined(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
+        """Return the rows of `data` as tokens of `model`, however few they are, and its tokenizer.
+
+        The last few are kept, each with its refusals in the language they were read in. Raises what `load` and
+        `examine` raise.
+        """
+        from neftune_core.data.preparing import examine
         from neftune_core.models.loading import load
 
         loaded = load(model)
         name = language.current() + data.model_dump_json() + model.model_dump_json()
         with self._reading:
             known = self._data.get(name)
-        found = known or prepare(data.within(loaded.context), loaded.tokenizer, self.limits)
+        found = known or examine(data.within(loaded.context), loaded.tokenizer, self.limits)
         with self._reading:
             self._data[name] = found
             self._data.move_to_end(name)

@@ -18,9 +18,12 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.export.report import report
 from neftune_core.language import CHINESE, in_language
+from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
 from neftune_core.training.settings import EXAMPLE
+from neftune_core.ui import data_tab
+from neftune_core.ui.lab import Lab
 
 KEYS = [
     "layout", "columns", "unused_columns", "train", "held_out", "refused", "cut", "duplicates", "notes", "rows",
@@ -198,3 +201,13 @@ def test_what_a_record_keeps_is_bounded(tmp_path: Path) -> None:
     kept = data_report(prepared, tokenizer("chatml")).kept()
     assert len(json.dumps(kept)) < 60_000
     assert (len(kept["cut"]), len(kept["duplicates"]), kept["refused"][0]["count"]) == (100, 100, 2)
+
+
+def test_the_page_shows_what_became_of_rows_on_which_no_study_can_be_trained(tmp_path: Path) -> None:
+    rows = [ASKED, {"instruction": "Empty?", "output": ""}]
+    settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}")
+    shown = data_tab._to_mend(Lab(), settings, ModelSettings(), DataError("Too few."))
+    assert "Not used: rows.jsonl" in shown[3] and "a study needs 2" in shown[3] and "the output is empty" in shown[3]
+    assert "<mark>A wren. 🐦" in shown[6]
+    with pytest.raises(DataError, match="a study needs 2"):
+        Lab().prepared(settings, ModelSettings())

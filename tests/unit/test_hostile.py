@@ -292,7 +292,7 @@ def test_every_piece_of_html_escapes_what_it_is_given() -> None:
 
 def _prepared() -> Any:
     counts = {"cut": 1, "refused": 1, "duplicates_removed": 0}
-    return SimpleNamespace(**counts, title=PAYLOAD, licence=PAYLOAD)
+    return SimpleNamespace(**counts, title=PAYLOAD, licence=PAYLOAD, shortage=PAYLOAD)
 
 
 def _report() -> DataReport:
