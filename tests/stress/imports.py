@@ -6,6 +6,7 @@ import io
 import json
 import random
 import shutil
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -165,13 +166,16 @@ def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> l
     cases = count or (SHORT if short else COUNT)
     with target(folder) as lab:
         visitor, kinds = lab.visitor(), list(KINDS)
+        functions = importing(visitor), visitor.function("fill"), visitor.function("open_record")
         idle = reset_peak(lab.server)
         rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in kinds}
         for number in range(cases):
             kind = kinds[number % len(kinds)]
             draw = random.Random(f"{seed} {number}")
             given = KINDS[kind](parts_of(STUDY), draw)
-            _note(rows[kind], number, *_imported(lab.server, visitor, given))
+            _note(rows[kind], number, *_imported(lab.server, visitor, functions, given))
+            if number % 100 == 99:
+                print(f"{number + 1} cases, {peak_memory(lab.server) - idle:.0f} MB over idle", file=sys.stderr)
         peak = peak_memory(lab.server) - idle
     words = f"{peak:.0f} MB over the idle server" if peak > MOST_MEMORY_MB else ""
     return [*rows.values(), {"kind": "memory", "idle_mb": round(idle), "over_idle_mb": round(peak), "found": words}]
@@ -190,10 +194,12 @@ def importing(visitor: Visitor) -> Function:
     return next(found for found in visitor.functions() if "bring-file" in [field.elem_id for field in found.fields])
 
 
-def _imported(server: Server, visitor: Visitor, given: bytes) -> tuple[bool, float, str]:
+def _imported(
+    server: Server, visitor: Visitor, functions: tuple[Function, Function, Function], given: bytes
+) -> tuple[bool, float, str]:
     """Bring one archive in and open what was taken; return whether it was, the seconds, and what was wrong."""
     started = time.perf_counter()
-    bring = importing(visitor)
+    bring, listing, opening = functions
     sent = visitor.upload("record.zip", given)
     if sent.status != 200:
         return False, time.perf_counter() - started, f"the upload got status {sent.status}"
@@ -201,8 +207,7 @@ def _imported(server: Server, visitor: Visitor, given: bytes) -> tuple[bool, flo
     taken = said.outputs and said.outputs[0] == RECORD
     found = "" if taken or _is_sentence(said.told) else f"no sentence: {said.told} {said.text[-300:]}"
     if taken:
-        for name, more in (("fill", {}), ("open_record", {"event_data": {"id": RECORD}})):
-            function = visitor.function(name)
+        for function, more in ((listing, {}), (opening, {"event_data": {"id": RECORD}})):
             shown = visitor.call(function, function.usual(visitor.key), **more)
             found = found or _fault(shown.status, shown.text)
     found = found or _fault(said.status, said.text)
