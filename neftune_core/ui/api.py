@@ -22,12 +22,13 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, parse
 from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.record import Record, find
+from neftune_core.training.record import Record, asked_from, find
 from neftune_core.training.settings import StudySettings
 from neftune_core.training.sweep_record import find_study, require_single
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.previews import read_sentence
 from neftune_core.ui.study_form import plan_words, require_fit
+from neftune_core.ui.uploads import room_of
 
 MOST_EVENTS = 2_000
 LONGEST_TEXT = 2_000
@@ -160,7 +161,8 @@ def _require_own_rows(lab: Lab, data: DataSettings) -> None:
         source: str = getattr(data, part)
         if not source.startswith(FILE):
             continue
-        if not _is_within(Path(source.removeprefix(FILE)), uploads):
+        path = Path(source.removeprefix(FILE))
+        if not (_is_within(path, uploads) and room_of(lab.limits).is_of(asked_from.get(), str(path))):
             raise DataError("This is not a file that was uploaded here: upload it with read_instructions first.")
 
 

@@ -18,7 +18,9 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training.record import asked_from
 from neftune_core.ui.addresses import FORWARDED, address_of
+from neftune_core.ui.uploads import room_of
 
+NOT_UPLOADED = "This is not a file that was uploaded here: upload it first."
 NOT_A_FILE = "An uploaded file is not described as the page does it: upload it first."
 
 _SCALAR = (str, int, float, type(None))
@@ -59,12 +61,21 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
                 raise InvalidSetting(_reload(fn))
             if not (named.get("iterator") or fn.cancels):
                 inputs = checked_values(fn.inputs, inputs, longest)
+                _require_own_files(inputs, limits)
             return await inner(fn, inputs, *rest, **named)
         except Exception as error:
             words = _words(error)
             raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
 
     page.process_api = process_api  # type: ignore[method-assign]
+
+
+def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
+    """Raise `InvalidSetting` if a file among the values was uploaded from another network address."""
+    for value in values:
+        path = value.get("path") if isinstance(value, dict) else None
+        if isinstance(path, str) and not room_of(limits).is_of(asked_from.get(), path):
+            raise InvalidSetting(NOT_UPLOADED)
 
 
 def _asked_from(request: Any) -> str:
@@ -146,7 +157,7 @@ def _words(error: Exception) -> str:
             return "A choice of this call is none that its field offers."
         return " ".join(str(error.message).split())[:300]
     if isinstance(error, InvalidPathError):
-        return "This is not a file that was uploaded here: upload it first."
+        return NOT_UPLOADED
     if isinstance(error, ValidationError):
         return NOT_A_FILE
     if isinstance(error, ComponentProcessingError) and "Could not preprocess" in str(error):

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -75,13 +75,10 @@ class Gate:
         page: The page whose functions are called.
         limits: What this server allows.
         hosts: The host names and origins that are accepted.
-        make_room: Called with the bytes of an upload before it is read; raises a `LabError` to refuse it.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, hosts: Hosts, make_room: Callable[[int], None]
-    ) -> None:
-        self.app, self.page, self.limits, self.hosts, self.make_room = app, page, limits, hosts, make_room
+    def __init__(self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, hosts: Hosts) -> None:
+        self.app, self.page, self.limits, self.hosts = app, page, limits, hosts
         self.rates = Rates(limits)
         self.pages = [path for path, *_ in page.pages if path]
 
@@ -124,7 +121,7 @@ class Gate:
             self.rates.count_password(address)
         if UPLOAD.search(path):
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
-            self.make_room(_announced(scope, most))
+            _announced(scope, most)
             return _counted(receive, most)
         body = await self._body(scope, receive)
         if "/gradio_api/" not in path.lower():

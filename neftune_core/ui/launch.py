@@ -36,7 +36,7 @@ from neftune_core.ui import first_view, theme
 from neftune_core.ui.addresses import hosts_of
 from neftune_core.ui.calls import Evicted, Sessions, guard
 from neftune_core.ui.gate import Gate
-from neftune_core.ui.uploads import make_room
+from neftune_core.ui.uploads import CountedFiles
 
 SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
 FILES = "page-files"
@@ -74,9 +74,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
 def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
     """Return the gate of a server, to stand before everything else."""
     hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
-    return Middleware(
-        Gate, page=page, limits=limits, hosts=hosts, make_room=functools.partial(make_room, limits=limits)
-    )
+    return Middleware(Gate, page=page, limits=limits, hosts=hosts)
 
 
 @contextmanager
@@ -110,6 +108,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
     """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
     # Behind a password the first thing to be seen is the question for it.
     view = Middleware(first_view.FirstView, pages=first_view.of(page, view=not serving.password))
+    files = Middleware(CountedFiles, limits=limits)
     return {
         "server_name": serving.host,
         "server_port": serving.port,
@@ -120,7 +119,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "theme": theme.theme(),
         "css": theme.css(),
         "head": head(),
-        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [view]},
+        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [files, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
         "state_session_capacity": SESSIONS,

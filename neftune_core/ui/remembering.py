@@ -19,7 +19,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
 from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.record import Record, find
+from neftune_core.training.record import Record, asked_from, find
 from neftune_core.training.settings import CONTROL, StudySettings
 from neftune_core.ui import noise_tab, train_form
 from neftune_core.ui.controls import Form
@@ -28,7 +28,7 @@ from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.train_tab import TrainTab
-from neftune_core.ui.uploads import linked, own_folder
+from neftune_core.ui.uploads import linked, own_folder, room_of
 from neftune_core.ui.wiring import QUIET, SECONDS_SHOWN, events, in_browser, tell, told
 
 KEPT = ("train-", "noise-", "compare-prompts", "sweep-")
@@ -94,7 +94,7 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
         found = _said(said)
         before = parse(ModelSettings, found["model"])
-        uploaded = _uploaded(parse(DataSettings, found["data"]))
+        uploaded = _uploaded(around.lab, parse(DataSettings, found["data"]))
         return _in_use(around, before, uploaded) if (before, uploaded) != (model, data) else [gr.skip()] * len(shown)
 
     shown = _shown(around)
@@ -206,12 +206,14 @@ def _said(text: str) -> Mapping[str, Any]:
     return found
 
 
-def _uploaded(data: DataSettings) -> DataSettings:
+def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
     """The same, where its files are uploads that are still here; raises `DataError` for every other file."""
     uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
         source: str = getattr(data, part)
-        if source.startswith(FILE) and not _lies_in(uploads, source.removeprefix(FILE)):
+        name = source.removeprefix(FILE)
+        usable = _lies_in(uploads, name) and room_of(lab.limits).is_of(asked_from.get(), name)
+        if source.startswith(FILE) and not usable:
             raise DataError(say("The file that was uploaded before is no longer here: upload it again."))
     return data
 

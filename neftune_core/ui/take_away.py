@@ -88,6 +88,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     def bring(key: str, given: Any) -> str:
         if not given:
             raise DataError(say("There is no file: choose the zip file of a record."))
+        lab.jobs.admit(asked_from.get())  # an import counts as a study that is begun
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
     file.upload(bring, [key, file], came, **QUIET)

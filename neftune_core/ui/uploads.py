@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -18,10 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.settings import Limits
+from neftune_core.ui.addresses import FORWARDED, address_of, header
 
 KEPT_SECONDS = 24 * 3600
 UPLOADS_KEPT = 40  # largest files that lie here together
@@ -29,6 +35,8 @@ FILES_KEPT = 20_000
 SHARE = 4
 """Where visitors are strangers, one address has at most this part of the room: a fourth."""
 BETWEEN_LOOKS_SECONDS = 60
+UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
+READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
 
 
 def keep_uploads_at_home() -> Path:
@@ -133,6 +141,14 @@ class Room:
                 self._files[address] += 1
                 self._total += kept.size
 
+    def is_of(self, address: str, path: str) -> bool:
+        """Return whether whoever is at `address` may use a file: it came from there, or nobody knows from where."""
+        try:
+            kept = self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
+        except (OSError, ValueError, RuntimeError):  # what no file can be called
+            return False
+        return kept is None or not kept.address or kept.address == address
+
     def _forget(self, path: Path) -> None:
         kept = self._kept.pop(path, None)
         if kept is not None:
@@ -177,10 +193,48 @@ def room_of(limits: Limits) -> Room:
         return room
 
 
-def make_room(length: int, limits: Limits) -> None:
-    """Raise `DoesNotFit` if there is no room for an upload of `length` bytes."""
-    with room_of(limits).reserved("", length):
-        pass
+class CountedFiles:
+    """An ASGI application that counts uploads by network address, and gives a file to the address that it is of."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (UPLOAD.search(path) or READ_FILE.search(path)):
+            await self.app(scope, receive, send)
+            return
+        address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
+        room = room_of(self.limits)
+        file = READ_FILE.search(path)
+        if file is None:
+            await self._take(room, address, scope, receive, send)
+        elif room.is_of(address, file["path"]):
+            await self.app(scope, receive, send)
+        else:
+            await JSONResponse({"error": "There is nothing at this address."}, 404)(scope, receive, send)
+
+    async def _take(self, room: Room, address: str, scope: Scope, receive: Receive, send: Send) -> None:
+        length, said = header(scope, b"content-length"), bytearray()
+
+        async def hearing(message: Message) -> None:
+            said.extend(message.get("body", b""))
+            await send(message)
+
+        most = self.limits.upload_megabytes * 1_000_000
+        with room.reserved(address, int(length) if length.isdigit() else most):
+            await self.app(scope, receive, hearing)
+            for path in _paths(bytes(said)):
+                room.keep(address, path)
+
+
+def _paths(said: bytes) -> list[Path]:
+    """The files that the framework says it has taken; none if it refused them."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return []
+    return [Path(path) for path in found if isinstance(path, str)] if isinstance(found, list) else []
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, float]]:

@@ -40,7 +40,7 @@ def a_record_made_to_exhaust_memory(lab: Target) -> None:
     ):
         began = time.perf_counter()
         answer = _brought(visitor, {**usual, name: content})
-        assert len(answer.told) == 1, f"{name}: {answer.told}"
+        assert len(answer.told) == 1 or answer.outputs, f"{name}: {answer.text[-300:]}"
         assert time.perf_counter() - began < LONGEST_SECONDS, f"{name} took {time.perf_counter() - began:.0f} seconds"
     taken = peak_memory(lab.server) - idle
     assert taken < MOST_MEMORY_MB, f"{taken:.0f} MB"

@@ -280,7 +280,7 @@ def test_a_websocket_is_closed() -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    gate = Gate(lambda *_: pytest.fail("let through"), page=page, limits=Limits(), hosts=Hosts(), make_room=print)  # type: ignore[arg-type, return-value]
+    gate = Gate(lambda *_: pytest.fail("let through"), page=page, limits=Limits(), hosts=Hosts())  # type: ignore[arg-type, return-value]
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: asyncio.run(gate({"type": "websocket", "headers": []}, receive, send))).result()
     assert sent == [{"type": "websocket.close", "code": 1008}]

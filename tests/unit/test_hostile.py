@@ -200,13 +200,14 @@ def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.Monk
             file.truncate(1_000_000)
     room = uploads.room_of(limits)
     room.look()
-    with pytest.raises(DoesNotFit, match="fill the room"):
-        uploads.make_room(10, limits)
+    with pytest.raises(DoesNotFit, match="fill the room"), room.reserved("one", 10):
+        pass
     yesterday = time.time() - uploads.KEPT_SECONDS - 60
     for number in range(5):
         os.utime(folder / str(number) / "rows.jsonl", (yesterday, yesterday))
     room.look()
-    uploads.make_room(10, limits)
+    with room.reserved("one", 10):
+        pass
     assert not (folder / "3").exists()
     assert (folder / "7" / "rows.jsonl").exists()
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neftune_core.errors import DoesNotFit
+from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.home import folder_bytes
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training.record import Record, create
+from neftune_core.training.record import Record, asked_from, create
 from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui import remembering, take_away, uploads
+from neftune_core.ui import calls, remembering, take_away, uploads
 from neftune_core.ui.lab import Lab
 
 PUBLIC = Limits(upload_megabytes=1, local_paths=False)
@@ -142,3 +146,62 @@ def test_a_record_whose_rows_are_gone_says_so(folder: Path) -> None:
     (record.folder / "study.toml").write_text(text, encoding="utf-8")
     with pytest.raises(Exception, match="no longer there"):
         remembering._linked(Record(record.folder), "key")
+
+
+def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Path) -> None:
+    path = came(folder, "a", 10)
+
+    async def framework(scope: Any, receive: Any, send: Any) -> None:
+        said = json.dumps([str(path)]).encode() if scope["method"] == "POST" else path.read_bytes()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": said})
+
+    async def asked(method: str, address: str, client: str) -> int:
+        seen: list[Any] = []
+
+        async def send(message: Any) -> None:
+            seen.append(message)
+
+        scope = {"type": "http", "method": method, "path": address, "client": (client, 1), "headers": []}
+        await uploads.CountedFiles(framework, limits=PUBLIC)(scope, None, send)  # type: ignore[arg-type]
+        return int(seen[0]["status"])
+
+    assert asyncio.run(asked("POST", "/gradio_api/upload", "10.0.0.1")) == 200
+    room = uploads.room_of(PUBLIC)
+    assert room._bytes["10.0.0.1"] == 10
+    assert asyncio.run(asked("GET", f"/gradio_api/file={path}", "10.0.0.1")) == 200
+    assert asyncio.run(asked("GET", f"/gradio_api/file={path}", "10.0.0.2")) == 404
+    assert asyncio.run(asked("GET", f"/gradio_api/file={folder}/b/../a/rows.jsonl", "10.0.0.2")) == 404
+    described = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]
+    with pytest.raises(InvalidSetting, match="upload it first"):
+        calls._require_own_files([*described, "x", None], PUBLIC)
+
+
+def test_a_call_may_name_only_the_uploads_of_its_own_address(folder: Path) -> None:
+    path = came(folder, "a", 10)
+    uploads.room_of(PUBLIC).keep("10.0.0.1", path)
+    for address, allowed in (("10.0.0.1", True), ("10.0.0.2", False)):
+        asked = asked_from.set(address)
+        try:
+            with contextlib.nullcontext() if allowed else pytest.raises(InvalidSetting, match="upload it first"):
+                calls._require_own_files([{"path": str(path)}], PUBLIC)
+        finally:
+            asked_from.reset(asked)
+
+
+def test_an_import_counts_as_a_study_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio as gr
+
+    lab = Lab(Limits(studies_an_hour=1))
+    asked: list[str] = []
+    monkeypatch.setattr(take_away, "import_record", lambda *given: create(EXAMPLE, "key"))
+    monkeypatch.setattr(lab.jobs, "admit", asked.append)
+    with gr.Blocks() as page:
+        take_away.build_import(lab, gr.Textbox())
+    (bring,) = [made.fn for made in page.fns.values() if made.name == "bring"]
+    token = asked_from.set("10.0.0.1")
+    try:
+        bring("key", "record.zip")
+    finally:
+        asked_from.reset(token)
+    assert asked == ["10.0.0.1"]
