@@ -103,21 +103,23 @@ class About(_Part):
 
 
 class _Event(_Part):
+    """What is there is of its kind; only what may have been NaN, and the seed, can be null."""
+
     event: Name
-    time: Moment | None = None
+    time: Moment = 0
     seed: Whole | None = None
-    seeds: Count | None = None
-    step: Count | None = None
-    steps: Count | None = None
-    studies: Count | None = None
-    tokens: Count | None = None
-    prompts: Count | None = None
+    seeds: Count = 1
+    step: Count = 0
+    steps: Count = 0
+    studies: Count = 0
+    tokens: Count = 0
+    prompts: Count = 0
     epoch: float | None = None
     learning_rate: float | None = None
-    message: Words | None = None
-    cell: str | None = None
-    state: str | None = None
-    arms: Arms | None = None
+    message: Words = ""
+    cell: str = ""
+    state: str = ""
+    arms: Arms = {}
 
 
 class _Counted(_Event):

@@ -242,6 +242,8 @@ def test_a_wrong_field_is_left_out_and_named_and_its_record_stays_listed(tmp_pat
         {"event": ["step"]},
         {"event": {}},
         {"message": 5},
+        {"steps": None},
+        {"tokens": None},
     ],
     ids=str,
 )
