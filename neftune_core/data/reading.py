@@ -183,7 +183,7 @@ def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unu
         messages = messages_of(layout, columns, record, unused)
     except RowRefused as refused:
         return Refusal(number, str(refused))
-    characters = sum(len(message.content) for message in messages)
+    characters = sum(len(turn.content) + sum(len(text) for _, text in turn.fields) for turn in messages)
     if characters > limits.row_characters:
         return Refusal(number, str(too_long(characters, limits.row_characters)))
     return Example(messages, number)

@@ -186,6 +186,12 @@ def test_reasoning_is_kept_with_its_reply_from_a_message_or_a_column(reading, na
     assert reading(json.dumps(row)).examples[0].messages[-1].fields == fields
 
 
+def test_fields_count_for_the_length_of_a_row(reading):
+    rows = [{"messages": TURNS}, {"messages": [ASKED, {**REPLY, "thinking": "x" * 200}]}]
+    found = reading("\n".join(map(json.dumps, rows)), limits=Limits(row_characters=100))
+    assert [(one.row, one.reason) for one in found.refusals] == [(2, "it has 209 characters; at most 100 are read")]
+
+
 def test_names_that_nothing_reads_are_reported_wherever_they_stand(reading):
     turns = [{**ASKED, "id": 7, "name": "Ann"}, {**REPLY, "model": "x", "end": None}]
     rows = [{"messages": turns, "source": "s"}] * 120 + [{"messages": TURNS, "late": 1}]
