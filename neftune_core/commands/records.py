@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -210,8 +210,20 @@ def _run_cells(record: Record) -> tuple[str, ...]:
     status = of_record(record)
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
     size = gigabytes(folder_bytes(record.folder))
-    told = (*_about(record), ", ".join(record.arms))
+    told = (*_about(record), ", ".join(_arms(record)))
     return record.id, WORDS[status.state], steps, size, *map(_shortened, told), _result(record)
+
+
+def _arms(record: Record) -> Iterable[str]:
+    """The arms of a study, or those of all studies of a sweep."""
+    from neftune_core.training.sweep_record import Sweep
+    from neftune_core.training.sweep_settings import cells
+
+    try:
+        every = cells(Sweep(record.folder).settings) if record.is_sweep else []
+    except LabError:
+        every = []
+    return dict.fromkeys(arm for cell in every for arm in cell.study.arms) or record.arms
 
 
 def _shortened(text: str) -> str:

@@ -123,7 +123,14 @@ def test_the_list_of_records_has_title_model_data_and_result(sweep: Sweep, capsy
     by_id = {line.split()[0]: line for line in lines}
     assert "A study of mine" in by_id[study.id]
     assert by_id[study.id].endswith("-")  # nothing was measured yet
-    for words in ("sweep: Two strengths", "Finished", "tiny", "rows", "claim"):
+    for words in (
+        "sweep: Two strengths",
+        "Finished",
+        "tiny",
+        "rows",
+        "control, uniform-alpha-5, uniform-alpha...",
+        "judge",
+    ):
         assert words in by_id[sweep.id], by_id[sweep.id]
     (one,) = runs_table([named(f"{sweep.id}/001-seed-0")])[1:]
     assert "control" in one
@@ -138,11 +145,12 @@ def test_the_table_of_a_sweep_as_csv_has_a_line_for_each_setting_and_seed(
     assert sweep_command(SweepCommand(file=Path(sweep.id), csv=True)) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(row["arm"], row["seed"]) for row in rows] == [
-        (arm, seed) for arm in ("control", "uniform-alpha-5", "uniform-alpha-15") for seed in ("0", "1")
+        ("base", ""),
+        *((arm, seed) for arm in ("control", "uniform-alpha-5", "uniform-alpha-15") for seed in ("0", "1")),
     ]
     cell = named(f"{sweep.id}/001-seed-1")
     last = [event for event in cell.events() if event["event"] == "evaluated"][-1]["arms"]["uniform-alpha-5"]
-    assert float(rows[3]["held_out_loss_last"]) == last["held_out_loss"]
+    assert float(rows[4]["held_out_loss_last"]) == last["held_out_loss"]
     with pytest.raises(InvalidSetting, match="one of --json and --csv"):
         sweep_command(SweepCommand(file=Path(sweep.id), csv=True, json=True))
     with pytest.raises(InvalidSetting, match="is a study and no sweep"):
