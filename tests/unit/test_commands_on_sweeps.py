@@ -128,7 +128,7 @@ def test_the_list_of_records_has_title_model_data_and_result(sweep: Sweep, capsy
         "Finished",
         "tiny",
         "rows",
-        "control, uniform-alpha-5, uniform-alpha...",
+        "control, uniform-alpha-5, uniform-alp...",
         "judge",
     ):
         assert words in by_id[sweep.id], by_id[sweep.id]
