@@ -18,11 +18,12 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from neftune_core.training.jobs import Jobs
     from neftune_core.training.record import Record
+    from neftune_core.training.sweep_jobs import LabJobs
 
 OWNER = "a-visitor-of-the-bench"
 WAIT_SECONDS = 300
@@ -83,11 +84,11 @@ class Shop:
         return record
 
     @cached_property
-    def jobs(self) -> Jobs:
+    def jobs(self) -> LabJobs:
         """A queue of this shop."""
-        from neftune_core.training.jobs import Jobs
+        from neftune_core.training.sweep_jobs import LabJobs
 
-        return Jobs(self.limits)
+        return LabJobs(self.limits)
 
     def ends(self, record: Record, state: str = "finished") -> str:
         """Nothing where the job of `record` ends so, else what became of it."""

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from neftune_core.bench.table import Table
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.settings import CONTROL, StudySettings, TrainingSettings
+from neftune_core.training.settings import CONTROL, StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch

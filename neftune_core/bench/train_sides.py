@@ -51,7 +51,8 @@ class Sizes:
 def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
     from neftune_core.data.settings import DataSettings
     from neftune_core.models.settings import ModelSettings
-    from neftune_core.training.settings import StudySettings, TrainingSettings
+    from neftune_core.training.settings import StudySettings
+    from neftune_core.training.training_settings import TrainingSettings
 
     usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
     return StudySettings(

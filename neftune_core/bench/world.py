@@ -18,7 +18,8 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.settings import CONTROL, StudySettings, TrainingSettings
+from neftune_core.training.settings import CONTROL, StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
     from neftune_core.data.chat import Encoded
@@ -118,7 +119,7 @@ def _rate(run: Lockstep, step: int) -> float:
 
 
 def _measured(run: Lockstep, slots: Sequence[int], samples: Sequence[list[Encoded]]) -> dict[str, Measured]:
-    from neftune_core.evaluation.clean import clean_measures
+    from neftune_core.arms.clean_loss import clean_measures
 
     by_sample = [
         [vars(found) for found in clean_measures(run.stack, sample, slots, batch_size=40)] for sample in samples

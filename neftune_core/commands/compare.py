@@ -46,9 +46,9 @@ class Compare:
 
 def compare(arguments: Compare) -> int:
     """Print the answers, and write them where that is asked; gives the exit status. Raises a `LabError`."""
-    from neftune_core.evaluation.answer_measures import measured
-    from neftune_core.training.answer_files import WRITERS, as_jsonl
+    from neftune_core.evaluation.text_measures import measured
     from neftune_core.training.comparison import chosen_arms, compare_arms, read_prompts
+    from neftune_core.training.prompts import WRITERS, as_jsonl
 
     if not arguments.records:
         raise InvalidSetting("Name a record: `neftune runs` lists them.")

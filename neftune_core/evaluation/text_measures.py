@@ -5,8 +5,9 @@ Every measure is kept by example, so that it can be resampled; the definitions a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,53 @@ from neftune_core.errors import DataError
 from neftune_core.evaluation.overlap import bleu, chrf
 from neftune_core.evaluation.rouge import common_run, rouge_l, units
 from neftune_core.evaluation.statistics import Floats
+
+
+def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
+    """`text` in which each letter has an error with probability `rate`; all else stays where it is.
+
+    A replacement is a letter drawn from the text itself, so that it is of its script.
+    """
+    letters = [character for character in text if character.isalpha()]
+    found: list[str] = []
+    place = 0
+    while place < len(text):
+        character, following = text[place], text[place + 1 : place + 2]
+        place += 1
+        if not character.isalpha() or generator.random() >= rate:
+            found.append(character)
+            continue
+        kind = generator.integers(4)
+        if kind == 0 and following.isalpha():
+            found += [following, character]
+            place += 1
+        elif kind == 1:
+            found += [character, character]
+        elif kind == 2:
+            found.append(letters[generator.integers(len(letters))])
+    return "".join(found)
+
+
+def measured(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of a comparison with the measures of every answer in it.
+
+    `characters`; `repetition`: the share of pairs of words in the first 50 that stood there before, None below two
+    words (a study's repetition counts tokens and leaves shorter answers out); `rouge_l` with the reference, 0 to 1,
+    None where there is none.
+    """
+    reference = units(line.get("reference") or "")
+    return {**line, "arms": {name: {**answer, **_of(answer, reference)} for name, answer in line["arms"].items()}}
+
+
+def _of(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | int | None]:
+    words = units(answer["text"])
+    different = distinct([words[:PREFIX]], 2)
+    return {
+        "characters": len(answer["text"]),
+        "repetition": None if different != different else 1 - different,
+        "rouge_l": rouge_l(words, reference) if reference else None,
+    }
+
 
 PREFIX = 50
 """Tokens at the beginning of an answer in which repetitions are counted (the paper's 50 for Alpaca)."""

@@ -16,7 +16,7 @@ from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.training.record import Record
-from neftune_core.training.settings import TrainingSettings
+from neftune_core.training.training_settings import TrainingSettings
 
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 MEASURES = ("train_loss", "held_out_loss")

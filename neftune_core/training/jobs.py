@@ -18,13 +18,9 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training import disk
 from neftune_core.training.log import Event
-from neftune_core.training.more_seeds import extend, next_seeds
 from neftune_core.training.progress import Progress, Status, before_run, of_record
 from neftune_core.training.record import ENDINGS, Record, asked_from, create, find
 from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep import run_record
-from neftune_core.training.sweep_record import create_sweep
-from neftune_core.training.sweep_settings import SweepSettings
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +56,7 @@ class Jobs:
         admit: Called with the visitor's address before a job is queued; raises a `LabError` to refuse it.
     """
 
-    def __init__(
-        self, limits: Limits, run: Run = run_record, admit: Callable[[str], None] = lambda address: None
-    ) -> None:
+    def __init__(self, limits: Limits, run: Run, admit: Callable[[str], None] = lambda address: None) -> None:
         self.limits = limits
         self.run = run
         self.admit = admit
@@ -80,14 +74,10 @@ class Jobs:
     def submit(self, study: StudySettings, owner: str) -> Record:
         """Put a study in the queue; raises a `LabError` where it is over a limit."""
         study.check(self.limits)
-        return self._submit(owner, lambda: create(study, owner, self.limits))
+        return self.submit_made(owner, lambda: create(study, owner, self.limits))
 
-    def submit_sweep(self, sweep: SweepSettings, owner: str) -> Record:
-        """Put a sweep in the queue, as one job; raises a `LabError` where it is over a limit."""
-        sweep.check(self.limits)
-        return self._submit(owner, lambda: create_sweep(sweep, owner, self.limits))
-
-    def _submit(self, owner: str, make: Callable[[], Record]) -> Record:
+    def submit_made(self, owner: str, make: Callable[[], Record]) -> Record:
+        """Put the record that `make` makes in the queue, once it is sure that there is room for it."""
         with self._submitting:
             self._check_room(owner)
             self._sweep()
@@ -109,14 +99,14 @@ class Jobs:
             self._queue(record, owner)
         return record
 
-    def extend(self, record_id: str, owner: str) -> Record:
-        """Put a finished study back in the queue with more seeds: as many in all as `next_seeds` says."""
+    def extend(self, record_id: str, owner: str, grow: Callable[[Record], None]) -> Record:
+        """Put a finished study back in the queue, after `grow` has given its record more to do."""
         record = find(record_id, owner)
         with self._submitting:
             if not self.status(record).is_over:
                 raise RecordError(say("This study is under way already."))
             self._check_room(owner)
-            extend(record, next_seeds(record.study.seeds))
+            grow(record)
             self._queue(record, owner)
         return record
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from neftune_core.arms.clean_loss import RowMeasures
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import LabError
 from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.rouge import units
-from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.settings import AUTOMATIC
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.evaluation.verdict import Verdict, verdict

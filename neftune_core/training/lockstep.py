@@ -11,32 +11,31 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from neftune_core.arms.armset import ArmSet
+from neftune_core.arms.clean_loss import RowMeasures, row_measures
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.clean import row_measures
-from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.language import say
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import accelerator
-from neftune_core.training.optimizer import ArmOptimizer, Rates
+from neftune_core.training.optimizer import ArmOptimizer, LossScale, Rates
 from neftune_core.training.parallel import team
 from neftune_core.training.passes import Passes, Portion, noise_rows
-from neftune_core.training.scaling import LossScale
 from neftune_core.training.scheduled import ScheduledNoise
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.training_settings import Plan, TrainingSettings
 
 Event = dict[str, Any]
 Stop = Callable[[], bool]
+Study = TypeVar("Study", bound=Plan)
 
 LOSSES = ("loss", "first_draw_loss")
 """What a pass may give of an arm; see `passes.Sums`."""
@@ -123,7 +122,7 @@ def evaluation_batch(training: TrainingSettings) -> int:
     return 4 * training.rows_at_once
 
 
-class Lockstep:
+class Lockstep(Generic[Study]):
     """The state of one run: its set of arms, their optimizer, the last whole step, and which arms take part.
 
     `arms` are those of the study unless others are given, as for a benchmark of one arm alone. `total` is the number
@@ -133,7 +132,7 @@ class Lockstep:
 
     def __init__(
         self,
-        study: StudySettings,
+        study: Study,
         stack: ArmSet,
         prepared: Prepared,
         arms: Mapping[str, NoiseSettings] | None = None,
@@ -164,12 +163,6 @@ class Lockstep:
     def sample_rows(self) -> int:
         """Rows of each of the fixed samples on which losses are measured."""
         return self.study.training.sample_rows(len(self.prepared.train))
-
-    @property
-    def sample_prompts(self) -> int:
-        """Prompts of each part whose answers are measured: no more than rows, where these are automatic."""
-        asked = self.study.measuring.prompts
-        return asked if self.study.training.evaluation_rows else min(asked, self.sample_rows)
 
     def name(self, slot: int) -> str:
         """The arm in a slot; slot 0 is the base."""

@@ -12,16 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from neftune_core.arms.clean_loss import NoiseOf, RowMeasures, row_measures
 from neftune_core.data.batches import Batch
 from neftune_core.data.chat import Encoded, encode, prompt_ids
 from neftune_core.data.examples import Example
 from neftune_core.data.starters import held_out_file
 from neftune_core.evaluation.answers import Answer, stream_answers
-from neftune_core.evaluation.clean import NoiseOf, row_measures
-from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.evaluation.text_measures import Reply, TextMeasures, against_references, memorisation, shape
-from neftune_core.evaluation.typos import with_typos
+from neftune_core.evaluation.text_measures import (
+    Reply,
+    TextMeasures,
+    against_references,
+    memorisation,
+    shape,
+    with_typos,
+)
 from neftune_core.language import later
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
@@ -146,7 +151,7 @@ class _Ending:
 
     def answers(self, found: Measured) -> None:
         """Greedy answers to the first prompts of both parts, from one batched decode, and what they are like."""
-        count, prepared = self.run.sample_prompts, self.run.prepared
+        count, prepared = sample_prompts(self.run), self.run.prepared
         parts = {"held_out": prepared.held_out[:count], "train": prepared.train[:count]}
         rows = [row for part in parts.values() for row in part]
         tokenizer = self.run.stack.loaded.tokenizer
@@ -234,3 +239,9 @@ def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str
     at = example.row - 1
     known = at < len(truths) and truths[at]["output"] == example.response
     return truths[at] if known else {"output": example.response}
+
+
+def sample_prompts(run: Lockstep) -> int:
+    """Return how many prompts of each part have their answers measured: if automatic, no more than rows."""
+    asked: int = run.study.measuring.prompts
+    return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)

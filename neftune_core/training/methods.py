@@ -10,7 +10,7 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import NotAvailable
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
-from neftune_core.training.settings import TrainingSettings
+from neftune_core.training.training_settings import TrainingSettings
 
 
 def _adapters(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:

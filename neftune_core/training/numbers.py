@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from neftune_core.arms.clean_loss import RowMeasures
 from neftune_core.durable import write_whole
-from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.training.log import append, finite, parsed
 from neftune_core.training.parts import metrics_of

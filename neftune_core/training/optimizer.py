@@ -11,6 +11,41 @@ from torch import Tensor, nn
 
 from neftune_core.arms.armset import ArmSet, Trained
 
+FIRST, LARGEST = 2.0**14, 2.0**24
+DOUBLED_AFTER = 2000
+
+
+class LossScale:
+    """One scale for all arms: halved when a gradient overflows, doubled after 2,000 whole steps; 1 in other precisions.
+
+    A step that overflowed is taken again at the smaller scale, so that all arms take the same steps.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.value = FIRST if precision == "float16" else 1.0
+        self.whole_steps = 0
+        self._is_fixed = precision != "float16"
+
+    def overflowed(self, losses: Iterable[float], norms: Iterable[float]) -> bool:
+        """Whether an arm with a finite loss has a gradient that is not; if so the scale is halved.
+
+        At a scale of 1 it is the gradient itself that is not finite.
+        """
+        if self._is_fixed or self.value <= 1:
+            return False
+        pairs = zip(losses, norms, strict=True)
+        if all(math.isfinite(norm) or not math.isfinite(loss) for loss, norm in pairs):
+            return False
+        self.value, self.whole_steps = self.value / 2, 0
+        return True
+
+    def stepped(self) -> None:
+        """Count a whole step."""
+        self.whole_steps += 1
+        if not self._is_fixed and self.whole_steps >= DOUBLED_AFTER:
+            self.value, self.whole_steps = min(2 * self.value, LARGEST), 0
+
+
 NORM_PIECE = 1024
 """Numbers whose squares are summed at once: one float32 sum over millions of them is wrong in its fifth digit."""
 

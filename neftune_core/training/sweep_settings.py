@@ -20,7 +20,8 @@ from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Control, Limits, Settings, controls, parse, setting
-from neftune_core.training.settings import EXAMPLE, StudySettings, TrainingSettings
+from neftune_core.training.settings import EXAMPLE, StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 S = TypeVar("S", bound=Settings)
 

@@ -122,7 +122,7 @@ def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ba
 def _answers(
     lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
 ) -> Iterator[list[Line]]:
-    from neftune_core.evaluation.answer_measures import measured
+    from neftune_core.evaluation.text_measures import measured
 
     for lines in lab.answers(chosen, prompts, settings):
         yield [measured(line) for line in lines]

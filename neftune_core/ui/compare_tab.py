@@ -32,7 +32,7 @@ from neftune_core.ui.controls import Form
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import part
 from neftune_core.ui.recorded import Recorded
-from neftune_core.ui.run_views import about_words, when
+from neftune_core.ui.run_actions import about_words, when
 from neftune_core.ui.train_tab import TrainTab
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, told
@@ -351,7 +351,7 @@ def _connect_exports(tab: CompareTab) -> None:
 def _exporter(kind: str) -> Any:
     @told
     def export(talk: Talk) -> dict[str, str]:
-        from neftune_core.training.answer_files import WRITERS
+        from neftune_core.training.prompts import WRITERS
 
         if not talk.lines:
             raise DataError(say("There are no answers to save yet: press Answer first."))

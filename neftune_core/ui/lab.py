@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from neftune_core.models.settings import ModelSettings
     from neftune_core.space.zero import LentGpu
     from neftune_core.training.comparison import Chosen
-    from neftune_core.training.jobs import Jobs
     from neftune_core.training.prompts import Prompt
+    from neftune_core.training.sweep_jobs import LabJobs
     from neftune_core.training.sweep_table import SweepTable
 
 KEPT_DATA = 4
@@ -69,12 +69,12 @@ class Lab:
         self._reading = threading.Lock()
 
     @functools.cached_property
-    def jobs(self) -> Jobs:
+    def jobs(self) -> LabJobs:
         """The queue and its worker."""
-        from neftune_core.training.jobs import Jobs
+        from neftune_core.training.sweep_jobs import LabJobs
 
         of_lent_gpu = {"run": self.gpu.study} if self.gpu else {}
-        return Jobs(self.limits, admit=Rates(self.limits).count_study, **of_lent_gpu)
+        return LabJobs(self.limits, admit=Rates(self.limits).count_study, **of_lent_gpu)
 
     def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
         """Where a GPU is lent to the request: hold the request until the study is over, and end it if the page leaves.

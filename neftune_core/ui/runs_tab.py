@@ -19,7 +19,7 @@ from neftune_core.ui import evidence_view, run_actions, take_away
 from neftune_core.ui.answers import answer_columns
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure, part
-from neftune_core.ui.run_views import about_words, curves_of, state_words, when
+from neftune_core.ui.run_actions import about_words, curves_of, state_words, when
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.train_tab import TrainTab, view_of_study
 from neftune_core.ui.views import quiet

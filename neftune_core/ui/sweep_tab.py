@@ -24,7 +24,7 @@ from neftune_core.ui import run_actions, sweep_form
 from neftune_core.ui.controls import Form
 from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.plot import live_figure
-from neftune_core.ui.run_views import gone_words, state_words, when
+from neftune_core.ui.run_actions import gone_words, state_words, when
 from neftune_core.ui.study_form import Asked, study_of
 from neftune_core.ui.sweep_views import table_view, verdict_view
 from neftune_core.ui.train_tab import Around, TrainTab

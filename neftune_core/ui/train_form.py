@@ -14,14 +14,8 @@ from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Settings, control, controls
-from neftune_core.training.settings import (
-    EXAMPLE,
-    PRESETS,
-    USUAL_OF_OTHERS,
-    StudySettings,
-    TrainingSettings,
-    usual_training,
-)
+from neftune_core.training.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, usual_training
+from neftune_core.training.training_settings import TrainingSettings
 from neftune_core.ui.controls import Form, component
 from neftune_core.ui.views import quiet
 from neftune_core.ui.wiring import QUIET, events, told

@@ -19,7 +19,7 @@ from neftune_core.ui.lab import Lab, require_key
 from neftune_core.ui.noise_tab import NoiseTab
 from neftune_core.ui.plot import live_figure
 from neftune_core.ui.recorded import Recorded
-from neftune_core.ui.run_views import VIEWS, curves_of, gone_words, progress_words, state_words
+from neftune_core.ui.run_actions import VIEWS, curves_of, gone_words, progress_words, state_words
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.study_form import Asked, plan_words, require_fit, study_of
 from neftune_core.ui.views import quiet

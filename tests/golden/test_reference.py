@@ -18,7 +18,8 @@ from neftune_core.models.loading import LoadedModel
 from neftune_core.noise import live
 from neftune_core.noise.kinds import draw_unit, noise_key
 from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 STEPS = 20
 

@@ -26,8 +26,9 @@ from neftune_core.training import checkpoint
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.methods import make_arms
 from neftune_core.training.record import create
-from neftune_core.training.settings import CONTROL, EXAMPLE, StudySettings, TrainingSettings
+from neftune_core.training.settings import CONTROL, EXAMPLE, StudySettings
 from neftune_core.training.study import run_study
+from neftune_core.training.training_settings import TrainingSettings
 
 pytestmark = pytest.mark.gpu
 

@@ -19,7 +19,8 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.training.record import Record
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 pytestmark = [
     pytest.mark.gpu,

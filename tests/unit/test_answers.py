@@ -11,8 +11,7 @@ from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import end_ids, prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.errors import Cancelled, DoesNotFit
-from neftune_core.evaluation.answers import Answers, _Batch, stream_answers, stream_conversations
-from neftune_core.evaluation.choosing import drawn
+from neftune_core.evaluation.answers import Answers, _Batch, drawn, stream_answers, stream_conversations
 from neftune_core.evaluation.reading import parts, shared_beginning
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load

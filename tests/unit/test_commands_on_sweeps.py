@@ -23,10 +23,11 @@ from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import all_records, create
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.sweep import run_sweep
 from neftune_core.training.sweep_record import Sweep, create_sweep
 from neftune_core.training.sweep_settings import SweepSettings
+from neftune_core.training.training_settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,11 @@ import pytest
 
 from neftune_core.data.examples import Message
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordError
-from neftune_core.evaluation.answer_measures import measured
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
+from neftune_core.evaluation.text_measures import measured
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.training.answer_files import as_csv, as_jsonl
 from neftune_core.training.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
-from neftune_core.training.prompts import Prompt, further
+from neftune_core.training.prompts import Prompt, as_csv, as_jsonl, further
 from neftune_core.training.record import Record, create
 from neftune_core.training.settings import EXAMPLE, StudySettings
 from neftune_core.training.study import run_study

@@ -19,8 +19,9 @@ from neftune_core.models.folders import made_once
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
+from neftune_core.training.training_settings import TrainingSettings
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permissions and flushed folders are those of POSIX")
 

@@ -21,7 +21,8 @@ from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.settings import CONTROL, StudySettings, TrainingSettings
+from neftune_core.training.settings import CONTROL, StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 ARMS: dict[str, NoiseSettings] = {
     **{kind: NoiseSettings(strength=30, kind=kind) for kind in KINDS if kind != "token-dropout"},

@@ -22,7 +22,8 @@ from neftune_core.training import checkpoint
 from neftune_core.training.accelerator import accelerator
 from neftune_core.training.lockstep import Lockstep, evaluation_batch
 from neftune_core.training.optimizer import ArmOptimizer, Rates
-from neftune_core.training.settings import PRESETS, RegulariserSettings, StudySettings, TrainingSettings
+from neftune_core.training.settings import PRESETS, StudySettings
+from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
 
 
 def lockstep(

@@ -28,9 +28,10 @@ from neftune_core.models.standin import standin
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.record import Record, create
-from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
 from neftune_core.training.sweep_table import write_table
+from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
 
 PAYLOAD = "</script><img src=x onerror=alert(1)>"
 ARMS = (

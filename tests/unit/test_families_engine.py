@@ -36,7 +36,8 @@ from neftune_core.models.trees import private_tree, weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 ENCODER_DECODERS = [name for name, family in FAMILIES.items() if family.encoder_decoder]
 

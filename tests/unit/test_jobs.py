@@ -29,14 +29,16 @@ from neftune_core.settings import Limits
 from neftune_core.training.accelerator import accelerator
 from neftune_core.training.checkpoint import kept_step
 from neftune_core.training.comparison import compare, read_prompts, saved_arms, saved_seeds
-from neftune_core.training.jobs import NICENESS, Jobs
+from neftune_core.training.jobs import NICENESS
 from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.training.passes import Passes
 from neftune_core.training.planning import disk_bytes, memory_and_time, require_disk, require_memory
 from neftune_core.training.progress import of_record
 from neftune_core.training.record import Record, asked_from, create, find, owned_records
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
+from neftune_core.training.sweep_jobs import LabJobs
+from neftune_core.training.training_settings import TrainingSettings
 from neftune_core.ui.lab import Lab
 from neftune_core.ui.study_form import plan_words, require_fit
 
@@ -80,7 +82,7 @@ def _until(record: Record, event: str, seconds: float = 60) -> None:
 
 def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) -> None:
     before = weights_hash(load(_model()).model)
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     assert jobs.wait(record, 120).state == "finished"
     names = [event["event"] for event in record.events()]
@@ -103,7 +105,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
 
 
 def test_answers_kept_by_a_study_are_those_that_its_record_gives_later(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     study = _study(rows, epochs=2, learning_rate=5e-3)
     answers = AnswerSettings(prompts=("Say the number 3.",), new_tokens=8)
     record = jobs.submit(study.model_copy(update={"answers": answers}), ANN)
@@ -115,7 +117,7 @@ def test_answers_kept_by_a_study_are_those_that_its_record_gives_later(rows: Pat
 
 
 def test_a_stopped_study_keeps_its_arms_and_the_next_job_starts(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows, epochs=500), ANN)
     _until(record, "step")
     waiting = jobs.submit(_study(rows), ANN)
@@ -129,7 +131,7 @@ def test_a_stopped_study_keeps_its_arms_and_the_next_job_starts(rows: Path) -> N
 
 
 def test_a_waiting_study_can_be_stopped(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     running = jobs.submit(_study(rows, epochs=500), ANN)
     waiting = jobs.submit(_study(rows), ANN)
     jobs.stop(waiting.id, ANN)
@@ -139,7 +141,7 @@ def test_a_waiting_study_can_be_stopped(rows: Path) -> None:
 
 
 def test_visitors_see_and_stop_only_their_own(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows, epochs=500), ANN)
     with pytest.raises(RecordError, match="another visitor"):
         jobs.stop(record.id, BEN)
@@ -152,7 +154,7 @@ def test_visitors_see_and_stop_only_their_own(rows: Path) -> None:
 
 
 def test_visitors_take_turns(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     first = jobs.submit(_study(rows, epochs=500), ANN)
     _until(first, "started")
     second, third = jobs.submit(_study(rows), ANN), jobs.submit(_study(rows), BEN)
@@ -165,7 +167,7 @@ def test_visitors_take_turns(rows: Path) -> None:
 
 
 def test_a_damaged_record_is_nobodys(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     jobs.wait(record, 120)
     (record.folder / "record.json").write_text("{", encoding="utf-8")
@@ -185,7 +187,7 @@ def test_a_failure_in_mid_run_keeps_what_was_trained(rows: Path, monkeypatch: py
         return step(self, planned, rate, should_stop)
 
     monkeypatch.setattr(Lockstep, "step", failing)
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     status = jobs.wait(record, 120)
     assert status.state == "failed"
@@ -197,7 +199,7 @@ def test_a_failure_in_mid_run_keeps_what_was_trained(rows: Path, monkeypatch: py
 
 
 def test_a_study_ends_at_the_time_limit_and_keeps_its_arms(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = Jobs(Limits(study_minutes=1))
+    jobs = LabJobs(Limits(study_minutes=1))
     monkeypatch.setattr(
         "neftune_core.training.study.Deadline.__call__", lambda self: self.minutes == 1 and _late(record)
     )
@@ -214,7 +216,7 @@ def _late(record: Record) -> bool:
 
 
 def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:
-    jobs = Jobs(Limits(waiting_jobs=1))
+    jobs = LabJobs(Limits(waiting_jobs=1))
     first = jobs.submit(_study(rows, epochs=500), ANN)
     _until(first, "started")
     second = jobs.submit(_study(rows), ANN)
@@ -232,7 +234,7 @@ def test_new_keys_of_one_address_do_not_fill_the_queue_and_some_places_stay_for_
         hold.wait(60)
         yield {"event": "finished"}
 
-    jobs = Jobs(Limits(queue_places=8, address_jobs=4), run, admitted.append)
+    jobs = LabJobs(Limits(queue_places=8, address_jobs=4), run, admitted.append)
 
     def ask(address: str, owner: str) -> Record:
         asked_from.set(address)
@@ -268,13 +270,13 @@ def test_a_study_runs_with_less_priority_than_what_answers_the_page(rows: Path) 
         found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         yield {"event": "finished"}
 
-    jobs = Jobs(Limits(), run)
+    jobs = LabJobs(Limits(), run)
     jobs.wait(jobs.submit(_study(rows), ANN), 60)
     assert found == [os.getpriority(os.PRIO_PROCESS, 0) + NICENESS]
 
 
 def test_a_failed_study_says_why_and_the_worker_goes_on(rows: Path, tmp_path: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"nothing": "here"}\n', encoding="utf-8")
     record = jobs.submit(_study(broken), ANN)
@@ -288,7 +290,7 @@ def test_a_failed_study_says_why_and_the_worker_goes_on(rows: Path, tmp_path: Pa
 def test_a_study_that_does_not_fit_is_refused_with_what_would_help(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
     load(_model())  # is kept in memory already, so only the study itself asks for room
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     status = jobs.wait(jobs.submit(_study(rows), ANN), 60)
     assert status.state == "failed"
     message = status.message
@@ -298,7 +300,7 @@ def test_a_study_that_does_not_fit_is_refused_with_what_would_help(rows: Path, m
 
 def test_a_loss_that_is_no_number_ends_the_study_with_a_sentence(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_core.training.lockstep.rate_at", lambda *_: float("inf"))
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows, epochs=3), ANN)
     status = jobs.wait(record, 120)
     assert status.state == "failed"
@@ -308,7 +310,7 @@ def test_a_loss_that_is_no_number_ends_the_study_with_a_sentence(rows: Path, mon
 
 
 def test_a_record_whose_process_died_is_told_as_interrupted(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     jobs.wait(record, 120)
     log = record.folder / "events.jsonl"
@@ -325,7 +327,7 @@ def _numbers(record: Record, seed: int) -> list[Event]:
 
 
 def test_seeds_run_one_after_another_each_as_if_it_were_alone(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record, alone = jobs.submit(_study(rows, seeds=2), ANN), create(_study(rows), ANN)
     other = create(_study(rows).model_copy(update={"seed": 1}), ANN)
     assert jobs.wait(record, 120).state == "finished"
@@ -349,7 +351,7 @@ def test_a_study_broken_off_in_its_second_seed_goes_on_there(rows: Path) -> None
     running = run_study(record, Limits(), lambda: False)
     next(event for event in running if event["seed"] == 1 and event.get("step") == 3)
     running.close()
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     assert (jobs.status(record).state, jobs.status(record).step) == ("interrupted", 7)
     steps = []
     for event in run_study(record, Limits(), lambda: False):
@@ -368,7 +370,7 @@ def test_with_a_time_budget_every_seed_makes_as_many_steps_as_the_first(rows: Pa
 
 
 def test_a_study_is_discarded_whatever_it_is_doing(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     finished = jobs.submit(_study(rows), ANN)
     jobs.wait(finished, 120)
     running, waiting = jobs.submit(_study(rows, epochs=500), ANN), jobs.submit(_study(rows), ANN)
@@ -383,7 +385,7 @@ def test_a_study_is_discarded_whatever_it_is_doing(rows: Path) -> None:
 
 
 def test_a_discard_in_the_moment_in_which_a_study_ends_is_not_lost(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     asked: list[str] = []
 
     def late(*_: object) -> None:  # the study has ended, and its job is not over yet
@@ -402,14 +404,14 @@ def test_a_discard_in_the_moment_in_which_a_study_ends_is_not_lost(rows: Path, m
 def test_what_the_command_line_made_is_not_discarded_from_the_page(rows: Path) -> None:
     record = create(_study(rows), owner="")
     with pytest.raises(RecordError, match="runs remove"):
-        Jobs(Limits()).discard(record.id, ANN)
+        LabJobs(Limits()).discard(record.id, ANN)
     assert record.folder.exists()
 
 
 def test_a_study_of_another_process_is_told_as_running_and_is_not_touched(rows: Path) -> None:
     record = create(_study(rows), ANN)
     with record.claimed():
-        jobs = Jobs(Limits())
+        jobs = LabJobs(Limits())
         assert jobs.status(record).state == "preparing"
         assert "another process" in jobs.status(record).message
         with pytest.raises(RecordError, match="under way"):
@@ -422,20 +424,20 @@ def test_a_study_of_another_process_is_told_as_running_and_is_not_touched(rows: 
 
 
 def test_a_queue_that_is_closed_stops_the_running_study_and_leaves_the_others_to_be_resumed(rows: Path) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     running, waiting = jobs.submit(_study(rows, epochs=500), ANN), jobs.submit(_study(rows), ANN)
     _until(running, "step")
     jobs.close(60)
     assert of_record(running).state == "stopped"
     assert kept_step(running.folder) == of_record(running).step
     assert of_record(waiting).state == "interrupted"
-    later = Jobs(Limits())  # as the server is started again
+    later = LabJobs(Limits())  # as the server is started again
     later.resume(waiting.id, ANN)
     assert later.wait(waiting, 120).state == "finished"
 
 
 def test_the_queue_has_an_end_for_all_visitors_together(rows: Path) -> None:
-    jobs = Jobs(Limits(queue_places=1))
+    jobs = LabJobs(Limits(queue_places=1))
     first = jobs.submit(_study(rows, epochs=500), ANN)
     _until(first, "started")
     second = jobs.submit(_study(rows), BEN)
@@ -455,7 +457,7 @@ def test_an_end_that_cannot_be_written_is_told_all_the_same(rows: Path, monkeypa
         append(record, event)
 
     monkeypatch.setattr(Record, "append", full)
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows), ANN)
     status = jobs.wait(record, 120)
     assert (status.state, record.ending()) == ("failed", None)

@@ -17,7 +17,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question
 from neftune_core.evaluation.settings import MeasuringSettings
-from neftune_core.evaluation.typos import with_typos
+from neftune_core.evaluation.text_measures import with_typos
 from neftune_core.evaluation.verdict import verdict
 from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
 from neftune_core.noise.settings import NoiseSettings
@@ -33,8 +33,9 @@ from neftune_core.training.judging import (
 from neftune_core.training.numbers import metrics, rows_by_step, write_rows
 from neftune_core.training.reached import reached
 from neftune_core.training.record import Record, create
-from neftune_core.training.settings import CHAOS_ARM, EXAMPLE, StudySettings, TrainingSettings
+from neftune_core.training.settings import CHAOS_ARM, EXAMPLE, StudySettings
 from neftune_core.training.study import run_study
+from neftune_core.training.training_settings import TrainingSettings
 from neftune_core.ui.verdict_card import verdict_card
 
 ARM = "uniform-alpha-5"

@@ -27,8 +27,9 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
-from neftune_core.training.settings import PRESETS, StudySettings, TrainingSettings
+from neftune_core.training.settings import PRESETS, StudySettings
 from neftune_core.training.sweep_record import Sweep
+from neftune_core.training.training_settings import TrainingSettings
 from neftune_core.ui.wiring import told
 
 PACKAGE = Path(language.__file__).parent

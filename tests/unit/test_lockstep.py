@@ -10,16 +10,16 @@ import pytest
 import torch
 from tiny import random_rows
 
+from neftune_core.arms.clean_loss import RowMeasures, batches_by_length, row_measures
 from neftune_core.arms.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
-from neftune_core.evaluation.clean import batches_by_length, row_measures
-from neftune_core.evaluation.row_measures import RowMeasures
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.training.lockstep import Lockstep, check_length, count_steps, rate_at, steps_after
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 NOISE = (NoiseSettings(strength=5), NoiseSettings(strength=0.3, unit="std", kind="laplace"))
 

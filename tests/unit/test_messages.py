@@ -26,11 +26,12 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import cause, sentence
 from neftune_core.settings import Limits, from_toml
 from neftune_core.training import checkpoint
-from neftune_core.training.jobs import Jobs
 from neftune_core.training.record import Record, create, find, runs_folder
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.sweep_jobs import LabJobs
 from neftune_core.training.sweep_record import create_sweep
 from neftune_core.training.sweep_settings import SweepSettings
+from neftune_core.training.training_settings import TrainingSettings
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +235,7 @@ def test_a_command_that_fails_before_its_first_step_leaves_no_record(
 def test_a_study_of_the_page_that_fails_before_its_first_step_is_gone_and_its_owner_is_told_why(
     tmp_path: Path,
 ) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     study = _study(tmp_path).model_copy(update={"model": ModelSettings(source=str(tmp_path / "no-model"))})
     record = jobs.submit(study, "ann")
     status = jobs.wait(record, 60)

@@ -28,9 +28,9 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training import checkpoint
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.methods import make_arms
-from neftune_core.training.optimizer import side_by_side
-from neftune_core.training.scaling import LossScale
-from neftune_core.training.settings import CONTROL, RegulariserSettings, StudySettings, TrainingSettings
+from neftune_core.training.optimizer import LossScale, side_by_side
+from neftune_core.training.settings import CONTROL, StudySettings
+from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
 
 ARMS = {
     "control": CONTROL,

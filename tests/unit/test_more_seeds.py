@@ -17,17 +17,18 @@ from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training.jobs import Jobs
 from neftune_core.training.judging import outcomes_of, verdict_of
 from neftune_core.training.more_seeds import extend, find_smaller, next_seeds
 from neftune_core.training.progress import Status
 from neftune_core.training.record import Record, create, find_same
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
 from neftune_core.training.sweep import run_sweep
+from neftune_core.training.sweep_jobs import LabJobs
 from neftune_core.training.sweep_record import Sweep, create_sweep
 from neftune_core.training.sweep_settings import SweepSettings
 from neftune_core.training.sweep_table import sweep_table
+from neftune_core.training.training_settings import TrainingSettings
 from neftune_core.ui import run_actions
 
 
@@ -119,12 +120,12 @@ def test_the_button_stands_under_finished_studies_alone(study: StudySettings) ->
 
 
 def test_a_finished_study_is_put_back_in_the_queue_for_its_owner(study: StudySettings) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(study, "ann")
     assert jobs.wait(record, 120).state == "finished"
     with pytest.raises(RecordError):
-        jobs.extend(record.id, "ben")
-    jobs.extend(record.id, "ann")
+        jobs.add_seeds(record.id, "ben")
+    jobs.add_seeds(record.id, "ann")
     status = jobs.wait(record, 240)
     assert status.state == "finished"
     assert status.step == status.steps

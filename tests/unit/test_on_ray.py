@@ -28,11 +28,12 @@ from neftune_core.training import on_ray
 from neftune_core.training.on_ray import OnRay
 from neftune_core.training.parcels import fetch, send
 from neftune_core.training.record import ENDINGS
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.sweep import SweepCell, run_sweep
 from neftune_core.training.sweep_record import Sweep, create_sweep
 from neftune_core.training.sweep_settings import SweepSettings, cells
 from neftune_core.training.sweep_table import sweep_table, table_values
+from neftune_core.training.training_settings import TrainingSettings
 
 ray = pytest.importorskip("ray")
 pytestmark = [

@@ -20,8 +20,9 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.training.record import Record, create
-from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import run_study
+from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo processes are started with signals here")
 

@@ -27,7 +27,7 @@ from neftune_core.training.record import Record, create, find, owned_records, ow
 from neftune_core.training.settings import EXAMPLE
 from neftune_core.ui import runs_tab
 from neftune_core.ui.lab import Lab
-from neftune_core.ui.run_views import curves_of, state_words
+from neftune_core.ui.run_actions import curves_of, state_words
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 ID = "20260101-000000-abcdef"

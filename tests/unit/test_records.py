@@ -14,10 +14,10 @@ from neftune_core.home import remove_models, storage
 from neftune_core.settings import Limits
 from neftune_core.training import disk
 from neftune_core.training.damage import damages
-from neftune_core.training.jobs import Jobs
 from neftune_core.training.log import Log, append
 from neftune_core.training.record import Record, create, find, owned_records
 from neftune_core.training.settings import EXAMPLE
+from neftune_core.training.sweep_jobs import LabJobs
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 
@@ -188,7 +188,7 @@ def test_the_sweep_runs_as_the_queue_begins(monkeypatch: pytest.MonkeyPatch) -> 
     record = create(EXAMPLE, ANN)
     record.append(_step(1))
     os.utime(record.folder / "events.jsonl", (0, 0))
-    Jobs(Limits(record_days=30))
+    LabJobs(Limits(record_days=30))
     assert not record.folder.exists()
 
 

@@ -14,7 +14,8 @@ from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE, RegulariserSettings
+from neftune_core.training.settings import EXAMPLE
+from neftune_core.training.training_settings import RegulariserSettings
 from neftune_core.ui import page, remembering
 from neftune_core.ui.lab import Lab
 

@@ -25,11 +25,12 @@ from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.training import checkpoint
-from neftune_core.training.jobs import Jobs
 from neftune_core.training.lockstep import Lockstep
 from neftune_core.training.record import Record, create, find_same
-from neftune_core.training.settings import RegulariserSettings, StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import _Keeper, run_study
+from neftune_core.training.sweep_jobs import LabJobs
+from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
 
 def test_a_stopped_run_is_resumed_by_its_owner_and_ends_like_an_unbroken_one(study: StudySettings) -> None:
     expected = _whole(study)
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     record = jobs.submit(study, "ann")
     while not any(event["event"] == "step" for event in record.events()):
         time.sleep(0.01)

@@ -11,7 +11,8 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.language import CHINESE, in_language
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_query, to_toml
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
+from neftune_core.training.training_settings import TrainingSettings
 
 STUDY = StudySettings(
     title='A "quoted" title\nof two lines',

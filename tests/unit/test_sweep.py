@@ -22,15 +22,16 @@ from neftune_core.models.loading import evict_all
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
-from neftune_core.training.jobs import Jobs
 from neftune_core.training.record import find, owned_records
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.training.settings import StudySettings
 from neftune_core.training.study import Deadline
 from neftune_core.training.sweep import RunCells, SweepCell, in_turn, run_sweep
 from neftune_core.training.sweep_estimate import plan
+from neftune_core.training.sweep_jobs import LabJobs
 from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
 from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
 from neftune_core.training.sweep_table import sweep_table, table_values
+from neftune_core.training.training_settings import TrainingSettings
 from neftune_core.ui.lab import Lab
 
 ANN, BEN = "key-of-ann", "key-of-ben"
@@ -233,7 +234,7 @@ def test_a_sweep_that_was_broken_off_ends_as_an_unbroken_one(study: StudySetting
 
 
 def test_a_sweep_is_one_job_that_stops_and_goes_on(study: StudySettings) -> None:
-    jobs = Jobs(Limits())
+    jobs = LabJobs(Limits())
     until = time.monotonic() + 60
     long = study.model_copy(update={"training": parse(TrainingSettings, {"epochs": 300, "evaluations": 1})})
     record = jobs.submit_sweep(_sweep(long), ANN)

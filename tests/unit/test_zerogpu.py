@@ -27,11 +27,11 @@ from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import PROFILES, hosted
 from neftune_core.training.comparison import Chosen, asked_of, compare, compare_arms, passes
-from neftune_core.training.jobs import Jobs
 from neftune_core.training.prompts import Prompt
 from neftune_core.training.record import Record, create
 from neftune_core.training.settings import EXAMPLE, StudySettings
 from neftune_core.training.study import run_study
+from neftune_core.training.sweep_jobs import LabJobs
 from neftune_core.ui.lab import Lab
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the platform forks, on Linux")
@@ -338,7 +338,7 @@ def test_off_zerogpu_a_job_needs_no_page() -> None:
     lab = Lab()
     assert list(lab.attended(new(), "")) == []
     assert lab.attending == {}
-    assert isinstance(Jobs(Limits()), Jobs)
+    assert isinstance(LabJobs(Limits()), LabJobs)
 
 
 def test_the_process_that_serves_uses_no_gpu_and_says_why(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,263 @@
+"""How arms are trained: the settings that the engine reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Settings, setting
+
+SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
+METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
+TURNS = {"together": "All together", "in-turn": "In turn, in less memory"}
+EXECUTIONS = {
+    "eager": "As it is",
+    "compiled": "Layers compiled (torch.compile)",
+    "captured": "Layers compiled and captured (CUDA graphs)",
+}
+TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
+MOST_DROPOUT = 0.95
+MOST_DECAY = 10.0
+SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
+"""One training row in so many is measured, within these bounds: forward passes over more would take over a quarter of
+the time of a study of three epochs."""
+
+
+class TrainingSettings(Settings):
+    """How every arm of a study is trained; the same for all of them, unless a regulariser says otherwise."""
+
+    epochs: float = setting(
+        3.0,
+        "Passes over the training rows.",
+        minimum=0.01,
+        maximum=1000,
+        slider_maximum=20,
+        step=1,
+        unit="epochs",
+    )
+    steps: int = setting(
+        0,
+        "Optimizer steps, instead of epochs; 0 goes by epochs.",
+        minimum=0,
+        maximum=10_000_000,
+        slider_maximum=2000,
+        step=10,
+        unit="steps",
+        advanced=True,
+    )
+    time_budget_seconds: float = setting(
+        0.0,
+        "Train for about so long, instead of epochs or steps: a few steps are timed first, and the number of steps "
+        "follows from them. 0 is no budget.",
+        minimum=0,
+        maximum=30 * 24 * 3600,
+        slider_maximum=600,
+        step=10,
+        unit="seconds",
+        label="Time budget",
+        advanced=True,
+    )
+    batch_size: int = setting(
+        4, "Rows in one step, for each arm.", minimum=1, maximum=512, slider_maximum=32, step=1, unit="rows"
+    )
+    accumulation: int = setting(
+        1,
+        "Parts that the rows of a step are taken in, one after another, for less memory. The loss is divided by the "
+        "tokens of the whole step, so that the result is the same (dropout draws other masks).",
+        minimum=1,
+        maximum=512,
+        slider_maximum=16,
+        step=1,
+        unit="parts",
+        label="Gradient accumulation",
+        advanced=True,
+    )
+    method: str = setting(
+        "lora",
+        "What is trained: adapters over the frozen model, or all weights, of which every arm then has a copy.",
+        choices=METHODS,
+    )
+    arms_at_once: str = setting(
+        "together",
+        "Whether adapters of all arms go through the model in one pass, or one arm after another: the same numbers in "
+        "less memory and more time. Copies of all weights always go in turn.",
+        choices=TURNS,
+        advanced=True,
+    )
+    execution: str = setting(
+        "eager",
+        "How the layers are run. Compiled, the first step of each shape takes up to a minute; it pays on a GPU whose "
+        "time goes into launching small operations, and hardly on a processor.",
+        choices=EXECUTIONS,
+        advanced=True,
+    )
+    learning_rate: float = setting(
+        5e-4,
+        "Step size of AdamW at its highest. For LoRA 1e-4 to 5e-3, for all weights 1e-6 to 1e-4.",
+        minimum=0,
+        maximum=10,
+        step=1e-4,
+    )
+    schedule: str = setting("linear", "How the learning rate changes over the run.", choices=SCHEDULES)
+    warmup: float = setting(
+        0.0,
+        "Share of the run in which the learning rate rises from 0.",
+        minimum=0,
+        maximum=0.9,
+        step=0.01,
+        advanced=True,
+    )
+    weight_decay: float = setting(
+        0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=MOST_DECAY, step=0.01, advanced=True
+    )
+    clip_norm: float = setting(
+        1.0,
+        "Largest norm of the gradient of each arm; 0 clips nothing.",
+        minimum=0,
+        maximum=1e6,
+        slider_maximum=10,
+        step=0.1,
+        label="Gradient clipping",
+        advanced=True,
+    )
+    lora_rank: int = setting(
+        8,
+        "Rank r of the adapters (LoRA).",
+        minimum=1,
+        maximum=512,
+        slider_maximum=64,
+        step=1,
+        label="LoRA rank",
+    )
+    lora_alpha: float = setting(
+        16.0,
+        "The adapters' output is scaled by this over the rank.",
+        minimum=0,
+        maximum=4096,
+        slider_maximum=128,
+        step=1,
+        label="LoRA alpha",
+        advanced=True,
+    )
+    lora_dropout: float = setting(
+        0.0,
+        "Dropout on the adapters' input; all arms share its masks.",
+        minimum=0,
+        maximum=MOST_DROPOUT,
+        step=0.05,
+        label="LoRA dropout",
+        advanced=True,
+    )
+    model_dropout: float = setting(
+        0.0,
+        "Dropout inside the model, wherever its family has some. Arms that are trained together do not share its "
+        "masks, so that above 0 they differ by chance too.",
+        minimum=0,
+        maximum=MOST_DROPOUT,
+        step=0.05,
+        advanced=True,
+    )
+    lora_targets: str = setting(
+        "all", "Which linear maps get adapters.", choices=TARGETS, label="LoRA targets", advanced=True
+    )
+    checkpoint_steps: int = setting(
+        50,
+        "Steps between two checkpoints, from which an ended run can be taken up again.",
+        minimum=1,
+        maximum=1_000_000,
+        slider_maximum=500,
+        step=10,
+        unit="steps",
+        advanced=True,
+    )
+    checkpoint_seconds: float = setting(
+        30.0,
+        "Longest time between two checkpoints, for runs whose steps are long. 0 goes by steps alone.",
+        minimum=0,
+        maximum=24 * 3600,
+        slider_maximum=600,
+        step=10,
+        unit="seconds",
+        advanced=True,
+    )
+    evaluations: int = setting(
+        8,
+        "How often over the run the losses are measured with noise off, besides at the start.",
+        minimum=1,
+        maximum=1000,
+        slider_maximum=40,
+        step=1,
+        unit="times",
+        advanced=True,
+    )
+    evaluation_rows: int = setting(
+        0,
+        "Rows of the fixed samples on which training and held-out loss are measured. 0: a sixth as many as are "
+        "trained on, 8 to 32, and answers are measured on no more.",
+        minimum=0,
+        maximum=10_000,
+        slider_maximum=256,
+        step=1,
+        unit="rows",
+        advanced=True,
+    )
+
+    @property
+    def together(self) -> bool:
+        """Whether all arms go through the model in one pass."""
+        return self.method == "lora" and self.arms_at_once == "together"
+
+    def sample_rows(self, trained: int) -> int:
+        """Rows of each sample of a study that trains on `trained` rows.
+
+        Where the settings leave it open it depends on the data alone, so that all studies of it have the same sample.
+        """
+        return self.evaluation_rows or min(max(trained // SAMPLED_PART, FEWEST_SAMPLED), MOST_SAMPLED)
+
+    @property
+    def rows_at_once(self) -> int:
+        """The rows of each arm that go through the model together."""
+        return -(-self.batch_size // self.accumulation)
+
+
+class RegulariserSettings(Settings):
+    """An arm without noise that differs from the control in another regulariser; what is not given is the study's."""
+
+    lora_dropout: float | None = setting(
+        None,
+        "Dropout on the adapters' input, in place of the study's; its draw is the one of all arms.",
+        minimum=0,
+        maximum=MOST_DROPOUT,
+        step=0.05,
+        label="LoRA dropout",
+    )
+    weight_decay: float | None = setting(
+        None, "Decoupled weight decay, in place of the study's.", minimum=0, maximum=MOST_DECAY, step=0.01
+    )
+
+    @property
+    def name(self) -> str:
+        """A short name, safe in file names and links: `lora-dropout-0.1`, `weight-decay-0.05`, or both in a row."""
+        given = self.model_dump(exclude_none=True)
+        return "-".join(f"{name.replace('_', '-')}-{value:g}" for name, value in given.items())
+
+
+class Plan(Protocol):
+    """What the engine asks of a study.
+
+    Attributes:
+        seed: Seed of the order of the rows, the initial adapters, the masks and the noise.
+        training: Settings that all arms share.
+        arms: The noise of every arm by its name, the control first.
+    """
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def training(self) -> TrainingSettings: ...
+    @property
+    def arms(self) -> Mapping[str, NoiseSettings]: ...
+
+    def regulariser_of(self, arm: str) -> RegulariserSettings:
+        """Adapter dropout and weight decay of an arm, both given."""
