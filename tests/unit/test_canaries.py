@@ -1,0 +1,255 @@
+"""Canaries: one test for each private hook of a framework that the lab relies on.
+
+A test that fails here says what breaks in the lab with the installed release, and where to mend it. The ranges that
+pyproject.toml declares are those of the releases with which these tests passed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+from gradio import http_server, route_utils, routes
+from gradio.exceptions import Error
+from gradio.state_holder import StateHolder
+from starlette.middleware import Middleware
+from torch import nn
+
+from neftune_core.ui import launch
+from neftune_core.ui.calls import Evicted, Sessions
+
+
+def small_page() -> gr.Blocks:
+    with gr.Blocks(analytics_enabled=False) as page:
+        kept, text = gr.State("x"), gr.Textbox(elem_id="text")
+        gr.Button().click(lambda value, _: value, [text, kept], text, api_name="echo")
+    return page
+
+
+def source(function: Any) -> str:
+    return inspect.getsource(function)
+
+
+# ---------------------------------------------------------------- Gradio
+
+
+def test_gradio_makes_its_application_by_app_create_app() -> None:
+    why = "The gate is no longer outermost, so that CORS answers foreign origins: mend ui/launch.py, `outermost`."
+    assert "App.create_app(" in source(gr.Blocks.launch), why
+    with launch.outermost(Middleware(SimpleNamespace)):  # type: ignore[arg-type]
+        app = routes.App.create_app(small_page())
+    assert app.user_middleware[0].cls is SimpleNamespace, why
+    assert any(found.cls is route_utils.CustomCORSMiddleware for found in app.user_middleware[1:]), why
+
+
+def test_gradio_calls_every_handler_through_process_api_of_the_page() -> None:
+    why = "Values of calls are no longer checked, nor errors made sentences: mend ui/calls.py, `guard`."
+    assert "get_blocks().process_api(" in source(route_utils.call_process_api), why
+    names = set(inspect.signature(gr.Blocks.process_api).parameters)
+    assert {"block_fn", "inputs", "request", "iterator", "session_hash", "event_data"} <= names, why
+
+
+def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
+    why = "Calls cannot be checked by their functions: mend ui/gate.py, `check_call`, and ui/calls.py, `guard`."
+    fn = next(iter(small_page().fns.values()))
+    assert fn.api_name == "echo", why
+    assert not fn.cancels, why
+    assert [block.stateful for block in fn.inputs] == [False, True], why
+    assert fn.page == "", why
+
+
+def test_gradio_lets_the_oldest_session_go_by_popitem() -> None:
+    why = (
+        "A page whose session was evicted is no longer told to reload: mend ui/calls.py, `Sessions`, and ui/launch.py."
+    )
+    holder, evicted = StateHolder(), Evicted()
+    holder.set_blocks(small_page_with_capacity(1))
+    assert type(holder.session_data) is OrderedDict, why
+    holder.session_data = Sessions(evicted)
+    for session in ("first", "second"):
+        holder[session]
+        holder.update(session)
+    assert "first" in evicted, why
+    assert "second" not in evicted, why
+
+
+def small_page_with_capacity(capacity: int) -> gr.Blocks:
+    page = small_page()
+    page.state_session_capacity = capacity
+    return page
+
+
+def test_gradio_reads_a_components_signature_of_its_class() -> None:
+    why = "Opening a page takes a tenth of a second more: mend ui/launch.py, `keep_signatures`."
+    from gradio.blocks import Block
+
+    assert "inspect.signature(cls.__init__)" in source(Block.get_config), why
+
+
+def test_gradio_keeps_the_data_of_an_event_in_data() -> None:
+    why = "A call with odd event data is a fault of the lab: mend ui/calls.py, `guard`."
+    assert gr.EventData(None, {"id": 1})._data == {"id": 1}, why
+
+
+def test_gradio_prints_no_traceback_of_an_error_that_says_so() -> None:
+    why = "Errors of visitors fill the terminal with tracebacks: mend ui/calls.py, `guard`."
+    assert Error("x", print_exception=False).print_exception is False, why
+
+
+def test_gradio_keeps_uploads_where_its_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    why = "Uploads lie in a folder that all users share: mend ui/uploads.py, `keep_uploads_at_home`."
+    from gradio.utils import get_upload_folder
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert Path(get_upload_folder()) == tmp_path, why
+
+
+def test_gradio_sums_up_its_calls_as_seldom_as_its_variables_say() -> None:
+    why = "Every call sums up ten thousand earlier ones: mend the variables at the top of ui/launch.py."
+    page = small_page()
+    page.queue()
+    assert (page._queue.ANALYTICS_MAX_EVENTS, page._queue.ANAYLTICS_CACHE_FREQUENCY) == (100, 1000), why
+
+
+def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> None:
+    why = "The first view and the page's language are not put into the page: mend ui/first_view.py, `Added.to`."
+    from neftune_core.ui.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, HEAD_BEGINS
+
+    page = (Path(gr.__file__).parent / "templates" / "frontend" / "index.html").read_bytes()
+    assert FRAMEWORKS_LANGUAGE in page, why
+    assert HEAD_BEGINS.search(page), why
+    assert BODY_ENDS in page, why
+
+
+def test_gradio_says_that_no_port_is_free_as_the_start_reads_it() -> None:
+    why = "A start without a free port is told as a fault of the lab: mend ui/serve.py, `_launched`."
+    assert "Cannot find empty port" in source(http_server.start_server), why
+
+
+# ---------------------------------------------------------------- transformers
+
+
+def tiny_llama() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_key_value_heads=2, **sizes)).eval()
+
+
+def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
+    why = "Hidden states asked of a private tree are never collected: mend models/trees.py, `HOOKED_MARK`."
+    from neftune_core.models.trees import HOOKED_MARK, private_tree
+
+    model = tiny_llama()
+    model(torch.tensor([[1, 2]]), output_hidden_states=True)
+    assert any(HOOKED_MARK in vars(module) for module in model.modules()), why
+    tree: Any = private_tree(model)
+    assert len(tree(torch.tensor([[1, 2]]), output_hidden_states=True).hidden_states) == 2, why
+
+
+def test_transformers_takes_an_attention_function_by_name() -> None:
+    why = "Short rows attend at half the speed, or not at all: mend models/attention.py, `use_on` and `attention`."
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    from neftune_core.models.attention import NAME, use_on
+
+    assert callable(sdpa_mask), why
+    assert [*inspect.signature(sdpa_attention_forward).parameters][:5] == [
+        *("module", "query", "key", "value", "attention_mask")
+    ], why
+    model, ids = tiny_llama(), torch.tensor([[1, 2, 3]])
+    assert model.config._attn_implementation == "sdpa", why
+    before = model(ids).logits
+    use_on(model)
+    assert model.config._attn_implementation == NAME, why
+    assert torch.allclose(model(ids).logits, before, atol=1e-5), why  # rounding of another order of sums
+
+
+def test_transformers_keeps_a_layers_keys_and_values_in_a_dynamic_layer() -> None:
+    why = "Rows read ahead of decoding are lost: mend evaluation/reading.py."
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    cache.update(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 2, 4), 0)
+    assert cache.layers[0].keys.shape == cache.layers[0].values.shape == (1, 1, 2, 4), why
+
+
+def test_transformers_has_the_names_that_the_lab_imports_from_inside() -> None:
+    why = "A model with Conv1D, or token text, cannot be read: mend models/anatomy.py and models/token_text.py."
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+    from transformers.pytorch_utils import Conv1D
+
+    assert len(set(bytes_to_unicode().values())) == 256, why
+    assert Conv1D(3, 2).weight.shape == (2, 3), why
+
+
+# ---------------------------------------------------------------- torch
+
+
+def test_torch_knows_whether_a_backward_pass_is_under_way() -> None:
+    why = "Noise under gradient checkpointing is drawn twice: mend noise/listening.py, `recomputing`."
+    from neftune_core.noise.listening import recomputing
+
+    seen: list[bool] = []
+    value = torch.ones(1, requires_grad=True)
+    value.register_hook(lambda _: seen.append(recomputing()))
+    assert not recomputing(), why
+    (value * 2).sum().backward()
+    assert seen == [True], why
+
+
+def test_torchs_gradient_of_the_softmax_is_the_one_of_autograd() -> None:
+    why = "Training on short rows learns from wrong gradients: mend models/attention.py, the backward pass."
+    scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    seen, back = scores.softmax(-1), torch.randn(3, 5, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(seen, scores, back)
+    found = torch._softmax_backward_data(back, seen.detach(), -1, seen.dtype)
+    assert torch.allclose(found, expected, atol=1e-12), why  # float64 rounding
+
+
+def test_torch_keeps_a_modules_tensors_and_hooks_in_the_tables_that_are_shared() -> None:
+    why = "A private tree copies the weights or keeps hooks: mend models/trees.py and arms/copies.py."
+    module = nn.BatchNorm1d(2)
+    module.register_forward_hook(lambda *_: None)
+    assert set(module._parameters) == {"weight", "bias"}, why
+    assert "running_mean" in module._buffers, why
+    filled = [name for name, table in vars(module).items() if "_hooks" in name and table]
+    assert "_forward_hooks" in filled, why
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")  # of torch's own modules, as it compiles
+def test_torch_keeps_the_module_that_it_compiles_as_orig_mod() -> None:
+    why = "Noise finds no embedding in a compiled model: mend noise/sites.py, `unwrapped`."
+    module = nn.Linear(1, 1)
+    assert torch.compile(module)._modules["_orig_mod"] is module, why
+
+
+# ---------------------------------------------------------------- datasets and sacrebleu
+
+
+def test_datasets_streams_rows_without_opening_pictures_and_sounds() -> None:
+    why = "Rows of the hub open what is in them: mend data/apart.py, the reader of the hub."
+    import datasets
+
+    assert "streaming" in inspect.signature(datasets.load_dataset).parameters, why
+    features = datasets.Features({"a": datasets.Value("int64")})
+    rows = datasets.IterableDataset.from_generator(lambda: iter([{"a": 1}]), features=features)
+    assert list(rows.decode(False)) == [{"a": 1}], why
+    assert callable(datasets.disable_progress_bars), why
+
+
+def test_sacrebleu_gives_the_counts_of_each_answer() -> None:
+    why = "BLEU and chrF have no intervals: mend evaluation/overlap.py, `_overlap`."
+    from sacrebleu.metrics import BLEU, CHRF
+
+    for metric, columns in ((BLEU(), 10), (CHRF(), 18)):
+        counts = metric._extract_corpus_statistics(["a cat sat", "x"], [["a cat sat", "y"]])
+        assert [len(row) for row in counts] == [columns, columns], why
+        assert metric.get_signature(), why
