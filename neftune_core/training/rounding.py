@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neftune_core.evaluation.clean import row_measures
-from neftune_core.evaluation.row_measures import RowMeasures
+from neftune_core.arms.clean_loss import RowMeasures, row_measures
 from neftune_core.models.device import BYTES, available_memory
 from neftune_core.training.accelerator import accelerator
 from neftune_core.training.judging import measures_of

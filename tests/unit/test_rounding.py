@@ -13,9 +13,9 @@ import pytest
 import torch
 from tiny import random_rows
 
+from neftune_core.arms.clean_loss import row_measures
 from neftune_core.arms.copies import FullCopies
 from neftune_core.arms.stack import AdapterStack
-from neftune_core.evaluation.clean import row_measures
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
