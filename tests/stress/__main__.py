@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import imports
+from .crowd import run_crowd
 from .target import run_attacks
 
 
@@ -25,6 +26,10 @@ class Suite:
 
 SUITES = {
     "attacks": Suite("every attack on a served lab", lambda folder, short, count: run_attacks(folder)),
+    "crowd": Suite(
+        "40 sessions for 2 minutes, hostile ones among them",
+        lambda folder, short, count: run_crowd(folder, short=short),
+    ),
     "imports": Suite("fuzzed records brought in (2,000, or --count)", imports.run),
 }
 

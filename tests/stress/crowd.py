@@ -1,0 +1,107 @@
+"""A crowd: honest visitors who must notice nothing, with hostile ones among them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from neftune_core.bench.fuzz import drawn
+from neftune_core.bench.hostile import Hostile
+from neftune_core.bench.load import IN_TIME, SECONDS, WORDS, Session, Told, warm
+from neftune_core.bench.visitor import Function, Server, Visitor, served
+
+LIMITS = {"steps": 50, "waiting_jobs": 2, "queue_places": 100, "study_minutes": 1, "local_paths": False}
+STUDY = {"train_steps": 20, "train_evaluations": 2, "train_evaluation_rows": 8, "train_strengths": ""}
+HOSTILE_ADDRESS = "127.0.0.2"
+"""Hostile visitors come from another address of the loopback, as they would on a network."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """How many, for how long, and the most that 95 % of the honest answers may take, in seconds."""
+
+    honest: int = 32
+    hostile: int = 8
+    seconds: float = 120.0
+    pause_seconds: float = 2.0
+    in_time: float = IN_TIME
+
+
+SHORT = Crowd(honest=6, hostile=2, seconds=10.0, pause_seconds=1.0, in_time=5.0)
+"""What pytest runs, also on a machine that is busy with other work."""
+
+
+def run_crowd(folder: Path, *, short: bool) -> list[dict[str, Any]]:
+    """Let a crowd use one lab; one row with the figures, and what it `found`."""
+    crowd = SHORT if short else Crowd()
+    with served(folder, LIMITS) as server:
+        assert server.address.startswith("http"), server.printed()
+        warm(server)
+        told, cases = asyncio.run(_all(server, crowd))
+        fallen = server.process.poll() is not None
+        printed = server.printed()
+    problems = [
+        *(f"the honest got an error: {words}" for words in told.wrong[:1]),
+        *([f"95 % of the answers took up to {told.p95():.2f} s"] if told.p95() > crowd.in_time else []),
+        *(["the server fell over"] if fallen else []),
+        *(["a traceback in its terminal"] if "Traceback" in printed else []),
+    ]
+    row = {
+        "sessions": f"{crowd.honest} honest, {crowd.hostile} hostile",
+        "seconds": crowd.seconds,
+        "answers": len(told.seconds),
+        "errors": len(told.wrong),
+        "refused": len(told.refused),
+        "p95 ms": round(1000 * told.p95()),
+        "hostile cases": cases,
+        "found": "; ".join(problems),
+    }
+    return [row]
+
+
+async def _all(server: Server, crowd: Crowd) -> tuple[Told, int]:
+    visitor = Visitor(server.address)
+    functions = visitor.functions()
+    visitor.client.close()
+    told, until = Told(), time.perf_counter() + crowd.seconds
+    most = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=server.address, timeout=SECONDS, limits=most, trust_env=False) as client:
+        honest = [_honest(Session(client, functions, told), crowd, until) for _ in range(crowd.honest)]
+        hostile = [asyncio.to_thread(_hostile, server, functions, seed, until) for seed in range(crowd.hostile)]
+        done = await asyncio.gather(*honest, *hostile)
+    return told, sum(cases for cases in done if cases)
+
+
+async def _honest(one: Session, crowd: Crowd, until: float) -> None:
+    """Change the text, read data, and now and then train a small study."""
+    chance = random.Random(one.key)
+    await asyncio.sleep(chance.random() * crowd.pause_seconds)
+    while time.perf_counter() < until:
+        kind = chance.randrange(16)
+        if kind == 0:
+            await one.call("start", **STUDY)
+        elif kind < 3:
+            await one.call("plan")
+        else:
+            await one.call("redraw", noise_text=f"A {chance.choice(WORDS)}, number {secrets.token_hex(2)}.")
+        await asyncio.sleep(crowd.pause_seconds)
+
+
+def _hostile(server: Server, functions: list[Function], seed: int, until: float) -> int:
+    """Send hostile uploads, calls and requests one after another; how many."""
+    visitor, hostile, cases = Visitor(server.address), Hostile(seed), 0
+    visitor.client.close()
+    transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)
+    visitor.client = httpx.Client(base_url=server.address, timeout=SECONDS, transport=transport)
+    while time.perf_counter() < until and server.process.poll() is None:
+        drawn(hostile, functions, visitor).send(visitor)
+        cases += 1
+    visitor.client.close()
+    return cases
