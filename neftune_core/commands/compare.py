@@ -83,7 +83,8 @@ def _text(line: dict[str, Any]) -> str:
     reference = f"  (reference) {line['reference']}\n" if line["reference"] else ""
     number = f" (answer {line['sample']})" if "sample" in line else ""
     answers = "".join(f"  [{name}] {answer['text']}\n    {numbers(answer)}\n" for name, answer in line["arms"].items())
-    return f"> {line['prompt']}{number}\n{reference}{answers}\n"
+    cut = "  (the beginning was left out: too long for the model)\n" if line.get("cut") else ""
+    return f"> {line['prompt']}{number}\n{cut}{reference}{answers}\n"
 
 
 ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit"}

@@ -131,7 +131,7 @@ def _spans(encoded: Encoded, tokenizer: Any) -> list[Span]:
 
 def _notes(prepared: Prepared, tokenizer: Any) -> list[str]:
     rows = [*prepared.train, *prepared.held_out]
-    notes = [*map(say, prepared.notes), *_system_note(rows, tokenizer), *_turn_notes(rows)]
+    notes = [*map(say, prepared.notes), *_system_note(rows, tokenizer), *_turn_notes(rows), *_cut_note(prepared)]
     return [*notes, *([prepared.shortage] if prepared.shortage else [])]
 
 
@@ -150,6 +150,12 @@ def _system_note(rows: Sequence[Encoded], tokenizer: Any) -> list[str]:
             count=count,
         )
     ]
+
+
+def _cut_note(prepared: Prepared) -> list[str]:
+    if not prepared.cut:
+        return []
+    return [say("Rows cut to the maximum length lose their end of sequence, so they do not teach the model to stop.")]
 
 
 def _turn_notes(rows: Sequence[Encoded]) -> list[str]:

@@ -37,7 +37,8 @@ class Work:
 
     `rank` is that of the adapters; None trains a full copy of the weights for each arm, which go in turn. `together`
     says whether adapters of several arms go through the model in one pass. Memory follows the longest rows (`length`),
-    time the mean of them (`mean_length`; 0 if all are equally long).
+    time the mean of them (`mean_length`; 0 if all are equally long). `answered` is the number of tokens of all
+    prompts and answers that are kept at once when the study ends.
     """
 
     arms: int
@@ -47,6 +48,7 @@ class Work:
     rank: int | None = 16
     together: bool = True
     mean_length: float = 0.0
+    answered: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ TRAINED_BYTES = 16
 KEPT_WIDTHS = 30
 # Inputs and outputs of a layer's linear maps together, in widths of the model.
 ADAPTED_WIDTHS = 20
+# Numbers of a token in the pass that reads a prompt, in widths of the model, beside the keys and values of each layer.
+READ_WIDTHS = 12
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
 PROCESS_BYTES = 500_000_000
 # Multiplications and additions of a step for each weight it passes: forward, back to the inputs, back to the weights.
@@ -136,11 +140,12 @@ def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> i
     if work.together and work.rank is not None:
         positions = min(work.arms * positions, max(positions, positions_of_a_pass(device, model.width)))
     kept = positions * model.layers * KEPT_WIDTHS * width * size
+    answering = work.answered * (2 * model.layers + READ_WIDTHS) * width * size
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     weights = model.parameters * size
     rounded = weights if work.rank is None and precision != "float32" else 0  # of the arm that has its turn
-    return int(PROCESS_BYTES + weights + rounded + kept + logits + work.arms * trained * TRAINED_BYTES)
+    return int(PROCESS_BYTES + weights + rounded + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
 
 
 def _inner_width(model: Sized) -> float:

@@ -11,8 +11,8 @@ from typing import Any
 
 from neftune_core.arms.armset import BASE_SLOT
 from neftune_core.arms.saving import is_saved
-from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
+from neftune_core.data.fitting import FittedPrompt
 from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
@@ -22,7 +22,7 @@ from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 from neftune_core.training.accelerator import holding
 from neftune_core.training.methods import make_arms
-from neftune_core.training.prompts import Prompt, answer_lines, as_messages
+from neftune_core.training.prompts import Prompt, answer_lines, as_messages, fitted_own
 from neftune_core.training.record import Record
 from neftune_core.training.study import base_of, on_day_of
 
@@ -148,14 +148,19 @@ def compare_arms(
     check_asked(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
-    readers = [loaded, *(on_day_of(one.record, loaded) for one in chosen)]
-    ids = [
-        [prompt_ids(prompt.of(name), reader.tokenizer) for prompt in prompts]
-        for name, reader in zip(names, readers, strict=True)
-    ]
+    readers = list(zip(names, [chosen[0], *chosen], strict=True))
+    fitted = [[_given(prompt, name, one, loaded, settings) for prompt in prompts] for name, one in readers]
+    ids = [[found.ids for found in by_name] for by_name in fitted]
+    cut = [any(found.cut for found in by_prompt) for by_prompt in zip(*fitted, strict=True)]
     columns = _columns(loaded, chosen)
     for answers in holding(stream_conversations(columns, ids, settings, should_stop)):
-        yield answer_lines(prompts, names, answers, loaded.tokenizer)
+        yield answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
+
+
+def _given(prompt: Prompt, name: str, one: Chosen, loaded: LoadedModel, settings: DecodingSettings) -> FittedPrompt:
+    """What an arm is given of a prompt, as in the record that it is of."""
+    thinking = bool(one.record.said_of("data").get("reasoning"))
+    return fitted_own(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
 
 
 def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from neftune_core.arms.clean_loss import NoiseOf, RowMeasures, row_measures
 from neftune_core.data.batches import Batch
-from neftune_core.data.chat import Encoded, encode, prompt_ids
+from neftune_core.data.chat import Encoded, encode
 from neftune_core.data.examples import Example
 from neftune_core.data.starters import held_out_file
 from neftune_core.evaluation.answers import Answer, stream_answers
@@ -35,6 +35,7 @@ from neftune_core.training.accelerator import accelerator, holding
 from neftune_core.training.judging import has_known_answers
 from neftune_core.training.lockstep import Lockstep, evaluation_batch
 from neftune_core.training.passes import noise_rows
+from neftune_core.training.prompts import fitted_rows, those_that_fit
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -152,10 +153,15 @@ class _Ending:
     def answers(self, found: Measured) -> None:
         """Greedy answers to the first prompts of both parts, from one batched decode, and what they are like."""
         count, prepared = sample_prompts(self.run), self.run.prepared
-        parts = {"held_out": prepared.held_out[:count], "train": prepared.train[:count]}
-        rows = [row for part in parts.values() for row in part]
-        tokenizer = self.run.stack.loaded.tokenizer
-        by_slot = self._decoded([prompt_ids(row.example.prompt, tokenizer) for row in rows])
+        loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
+        parts, prompts = {}, []
+        for part, sample in (("held_out", prepared.held_out[:count]), ("train", prepared.train[:count])):
+            parts[part], ids = those_that_fit(sample, fitted_rows(sample, loaded, new_tokens))
+            prompts += ids
+        if not prompts:
+            return
+        tokenizer = loaded.tokenizer
+        by_slot = self._decoded(prompts)
         for place, name in enumerate(self.names):
             replies = [_reply(answer, tokenizer) for answer in by_slot[place]]
             start = 0

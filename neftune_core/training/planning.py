@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from neftune_core.data.batches import LENGTH_STEP
+from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import Prepared
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
@@ -17,6 +18,7 @@ from neftune_core.models.catalogue import Estimate, Work, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
 from neftune_core.training.lockstep import count_steps
+from neftune_core.training.prompts import fitted_rows, study_asked
 from neftune_core.training.settings import StudySettings
 
 # Bytes of a number in a checkpoint: itself and the two averages of AdamW, in float32.
@@ -25,7 +27,7 @@ CHECKPOINT_BYTES = 12
 
 def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
     """What the study would take here on top of the loaded model; the page and the job ask the same."""
-    return _estimate(work_of(study, prepared), study, loaded)
+    return _estimate(work_of(study, prepared, loaded), study, loaded)
 
 
 def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
@@ -73,7 +75,7 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
 
 def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> str:
     """A sentence with the least change of each kind with which the study would fit."""
-    work = work_of(study, prepared)
+    work = work_of(study, prepared, loaded)
     rows, length = study.training.batch_size, work.length
     parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
     arms = ((arms, replace(work, arms=arms)) for arms in range(work.arms - 1, 1, -1))
@@ -92,7 +94,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     return say("It would fit with {changes}.", changes=say(", or ").join(found))
 
 
-def work_of(study: StudySettings, prepared: Prepared) -> Work:
+def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Work:
     """The size of the whole study, all seeds together; those of a floor train the control alone."""
     training, arms = study.training, len(study.arms)
     longest = max(row.length for row in [*prepared.train, *prepared.held_out])
@@ -107,7 +109,28 @@ def work_of(study: StudySettings, prepared: Prepared) -> Work:
         rank=None if training.method == "full" else training.lora_rank,
         together=training.together,
         mean_length=mean,
+        answered=(arms + 1) * max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded)),
     )
+
+
+def _measured_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+    """Tokens of the prompts and answers that are measured together, as long as the longest of them."""
+    measuring = study.measuring
+    most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
+    count = measuring.prompts if study.training.evaluation_rows else most
+    rows = [*prepared.held_out[:count], *prepared.train[:count]]
+    return _tokens_of(fitted_rows(rows, loaded, measuring.new_tokens), measuring.new_tokens)
+
+
+def _asked_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+    """Tokens of the prompts that are answered together, with the answers, as long as the longest of them."""
+    found = [fitted for _, fitted in study_asked(study, prepared, loaded)]
+    return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
+
+
+def _tokens_of(prompts: Sequence[FittedPrompt | None], new_tokens: int) -> int:
+    lengths = [len(prompt.ids) for prompt in prompts if prompt is not None]
+    return len(lengths) * (max(lengths) + new_tokens) if lengths else 0
 
 
 def _estimate(work: Work, study: StudySettings, loaded: LoadedModel) -> Estimate:

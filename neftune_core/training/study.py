@@ -12,16 +12,12 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from neftune_core.arms.armset import ArmSet
-from neftune_core.data.chat import prompt_ids
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say
-from neftune_core.models.device import describe_machine
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.threads import YieldingWhenBusy, fixed_threads
 from neftune_core.models.tokenizing import dated
@@ -29,6 +25,7 @@ from neftune_core.models.trees import fingerprint
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.training import checkpoint
+from neftune_core.training.about import about_run
 from neftune_core.training.accelerator import holding
 from neftune_core.training.judging import question_for
 from neftune_core.training.lockstep import Event, Lockstep, Stop, check_length
@@ -39,7 +36,11 @@ from neftune_core.training.numbers import write_answers, write_metrics, write_ro
 from neftune_core.training.pacing import Pacer
 from neftune_core.training.parallel import Over, team
 from neftune_core.training.planning import require_disk, require_memory
-from neftune_core.training.prompts import answer_lines, study_prompts
+from neftune_core.training.prompts import (
+    answer_lines,
+    study_asked,
+    those_that_fit,
+)
 from neftune_core.training.record import Record
 from neftune_core.training.rounding import measure_rounding
 from neftune_core.training.settings import StudySettings
@@ -209,6 +210,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
             say("This record was begun with other settings or other data, and its rows have changed: train it anew.")
         )
     check_length(len(prepared.train), study.training, limits, seeds=len(study.runs))
+    study_asked(study, prepared, loaded)
     require_memory(study, loaded, prepared)
     require_disk(study, loaded, record.folder, limits)
     stack = make_arms(loaded, len(study.arms), study.training)
@@ -272,7 +274,7 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
     checkpoint.restore(run, record.folder)
     measured = record.rewind(seed, run.done)
     if run.done == 0:
-        about = _about(run) | {"question": vars(question_for(ready.study, ready.prepared))}
+        about = about_run(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
         if seed != ready.study.seed:  # the log has the report on the data once
             del about["data"]["report"]
@@ -329,42 +331,6 @@ def _ending(study: StudySettings, record: Record) -> Event:
     return ending
 
 
-def _about(run: Lockstep) -> dict[str, Any]:
-    loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
-    return {
-        "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
-        "model": {
-            "source": loaded.source,
-            "name": loaded.name,
-            "licence": loaded.licence,
-            "parameters": loaded.parameters,
-            "width": loaded.width,
-            "layers": loaded.layers,
-            "precision": loaded.precision,
-            "trained_parameters": run.stack.trained_parameters,
-            "fingerprint": fingerprint(loaded.model),
-            "revision": loaded.revision,
-            "note": loaded.note,
-        },
-        "data": {
-            "title": prepared.title,
-            "licence": prepared.licence,
-            "sha256": prepared.sha256,
-            "train": len(prepared.train),
-            "held_out": len(prepared.held_out),
-            "cut": prepared.cut,
-            "refused": prepared.refused,
-            "duplicates": prepared.duplicates_removed,
-            "report": data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept(),
-        },
-        "samples": {
-            "train_loss": later("the first {count} training rows").format(count=min(rows, len(prepared.train))),
-            "held_out_loss": later("the first {count} held-out rows").format(count=min(rows, len(prepared.held_out))),
-        },
-        "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
-    }
-
-
 def _save(run: Lockstep, record: Record) -> Event:
     for slot, name in enumerate(run.names, start=1):
         folder = record.arm_folder(name, run.study.seed)
@@ -388,14 +354,17 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
 
 
 def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
-    prompts = study_prompts(run.study, run.prepared)
+    loaded = run.stack.loaded
+    asked = study_asked(run.study, run.prepared, loaded)
+    fitted = [found for _, found in asked]
+    prompts, ids = those_that_fit([prompt for prompt, _ in asked], fitted)
     slots = [0, *run.alive]
     names = [run.name(slot) for slot in slots]
     if prompts:
-        ids = [prompt_ids(prompt.messages, run.stack.loaded.tokenizer) for prompt in prompts]
         answers: Answers = []
         for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
             pass  # the last state of the growing answers is what is kept
-        lines = answer_lines(prompts, names, answers, run.stack.loaded.tokenizer)
+        cut = [found.cut for found in fitted if found is not None]
+        lines = answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
         record.write_answers(lines, run.study.seed)
     return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names}}

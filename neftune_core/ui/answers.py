@@ -15,6 +15,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.views import quiet
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
+CUT = later("The beginning of this prompt was left out: it is longer than the model can read with room for the answer.")
 HIDDEN = "var(--lab-quiet)"
 CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
@@ -91,10 +92,11 @@ def _section(line: Line, columns: str, below: str = "") -> str:
         if reference
         else ""
     )
+    cut = quiet(say(CUT)) if line.get("cut") else ""
     number = say("answer {number}", number=int(line["sample"])) if "sample" in line else ""
     sample = f' <span class="lab-quiet">{number}</span>' if number else ""
     return (
-        f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{known}'
+        f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{cut}{known}'
         f'<div class="lab-columns" tabindex="0" role="group" aria-label="{say("Answers by arm")}">{columns}</div>'
         f"{below}</section>"
     )
