@@ -67,8 +67,6 @@ TRAINED_BYTES = 16
 KEPT_WIDTHS = 30
 # Inputs and outputs of a layer's linear maps together, in widths of the model.
 ADAPTED_WIDTHS = 20
-# Numbers of a token in the pass that reads a prompt, in widths of the model, beside the keys and values of each layer.
-READ_WIDTHS = 12
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
 PROCESS_BYTES = 500_000_000
 # Multiplications and additions of a step for each weight it passes: forward, back to the inputs, back to the weights.
@@ -140,7 +138,7 @@ def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> i
     if work.together and work.rank is not None:
         positions = min(work.arms * positions, max(positions, positions_of_a_pass(device, model.width)))
     kept = positions * model.layers * KEPT_WIDTHS * width * size
-    answering = work.answered * (2 * model.layers + READ_WIDTHS) * width * size
+    answering = work.answered * 2 * model.layers * width * size  # keys and values
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     weights = model.parameters * size

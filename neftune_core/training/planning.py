@@ -78,20 +78,30 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     work = work_of(study, prepared, loaded)
     rows, length = study.training.batch_size, work.length
     parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
-    arms = ((arms, replace(work, arms=arms)) for arms in range(work.arms - 1, 1, -1))
+    arms = (
+        (arms, replace(work, arms=arms, answered=work.answered * (arms + 1) // (work.arms + 1)))
+        for arms in range(work.arms - 1, 1, -1)
+    )
     lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
     in_turn = [(0, replace(work, together=False))] if work.together else []
+    measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
+    answers = ((count, replace(work, answered=_answered(less, prepared, loaded))) for count, less in measured)
     changes = {
         later("the arms in turn (the same result in less memory and more time)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
         later("{value} arms, control included"): arms,
         later("rows of at most {value} tokens"): lengths,
+        later("{value} answers measured"): answers,
     }
     tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
     found = [words for words in tried if words is not None]
     if not found:
         return say("No smaller study of this model would fit either.")
     return say("It would fit with {changes}.", changes=say(", or ").join(found))
+
+
+def _measuring(prompts: int, study: StudySettings) -> StudySettings:
+    return study.model_copy(update={"measuring": study.measuring.model_copy(update={"prompts": prompts})})
 
 
 def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Work:
@@ -109,8 +119,14 @@ def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Wo
         rank=None if training.method == "full" else training.lora_rank,
         together=training.together,
         mean_length=mean,
-        answered=(arms + 1) * max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded)),
+        answered=_answered(study, prepared, loaded),
     )
+
+
+def _answered(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+    """Tokens of all prompts and answers of the base and the arms that are kept at once when a seed ends."""
+    tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
+    return (len(study.arms) + 1) * tokens
 
 
 def _measured_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:

@@ -498,8 +498,13 @@ def test_somebody_else_gets_the_accelerator_between_two_parts_of_a_step(rows: Pa
 def test_what_would_fit_is_said_in_numbers(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, loaded = _study(rows, batch_size=8), load(_model())
     prepared = prepare(study.data, loaded.tokenizer, Limits())
-    needed = memory_and_time(study, loaded, prepared).memory_bytes
+    long = study.model_copy(update={"measuring": MeasuringSettings(new_tokens=800)})
+    needed = memory_and_time(long, loaded, prepared).memory_bytes
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
+    with pytest.raises(DoesNotFit, match="4 answers measured"):
+        require_memory(long, loaded, prepared)
+    study = study.model_copy(update={"measuring": MeasuringSettings(prompts=0)})
+    needed = memory_and_time(study, loaded, prepared).memory_bytes
     with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
         require_memory(study, loaded, prepared)
 
