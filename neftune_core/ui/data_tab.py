@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -24,6 +24,9 @@ from neftune_core.ui.lab import Lab
 from neftune_core.ui.plot import live_figure
 from neftune_core.ui.strip import Strip
 from neftune_core.ui.wiring import QUIET, events, tell, told
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
 PARTS_SHOWN = 4
@@ -359,14 +362,13 @@ def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> 
     from neftune_core.data.report import data_report
 
     prepared, tokenizer = lab.prepared(settings, model)
-    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
     reading = prepared.reading
     return [
         settings,
         key,
         {"data": data_views.data_words(prepared)},
         data_views.report(prepared, data_report(prepared, tokenizer, rows=0)),
-        length_histogram(*lengths, maximum_length=settings.maximum_length),
+        _lengths(prepared, settings),
         gr.update(maximum=prepared.kept, value=1, visible=True),
         data_views.rendered_row(prepared, tokenizer, 1),
         gr.skip(),
@@ -395,7 +397,7 @@ _SAME = [gr.skip()] * 4
 
 
 def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
-    """The report, no figure, no choice of rows and the first row, of data that no study can be trained on."""
+    """The report, the lengths and the first row, without a choice of rows, of data that no study can be trained on."""
     from neftune_core.data.report import data_report
 
     try:
@@ -404,7 +406,12 @@ def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[An
         return _SAME
     row = data_views.rendered_row(prepared, tokenizer, 1) if prepared.kept else ""
     found = data_report(prepared, tokenizer, rows=0)
-    return [data_views.report(prepared, found), gr.skip(), gr.update(visible=False), row]
+    return [data_views.report(prepared, found), _lengths(prepared, settings), gr.update(visible=False), row]
+
+
+def _lengths(prepared: Prepared, settings: DataSettings) -> Any:
+    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
+    return length_histogram(*lengths, maximum_length=settings.maximum_length)
 
 
 def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
