@@ -99,7 +99,7 @@ def _hostile(server: Server, functions: list[Function], seed: int, until: float)
     visitor, hostile, cases = Visitor(server.address), Hostile(seed), 0
     visitor.client.close()
     transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)
-    visitor.client = httpx.Client(base_url=server.address, timeout=SECONDS, transport=transport)
+    visitor.client = httpx.Client(base_url=server.address, timeout=15, transport=transport)  # seconds; it gives up
     while time.perf_counter() < until and server.process.poll() is None:
         drawn(hostile, functions, visitor).send(visitor)
         cases += 1
