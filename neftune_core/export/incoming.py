@@ -32,6 +32,7 @@ from neftune_core.training.parts import (
     LOG_BYTES,
     LOG_VALUES,
     METRICS_BYTES,
+    VALUES_AN_ANSWER,
     About,
     metrics_of,
     settings_text,
@@ -224,8 +225,10 @@ def _check_numbers(folder: Path) -> None:
     log.read()
     too_many = "events.jsonl" if log.cut else ""
     answers = folder / "answers.jsonl"
-    if answers.is_file() and count_values(answers.read_bytes()) > ANSWERS_VALUES:
-        too_many = answers.name
+    if answers.is_file():
+        block = answers.read_bytes()
+        if count_values(block) + VALUES_AN_ANSWER * block.count(b"\n") > ANSWERS_VALUES:
+            too_many = answers.name
     if too_many:
         raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
     try:

@@ -32,6 +32,8 @@ LOG_BYTES, LOG_VALUES = 32_000_000, 1_000_000
 OWN_LOG_BYTES = 2_000_000_000
 """Largest log of a record that was made here, whose steps are limited by the settings of this server."""
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
+VALUES_AN_ANSWER = 50
+"""What a line of answers counts besides its own values, so that empty ones do not take minutes to refuse."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
 ADAPTER_CONFIG_BYTES = 256_000
 
@@ -230,7 +232,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     left, values = ANSWERS_BYTES, ANSWERS_VALUES
     with contextlib.suppress(OSError), path.open("rb") as file:
         for line in lines_of(file, ANSWERS_BYTES):
-            left, values = left - len(line), values - count_values(line)
+            left, values = left - len(line), values - VALUES_AN_ANSWER - count_values(line)
             if min(left, values) < 0:
                 break
             answer = answer_of(line)

@@ -272,6 +272,16 @@ def test_a_wrong_answer_is_left_out(tmp_path: Path, answer: dict[str, Any]) -> N
     assert "p" in runs_tab._answers(record)
 
 
+@pytest.mark.parametrize("line", [b"{}\n", b"\n"])
+def test_many_lines_that_are_no_answers_are_given_up_soon(tmp_path: Path, line: bytes) -> None:
+    answers = line * 500_000
+    (tmp_path / "answers.jsonl").write_bytes(answers)
+    started = time.perf_counter()
+    assert parts.read_answers(tmp_path / "answers.jsonl") == []
+    assert time.perf_counter() - started < 5  # seconds; all of them took 25
+    assert "too many values" in refusal(zipped(tmp_path, **{"answers.jsonl": answers}), tmp_path)
+
+
 def test_a_row_that_cannot_be_made_says_why_and_the_others_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
