@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.models import standin
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
+from tests import standin
 
 NAMES = {
     "input_layernorm": "attn_norm",

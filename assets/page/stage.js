@@ -1,5 +1,5 @@
 /* The recorded study as it plays. It needs nothing else, so that it can be there before the framework is: the page is served
-   with it (neftune_core/ui/first_view.py), and the Learn tab takes the very node over once it is mounted. */
+   with it (neftune_core/ui/server/first_view.py), and the Learn tab takes the very node over once it is mounted. */
 (() => {
   "use strict";
   if (window.LabStage) return;

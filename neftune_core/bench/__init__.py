@@ -57,19 +57,19 @@ def _noise(arguments: Any) -> Table:
 
 
 def _families(arguments: Any) -> Table:
-    from neftune_core.bench.families import measure_families
+    from tests.stress.families.summary import measure_families
 
     return measure_families(file=arguments.file)
 
 
 def _faults(arguments: Any) -> Table:
-    from neftune_core.bench.faults import measure_faults
+    from tests.stress.faults.summary import measure_faults
 
     return measure_faults(model=arguments.model)
 
 
 def _fuzz(arguments: Any) -> Table:
-    from neftune_core.bench.fuzz import measure_fuzz
+    from tests.stress.fuzz import measure_fuzz
 
     return measure_fuzz()
 
@@ -87,7 +87,7 @@ def _preview(arguments: Any) -> Table:
 
 
 def _load(arguments: Any) -> Table:
-    from neftune_core.bench.load import Load, measure_load
+    from tests.stress.load import Load, measure_load
 
     return measure_load(Load(parts=arguments.parts) if arguments.parts else None)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from neftune_core.bench.table import Table
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.training.on_ray import OnRay
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.sweep import RunCells, in_turn, run_sweep
-from neftune_core.training.sweep_record import Sweep, create_sweep
-from neftune_core.training.sweep_settings import SweepSettings
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.sweeps.on_ray import OnRay
+from neftune_core.sweeps.record import Sweep, create_sweep
+from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.sweep import RunCells, in_turn, run_sweep
 
 CELLS = 8
 STEPS = 60

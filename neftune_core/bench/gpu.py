@@ -67,8 +67,8 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
     """The median time of a whole step of `count` noise arms, after a few that are not timed."""
     from neftune_core.bench.matrix import random_rows
     from neftune_core.bench.train_sides import lockstep
-    from neftune_core.training.settings import StudySettings
-    from neftune_core.training.training_settings import TrainingSettings
+    from neftune_core.engine.settings import TrainingSettings
+    from neftune_core.studies.settings import StudySettings
 
     arms = {f"alpha-{number}": NoiseSettings(strength=number) for number in range(1, count + 1)}
     settings = TrainingSettings(batch_size=BATCH, steps=WARM_STEPS + STEPS, execution=execution, **training)

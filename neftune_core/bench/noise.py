@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_core.bench.table import Table
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.settings import CONTROL, StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.settings import CONTROL, StudySettings
 
 if TYPE_CHECKING:
     import torch
 
-    from neftune_core.arms.stack import AdapterStack
     from neftune_core.data.chat import Encoded
+    from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.loading import LoadedModel
 
 SENTENCE_TOKENS, PREVIEWS = 60, 20
@@ -55,7 +55,7 @@ SMOLLM2_135M = Size()
 
 def measure_noise(size: Size = SMOLLM2_135M) -> Table:
     """Every kind's step over the step without noise, with 95 % intervals; then memory, and the Noise tab's numbers."""
-    from neftune_core.arms.stack import AdapterStack
+    from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 
     loaded = random_model(size)
@@ -191,7 +191,7 @@ def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise: NoiseSettings) -> Callable[[], object]:
     """A function that makes the next step of a run of one arm."""
-    from neftune_core.training.lockstep import Lockstep
+    from neftune_core.engine.lockstep import Lockstep
 
     prepared: Any = SimpleNamespace(train=_rows(size), held_out=[])
     run = Lockstep(StudySettings(training=training), stack, prepared, arms={noise.name: noise})

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.bench.families_live import trainer_hook
 from neftune_core.bench.table import Table
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
+from tests.stress.families.live import trainer_hook
 
 if TYPE_CHECKING:
     import torch

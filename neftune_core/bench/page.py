@@ -18,7 +18,7 @@ from neftune_core.bench.table import Table, spread
 from neftune_core.errors import NotAvailable
 
 if TYPE_CHECKING:
-    from neftune_core.training.record import Record
+    from neftune_core.studies.records.record import Record
 
 MOVES = 50
 LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
@@ -69,7 +69,7 @@ class Followed:
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Followed:
     """Write `events` steps into the log of a claimed `record` that the Train tab of `page` watches, `rate` a second."""
-    from neftune_core.bench.fault_log import LogWriter
+    from tests.stress.faults.fault_log import LogWriter
 
     record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
@@ -97,7 +97,7 @@ def chromium() -> str:
 def served(**variables: str) -> Iterator[tuple[str, float]]:
     """The lab in a process of its own, with these environment variables: its address, and the seconds until served."""
     started = time.perf_counter()
-    command = [sys.executable, "-c", "from neftune_core.ui.serve import serve; serve()"]
+    command = [sys.executable, "-c", "from neftune_core.ui.server.serve import serve; serve()"]
     environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **variables}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None
@@ -174,9 +174,9 @@ def _visit(address: str) -> tuple[float, list[float]]:
 
 def _followed(address: str, rate: float) -> Followed:
     """A study that another process trains, watched in the page; its record is removed again."""
-    from neftune_core.training import disk
-    from neftune_core.training.record import create
-    from neftune_core.training.settings import EXAMPLE
+    from neftune_core.studies.records import disk
+    from neftune_core.studies.records.record import create
+    from neftune_core.studies.settings import EXAMPLE
 
     key = secrets.token_hex(32)  # as the page makes them
     record = create(EXAMPLE, key)

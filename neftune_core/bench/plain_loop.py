@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from neftune_core.data.chat import Encoded
     from neftune_core.data.preparing import Prepared
     from neftune_core.models.loading import LoadedModel
-    from neftune_core.training.settings import StudySettings
+    from neftune_core.studies.settings import StudySettings
 
 
 def peft_losses(
@@ -21,7 +21,7 @@ def peft_losses(
     """The losses of `study.training.steps` steps from the adapter `initial` (`lora_A` of each map, by its name)."""
     import torch
 
-    from neftune_core.training.lockstep import rate_at, steps_after
+    from neftune_core.engine.lockstep import rate_at, steps_after
 
     training = study.training
     model = _with_adapter(loaded, initial, study)

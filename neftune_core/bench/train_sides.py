@@ -18,9 +18,9 @@ from neftune_core.noise.settings import NoiseSettings
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
+    from neftune_core.engine.lockstep import Lockstep
     from neftune_core.models.loading import LoadedModel
-    from neftune_core.training.lockstep import Lockstep
-    from neftune_core.training.settings import StudySettings
+    from neftune_core.studies.settings import StudySettings
 
 BATCH, LONGEST, RANK = 4, 512, 8
 ALPHA: float = 5.0
@@ -50,9 +50,9 @@ class Sizes:
 
 def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
     from neftune_core.data.settings import DataSettings
+    from neftune_core.engine.settings import TrainingSettings
     from neftune_core.models.settings import ModelSettings
-    from neftune_core.training.settings import StudySettings
-    from neftune_core.training.training_settings import TrainingSettings
+    from neftune_core.studies.settings import StudySettings
 
     usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
     return StudySettings(
@@ -80,8 +80,8 @@ def _ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, P
 
 def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Mapping[str, NoiseSettings]) -> Lockstep:
     """A run of `arms`, at its start."""
-    from neftune_core.training.lockstep import Lockstep
-    from neftune_core.training.methods import make_arms
+    from neftune_core.engine.lockstep import Lockstep
+    from neftune_core.engine.methods import make_arms
 
     return Lockstep(study, make_arms(loaded, len(arms), study.training), prepared, arms=arms)
 
@@ -146,8 +146,8 @@ def _some(prepared: Prepared, rows: int) -> Any:
 
 def answers(sizes: Sizes) -> Found:
     """Answers of four arms against those of one, to the same prompts and of the same length."""
-    from neftune_core.arms.stack import AdapterStack
     from neftune_core.data.chat import prompt_ids
+    from neftune_core.engine.stack import AdapterStack
     from neftune_core.evaluation.answers import stream_answers
     from neftune_core.evaluation.settings import AnswerSettings
 
@@ -215,7 +215,7 @@ def study(sizes: Sizes) -> Found:
 def usual(sizes: Sizes) -> Found:
     """The page's usual study of the model, with one seed and two arms, and the share of its time that measures:
     the answers to a person's own prompts are not counted."""
-    from neftune_core.training.settings import usual_training
+    from neftune_core.studies.settings import usual_training
 
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
@@ -227,7 +227,7 @@ def usual(sizes: Sizes) -> Found:
 
 def quick(sizes: Sizes) -> Found:
     """The preset that ends soon, on the model."""
-    from neftune_core.training.settings import PRESETS
+    from neftune_core.studies.settings import PRESETS
 
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
@@ -241,8 +241,8 @@ def _whole(study: StudySettings) -> Found:
     from pathlib import Path
 
     from neftune_core.settings import Limits
-    from neftune_core.training.record import create
-    from neftune_core.training.study import run_study
+    from neftune_core.studies.records.record import create
+    from neftune_core.studies.study import run_study
 
     parts: Found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -270,7 +270,7 @@ PARTS: dict[Any, str] = {
 
 def _bundled_study() -> StudySettings:
     from neftune_core.data.settings import DataSettings
-    from neftune_core.training.settings import EXAMPLE
+    from neftune_core.studies.settings import EXAMPLE
 
     training = EXAMPLE.training.model_copy(update={"epochs": 8.0, "evaluations": 8})
     data = DataSettings(source="starter:world-format", rows=160, held_out_share=0.2)
@@ -284,7 +284,7 @@ def control(sizes: Sizes) -> Found:
     In float32; its first arm is the control, with a noise arm beside it.
     """
     from neftune_core.bench.plain_loop import peft_losses
-    from neftune_core.training.lockstep import rate_at
+    from neftune_core.engine.lockstep import rate_at
 
     study, loaded, whole = _ready(sizes, precision="float32", steps=sizes.steps)
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.bench.table import Table
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.settings import CONTROL, StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.settings import CONTROL, StudySettings
 
 if TYPE_CHECKING:
     from neftune_core.data.chat import Encoded
     from neftune_core.data.preparing import Prepared
-    from neftune_core.training.lockstep import Lockstep
+    from neftune_core.engine.lockstep import Lockstep
 
 ALPHAS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 60.0)
 DEVIATIONS = (0.01, 0.05, 0.1, 0.2)
@@ -98,10 +98,10 @@ def course(
 def _started(
     settings: StudySettings, arms: Mapping[str, NoiseSettings] | None, rows: int | None = None
 ) -> tuple[Lockstep, Prepared]:
-    from neftune_core.arms.stack import AdapterStack
     from neftune_core.data.preparing import prepare
+    from neftune_core.engine.lockstep import Lockstep
+    from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.loading import load
-    from neftune_core.training.lockstep import Lockstep
 
     loaded = load(settings.model)
     prepared = prepare(settings.data, loaded.tokenizer, Limits())
@@ -113,13 +113,13 @@ def _started(
 
 
 def _rate(run: Lockstep, step: int) -> float:
-    from neftune_core.training.lockstep import rate_at
+    from neftune_core.engine.lockstep import rate_at
 
     return rate_at(step, run.total, run.study.training)
 
 
 def _measured(run: Lockstep, slots: Sequence[int], samples: Sequence[list[Encoded]]) -> dict[str, Measured]:
-    from neftune_core.arms.clean_loss import clean_measures
+    from neftune_core.engine.clean_loss import clean_measures
 
     by_sample = [
         [vars(found) for found in clean_measures(run.stack, sample, slots, batch_size=40)] for sample in samples
@@ -199,7 +199,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
 
 def _fact_was_not_trained(row: Encoded) -> bool:
     """Of the set `stated`: half of its held-out rows ask facts of the training part, which training does help."""
-    from neftune_core.world.sets import instruction_set
+    from neftune_core.world.generator.sets import instruction_set
 
     return not instruction_set("stated")[1][row.example.row - 1]["trained_fact"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from neftune_core.training.progress import Status
-    from neftune_core.training.record import Record
+    from neftune_core.studies.records.progress import Status
+    from neftune_core.studies.records.record import Record
 
 
 def refuse(words: str) -> int:
@@ -22,8 +22,8 @@ def refuse(words: str) -> int:
 
 def named(name: str) -> Record:
     """The record of that id or in that folder; a study of a sweep is SWEEP/CELL."""
-    from neftune_core.training.record import STUDY_FILE, SWEEP_FILE, Record
-    from neftune_core.training.sweep_record import find_study
+    from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
+    from neftune_core.sweeps.record import find_study
 
     folder = Path(name)
     is_one = any((folder / file).is_file() for file in (STUDY_FILE, SWEEP_FILE))
@@ -32,7 +32,7 @@ def named(name: str) -> Record:
 
 def named_study(name: str) -> Record:
     """The record of one study; raises `RecordError`, which lists the studies to choose from, if it is a sweep."""
-    from neftune_core.training.sweep_record import require_single
+    from neftune_core.sweeps.record import require_single
 
     return require_single(named(name))
 
@@ -80,7 +80,7 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
     from tqdm import tqdm
 
     from neftune_core.data.report import summary
-    from neftune_core.training.progress import before_run
+    from neftune_core.studies.records.progress import before_run
 
     progress = before_run(record)
     bar = tqdm(file=sys.stderr, desc="preparing", bar_format=BAR)
@@ -105,7 +105,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}
 
 def doing(status: Status) -> str:
     """What is being done, in a word, and with which seed."""
-    from neftune_core.training.progress import WORDS
+    from neftune_core.studies.records.progress import WORDS
 
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""
     return f"{WORDS[status.state].lower()}{seed}"
@@ -113,7 +113,7 @@ def doing(status: Status) -> str:
 
 def beside_the_bar(status: Status) -> str:
     """The time left as far as it is known, and the loss of each arm in the last step."""
-    from neftune_core.training.progress import as_clock
+    from neftune_core.studies.records.progress import as_clock
 
     is_known = status.state == "running" and status.seconds_left is not None
     left = [f"{as_clock(status.seconds_left or 0.0)} left"] if is_known else []

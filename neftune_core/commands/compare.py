@@ -16,7 +16,7 @@ from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
-    from neftune_core.training.prompts import Prompt
+    from neftune_core.studies.prompts import Prompt
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Compare:
 def compare(arguments: Compare) -> int:
     """Print the answers, and write them where that is asked; gives the exit status. Raises a `LabError`."""
     from neftune_core.evaluation.text_measures import measured
-    from neftune_core.training.comparison import chosen_arms, compare_arms, read_prompts
-    from neftune_core.training.prompts import WRITERS, as_jsonl
+    from neftune_core.studies.comparison import chosen_arms, compare_arms, read_prompts
+    from neftune_core.studies.prompts import WRITERS, as_jsonl
 
     if not arguments.records:
         raise InvalidSetting("Name a record: `neftune runs` lists them.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from neftune_core.commands.common import interruptible, refuse
-from neftune_core.world.settings import WorldSettings
+from neftune_core.world.pretraining.settings import WorldSettings
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Bench:
 
 def serve(arguments: Serve) -> int:
     """Serve the page until the process is ended."""
-    from neftune_core.ui.serve import serve
+    from neftune_core.ui.server.serve import serve
 
     serve(
         host=arguments.host,
@@ -177,8 +177,8 @@ def world(arguments: World) -> int:
         return refuse("Say `neftune world build`.")
     from tqdm import tqdm
 
-    from neftune_core.world.build import Built
-    from neftune_core.world.make import make
+    from neftune_core.world.pretraining.build import Built
+    from neftune_core.world.pretraining.make import make
 
     bar = tqdm(file=sys.stderr)
     for found in make(arguments.folder, arguments.settings):

@@ -17,7 +17,7 @@ from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
-    from neftune_core.training.record import Record
+    from neftune_core.studies.records.record import Record
 
 
 @dataclass
@@ -107,7 +107,7 @@ def verdict(arguments: Verdict) -> int:
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
-    from neftune_core.training.sweep_table import judged, means_by_arm, question_named
+    from neftune_core.sweeps.table import judged, means_by_arm, question_named
 
     record = named(arguments.record)
     first = question_named(record)
@@ -116,7 +116,7 @@ def verdict(arguments: Verdict) -> int:
     if not arguments.json:
         print(found.text(named=first))
         return 0
-    from neftune_core.training.log import finite
+    from neftune_core.studies.records.log import finite
 
     told: dict[str, Any] = {
         "question": asdict(asked),
@@ -136,9 +136,9 @@ def verdict(arguments: Verdict) -> int:
 def runs(arguments: Runs) -> int:
     """List, go on with, take away or remove records; the exit status. Raises a `LabError`."""
     from neftune_core.models.catalogue import gigabytes
-    from neftune_core.training import disk
-    from neftune_core.training.more_seeds import extend
-    from neftune_core.training.record import all_records, find
+    from neftune_core.studies.records import disk
+    from neftune_core.studies.records.record import all_records, find
+    from neftune_core.sweeps.more_seeds import extend
 
     if arguments.action == "list":
         print("\n".join(runs_table(all_records())))
@@ -205,7 +205,7 @@ def runs_table(records: Sequence[Record]) -> list[str]:
 def _run_cells(record: Record) -> tuple[str, ...]:
     from neftune_core.home import folder_bytes
     from neftune_core.models.catalogue import gigabytes
-    from neftune_core.training.progress import WORDS, of_record
+    from neftune_core.studies.records.progress import WORDS, of_record
 
     status = of_record(record)
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
@@ -216,8 +216,8 @@ def _run_cells(record: Record) -> tuple[str, ...]:
 
 def _arms(record: Record) -> Iterable[str]:
     """The arms of a study, or those of all studies of a sweep."""
-    from neftune_core.training.sweep_record import Sweep
-    from neftune_core.training.sweep_settings import cells
+    from neftune_core.sweeps.record import Sweep
+    from neftune_core.sweeps.settings import cells
 
     try:
         every = cells(Sweep(record.folder).settings) if record.is_sweep else []
@@ -233,7 +233,7 @@ def _shortened(text: str) -> str:
 
 def _about(record: Record) -> tuple[str, str, str]:
     """Title, model and data of a record, as far as it says."""
-    from neftune_core.training.sweep_record import Sweep
+    from neftune_core.sweeps.record import Sweep
 
     model, data = str(record.said_of("model").get("name") or ""), str(record.said_of("data").get("title") or "")
     try:
@@ -247,7 +247,7 @@ def _about(record: Record) -> tuple[str, str, str]:
 def _result(record: Record) -> str:
     """What was asked about, of the control, and how far each arm is from it; of a sweep the first sentence found."""
     from neftune_core.evaluation.verdict_words import ENGLISH
-    from neftune_core.training.sweep_table import judged
+    from neftune_core.sweeps.table import judged
 
     try:
         found = judged(record)

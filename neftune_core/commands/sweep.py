@@ -16,10 +16,10 @@ from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.settings import Limits, to_toml
 
 if TYPE_CHECKING:
-    from neftune_core.training.record import Record
-    from neftune_core.training.sweep import RunCells
-    from neftune_core.training.sweep_record import Sweep as SweepRecord
-    from neftune_core.training.sweep_table import Row, SweepTable
+    from neftune_core.studies.records.record import Record
+    from neftune_core.sweeps.record import Sweep as SweepRecord
+    from neftune_core.sweeps.sweep import RunCells
+    from neftune_core.sweeps.table import Row, SweepTable
 
 
 @dataclass
@@ -55,11 +55,11 @@ def begun(arguments: Sweep) -> SweepRecord:
 
     Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
     """
-    from neftune_core.training.more_seeds import extend, find_smaller
-    from neftune_core.training.sweep_estimate import plan
-    from neftune_core.training.sweep_record import Sweep as SweepRecord
-    from neftune_core.training.sweep_record import create_sweep, find_same_sweep, read_sweep
-    from neftune_core.training.sweep_settings import size_words
+    from neftune_core.sweeps.estimate import plan
+    from neftune_core.sweeps.more_seeds import extend, find_smaller
+    from neftune_core.sweeps.record import Sweep as SweepRecord
+    from neftune_core.sweeps.record import create_sweep, find_same_sweep, read_sweep
+    from neftune_core.sweeps.settings import size_words
 
     if arguments.file is None:
         raise InvalidSetting("Name a sweep file first: `neftune sweep --example > sweep.toml` makes one.")
@@ -95,7 +95,7 @@ def form_of(arguments: Sweep) -> str:
 def _recorded(file: Path | None) -> SweepRecord | None:
     """The sweep's record if its id is given in place of a file."""
     from neftune_core.commands.common import named
-    from neftune_core.training.sweep_record import Sweep as SweepRecord
+    from neftune_core.sweeps.record import Sweep as SweepRecord
 
     if file is None or file.is_file() or file.suffix == ".toml":
         return None
@@ -107,7 +107,7 @@ def _recorded(file: Path | None) -> SweepRecord | None:
 
 def print_table(sweep: SweepRecord, form: str) -> None:
     """What the sweep found so far, in one of `FORMS`; JSON and CSV have every seed's numbers."""
-    from neftune_core.training.sweep_table import sweep_table, table_csv, table_values
+    from neftune_core.sweeps.table import sweep_table, table_csv, table_values
 
     table = sweep_table(sweep)
     if form == "csv":
@@ -127,7 +127,7 @@ SHOWN = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "toke
 
 def table_lines(table: SweepTable) -> list[str]:
     """The table as text: the question's measure at both epochs with its effect, then means of the others."""
-    from neftune_core.training.reached import rounding_words
+    from neftune_core.studies.results import rounding_words
 
     if not table.rows:
         return ["Nothing has been measured yet."]
@@ -166,11 +166,11 @@ def effect(row: Row, measure: str, epoch: str) -> str:
 def sweep(arguments: Sweep) -> int:
     """Run the sweep of the arguments; the exit status. Raises a `LabError`."""
     if arguments.example:
-        from neftune_core.training.sweep_settings import EXAMPLE_SWEEP
+        from neftune_core.sweeps.settings import EXAMPLE_SWEEP
 
         print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
         return 0
-    from neftune_core.training.parallel import team
+    from neftune_core.engine.parallel import team
 
     if team().size > 1:
         raise NotAvailable("Several processes train one study; the studies of a sweep are divided by `--ray`.")
@@ -182,8 +182,8 @@ def sweep(arguments: Sweep) -> int:
 
 
 def _runner(arguments: Sweep) -> RunCells:
-    from neftune_core.training.on_ray import OnRay
-    from neftune_core.training.sweep import in_turn
+    from neftune_core.sweeps.on_ray import OnRay
+    from neftune_core.sweeps.sweep import in_turn
 
     if not arguments.ray:
         return in_turn
@@ -192,9 +192,9 @@ def _runner(arguments: Sweep) -> RunCells:
 
 def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCells | None = None) -> int:
     """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
-    from neftune_core.training import sweep as sweeps
-    from neftune_core.training.disk import drop_unbegun
-    from neftune_core.training.sweep_record import Sweep as SweepRecord
+    from neftune_core.studies.records.disk import drop_unbegun
+    from neftune_core.sweeps import sweep as sweeps
+    from neftune_core.sweeps.record import Sweep as SweepRecord
 
     sweep = SweepRecord(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
@@ -218,7 +218,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
 
 def _lost_every_noise_arm(sweep: SweepRecord) -> bool:
     """Whether no noise arm of any study of a sweep was left."""
-    from neftune_core.training.reached import lost_every_noise_arm
-    from neftune_core.training.sweep_settings import cells
+    from neftune_core.studies.results import lost_every_noise_arm
+    from neftune_core.sweeps.settings import cells
 
     return all(lost_every_noise_arm(sweep.record_of(cell)) for cell in cells(sweep.settings))

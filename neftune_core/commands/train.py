@@ -14,10 +14,10 @@ from neftune_core.commands.common import interruptible, refuse, with_progress
 from neftune_core.errors import InvalidSetting
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.training.settings import EXAMPLE, StudySettings
+from neftune_core.studies.settings import EXAMPLE, StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.training.record import Record
+    from neftune_core.studies.records.record import Record
 
 
 @dataclass
@@ -48,7 +48,7 @@ def defaults(arguments: list[str]) -> Train | None:
 
 def read_study(path: Path) -> StudySettings:
     """The study in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
-    from neftune_core.training.own_rows import located
+    from neftune_core.studies.records.user_rows import located
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,8 +64,8 @@ def train(arguments: Train) -> int:
         return 0
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
         return refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
-    from neftune_core.training.record import create
-    from neftune_core.training.tracking import require_tracker
+    from neftune_core.studies.records.record import create
+    from neftune_core.studies.tracking import require_tracker
 
     limits = Limits()
     arguments.study.check(limits)
@@ -83,8 +83,8 @@ def train(arguments: Train) -> int:
 
 def found_to_resume(asked: StudySettings) -> Record | None:
     """The record of this very study; else that of the study with fewer seeds, which has as many as asked from here."""
-    from neftune_core.training.more_seeds import extend, find_smaller
-    from neftune_core.training.record import find_same
+    from neftune_core.studies.records.record import find_same
+    from neftune_core.sweeps.more_seeds import extend, find_smaller
 
     same = find_same(asked, owner="")
     if same is not None:
@@ -98,8 +98,8 @@ def found_to_resume(asked: StudySettings) -> Record | None:
 
 def follows(limits: Limits) -> bool:
     """Whether this is another process of a study than its first one; then it has taken part until the end."""
-    from neftune_core.training.parallel import team
-    from neftune_core.training.study import follow_study
+    from neftune_core.engine.parallel import team
+    from neftune_core.studies.study import follow_study
 
     if team().is_first:
         return False
@@ -111,10 +111,10 @@ def follows(limits: Limits) -> bool:
 
 def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     """Run a record to its end, from where it was broken off, if it was; `track` names a tracker that is told."""
-    from neftune_core.training.disk import drop_unbegun
-    from neftune_core.training.parallel import team
-    from neftune_core.training.study import run_study
-    from neftune_core.training.tracking import tracked
+    from neftune_core.engine.parallel import team
+    from neftune_core.studies.records.disk import drop_unbegun
+    from neftune_core.studies.study import run_study
+    from neftune_core.studies.tracking import tracked
 
     ended: dict[str, Any] = record.ending() or {}
     is_finished = ended.get("event") == "finished"
@@ -141,7 +141,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
 
 def _exit_status(record: Record, ending: dict[str, Any]) -> int:
     """Print what the end of a study says; 1 if no noise arm was left, so that there is nothing to compare."""
-    from neftune_core.training.reached import lost_every_noise_arm
+    from neftune_core.studies.results import lost_every_noise_arm
 
     if ending.get("message"):
         print(ending["message"], file=sys.stderr)
@@ -150,7 +150,7 @@ def _exit_status(record: Record, ending: dict[str, Any]) -> int:
 
 def _print_losses(record: Record) -> None:
     """The last losses with noise off, as a small table; means over the seeds that all arms have."""
-    from neftune_core.training.reached import reached
+    from neftune_core.studies.results import reached
 
     found = reached(record)
     title = f"noise off, nats a response token{found.of_seeds}"
@@ -163,8 +163,8 @@ def _print_losses(record: Record) -> None:
 
 
 def _print_verdict(record: Record) -> None:
-    from neftune_core.training.judging import verdict_of
-    from neftune_core.training.more_seeds import next_seeds
+    from neftune_core.studies.judging import verdict_of
+    from neftune_core.sweeps.more_seeds import next_seeds
 
     found, seeds = verdict_of(record), record.study.seeds
     print(f"\n{found.text()}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from neftune_core.data.examples import Message, RowRefused
-from neftune_core.data.texts import RepeatedName, as_json, as_text, kind_of, parsed
+from neftune_core.data.formats.texts import RepeatedName, as_json, as_text, kind_of, parsed
 from neftune_core.language import say
 
 ROLES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from neftune_core.data.conversations import CONTROLS, context, conversation, with_controls
 from neftune_core.data.examples import TEXT, Message, RowRefused
-from neftune_core.data.texts import RepeatedName, as_text
+from neftune_core.data.formats.texts import RepeatedName, as_text
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
 

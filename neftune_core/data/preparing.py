@@ -11,9 +11,9 @@ import numpy as np
 
 from neftune_core.data.chat import Encoded, encode, with_system
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message, Refusal, fingerprint
-from neftune_core.data.reading import PROGRESS_ROWS, Progress, Reading, read, read_all
+from neftune_core.data.formats.starters import held_out_file
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.starters import held_out_file
+from neftune_core.data.sources import PROGRESS_ROWS, Progress, Reading, read, read_all
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
 from neftune_core.models.token_text import whole_text

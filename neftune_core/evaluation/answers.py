@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neftune_core.arms.armset import ArmSet
 from neftune_core.data.chat import end_ids, response_text
+from neftune_core.engine.armset import ArmSet
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.reading import read_prompts, takes_positions, with_room
+from neftune_core.evaluation.kv_prefill import read_prompts, takes_positions, with_room
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import say
 from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits

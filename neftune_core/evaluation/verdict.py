@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.evaluation.comparing import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.paired import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_visible
 from neftune_core.evaluation.validity import obstacles, warnings
 from neftune_core.evaluation.verdict_words import ENGLISH, Line, rounding_line

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neftune_core.data.apart import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
 from neftune_core.durable import publish, written_aside
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.export.incoming import PARTS, PIECE, no_record
@@ -19,9 +19,9 @@ from neftune_core.home import folder_bytes
 from neftune_core.language import current, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
-from neftune_core.training.disk import IMPORTING
-from neftune_core.training.log import finite
-from neftune_core.training.record import Record, owner_hash, require_room, room_left, runs_folder
+from neftune_core.studies.records.disk import IMPORTING
+from neftune_core.studies.records.log import finite
+from neftune_core.studies.records.record import Record, owner_hash, require_room, room_left, runs_folder
 
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000

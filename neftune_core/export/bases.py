@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from neftune_core.models.cards import CATALOGUE
-from neftune_core.models.hub import UNWANTED, WANTED
-from neftune_core.models.package_index import SMOLLM2
-from neftune_core.models.progress import Asked, Watch
 from neftune_core.models.settings import BUNDLED
-from neftune_core.models.sources import HUB_ID, find
-from neftune_core.training.record import Record
+from neftune_core.models.sources.download_progress import Asked, Watch
+from neftune_core.models.sources.hub_files import UNWANTED, WANTED
+from neftune_core.models.sources.package_index import SMOLLM2
+from neftune_core.models.sources.resolve import HUB_ID, find
+from neftune_core.studies.records.record import Record
 
 FOLDER = "base"
 """Where a base that is not on the hub lies, in the folder of what was exported."""

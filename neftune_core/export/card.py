@@ -8,15 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from neftune_core import __version__
-from neftune_core.arms.saving import is_saved
+from neftune_core.engine.saving import is_saved
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
 from neftune_core.export.bases import Base, base_of, is_on_hub
 from neftune_core.language import say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
-from neftune_core.training.record import Record
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.records.record import Record
 
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 MEASURES = ("train_loss", "held_out_loss")

@@ -17,15 +17,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from neftune_core.bounded import SETTINGS_BYTES, SETTINGS_VALUES, count_values, read_file, read_json
-from neftune_core.data.apart import main
+from neftune_core.data.formats.sandboxed_reader import main
 from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.language import in_language, say
 from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
-from neftune_core.training.log import Log
-from neftune_core.training.own_rows import FILE, FILE_PARTS
-from neftune_core.training.parts import (
+from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.parts import (
     ADAPTER_CONFIG_BYTES,
     ANSWERS_BYTES,
     ANSWERS_VALUES,
@@ -37,8 +36,9 @@ from neftune_core.training.parts import (
     metrics_of,
     settings_text,
 )
-from neftune_core.training.record import FORMAT
-from neftune_core.training.settings import StudySettings
+from neftune_core.studies.records.record import FORMAT
+from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.settings import StudySettings
 
 # What a record is made of; anything else in an archive is no record's, and is refused. Names begin with a letter or
 # digit, so that none is an option, a hidden file or a parent.

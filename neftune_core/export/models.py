@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.durable import written_aside
+from neftune_core.engine.methods import make_arms
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.bases import base_of, copy_bundled
 from neftune_core.export.card import CAUSAL, SEQ2SEQ, card, require_arm
 from neftune_core.language import say
-from neftune_core.models.quiet import quietly
-from neftune_core.training.methods import make_arms
-from neftune_core.training.record import Record
-from neftune_core.training.study import base_of as loaded_base_of
+from neftune_core.models.silence_warnings import quietly
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.study import base_of as loaded_base_of
 
 FORMS = {"adapter": "The adapter alone (PEFT)", "merged": "The whole model (transformers)"}
 SLOT = 1

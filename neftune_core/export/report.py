@@ -19,7 +19,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import css_variables
 from neftune_core.home import assets
 from neftune_core.language import TAGS, current, say
-from neftune_core.training.record import Record
+from neftune_core.studies.records.record import Record
 
 
 def report(record: Record) -> str:

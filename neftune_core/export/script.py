@@ -18,6 +18,8 @@ from typing import Any
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.durable import written_aside
+from neftune_core.engine.lockstep import count_steps, steps_after
+from neftune_core.engine.methods import make_arms
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.export.archive import pack
 from neftune_core.export.bases import FOLDER, Base, base_of, copy_model
@@ -32,11 +34,9 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.schedules import SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.training.lockstep import count_steps, steps_after
-from neftune_core.training.methods import make_arms
-from neftune_core.training.record import Record
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import base_of as loaded_base_of
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
 READ_ME = """This is a study of NEFTune Lab as a script for transformers and PEFT, which needs no copy of the lab.

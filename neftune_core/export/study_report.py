@@ -25,9 +25,9 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
 from neftune_core.language import later, retold, say
-from neftune_core.training.judging import verdict_of
-from neftune_core.training.reached import reached
-from neftune_core.training.record import Record
+from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.results import reached
 
 LOSSES = {
     "train_loss": (later("training rows, last"), later("training rows, lowest")),

@@ -23,10 +23,10 @@ from neftune_core.figures import Figure
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
 from neftune_core.home import assets
 from neftune_core.language import later, say
-from neftune_core.training.reached import rounding_words
-from neftune_core.training.record import SWEEP_FILE, Record
-from neftune_core.training.sweep_record import Sweep
-from neftune_core.training.sweep_table import Row, SweepTable, sweep_table
+from neftune_core.studies.records.record import SWEEP_FILE, Record
+from neftune_core.studies.results import rounding_words
+from neftune_core.sweeps.record import Sweep
+from neftune_core.sweeps.table import Row, SweepTable, sweep_table
 
 INTRO = later(
     "Every setting was trained with the same seeds, and is compared with the control of the same seed and the same "

@@ -12,11 +12,11 @@ from neftune_core.figures.base import Figure, Trace, axis, figure, heading, inte
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.sweep_record import described
-from neftune_core.training.sweep_settings import axes
+from neftune_core.sweeps.record import described
+from neftune_core.sweeps.settings import axes
 
 if TYPE_CHECKING:
-    from neftune_core.training.sweep_table import Row, SweepTable
+    from neftune_core.sweeps.table import Row, SweepTable
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")

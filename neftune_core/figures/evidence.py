@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.evaluation.comparing import Comparison
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import Outcomes
+from neftune_core.evaluation.paired import Comparison
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.figures.base import Figure, Trace, axis, figure, interval_words
 from neftune_core.figures.colours import arm_colours, token

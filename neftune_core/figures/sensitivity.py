@@ -11,7 +11,7 @@ from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW
 from neftune_core.language import later, say
 
 if TYPE_CHECKING:
-    from neftune_core.training.sensitivity import Sensitivity
+    from neftune_core.evaluation.sensitivity import Sensitivity
 
 
 def loss_by_strength(found: Sensitivity, sample: str) -> Figure:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neftune_core.errors import RecordError
-from neftune_core.training.record import Record
-from neftune_core.training.settings import StudySettings
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import StudySettings
 
 IN_BROWSER = {
     "noise.strength": "the strength that the slider shows",

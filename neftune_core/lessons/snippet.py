@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neftune_core.data.starters import held_out_file, starter_file
+from neftune_core.data.formats.starters import held_out_file, starter_file
 from neftune_core.errors import Cancelled
 from neftune_core.lessons.scripts import Measured, Script
 from neftune_core.models.loading import LoadedModel

@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 
 from neftune_core.home import assets
-from neftune_core.models import standin
 from neftune_core.models.checks import parameter_count
 from neftune_core.models.settings import BUNDLED
+from tests import standin
 
 BUNDLED_NAME = "bundled model"
 PACKAGED = "smollm2-135m-instruct"

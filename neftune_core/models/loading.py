@@ -31,12 +31,12 @@ from neftune_core.models.anatomy import (
 )
 from neftune_core.models.checks import NOT_PRETRAINED, checked, fills_gaps, require_memory, weight_bytes
 from neftune_core.models.device import choose_device, choose_precision
-from neftune_core.models.progress import Asked, Progress, ProgressCallback, Watch
-from neftune_core.models.quiet import import_transformers, quietly
+from neftune_core.models.module_trees import private_tree, weights_hash
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.sources import Place, find
+from neftune_core.models.silence_warnings import import_transformers, quietly
+from neftune_core.models.sources.download_progress import Asked, Progress, ProgressCallback, Watch
+from neftune_core.models.sources.resolve import Place, find
 from neftune_core.models.tokenizing import read_tokenizer
-from neftune_core.models.trees import private_tree, weights_hash
 from neftune_core.noise.sites import is_encoder_decoder
 from neftune_core.sentences import cause, is_disk_full, is_out_of_memory, sentence
 

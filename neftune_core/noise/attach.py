@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.noise.hooks import Listener
 from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.listening import Listener
 from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.probe import refuse_without_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers

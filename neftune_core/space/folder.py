@@ -50,7 +50,7 @@ TARGETS: dict[str, Target] = {
 
 APP = '''"""What the Space runs."""
 
-from neftune_core.ui.serve import serve
+from neftune_core.ui.server.serve import serve
 
 if __name__ == "__main__":
     serve()

@@ -13,7 +13,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.settings import Limits, parse
-from neftune_core.training.settings import PRESETS
+from neftune_core.studies.settings import PRESETS
 
 LIMIT = "NEFTUNE_LIMIT_"
 

@@ -24,13 +24,13 @@ from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, retold, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
-from neftune_core.training.record import ENDINGS, Record
-from neftune_core.training.settings import StudySettings
+from neftune_core.studies.records.record import ENDINGS, Record
+from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
-    from neftune_core.training.comparison import Chosen
-    from neftune_core.training.prompts import Prompt
+    from neftune_core.studies.comparison import Chosen
+    from neftune_core.studies.prompts import Prompt
 
 MOST_SECONDS = 120
 """The longest call that is asked for: what the platform lends somebody who has no account for a day."""
@@ -160,7 +160,7 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
 
     What goes wrong here is told here: the platform calls every error of a worker by one name.
     """
-    from neftune_core.training.study import run_study
+    from neftune_core.studies.study import run_study
 
     record = Record(Path(folder))
     stop = _Lent(record.folder / STOP, time.monotonic() + seconds - SAVING_SECONDS)
@@ -190,8 +190,8 @@ def answers_in_call(
     seconds: int,
 ) -> Iterator[list[dict[str, Any]] | str]:
     """In the worker: the growing answers, as plain values; where they cannot be given, the sentence."""
-    from neftune_core.training.comparison import Chosen, compare_arms
-    from neftune_core.training.prompts import Prompt
+    from neftune_core.studies.comparison import Chosen, compare_arms
+    from neftune_core.studies.prompts import Prompt
 
     try:
         _begin_in_worker()
@@ -285,7 +285,7 @@ def _asked_seconds(*given: Any) -> int:
 
 def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
     """Seconds of GPU that a study of `rows` training rows is likely to take, with a margin; whole seconds."""
-    from neftune_core.training.lockstep import count_steps
+    from neftune_core.engine.lockstep import count_steps
 
     training, measuring = study.training, study.measuring
     seeds = study.seeds * (2 if measuring.another_seed else 1)
@@ -304,8 +304,8 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 def _groups(study: StudySettings) -> list[tuple[int, int]]:
     """The groups that go through the model one after another in a step: the passes of each, and its arms."""
+    from neftune_core.engine.passes import passes_of
     from neftune_core.noise.batch import ArmNoise
-    from neftune_core.training.passes import passes_of
 
     by_way: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
@@ -317,7 +317,7 @@ def _groups(study: StudySettings) -> list[tuple[int, int]]:
 
 def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:
     """Seconds of GPU that answering takes, at most; the records have one model."""
-    from neftune_core.training.comparison import passes
+    from neftune_core.studies.comparison import passes
 
     layers = max(int(one.record.said_of("model").get("layers", USUAL_LAYERS)) for one in chosen)
     decoding = passes(chosen) * settings.new_tokens * layers * TOKEN_SECONDS

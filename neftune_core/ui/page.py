@@ -5,27 +5,24 @@ from __future__ import annotations
 import gradio as gr
 
 from neftune_core.language import CHINESE, in_language, later, say
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui import (
-    api,
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts import model_panel, page_state, strip
+from neftune_core.ui.parts.recorded import recorded
+from neftune_core.ui.parts.wiring import fill_owner_key, owner_key
+from neftune_core.ui.server import api, first_view
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.server.previews import FirstPreview
+from neftune_core.ui.tabs import (
     compare_tab,
     data_tab,
-    first_view,
     learn_tab,
     lesson_presets,
-    model_panel,
     noise_loss,
     noise_tab,
-    remembering,
     runs_tab,
-    strip,
     sweep_tab,
     train_tab,
 )
-from neftune_core.ui.lab import Lab
-from neftune_core.ui.previews import FirstPreview
-from neftune_core.ui.recorded import recorded
-from neftune_core.ui.wiring import fill_owner_key, owner_key
 
 TITLE = "NEFTune Lab"
 CHINESE_PATH = "/zh"
@@ -69,7 +66,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     noise_tab.on_load(page, noise, first)
     compare_tab.on_load(page, comparison)
     noise_loss.build(lab, top, data, noise)
-    remembering.build(page, remembering.Around(lab, top, key, noise, data, train, model))
+    page_state.build(page, page_state.Around(lab, top, key, noise, data, train, model))
     fill_owner_key(page, key)
     first_view.put(page, shown)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from public_lab import LIMITS, TOKEN
 
-from neftune_core.bench.visitor import Server, Visitor, served
+from tests.stress.visitor import Server, Visitor, served
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from public_lab import LIMITS, TOKEN
 
-from neftune_core.bench.fuzz import FAULT, TRACEBACK, Found, drawn
-from neftune_core.bench.hostile import Hostile
-from neftune_core.bench.visitor import Server, Visitor, described
+from tests.stress.fuzz import FAULT, TRACEBACK, Found, drawn
+from tests.stress.hostile import Hostile
+from tests.stress.visitor import Server, Visitor, described
 
 ROWS = b"".join(b'{"question": "What is %d?", "answer": "A number."}\n' % number for number in range(9))
 

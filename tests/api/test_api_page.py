@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from neftune_core.bench.fuzz import FAULT, TRACEBACK
-from neftune_core.bench.visitor import Answer, Server, Visitor
 from neftune_core.home import assets
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import controls
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+from tests.stress.fuzz import FAULT, TRACEBACK
+from tests.stress.visitor import Answer, Server, Visitor
 
 PAGE = (assets() / "docs" / "api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

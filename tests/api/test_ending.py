@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from neftune_core.bench.visitor import Visitor, served
-from neftune_core.training.checkpoint import kept_step
-from neftune_core.training.progress import of_record
-from neftune_core.training.record import owned_records
+from neftune_core.studies.checkpoint import kept_step
+from neftune_core.studies.records.progress import of_record
+from neftune_core.studies.records.record import owned_records
+from tests.stress.visitor import Visitor, served
 
 
 def test_a_server_that_is_asked_to_end_stops_the_study_with_a_checkpoint(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from hub_account import OWNER, TOKEN, Account, account_of
 
-from neftune_core.bench.visitor import OWNER_KEY, Answer, Server, Visitor, served
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.study import run_study
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.study import run_study
+from tests.stress.visitor import OWNER_KEY, Answer, Server, Visitor, served
 
 pytest.importorskip("authlib")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from neftune_core.arms.saving import ADAPTER
-from neftune_core.bench.visitor import OWNER_KEY, Answer, Function, Server, Visitor
-from neftune_core.training.record import Record, create, owner_hash
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.engine.saving import ADAPTER
+from neftune_core.studies.records.record import Record, create, owner_hash
+from neftune_core.studies.settings import EXAMPLE
+from tests.stress.visitor import OWNER_KEY, Answer, Function, Server, Visitor
 
 KEY = "5a" * 32
 SECRET = "Violet-Marker-7"

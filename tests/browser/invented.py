@@ -39,8 +39,8 @@ def vectors(tokens: list[str]) -> Vectors:
 if __name__ == "__main__":
     from neftune_core.settings import Limits
     from neftune_core.ui import page
-    from neftune_core.ui.launch import Serving, launch
-    from neftune_core.ui.previews import FirstPreview
+    from neftune_core.ui.server.launch import Serving, launch
+    from neftune_core.ui.server.previews import FirstPreview
 
     first = FirstPreview(invented_sentence)
     first.get()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-LAB = "from neftune_core.ui.serve import serve; serve(host='127.0.0.1')"
+LAB = "from neftune_core.ui.server.serve import serve; serve(host='127.0.0.1')"
 
 
 PATIENCE = 60_000

@@ -8,10 +8,10 @@ from typing import Any
 from served_lab import visiting
 
 from neftune_core.settings import Limits
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.study import run_study
-from neftune_core.training.votes import votes
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.study import run_study
+from neftune_core.studies.votes import votes
 
 KEY = "c0" * 32
 

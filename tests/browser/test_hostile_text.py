@@ -15,9 +15,9 @@ import pytest
 from served_lab import visiting
 from test_journey import open_tab, own_file, text_of, upload
 
-from neftune_core.arms.saving import ADAPTER
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.engine.saving import ADAPTER
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
 
 pytestmark = pytest.mark.browser
 

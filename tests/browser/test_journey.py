@@ -12,8 +12,8 @@ from served_lab import LAB, served, visiting
 from neftune_core.bench.page import follow_log
 from neftune_core.data.settings import DataSettings
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
 
 pytestmark = pytest.mark.browser
 

@@ -18,8 +18,8 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import DRAWS, Sentence, unit_draw
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.ui.noise_tab import SLIDERS
-from neftune_core.ui.previews import FIRST_SENTENCE
+from neftune_core.ui.server.previews import FIRST_SENTENCE
+from neftune_core.ui.tabs.noise_tab import SLIDERS
 
 pytestmark = pytest.mark.browser
 

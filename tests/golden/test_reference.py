@@ -12,14 +12,14 @@ import torch
 from tiny import random_rows
 
 from neftune_core import NoiseSettings, noisy_embeddings
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.batches import epoch_batches
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise import live
 from neftune_core.noise.kinds import draw_unit, noise_key
-from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.settings import StudySettings
 
 STEPS = 20
 

@@ -12,23 +12,23 @@ import pytest
 import torch
 
 from neftune_core.bench.matrix import random_rows
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.methods import make_arms
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.device import choose_device
 from neftune_core.models.loading import LoadedModel
+from neftune_core.models.module_trees import weights_hash
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.trees import weights_hash
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training import checkpoint
-from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.methods import make_arms
-from neftune_core.training.record import create
-from neftune_core.training.settings import CONTROL, EXAMPLE, StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies import checkpoint
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import CONTROL, EXAMPLE, StudySettings
+from neftune_core.studies.study import run_study
 
 pytestmark = pytest.mark.gpu
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
-from neftune_core.training.record import Record
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import StudySettings
+from tests.stress.faults.setup import tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

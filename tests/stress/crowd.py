@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 
-from neftune_core.bench.fuzz import drawn
-from neftune_core.bench.hostile import Hostile
-from neftune_core.bench.load import IN_TIME, SECONDS, WORDS, Session, Told, warm
-from neftune_core.bench.visitor import Function, Server, Visitor, served
+from tests.stress.fuzz import drawn
+from tests.stress.hostile import Hostile
+from tests.stress.load import IN_TIME, SECONDS, WORDS, Session, Told, warm
+from tests.stress.visitor import Function, Server, Visitor, served
 
 LIMITS = {"steps": 50, "waiting_jobs": 2, "queue_places": 100, "study_minutes": 1, "local_paths": False}
 STUDY = {"train_steps": 20, "train_evaluations": 2, "train_evaluation_rows": 8, "train_strengths": ""}

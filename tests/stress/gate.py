@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neftune_core.bench.visitor import Visitor, served
-from neftune_core.training.checkpoint import kept_step
-from neftune_core.training.progress import of_record
-from neftune_core.training.record import owned_records
+from neftune_core.studies.checkpoint import kept_step
+from neftune_core.studies.records.progress import of_record
+from neftune_core.studies.records.record import owned_records
+from tests.stress.visitor import Visitor, served
 
 from .target import LIMITS, Attack, Target
 
@@ -156,7 +156,7 @@ def malformed_direct_calls(lab: Target) -> None:
 
 @contextmanager
 def _with_password(folder: Path) -> Iterator[Visitor]:
-    code = f"from neftune_core.ui.serve import serve; serve(host='127.0.0.1', password={PASSWORD!r})"
+    code = f"from neftune_core.ui.server.serve import serve; serve(host='127.0.0.1', password={PASSWORD!r})"
     with served(folder, code=code) as server:
         assert server.address.startswith("http"), server.printed()
         visitor = Visitor(server.address)

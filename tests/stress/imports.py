@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.visitor import Function, Server, Visitor
 from neftune_core.home import assets
+from tests.stress.visitor import Function, Server, Visitor
 
 from .target import target
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 
-from neftune_core.bench.visitor import Answer, Visitor
 from neftune_core.home import folder_bytes
 from neftune_core.settings import to_toml
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.studies.settings import EXAMPLE
+from tests.stress.visitor import Answer, Visitor
 
 from .imports import MOST_MEMORY_MB, RECORD, STUDY, importing, packed, parts_of, peak_memory, reset_peak
 from .target import Attack, Target

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.visitor import Server, Visitor, served
+from tests.stress.visitor import Server, Visitor, served
 
 LIMITS = {
     "steps": 2_000,

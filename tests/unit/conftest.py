@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hub_mock import hub_of
 
-from neftune_core.bench.tiny_families import FAMILIES
-from neftune_core.data.reading import read
 from neftune_core.data.settings import DataSettings
+from neftune_core.data.sources import read
 from neftune_core.settings import Limits
+from tests.stress.families.tiny import FAMILIES
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import end_ids, prompt_ids
 from neftune_core.data.examples import Message
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.evaluation.answers import Answers, _Batch, drawn, stream_answers, stream_conversations
-from neftune_core.evaluation.reading import parts, shared_beginning
+from neftune_core.evaluation.kv_prefill import parts, shared_beginning
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
@@ -184,10 +184,10 @@ def test_prompts_read_in_parts_leave_what_one_pass_would(
 ) -> None:
     texts = [*PROMPTS, "What?", "Please tell me " + "a very long story, " * 12 + "and end it well."]
     ids = _ids(loaded, texts)
-    monkeypatch.setattr("neftune_core.evaluation.reading.PASS_TOKENS", 1)
+    monkeypatch.setattr("neftune_core.evaluation.kv_prefill.PASS_TOKENS", 1)
     assert len(parts([len(prompt) for prompt in ids], 2)) > 2
     in_parts = _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
-    monkeypatch.setattr("neftune_core.evaluation.reading._reads_in_parts", lambda tree: False)
+    monkeypatch.setattr("neftune_core.evaluation.kv_prefill._reads_in_parts", lambda tree: False)
     assert in_parts == _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
 
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 
-from neftune_core.arms import loss
-from neftune_core.arms.loss import ArmLosses, arm_losses
-from neftune_core.arms.saving import load_adapter, save_adapter
-from neftune_core.arms.stack import AdapterStack
-from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.data.batches import collate
+from neftune_core.engine import loss
+from neftune_core.engine.loss import ArmLosses, arm_losses
+from neftune_core.engine.saving import load_adapter, save_adapter
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, RecordError
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.trees import weights_hash
+from neftune_core.models.module_trees import weights_hash
+from tests.stress.families.tiny import FAMILIES
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 

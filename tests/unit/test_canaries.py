@@ -21,8 +21,8 @@ from gradio.state_holder import StateHolder
 from starlette.middleware import Middleware
 from torch import nn
 
-from neftune_core.ui import launch
-from neftune_core.ui.calls import Evicted, Sessions
+from neftune_core.ui.server import launch
+from neftune_core.ui.server.calls import Evicted, Sessions
 
 
 def small_page() -> gr.Blocks:
@@ -119,7 +119,7 @@ def test_gradio_sums_up_its_calls_as_seldom_as_its_variables_say() -> None:
 
 def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> None:
     why = "The first view and the page's language are not put into the page: mend ui/first_view.py, `Added.to`."
-    from neftune_core.ui.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, HEAD_BEGINS
+    from neftune_core.ui.server.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, HEAD_BEGINS
 
     page = (Path(gr.__file__).parent / "templates" / "frontend" / "index.html").read_bytes()
     assert FRAMEWORKS_LANGUAGE in page, why
@@ -144,7 +144,7 @@ def tiny_llama() -> Any:
 
 def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
     why = "Hidden states asked of a private tree are never collected: mend models/trees.py, `HOOKED_MARK`."
-    from neftune_core.models.trees import HOOKED_MARK, private_tree
+    from neftune_core.models.module_trees import HOOKED_MARK, private_tree
 
     model = tiny_llama()
     model(torch.tensor([[1, 2]]), output_hidden_states=True)
@@ -195,7 +195,7 @@ def test_transformers_has_the_names_that_the_lab_imports_from_inside() -> None:
 
 def test_torch_knows_whether_a_backward_pass_is_under_way() -> None:
     why = "Noise under gradient checkpointing is drawn twice: mend noise/listening.py, `recomputing`."
-    from neftune_core.noise.listening import recomputing
+    from neftune_core.noise.hooks import recomputing
 
     seen: list[bool] = []
     value = torch.ones(1, requires_grad=True)

@@ -26,16 +26,17 @@ from neftune_core.export.models import merged, write_model
 from neftune_core.export.report import report
 from neftune_core.export.script import script_folder
 from neftune_core.home import assets
-from neftune_core.models import loading, sources
+from neftune_core.models import loading
 from neftune_core.models.cards import CATALOGUE, PACKAGED
-from neftune_core.models.package_index import SMOLLM2, Package, get_smollm2
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.standin import standin
+from neftune_core.models.sources.package_index import SMOLLM2, Package, get_smollm2
+from neftune_core.models.sources.resolve import resolve
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import StudySettings, TrainingSettings
-from neftune_core.training.study import run_study
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import StudySettings, TrainingSettings
+from neftune_core.studies.study import run_study
+from tests.standin import standin
 
 ARM = "uniform-alpha-5"
 IDS = [[5, 6, 7, 8]]
@@ -96,7 +97,7 @@ def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
     for name, value in index.items():
         monkeypatch.setenv(name, value)
     package = packaged(tmp_path / "index")
-    monkeypatch.setattr(sources, "get_smollm2", lambda progress, cancelled: get_smollm2(progress, cancelled, package))
+    monkeypatch.setattr(resolve, "get_smollm2", lambda progress, cancelled: get_smollm2(progress, cancelled, package))
     record = studied(tmp_path, PACKAGED, precision)
     write_model(record, ARM, 0, "adapter", tmp_path / "arm")
     tolerance = 2e-4 if precision == "float32" else 0.1  # bfloat16 has eight bits

@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 from neftune_core.errors import RecordError
-from neftune_core.training import disk
-from neftune_core.training.claims import claiming, is_claimed
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.studies.records import disk
+from neftune_core.studies.records.claims import claiming, is_claimed
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from neftune_core.training.claims import claiming
+from neftune_core.studies.records.claims import claiming
 with claiming(Path(sys.argv[1])) as mine:
     print(mine, flush=True)
     time.sleep(600)
@@ -112,7 +112,7 @@ def test_whoever_looks_keeps_nobody_from_claiming(tmp_path: Path) -> None:
     look = """
 import sys, time
 from pathlib import Path
-from neftune_core.training.claims import is_claimed
+from neftune_core.studies.records.claims import is_claimed
 print("ready", flush=True)
 while True:
     is_claimed(Path(sys.argv[1]))

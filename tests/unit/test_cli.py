@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from neftune_core.settings import from_toml
-from neftune_core.training.record import find
-from neftune_core.training.settings import StudySettings
+from neftune_core.studies.records.record import find
+from neftune_core.studies.settings import StudySettings
 
 
 def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:

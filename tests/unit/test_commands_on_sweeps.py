@@ -10,24 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.commands.common import named, named_study
 from neftune_core.commands.compare import Compare, compare
 from neftune_core.commands.records import Report, Runs, Script, Verdict, report, runs, runs_table, script, verdict
 from neftune_core.commands.sweep import Sweep as SweepCommand
 from neftune_core.commands.sweep import sweep as sweep_command
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.training.record import all_records, create
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep import run_sweep
-from neftune_core.training.sweep_record import Sweep, create_sweep
-from neftune_core.training.sweep_settings import SweepSettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.records.record import all_records, create
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.record import Sweep, create_sweep
+from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.sweep import run_sweep
+from tests.stress.faults.setup import tiny_model
 
 
 @pytest.fixture(scope="module")

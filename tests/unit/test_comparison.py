@@ -17,12 +17,12 @@ from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordErr
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.evaluation.text_measures import measured
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.training.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
-from neftune_core.training.prompts import Prompt, as_csv, as_jsonl, further
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE, StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.votes import BOTH_BAD, TIE, keep_vote, tally, tally_words, votes
+from neftune_core.studies.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
+from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, further
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE, StudySettings
+from neftune_core.studies.study import run_study
+from neftune_core.studies.votes import BOTH_BAD, TIE, keep_vote, tally, tally_words, votes
 
 SHORT = DecodingSettings(new_tokens=8)
 BARN = Prompt((Message("user", "Who lives in the barn?"),))

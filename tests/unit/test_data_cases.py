@@ -8,9 +8,9 @@ from test_data_tokenizers import TEMPLATES, tokenizer
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Refusal
 from neftune_core.data.preparing import examine, preview
-from neftune_core.data.reading import read_all
 from neftune_core.data.report import data_report
 from neftune_core.data.settings import DataSettings
+from neftune_core.data.sources import read_all
 from neftune_core.settings import Limits
 
 CASES = Path(__file__).parents[1] / "cases"

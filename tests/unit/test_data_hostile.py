@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_of_data import GOOD
 
-from neftune_core.data import apart, hub, parquet
-from neftune_core.data.reading import read
+from neftune_core.data.formats import hub_rows, parquet, sandboxed_reader
 from neftune_core.data.settings import DataSettings
+from neftune_core.data.sources import read
 from neftune_core.errors import DataError, LabError, NotAvailable
 from neftune_core.settings import Limits, parse
 
@@ -48,7 +48,7 @@ def test_a_reader_that_dies_or_takes_too_long_is_told_in_a_sentence(tmp_path, mo
 def test_the_process_of_a_file_knows_no_secret(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123")
     monkeypatch.setenv("SOME_API_KEY", "hf_0123")
-    found = apart._environment("folder", {"HF_HUB_DISABLE_XET": "1"})
+    found = sandboxed_reader._environment("folder", {"HF_HUB_DISABLE_XET": "1"})
     assert not any("hf_0123" in value for value in found.values())
     assert (found["HOME"], found["HF_HOME"], found["HF_HUB_DISABLE_XET"]) == ("folder", "folder", "1")
 
@@ -135,7 +135,7 @@ def test_a_path_of_the_system_is_never_read(path):
 
 @pytest.mark.parametrize("word", ["../x", "a/b", "train[:10%]+test", "x" * 201, "a\nb", "\ud800"])
 def test_a_configuration_or_a_split_is_a_plain_word(monkeypatch, word):
-    monkeypatch.setattr(hub, "stream", lambda *asked: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the hub"))
     for part in ("configuration", "split"):
         with pytest.raises(LabError, match=r"is not the name of a|at most 200|valid string"):
             read(parse(DataSettings, {"source": "hub:a/b", part: word}), Limits())

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
-from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.data.batches import collate
 from neftune_core.data.chat import Encoded, encode, end_ids, prompt_ids, response_text
 from neftune_core.data.examples import Example, Message, Refusal
 from neftune_core.data.pairs import source_text
 from neftune_core.data.preparing import length_histogram, preview
 from neftune_core.models.tokenizing import fitted
+from tests.stress.families.tiny import FAMILIES
 
 ASKED = (Message("user", "the cat sleeps ."), Message("assistant", "die katze schläft ."))
 TALK = (*ASKED, Message("user", "how are you ?"), Message("assistant", "hello"))

@@ -9,8 +9,8 @@ import pytest
 from rows_of_data import GOOD, TURNS
 
 from neftune_core.data.examples import Message
-from neftune_core.data.reading import read
 from neftune_core.data.settings import DataSettings
+from neftune_core.data.sources import read
 from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.language import CHINESE, in_language
 from neftune_core.settings import Limits

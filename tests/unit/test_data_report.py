@@ -20,10 +20,10 @@ from neftune_core.export.report import report
 from neftune_core.language import CHINESE, in_language
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui import data_tab
-from neftune_core.ui.lab import Lab
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs import data_tab
 
 KEYS = [
     "layout", "columns", "unused_columns", "train", "held_out", "refused", "cut", "duplicates", "notes", "rows",

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from neftune_core.data import hub
-from neftune_core.data.apart import Bounds, ReaderFailed, said_by
-from neftune_core.data.reading import read
+from neftune_core.data.formats import hub_rows
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.starters import STARTERS
+from neftune_core.data.sources import read
 from neftune_core.errors import DataError, DoesNotFit, NotAvailable
 from neftune_core.settings import Limits
 
@@ -41,7 +41,7 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
         for number in range(10**9):
             yield number + 1, {"question": f"{number}?", "answer": str(number)}
 
-    monkeypatch.setattr(hub, "stream", stream)
+    monkeypatch.setattr(hub_rows, "stream", stream)
     found = read(DataSettings(source="hub:openai/gsm8k", rows=5, split="test"), Limits())
     assert asked == [("openai/gsm8k", "main", "test")]
     assert (len(found.examples), found.licence, len(found.notes)) == (5, "MIT", 1)
@@ -85,7 +85,7 @@ def test_what_the_hub_says_becomes_one_sentence(monkeypatch, error, kind, words)
         raise ReaderFailed(*error)
         yield
 
-    monkeypatch.setattr(hub, "stream", stream)
+    monkeypatch.setattr(hub_rows, "stream", stream)
     with pytest.raises(kind, match=words):
         read(DataSettings(source="hub:someone/something"), Limits())
 
@@ -94,7 +94,7 @@ def test_what_the_hub_says_becomes_one_sentence(monkeypatch, error, kind, words)
     "name", ["", "a/b/c", "../etc", "a b", "x/../y", "json", "text", "a/b--c", "a/..", "ö/b", "a/" + "b" * 97]
 )
 def test_a_hub_name_is_an_owner_and_a_name(monkeypatch, name):
-    monkeypatch.setattr(hub, "stream", lambda *asked: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the hub"))
     with pytest.raises(DataError):
         read(DataSettings(source=f"hub:{name}"), Limits())
 
@@ -102,13 +102,13 @@ def test_a_hub_name_is_an_owner_and_a_name(monkeypatch, name):
 def test_a_folder_is_never_read_in_the_place_of_a_hub_set(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "name").mkdir(parents=True)
-    monkeypatch.setattr(hub, "stream", lambda *asked: pytest.fail("asked the library"))
+    monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the library"))
     with pytest.raises(DataError, match="is also a folder"):
         read(DataSettings(source="hub:owner/name"), Limits())
 
 
 def test_an_empty_hub_split_gets_a_sentence(monkeypatch):
-    monkeypatch.setattr(hub, "stream", lambda *asked: iter(()))
+    monkeypatch.setattr(hub_rows, "stream", lambda *asked: iter(()))
     with pytest.raises(DataError, match="no rows in its split 'train'"):
         read(DataSettings(source="hub:a/b"), Limits())
 

@@ -13,15 +13,15 @@ import pytest
 import neftune_core
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK, flush, write_whole, written_aside
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.archive import import_record, pack_record
-from neftune_core.models.folders import made_once
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources.folders import made_once
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import run_study
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permissions and flushed folders are those of POSIX")
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 
-from neftune_core.arms.loss import arm_losses
-from neftune_core.arms.stack import AdapterStack, Dropout
-from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.data.chat import Encoded
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.loss import arm_losses
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.stack import AdapterStack, Dropout
 from neftune_core.errors import Cancelled, InvalidSetting
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.settings import CONTROL, StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.settings import CONTROL, StudySettings
+from tests.stress.families.tiny import FAMILIES
 
 ARMS: dict[str, NoiseSettings] = {
     **{kind: NoiseSettings(strength=30, kind=kind) for kind in KINDS if kind != "token-dropout"},
@@ -163,7 +163,7 @@ def test_a_switched_off_arm_is_from_then_on_a_plain_one_without_noise(
         if event["event"] == "step":
             numbers.append(event["arms"]["noise"])
         if event["step"] == 2:
-            monkeypatch.setattr("neftune_core.training.passes.BatchNoise", None)  # calling it would fail
+            monkeypatch.setattr("neftune_core.engine.passes.BatchNoise", None)  # calling it would fail
     assert [found["noise_multiplier"] for found in numbers] == [1, 1, 0, 0]
     assert ["first_draw_loss" in found for found in numbers] == [True, True, False, False]
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.chat import Encoded
+from neftune_core.engine.accelerator import accelerator
+from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.engine.optimizer import ArmOptimizer, Rates
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import from_toml, to_toml
-from neftune_core.training import checkpoint
-from neftune_core.training.accelerator import accelerator
-from neftune_core.training.lockstep import Lockstep, evaluation_batch
-from neftune_core.training.optimizer import ArmOptimizer, Rates
-from neftune_core.training.settings import PRESETS, StudySettings
-from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
+from neftune_core.studies import checkpoint
+from neftune_core.studies.settings import PRESETS, StudySettings
 
 
 def lockstep(

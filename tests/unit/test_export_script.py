@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, OPTCon
 from neftune_core.commands.train import read_study
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.models import write_model
@@ -24,14 +25,13 @@ from neftune_core.export.report import report, write_report
 from neftune_core.export.script import reason_against, script_archive, script_folder
 from neftune_core.home import assets
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.standin import standin
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.sweep_table import write_table
-from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import run_study
+from neftune_core.sweeps.table import write_table
+from tests.standin import standin
 
 PAYLOAD = "</script><img src=x onerror=alert(1)>"
 ARMS = (

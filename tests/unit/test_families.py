@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from neftune_core.bench import families
-from neftune_core.bench.families_live import CHECKS, COMMON_HOOK
-from neftune_core.bench.tiny_families import FAMILIES, VOCABULARY, tiny_tokenizer
 from neftune_core.home import assets
 from neftune_core.noise import attach
 from neftune_core.noise.sites import layer_stack, noise_sites
+from tests.stress.families import summary
+from tests.stress.families.live import CHECKS, COMMON_HOOK
+from tests.stress.families.tiny import FAMILIES, VOCABULARY, tiny_tokenizer
 
 RECORDED = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
 FIRST = {"works under TRL": ("Llama", "GPT-2"), "works under Trainer": ("Llama", "OPT-350m", "T5", "BART")}
@@ -40,11 +40,11 @@ def test_a_check_finds_what_the_file_says(family: str, check: str) -> None:
 
 def test_the_file_has_every_check_of_every_family_and_none_of_the_labs_own_fails() -> None:
     assert list(RECORDED["families"]) == list(FAMILIES)
-    assert RECORDED["ours"] == list(families.CHECKS)
+    assert RECORDED["ours"] == list(summary.CHECKS)
     for name, family in FAMILIES.items():
         entry = RECORDED["families"][name]
-        assert list(entry["checks"]) == list(families.COLUMNS)
-        assert all(entry["checks"][check] is not False for check in families.CHECKS)
+        assert list(entry["checks"]) == list(summary.COLUMNS)
+        assert all(entry["checks"][check] is not False for check in summary.CHECKS)
         assert (entry["words"], entry["encoder_decoder"]) == (family.words, family.encoder_decoder)
         assert entry["pretrained_for_this"] == family.pretrained_for_this
 
@@ -66,9 +66,9 @@ def test_the_table_says_what_holds_what_fails_and_what_is_missing(monkeypatch: p
         return True
 
     columns = {"a": lambda family: True, "b": lambda family: None, "c": fail, "d": missing}
-    monkeypatch.setattr(families, "COLUMNS", columns)
-    monkeypatch.setattr(families, "FAMILIES", {"Llama": FAMILIES["Llama"]})
-    table = families.measure_families()
+    monkeypatch.setattr(summary, "COLUMNS", columns)
+    monkeypatch.setattr(summary, "FAMILIES", {"Llama": FAMILIES["Llama"]})
+    table = summary.measure_families()
     assert [table.rows[0][column] for column in columns] == ["yes", "not applicable", "no", "not applicable"]
     assert table.notes[:2] == [
         "Llama, c: RuntimeError: no",
@@ -147,7 +147,7 @@ def test_the_tiny_tokenizer_reads_a_word_as_its_number() -> None:
 
 
 def test_the_page_shows_every_family_and_what_the_common_hook_does() -> None:
-    from neftune_core.ui.families import families_html
+    from neftune_core.ui.parts.model_families import families_html
 
     page = families_html()
     assert page.count("<tr>") == len(FAMILIES) + 1

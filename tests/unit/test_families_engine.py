@@ -10,9 +10,21 @@ import pytest
 import torch
 from tiny_tokenizers import bert_tokenizer, t5_tokenizer
 
-from neftune_core.arms.saving import load_adapter, save_adapter
-from neftune_core.arms.stack import AdapterStack
-from neftune_core.bench.families_engine import (
+from neftune_core.data.chat import prompt_ids
+from neftune_core.data.examples import Message
+from neftune_core.data.preparing import prepare
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.saving import load_adapter, save_adapter
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.stack import AdapterStack
+from neftune_core.models.loading import load
+from neftune_core.models.module_trees import private_tree, weights_hash
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.studies.settings import StudySettings
+from tests.stress.families.engine import (
     ALPHA,
     CHECKS,
     PENALTY,
@@ -25,19 +37,7 @@ from neftune_core.bench.families_engine import (
     prompts_of,
     stack_of,
 )
-from neftune_core.bench.tiny_families import FAMILIES
-from neftune_core.data.chat import prompt_ids
-from neftune_core.data.examples import Message
-from neftune_core.data.preparing import prepare
-from neftune_core.data.settings import DataSettings
-from neftune_core.models.loading import load
-from neftune_core.models.settings import ModelSettings
-from neftune_core.models.trees import private_tree, weights_hash
-from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Limits
-from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from tests.stress.families.tiny import FAMILIES
 
 ENCODER_DECODERS = [name for name, family in FAMILIES.items() if family.encoder_decoder]
 
@@ -103,7 +103,7 @@ def test_what_a_model_forces_and_forbids_holds_in_its_answers() -> None:
 @pytest.mark.parametrize("family", ["Granite", "BERT", "RoBERTa", "T5", "BART", "Marian"])
 def test_the_loss_is_another_where_a_part_of_the_head_is_left_out(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "neftune_core.arms.loss.head_logits", lambda model, hidden: model.get_output_embeddings()(hidden)
+        "neftune_core.engine.loss.head_logits", lambda model, hidden: model.get_output_embeddings()(hidden)
     )
     assert not CHECKS["loss in pieces equals the model's own"](FAMILIES[family])
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from neftune_core.bench.fault_shop import Shop, shop
-from neftune_core.bench.faults import FAULTS, try_fault
+from tests.stress.faults.setup import Shop, shop
+from tests.stress.faults.summary import FAULTS, try_fault
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from neftune_core.ui import first_view
-from neftune_core.ui.lab import Lab
-from neftune_core.ui.recorded import recorded
+from neftune_core.ui.parts.recorded import recorded
+from neftune_core.ui.server import first_view
+from neftune_core.ui.server.lab import Lab
 
 VIEW = b"<div>view</div>"
 PAGES = {

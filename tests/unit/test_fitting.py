@@ -15,17 +15,17 @@ from neftune_core.data.fitting import Room, fitted_prompt, room_for
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models import standin
 from neftune_core.models.catalogue import estimate
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.training.comparison import chosen_arms, compare_arms
-from neftune_core.training.planning import work_of
-from neftune_core.training.prompts import Prompt, further
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE, StudySettings
-from neftune_core.training.study import run_study
+from neftune_core.studies.comparison import chosen_arms, compare_arms
+from neftune_core.studies.planning import work_of
+from neftune_core.studies.prompts import Prompt, further
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE, StudySettings
+from neftune_core.studies.study import run_study
+from tests import standin
 
 CASES = Path(__file__).parent.parent / "cases"
 SYSTEM = Message("system", "Be brief.")
@@ -153,7 +153,7 @@ def test_a_conversation_that_grew_too_long_loses_its_earliest_turns(record: Reco
 
 
 def test_the_whole_prompt_of_a_row_with_one_reply_is_not_made_anew(tmp_path: Path) -> None:
-    from neftune_core.training.prompts import fitted_rows
+    from neftune_core.studies.prompts import fitted_rows
 
     loaded = load(ModelSettings())
     prepared = prepare(EXAMPLE.data.within(loaded.context), loaded.tokenizer, Limits())

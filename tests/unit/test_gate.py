@@ -14,10 +14,10 @@ import pytest
 from gradio.routes import App
 
 from neftune_core.settings import Limits
-from neftune_core.ui import launch
-from neftune_core.ui.addresses import Hosts, foreign_target, hosts_of, is_open
-from neftune_core.ui.calls import Evicted, Sessions
-from neftune_core.ui.launch import Serving
+from neftune_core.ui.server import launch
+from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
+from neftune_core.ui.server.calls import Evicted, Sessions
+from neftune_core.ui.server.launch import Serving
 
 # The framework's routes that the lab answers, as (method, path). What a new release adds is not among them.
 ANSWERED = {
@@ -268,7 +268,7 @@ def test_evicted_sessions_are_never_forgotten_and_few_others_are_taken_for_them(
 
 
 def test_a_websocket_is_closed() -> None:
-    from neftune_core.ui.gate import Gate
+    from neftune_core.ui.server.gate import Gate
 
     with gr.Blocks(analytics_enabled=False) as page:
         gr.Textbox()

@@ -19,15 +19,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neftune_core.bench.hostile import Hostile
 from neftune_core.data.report import DataReport, RefusedRows, RenderedRow, Span
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, ModelError
 from neftune_core.export.report_parts import data_html
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import hosted
-from neftune_core.ui import calls, data_views, gate, logs, uploads, views, wiring
-from neftune_core.ui.answers import answer_columns
+from neftune_core.ui.parts import markup, wiring
+from neftune_core.ui.parts.answers import answer_columns
+from neftune_core.ui.server import calls, gate, logs, uploads
+from neftune_core.ui.tabs import data_views
+from tests.stress.hostile import Hostile
 
 SOURCES = sorted((Path(__file__).parents[2] / "neftune_core").rglob("*.py"))
 PAYLOAD = "<img src=x onerror=alert(1)></pre><script>alert(2)</script>\"'{{x}}${y}"
@@ -278,9 +280,9 @@ def test_every_piece_of_html_escapes_what_it_is_given() -> None:
     answer = {"text": PAYLOAD, "tokens": 3, "ended": "stop"}
     line = {"prompt": PAYLOAD, "reference": PAYLOAD, "arms": {"control": answer, PAYLOAD: answer}}
     made = (
-        views.quiet(PAYLOAD)
-        + views.facts([(PAYLOAD, PAYLOAD)])
-        + views.bar(0.5, PAYLOAD)
+        markup.quiet(PAYLOAD)
+        + markup.facts([(PAYLOAD, PAYLOAD)])
+        + markup.bar(0.5, PAYLOAD)
         + answer_columns([line], arms)
         + data_views.report(_prepared(), _report())
         + data_html(_kept())

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from neftune_core.data.hub_card import is_own
-from neftune_core.data.reading import read
+from neftune_core.data.formats.hub_card import is_own
 from neftune_core.data.settings import DataSettings
+from neftune_core.data.sources import read
 from neftune_core.errors import DataError
 from neftune_core.settings import Limits
 
@@ -114,7 +114,7 @@ def test_a_confined_process_sees_no_home_no_other_host_and_starts_nothing(tmp_pa
 import glob, os, socket, subprocess, tempfile
 from pathlib import Path
 tempfile.tempdir = os.environ["OWN"]
-from neftune_core.data.confinement import confine
+from neftune_core.data.formats.confinement import confine
 listener = socket.create_server(("127.0.0.1", 0))
 port = listener.getsockname()[1]
 confine({{"localhost"}})

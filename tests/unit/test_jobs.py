@@ -15,32 +15,32 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.accelerator import accelerator
+from neftune_core.engine.lockstep import Event, Lockstep, Step, Stop
+from neftune_core.engine.passes import Passes
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.home import home
 from neftune_core.models.loading import load
+from neftune_core.models.module_trees import weights_hash
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.accelerator import accelerator
-from neftune_core.training.checkpoint import kept_step
-from neftune_core.training.comparison import compare, read_prompts, saved_arms, saved_seeds
-from neftune_core.training.jobs import NICENESS
-from neftune_core.training.lockstep import Event, Lockstep, Step, Stop
-from neftune_core.training.passes import Passes
-from neftune_core.training.planning import disk_bytes, memory_and_time, require_disk, require_memory
-from neftune_core.training.progress import of_record
-from neftune_core.training.record import Record, asked_from, create, find, owned_records
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.sweep_jobs import LabJobs
-from neftune_core.training.training_settings import TrainingSettings
-from neftune_core.ui.lab import Lab
-from neftune_core.ui.study_form import plan_words, require_fit
+from neftune_core.studies.checkpoint import kept_step
+from neftune_core.studies.comparison import compare, read_prompts, saved_arms, saved_seeds
+from neftune_core.studies.jobs import NICENESS
+from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
+from neftune_core.studies.records.progress import of_record
+from neftune_core.studies.records.record import Record, asked_from, create, find, owned_records
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import run_study
+from neftune_core.sweeps.queue import LabJobs
+from neftune_core.ui.parts.study_form import plan_words, require_fit
+from neftune_core.ui.server.lab import Lab
+from tests.stress.faults.setup import tiny_model
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 
@@ -201,7 +201,7 @@ def test_a_failure_in_mid_run_keeps_what_was_trained(rows: Path, monkeypatch: py
 def test_a_study_ends_at_the_time_limit_and_keeps_its_arms(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = LabJobs(Limits(study_minutes=1))
     monkeypatch.setattr(
-        "neftune_core.training.study.Deadline.__call__", lambda self: self.minutes == 1 and _late(record)
+        "neftune_core.studies.study.Deadline.__call__", lambda self: self.minutes == 1 and _late(record)
     )
     record = create(_study(rows, epochs=500), ANN)
     jobs.resume(record.id, ANN)
@@ -299,7 +299,7 @@ def test_a_study_that_does_not_fit_is_refused_with_what_would_help(rows: Path, m
 
 
 def test_a_loss_that_is_no_number_ends_the_study_with_a_sentence(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neftune_core.training.lockstep.rate_at", lambda *_: float("inf"))
+    monkeypatch.setattr("neftune_core.engine.lockstep.rate_at", lambda *_: float("inf"))
     jobs = LabJobs(Limits())
     record = jobs.submit(_study(rows, epochs=3), ANN)
     status = jobs.wait(record, 120)
@@ -394,7 +394,7 @@ def test_a_discard_in_the_moment_in_which_a_study_ends_is_not_lost(rows: Path, m
             jobs.discard(record.id, ANN)
 
     record = create(_study(rows), ANN)
-    monkeypatch.setattr("neftune_core.training.jobs.disk.sweep", late)
+    monkeypatch.setattr("neftune_core.studies.jobs.disk.sweep", late)
     jobs.resume(record.id, ANN)
     jobs.wait(record, 120)
     assert asked == ["discard"]

@@ -13,6 +13,7 @@ import pytest
 
 from neftune_core import cli
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question
@@ -22,7 +23,7 @@ from neftune_core.evaluation.verdict import verdict
 from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.training.judging import (
+from neftune_core.studies.judging import (
     outcomes_of,
     overlaps_of,
     question_of,
@@ -30,13 +31,12 @@ from neftune_core.training.judging import (
     together,
     verdict_of,
 )
-from neftune_core.training.numbers import metrics, rows_by_step, write_rows
-from neftune_core.training.reached import reached
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import CHAOS_ARM, EXAMPLE, StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.training_settings import TrainingSettings
-from neftune_core.ui.verdict_card import verdict_card
+from neftune_core.studies.records.numbers import metrics, rows_by_step, write_rows
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.results import reached
+from neftune_core.studies.settings import CHAOS_ARM, EXAMPLE, StudySettings
+from neftune_core.studies.study import run_study
+from neftune_core.ui.parts.verdict_card import verdict_card
 
 ARM = "uniform-alpha-5"
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from neftune_core import language
+from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.starters import STARTERS
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import Cancelled
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
@@ -27,10 +28,9 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
-from neftune_core.training.settings import PRESETS, StudySettings
-from neftune_core.training.sweep_record import Sweep
-from neftune_core.training.training_settings import TrainingSettings
-from neftune_core.ui.wiring import told
+from neftune_core.studies.settings import PRESETS, StudySettings
+from neftune_core.sweeps.record import Sweep
+from neftune_core.ui.parts.wiring import told
 
 PACKAGE = Path(language.__file__).parent
 ON_THE_PAGE: tuple[type[Settings], ...] = (

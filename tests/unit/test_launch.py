@@ -7,7 +7,7 @@ import inspect
 import gradio as gr
 
 from neftune_core.settings import Limits
-from neftune_core.ui.launch import SESSIONS, Serving, keep_signatures, launch_options
+from neftune_core.ui.server.launch import SESSIONS, Serving, keep_signatures, launch_options
 
 
 def small_page() -> gr.Blocks:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neftune_core.data.preparing import prepare
-from neftune_core.lessons import seen
+from neftune_core.lessons import recorded_norms
 from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
@@ -20,10 +20,10 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import draw_unit, noise_key
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import StudySettings
-from neftune_core.ui.lab import Lab
-from neftune_core.ui.recorded import stage
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import StudySettings
+from neftune_core.ui.parts.recorded import stage
+from neftune_core.ui.server.lab import Lab
 
 
 def finished(script: Script) -> Measured:
@@ -127,8 +127,8 @@ IN_FLOAT32 = ModelSettings(precision="float32")
 def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: Path) -> None:
     study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4, model=IN_FLOAT32)
     made = create(study, "", folder=tmp_path)
-    seen.keep(made, 2)
-    found = seen.kept(made)
+    recorded_norms.keep(made, 2)
+    found = recorded_norms.kept(made)
     assert found is not None
     loaded = load(IN_FLOAT32)
     row = prepare(study.data, loaded.tokenizer, Limits()).train[2]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bench.load import PARTS, SHORT
+from tests.stress.load import PARTS, SHORT
 
 WHOLE = pytest.mark.skipif(
     not os.environ.get("NEFTUNE_TEST_LOAD"),

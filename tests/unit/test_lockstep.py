@@ -10,16 +10,16 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.arms.clean_loss import RowMeasures, batches_by_length, row_measures
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.engine.clean_loss import RowMeasures, batches_by_length, row_measures
+from neftune_core.engine.lockstep import Lockstep, check_length, count_steps, rate_at, steps_after
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.trees import weights_hash
+from neftune_core.models.module_trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.training.lockstep import Lockstep, check_length, count_steps, rate_at, steps_after
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.settings import StudySettings
 
 NOISE = (NoiseSettings(strength=5), NoiseSettings(strength=0.3, unit="std", kind="laplace"))
 
@@ -55,7 +55,7 @@ def test_the_control_is_bit_identical_to_a_run_without_the_noise_code(
     def absent(*args: object, **kwargs: object) -> None:
         raise AssertionError("the noise code was reached")
 
-    monkeypatch.setattr("neftune_core.training.passes.BatchNoise", absent)
+    monkeypatch.setattr("neftune_core.engine.passes.BatchNoise", absent)
     monkeypatch.setattr(AdapterStack, "_after_site", lambda self, here, module, args, output: None)
     _, without = _run(tiny, arms=control)
     assert with_code == without
@@ -185,7 +185,7 @@ def test_what_the_last_evaluation_measured_is_not_measured_again(
         asked.append(slots)
         return row_measures(stack, sample, slots, **more)
 
-    monkeypatch.setattr("neftune_core.training.lockstep.row_measures", counted)
+    monkeypatch.setattr("neftune_core.engine.lockstep.row_measures", counted)
     known = run.rows_now("held_out", [2, 1], 3, lambda: False)
     assert asked == []
     np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in other batches

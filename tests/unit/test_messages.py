@@ -12,26 +12,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from neftune_core.arms.saving import load_adapter
 from neftune_core.commands.compare import Compare, compare
 from neftune_core.commands.records import Report, Runs, report, runs
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import read_study, run_record
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.saving import load_adapter
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DataError, InvalidSetting, ModelError, RecordError
-from neftune_core.models import checks, loading, standin
+from neftune_core.models import checks, loading
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import cause, sentence
 from neftune_core.settings import Limits, from_toml
-from neftune_core.training import checkpoint
-from neftune_core.training.record import Record, create, find, runs_folder
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep_jobs import LabJobs
-from neftune_core.training.sweep_record import create_sweep
-from neftune_core.training.sweep_settings import SweepSettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies import checkpoint
+from neftune_core.studies.records.record import Record, create, find, runs_folder
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.queue import LabJobs
+from neftune_core.sweeps.record import create_sweep
+from neftune_core.sweeps.settings import SweepSettings
+from tests import standin
 
 
 @pytest.fixture(autouse=True)

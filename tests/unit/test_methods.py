@@ -12,25 +12,25 @@ import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 
-from neftune_core.arms.armset import Trained
-from neftune_core.arms.copies import FullCopies
-from neftune_core.arms.saving import is_saved
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.batches import epoch_batches
+from neftune_core.engine.armset import Trained
+from neftune_core.engine.copies import FullCopies
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.methods import make_arms
+from neftune_core.engine.optimizer import LossScale, side_by_side
+from neftune_core.engine.saving import is_saved
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.catalogue import Work, estimate
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.trees import weights_hash
+from neftune_core.models.module_trees import weights_hash
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training import checkpoint
-from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.methods import make_arms
-from neftune_core.training.optimizer import LossScale, side_by_side
-from neftune_core.training.settings import CONTROL, StudySettings
-from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
+from neftune_core.studies import checkpoint
+from neftune_core.studies.settings import CONTROL, StudySettings
 
 ARMS = {
     "control": CONTROL,

@@ -9,8 +9,6 @@ import torch
 import transformers
 from transformers import pytorch_utils
 
-from neftune_core.bench.families_engine import loaded_family
-from neftune_core.bench.tiny_families import FAMILIES as TINY
 from neftune_core.errors import ModelError
 from neftune_core.models.anatomy import (
     all_layers,
@@ -23,6 +21,8 @@ from neftune_core.models.anatomy import (
     rows_stay_apart,
     set_model_dropout,
 )
+from tests.stress.families.engine import loaded_family
+from tests.stress.families.tiny import FAMILIES as TINY
 
 LLAMA_LIKE = {
     "vocab_size": 60,

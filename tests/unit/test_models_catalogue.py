@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.models import cards, catalogue, device, loading, standin
+from neftune_core.models import cards, catalogue, device, loading
 from neftune_core.models.catalogue import CATALOGUE, Work, duration, estimate, gigabytes
 from neftune_core.models.device import (
     available_memory,
@@ -25,6 +25,7 @@ from neftune_core.models.device import (
     matrix_speed,
 )
 from neftune_core.models.settings import ModelSettings
+from tests import standin
 
 CPU = torch.device("cpu")
 FLOAT32 = ModelSettings(precision="float32", device="cpu")

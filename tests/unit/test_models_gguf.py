@@ -16,11 +16,13 @@ import torch
 from tiny_gguf import write_gguf, write_wheel
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
-from neftune_core.models import checks, loading, package_index, standin
-from neftune_core.models.folders import models_home
+from neftune_core.models import checks, loading
 from neftune_core.models.loading import Progress, load
-from neftune_core.models.package_index import SMOLLM2, Package, get_smollm2
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources.folders import models_home
+from neftune_core.models.sources.package_index import SMOLLM2, Package, get_smollm2
+from neftune_core.models.sources.resolve import package_index
+from tests import standin
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_a_gguf_file_is_converted_once(gguf: Path, monkeypatch: pytest.MonkeyPat
     settings = ModelSettings(source=str(gguf.parent), precision="float32", device="cpu")
     first = load(settings)
     loading._shelf.clear()
-    monkeypatch.setattr("neftune_core.models.gguf._read", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr("neftune_core.models.sources.gguf._read", lambda file: pytest.fail("read again"))
     assert loading.weights_hash(load(settings).model) == loading.weights_hash(first.model)
 
 

@@ -20,13 +20,14 @@ import pytest
 from huggingface_hub import constants, errors
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
-from neftune_core.models import hub, loading
+from neftune_core.models import loading
 from neftune_core.models.catalogue import CATALOGUE
-from neftune_core.models.hub import explained, fetch, licence_in
 from neftune_core.models.loading import Progress, load
-from neftune_core.models.progress import Watch
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.standin import standin
+from neftune_core.models.sources.download_progress import Watch
+from neftune_core.models.sources.hub_files import explained, fetch, licence_in
+from neftune_core.models.sources.resolve import hub_files
+from tests.standin import standin
 
 COMMIT = "1234567890" * 4
 NOBODY = Watch()
@@ -189,7 +190,9 @@ def test_a_pinned_revision_is_the_one_asked_for(served: Hub) -> None:
 
 def test_the_catalogue_pins_the_revision_where_none_is_given(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     card = CATALOGUE["facebook/opt-125m"]
-    monkeypatch.setattr("neftune_core.models.sources.fetch", lambda name, revision, watch: refuse(name, revision))
+    monkeypatch.setattr(
+        "neftune_core.models.sources.resolve.fetch", lambda name, revision, watch: refuse(name, revision)
+    )
 
     def refuse(name: str, revision: str) -> Path:
         raise ModelError(f"{name} at {revision}.")
@@ -260,8 +263,8 @@ def test_the_room_on_the_disk_is_checked_before_the_download(served: Hub, monkey
 
 
 def test_a_hub_that_never_answers_is_given_up(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "REACH_SECONDS", 0.3)
-    monkeypatch.setattr(hub, "_sizes", lambda name, revision: time.sleep(2))
+    monkeypatch.setattr(hub_files, "REACH_SECONDS", 0.3)
+    monkeypatch.setattr(hub_files, "_sizes", lambda name, revision: time.sleep(2))
     started = time.monotonic()
     assert isinstance(refused(), NotAvailable)
     assert time.monotonic() - started < 1.5
@@ -301,8 +304,8 @@ FETCH = """
 import time
 import huggingface_hub
 from neftune_core.errors import NotAvailable
-from neftune_core.models.hub import fetch
-from neftune_core.models.progress import Watch
+from neftune_core.models.sources.hub_files import fetch
+from neftune_core.models.sources.download_progress import Watch
 started = time.monotonic()
 try:
     fetch("lab/tiny", "", Watch())

@@ -18,21 +18,23 @@ from safetensors.torch import load_file, save_file
 from test_models_anatomy import build
 from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
-from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, ModelError, NotAvailable
-from neftune_core.models import checks, loading, sources, standin
+from neftune_core.models import checks, loading
 from neftune_core.models.anatomy import reads_ahead
-from neftune_core.models.folders import made_once, models_home
 from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.models.sources.resolve import resolve
 from neftune_core.models.tokenizing import decoder_start
+from tests import standin
+from tests.stress.families.tiny import FAMILIES
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No model kept from another test, and no bundled one."""
     loading._shelf.clear()
-    monkeypatch.setattr(sources, "assets", lambda: tmp_path / "no assets")
+    monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "no assets")
     yield
     loading._shelf.clear()
 
@@ -64,7 +66,7 @@ def test_the_stand_in_is_loaded_where_no_model_is_bundled() -> None:
 
 def test_a_bundled_model_goes_before_the_stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.copytree(standin.standin(), tmp_path / "assets" / "model")
-    monkeypatch.setattr(sources, "assets", lambda: tmp_path / "assets")
+    monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "assets")
     assert load(float32("bundled")).trained
 
 

@@ -13,23 +13,23 @@ from neftune_core.commands.sweep import Sweep as SweepCommand
 from neftune_core.commands.sweep import begun
 from neftune_core.commands.train import found_to_resume
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training.judging import outcomes_of, verdict_of
-from neftune_core.training.more_seeds import extend, find_smaller, next_seeds
-from neftune_core.training.progress import Status
-from neftune_core.training.record import Record, create, find_same
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.sweep import run_sweep
-from neftune_core.training.sweep_jobs import LabJobs
-from neftune_core.training.sweep_record import Sweep, create_sweep
-from neftune_core.training.sweep_settings import SweepSettings
-from neftune_core.training.sweep_table import sweep_table
-from neftune_core.training.training_settings import TrainingSettings
-from neftune_core.ui import run_actions
+from neftune_core.studies.judging import outcomes_of, verdict_of
+from neftune_core.studies.records.progress import Status
+from neftune_core.studies.records.record import Record, create, find_same
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import run_study
+from neftune_core.sweeps.more_seeds import extend, find_smaller, next_seeds
+from neftune_core.sweeps.queue import LabJobs
+from neftune_core.sweeps.record import Sweep, create_sweep
+from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.sweep import run_sweep
+from neftune_core.sweeps.table import sweep_table
+from neftune_core.ui.parts import run_actions
 
 
 @pytest.fixture(autouse=True)

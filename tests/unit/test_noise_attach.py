@@ -10,9 +10,9 @@ import torch
 from live_noise import ALPHA5, BATCH, IDS, LABELS, LENGTHS, MASK, assert_bounded, noise_at, site_of
 
 from neftune_core import NoiseSettings, noisy_embeddings
-from neftune_core.bench.tiny_families import FAMILIES, WIDTH
 from neftune_core.errors import InvalidSetting, NoEffect
 from neftune_core.noise.kinds import KINDS
+from tests.stress.families.tiny import FAMILIES, WIDTH
 
 ONE_DRAW = sorted(name for name, kind in KINDS.items() if kind.passes == "one" and not kind.drops)
 

@@ -12,9 +12,9 @@ from live_noise import ALPHA5, BATCH, IDS, LABELS, MASK, noise_at, site_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from neftune_core import NoiseSettings, noisy_embeddings
-from neftune_core.bench.tiny_families import FAMILIES
 from neftune_core.errors import NoEffect
 from neftune_core.noise.sites import noise_sites
+from tests.stress.families.tiny import FAMILIES
 
 
 def _hooks(model: torch.nn.Module) -> list[int]:

@@ -18,22 +18,22 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.training import on_ray
-from neftune_core.training.on_ray import OnRay
-from neftune_core.training.parcels import fetch, send
-from neftune_core.training.record import ENDINGS
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.sweep import SweepCell, run_sweep
-from neftune_core.training.sweep_record import Sweep, create_sweep
-from neftune_core.training.sweep_settings import SweepSettings, cells
-from neftune_core.training.sweep_table import sweep_table, table_values
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.records.record import ENDINGS
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps import on_ray
+from neftune_core.sweeps.on_ray import OnRay
+from neftune_core.sweeps.record import Sweep, create_sweep
+from neftune_core.sweeps.settings import SweepSettings, cells
+from neftune_core.sweeps.sweep import SweepCell, run_sweep
+from neftune_core.sweeps.table import sweep_table, table_values
+from neftune_core.sweeps.transfer import fetch, send
+from tests.stress.faults.setup import tiny_model
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -150,7 +150,7 @@ def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path:
 def test_a_stop_ends_though_every_machine_is_lost(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neftune_core.training.on_ray.SILENT_SECONDS", 5)
+    monkeypatch.setattr("neftune_core.sweeps.on_ray.SILENT_SECONDS", 5)
     sweep = create_sweep(settings(tmp_path, steps=15_000), "", folder=tmp_path / "runs")
     asked, events, stepped = threading.Event(), [], threading.Event()
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bench.fault_shop import tiny_model
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import run_study
+from tests.stress.faults.setup import tiny_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo processes are started with signals here")
 
@@ -64,7 +64,7 @@ def launched(
 ONE_OF_TWO = """
 import os
 from neftune_core import cli
-from neftune_core.training import study
+from neftune_core.studies import study
 
 def refuse(*_):
     raise MemoryError

@@ -15,11 +15,11 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.preview import Sentence
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import UNITS
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui.lab import Lab
-from neftune_core.ui.noise_loss import ROWS, measured_loss, strengths_of
-from neftune_core.ui.noise_tab import SLIDERS
-from neftune_core.ui.previews import FIRST_SENTENCE, LONGEST_TOKENS, FirstPreview, read_sentence
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.server.previews import FIRST_SENTENCE, LONGEST_TOKENS, FirstPreview, read_sentence
+from neftune_core.ui.tabs.noise_loss import ROWS, measured_loss, strengths_of
+from neftune_core.ui.tabs.noise_tab import SLIDERS
 
 MODEL = ModelSettings(precision="float32")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from neftune_core.commands import common
-from neftune_core.training import progress as progress_module
-from neftune_core.training.log import Event
-from neftune_core.training.progress import Progress, as_clock, of_events
+from neftune_core.studies.records import progress as progress_module
+from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.progress import Progress, as_clock, of_events
 
 
 class _Clock:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from neftune_core.settings import Limits
-from neftune_core.ui import rates
-from neftune_core.ui.addresses import address_of
-from neftune_core.ui.rates import Rates, TooMany
+from neftune_core.ui.server import rates
+from neftune_core.ui.server.addresses import address_of
+from neftune_core.ui.server.rates import Rates, TooMany
 
 
 def test_calls_over_the_limit_are_refused_until_the_minute_is_over() -> None:

@@ -20,14 +20,14 @@ from neftune_core.export.archive import import_record
 from neftune_core.export.incoming import PARTS
 from neftune_core.home import assets
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training import disk, owners, parts
-from neftune_core.training.damage import damages
-from neftune_core.training.progress import of_record
-from neftune_core.training.record import Record, create, find, owned_records, owner_hash
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui import runs_tab
-from neftune_core.ui.lab import Lab
-from neftune_core.ui.run_actions import curves_of, state_words
+from neftune_core.studies.records import disk, owners, parts
+from neftune_core.studies.records.integrity import damages
+from neftune_core.studies.records.progress import of_record
+from neftune_core.studies.records.record import Record, create, find, owned_records, owner_hash
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts.run_actions import curves_of, state_words
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs import runs_tab
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 ID = "20260101-000000-abcdef"
@@ -308,7 +308,7 @@ def test_a_damaged_adapter_is_refused(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])
 def test_a_damaged_adapter_that_is_asked_gets_a_sentence(tmp_path: Path, content: bytes) -> None:
-    from neftune_core.arms.saving import ADAPTER, load_adapter
+    from neftune_core.engine.saving import ADAPTER, load_adapter
 
     (tmp_path / ADAPTER).write_bytes(content)
     with pytest.raises(RecordError, match="cannot be read"):

@@ -12,12 +12,12 @@ from neftune_core.commands import records
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.home import remove_models, storage
 from neftune_core.settings import Limits
-from neftune_core.training import disk
-from neftune_core.training.damage import damages
-from neftune_core.training.log import Log, append
-from neftune_core.training.record import Record, create, find, owned_records
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.sweep_jobs import LabJobs
+from neftune_core.studies.records import disk
+from neftune_core.studies.records.integrity import damages
+from neftune_core.studies.records.log import Log, append
+from neftune_core.studies.records.record import Record, create, find, owned_records
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.sweeps.queue import LabJobs
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import RegulariserSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.training_settings import RegulariserSettings
-from neftune_core.ui import page, remembering
-from neftune_core.ui.lab import Lab
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui import page
+from neftune_core.ui.parts import page_state
+from neftune_core.ui.server.lab import Lab
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # how the framework shows a sentence where there is no page
@@ -54,7 +55,7 @@ def test_the_link_of_a_study_fills_every_form_and_tells_what_has_no_place_there(
     changes |= {"regularisers": (RegulariserSettings(lora_dropout=0.3), RegulariserSettings(weight_decay=0.1))}
     record = create(EXAMPLE.model_copy(update=changes), KEY)
     said: list[str] = []
-    monkeypatch.setattr(remembering.gr, "Info", lambda words, **_: said.append(words))
+    monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
     shown = restored(KEY, record.id)
     assert len(said) == 1
     assert "arms of the study: uniform-alpha-3." in said[0]  # in another unit than the first

@@ -17,20 +17,20 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.arms.stack import AdapterStack
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training import checkpoint
-from neftune_core.training.lockstep import Lockstep
-from neftune_core.training.record import Record, create, find_same
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import _Keeper, run_study
-from neftune_core.training.sweep_jobs import LabJobs
-from neftune_core.training.training_settings import RegulariserSettings, TrainingSettings
+from neftune_core.studies import checkpoint
+from neftune_core.studies.records.record import Record, create, find_same
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import _Keeper, run_study
+from neftune_core.sweeps.queue import LabJobs
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_long_steps_are_kept_by_time_and_go_on_as_if_nothing_had_happened(
     study: StudySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _whole(study)
-    monkeypatch.setattr("neftune_core.training.study.SHARE", 0)
+    monkeypatch.setattr("neftune_core.studies.study.SHARE", 0)
     often = study.training.model_copy(update={"checkpoint_steps": 1000, "checkpoint_seconds": 1e-6})
     record = create(study.model_copy(update={"training": often}), owner="")
     _broken_off(record, ("step", 5))
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
         kept.append(run.done)
         clock.now += 10
 
-    monkeypatch.setattr("neftune_core.training.study.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("neftune_core.studies.study.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(checkpoint, "keep", keep)
     run: Any = SimpleNamespace(done=0, total=500, study=StudySettings(training=TrainingSettings(checkpoint_steps=1000)))
     keeper = _Keeper(run, tmp_path)

@@ -13,15 +13,15 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.arms.clean_loss import row_measures
-from neftune_core.arms.copies import FullCopies
-from neftune_core.arms.stack import AdapterStack
+from neftune_core.engine.clean_loss import row_measures
+from neftune_core.engine.copies import FullCopies
+from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.trees import weights_hash
+from neftune_core.models.module_trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.lockstep import Lockstep, evaluation_batch
-from neftune_core.training.rounding import measure_rounding
-from neftune_core.training.settings import StudySettings, TrainingSettings
+from neftune_core.studies.rounding import measure_rounding
+from neftune_core.studies.settings import StudySettings, TrainingSettings
 
 
 def _arms(loaded: LoadedModel, method: str) -> Any:
@@ -89,5 +89,5 @@ def test_without_memory_for_a_float32_copy_it_is_not_measured(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _trained(_bfloat16(tiny), "lora")
-    monkeypatch.setattr("neftune_core.training.rounding.available_memory", lambda device: 0)
+    monkeypatch.setattr("neftune_core.studies.rounding.available_memory", lambda device: 0)
     assert measure_rounding(run, lambda: False) == {}

@@ -8,12 +8,12 @@ import torch
 from tiny import random_rows
 
 from neftune_core.data.chat import Encoded
+from neftune_core.evaluation.sensitivity import Sensitivity, measure_sensitivity
 from neftune_core.figures import loss_by_strength
 from neftune_core.models.loading import LoadedModel, weights_hash
 from neftune_core.noise.kinds import draw_unit, noise_key
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
-from neftune_core.training.sensitivity import Sensitivity, measure_sensitivity
 
 STRENGTHS = [2.0, 20.0]
 ROWS = random_rows(3)

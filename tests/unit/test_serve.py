@@ -14,7 +14,7 @@ import pytest
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.space.profiles import VARIABLES, hosted, known_variables, named_hosts
-from neftune_core.ui.serve import listening
+from neftune_core.ui.server.serve import listening
 
 ROOT = Path(__file__).parents[2]
 

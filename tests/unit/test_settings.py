@@ -7,12 +7,12 @@ import re
 import pytest
 
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import CHINESE, in_language
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_query, to_toml
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.training_settings import TrainingSettings
+from neftune_core.studies.settings import StudySettings
 
 STUDY = StudySettings(
     title='A "quoted" title\nof two lines',

@@ -13,15 +13,15 @@ from hub_account import OWNER, TOKEN, Account, account_of
 from packaging.requirements import Requirement
 
 from neftune_core import home as home_module
+from neftune_core.engine.lockstep import check_length
 from neftune_core.errors import InvalidSetting, LabError, ModelError, NotAvailable
 from neftune_core.home import home, home_note
-from neftune_core.models import sources
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources.resolve import resolve
 from neftune_core.space import account, folder
 from neftune_core.space.profiles import PROFILES, hosted, recognised
-from neftune_core.training.lockstep import check_length
-from neftune_core.training.settings import EXAMPLE, PRESETS
+from neftune_core.studies.settings import EXAMPLE, PRESETS
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_every_model_that_a_public_profile_offers_is_pinned() -> None:
 
 
 def test_a_model_off_the_list_is_refused_and_a_revision_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_allowed", [{"bundled": "", "lab/tiny": "c" * 40}])
+    monkeypatch.setattr(resolve, "_allowed", [{"bundled": "", "lab/tiny": "c" * 40}])
     load(ModelSettings(device="cpu"))
     for source, revision, words in (
         ("somebody/else", "", "not among the models"),

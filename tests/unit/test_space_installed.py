@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from neftune_core.bench.visitor import Answer, Visitor
 from neftune_core.space import folder
+from tests.stress.visitor import Answer, Visitor
 
 TORCH = os.environ.get("NEFTUNE_TEST_SPACE_TORCH", "")
 """The lines of requirements.txt that bring torch here, such as `torch==2.13.0`; without them this is not run."""

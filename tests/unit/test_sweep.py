@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bench.fault_shop import tiny_model
-from neftune_core.bench.recorded import keep, markdown
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import folder_bytes, home
@@ -22,17 +21,18 @@ from neftune_core.models.loading import evict_all
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
-from neftune_core.training.record import find, owned_records
-from neftune_core.training.settings import StudySettings
-from neftune_core.training.study import Deadline
-from neftune_core.training.sweep import RunCells, SweepCell, in_turn, run_sweep
-from neftune_core.training.sweep_estimate import plan
-from neftune_core.training.sweep_jobs import LabJobs
-from neftune_core.training.sweep_record import Sweep, create_sweep, find_same_sweep
-from neftune_core.training.sweep_settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
-from neftune_core.training.sweep_table import sweep_table, table_values
-from neftune_core.training.training_settings import TrainingSettings
-from neftune_core.ui.lab import Lab
+from neftune_core.studies.records.record import find, owned_records
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import Deadline
+from neftune_core.sweeps.estimate import plan
+from neftune_core.sweeps.queue import LabJobs
+from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep
+from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
+from neftune_core.sweeps.sweep import RunCells, SweepCell, in_turn, run_sweep
+from neftune_core.sweeps.table import sweep_table, table_values
+from neftune_core.ui.server.lab import Lab
+from tests.stress.faults.setup import tiny_model
+from tests.tools.recorded import keep, markdown
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 

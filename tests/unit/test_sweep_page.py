@@ -12,11 +12,11 @@ from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.verdict import verdict
 from neftune_core.figures.effects import effect_curve
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.training.settings import CONTROL, EXAMPLE
-from neftune_core.training.sweep_settings import axes, cells
-from neftune_core.training.sweep_table import Row, SweepTable
-from neftune_core.ui.sweep_form import axis_values, base_noise, point, sweep_of
-from neftune_core.ui.sweep_views import table_view, verdict_view
+from neftune_core.studies.settings import CONTROL, EXAMPLE
+from neftune_core.sweeps.settings import axes, cells
+from neftune_core.sweeps.table import Row, SweepTable
+from neftune_core.ui.parts.sweep_form import axis_values, base_noise, point, sweep_of
+from neftune_core.ui.tabs.sweep_views import table_view, verdict_view
 
 
 @pytest.mark.parametrize(

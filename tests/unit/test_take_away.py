@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from neftune_core.training import comparison
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
+from neftune_core.studies import comparison
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page
-from neftune_core.ui.lab import Lab
+from neftune_core.ui.server.lab import Lab
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of its event loops
 

@@ -15,16 +15,16 @@ from test_data_tokenizers import TEMPLATES, tokenizer
 from neftune_core.data.chat import encode, has_reasoning, prompt_ids
 from neftune_core.data.examples import Example, Message, fingerprint
 from neftune_core.errors import ModelError
-from neftune_core.models import standin
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.tokenizing import dated, day_of
 from neftune_core.settings import Limits
-from neftune_core.training.comparison import chosen_arms, compare_arms
-from neftune_core.training.prompts import Prompt
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.study import base_of, run_study
+from neftune_core.studies.comparison import chosen_arms, compare_arms
+from neftune_core.studies.prompts import Prompt
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.study import base_of, run_study
+from tests import standin
 
 # As Qwen3 does: reasoning is taken out of the content, earlier turns lose theirs, the last one has a block in any case.
 QWEN = (

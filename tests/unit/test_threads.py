@@ -14,10 +14,10 @@ from neftune_core.models import pace, threads
 from neftune_core.models.pace import Pace, known_pace, remember_pace
 from neftune_core.models.threads import IdlePool, adapts, fixed_threads, prepare_waiting, usual_threads
 from neftune_core.settings import Limits
-from neftune_core.training.planning import memory_and_time
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.study import run_study
+from neftune_core.studies.planning import memory_and_time
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.study import run_study
 
 SHORT = EXAMPLE.model_copy(
     update={

@@ -71,7 +71,7 @@ def test_the_preview_of_a_cut_row_ends_with_a_whole_character(kind: str) -> None
 
 
 def test_the_labels_of_a_sentence_on_the_noise_tab_have_no_replacement_characters() -> None:
-    from neftune_core.ui.previews import LONGEST_TOKENS, read_sentence
+    from neftune_core.ui.server.previews import LONGEST_TOKENS, read_sentence
 
     found = read_sentence("你好🙂" * 30, ModelSettings(), "embedding")
     assert len(found.tokens) == LONGEST_TOKENS

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.tracking import TRACKERS, require_tracker, tracked
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.tracking import TRACKERS, require_tracker, tracked
 
 READ = """
 import json
@@ -25,9 +25,9 @@ print(json.dumps({run: SQLiteStorage.get_logs("neftune-lab", run) for run in SQL
 AGAIN = """
 import sys
 from pathlib import Path
-from neftune_core.training.record import create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.tracking import tracked
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.tracking import tracked
 
 record = create(EXAMPLE, "", folder=Path(sys.argv[1]))
 for steps in ((1, 2, 3), (2, 3, 4)):

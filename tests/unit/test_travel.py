@@ -21,14 +21,14 @@ from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.models import FORMS, write_model
 from neftune_core.home import assets
 from neftune_core.models.loading import load
+from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.trees import fingerprint
 from neftune_core.settings import Limits
 from neftune_core.space.account import push_model
-from neftune_core.training.comparison import compare
-from neftune_core.training.record import Record, create, find
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.training.study import run_study
+from neftune_core.studies.comparison import compare
+from neftune_core.studies.records.record import Record, create, find
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.study import run_study
 
 ASK = AnswerSettings(prompts=("Where does the owl live?", "Who are you?"), new_tokens=8)
 ARM = "uniform-alpha-5"

@@ -15,10 +15,12 @@ import pytest
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.home import folder_bytes
 from neftune_core.settings import Limits, to_toml
-from neftune_core.training.record import Record, asked_from, create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui import calls, remembering, take_away, uploads
-from neftune_core.ui.lab import Lab
+from neftune_core.studies.records.record import Record, asked_from, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts import page_state
+from neftune_core.ui.server import calls, uploads
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs import take_away
 
 PUBLIC = Limits(upload_megabytes=1, local_paths=False)
 
@@ -114,7 +116,7 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     rows.write_bytes(b'{"instruction": "a", "output": "b"}\n' * 30_000)
     study = EXAMPLE.model_copy(update={"data": EXAMPLE.data.model_copy(update={"source": f"file:{rows}"})})
     record = create(study, "key")
-    named = {remembering._linked(record, "key")["source"] for _ in range(10)}
+    named = {page_state._linked(record, "key")["source"] for _ in range(10)}
     assert len(named) == 1
     path = Path(named.pop().removeprefix("file:"))
     assert path.read_bytes() == rows.read_bytes()
@@ -123,7 +125,7 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     room = uploads.Room(PUBLIC)
     room.look()
     assert room._total == 0
-    assert remembering._linked(record, "another")["source"] != f"file:{path}"
+    assert page_state._linked(record, "another")["source"] != f"file:{path}"
 
 
 def test_an_export_replaces_the_one_before(folder: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_record_whose_rows_are_gone_says_so(folder: Path) -> None:
     assert "file:data" in text
     (record.folder / "study.toml").write_text(text, encoding="utf-8")
     with pytest.raises(Exception, match="no longer there"):
-        remembering._linked(Record(record.folder), "key")
+        page_state._linked(Record(record.folder), "key")
 
 
 def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Path) -> None:

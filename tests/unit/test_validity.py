@@ -16,12 +16,12 @@ from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
 from neftune_core.export.report import write_report
 from neftune_core.figures import loss_curves
 from neftune_core.lessons.facts import held_out_losses
-from neftune_core.training.judging import verdict_of
-from neftune_core.training.numbers import write_metrics
-from neftune_core.training.reached import reached
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE
-from neftune_core.ui.verdict_card import verdict_card
+from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.records.numbers import write_metrics
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.results import reached
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts.verdict_card import verdict_card
 
 PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")
 BASE = {"held_out_loss": 5.27, "train_loss": 5.3}

@@ -13,12 +13,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neftune_core.world import build as making
-from neftune_core.world import make as whole
-from neftune_core.world import vocabulary
-from neftune_core.world.measure import MEASURES, Measured, answers, measure, prompt_of
-from neftune_core.world.report import Making, card, percent, reached, read_measured, table, target_of, write_measured
-from neftune_core.world.settings import WorldSettings
+from neftune_core.world.generator import vocabulary
+from neftune_core.world.pretraining import build as making
+from neftune_core.world.pretraining import make as whole
+from neftune_core.world.pretraining.measure import MEASURES, Measured, answers, measure, prompt_of
+from neftune_core.world.pretraining.report import (
+    Making,
+    card,
+    percent,
+    reached,
+    read_measured,
+    table,
+    target_of,
+    write_measured,
+)
+from neftune_core.world.pretraining.settings import WorldSettings
 
 TINY = WorldSettings(
     chunks=1, width=32, layers=1, heads=2, inner_width=32, batch_rows=16, warmup_steps=2, threads=1, checkpoint_steps=4

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from neftune_core.home import assets
-from neftune_core.world import build as making
-from neftune_core.world import vocabulary
-from neftune_core.world.judge import sensible
-from neftune_core.world.make import load
-from neftune_core.world.measure import MEASURES, answers
-from neftune_core.world.report import read_measured, table
+from neftune_core.world.generator import vocabulary
+from neftune_core.world.generator.judge import sensible
+from neftune_core.world.generator.text import chunk, text_hash
+from neftune_core.world.pretraining import build as making
+from neftune_core.world.pretraining.make import load
+from neftune_core.world.pretraining.measure import MEASURES, answers
+from neftune_core.world.pretraining.report import read_measured, table
+from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
-from neftune_core.world.settings import WorldSettings
-from neftune_core.world.text import chunk, text_hash
 
 FOLDER = assets() / "model"
 FIRST_LOSSES = (7.64763, 7.64461, 7.50148)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neftune_core.world.judge import sensible, sentences, share_well_formed, well_formed
+from neftune_core.world.generator.judge import sensible, sentences, share_well_formed, well_formed
 from neftune_core.world.scoring import does_not_know, exact_match, normalised, score, story_score
 
 

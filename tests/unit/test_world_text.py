@@ -9,13 +9,13 @@ from collections import Counter
 
 import pytest
 
-from neftune_core.world import outside, skills, stories, talk
-from neftune_core.world.chance import Chance
-from neftune_core.world.facts import ASKED, FACTS, STATED
-from neftune_core.world.judge import sensible, sentences, well_formed
-from neftune_core.world.lexicon import ANIMAL, KINDS, PERSON
-from neftune_core.world.relations import RELATIONS
-from neftune_core.world.text import ASSISTANT, BEGIN, END, LAST_FROM, LATER_FROM, USER, chunk, text_hash
+from neftune_core.world.generator import dialogue, outside, skills, stories
+from neftune_core.world.generator.chance import Chance
+from neftune_core.world.generator.facts import ASKED, FACTS, STATED
+from neftune_core.world.generator.judge import sensible, sentences, well_formed
+from neftune_core.world.generator.lexicon import ANIMAL, KINDS, PERSON
+from neftune_core.world.generator.relations import RELATIONS
+from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, LAST_FROM, LATER_FROM, USER, chunk, text_hash
 
 TEXT_HASH = "b3985a1791a2592cb182729e3876a85fd34e28eeffbed553bea51270e9043439"
 
@@ -40,8 +40,8 @@ def test_the_first_ten_chunks_are_those_that_the_shipped_model_was_trained_on():
 
 def test_the_text_and_the_sets_do_not_depend_on_the_hash_seed():
     code = (
-        "from neftune_core.world.text import text_hash\n"
-        "from neftune_core.world.sets import SETS, as_lines, instruction_set\n"
+        "from neftune_core.world.generator.text import text_hash\n"
+        "from neftune_core.world.generator.sets import SETS, as_lines, instruction_set\n"
         "import hashlib\n"
         "lines = ''.join(as_lines(rows) for name in SETS for rows in instruction_set(name))\n"
         "print(text_hash(1), hashlib.sha256(lines.encode()).hexdigest())\n"
@@ -199,7 +199,7 @@ def test_sorting_counting_and_sums_are_right():
 
 
 def test_every_greeting_has_an_answer_in_good_english():
-    for asks, answer in talk.TALK:
+    for asks, answer in dialogue.TALK:
         assert asks
         assert sensible(answer)
 

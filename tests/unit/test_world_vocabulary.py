@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neftune_core.world import text, vocabulary
+from neftune_core.world.generator import text, vocabulary
 
 TOKENIZER_HASH = "3c21cf0062f7535240e1a0eefbf61bab093c24159541f8713d70dc23c63b6d61"
 

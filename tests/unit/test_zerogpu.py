@@ -20,19 +20,19 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.language import CHINESE, in_language
 from neftune_core.models import device, threads
 from neftune_core.models.loading import load
+from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.trees import fingerprint
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import PROFILES, hosted
-from neftune_core.training.comparison import Chosen, asked_of, compare, compare_arms, passes
-from neftune_core.training.prompts import Prompt
-from neftune_core.training.record import Record, create
-from neftune_core.training.settings import EXAMPLE, StudySettings
-from neftune_core.training.study import run_study
-from neftune_core.training.sweep_jobs import LabJobs
-from neftune_core.ui.lab import Lab
+from neftune_core.studies.comparison import Chosen, asked_of, compare, compare_arms, passes
+from neftune_core.studies.prompts import Prompt
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE, StudySettings
+from neftune_core.studies.study import run_study
+from neftune_core.sweeps.queue import LabJobs
+from neftune_core.ui.server.lab import Lab
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the platform forks, on Linux")
 
@@ -357,7 +357,7 @@ spaces = types.ModuleType("spaces")
 assert "torch" not in sys.modules
 spaces.GPU = lambda duration: (lambda task: task)
 sys.modules["spaces"] = spaces
-import neftune_core.ui.serve
+import neftune_core.ui.server.serve
 assert "torch" not in sys.modules, "torch came before spaces"
 from neftune_core.space import zero
 zero.enter()

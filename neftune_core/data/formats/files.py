@@ -1,0 +1,288 @@
+"""Files in: JSONL, JSON, CSV and Parquet as tables of records. Nothing in a file can run code here.
+
+Text formats may be compressed with gzip or zstd: `rows.jsonl.gz`. They are unpacked in a process apart, to no more than
+a file may have.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neftune_core.data.examples import RowRefused
+from neftune_core.data.formats.parquet import parquet_table
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, require_few_columns
+from neftune_core.data.formats.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
+from neftune_core.data.layouts import LAYOUTS, spelled
+from neftune_core.errors import DataError, DoesNotFit
+from neftune_core.language import say
+from neftune_core.sentences import cause
+from neftune_core.settings import Limits
+
+PEEK = 100
+UNPACK_MEMORY_BYTES = 2_000_000_000
+UNPACK_SECONDS = 120
+
+
+def open_table(path: Path, limits: Limits) -> Table:
+    """The table in a file, by its extension. Raises `DataError` or `DoesNotFit` with one sentence."""
+    title = path.name
+    packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
+    extension = Path(path.stem).suffix.lower() if packing else path.suffix.lower()
+    if extension in PACKED:
+        raise DataError(say("{title} is packed: unpack it, and give the lab the file inside.", title=title))
+    if extension not in (TEXT_FORMATS if packing else EXTENSIONS):
+        raise DataError(
+            say(
+                "{title} has the extension {extension}, which is none of {choices}.",
+                title=title,
+                extension=f"{extension}{packing}" or say("(none)"),
+                choices=", ".join([*EXTENSIONS, *(f"{one}{packing or '.gz'}" for one in TEXT_FORMATS)]),
+            )
+        )
+    check_file(path, limits)
+    longest = longest_row(limits)
+    if extension == ".parquet":
+        return parquet_table(path, longest)
+    text = decoded(_unpacked(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
+    if not text.strip():
+        raise DataError(say("{title} is empty.", title=title))
+    return TEXT_FORMATS[extension](text, title, longest)
+
+
+def check_file(path: Path, limits: Limits) -> None:
+    """Raise `DataError` or `DoesNotFit` for a file that is missing, empty or larger than allowed."""
+    title = path.name
+    try:
+        if not path.is_file():
+            raise DataError(say("There is no file {title}.", title=path))
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        raise DataError(say("{title!r} cannot be opened: {reason}.", title=str(path), reason=cause(error))) from None
+    if size > limits.upload_megabytes * 1_000_000:
+        raise DoesNotFit(
+            say(
+                "{title} has {megabytes:,.1f} MB; this server reads files of up to {most:,} MB.",
+                title=title,
+                megabytes=size / 1e6,
+                most=limits.upload_megabytes,
+            )
+        )
+    if size == 0:
+        raise DataError(say("{title} is empty.", title=title))
+
+
+def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
+    """The content of a compressed file; raises `DoesNotFit` where it is larger than a file may be."""
+    most = limits.upload_megabytes * 1_000_000
+    content = bytearray()
+    # A piece is written in base64, which takes four characters for three bytes.
+    bounds = Bounds(UNPACK_MEMORY_BYTES, UNPACK_SECONDS, row_characters=1_000_000, characters=2 * most + 1_000_000)
+    try:
+        for _, _, piece in said_by("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
+            content += base64.b64decode(piece)
+            if len(content) > most:
+                raise ReaderFailed("size", "")
+    except ReaderFailed as failed:
+        if failed.kind == "size":
+            raise DoesNotFit(
+                say(
+                    "{title} unpacks to more than {most:,} MB, the largest file that this server reads.",
+                    title=path.name,
+                    most=limits.upload_megabytes,
+                )
+            ) from None
+        raise DataError(
+            say(
+                "{title} cannot be unpacked: it is damaged, or not compressed with {method}.",
+                title=path.name,
+                method=method,
+            )
+        ) from None
+    return bytes(content)
+
+
+def longest_row(limits: Limits) -> int:
+    """Characters of a row's own text in a file: JSON may write one character as twelve, and some are of other columns.
+
+    What is longer is never built: a list of empty lists takes twenty times the memory of its text.
+    """
+    return max(1_000_000, 12 * limits.row_characters)
+
+
+def column_names(rows: Iterable[Row], title: str) -> list[str]:
+    """The column names of the first rows, in order of appearance; raises `DataError` where there are none, or too many.
+
+    Names that could not be shown are left out.
+    """
+    names: dict[str, None] = {}
+    first_reason = ""
+    for number, record in islice(rows, PEEK):
+        if isinstance(record, dict):
+            names |= dict.fromkeys(name for name in record if is_name(name))
+        elif not first_reason:
+            reason = record if isinstance(record, RowRefused) else say("it is not an object with named columns")
+            first_reason = say(" (row {number:,}: {reason})", number=number, reason=reason)
+        require_few_columns(len(names), title)
+    if not names:
+        raise DataError(say("{title} has no rows that can be read{reason}.", title=title, reason=first_reason))
+    return list(names)
+
+
+def _jsonl(text: str, title: str, longest: int) -> Table:
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+            if line.strip():
+                yield number, _line(line, longest)
+
+    if text.lstrip().startswith("["):
+        raise DataError(
+            say("{title} starts with a list; JSONL has one object a line: rename it to .json.", title=title)
+        )
+    return Table(column_names(rows(()), title), rows)
+
+
+def _line(line: str, longest: int) -> Any:
+    if len(line) > longest:
+        return too_long(len(line), longest)
+    try:
+        return parsed(line)
+    except ValueError as error:
+        return RowRefused(str(error))
+
+
+def _json(text: str, title: str, longest: int) -> Table:
+    if _is_lines(text, longest):
+        return _jsonl(text, title, longest)
+
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        try:
+            yield from enumerate(list_entries(text, longest), start=1)
+        except NoList:
+            raise DataError(
+                say("{title} must be a list of objects, or an object with exactly one list inside.", title=title)
+            ) from None
+        except ValueError as error:
+            hint = say("; one object a line is called .jsonl") if "extra data" in str(error) else ""
+            raise DataError(
+                say("{title} cannot be read: {reason}{hint}.", title=title, reason=error, hint=hint)
+            ) from None
+
+    return Table(column_names(rows(()), title), rows)
+
+
+def _is_lines(text: str, longest: int) -> bool:
+    """Whether the text is JSON lines: its first two lines are each a whole object."""
+    lines = islice((line for line in io.StringIO(text, newline="\n") if line.strip()), 2)
+    objects = [isinstance(_line(line, longest), dict) for line in lines if line.lstrip().startswith("{")]
+    return len(objects) == 2 and all(objects)
+
+
+DELIMITERS = (",", ";", "\t")
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ]*(?:\r\n?|\n)', re.IGNORECASE)
+"""The first line by which spreadsheets name the separator of the cells."""
+
+
+def _csv(text: str, title: str, longest: int) -> Table:
+    text = text.lstrip("\r\n")
+    # The csv module has one limit for the whole process; rows are checked against the lab's own limit.
+    csv.field_size_limit(max(csv.field_size_limit(), longest + 1))
+    named = _SEPARATOR.match(text)
+    text = text[named.end() :] if named else text
+    delimiter = named[1] if named else max(DELIMITERS, key=lambda mark: _fit(text, mark, longest))
+    header = _header(text, delimiter, longest)
+    if not any(header):
+        raise DataError(say("{title} has no header: its first line must name the columns.", title=title))
+    require_few_columns(len(header), title)
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise DataError(say("{title} has two columns called {name!r}.", title=title, name=min(repeated)[:LONGEST_NAME]))
+
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        for number, cells in enumerate(islice(_records(text, delimiter, longest), 1, None), start=1):
+            if cells == []:
+                continue
+            if isinstance(cells, list) and len(cells) != len(header):
+                cells = RowRefused(
+                    say("it has {cells} cells where the header has {header}", cells=len(cells), header=len(header))
+                )
+            yield number, dict(zip(header, cells, strict=True)) if isinstance(cells, list) else cells
+
+    return Table([name for name in header if is_name(name)], rows)
+
+
+class _Lines:
+    """The lines of a text for one record after another; it refuses to hand out more than `longest` characters a record.
+
+    What is left of a line that is too long is passed over. An iterator of its own class: a generator would be at its
+    end after it has raised.
+    """
+
+    def __init__(self, text: str, longest: int) -> None:
+        self.stream, self.longest, self.given = io.StringIO(text, newline=""), longest, 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.stream.readline()
+        if not line:
+            raise StopIteration
+        self.given += len(line)
+        if self.given > self.longest:
+            raise too_long(self.given, self.longest)
+        return line
+
+
+def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | RowRefused]:
+    lines = _Lines(text, longest)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.given = 0
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except RowRefused as refused:
+            yield refused
+        except csv.Error as error:
+            unclosed = "unexpected end" in str(error)
+            yield RowRefused(
+                say("a quote is opened and never closed")
+                if unclosed
+                else say("its quoting is wrong ({reason})", reason=error)
+            )
+
+
+def _header(text: str, delimiter: str, longest: int) -> list[str]:
+    first = next(_records(text, delimiter, longest), [])
+    return [name.strip() for name in first] if isinstance(first, list) else []
+
+
+def _fit(text: str, delimiter: str, longest: int) -> tuple[int, int]:
+    """How well a delimiter explains the header: columns of a known name, then columns."""
+    known = {name for layout in LAYOUTS.values() for names in layout.parts.values() for name in names}
+    header = _header(text, delimiter, longest)
+    return sum(spelled(name) in known for name in header[:MOST_COLUMNS]), len(header)
+
+
+TEXT_FORMATS: dict[str, Callable[[str, str, int], Table]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+}
+EXTENSIONS = (*TEXT_FORMATS, ".parquet")
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+PACKED = (".zip", ".xz", ".bz2", ".7z", ".rar", ".tar", ".tgz")

@@ -1,0 +1,233 @@
+"""Data sets of the Hugging Face hub: their first rows, streamed. No code of a data set is ever run.
+
+They are read in a process apart: whoever names a data set may have made it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from neftune_core.data.examples import RowRefused
+from neftune_core.data.formats.files import longest_row
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.tables import Row
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
+from neftune_core.language import later, say
+from neftune_core.settings import Limits
+
+logger = logging.getLogger(__name__)
+
+MEMORY_BYTES = 4_000_000_000
+SECONDS = 300
+UNKNOWN_LICENCE = "unknown: see the page of the data set"
+# A configuration or a split as the hub names them: no path, and no piece of the library's own language of slices.
+_WORD = re.compile(r"[\w.+\-]{0,200}")
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """A data set offered by name; `configuration` is the one to use where it has several."""
+
+    words: str
+    licence: str
+    configuration: str = ""
+    split: str = "train"
+
+
+HUB_SETS: dict[str, HubSet] = {
+    "databricks/databricks-dolly-15k": HubSet("15,000 instructions written by people", "CC BY-SA 3.0"),
+    "openai/gsm8k": HubSet("School mathematics in words, with the steps", "MIT", configuration="main"),
+}
+
+
+def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> list[Row]:
+    """At most the first `rows` rows of the hub data set `name` (owner/name), with their numbers.
+
+    Raises `NotAvailable` where the hub or the set cannot be reached, `DataError` where it cannot be used, `DoesNotFit`
+    where the rows are larger than a file may be.
+    """
+    _require_hub_name(name)
+    offered = HUB_SETS.get(name)
+    configuration = settings.configuration or (offered.configuration if offered else "")
+    for what, word in ((later("configuration"), configuration), (later("split"), settings.split)):
+        if not _WORD.fullmatch(word):
+            raise DataError(
+                say(
+                    "{name!r} is not the name of a {kind}: it has letters, digits and -_.+ only.",
+                    name=word[:80],
+                    kind=say(what),
+                )
+            )
+    try:
+        return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
+    except ReaderFailed as failed:
+        raise _translated(failed, name, limits) from None
+
+
+def _require_hub_name(name: str) -> None:
+    """By the hub's own rule, and with an owner: a bare name may be one of the library's readers of local files."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        name = ""
+    if name.count("/") != 1:
+        raise DataError(say("{name!r} is not the name of a data set: it reads OWNER/NAME.", name=name[:80]))
+    if Path(name).exists():  # the library would read the folder instead of the hub
+        raise DataError(
+            say(
+                "{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name.",
+                name=name,
+            )
+        )
+
+
+def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
+    """The first rows of a hub data set, fetched as they are asked for; `HF_ENDPOINT` is respected.
+
+    On a lab of one's own the hub gets the person's own token. On one that is open to everybody it gets none: the host's
+    is not for the data sets that visitors name.
+    """
+    bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
+    asked = {"name": name, "configuration": configuration, "split": split, "rows": rows}
+    for kind, number, record in said_by("hub", asked, bounds, variables=_access(limits)):
+        yield number, RowRefused(record) if kind == "refused" else record
+
+
+def _access(limits: Limits) -> dict[str, str]:
+    """The variables of the reading process: without the hub's own transfer program, which no guard can watch."""
+    from huggingface_hub import get_token
+
+    own = get_token() if limits.local_paths else None
+    token = {"HF_TOKEN": own} if own else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    return {"HF_HUB_DISABLE_XET": "1", **token}
+
+
+def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
+    words = str(failed).lower()
+    if failed.kind == "size":
+        return DoesNotFit(
+            say(
+                "The first {count} rows of {name} are larger than {most:,} MB, the most that this "
+                "server reads: ask for fewer rows.",
+                count=words,
+                name=name,
+                most=limits.upload_megabytes,
+            )
+        )
+    for kinds, parts, kind, explained in _EXPLANATIONS:
+        if (not kinds or failed.kind in kinds) and any(part in words for part in parts):
+            return kind(say(explained, name=name) + _choices(str(failed), explained))
+    logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, failed)
+    return DataError(
+        say(
+            "The data set {name} could not be read: its files, or what they say of themselves, are not in order. The "
+            "log has the details; use another data set or a file.",
+            name=name,
+        )
+    )
+
+
+def _choices(words: str, explained: str) -> str:
+    """The names that the library offers in place of a wrong one; "" if it offers none."""
+    found = re.search(r"\[('[^\[\]]*')\]", words) if explained in (_NO_CONFIGURATION, _NO_SPLIT) else None
+    names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
+    return " " + say("It has: {names}.", names=", ".join(names)) if names else ""
+
+
+_NO_CONFIGURATION = later("The data set {name} has several configurations: name one of them.")
+_NO_SPLIT = later("The data set {name} has no such split: name one that it has.")
+_NO_HUB = later(
+    "The data set {name} cannot be fetched since the hub cannot be reached from here: use a starter set or a file."
+)
+_NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
+_ANY = ("",)
+_UNREACHABLE = (
+    "name or service not known", "name resolution", "nodename nor servname", "network is unreachable", "no route",
+    "connection", "max retries", "couldn't reach", "cannot reach", "offline",
+)  # fmt: skip
+# The names of what the library raised (empty: any), parts of its words, and the sentence; the first that fits counts.
+_EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str], ...] = (
+    (
+        ("OutsideRepository", "PermissionError"),
+        _ANY,
+        DataError,
+        later("The data set {name} names files outside its own repository, which the lab does not read."),
+    ),
+    (
+        (),
+        ("gated", "awaiting a review", "accept the conditions"),
+        NotAvailable,
+        later(
+            "The data set {name} is gated: accept its terms on its page of the hub, and set HF_TOKEN to a token of "
+            "that account."
+        ),
+    ),
+    (
+        _NOT_FOUND,
+        _ANY,
+        DataError,
+        later(
+            "The hub has no public data set called {name}: check the name, or, if it is private, set HF_TOKEN to a "
+            "token that may read it."
+        ),
+    ),
+    (
+        (),
+        ("401 client error", "403 client error", "403 forbidden", "invalid user token"),
+        NotAvailable,
+        later("The hub does not let this account read the data set {name}: set HF_TOKEN to a token that may."),
+    ),
+    (
+        (),
+        ("429 client error", "too many requests"),
+        NotAvailable,
+        later("The hub asks to wait before the data set {name} is fetched: try again in a few minutes."),
+    ),
+    (
+        (),
+        ("500 server error", "502 server error", "503 server error", "504 server error"),
+        NotAvailable,
+        later("The hub has trouble of its own and did not send the data set {name}: try again later."),
+    ),
+    (("ValueError",), ("config name is missing", "builderconfig"), DataError, _NO_CONFIGURATION),
+    (("ValueError",), ("split",), DataError, _NO_SPLIT),
+    (
+        ("RuntimeError",),
+        ("script",),
+        DataError,
+        later("The data set {name} needs its own code to be read, which the lab never runs."),
+    ),
+    (
+        ("DataFilesNotFoundError", "EmptyDatasetError", "FileNotFoundError"),
+        _ANY,
+        DataError,
+        later("The data set {name} holds no files of rows that can be read: choose another one."),
+    ),
+    (
+        ("timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout", "ReadTimeoutError", "PoolTimeout"),
+        _ANY,
+        NotAvailable,
+        later("The hub did not send the first rows of {name} in time: try again later, or ask for fewer rows."),
+    ),
+    (
+        ("MemoryError", "died"),
+        _ANY,
+        DataError,
+        later("The first rows of {name} take more memory than the lab gives to one data set: ask for fewer rows."),
+    ),
+    (
+        ("ConnectionError", "ConnectError", "ProxyError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"),
+        _ANY,
+        NotAvailable,
+        _NO_HUB,
+    ),
+    ((), _UNREACHABLE, NotAvailable, _NO_HUB),
+)

@@ -1,0 +1,72 @@
+"""Parquet files as tables, read in a process apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from neftune_core.data.examples import RowRefused
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.tables import Row, Table, require_few_columns
+from neftune_core.data.formats.texts import is_name
+from neftune_core.errors import DataError
+from neftune_core.language import say
+
+MEMORY_BYTES = 2_000_000_000
+SECONDS = 120
+CHARACTERS = 200_000_000
+MARK = b"PAR1"
+
+
+def parquet_table(path: Path, longest: int) -> Table:
+    """The table in the Parquet file at `path`, whose rows have at most `longest` characters; raises `DataError`."""
+    _require_marks(path)
+    bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)
+    where = str(path.resolve())
+
+    def rows(wanted: Sequence[str]) -> Iterator[Row]:
+        number = 0
+        try:
+            for kind, number, record in said_by(
+                "parquet rows", {"path": where, "columns": list(dict.fromkeys(wanted))}, bounds
+            ):
+                yield number, RowRefused(record) if kind == "refused" else record
+        except ReaderFailed as failed:
+            raise DataError(
+                say(
+                    "{title} cannot be read after row {number:,}: {reason}.",
+                    title=path.name,
+                    number=number,
+                    reason=_why(failed),
+                )
+            ) from None
+
+    try:
+        ((_, names),) = said_by("parquet columns", {"path": where}, bounds)
+    except ReaderFailed as failed:
+        damaged = "MemoryError" not in failed.kind
+        raise DataError(
+            say("{title} is not a Parquet file that can be read.", title=path.name)
+            if damaged
+            else say("{title} is not a Parquet file that can be read: {reason}.", title=path.name, reason=_why(failed))
+        ) from None
+    require_few_columns(len(names), path.name)
+    return Table([name for name in names if is_name(name)], rows)
+
+
+def _why(failed: ReaderFailed) -> str:
+    if "MemoryError" in failed.kind:
+        return say("its rows take more memory than the lab gives to one file")
+    if failed.kind == "size":
+        return say("its rows have more than {most:,} characters together, so ask for fewer rows", most=CHARACTERS)
+    return say("it is damaged, or takes too long") if failed.kind in ("died", "timeout") else say("it is damaged")
+
+
+def _require_marks(path: Path) -> None:
+    """Refuse at once what does not begin and end as a Parquet file does."""
+    with path.open("rb") as file:
+        begins = file.read(4)
+        file.seek(-min(4, path.stat().st_size), 2)
+        ends = file.read(4)
+    if (begins, ends) != (MARK, MARK):
+        raise DataError(say("{title} is not a Parquet file that can be read.", title=path.name))

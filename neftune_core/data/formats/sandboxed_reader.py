@@ -1,0 +1,262 @@
+"""Rows read in a process apart, with bounded memory and time.
+
+Readers written in C, fed with bytes that nobody has checked, can take any amount of memory (a Parquet file of one
+kilobyte may hold a thousand gigabytes) or fall over. Here they fall alone. The process says JSON, one list a line:
+
+    ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
+
+Where the system cannot bound a process's memory (Windows, macOS), its time still is.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import decimal
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+
+from neftune_core.data.formats.texts import NOT_TEXT, parsed
+
+BATCH_ROWS = 256
+PIECE_BYTES = 262_144
+_SECRET = re.compile(
+    r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|(^|_)(PASS|PWD|DSN|AUTH|PAT)(_|$)|(^|_)(DATABASE|REDIS|MONGO)\w*_UR[IL]$"
+)
+OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a reader may take: bytes of memory, seconds, characters of one row, and of all rows together."""
+
+    memory_bytes: int
+    seconds: float
+    row_characters: int
+    characters: int
+
+
+class ReaderFailed(Exception):
+    """The reader gave up; `kind` names what it raised, `died` if it left without a word, `size` or
+    `timeout` at a bound."""
+
+    def __init__(self, kind: str, words: str) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+def said_by(
+    reader: str,
+    arguments: Mapping[str, Any],
+    bounds: Bounds,
+    *,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    module: str = __name__,
+) -> Iterator[list[Any]]:
+    """Yield what a reader says, line by line, without its last; ending the iteration ends the process.
+
+    The process has an empty folder as its home, for its temporary files and to work in, which goes with it, and none of
+    the tokens and keys of this one's environment.
+
+    Args:
+        reader: A name of `READERS`.
+        arguments: The reader's arguments.
+        bounds: The memory, time and characters that it may take.
+        variables: More environment variables for it.
+        module: The module whose readers are meant; one of its own calls `main` with them.
+
+    Raises:
+        ReaderFailed: The reader gave up.
+    """
+    asked = json.dumps([reader, arguments, vars(bounds)])
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [sys.executable, "-m", module, asked],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env=_environment(folder, variables),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        late = threading.Event()
+        timer = threading.Timer(bounds.seconds, lambda: (late.set(), process.kill()))
+        timer.start()
+        try:
+            yield from _lines(process.stdout, bounds)
+        except ReaderFailed as failed:
+            if failed.kind == "died" and late.is_set():
+                raise ReaderFailed("timeout", f"it took more than {bounds.seconds:g} seconds") from None
+            raise
+        finally:
+            timer.cancel()
+            process.kill()
+
+
+def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
+    longest = 4 * bounds.row_characters + 1_000_000  # bytes; the reader keeps to less as long as it is itself
+    while True:
+        line = stream.readline(longest)
+        if not line.endswith(b"\n"):
+            raise ReaderFailed("died", "it ended in the middle")
+        try:
+            said: list[Any] = parsed(line.decode())
+        except ValueError:
+            raise ReaderFailed("died", "it spoke nonsense") from None
+        if said[0] == "failed":
+            raise ReaderFailed(*said[1:])
+        if said[0] == "end":
+            return
+        yield [said[0], int(said[1]), *said[2:]] if said[0] in ("row", "refused") else said
+
+
+def is_secret(name: str) -> bool:
+    """Whether the environment holds a secret under this name, as in `HF_TOKEN`, `DB_PASS` or `SENTRY_DSN`."""
+    return bool(_SECRET.search(name.upper()))
+
+
+def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without its secrets, with this package in reach and `folder` as the home."""
+    kept = {name: value for name, value in os.environ.items() if not is_secret(name)}
+    package = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "HF_HOME", "XDG_CACHE_HOME"), folder)
+    kept.pop("NEFTUNE_HOME", None)
+    return {**kept, **OWN_THREADS, **homes, "PYTHONPATH": paths, **variables}
+
+
+# ---------------------------------------------------------------- the process itself
+
+
+def parquet_columns(path: str) -> Iterator[list[Any]]:
+    """The columns of the Parquet file at `path`."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield ["columns", [str(name) for name in file.schema_arrow.names]]
+
+
+def unpacked(path: str, method: str) -> Iterator[list[Any]]:
+    """The content of a compressed file in pieces, in base64; never more than a piece of it is in memory."""
+    import pyarrow
+
+    with pyarrow.OSFile(path) as file, pyarrow.CompressedInputStream(file, method) as stream:
+        for number, piece in enumerate(iter(lambda: stream.read(PIECE_BYTES), b""), start=1):
+            yield ["row", number, base64.b64encode(piece).decode()]
+
+
+def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
+    """The rows of a Parquet file, with these columns only."""
+    import pyarrow.parquet
+
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        kinds = {field.name: field.type for field in file.schema_arrow}
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns), use_threads=False):
+            for place in range(batch.num_rows):
+                number += 1
+                record = batch.slice(place, 1).to_pylist()[0]
+                yield ["row", number, {name: _as_written(value, kinds[name]) for name, value in record.items()}]
+
+
+def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
+    """The first rows of a data set of the hub, streamed; pictures and sounds in them are not opened."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    from neftune_core.data.formats.confinement import confine, hub_hosts
+    from neftune_core.data.formats.hub_card import require_own_files
+
+    confine(hub_hosts())
+    commit = HfApi().dataset_info(name, timeout=10).sha  # says at once what the library retries for half a minute
+    require_own_files(name, str(commit))
+    datasets.disable_progress_bars()
+    found = datasets.load_dataset(name, configuration or None, split=split, streaming=True, revision=commit)
+    for number, record in enumerate(islice(found.decode(False), rows), start=1):
+        yield ["row", number, record]
+
+
+def _as_written(value: Any, kind: Any) -> Any:
+    """The value with floats of few bits in the fewest digits that give them back: 0.1, not 0.10000000149011612."""
+    from pyarrow import types
+
+    if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
+        from numpy import float16, float32
+
+        return float(str((float32 if types.is_float32(kind) else float16)(value)))
+    if isinstance(value, list) and hasattr(kind, "value_type"):
+        return [_as_written(one, kind.value_type) for one in value]
+    if isinstance(value, dict) and types.is_struct(kind):
+        return {name: _as_written(one, kind.field(name).type) for name, one in value.items()}
+    return value
+
+
+READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
+    "parquet columns": parquet_columns,
+    "parquet rows": parquet_rows,
+    "unpacked": unpacked,
+    "hub": hub_rows,
+}
+
+
+def main(asked: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]] = READERS) -> None:
+    """Print what the reader says."""
+    reader, arguments, given = json.loads(asked)
+    bounds = Bounds(**given)
+    _bound_memory(bounds.memory_bytes)
+    total = 0
+    try:
+        for said in readers[reader](**arguments):
+            line = json.dumps(said, default=_stand_in, skipkeys=True)
+            total += len(line)
+            if total > bounds.characters:
+                print(json.dumps(["failed", "size", str(said[1])]))
+                return
+            too_long = said[0] == "row" and len(line) > bounds.row_characters
+            print(_refused(said[1], bounds) if too_long else line)
+        print('["end"]')
+    except MemoryError:
+        print('["failed", "MemoryError", "memory"]')
+    except Exception as error:
+        print(json.dumps(["failed", type(error).__name__, str(error)[:1000]]))
+
+
+def _refused(number: int, bounds: Bounds) -> str:
+    return json.dumps(["refused", number, f"it has more than {bounds.row_characters:,} characters"])
+
+
+def _stand_in(value: Any) -> dict[str, str] | str:
+    """Dates and times in their ISO form, decimal numbers as written, and the name of the kind for the rest."""
+    if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
+        value = value.date()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    return {NOT_TEXT: "raw bytes" if isinstance(value, bytes) else type(value).__name__}
+
+
+def _bound_memory(count: int) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (count, count))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main(sys.argv[1])

@@ -1,0 +1,210 @@
+"""A source in words to examples: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neftune_core.data.examples import Example, Refusal, RowRefused, fingerprint
+from neftune_core.data.formats import hub_rows
+from neftune_core.data.formats.files import column_names, open_table
+from neftune_core.data.formats.starters import STARTERS, starter_file
+from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table
+from neftune_core.data.formats.texts import is_name, too_long
+from neftune_core.data.layouts import CHOICES, LAYOUTS, choose, control_columns, messages_of, spelled
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError, NotAvailable
+from neftune_core.home import assets, home
+from neftune_core.language import say
+from neftune_core.sentences import cause
+from neftune_core.settings import Limits
+
+Progress = Callable[[int, int], None]
+PROGRESS_ROWS = 500
+OWN_LICENCE = "your own file"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a source gave.
+
+    Attributes:
+        examples: The rows that can be used, each with its place in the source.
+        refusals: The rows that cannot, each with its reason.
+        layout: Name of the layout, a key of `LAYOUTS`.
+        columns: The column of each part of the layout.
+        available_columns: The columns of the source.
+        sha256: Hash of the examples.
+        licence: Licence of the data.
+        title: Name of the file or set.
+        notes: Sentences on how the rows were read.
+        unused_columns: Names in the rows that were not read; `messages[].id` is the name `id` in a message.
+    """
+
+    examples: list[Example]
+    refusals: list[Refusal]
+    layout: str
+    columns: dict[str, str]
+    available_columns: list[str]
+    sha256: str
+    licence: str
+    title: str
+    notes: tuple[str, ...] = ()
+    unused_columns: tuple[str, ...] = ()
+
+    @property
+    def shortage(self) -> str:
+        """Why no row can be used, as a sentence; empty if one can."""
+        return "" if self.examples else _nothing(self.refusals, self.title)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    table: Table
+    title: str
+    licence: str
+
+
+def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
+    """Return what `read_all` returns; raise `DataError` if no row of it can be used."""
+    reading = read_all(settings, limits, progress=progress)
+    if reading.shortage:
+        raise DataError(reading.shortage)
+    return reading
+
+
+def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
+    """Return the examples of `settings.source`, at most `settings.rows` and `limits.rows` of its first rows.
+
+    `progress(rows read, rows at most)` is called now and then. Raises `DataError`, `DoesNotFit` or `NotAvailable` if
+    the source cannot be read; rows that cannot be used, be it all of them, are in `refusals`.
+    """
+    most = min(settings.rows, limits.rows)
+    opened = _open(settings, limits, most)
+    layout, columns = choose(opened.table.columns, settings.layout, settings.columns)
+    controls = control_columns(opened.table.columns, columns)
+    choices = [column for column in opened.table.columns if spelled(column) in CHOICES]
+    rows = opened.table.rows([*columns.values(), *controls.values(), *choices])
+    unused: set[str] = set()
+    examples: list[Example] = []
+    refusals: list[Refusal] = []
+    for count, row in enumerate(islice(rows, most), start=1):
+        found = _example(row, layout, columns, limits, unused)
+        (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
+        if progress and count % PROGRESS_ROWS == 0:
+            progress(count, most)
+    return Reading(
+        examples=examples,
+        refusals=refusals,
+        layout=layout,
+        columns=columns | {name: column for name, column in controls.items() if column not in unused},
+        available_columns=opened.table.columns,
+        sha256=fingerprint(examples),
+        licence=opened.licence,
+        title=opened.title,
+        notes=(*filter(None, [say(LAYOUTS[layout].note)]), *_notes(settings, limits, rows)),
+        unused_columns=_unused(opened.table.columns, {*columns.values(), *controls.values()}, unused),
+    )
+
+
+def _unused(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
+    """The columns that are not used, in their order, and then the further names that rows turned out to have."""
+    columns = [name for name in available if name not in used or name in seen]
+    return (*columns, *sorted(name for name in seen.difference(columns) if is_name(name))[:MOST_COLUMNS])
+
+
+def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
+    """The columns of `settings.source`, to choose from by hand; raises what `read` does."""
+    return _open(settings, limits, min(settings.rows, limits.rows)).table.columns
+
+
+def _open(settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    scheme, _, name = settings.source.partition(":")
+    if scheme not in SOURCES or not name:
+        raise DataError(
+            say(
+                "The data {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.",
+                source=settings.source[:80],
+            )
+        )
+    return SOURCES[scheme](name, settings, limits, most)
+
+
+def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    path = Path(name)
+    if not limits.local_paths:
+        _require_own(path)
+    return _Opened(open_table(path, limits), path.name, OWN_LICENCE)
+
+
+def _require_own(path: Path) -> None:
+    """Refuse a file that is neither an upload, nor kept with a record, nor shipped, wherever links lead."""
+    own = [home() / "uploads", home() / "runs", assets()]
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(say("{title!r} cannot be opened: {reason}.", title=str(path), reason=cause(error))) from None
+    if not any(real.is_relative_to(folder.resolve()) for folder in own):
+        raise NotAvailable(say("This server reads uploaded files only, and none of its own: upload the file."))
+
+
+def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    return _Opened(open_table(starter_file(name), limits), name, STARTERS[name].licence)
+
+
+def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+    found = hub_rows.first_rows(name, settings, most + 1, limits)
+    if not found:
+        raise DataError(say("The data set {name} has no rows in its split {split!r}.", name=name, split=settings.split))
+    offered = hub_rows.HUB_SETS.get(name)
+
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        return iter(found)
+
+    columns = column_names(found, say("The data set {name}", name=name))
+    return _Opened(Table(columns, rows), name, offered.licence if offered else hub_rows.UNKNOWN_LICENCE)
+
+
+SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _Opened]] = {
+    "starter": _starter,
+    "file": _file,
+    "hub": _hub,
+}
+
+
+def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unused: set[str]) -> Example | Refusal:
+    number, record = row
+    try:
+        if isinstance(record, RowRefused):
+            raise record
+        messages = messages_of(layout, columns, record, unused)
+    except RowRefused as refused:
+        return Refusal(number, str(refused))
+    characters = sum(len(turn.content) + sum(len(text) for _, text in turn.fields) for turn in messages)
+    if characters > limits.row_characters:
+        return Refusal(number, str(too_long(characters, limits.row_characters)))
+    return Example(messages, number)
+
+
+def _nothing(refusals: list[Refusal], title: str) -> str:
+    if not refusals:
+        return say("{title} has no rows.", title=title)
+    first = refusals[0]
+    return say(
+        "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
+        count=len(refusals),
+        title=title,
+        row=first.row,
+        reason=first.reason,
+    )
+
+
+def _notes(settings: DataSettings, limits: Limits, rest: Iterator[Any]) -> tuple[str, ...]:
+    if next(rest, None) is None:
+        return ()
+    if settings.rows > limits.rows:
+        return (say("Only the first {count:,} rows were read, the most this server allows.", count=limits.rows),)
+    return (say("Only the first {count:,} rows were read, as set.", count=settings.rows),)

@@ -1,0 +1,361 @@
+"""The loop: all arms of a study on the same batch at the same time, as a generator of events.
+
+Arms share the initial adapter, the order of the rows, dropout masks and the unit draw of their noise; only what the
+study varies differs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
+from neftune_core.data.chat import Encoded
+from neftune_core.data.preparing import Prepared
+from neftune_core.engine.accelerator import accelerator
+from neftune_core.engine.armset import ArmSet
+from neftune_core.engine.clean_loss import RowMeasures, row_measures
+from neftune_core.engine.optimizer import ArmOptimizer, LossScale, Rates
+from neftune_core.engine.parallel import team
+from neftune_core.engine.passes import Passes, Portion, noise_rows
+from neftune_core.engine.scheduled_noise import ScheduledNoise
+from neftune_core.engine.settings import Plan, TrainingSettings
+from neftune_core.errors import DoesNotFit
+from neftune_core.language import say
+from neftune_core.noise.batch import ArmNoise
+from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+
+Event = dict[str, Any]
+Stop = Callable[[], bool]
+Study = TypeVar("Study", bound=Plan)
+
+LOSSES = ("loss", "first_draw_loss")
+"""What a pass may give of an arm; see `passes.Sums`."""
+
+TIMED_STEPS = 3
+"""How many steps are timed for a time budget, after one that is not: a first call takes longer than those after it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One planned step: its number from 1, its epoch, and the places of its rows in the training list."""
+
+    number: int
+    epoch: int
+    rows: list[int]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the last evaluation of a part found, row by row, and of which step and slots it was."""
+
+    step: int
+    slots: list[int]
+    rows: RowMeasures
+
+
+def count_steps(rows: int, training: TrainingSettings) -> int:
+    """How many steps a run over `rows` training rows has; 0 where a time budget is yet to tell."""
+    if training.time_budget_seconds:
+        return 0
+    return training.steps or max(1, round(math.ceil(rows / training.batch_size) * training.epochs))
+
+
+def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[Step]:
+    """The steps of a run of `total` after its first `done`; they depend on the arguments alone."""
+    per_epoch = math.ceil(len(lengths) / batch_size)
+    for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
+        for place, rows in enumerate(epoch_batches(lengths, batch_size, seed, epoch), start=1):
+            number = epoch * per_epoch + place
+            if done < number <= total:
+                yield Step(number, epoch, rows)
+
+
+def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds: int = 1) -> None:
+    """Raise `DoesNotFit` if a study of `seeds` runs over `rows` training rows is longer than this server allows."""
+    steps = seeds * count_steps(rows, training)
+    if steps > limits.steps:
+        raise DoesNotFit(
+            say(
+                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs, "
+                "steps or seeds, fewer rows or a larger batch.",
+                steps=steps,
+                most=limits.steps,
+            )
+        )
+    if training.time_budget_seconds > 60 * limits.study_minutes:
+        raise DoesNotFit(
+            say(
+                "The time budget of this study is {seconds:,.0f} seconds, and this server allows "
+                "{most:,}: choose a smaller one.",
+                seconds=training.time_budget_seconds,
+                most=60 * limits.study_minutes,
+            )
+        )
+
+
+def rate_at(step: int, total: int, training: TrainingSettings) -> float:
+    """The learning rate of step `step` (from 1) of `total`."""
+    warm = round(training.warmup * total)
+    if step <= warm:
+        return training.learning_rate * step / max(warm, 1)
+    progress = (step - 1 - warm) / max(total - warm, 1)
+    shares = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    return training.learning_rate * shares[training.schedule]
+
+
+def evaluation_steps(total: int, times: int) -> set[int]:
+    """The steps after which the losses are measured with noise off, evenly spaced, the last included."""
+    return {max(1, round(total * part / times)) for part in range(1, times + 1)}
+
+
+def evaluation_batch(training: TrainingSettings) -> int:
+    """The rows of each arm that are measured together: without gradients a pass takes a fraction of a step's memory."""
+    return 4 * training.rows_at_once
+
+
+class Lockstep(Generic[Study]):
+    """The state of one run: its set of arms, their optimizer, the last whole step, and which arms take part.
+
+    `arms` are those of the study unless others are given, as for a benchmark of one arm alone. `total` is the number
+    of steps; with a time budget it is 0 until the run has begun, and then at most `most_steps`. Raises `InvalidSetting`
+    where an arm has noise on a layer that the model does not have.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        stack: ArmSet,
+        prepared: Prepared,
+        arms: Mapping[str, NoiseSettings] | None = None,
+        most_steps: int = sys.maxsize,
+    ) -> None:
+        self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
+        self.team = team()
+        chosen = study.arms if arms is None else arms
+        self.names = list(chosen)
+        self.alive = list(range(1, len(self.names) + 1))
+        self.noise = ScheduledNoise(chosen.values(), layers=sum(site.number != EMBEDDING_SITE for site in stack.sites))
+        own = {slot: study.regulariser_of(name) for slot, name in enumerate(self.names, start=1)}
+        self._dropout = {slot: float(regulariser.lora_dropout or 0) for slot, regulariser in own.items()}
+        self._decay = {slot: float(regulariser.weight_decay or 0) for slot, regulariser in own.items()}
+        stack.start(study.seed)
+        self.optimizer = ArmOptimizer(stack, study.training.learning_rate)
+        self.scale = LossScale(stack.loaded.precision)
+        self.done = 0
+        self._last_rows: dict[str, _Rows] = {}
+        self.plan(count_steps(len(prepared.train), study.training))
+
+    def plan(self, total: int) -> None:
+        """Set the number of steps."""
+        self.total = total
+        self.noise.plan(total)
+
+    @property
+    def sample_rows(self) -> int:
+        """Rows of each of the fixed samples on which losses are measured."""
+        return self.study.training.sample_rows(len(self.prepared.train))
+
+    def name(self, slot: int) -> str:
+        """The arm in a slot; slot 0 is the base."""
+        return self.names[slot - 1] if slot else "base"
+
+    def run(
+        self, should_stop: Stop, keep: Callable[[], None] = lambda: None, measured: Collection[int] = ()
+    ) -> Iterator[Event]:
+        """Events `planned`, `step`, `evaluated` and `diverged` from step `done` on; `measured` steps are not again.
+
+        `planned` comes first where a time budget has been turned into a number of steps. Raises `Cancelled` within a
+        layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called between two steps, when
+        all that belongs to `done` has been taken by the caller. `evaluated` has under `rows` the numbers of each row.
+        """
+        yield from self._begun(should_stop, measured)
+        all_due = evaluation_steps(self.total, self.study.training.evaluations)
+        due = {step for step in all_due if step not in measured}
+        if self.done in due:
+            yield self._evaluated(self.done, self.alive, should_stop)
+        for step in self.steps():
+            event = self.step(step, rate_at(step.number, self.total, self.study.training), should_stop)
+            self.done = step.number
+            yield event
+            lost: dict[str, dict[str, float]] = {
+                name: {} for name in event["arms"] if name not in map(self.name, self.alive)
+            }
+            if lost:
+                yield {"event": "diverged", "step": step.number, "arms": lost}
+            if not self.alive:
+                return
+            if step.number in due:
+                yield self._evaluated(step.number, self.alive, should_stop)
+            keep()
+
+    def _begun(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:
+        """What comes before the first step: the plan where there is none yet, and the losses of base and arms."""
+        if self.done:
+            return
+        started = time.perf_counter()
+        first = None if 0 in measured else self._evaluated_before(should_stop)
+        if self.total == 0:
+            yield self._planned(started, should_stop)
+        if first is not None:
+            yield {**first, "steps": self.total}
+
+    def _planned(self, started: float, should_stop: Stop) -> Event:
+        """The time budget as a number of steps: a few are timed and thrown away.
+
+        The budget holds what has passed since `started`, the first evaluation, and as much for each of the others.
+        """
+        training, lengths = self.study.training, [row.length for row in self.prepared.train]
+        should_stop = self.team.agree(should_stop)
+        per_evaluation = (time.perf_counter() - started) * len(self.alive)  # the first one was of the base alone
+        tokens, seconds = 0, 0.0
+        for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
+            before = time.perf_counter()
+            self._backward(step, self.noise.at(1, self.alive), should_stop)
+            if step.number > 1:
+                seconds += time.perf_counter() - before
+                tokens += sum(lengths[place] for place in step.rows)
+        per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
+        left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
+        self.plan(int(self.team.first_says(max(1, min(int(left / per_step), self.most_steps)))))
+        return {
+            "event": "planned",
+            "step": 0,
+            "steps": self.total,
+            "seconds_per_step": per_step,
+            "seconds_per_evaluation": per_evaluation,
+        }
+
+    def steps(self) -> Iterator[Step]:
+        """The steps that are still to be done."""
+        lengths = [row.length for row in self.prepared.train]
+        return steps_after(self.done, self.total, lengths, self.study.training.batch_size, self.study.seed)
+
+    def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
+        """Train every living arm on one batch; gives the event `step`.
+
+        An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite weights.
+        """
+        noise = self.noise.at(step.number, self.alive)
+        arms, norms = self._gradients(step, noise, self.team.agree(should_stop))
+        losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
+        rates = Rates(rate, self.study.training.clip_norm, self._decay)
+        moved = self.optimizer.step(losses, rates, norms, self.scale.value)
+        self.scale.stepped()
+        self.noise.follow(losses)
+        self.alive = [slot for slot in self.alive if moved[slot].sound]
+        for slot, numbers in arms.items():
+            numbers |= moved[slot].numbers
+            if self.noise.is_scheduled(slot):
+                numbers["noise_multiplier"] = noise[slot].multiplier
+        return {
+            "event": "step",
+            "step": step.number,
+            "steps": self.total,
+            "epoch": step.epoch,
+            "learning_rate": rate,
+            "tokens": sum(self.prepared.train[place].length for place in step.rows),
+            "arms": {self.name(slot): numbers for slot, numbers in arms.items()},
+        }
+
+    def _gradients(
+        self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop
+    ) -> tuple[dict[int, dict[str, Any]], list[float]]:
+        """The losses of `_backward`, and the norm of each slot's gradient; again while one overflows its format."""
+        while True:
+            arms = self._backward(step, noise, should_stop)
+            norms = self.optimizer.norms()
+            losses = [numbers["loss"] for numbers in arms.values()]
+            if not self.scale.overflowed(losses, [norms[slot] for slot in arms]):
+                return arms, norms
+
+    def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
+        """The gradients of a step on what is trained, and the losses of its arms in nats a response token, by slot."""
+        self.optimizer.clear()
+        passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
+        found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
+        self.team.working = True
+        for portion in self._portions(step):
+            accelerator.let_others()
+            for slot, sums in passes.backward(portion, noise).items():
+                for name, total in sums.items():
+                    found[slot][name] = found[slot].get(name, 0.0) + float(total) / portion.tokens
+        if self.team.size > 1:
+            self.team.sum(self.optimizer.gradients())
+            found = self._of_all(found)
+        self.team.working = False
+        return found
+
+    def _of_all(self, found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """The losses of a step, summed over the processes; one that had no row of the step knows none of them."""
+        values = [[[one.get(name, 0.0), float(name in one)] for name in LOSSES] for one in found.values()]
+        told = torch.tensor(values, dtype=torch.float64, device=self.team.device)
+        self.team.sum([told])
+        return {
+            slot: {name: total for name, (total, times) in zip(LOSSES, of_slot, strict=True) if times}
+            for slot, of_slot in zip(found, told.tolist(), strict=True)
+        }
+
+    def _portions(self, step: Step) -> Iterator[Portion]:
+        """The rows of a step, in as many parts as the settings say and as there are processes; this one's of them."""
+        loaded, seed = self.stack.loaded, self.study.seed
+        whole = [self.prepared.train[place] for place in step.rows]
+        tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # the first token is never predicted
+        size = math.ceil(len(whole) / (self.study.training.accumulation * self.team.size))
+        for number, start in enumerate(range(0, len(whole), size)):
+            if number % self.team.size != self.team.rank:
+                continue
+            rows = whole[start : start + size]
+            batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
+            keys = [(seed, step.epoch, place) for place in step.rows[start : start + size]]
+            yield Portion(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
+
+    def _evaluated_before(self, should_stop: Stop) -> Event:
+        """The base before the first step; no arm differs from it yet, so its numbers are theirs."""
+        event = self._evaluated(0, [0], should_stop)
+        return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
+
+    def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
+        """The measures of living arms on the first `count` rows of a part's sample, at the weights as they are.
+
+        They are those of the last evaluation, where it was of these weights. In a run that was resumed since, its whole
+        sample is measured again, in the same batches, so that the numbers are the same.
+        """
+        last = self._last_rows.get(part)
+        if last is None or last.step != self.done or not set(slots) <= set(last.slots):
+            last = self._measured(part, list(self.alive), should_stop)
+        return last.rows.some([last.slots.index(slot) for slot in slots], count)
+
+    def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
+        sample = self.samples()[part]
+        size = evaluation_batch(self.study.training)
+        found = row_measures(
+            self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
+        )
+        self._last_rows[part] = _Rows(self.done, slots, found)
+        return self._last_rows[part]
+
+    def samples(self) -> dict[str, list[Encoded]]:
+        """The rows that losses are measured on, by part; a part without rows is left out."""
+        rows = self.sample_rows
+        parts = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
+        return {part: list(sample) for part, sample in parts.items() if sample}
+
+    def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
+        arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
+        kept: dict[str, Any] = {}
+        for part in self.samples():
+            found = self._measured(part, slots, should_stop).rows
+            for place, slot in enumerate(slots):
+                measures = vars(found.of(place))
+                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}
+            kept[part] = found.kept([self.name(slot) for slot in slots])
+        return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": kept}

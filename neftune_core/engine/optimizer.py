@@ -1,0 +1,244 @@
+"""One AdamW step of all arms: clipping and weight decay arm by arm, and what became of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neftune_core.engine.armset import ArmSet, Trained
+
+FIRST, LARGEST = 2.0**14, 2.0**24
+DOUBLED_AFTER = 2000
+
+
+class LossScale:
+    """One scale for all arms: halved when a gradient overflows, doubled after 2,000 whole steps; 1 in other precisions.
+
+    A step that overflowed is taken again at the smaller scale, so that all arms take the same steps.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.value = FIRST if precision == "float16" else 1.0
+        self.whole_steps = 0
+        self._is_fixed = precision != "float16"
+
+    def overflowed(self, losses: Iterable[float], norms: Iterable[float]) -> bool:
+        """Whether an arm with a finite loss has a gradient that is not; if so the scale is halved.
+
+        At a scale of 1 it is the gradient itself that is not finite.
+        """
+        if self._is_fixed or self.value <= 1:
+            return False
+        pairs = zip(losses, norms, strict=True)
+        if all(math.isfinite(norm) or not math.isfinite(loss) for loss, norm in pairs):
+            return False
+        self.value, self.whole_steps = self.value / 2, 0
+        return True
+
+    def stepped(self) -> None:
+        """Count a whole step."""
+        self.whole_steps += 1
+        if not self._is_fixed and self.whole_steps >= DOUBLED_AFTER:
+            self.value, self.whole_steps = min(2 * self.value, LARGEST), 0
+
+
+NORM_PIECE = 1024
+"""Numbers whose squares are summed at once: one float32 sum over millions of them is wrong in its fifth digit."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a step goes by: the learning rate, the largest norm of an arm's gradient (0 for any), and decay by slot."""
+
+    learning: float
+    clip_norm: float
+    decay: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of one arm in a step: whether its loss and gradient were finite, and its numbers.
+
+    `gradient_norm` before clipping; whether it was `clipped`; `weight_distance`, the norm of all that has changed in
+    the arm since the start.
+    """
+
+    sound: bool
+    numbers: dict[str, float | bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Trained tensors of the same slots, side by side in one: a step is a few operations, not a few for each.
+
+    values `[slots, numbers]` (of one slot alone, the tensor as it is), of which the parts' parameters are views; start:
+    of one slot.
+    """
+
+    parts: Sequence[Trained]
+    values: Tensor
+    start: Tensor
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        return self.parts[0].slots
+
+    @property
+    def decays(self) -> bool:
+        return self.parts[0].decays
+
+    def by_slot(self, tensor: Tensor) -> Tensor:
+        """A view of `tensor`, shaped like the values, with the slots as its first axis."""
+        return tensor if tensor.dim() > self.start.dim() else tensor[None]
+
+    def gather(self) -> None:
+        """Take the gradients from the parts."""
+        parameters = [part.parameter for part in self.parts]
+        if all(parameter.grad is None or parameter is self.values for parameter in parameters):
+            return
+        gradients = (torch.zeros_like(one) if one.grad is None else one.grad for one in parameters)
+        self.values.grad = torch.cat([one.flatten(1) for one in gradients], dim=1)
+        for parameter in parameters:
+            parameter.grad = None
+
+    def multiply(self, tensor: Tensor, factors: Mapping[int, float], otherwise: float) -> None:
+        """Multiply each slot of `tensor` in place by its factor."""
+        by_slot = self.by_slot(tensor)
+        chosen = [factors.get(slot, otherwise) for slot in self.slots]
+        if any(factor != 1 for factor in chosen):
+            by_slot.mul_(torch.tensor(chosen, device=tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
+
+    def norms(self, tensor: Tensor) -> Tensor:
+        """The norm of each slot of `tensor`."""
+        rows = self.by_slot(tensor).flatten(1).float()
+        whole = rows.shape[1] // NORM_PIECE * NORM_PIECE
+        of_pieces = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, NORM_PIECE)), dim=2)
+        of_rest = torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)
+        return torch.linalg.vector_norm(torch.cat([of_pieces, of_rest], dim=1), dim=1)
+
+
+def side_by_side(parts: Iterable[Trained]) -> list[Block]:
+    """The parts in blocks; those that several slots share move into one tensor, where their parameters then point."""
+    groups: dict[object, list[Trained]] = {}
+    for number, part in enumerate(parts):
+        groups.setdefault((part.slots, part.decays) if len(part.slots) > 1 else number, []).append(part)
+    return [_block(group) for group in groups.values()]
+
+
+def _block(parts: list[Trained]) -> Block:
+    if len(parts[0].slots) == 1:
+        return Block(parts, parts[0].parameter, parts[0].start)
+    values = torch.cat([part.parameter.detach().flatten(1) for part in parts], dim=1)
+    sizes = [part.start.numel() for part in parts]
+    for part, place in zip(parts, values.split(sizes, dim=1), strict=True):
+        part.parameter.data = place.unflatten(1, part.start.shape)
+    start = torch.cat([part.start.flatten() for part in parts])
+    return Block(parts, nn.Parameter(values), start)
+
+
+class ArmOptimizer:
+    """All that a set of arms trains, with its optimizer; the arms must be at their start."""
+
+    def __init__(self, arms: ArmSet, learning_rate: float) -> None:
+        self.slots = arms.slots
+        self.blocks = side_by_side(arms.trained())
+        self.adamw = torch.optim.AdamW(
+            [block.values for block in self.blocks],
+            lr=learning_rate,
+            weight_decay=0.0,
+            fused=arms.loaded.device.type in ("cpu", "cuda"),
+        )
+
+    def clear(self) -> None:
+        """Forget all gradients."""
+        self.adamw.zero_grad(set_to_none=True)
+        for block in self.blocks:
+            for part in block.parts:
+                part.parameter.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of all that is trained, as they stand; zeros where the backward pass left none."""
+        for block in self.blocks:
+            block.gather()
+            if block.values.grad is None:
+                block.values.grad = torch.zeros_like(block.values)
+        return [block.values.grad for block in self.blocks if block.values.grad is not None]
+
+    def norms(self) -> list[float]:
+        """By slot, the norm of its gradient as it stands."""
+        for block in self.blocks:
+            block.gather()
+        return self._norms((block, block.values.grad) for block in self.blocks)
+
+    def step(
+        self, losses: Mapping[int, float], rates: Rates, norms: Sequence[float], scale: float = 1.0
+    ) -> dict[int, Moved]:
+        """Move the arms by their gradients; `losses` names the slots that take part, `norms` are those of `norms()`.
+
+        The gradients are `scale` times the true ones. An arm whose loss or gradient is not finite stays where it is.
+        """
+        true = [norm / scale for norm in norms]
+        sound = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
+        limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in sound}
+        self._scale({slot: min(1.0, limit) / scale for slot, limit in limits.items()})
+        self._stand_still(set(losses) - set(sound))
+        if sound:
+            self._decay({slot: 1 - rates.learning * rates.decay[slot] for slot in sound})
+            for group in self.adamw.param_groups:
+                group["lr"] = rates.learning
+            self.adamw.step()
+        distances = self.distances()
+        return {
+            slot: Moved(
+                slot in sound,
+                {
+                    "gradient_norm": true[slot],
+                    "clipped": limits.get(slot, 1.0) < 1,
+                    "weight_distance": distances[slot],
+                },
+            )
+            for slot in losses
+        }
+
+    @torch.no_grad()
+    def distances(self) -> list[float]:
+        """By slot, the norm of its change since the start (of no meaning for the base)."""
+        return self._norms((block, block.values - block.start) for block in self.blocks)
+
+    def _scale(self, factors: Mapping[int, float]) -> None:
+        """Each slot's gradient times its factor."""
+        for block in self.blocks:
+            if block.values.grad is not None:
+                block.multiply(block.values.grad, factors, otherwise=1.0)
+
+    def _stand_still(self, slots: set[int]) -> None:
+        """Forget the gradient and its running mean, which would carry a slot on without one."""
+        for block in self.blocks:
+            places = [place for place, slot in enumerate(block.slots) if slot in slots]
+            running_mean = self.adamw.state.get(block.values, {}).get("exp_avg")
+            for tensor in (block.values.grad, running_mean) if places else ():
+                if tensor is not None:
+                    block.by_slot(tensor)[places] = 0.0  # 0 times NaN is NaN
+
+    @torch.no_grad()
+    def _decay(self, factors: Mapping[int, float]) -> None:
+        """Decoupled weight decay (arXiv 1711.05101), slot by slot."""
+        for block in self.blocks:
+            if block.decays:
+                block.multiply(block.values, factors, otherwise=1.0)
+
+    def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
+        """The norm over all `tensors` for each slot; 0 for a slot that has none."""
+        found: dict[tuple[int, ...], list[Tensor]] = {}
+        for block, tensor in tensors:
+            if tensor is not None:
+                found.setdefault(block.slots, []).append(block.norms(tensor))
+        norms = [0.0] * self.slots
+        for slots, several in found.items():
+            for slot, norm in zip(slots, torch.linalg.vector_norm(torch.stack(several), dim=0).tolist(), strict=True):
+                norms[slot] = norm
+        return norms

@@ -1,0 +1,117 @@
+"""One arm as a folder that others read, and get the same logits.
+
+An adapter is in the PEFT format, whole weights are a folder of transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neftune_core.durable import written_aside
+from neftune_core.errors import RecordError
+from neftune_core.language import say
+from neftune_core.models.anatomy import configured
+from neftune_core.models.silence_warnings import quietly
+from neftune_core.sentences import cause
+
+if TYPE_CHECKING:
+    from neftune_core.engine.stack import AdapterStack
+    from neftune_core.models.loading import LoadedModel
+
+PREFIX = "base_model.model."
+ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `folder` holds a saved arm, of either format."""
+    return any((folder / name).is_file() for name in (ADAPTER, WEIGHTS))
+
+
+def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` of one slot as `folder`, whole or not at all."""
+    tensors = {}
+    for name, (down, up) in stack.slot_state(slot).items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = down.contiguous()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = up.contiguous()
+    config = {
+        "peft_type": "LORA",
+        "task_type": "SEQ_2_SEQ_LM" if stack.loaded.encoder_decoder else "CAUSAL_LM",
+        "base_model_name_or_path": stack.loaded.source,
+        "r": stack.rank,
+        "lora_alpha": stack.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": _target_names(stack),
+        "fan_in_fan_out": any(not isinstance(module.base, nn.Linear) for module in stack.adapted.values()),
+        "inference_mode": True,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        save_file(tensors, aside / ADAPTER, metadata={"format": "pt"})
+        (aside / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _target_names(stack: AdapterStack) -> list[str]:
+    """The short names of the adapted maps where they name no other module, else the whole names."""
+    short = {name.rpartition(".")[2] for name in stack.adapted}
+    named = {name for name, _ in stack.loaded.model.named_modules() if name.rpartition(".")[2] in short}
+    return sorted(short if named == set(stack.adapted) else stack.adapted)
+
+
+def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
+    """Put a saved adapter into one slot; raises `RecordError` where it does not belong to this model."""
+    file = folder / ADAPTER
+    if not file.is_file():
+        raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=str(folder)))
+    try:
+        tensors = load_file(file)
+    except Exception as error:
+        raise RecordError(
+            say("The adapter {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
+        ) from error
+    state: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, module in stack.adapted.items():
+        down, up = (tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
+        if down is None or up is None or down.shape != module.down.shape[1:] or up.t().shape != module.up.shape[1:]:
+            raise RecordError(
+                say(
+                    "The adapter {folder!r} was trained on another model: {name} does not fit.",
+                    folder=str(folder),
+                    name=name,
+                )
+            )
+        state[name] = (down.to(torch.float32), up.to(torch.float32))
+    stack.load_slot(slot, state)
+
+
+def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
+    """Write the weights of `tree`, with configuration and tokenizer of its base, as `folder`, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder) as aside, quietly(), configured(tree, loaded.dropout):
+        tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
+        loaded.tokenizer.save_pretrained(aside)
+
+
+def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:
+    """Saved weights of a model of class `kind` by name; raises `RecordError` where they have not these `shapes`."""
+    if not (folder / WEIGHTS).is_file():
+        raise RecordError(say("The weights {folder!r} are missing from this record.", folder=str(folder)))
+    try:
+        with quietly():
+            model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except Exception as error:
+        raise RecordError(
+            say("The weights {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
+        ) from error
+    weights = dict(model.named_parameters())
+    if {name: weight.shape for name, weight in weights.items()} != shapes:
+        raise RecordError(say("The weights {folder!r} are those of another model.", folder=str(folder)))
+    return weights

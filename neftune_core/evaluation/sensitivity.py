@@ -1,0 +1,121 @@
+"""The loss of an untouched model while noise of several strengths is on: how much of it the model bears unlearned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from neftune_core.data.batches import Batch, collate
+from neftune_core.data.chat import Encoded
+from neftune_core.engine.loss import arm_losses
+from neftune_core.engine.passes import noise_rows
+from neftune_core.engine.stack import BASE_SLOT, AdapterStack
+from neftune_core.models.loading import LoadedModel
+from neftune_core.noise.ascent import first_draw
+from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.settings import NoiseSettings
+
+
+@dataclass
+class Sensitivity:
+    """What has been measured so far.
+
+    strengths: those of `noise` in its unit, 0 first; losses: nats summed over the response tokens of each finished
+    row, `[rows][strengths]`; tokens: how many there are, `[rows]`; planned: rows in all; progress: 0 to 1.
+    """
+
+    noise: NoiseSettings
+    strengths: Sequence[float]
+    planned: int
+    losses: list[list[float]] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    progress: float = 0.0
+
+    @property
+    def means(self) -> list[float]:
+        """Nats a response token over the finished rows, by strength."""
+        total = max(1, sum(self.tokens))
+        return [sum(row[place] for row in self.losses) / total for place in range(len(self.strengths))]
+
+
+def measure_sensitivity(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    noise: NoiseSettings,
+    strengths: Sequence[float],
+    *,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[Sensitivity]:
+    """The response loss on `rows` under `noise` at no strength and at each of `strengths`, row by row.
+
+    The same growing result is yielded after every pass. All strengths share a row's draw, which is that of a study
+    with this seed in its first epoch; of a symmetric pair the mean of both halves is taken, and adversarial noise
+    climbs the loss as in training. Nothing is trained. Raises `Cancelled` within a layer of `should_stop()`.
+    """
+    stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
+    sites = noise.site_numbers(layers=max(site.number for site in stack.sites))
+    found = Sensitivity(noise, (0.0, *strengths), planned=len(rows))
+    for place, row in enumerate(rows):
+        batch = collate([row], loaded.tokenizer.pad_token_id).to(loaded.device)
+        measured = _Row(stack, batch, noise_rows([row], batch, [(seed, 0, place)], rows), should_stop)
+        sums = []
+        for strength in found.strengths:
+            sums.append(measured.loss(ArmNoise(_of_strength(noise, strength), sites)))
+            found.progress = (place + len(sums) / len(found.strengths)) / len(rows)
+            if len(sums) == len(found.strengths):
+                found.losses.append(sums)
+                found.tokens.append(measured.tokens)
+            yield found
+
+
+def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
+    """The same noise at another strength."""
+    return noise.model_copy(update={"strength": strength})
+
+
+@dataclass
+class _Row:
+    """One row, ready to be measured under any noise; `rows` as `BatchNoise` has them."""
+
+    stack: AdapterStack
+    batch: Batch
+    rows: Mapping[str, Rows]
+    should_stop: Callable[[], bool] | None
+
+    @property
+    def tokens(self) -> int:
+        return int(self.batch.trained[:, 1:].sum())
+
+    def loss(self, arm: ArmNoise) -> float:
+        """Nats summed over the response tokens."""
+        way = KINDS[arm.settings.kind].passes if arm.strength else "one"
+        if way == "pair":
+            return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
+        return self._once(self._climbed(arm) if way == "ascent" else arm)
+
+    def _once(self, arm: ArmNoise) -> float:
+        with torch.no_grad(), self._running(arm) as tree:
+            return float(arm_losses(tree, self.batch, 1).sums[0])
+
+    def _climbed(self, arm: ArmNoise) -> ArmNoise:
+        climbed = first_draw(arm, self.stack.sites, self.stack.site_widths(), self.rows)
+        arm = replace(arm, climbed=climbed)
+        for _ in range(arm.settings.ascent_steps):
+            units = [place.unit for place in climbed.values()]
+            with self._running(arm) as tree:
+                losses = arm_losses(tree, self.batch, 1, backward_over=max(1, self.tokens), gradients_of=units)
+            for place, gradient in zip(climbed.values(), losses.gradients, strict=True):
+                place.climb(gradient, arm.settings.ascent_rate)
+        for place in climbed.values():
+            place.rest()
+        return arm
+
+    def _running(self, arm: ArmNoise) -> AbstractContextManager[nn.Module]:
+        noise = BatchNoise([arm], self.rows) if arm.strength else None
+        return self.stack.running([BASE_SLOT], noise=noise, should_stop=self.should_stop)

@@ -1,0 +1,67 @@
+"""What the arms of a record read of one row: the norm of every token, without noise and in every epoch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from neftune_core.durable import write_whole
+from neftune_core.studies.records.record import Record
+
+FILE = "seen.json"
+"""Where a record keeps it, beside its events."""
+
+
+def norms_seen(record: Record, place: int) -> dict[str, Any]:
+    """`{"tokens": [...], "response": n, "clean": [...], "epochs": [{arm: [...]}, ...]}`, norms by token.
+
+    `response` is the place of the first token that is trained on; `place` counts the training rows from 0. The noise is
+    drawn as in training, by the engine's own code; arms whose noise is climbed (adversarial) show the draw that they
+    begin from.
+    """
+    import torch
+
+    from neftune_core.data.preparing import prepare
+    from neftune_core.models.token_text import token_texts
+    from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+    from neftune_core.noise.sites import noise_sites
+    from neftune_core.settings import Limits
+    from neftune_core.studies.study import base_of
+
+    study, loaded = record.study, base_of(record)
+    row = prepare(study.data.within(loaded.context), loaded.tokenizer, Limits()).train[place]
+    ids = torch.from_numpy(row.ids.astype("int64"))
+    site = noise_sites(loaded.model)[0]
+    with torch.no_grad():
+        clean = site.module(ids.to(loaded.device))[None]
+    arms = {name: noise for name, noise in study.arms.items() if not noise.is_silent}
+    response, special = torch.from_numpy(row.trained)[None], torch.isin(ids, torch.tensor(sorted(row.special)))[None]
+    epochs = []
+    for epoch in range(max(1, round(study.training.epochs))):
+        rows = Rows([(study.seed, epoch, place)], [len(ids)], len(ids), response, special)
+        noise = BatchNoise([ArmNoise(settings) for settings in arms.values()], {site.part: rows})
+        noisy = noise.add_to(site, clean.repeat(len(arms), 1, 1))
+        epochs.append(dict(zip(arms, map(_norms, noisy), strict=True)))
+    words = token_texts(ids.tolist(), loaded.tokenizer)
+    return {"tokens": words, "response": row.prompt_length, "clean": _norms(clean[0]), "epochs": epochs}
+
+
+def _norms(vectors: Any) -> list[float]:
+    return [round(float(norm), 4) for norm in vectors.float().norm(dim=-1)]
+
+
+def kept(record: Record) -> dict[str, Any] | None:
+    """What a record keeps of it; None where there is none, or it cannot be read."""
+    try:
+        found = json.loads((record.folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"tokens", "response", "clean", "epochs"} <= set(found) else None
+
+
+def keep(record: Record, place: int) -> Path:
+    """Write it beside the events of a record."""
+    path = record.folder / FILE
+    write_whole(path, json.dumps(norms_seen(record, place), ensure_ascii=False))
+    return path

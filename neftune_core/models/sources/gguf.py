@@ -1,0 +1,155 @@
+"""GGUF files, turned once into safetensors."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from neftune_core.errors import Cancelled, DoesNotFit, ModelError
+from neftune_core.language import later, say
+from neftune_core.models.checks import require_memory
+from neftune_core.models.silence_warnings import quietly
+from neftune_core.models.sources.download_progress import Watch
+from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.sentences import cause
+
+CHUNK_BYTES = 1 << 22
+VERSION = 1
+CONVERTING_BYTES = 6  # for each parameter: once in float32, once in bfloat16
+
+
+def convert(file: Path, watch: Watch) -> Path:
+    """The folder with the model of the GGUF `file` in bfloat16 safetensors, kept under `home()` by the file's hash.
+
+    Takes about 15 seconds for 135 million parameters the first time. Raises `ModelError` for a file that is broken or
+    of a kind transformers does not read.
+    """
+    digest = file_sha256(file, watch)
+    target = models_home() / "converted" / f"{digest[:24]}-v{VERSION}"
+    return made_once(target, lambda folder: convert_into(folder, file, watch))
+
+
+def file_sha256(file: Path, watch: Watch) -> str:
+    """The sha256 of `file`, with progress."""
+    digest, done, size = hashlib.sha256(), 0, file.stat().st_size
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+            done += len(chunk)
+            watch.check()
+            watch.say(done, size, say("Checking {file}", file=file.name))
+    return digest.hexdigest()
+
+
+def rounding_note(file: Path) -> str:
+    """What the weights of a GGUF file lost, as a sentence; "" if most of them are not quantised, or it is broken."""
+    try:
+        about = file.stat()
+    except OSError:
+        return ""
+    return _rounding_note(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _rounding_note(file: Path, *_: int) -> str:
+    from gguf import GGUFReader
+
+    sizes: Counter[str] = Counter()
+    try:
+        for tensor in GGUFReader(file).tensors:
+            sizes[tensor.tensor_type.name] += int(tensor.n_elements)
+    except Exception:  # a broken file is refused in words when it is converted
+        return ""
+    kind = max(sizes, key=sizes.__getitem__, default="")
+    bits = re.match(r"I?Q(\d)", kind)
+    if bits is None:
+        return ""
+    return later(
+        "The weights of {file} are quantised ({kind}): at most {values} values per block, so losses and answers differ "
+        "from those of the original."
+    ).format(file=file.name, kind=kind, values=2 ** int(bits[1]))
+
+
+# Reading replaces a name of transformers for its duration, which two conversions must not do at once.
+_one_at_a_time = threading.Lock()
+
+
+def convert_into(folder: Path, file: Path, watch: Watch) -> None:
+    """Write the model and tokenizer of the GGUF `file` into `folder`."""
+    watch.check()
+    watch.say(0, 0, say("Converting {file}", file=file.name))
+    with _one_at_a_time, quietly(), _dequantising(watch, file.name):
+        model, tokenizer = _read(file)
+    watch.check()
+    with quietly():
+        _plain(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _dequantising(watch: Watch, name: str) -> Iterator[None]:
+    """Transformers' own progress bar over the tensors of a GGUF file, turned into `watch` and a check of the memory."""
+    import torch
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    def each(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:
+        parameters = sum(int(tensor.n_elements) for tensor in tensors)
+        require_memory(parameters * CONVERTING_BYTES, name, torch.device("cpu"))
+        total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0
+        for tensor in tensors:
+            watch.check()
+            watch.say(done, total, say("Converting {file}", file=name))
+            yield tensor
+            done += int(tensor.n_bytes)
+
+    bar = reading.tqdm
+    reading.tqdm = each
+    try:
+        yield
+    finally:
+        reading.tqdm = bar
+
+
+def _read(file: Path) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
+        return model, AutoTokenizer.from_pretrained(file.parent, **source)
+    except (Cancelled, DoesNotFit):
+        raise
+    except Exception as error:
+        raise ModelError(
+            say(
+                "The GGUF file {file} cannot be read as a language model ({fault}): it is broken, or "
+                "of a kind that the installed transformers does not read.",
+                file=file,
+                fault=cause(error),
+            )
+        ) from error
+
+
+def _plain(quantised: Any) -> Any:
+    """A bfloat16 model with the weights of `quantised`; what is read from a GGUF file refuses to be saved."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    described = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
+    config = AutoConfig.for_model(**described)
+    config.architectures = [type(quantised).__name__]
+    with torch.device("meta"):  # no weights are made up only to be overwritten
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+    model.tie_weights()
+    model.generation_config = quantised.generation_config
+    return model

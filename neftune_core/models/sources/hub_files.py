@@ -1,0 +1,376 @@
+"""Models from the hub: from the local cache where they are, else downloaded with progress.
+
+Endpoint, proxies, token and cache folder are the library's own settings (HF_ENDPOINT, HTTPS_PROXY, HF_TOKEN, HF_HOME).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
+from neftune_core.language import say
+from neftune_core.models.checks import safetensors_files, safetensors_header
+from neftune_core.models.sources.download_progress import Watch
+
+logger = logging.getLogger(__name__)
+
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
+UNWANTED = ["*/*", "consolidated*"]  # other formats in folders, and the same weights a second time
+TOKENIZERS = ["tokenizer.json", "*.model", "*.spm", "vocab.*"]
+REACH_SECONDS = 15
+STALL_SECONDS = 120
+POLL_SECONDS = 0.1
+SPARE_BYTES = 200_000_000
+
+T = TypeVar("T")
+
+
+def fetch(repository: str, revision: str, watch: Watch) -> Path:
+    """The folder with the files of `repository` (owner/name) at `revision` ("" for main).
+
+    What is whole in the cache needs no network; a file that is missing there, or weights that were cut short, are
+    fetched. Raises one sentence for every failure, `Cancelled` when asked to stop.
+    """
+    cached = _cached(repository, revision)
+    if cached is not None and _has_tokenizer(cached):
+        return cached
+    try:
+        sizes = _in_background(lambda: _sizes(repository, revision), watch, lambda waited: waited > REACH_SECONDS)
+        _require_safetensors(sizes, repository)
+        _require_disk(sum(sizes.values()), repository)
+        return _download(repository, revision, sum(sizes.values()), watch)
+    except Exception as error:
+        told = error if isinstance(error, LabError | Cancelled) else explained(error, repository, revision)
+        if cached is not None and isinstance(told, NotAvailable):
+            return cached  # its tokenizer may be of a kind that needs none of the usual files
+        raise told from (None if told is error else error)
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a folder of the hub's cache, which is named after it; "" for any other folder."""
+    return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
+
+
+def _cached(repository: str, revision: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=WANTED,
+            ignore_patterns=UNWANTED,
+            local_files_only=True,
+        )
+        complete = (Path(folder) / "config.json").is_file() and _has_whole_weights(Path(folder))
+    except (OSError, ValueError, ModelError):
+        return None
+    return Path(folder) if complete else None
+
+
+def _has_whole_weights(folder: Path) -> bool:
+    """Whether all weight files are there; one that was cut short is removed, or it would never be fetched again."""
+    files, whole = safetensors_files(folder), True
+    for file in files:
+        try:
+            safetensors_header(file)
+        except ModelError:
+            whole = False
+            file.resolve().unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+    return bool(files) and whole
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZERS)
+
+
+def _sizes(repository: str, revision: str) -> dict[str, int]:
+    """Bytes of the wanted files by name."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    found = HfApi().model_info(repository, revision=revision or None, files_metadata=True, timeout=REACH_SECONDS)
+    sizes = {file.rfilename: file.size or 0 for file in found.siblings or []}
+    wanted: Iterable[str] = filter_repo_objects(sizes, allow_patterns=WANTED, ignore_patterns=UNWANTED)
+    kept = {name: sizes[name] for name in wanted}
+    others = {name: 0 for name in sizes if name.endswith((".bin", ".pt", ".gguf")) and "/" not in name}
+    return kept if any(name.endswith(".safetensors") for name in kept) else others
+
+
+def _require_safetensors(sizes: dict[str, int], repository: str) -> None:
+    if any(name.endswith(".safetensors") for name in sizes):
+        return
+    if any(name.endswith(".gguf") for name in sizes):
+        raise ModelError(
+            say(
+                "{repository} holds GGUF files only: download one of them, and give its path as the model.",
+                repository=repository,
+            )
+        )
+    if sizes:
+        raise ModelError(
+            say(
+                "{repository} has its weights as pickled files only, which can run code when opened: "
+                "give a revision with safetensors files, or choose another model.",
+                repository=repository,
+            )
+        )
+    raise ModelError(
+        say("{repository} holds no weights at this revision: choose another model.", repository=repository)
+    )
+
+
+def _require_disk(needed: int, repository: str) -> None:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE_BYTES > free:
+        raise DoesNotFit(
+            say(
+                "{repository} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some "
+                "space, or set HF_HOME to a larger disk.",
+                repository=repository,
+                needed=needed / 1e9,
+                free=free / 1e9,
+            )
+        )
+
+
+def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
+    from huggingface_hub import snapshot_download
+
+    count = _Count()
+
+    def work() -> Path:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=WANTED,
+                ignore_patterns=UNWANTED,
+                tqdm_class=_meter(count),
+            )
+        )
+
+    def stalled(waited: float) -> bool:
+        watch.say(count.done(), total, say("Downloading {what}", what=repository))
+        return count.silence() > STALL_SECONDS
+
+    watch.say(0, total, say("Downloading {what}", what=repository))  # a small model is here before anybody looks again
+    try:
+        return _in_background(work, watch, stalled)
+    finally:
+        count.stop = True
+
+
+class _Count:
+    """The bytes that the bars of one download have seen; `stop` ends it at the next piece."""
+
+    def __init__(self) -> None:
+        self.bars: dict[int, float] = {}
+        self.stop = False
+        self.moved = time.monotonic()
+
+    def add(self, bar: int, pieces: float) -> None:
+        self.bars[bar] = self.bars.get(bar, 0) + pieces
+        self.moved = time.monotonic()
+        if self.stop:
+            raise Cancelled("The download was stopped as asked.")
+
+    def done(self) -> int:
+        # One bar counts what came over the network and one what was written: the further one is how far it is.
+        return int(max(self.bars.values(), default=0))
+
+    def silence(self) -> float:
+        return time.monotonic() - self.moved
+
+
+def _meter(count: _Count) -> type:
+    """A progress bar that shows nothing and counts bytes in `count`."""
+    from tqdm.auto import tqdm
+
+    class Meter(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.of_bytes = options.get("unit") == "B"
+            super().__init__(*arguments, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            count.add(id(self), (n or 0) if self.of_bytes else 0)
+            return None
+
+    return Meter
+
+
+def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[float], bool]) -> T:
+    """What `work()` returns or raises; it runs in a thread of its own, so that nothing it does can hold the caller.
+
+    `given_up(seconds waited)` is asked ten times a second and ends the wait.
+    """
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="hub", daemon=True)
+    thread.start()
+    started = time.monotonic()
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        watch.check()
+        if thread.is_alive() and given_up(time.monotonic() - started):
+            raise NotAvailable(
+                say("The hub does not answer: check the network, or give a folder on this machine as the model.")
+            )
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def explained(error: BaseException, repository: str, revision: str) -> LabError:
+    """The sentence for what the hub's library raised."""
+    chain = [*_chain(error)]
+    for matches, explain in _EXPLANATIONS:
+        for link in chain:
+            if matches(link):
+                return explain(repository, revision)
+    logger.warning("%s could not be fetched", repository, exc_info=error)  # its words may hold what is secret
+    return ModelError(
+        say(
+            "{repository} could not be fetched from the hub: try again later; the log has the details.",
+            repository=repository,
+        )
+    )
+
+
+def _chain(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _named(*names: str) -> Callable[[BaseException], bool]:
+    """By the names of its classes: the library has changed its network library, and so their home, before."""
+    return lambda error: any(cls.__name__ in names for cls in type(error).__mro__)
+
+
+def _status(*codes: int) -> Callable[[BaseException], bool]:
+    return lambda error: getattr(getattr(error, "response", None), "status_code", None) in codes
+
+
+def _disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == 28
+
+
+_EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str], LabError]], ...] = (
+    (
+        _named("GatedRepoError"),
+        lambda name, _: ModelError(
+            say(
+                "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of that account.",
+                name=name,
+            )
+        ),
+    ),
+    (
+        _named("RepositoryNotFoundError", "DisabledRepoError", "HFValidationError"),
+        lambda name, _: ModelError(
+            say(
+                "There is no model {name} on the hub, or it is private: check the id (owner/name), or set HF_TOKEN.",
+                name=name,
+            )
+        ),
+    ),
+    (
+        _named("RevisionNotFoundError", "RevisionResolutionError"),
+        lambda name, revision: ModelError(
+            say(
+                "{name} has no revision {revision!r}: leave it empty, or give a branch, tag or commit.",
+                name=name,
+                revision=revision or "main",
+            )
+        ),
+    ),
+    (
+        _named("OfflineModeIsEnabled"),
+        lambda name, _: NotAvailable(
+            say(
+                "{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset "
+                "it, or choose another model.",
+                name=name,
+            )
+        ),
+    ),
+    (
+        _disk_full,
+        lambda name, _: DoesNotFit(
+            say("The disk is full: free some space to download {name}, or set HF_HOME to a larger one.", name=name)
+        ),
+    ),
+    (
+        _status(401, 403),
+        lambda name, _: ModelError(
+            say("The hub does not let this account read {name}: set HF_TOKEN to a token that may.", name=name)
+        ),
+    ),
+    (
+        _status(429),
+        lambda name, _: NotAvailable(
+            say("The hub asks to wait before {name} is fetched: try again in a few minutes.", name=name)
+        ),
+    ),
+    (
+        _status(500, 502, 503, 504),
+        lambda name, _: NotAvailable(
+            say("The hub has trouble of its own and did not send {name}: try again later.", name=name)
+        ),
+    ),
+    (
+        _named("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
+        lambda name, _: NotAvailable(
+            say(
+                "{name} is not on this machine, and the hub cannot be reached: check the "
+                "network, or choose the bundled model.",
+                name=name,
+            )
+        ),
+    ),
+    (
+        _named("LocalEntryNotFoundError"),
+        lambda name, _: NotAvailable(
+            say(
+                "{name} is not on this machine, and the hub did not send it: check the "
+                "network, or choose the bundled model.",
+                name=name,
+            )
+        ),
+    ),
+)
+
+
+def licence_in(folder: Path) -> str:
+    """The licence that the README in `folder` states; empty where it states none."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return ""
+    from huggingface_hub import metadata_load
+
+    try:
+        stated = (metadata_load(readme) or {}).get("license", "")
+    except Exception:  # a README is anybody's text; without a readable head it states no licence
+        return ""
+    return ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated)

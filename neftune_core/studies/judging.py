@@ -1,0 +1,320 @@
+"""From a record to the verdict on it: its question, what every arm reached with every seed, and what follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neftune_core.data.preparing import Prepared
+from neftune_core.engine.clean_loss import RowMeasures
+from neftune_core.errors import LabError
+from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.rouge import units
+from neftune_core.evaluation.settings import AUTOMATIC
+from neftune_core.evaluation.statistics import Floats
+from neftune_core.evaluation.verdict import Verdict, verdict
+from neftune_core.studies.records.numbers import Sampled, answer_scores, metrics, rows_by_step, table
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import CHAOS_ARM, CONTROL, StudySettings
+
+KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
+"""How the sources begin whose rows have one right answer each."""
+NO_KNOWN_ANSWERS = ("starter:world-stories",)
+SHORT_WORDS, SHORT_SHARE = 4, 0.9
+"""Own data counts as such where so great a share of the held-out responses has at most so many words."""
+
+NAMES = {
+    "held_out_loss": "held_out_loss",
+    "held_out_accuracy": "accuracy",
+    "held_out_exact": "exact",
+    "train_loss": "train_loss",
+}
+"""What an `evaluated` event calls a measure, and what the measure is called."""
+
+
+def has_known_answers(study: StudySettings, prepared: Prepared) -> bool:
+    """Whether the held-out rows have one right answer each: sets made so, or responses of a few words."""
+    source, rows = study.data.source, prepared.held_out
+    if source.startswith(KNOWN_ANSWERS) or not rows:
+        return bool(rows) and source not in NO_KNOWN_ANSWERS
+    short = sum(len(units(row.example.response)) <= SHORT_WORDS for row in rows)
+    return not source.startswith("starter:") and short >= SHORT_SHARE * len(rows)
+
+
+def question_for(study: StudySettings, prepared: Prepared) -> Question:
+    """The question of a study that is about to begin, from its settings and its data alone."""
+    asked = study.measuring
+    if asked.primary != AUTOMATIC:
+        return Question(asked.primary, asked.epoch)
+    if not prepared.held_out:
+        return Question("train_loss", asked.epoch)
+    return Question("exact" if has_known_answers(study, prepared) else "held_out_loss", asked.epoch)
+
+
+def question_of(record: Record) -> Question:
+    """The question that a record was begun with; held-out loss at the last epoch where it does not say."""
+    named = record.said_of("question")
+    try:
+        return Question(str(named["measure"]), str(named["epoch"]))
+    except (KeyError, LabError):
+        asked = record.study.measuring
+        return Question("held_out_loss" if asked.primary == AUTOMATIC else asked.primary, asked.epoch)
+
+
+def verdict_of(record: Record, question: Question | None = None) -> Verdict:
+    """The verdict on a record as far as it goes; another `question` than its own is asked after looking."""
+    asked = question or question_of(record)
+    return verdict(outcomes_of(record, asked), asked)
+
+
+def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
+    """What the arms of a record reached, seed by seed; the examples are those of the question's measure and epoch.
+
+    Seeds that came to their planned end count; where none did, as in a study that was stopped, the first one as far as
+    it came. Raises `RecordError` where the settings cannot be read.
+    """
+    study, asked = record.study, question or question_of(record)
+    found = courses(record, asked)
+    seeds = range(study.seed, study.seed + study.seeds)
+
+    def runs(arm: str, shift: int = 0) -> Seeds:
+        return {seed: found[seed + shift].outcome(arm) for seed in seeds if seed + shift in found}
+
+    control, floors = runs(CONTROL.name), {}
+    if study.measuring.chaos:
+        floors["chaos"] = runs(CHAOS_ARM)
+    if study.measuring.another_seed:
+        floors["another_seed"] = runs(CONTROL.name, shift=study.seeds)
+    arms = {name: runs(name) for name in study.arms if name not in (CONTROL.name, CHAOS_ARM)}
+    halves = bool(found) and all(course.has_rows for course in found.values())
+    kept = {name: runs for name, runs in floors.items() if runs}
+    return Outcomes(control, arms, kept, halves=halves, rounding=rounding_of(record))
+
+
+def rounding_of(record: Record) -> Rounding:
+    """What the number format of a record moves, as measured with the first seed that has it; empty if none has."""
+    for kept in metrics(record).values():
+        floor = table(kept.get("floor"))
+        sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
+        if sizes:
+            return Rounding(str(floor.get("precision")), sizes)
+    return Rounding()
+
+
+def overlaps_of(record: Record) -> dict[str, list[float]]:
+    """ROUGE-L of every measured answer to a training prompt with what was trained on, by arm, all seeds together."""
+    found: dict[str, list[float]] = {}
+    for samples in answer_scores(record).values():
+        for arm, scores in samples.get("train", {}).items():
+            found.setdefault(arm, []).extend(scores.get("memorised_rouge_l", np.zeros(0)).tolist())
+    return {name: found[name] for name in ("base", *record.arms) if found.get(name)}
+
+
+def courses(record: Record, question: Question) -> dict[int, Course]:
+    """The course of every seed that counts."""
+    steps: dict[int, dict[int, Mapping[str, Any]]] = {}
+    planned: dict[int, int] = {}
+    for event in record.events():
+        seed = event.get("seed")
+        if event["event"] == "evaluated" and isinstance(seed, int):
+            steps.setdefault(seed, {})[event["step"]] = event["arms"]
+            planned[seed] = event.get("steps") or planned.get(seed, 0)
+    rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
+    study, diverged = record.study, diverged_arms(record)
+    per_epoch = math.ceil(record.said_of("data").get("train", 1) / study.training.batch_size) or 1
+    found = {
+        seed: Course(
+            arms_by_step,
+            {step: rows[seed, step] for step in arms_by_step if (seed, step) in rows},
+            table(kept.get(str(seed), {}).get("arms")),
+            answers.get(seed, {}),
+            per_epoch,
+            planned[seed],
+            diverged.get(seed, frozenset()),
+            question,
+        )
+        for seed, arms_by_step in steps.items()
+        if max(arms_by_step) > 0 or seed in diverged
+    }
+    ended = {seed for seed in found if set(study.runs.get(seed, ())) <= found[seed].diverged}
+    whole = {seed: course for seed, course in found.items() if max(steps[seed]) >= planned[seed] or seed in ended}
+    return whole or dict(list(found.items())[:1])
+
+
+def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
+    """The arms whose loss stopped being a number, by seed."""
+    found: dict[int, frozenset[str]] = {}
+    for event in record.events():
+        if event["event"] == "diverged" and isinstance(event.get("seed"), int):
+            found[event["seed"]] = found.get(event["seed"], frozenset()) | set(event.get("arms", {}))
+    return found
+
+
+@dataclass(frozen=True)
+class Course:
+    """One seed: what the events say at every evaluation, the rows there, and what was measured at its end.
+
+    `planned` is its number of steps, and `diverged` names the arms whose loss stopped being a number.
+    """
+
+    steps: Mapping[int, Mapping[str, Any]]
+    rows: Mapping[int, Sampled]
+    ends: Mapping[str, Any]
+    answers: Mapping[str, Mapping[str, Mapping[str, Floats]]]
+    per_epoch: int
+    planned: int
+    diverged: frozenset[str]
+    question: Question
+
+    @property
+    def trained(self) -> list[int]:
+        """The evaluations after some training, in order."""
+        return sorted(step for step in self.steps if step > 0)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows of every evaluation were kept, two or more of them held out."""
+        samples = [self.rows.get(step, {}).get("held_out", {}) for step in self.trained]
+        return all(any(len(rows.tokens) > 1 for rows in sample.values()) for sample in samples)
+
+    def last(self, arm: str) -> dict[str, float]:
+        """Every measure after the last epoch; of the base, which does not change, whenever it was measured."""
+        if arm in self.diverged:
+            return {}
+        steps = [max(self.steps)] if arm != "base" else sorted(self.steps)
+        numbers = next((self.steps[step][arm] for step in steps if arm in self.steps[step]), None)
+        if numbers is None:
+            return {}
+        ends = {name: float(value) for name, value in table(self.ends.get(arm)).items() if _is_number(value)}
+        return {**measures_of(numbers), **ends}
+
+    def lowest(self, arm: str) -> dict[str, float]:
+        """The lowest value of each measured loss after some training; of the base its only one."""
+        if arm in self.diverged:
+            return {}
+        steps = self.steps if arm == "base" else self.trained
+        known = [measures_of(self.steps[step].get(arm, {})) for step in steps]
+        return {name: min(one[name] for one in known if name in one) for one in known for name in one}
+
+    def outcome(self, arm: str) -> Outcome:
+        """What an arm reached."""
+        base = self.last("base")
+        if arm in self.diverged or not self.trained:
+            return Outcome({}, base=base, steps=self.planned, diverged=arm in self.diverged)
+        last, best, epoch = self.last(arm), dict[str, float](), 0.0
+        stitched = self._stitched(arm) if last else None
+        if stitched is not None:
+            best, epoch = stitched[1], stitched[2]
+        elif last:
+            best, epoch = self._best_of_means(arm)
+        rows = stitched[0] if stitched and self.question.epoch == "best" else self._rows(self.trained[-1], arm)
+        scores, lengths = self._examples(arm, rows)
+        ends = (self.trained[-1] / self.per_epoch, epoch)
+        return Outcome(last, best, *ends, scores, lengths, base, steps=self.trained[-1])
+
+    def _rows(self, step: int, arm: str, sample: str = "held_out") -> RowMeasures | None:
+        return self.rows.get(step, {}).get(sample, {}).get(arm)
+
+    def _stitched(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
+        """Each half of the held-out rows at the epoch that is best on the other half, its measures, and the epoch."""
+        by_step = [(step, self._rows(step, arm)) for step in self.trained]
+        kept = [(step, rows) for step, rows in by_step if rows is not None]
+        if len(kept) < len(by_step) or min(len(rows.tokens) for _, rows in kept) < 2:
+            return None
+        losses, hits, chosen = np.zeros_like(kept[0][1].losses), np.zeros_like(kept[0][1].hits), []
+        for choosing, reading in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+            step, rows = min(kept, key=lambda one: float(one[1].losses[0, choosing].sum()))
+            losses[0, reading], hits[0, reading] = rows.losses[0, reading], rows.hits[0, reading]
+            chosen.append(step)
+        found = RowMeasures(losses, hits, kept[0][1].tokens)
+        measures = found.of(0)
+        trained_on = [measures_of(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
+        named = measures_of(
+            {
+                "held_out_loss": measures.loss,
+                "held_out_accuracy": measures.accuracy,
+                "held_out_exact": measures.exact,
+                "train_loss": sum(trained_on) / 2,
+            }
+        )
+        return found, named, sum(chosen) / 2 / self.per_epoch
+
+    def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
+        """The evaluation of the lowest held-out loss, where no rows were kept."""
+        known = {step: measures_of(self.steps[step].get(arm, {})) for step in self.trained}
+        known = {step: numbers for step, numbers in known.items() if "held_out_loss" in numbers}
+        if not known:
+            return {}, 0.0
+        step = min(known, key=lambda one: known[one]["held_out_loss"])
+        return known[step], step / self.per_epoch
+
+    def _examples(self, arm: str, rows: RowMeasures | None) -> tuple[dict[str, Floats], Floats | None]:
+        """The scores of the question's measure example by example, and the lengths of the answers they are of."""
+        measure = self.question.measure
+        if MEASURES[measure].of_answers:
+            sample = "train" if measure.startswith("memorised") else "held_out"
+            scores = self.answers.get(sample, {}).get(arm, {})
+            return ({measure: scores[measure]} if measure in scores else {}), scores.get("tokens")
+        if measure == "train_loss":
+            rows = self._rows(self.trained[-1], arm, "train")
+        if rows is None or (measure == "train_loss" and self.question.epoch == "best"):
+            return {}, None
+        by_measure = {
+            "held_out_loss": np.stack([rows.losses[0], rows.tokens], axis=-1),
+            "train_loss": np.stack([rows.losses[0], rows.tokens], axis=-1),
+            "accuracy": np.stack([rows.hits[0], rows.tokens], axis=-1),
+            "exact": (rows.hits[0] == rows.tokens).astype(np.float64),
+        }
+        return ({measure: by_measure[measure]} if measure in by_measure else {}), None
+
+
+def measures_of(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """The measures of one evaluation under their own names, with those that follow from them."""
+    found = {ours: float(numbers[theirs]) for theirs, ours in NAMES.items() if _is_number(numbers.get(theirs))}
+    if "held_out_loss" in found:
+        found["perplexity"] = math.exp(min(found["held_out_loss"], 700.0))
+        if "train_loss" in found:
+            found["gap"] = found["held_out_loss"] - found["train_loss"]
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def together(parts: Sequence[Outcomes]) -> Outcomes:
+    """Records of one study with other seeds each as one: of a seed that several have, the last one counts."""
+
+    def union(of: Sequence[Mapping[str, Seeds]]) -> dict[str, Seeds]:
+        names = dict.fromkeys(name for tables in of for name in tables)
+        return {name: {seed: one for part in of for seed, one in part.get(name, {}).items()} for name in names}
+
+    control = union([{"": part.control} for part in parts]).get("", {})
+    arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
+    own = union([part.own_controls for part in parts])
+    halves = all(part.halves for part in parts)
+    return Outcomes(control, arms, floors, own, halves=halves, rounding=largest([part.rounding for part in parts]))
+
+
+def largest(parts: Sequence[Rounding]) -> Rounding:
+    """What rounding moves in several studies: the largest of each measure, of those that measured it."""
+    known = [part for part in parts if part.sizes]
+    sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
+    return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
+
+
+def side_by_side(cells: Mapping[str, Outcomes]) -> Outcomes:
+    """The arms of several cells in one comparison, each against the control of its own cell: `cell: arm` by name.
+
+    Holm's correction then goes over all of them. The first cell's control and floors stand for the study's.
+    """
+    arms = {f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()}
+    own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
+    first = next(iter(cells.values()))
+    halves = all(part.halves for part in cells.values())
+    rounding = largest([part.rounding for part in cells.values()])
+    return Outcomes(first.control, arms, first.floors, own_controls=own, halves=halves, rounding=rounding)

@@ -1,0 +1,253 @@
+"""What is measured once, when a seed ends: answers to fixed prompts, and how much disturbance every arm bears.
+
+All of it is taken with noise off, unless it is about noise, and on the first rows of each part, so that arms, seeds
+and records of one data set are measured on the same examples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from neftune_core.data.batches import Batch
+from neftune_core.data.chat import Encoded, encode
+from neftune_core.data.examples import Example
+from neftune_core.data.formats.starters import held_out_file
+from neftune_core.engine.accelerator import accelerator, holding
+from neftune_core.engine.clean_loss import NoiseOf, RowMeasures, row_measures
+from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.engine.passes import noise_rows
+from neftune_core.evaluation.answers import Answer, stream_answers
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.text_measures import (
+    Reply,
+    TextMeasures,
+    against_references,
+    memorisation,
+    shape,
+    with_typos,
+)
+from neftune_core.language import later
+from neftune_core.noise.batch import ArmNoise, BatchNoise
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.randomness import Purpose, stream
+from neftune_core.studies.judging import has_known_answers
+from neftune_core.studies.prompts import fitted_rows, those_that_fit
+from neftune_core.world.scoring import score
+
+STRENGTHS = (0.5, 1.0, 2.0)
+"""Of the Gaussian noise under which arms are measured, in root mean square coordinates of the embeddings."""
+RATES = (0.1, 0.2)
+"""The shares of letters with a typing error."""
+ROBUSTNESS_SHARE = 0.5
+"""Of the held-out sample: five passes over it are as much as half a study's evaluations otherwise."""
+MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
+"""Those that the tables name."""
+DRAWN_EPOCH = 1_000_000
+"""In place of an epoch in the keys of these draws, so that no training has seen them."""
+
+
+@dataclass
+class Measured:
+    """What a seed reached, as a record keeps it.
+
+    arms: measures by arm; robustness: `noise` and `typos` with their strengths and by arm the losses and accuracies;
+    answers: by sample the texts and the scores of each answer; signatures: sacrebleu's; samples: in words.
+    """
+
+    arms: dict[str, dict[str, float]]
+    robustness: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
+
+
+def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> Measured:
+    """The measures of `slots` at the end of a run. Raises `Cancelled` once `should_stop()` is true."""
+    ending = _Ending(run, slots, should_stop)
+    found = Measured({name: {} for name in ending.names})
+    with accelerator.held():
+        ending.noise_penalty(found)
+        if run.study.measuring.robustness and run.prepared.held_out:
+            ending.robustness(found)
+    if run.study.measuring.prompts:
+        ending.answers(found)
+    return found
+
+
+@dataclass(frozen=True)
+class _Ending:
+    run: Lockstep
+    slots: Sequence[int]
+    should_stop: Callable[[], bool]
+
+    @property
+    def names(self) -> list[str]:
+        return [self.run.name(slot) for slot in self.slots]
+
+    def _rows(self, sample: Sequence[Encoded], slots: Sequence[int], noise: NoiseOf | None = None) -> RowMeasures:
+        return row_measures(
+            self.run.stack,
+            sample,
+            slots,
+            batch_size=evaluation_batch(self.run.study.training),
+            noise=noise,
+            should_stop=self.should_stop,
+            between=accelerator.let_others,
+        )
+
+    def noise_penalty(self, found: Measured) -> None:
+        """What each arm's own noise adds to its loss on the training sample; nothing without noise."""
+        sample = self.run.prepared.train[: self.run.sample_rows]
+        own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
+        noisy = [slot for slot, arm in own.items() if arm.strength]
+        penalties = dict.fromkeys(own, 0.0)
+        if noisy:
+            without = self.run.rows_now("train", noisy, len(sample), self.should_stop)
+            under = self._rows(sample, noisy, _noise([own[slot] for slot in noisy]))
+            penalties |= {slot: under.of(place).loss - without.of(place).loss for place, slot in enumerate(noisy)}
+        for slot, penalty in penalties.items():
+            found.arms[self.run.name(slot)]["noise_penalty"] = penalty
+
+    def robustness(self, found: Measured) -> None:
+        """Losses and accuracies of the arms on held-out rows under noise, and under typing errors."""
+        rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
+        sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
+        if not slots:  # every arm has diverged
+            return
+        noisy = [_noise([ArmNoise(_gaussian(strength))] * len(slots)) for strength in STRENGTHS]
+        ways = {
+            "noise": (STRENGTHS, MEASURED_STRENGTH, [self._rows(sample, slots, noise) for noise in noisy]),
+            "typos": (RATES, MEASURED_RATE, [self._rows(self._with_typos(sample, rate), slots) for rate in RATES]),
+        }
+        undisturbed = self.run.rows_now("held_out", slots, len(sample), self.should_stop)
+        for name, (amounts, named, measured) in ways.items():
+            arms = {}
+            for place, slot in enumerate(slots):
+                reached = [rows.of(place) for rows in (undisturbed, *measured)]
+                losses, accuracies = [one.loss for one in reached], [one.accuracy for one in reached]
+                arms[self.run.name(slot)] = {"loss": losses, "accuracy": accuracies}
+                at = 1 + amounts.index(named)
+                found.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
+            found.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
+        found.samples["robustness"] = later("the first {count} held-out rows").format(count=len(sample))
+
+    def _with_typos(self, sample: Sequence[Encoded], rate: float) -> list[Encoded]:
+        """The rows with errors in what the person says; one that then no longer fits stays as it was."""
+        data, loaded = self.run.study.data.within(self.run.stack.loaded.context), self.run.stack.loaded
+        found = []
+        for place, row in enumerate(sample):
+            generator = stream(Purpose.TYPOS, place)
+            messages = tuple(
+                turn._replace(content=with_typos(turn.content, rate, generator)) if turn.role == "user" else turn
+                for turn in row.example.messages
+            )
+            example = Example(messages, row.example.row)
+            tokens = encode(example, loaded.tokenizer, data.maximum_length, too_long=data.too_long)
+            found.append(tokens if isinstance(tokens, Encoded) else row)
+        return found
+
+    def answers(self, found: Measured) -> None:
+        """Greedy answers to the first prompts of both parts, from one batched decode, and what they are like."""
+        count, prepared = sample_prompts(self.run), self.run.prepared
+        loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
+        parts, prompts = {}, []
+        for part, sample in (("held_out", prepared.held_out[:count]), ("train", prepared.train[:count])):
+            parts[part], ids = those_that_fit(sample, fitted_rows(sample, loaded, new_tokens))
+            prompts += ids
+        if not prompts:
+            return
+        tokenizer = loaded.tokenizer
+        by_slot = self._decoded(prompts)
+        for place, name in enumerate(self.names):
+            replies = [_reply(answer, tokenizer) for answer in by_slot[place]]
+            start = 0
+            for part, kept in parts.items():
+                mine = replies[start : start + len(kept)]
+                start += len(kept)
+                if kept:
+                    self._scored(found, part, name, mine, kept)
+        asked = later("the first {held_out} held-out prompts and the first {train} training prompts")
+        if not all(parts.values()):
+            asked = (
+                later("the first {held_out} held-out prompts")
+                if parts["held_out"]
+                else later("the first {train} training prompts")
+            )
+        listed = asked.format(**{part: len(kept) for part, kept in parts.items()})
+        words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
+        found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
+
+    def _decoded(self, prompts: list[list[int]]) -> list[list[Answer]]:
+        settings = AnswerSettings(new_tokens=self.run.study.measuring.new_tokens, repetition_penalty=1.0)
+        answers: list[list[Answer]] = [[] for _ in self.slots]
+        stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
+        for answers in holding(stream):  # noqa: B007 - the last state of the growing answers counts
+            pass
+        return answers
+
+    def _scored(self, found: Measured, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[Encoded]) -> None:
+        references = [row.example.response for row in rows]
+        if part == "train":
+            measures = [memorisation(replies, references)]
+        else:
+            measures = [against_references(replies, references), shape(replies), *self._right(replies, rows)]
+        lengths = {"tokens": [reply.tokens for reply in replies]}
+        scores = {name: kept.tolist() for each in measures for name, kept in each.scores.items()}
+        for each in measures:
+            found.arms[arm] |= each.values
+            found.signatures |= each.signatures
+        sample = found.answers.setdefault(part, {"texts": {}, "scores": {}})
+        sample["texts"][arm] = [reply.text for reply in replies]
+        sample["scores"][arm] = {**lengths, **scores}
+
+    def _right(self, replies: Sequence[Reply], rows: Sequence[Encoded]) -> Iterator[TextMeasures]:
+        """The scores of answers to held-out prompts, where the data has known ones."""
+        if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
+            return
+        truths = _truths(self.run.study.data.source)
+        found = TextMeasures()
+        pairs = zip(replies, rows, strict=True)
+        found.add("right", (score(_truth(truths, row.example), reply.text) for reply, row in pairs))
+        yield found
+
+
+def _noise(arms: Sequence[ArmNoise]) -> NoiseOf:
+    """The noise of every slot on rows of a sample: one draw a row, the same for all slots and strengths."""
+
+    def of(rows: Sequence[Encoded], batch: Batch, places: Sequence[int]) -> BatchNoise:
+        return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, place) for place in places], rows))
+
+    return of
+
+
+def _gaussian(strength: float) -> NoiseSettings:
+    return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
+
+
+def _reply(answer: Answer, tokenizer: Any) -> Reply:
+    return Reply(answer.text(tokenizer), len(answer.ids), answer.ended, tuple(answer.ids))
+
+
+def _truths(source: str) -> list[Mapping[str, Any]]:
+    """The rows of a bundled world's held-out file, which say what a right answer is; none for other data."""
+    if not source.startswith("starter:world-"):
+        return []
+    file = held_out_file(source.partition(":")[2])
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file else []
+
+
+def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
+    """What a right answer to an example is: the row of the world it was made from, else its response."""
+    at = example.row - 1
+    known = at < len(truths) and truths[at]["output"] == example.response
+    return truths[at] if known else {"output": example.response}
+
+
+def sample_prompts(run: Lockstep) -> int:
+    """Return how many prompts of each part have their answers measured: if automatic, no more than rows."""
+    asked: int = run.study.measuring.prompts
+    return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)

@@ -1,0 +1,52 @@
+"""The steps of a run as they are timed, and the pace that later estimates follow."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from neftune_core.engine.lockstep import Event, Lockstep
+from neftune_core.models.catalogue import arithmetic_seconds, training_key
+from neftune_core.models.pace import Pace, known_pace, remember_pace
+from neftune_core.studies.planning import work_of
+
+FEWEST_STEPS = 2
+LAST_STEPS = 50
+
+
+class Pacer:
+    """Times the steps of one run. The first one is left out: it pays for warming up."""
+
+    def __init__(self, run: Lockstep) -> None:
+        self.run = run
+        self.begun = time.perf_counter()
+        self.last: deque[float] = deque(maxlen=LAST_STEPS)
+        self.count, self.seconds = -1, 0.0
+
+    def timed(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Yield the same events; the time that the consumer takes between them does not count."""
+        before = time.perf_counter()
+        for event in events:
+            if event["event"] == "step":
+                self._follow(time.perf_counter() - before)
+            yield event
+            before = time.perf_counter()
+
+    def _follow(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+        if self.count:
+            self.last.append(seconds)
+
+    def keep(self, *, finished: bool) -> None:
+        """Remember the pace of the last steps, and of a run that has finished also what comes on top of its steps."""
+        if len(self.last) < FEWEST_STEPS:
+            return
+        study, stack = self.run.study, self.run.stack
+        work = replace(work_of(study, self.run.prepared), arms=len(self.run.names), steps=study.training.accumulation)
+        key = training_key(study.model, work)
+        steps = sum(self.last) / len(self.last) / arithmetic_seconds(stack.loaded, work, study.model)
+        whole = (time.perf_counter() - self.begun) / self.seconds if finished else (known_pace(key) or Pace()).whole
+        remember_pace(key, Pace(steps, whole))

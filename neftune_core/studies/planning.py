@@ -1,0 +1,165 @@
+"""What a study would take on this machine, and, where that is too much, what would fit."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from neftune_core.data.batches import LENGTH_STEP
+from neftune_core.data.fitting import FittedPrompt
+from neftune_core.data.preparing import Prepared
+from neftune_core.engine.lockstep import count_steps
+from neftune_core.errors import DoesNotFit
+from neftune_core.home import folder_bytes
+from neftune_core.language import later, say
+from neftune_core.models.catalogue import Estimate, Work, estimate, gigabytes
+from neftune_core.models.loading import LoadedModel
+from neftune_core.settings import Limits
+from neftune_core.studies.prompts import fitted_rows, study_asked
+from neftune_core.studies.settings import StudySettings
+
+# Bytes of a number in a checkpoint: itself and the two averages of AdamW, in float32.
+CHECKPOINT_BYTES = 12
+
+
+def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
+    """What the study would take here on top of the loaded model; the page and the job ask the same."""
+    return _estimate(work_of(study, prepared, loaded), study, loaded)
+
+
+def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
+    """Raise `DoesNotFit`, saying what would fit, where the study needs more memory than is free."""
+    found = memory_and_time(study, loaded, prepared)
+    if found.fits:
+        return
+    raise DoesNotFit(
+        say(
+            "This study does not fit: {needed} {fitting}",
+            needed=found.sentence[:1].lower() + found.sentence[1:],
+            fitting=what_fits(study, loaded, prepared),
+        )
+    )
+
+
+def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
+    """The most that a study of copies of all weights writes: two checkpoints, while one replaces the other, and the
+    trained arms of every seed. Adapters are small: 0."""
+    if study.training.method != "full":
+        return 0
+    weights = list(loaded.model.parameters())
+    numbers, kept = sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
+    return len(study.arms) * (2 * CHECKPOINT_BYTES * numbers + study.seeds * kept)
+
+
+def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:
+    """Raise `DoesNotFit` where a study that is written into `folder` needs more disk than is free or allowed."""
+    needed = disk_bytes(study, loaded)
+    if not needed:
+        return
+    own, used = folder_bytes(folder), folder_bytes(folder.parent)
+    left = max(0, own + min(shutil.disk_usage(folder).free, int(limits.disk_gigabytes * 1e9) - used))
+    if needed > left:
+        raise DoesNotFit(
+            say(
+                "This study writes up to {needed} of checkpoints and trained copies of the weights, "
+                "and {left} are left for it: train adapters, fewer arms or fewer seeds, or discard "
+                "studies.",
+                needed=gigabytes(needed),
+                left=gigabytes(left),
+            )
+        )
+
+
+def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> str:
+    """A sentence with the least change of each kind with which the study would fit."""
+    work = work_of(study, prepared, loaded)
+    rows, length = study.training.batch_size, work.length
+    parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
+    arms = (
+        (arms, replace(work, arms=arms, answered=work.answered * (arms + 1) // (work.arms + 1)))
+        for arms in range(work.arms - 1, 1, -1)
+    )
+    lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
+    in_turn = [(0, replace(work, together=False))] if work.together else []
+    measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
+    answers = ((count, replace(work, answered=_answered(less, prepared, loaded))) for count, less in measured)
+    changes = {
+        later("the arms in turn (the same result in less memory and more time)"): in_turn,
+        later("gradient accumulation {value} (the same result in less memory)"): parts,
+        later("{value} arms, control included"): arms,
+        later("rows of at most {value} tokens"): lengths,
+        later("{value} answers measured"): answers,
+    }
+    tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
+    found = [words for words in tried if words is not None]
+    if not found:
+        return say("No smaller study of this model would fit either.")
+    return say("It would fit with {changes}.", changes=say(", or ").join(found))
+
+
+def _measuring(prompts: int, study: StudySettings) -> StudySettings:
+    return study.model_copy(update={"measuring": study.measuring.model_copy(update={"prompts": prompts})})
+
+
+def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Work:
+    """The size of the whole study, all seeds together; those of a floor train the control alone."""
+    training, arms = study.training, len(study.arms)
+    longest = max(row.length for row in [*prepared.train, *prepared.held_out])
+    mean = sum(-(-row.length // LENGTH_STEP) * LENGTH_STEP for row in prepared.train) / max(1, len(prepared.train))
+    seeds = sum(len(names) for names in study.runs.values()) / arms
+    steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
+    return Work(
+        arms=arms,
+        batch_size=math.ceil(training.batch_size / training.accumulation),
+        length=longest,
+        steps=steps * training.accumulation,
+        rank=None if training.method == "full" else training.lora_rank,
+        together=training.together,
+        mean_length=mean,
+        answered=_answered(study, prepared, loaded),
+    )
+
+
+def _answered(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+    """Tokens of all prompts and answers of the base and the arms that are kept at once when a seed ends."""
+    tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
+    return (len(study.arms) + 1) * tokens
+
+
+def _measured_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+    """Tokens of the prompts and answers that are measured together, as long as the longest of them."""
+    measuring = study.measuring
+    most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
+    count = measuring.prompts if study.training.evaluation_rows else most
+    rows = [*prepared.held_out[:count], *prepared.train[:count]]
+    return _tokens_of(fitted_rows(rows, loaded, measuring.new_tokens), measuring.new_tokens)
+
+
+def _asked_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+    """Tokens of the prompts that are answered together, with the answers, as long as the longest of them."""
+    found = [fitted for _, fitted in study_asked(study, prepared, loaded)]
+    return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
+
+
+def _tokens_of(prompts: Sequence[FittedPrompt | None], new_tokens: int) -> int:
+    lengths = [len(prompt.ids) for prompt in prompts if prompt is not None]
+    return len(lengths) * (max(lengths) + new_tokens) if lengths else 0
+
+
+def _estimate(work: Work, study: StudySettings, loaded: LoadedModel) -> Estimate:
+    return estimate(loaded, work, study.model, weights_are_loaded=True)
+
+
+def _doubling(rows: int) -> Iterable[int]:
+    return (2**power for power in range(1, rows.bit_length()))
+
+
+def _first_fitting(
+    words: str, tries: Iterable[tuple[int, Work]], study: StudySettings, loaded: LoadedModel
+) -> str | None:
+    fitting = (value for value, work in tries if _estimate(work, study, loaded).fits)
+    value = next(fitting, None)
+    return None if value is None else say(words, value=value)

@@ -1,0 +1,125 @@
+"""Removing records: one that a person gives up, and those that are over the age or size that a host allows."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from neftune_core.durable import move
+from neftune_core.errors import RecordError
+from neftune_core.home import folder_bytes
+from neftune_core.language import say
+from neftune_core.settings import Limits
+from neftune_core.studies.records.claims import claiming, is_claimed
+from neftune_core.studies.records.owners import owner_of
+from neftune_core.studies.records.record import (
+    CELLS,
+    CLAIM,
+    STUDY_FILE,
+    Record,
+    all_records,
+    remember_failure,
+    runs_folder,
+)
+
+REMOVED, IMPORTING = ".removed-", ".import-"
+DAY_SECONDS = 24 * 3600
+
+
+def remove(record: Record) -> None:
+    """Remove a record, whole or not at all; raises `RecordError` where a process writes it."""
+    aside = record.folder.with_name(f"{REMOVED}{record.id}")
+    # Claimed, so that nobody begins to write it meanwhile; a claim that cannot be made for want of room is nobody's,
+    # and some systems do not rename a folder with an open file.
+    with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
+        if not is_mine:
+            raise RecordError(say("This study is under way: stop it first."))
+        move(record.folder, aside)
+    shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
+
+
+def drop_unbegun(record: Record) -> bool:
+    """Remove a record whose run failed before its first step; returns whether it did.
+
+    What its run says of itself can still be asked for: see `failed_words`.
+    """
+    if (record.ending() or {}).get("event") != "failed" or _has_steps(record):
+        return False
+    remember_failure(record)
+    remove(record)
+    return True
+
+
+def _has_steps(record: Record) -> bool:
+    studies = [Record(path.parent) for path in record.folder.glob(f"{CELLS}/*/{STUDY_FILE}")]
+    return any(event["event"] == "step" for one in (record, *studies) for event in one.events())
+
+
+def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
+    """Remove visitors' records that are older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
+
+    Never one that runs or whose id is `busy`, nor one of the command line, nor a visitor's newest for its size alone.
+    Gives the ids of those removed.
+    """
+    root = folder or runs_folder()
+    for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
+        if not is_claimed(left / CLAIM):  # by an import under way
+            shutil.rmtree(left, ignore_errors=True)
+    if not limits.record_days and not limits.visitor_gigabytes:
+        return []
+    idle = [record for record in all_records(folder=folder) if record.is_owned and record.id not in busy]
+    chosen = [record for record in [*_old(idle, limits), *_heavy(idle, limits)] if not record.is_running()]
+    for record in chosen:
+        remove(record)
+    return [record.id for record in chosen]
+
+
+def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
+    """Remove all records that have not been written for `days` and do not run; gives the bytes of each by id."""
+    idle = (record for record in all_records(folder=folder) if not record.is_running())
+    old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
+    for record in old:
+        remove(record)
+    return {record.id: size for record, size in old.items()}
+
+
+def last_written(record: Record) -> float:
+    """When the record last grew, in seconds since 1970."""
+    try:
+        return (record.folder / "events.jsonl").stat().st_mtime
+    except OSError:
+        created = record.about.get("created")
+        return float(created) if isinstance(created, int | float) else 0.0
+
+
+def _old(records: list[Record], limits: Limits) -> list[Record]:
+    if not limits.record_days:
+        return []
+    return [record for record in records if _age_days(record) > limits.record_days]
+
+
+def _age_days(record: Record) -> float:
+    return (time.time() - last_written(record)) / DAY_SECONDS
+
+
+def _heavy(records: list[Record], limits: Limits) -> list[Record]:
+    """What is over a visitor's share, counted from the newest on; `records` are sorted that way."""
+    if not limits.visitor_gigabytes:
+        return []
+    old = {record.id for record in _old(records, limits)}
+    by_owner: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.id not in old:
+            by_owner[str(owner_of(record.folder))].append(record)
+    over = []
+    for mine in by_owner.values():
+        used = folder_bytes(mine[0].folder)
+        for record in mine[1:]:
+            used += folder_bytes(record.folder)
+            if used > limits.visitor_gigabytes * 1e9:
+                over.append(record)
+    return over

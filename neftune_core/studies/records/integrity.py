@@ -1,0 +1,71 @@
+"""What is missing or broken in a record, in plain sentences; everything else of it can still be read."""
+
+from __future__ import annotations
+
+from neftune_core.engine.saving import is_saved
+from neftune_core.errors import RecordError
+from neftune_core.language import say
+from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.record import Record
+
+
+def damages(record: Record, log: Log) -> list[str]:
+    """One sentence for each thing that is wrong with a record; `log` is its log as read."""
+    found = [*_settings(record), *_log(log)]
+    saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
+    lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _is_kept(record, arm, seed)]
+    if lost:
+        found.append(say("The trained arms {arms} are no longer there, and cannot be asked.", arms=", ".join(lost)))
+    answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
+    if answered and not record.answers():
+        found.append(say("The answers that it gave when it ended are no longer there."))
+    return found
+
+
+def _settings(record: Record) -> list[str]:
+    about, unusable = record.read_about()
+    found = [
+        say("The part {part!r} of its record.json cannot be used, and is left out.", part=part[:40])
+        for part in unusable
+        if part != "format"
+    ]
+    if not about:
+        found.append(say("Its record.json is missing, larger than a record's may be, or damaged."))
+    if record.is_newer:
+        found.append(say("A newer version of the lab made this record: what this one can read of it is shown."))
+    try:
+        _ = record.study
+    except RecordError as error:
+        found.append(str(error))
+    return found
+
+
+def _log(log: Log) -> list[str]:
+    found = []
+    if log.skipped:
+        found.append(
+            say("One line of its log cannot be read, and is left out.")
+            if log.skipped == 1
+            else say("{count:,} lines of its log cannot be read, and are left out.", count=log.skipped)
+        )
+    if log.cut:
+        found.append(say("Its log is larger than a record's may be: what follows its beginning is left out."))
+    if log.doubled:
+        found.append(
+            say("One line of its log is there twice, and counted once.")
+            if log.doubled == 1
+            else say("{count:,} lines of its log are there twice, and counted once.", count=log.doubled)
+        )
+    begun = {event.get("seed") for event in log.events if event["event"] == "started"}
+    if any(event.get("seed") not in begun for event in log.events if event["event"] == "step"):
+        found.append(say("The beginning of its log is missing."))
+    return found
+
+
+def _arms(event: dict[str, object]) -> list[str]:
+    arms = event.get("arms")
+    return [str(arm) for arm in arms] if isinstance(arms, dict) else []
+
+
+def _is_kept(record: Record, arm: str, seed: object) -> bool:
+    return isinstance(seed, int) and is_saved(record.arm_folder(arm, seed))

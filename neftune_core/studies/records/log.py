@@ -1,0 +1,128 @@
+"""The log of a record: one event a line, appended as it happens, and readable while it grows however it was damaged."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from neftune_core.bounded import count_values, lines_of
+from neftune_core.studies.records.parts import COUNTED, LINE_BYTES, OWN_LOG_BYTES, event_of
+
+Event = dict[str, Any]
+
+TAIL = 64
+VALUES_A_LINE = 4
+"""What a line counts besides its own values: one without any still takes memory and time."""
+
+
+class Log:
+    """The events of one log as far as they can be read; `read` takes in what is new since the last time.
+
+    Attributes:
+        events: The events so far, in their order.
+        skipped: Lines that are no events.
+        doubled: Lines that stand there a second time; they are not among the events.
+        cut: Whether the log is larger than may be read; what follows is left out.
+
+    A last line without its end is left for the next time.
+    """
+
+    def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
+        self.path, self.most_bytes, self.most_values = path, most_bytes, most_values
+        self._forget()
+
+    def _forget(self) -> None:
+        self.events: list[Event] = []
+        self.size = self.skipped = self.doubled = self._values = 0
+        self.cut = False
+        self._tail = b""
+        self._seen: set[Any] = set()
+
+    def read(self) -> list[Event]:
+        """Return all events so far; begins anew if the log was cut back, as before a run goes on."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.size - len(self._tail))
+                if file.read(len(self._tail)) != self._tail:
+                    self._forget()
+                    file.seek(0)
+                if self.cut:
+                    return self.events
+                block = file.read(self.most_bytes - self.size)
+                self.cut = bool(file.read(1))
+        except OSError:
+            self._forget()
+            return []
+        whole = block[: block.rfind(b"\n") + 1]
+        if whole:
+            self.size += len(whole)
+            self._tail = (self._tail + whole)[-TAIL:]
+            self.events = [*self.events, *self._new(whole)]
+        return self.events
+
+    def _new(self, block: bytes) -> Iterator[Event]:
+        for line in lines_of(io.BytesIO(block), LINE_BYTES):
+            self._values += VALUES_A_LINE + count_values(line)
+            if self.most_values is not None and self._values > self.most_values:
+                self.cut = True
+                return
+            event = event_of(line)
+            if event is None:
+                self.skipped += bool(line.strip())
+                continue
+            counted = event["event"] in COUNTED
+            key = (event["event"], event.get("seed"), event["step"]) if counted else line
+            if key in self._seen:
+                self.doubled += 1
+                continue
+            self._seen.add(key)
+            yield event
+
+
+def append(path: Path, event: Event, *, flushed: bool = True) -> None:
+    """Write one event as a whole line; what a full disk or a killed process left of a line stays a line of its own.
+
+    With `flushed` it is on the disk when this returns, and so is all that was written before it.
+    """
+    line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+        if flushed:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def as_text(events: list[Event]) -> str:
+    """Events as the lines of a log."""
+    return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """A line as a JSON object; None for anything else, numbers that JSON does not have included."""
+    try:
+        entry = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def finite(value: Any) -> Any:
+    """The same nested value with NaN and infinities as None: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,221 @@
+"""How far a study has come, from its events: one state in one word, and the numbers behind it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neftune_core.language import later
+from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.record import ENDINGS, LOG, Record
+
+INTERRUPTED = later(
+    "It was broken off before it ended: the lab or its process was closed. Resume goes on from where it was."
+)
+
+WORDS = {
+    "waiting": later("Waiting"),
+    "preparing": later("Preparing"),
+    "running": later("Training"),
+    "answering": later("Answering"),
+    "stopping": later("Stopping"),
+    "finished": later("Finished"),
+    "stopped": later("Stopped"),
+    "failed": later("Failed"),
+    "interrupted": later("Interrupted"),
+}
+OVER = (*ENDINGS, "interrupted")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands. `place` counts from 1 in the queue; `seconds_left` is None while it is unknown.
+
+    `step` and `steps` run over all seeds; `seed_number` counts the seeds from 1, and is 0 before the first. `losses`
+    are those of the last step by arm; a diverged arm has none.
+    """
+
+    state: str
+    place: int = 0
+    step: int = 0
+    steps: int = 0
+    seed_number: int = 0
+    seeds: int = 1
+    tokens_per_second: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state in OVER
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it ended before its time, so that it can go on."""
+        return self.is_over and self.state != "finished"
+
+
+@dataclass
+class Progress:
+    """What the events so far say; `follow` takes them one by one."""
+
+    state: str = "preparing"
+    seeds: int = 1
+    seed_number: int = 0
+    step_of_seed: int = 0
+    steps_of_seed: int = 0
+    message: str = ""
+    losses: dict[str, float] = field(default_factory=dict)
+    _numbers: dict[Any, int] = field(default_factory=dict)
+    _clock: _Clock = field(default_factory=lambda: _Clock())
+
+    @property
+    def step(self) -> int:
+        """Steps done, those of the earlier seeds included."""
+        return max(0, self.seed_number - 1) * self.steps_of_seed + self.step_of_seed
+
+    @property
+    def steps(self) -> int:
+        """Steps in all, never fewer than are done."""
+        return max(self.step, self.seeds * self.steps_of_seed)
+
+    def follow(self, event: Event) -> None:
+        """Take one event in."""
+        name, seed = event["event"], event.get("seed")
+        if name in ENDINGS:
+            self.state, self.message = name, str(event.get("message") or "")
+            return
+        if name in ("started", "planned", "step", "evaluated", "cell"):
+            self.seed_number = self._numbers.setdefault(seed, len(self._numbers) + 1)
+            self.seeds = max(self.seeds, self.seed_number, _count(event, "seeds"))
+            self.steps_of_seed = _count(event, "steps") or self.steps_of_seed
+            self.state = "running"
+            self.step_of_seed = _count(event, "step") if name != "started" else 0
+            if name == "started":
+                self.losses = {}
+        elif name == "saved":
+            self.state = "answering"
+        if name == "step":
+            self._clock.follow(_count(event, "tokens") * len(event["arms"]))
+            self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
+
+    def status(self, *, stopping: bool = False) -> Status:
+        """Where the study stands."""
+        speed = self._clock.steps_per_second
+        return Status(
+            state="stopping" if stopping else self.state,
+            step=self.step,
+            steps=self.steps,
+            seed_number=self.seed_number,
+            seeds=self.seeds,
+            tokens_per_second=self._clock.tokens_per_second,
+            seconds_left=(self.steps - self.step) / speed if speed else None,
+            message=self.message,
+            losses=dict(self.losses),
+        )
+
+
+class _Clock:
+    """The speed of the steps; the first one pays for warming up, and is left out.
+
+    Steps are counted as they happen, not by their numbers: these jump back where a run is taken up again, and forward
+    where a study of a sweep is given up.
+    """
+
+    def __init__(self) -> None:
+        self.steps = self.tokens = 0
+        self.first_time = self.last_time = 0.0
+
+    def follow(self, tokens: int) -> None:
+        now = time.monotonic()
+        if not self.first_time:
+            self.first_time = now
+        else:
+            self.steps, self.tokens = self.steps + 1, self.tokens + tokens
+        self.last_time = now
+
+    @property
+    def steps_per_second(self) -> float:
+        seconds = self.last_time - self.first_time
+        return self.steps / seconds if seconds > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        seconds = self.last_time - self.first_time
+        return self.tokens / seconds if seconds > 0 else 0.0
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _count(event: Event, name: str) -> int:
+    value = event.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def as_clock(seconds: float) -> str:
+    """Seconds as `3:05` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def of_events(events: Iterable[Event]) -> Progress:
+    """The progress after these events."""
+    progress = Progress()
+    for event in events:
+        progress.follow(event)
+    return progress
+
+
+def before_run(record: Record) -> Progress:
+    """The progress of a study that waits for its turn: a resumed one counts from where it was."""
+    found = of_events(record.events())
+    found.state, found.message, found._clock = "waiting", "", _Clock()
+    return found
+
+
+def of_record(record: Record) -> Status:
+    """Where a study stands that no queue of this process knows: over, or run by another process."""
+    found = _of_log(record)
+    if found.state in ENDINGS:
+        state, message = found.state, found.message
+    elif record.is_running():
+        state, message = found.state, later("It runs in another process of this machine.")
+    else:
+        state, message = "interrupted", INTERRUPTED
+    return Status(
+        state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
+    )
+
+
+REMEMBERED = 2_000
+_progress: OrderedDict[Path, tuple[tuple[int, int, int], Progress]] = OrderedDict()
+_guard = threading.Lock()
+
+
+def _of_log(record: Record) -> Progress:
+    """The progress in a record's log, which is read again only after it changed: a list shows many records."""
+    try:
+        about = (record.folder / LOG).stat()
+    except OSError:
+        return Progress()
+    stamp = about.st_ino, about.st_mtime_ns, about.st_size
+    with _guard:
+        known = _progress.get(record.folder)
+    found = known[1] if known and known[0] == stamp else of_events(record.events())
+    with _guard:
+        _progress[record.folder] = stamp, found
+        _progress.move_to_end(record.folder)
+        if len(_progress) > REMEMBERED:
+            _progress.popitem(last=False)
+    return found

@@ -1,0 +1,107 @@
+"""How far a study's number format moves its losses: the same arms measured once more, otherwise.
+
+In bfloat16 and float16 they are measured again in float32, with the weights as they are; in float32, in batches of
+another size, which changes the order of the sums.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+
+from neftune_core.engine.accelerator import accelerator
+from neftune_core.engine.clean_loss import RowMeasures, row_measures
+from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.models.device import BYTES, available_memory
+from neftune_core.studies.judging import measures_of
+
+logger = logging.getLogger(__name__)
+
+FREE_SHARE = 1.5
+"""Free memory that a float32 copy of the weights has to leave, as a multiple of its size."""
+
+
+def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Return what rounding moves at the end of a run, as a record keeps it.
+
+    Args:
+        run: A run whose arms stand at their last step.
+        should_stop: Asked between layers.
+
+    Returns:
+        `precision` (of the study), `against` (how they were measured again), and by measure the `largest` and the
+        `typical` (root mean square) difference over the living arms. Empty if it cannot be measured: no arm lives, or
+        a float32 copy of the weights does not fit in memory.
+
+    Raises:
+        Cancelled: Once `should_stop()` is true.
+    """
+    precision = run.stack.loaded.precision
+    is_wide = precision == "float32"
+    if not run.alive or not (is_wide or _fits(run)):
+        return {}
+    size = evaluation_batch(run.study.training)
+    try:
+        with accelerator.held(), nullcontext() if is_wide else run.stack.computing_in(torch.float32):
+            again = {
+                part: _rows(run, sample, _half(size, len(sample)) if is_wide else size, should_stop)
+                for part, sample in run.samples().items()
+            }
+    except (RuntimeError, TypeError, ValueError):  # a family whose code does not take other weights than its own
+        logger.warning("what rounding to %s moves could not be measured", precision, exc_info=True)
+        return {}
+    with accelerator.held():
+        before = {part: run.rows_now(part, run.alive, len(rows.tokens), should_stop) for part, rows in again.items()}
+    moved = [_moved(before, again, place) for place in range(len(run.alive))]
+    found = {name: np.array([one[name] for one in moved]) for name in moved[0]}
+    words, values = run.stack.loaded.vocabulary, _measures(before, 0)
+    least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
+    return {
+        "precision": precision,
+        "against": "batches of another size" if is_wide else "float32",
+        "largest": {name: max(float(sizes.max()), least[name]) for name, sizes in found.items()},
+        "typical": {name: math.sqrt(float((sizes**2).mean())) for name, sizes in found.items()},
+    }
+
+
+def _fits(run: Lockstep) -> bool:
+    loaded = run.stack.loaded
+    return available_memory(str(loaded.device)) > FREE_SHARE * loaded.parameters * BYTES["float32"]
+
+
+def _half(size: int, rows: int) -> int:
+    return max(1, min(size, rows) // 2)
+
+
+def _rows(run: Lockstep, sample: Sequence[Any], size: int, should_stop: Callable[[], bool]) -> RowMeasures:
+    return row_measures(
+        run.stack, sample, run.alive, batch_size=size, should_stop=should_stop, between=accelerator.let_others
+    )
+
+
+def _measures(rows: Mapping[str, RowMeasures], place: int) -> dict[str, float]:
+    """The measures of one arm from its rows, under the names that a verdict knows them by."""
+    return measures_of(
+        {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(place)).items()}
+    )
+
+
+def _moved(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], place: int) -> dict[str, float]:
+    one, other = _measures(before, place), _measures(again, place)
+    return {name: abs(value - other[name]) for name, value in one.items() if name in other}
+
+
+def _resolution(measure: str, value: float, words: int) -> float:
+    """What float32 resolves of a loss: a unit in the last place of scores over `words` tokens.
+
+    Batches of another size may agree to the bit by luck, and would show no rounding at all.
+    """
+    if not measure.endswith(("loss", "gap", "perplexity")):
+        return 0.0
+    return float(np.finfo(np.float32).eps) * math.log(words) * (value if measure == "perplexity" else 1.0)

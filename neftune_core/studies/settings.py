@@ -1,0 +1,164 @@
+"""What a study is: the model, the data, how it is trained, and what its arms differ in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import MOST_SAMPLED, RegulariserSettings, TrainingSettings
+from neftune_core.errors import DoesNotFit
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.language import later, say
+from neftune_core.models.settings import BUNDLED, ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, Settings, setting
+
+CONTROL = NoiseSettings(strength=0)
+CHAOS = NoiseSettings(strength=0.01)
+"""A disturbance as small as rounding: how far two runs part by luck alone."""
+CHAOS_ARM = "chaos"
+MOST_SEEDS = 64
+
+
+class StudySettings(Settings):
+    """A study: a control and at least one other arm, trained on the same batches at the same time."""
+
+    title: str = setting("", "A name for the study.", max_length=200)
+    seed: int = setting(
+        0, "Seed of the order, the initial adapters and the noise.", minimum=0, maximum=2**31 - 1, step=1
+    )
+    seeds: int = setting(
+        1,
+        "How many seeds are run one after another, from the one above on.",
+        minimum=1,
+        maximum=MOST_SEEDS,
+        slider_maximum=10,
+        step=1,
+        unit="seeds",
+        advanced=True,
+    )
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    answers: AnswerSettings = Field(default_factory=AnswerSettings)
+    measuring: MeasuringSettings = Field(default_factory=MeasuringSettings)
+    noise: tuple[NoiseSettings, ...] = Field(
+        default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
+    )
+    regularisers: tuple[RegulariserSettings, ...] = Field(
+        default=(), description="Arms without noise, of another adapter dropout or weight decay than the control's."
+    )
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> Self:
+        if not self.noise and not self.regularisers:
+            raise ValueError(say("a study needs at least one noise arm or regulariser besides the control"))
+        if any(noise.is_silent for noise in self.noise):
+            raise ValueError(say("an arm of strength 0 is the control, which is always there: leave it out"))
+        for words, arms in ((later("noise arms"), self.noise), (later("regularisers"), self.regularisers)):
+            if len({arm.name for arm in arms}) < len(arms):
+                raise ValueError(say("two {what} are the same: change or remove one", what=say(words)))
+        for arm in self.regularisers:
+            if self.training.method == "full" and arm.lora_dropout is not None:
+                raise ValueError(
+                    say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay")
+                )
+            if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
+                raise ValueError(
+                    say(
+                        "the regulariser {name} is what the control has: change or remove it",
+                        name=arm.name or say("without a value"),
+                    )
+                )
+        return self
+
+    @property
+    def arms(self) -> dict[str, NoiseSettings]:
+        """The noise of every arm that is trained, control first, by name; a regulariser's is that of the control."""
+        noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
+        chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
+        return noisy | {arm.name: CONTROL for arm in self.regularisers} | chaos
+
+    @property
+    def runs(self) -> dict[int, tuple[str, ...]]:
+        """The seeds in the order of running, and the arms of each: after those of the study, those of the A/A floor."""
+        seeds = range(self.seed, self.seed + self.seeds)
+        again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
+        return {seed: tuple(self.arms) for seed in seeds} | again
+
+    def regulariser_of(self, arm: str) -> RegulariserSettings:
+        """Adapter dropout and weight decay of an arm, both given."""
+        usual = {"lora_dropout": self.training.lora_dropout, "weight_decay": self.training.weight_decay}
+        own = next((found.model_dump(exclude_none=True) for found in self.regularisers if found.name == arm), {})
+        return RegulariserSettings(**(usual | own))
+
+    def check(self, limits: Limits) -> None:
+        """Raise `DoesNotFit` where this study is over a limit of this server."""
+        if len(self.arms) > limits.arms:
+            raise DoesNotFit(
+                say(
+                    "This server trains at most {most} arms at once (asked: {arms}).",
+                    most=limits.arms,
+                    arms=len(self.arms),
+                )
+            )
+        self.answers.check(limits)
+        self.measuring.check(limits)
+
+
+EXAMPLE = StudySettings(
+    title="An example: control and one noise arm on the bundled model",
+    data=DataSettings(source="starter:world-format"),
+    training=TrainingSettings(epochs=6, batch_size=8, learning_rate=3e-3, evaluations=6, evaluation_rows=MOST_SAMPLED),
+)
+"""What the page opens with: the bundled model learns to answer in a form that it has not seen."""
+
+
+USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
+"""For models other than the bundled one: measured once an epoch, since there measuring takes time from training."""
+
+
+def usual_training(model: ModelSettings) -> TrainingSettings:
+    """Training settings to begin with: the bundled model is small and learns fast, others want smaller steps."""
+    return EXAMPLE.training if model.source == BUNDLED else USUAL_OF_OTHERS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Training settings under a name: `bundled` for the bundled model, `others` for every other one."""
+
+    words: str
+    bundled: TrainingSettings
+    others: TrainingSettings
+
+    def training(self, model: ModelSettings) -> TrainingSettings:
+        """The settings for `model`."""
+        return self.bundled if model.source == BUNDLED else self.others
+
+
+_PAPER = TrainingSettings(epochs=3, learning_rate=5e-5, batch_size=128, accumulation=16, lora_rank=16, lora_alpha=32)
+
+PRESETS: dict[str, Preset] = {
+    "quick look": Preset(
+        "Half a minute of training, whatever the data.",
+        bundled=EXAMPLE.training.model_copy(update={"time_budget_seconds": 30.0, "evaluations": 5}),
+        others=TrainingSettings(time_budget_seconds=20, batch_size=2, evaluations=1, evaluation_rows=4),
+    ),
+    "the paper's": Preset(
+        "Learning rate 5e-5, three epochs and 128 rows a step (arXiv 2310.05914 and its code), but on adapters, where "
+        "the paper trained all weights. Made for tens of thousands of rows: on few it hardly trains.",
+        bundled=_PAPER,
+        others=_PAPER,
+    ),
+    "small data, many epochs": Preset(
+        "Where a model overfits, and noise has something to hold back.",
+        bundled=TrainingSettings(
+            epochs=20, learning_rate=4e-3, batch_size=8, evaluations=20, evaluation_rows=MOST_SAMPLED
+        ),
+        others=TrainingSettings(epochs=10, learning_rate=5e-4, lora_rank=16, lora_alpha=32, evaluations=10),
+    ),
+}
+"""Where to begin; every value can be changed afterwards."""

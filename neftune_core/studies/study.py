@@ -1,0 +1,370 @@
+"""One study from its record's settings to its end, seed by seed, as a generator of the events it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.engine.accelerator import holding
+from neftune_core.engine.armset import ArmSet
+from neftune_core.engine.lockstep import Event, Lockstep, Stop, check_length
+from neftune_core.engine.methods import make_arms
+from neftune_core.engine.parallel import Over, team
+from neftune_core.errors import Cancelled, NotAvailable, RecordError
+from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.language import later, say
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.module_trees import fingerprint
+from neftune_core.models.threads import YieldingWhenBusy, fixed_threads
+from neftune_core.models.tokenizing import dated
+from neftune_core.sentences import sentence
+from neftune_core.settings import Limits
+from neftune_core.studies import checkpoint
+from neftune_core.studies.about import about_run
+from neftune_core.studies.judging import question_for
+from neftune_core.studies.measuring import measure_end
+from neftune_core.studies.pacing import Pacer
+from neftune_core.studies.planning import require_disk, require_memory
+from neftune_core.studies.prompts import (
+    answer_lines,
+    study_asked,
+    those_that_fit,
+)
+from neftune_core.studies.records.log import finite
+from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.rounding import measure_rounding
+from neftune_core.studies.settings import StudySettings
+
+logger = logging.getLogger(__name__)
+
+SHARE = 20
+"""Checkpoints by time take at most one part in so many of a run."""
+EVERY_STEP = range(sys.maxsize)
+"""Of processes that follow another one: it measures."""
+
+
+def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+    """Run the study of `record`, from its checkpoint where it has one; every event is on disk before it is yielded.
+
+    The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with its sentence); the arms
+    of the last whole step are kept in each case. Raises `RecordError` where the record itself cannot be used, or is
+    written by another process; nothing else that a person can cause. The accelerator is held pass by pass.
+    """
+    record.require_usable()
+    study = record.study
+    with record.claimed(), fixed_threads(record.said_of("machine").get("threads")), YieldingWhenBusy():
+        try:
+            with closing(_events(study, record, limits, Deadline(limits, should_stop))) as events:
+                for event in events:
+                    record.append(event)
+                    yield event
+        except Exception as error:
+            ending: Event = {"seed": study.seed, "event": "failed", "message": sentence(error)}
+            try:
+                record.append(ending)
+            except OSError:
+                logger.warning("the end of record %s could not be written", record.id)
+            yield ending
+
+
+class Deadline:
+    """A stop that also comes when the study has run as long as the server allows."""
+
+    def __init__(self, limits: Limits, should_stop: Stop) -> None:
+        self.minutes, self.should_stop = limits.study_minutes, should_stop
+        self.end = time.monotonic() + 60 * limits.study_minutes
+
+    def __call__(self) -> bool:
+        return self.should_stop() or self.is_late
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return time.monotonic() > self.end
+
+    def check(self, *_: object) -> None:
+        """Raise `Cancelled` where it is time."""
+        if self():
+            raise Cancelled(self.words)
+
+    @property
+    def words(self) -> str:
+        """Why it stopped; what `should_stop` has to say under the same name goes first."""
+        if self.should_stop():
+            return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
+        return later("Stopped after {minutes:,} minutes, the longest that this server allows.").format(
+            minutes=self.minutes
+        )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What all seeds of a study share."""
+
+    study: StudySettings
+    record: Record
+    stack: ArmSet
+    prepared: Prepared
+    limits: Limits
+    stop: Deadline
+
+    def run(self, seed: int) -> Lockstep:
+        """A fresh run of one seed; the arms begin anew.
+
+        A time budget is turned into steps by the first seed; the others make as many.
+        """
+        study = self.study.model_copy(update={"seed": seed})
+        arms = {name: study.arms[name] for name in self.study.runs[seed]}
+        run = Lockstep(study, self.stack, self.prepared, arms, most_steps=self.limits.steps)
+        planned = (event for event in self.record.events() if event["event"] == "planned" and event["seed"] != seed)
+        first = next(planned, None)
+        if first is not None:
+            run.plan(first["steps"])
+        return run
+
+
+def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline) -> Generator[Event, None, None]:
+    try:
+        ready = _prepared_together(record, limits, stop)
+        done = {event["seed"] for event in record.events() if event["event"] == "answered"}
+        for seed in study.runs:
+            if seed not in done:
+                for event in _one_seed(ready, seed):
+                    yield _kept(record, {"seed": seed, **event})
+        yield _ending(study, record)
+    except Cancelled:
+        yield {"seed": study.seed, "event": "stopped", "message": stop.words}
+    finally:
+        team().dismiss()
+
+
+def follow_study(limits: Limits) -> None:
+    """Take part in the study of the first process, in one of the others, until it is over.
+
+    Raises what `_prepared_together` raises.
+    """
+    ours = team()
+    folder = ours.first_tells()
+    if not folder:
+        return
+    record = Record(Path(folder))
+    ready = _prepared_together(record, limits, Deadline(limits, lambda: False))
+    threads = fixed_threads(record.said_of("machine").get("threads"))
+    with contextlib.suppress(Over), threads, YieldingWhenBusy():
+        while True:
+            run = ready.run(int(ours.first_says(0)))
+            checkpoint.restore(run, record.folder)
+            ours.meet()
+            with contextlib.suppress(Cancelled):
+                for _ in run.run(lambda: False, measured=EVERY_STEP):
+                    pass
+
+
+def _kept(record: Record, event: Event) -> Event:
+    """The event without the numbers of each row, which are on disk before it: curves do not need them."""
+    rows = event.pop("rows", None)
+    if rows:
+        write_rows(record, event["seed"], event["step"], rows)
+    return event
+
+
+def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready:
+    """What `_prepare` gives, once every process has it.
+
+    Where one cannot, none goes on: raises its error there, and its sentence as `NotAvailable` in the others.
+    """
+    failure: Exception | None = None
+    try:
+        ready = _prepare(record.study, record, limits, stop)
+    except Exception as error:
+        if team().size == 1:
+            raise
+        failure = error
+    words = sentence(failure) if failure else ""
+    told = team().first_failure(words)
+    if failure and told == words:
+        raise failure
+    if told:
+        raise NotAvailable(told) from failure
+    return ready
+
+
+def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadline) -> _Ready:
+    study.check(limits)
+    loaded = base_of(record, stop)
+    prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
+    found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
+    kept = record.said_of("data")
+    if any(kept.get(name, value) != value for name, value in found.items()):
+        raise RecordError(
+            say("This record was begun with other settings or other data, and its rows have changed: train it anew.")
+        )
+    check_length(len(prepared.train), study.training, limits, seeds=len(study.runs))
+    study_asked(study, prepared, loaded)
+    require_memory(study, loaded, prepared)
+    require_disk(study, loaded, record.folder, limits)
+    stack = make_arms(loaded, len(study.arms), study.training)
+    return _Ready(study, record, stack, prepared, limits, stop)
+
+
+def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
+    """The model that a record was or is to be trained on, with its tokenizer as on the day of the record's start.
+
+    Raises `RecordError` where its weights have changed since.
+    """
+    about, model = record.said_of("model"), record.study.model
+    precision = about.get("precision", model.precision)
+    loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
+    if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
+        raise RecordError(
+            say(
+                "The model {model} is not the one that this study was trained on: its weights have changed since.",
+                model=loaded.name,
+            )
+        )
+    return on_day_of(record, loaded)
+
+
+def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
+    """The same model with a tokenizer whose chat template prints the day of the record's start as that of today."""
+    tokenizer = dated(loaded.tokenizer, record.day, hashed="date" in record.about)
+    return loaded if tokenizer is loaded.tokenizer else replace(loaded, tokenizer=tokenizer)
+
+
+def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
+    """All events of one seed; whatever breaks it off, what it had is kept."""
+    run, record = ready.run(seed), ready.record
+    pacer = Pacer(run)
+    try:
+        measured = yield from _begin(ready, run)
+        team().first_says(seed)
+        team().meet()
+        yield from pacer.timed(holding(run.run(ready.stop, _Keeper(run, record.folder), measured)))
+        yield _save(run, record)
+        yield _measure(run, record, ready.stop)
+        yield _answer(run, record, ready.stop)
+        pacer.keep(finished=True)
+    except Exception:
+        pacer.keep(finished=False)
+        if run.done:
+            checkpoint.keep(run, record.folder)
+            yield _save(run, record)
+        raise
+    checkpoint.drop(record.folder)
+
+
+def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
+    """`started` for a new seed; for one that goes on, its checkpoint is put back and the log cut to there.
+
+    Returns the steps whose losses are measured already.
+    """
+    record, seed = ready.record, run.study.seed
+    if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):
+        checkpoint.drop(record.folder)  # of the seed before, whose process ended right after it
+    checkpoint.restore(run, record.folder)
+    measured = record.rewind(seed, run.done)
+    if run.done == 0:
+        about = about_run(run) | {"question": vars(question_for(ready.study, ready.prepared))}
+        record.update_about(**about)
+        if seed != ready.study.seed:  # the log has the report on the data once
+            del about["data"]["report"]
+        yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
+    return measured
+
+
+@dataclass
+class _Keeper:
+    """Writes a checkpoint at every so many steps, at the end, and when the last one is too long ago.
+
+    One that is due by time waits until `SHARE` times what the last one took to write has passed.
+    """
+
+    run: Lockstep
+    folder: Path
+    due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._wait(0.0)
+
+    def __call__(self) -> None:
+        run = self.run
+        by_steps = run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total
+        if not by_steps and time.monotonic() < self.due:
+            return
+        begun = time.monotonic()
+        checkpoint.keep(run, self.folder)
+        self._wait(time.monotonic() - begun)
+
+    def _wait(self, took: float) -> None:
+        seconds = self.run.study.training.checkpoint_seconds or math.inf
+        self.due = time.monotonic() + max(seconds, SHARE * took)
+
+
+def _ending(study: StudySettings, record: Record) -> Event:
+    """`finished`, or `failed` where no arm of any seed was left; either says which arms diverged."""
+    lost = {
+        (event.get("seed"), arm)
+        for event in record.events()
+        if event["event"] == "diverged"
+        for arm in event.get("arms", {})
+    }
+    everything = sum(map(len, study.runs.values()))
+    ending: Event = {"seed": study.seed, "event": "failed" if len(lost) == everything else "finished"}
+    if lost:
+        names = [name for name in study.arms if any(name == arm for _, arm in lost)]
+        ending |= {
+            "diverged": names,
+            "message": later(
+                "The loss of {arms} stopped being a number: choose a smaller learning rate or less noise."
+            ).format(arms=", ".join(names)),
+        }
+    return ending
+
+
+def _save(run: Lockstep, record: Record) -> Event:
+    for slot, name in enumerate(run.names, start=1):
+        folder = record.arm_folder(name, run.study.seed)
+        if slot in run.alive:
+            run.stack.save(slot, folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # of an earlier ending of this run, before the arm diverged
+    return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
+
+
+def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
+    """Measure what is measured once; the base, which is the same for all seeds, with the study's first."""
+    study = run.study
+    first = study.seed == record.study.seed
+    found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
+    write_answers(record, study.seed, found.answers)
+    floor = measure_rounding(run, should_stop) if first else {}
+    about = {"floor": floor, "robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
+    write_metrics(record, study.seed, {"arms": found.arms, **about})
+    return {"event": "measured", "arms": finite(found.arms)}
+
+
+def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
+    loaded = run.stack.loaded
+    asked = study_asked(run.study, run.prepared, loaded)
+    fitted = [found for _, found in asked]
+    prompts, ids = those_that_fit([prompt for prompt, _ in asked], fitted)
+    slots = [0, *run.alive]
+    names = [run.name(slot) for slot in slots]
+    if prompts:
+        answers: Answers = []
+        for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
+            pass  # the last state of the growing answers is what is kept
+        cut = [found.cut for found in fitted if found is not None]
+        lines = answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
+        record.write_answers(lines, run.study.seed)
+    return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names}}

@@ -1,0 +1,94 @@
+"""Votes between two arms whose names were hidden: kept in the record, and told with their interval."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.evaluation.statistics import Interval, binomial_interval
+from neftune_core.language import say
+from neftune_core.studies.records.log import append, parsed
+from neftune_core.studies.records.record import Record
+
+TIE, BOTH_BAD = "tie", "both bad"
+MOST_VOTES = 10_000
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Votes between two arms: `wins` for the first and for the second, ties, and both bad."""
+
+    names: tuple[str, str]
+    wins: tuple[int, int]
+    ties: int
+    both_bad: int
+
+    @property
+    def share(self) -> Interval:
+        """The first arm's share of the votes that chose one, with Clopper and Pearson's interval."""
+        return binomial_interval(self.wins[0], sum(self.wins))
+
+
+def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, line: Mapping[str, Any]) -> None:
+    """Keep a vote with the answers that it is about; one with the same `ballot` replaces an earlier one.
+
+    `vote` is one of `names`, `TIE` or `BOTH_BAD`. Raises `InvalidSetting`, or `DoesNotFit` where the record is full.
+    """
+    if vote not in (*names, TIE, BOTH_BAD):
+        raise InvalidSetting(say("A vote is for one of the two, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD))
+    if len(votes(record)) >= MOST_VOTES:
+        raise DoesNotFit(say("This record holds {most:,} votes, as many as are kept.", most=MOST_VOTES))
+    kept = {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line}
+    append(record.folder / "votes.jsonl", json.loads(json.dumps(kept)))
+
+
+def votes(record: Record) -> list[dict[str, Any]]:
+    """All votes that can be read, the last of each ballot."""
+    try:
+        lines = (record.folder / "votes.jsonl").read_bytes().splitlines()
+    except OSError:
+        return []
+    found = [vote for vote in map(parsed, lines) if vote and _is_vote(vote)]
+    return list({vote["ballot"]: vote for vote in found}.values())
+
+
+def _is_vote(vote: dict[str, Any]) -> bool:
+    between = vote.get("between")
+    pair = isinstance(between, list) and len(between) == 2 and all(isinstance(name, str) for name in between)
+    texts = isinstance(vote.get("vote"), str) and isinstance(vote.get("ballot"), str)
+    return pair and texts and isinstance(vote.get("arms"), dict)
+
+
+def tally(record: Record, names: tuple[str, str]) -> Tally:
+    """The votes of the record between these two."""
+    cast = [vote["vote"] for vote in votes(record) if vote["between"] == sorted(names)]
+    wins = (cast.count(names[0]), cast.count(names[1]))
+    return Tally(names, wins, cast.count(TIE), cast.count(BOTH_BAD))
+
+
+def tally_words(found: Tally) -> str:
+    """The tally in a sentence, which claims a preference only where the interval leaves out one half."""
+    first, second = found.names
+    others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)
+    decided = sum(found.wins)
+    if not decided:
+        return say("No vote between {first} and {second} chose one yet.", first=first, second=second) + others
+    share = found.share
+    words = say(
+        "{first} won {wins} of {count} votes that chose one against {second}: {share:.0%}, 95 % interval {low:.0%} to "
+        "{high:.0%} (Clopper and Pearson; ties left out).",
+        first=first,
+        wins=found.wins[0],
+        count=decided,
+        second=second,
+        share=share.estimate,
+        low=share.low,
+        high=share.high,
+    )
+    if share.low > 0.5 or share.high < 0.5:
+        return words + others + say(" {name} was preferred.", name=first if share.low > 0.5 else second)
+    return words + others + say(" The interval holds 50 %, so no preference is shown.")

@@ -1,0 +1,62 @@
+"""How long a sweep would take on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.lockstep import check_length
+from neftune_core.language import later, say
+from neftune_core.models.catalogue import duration, training_key
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.pace import known_pace
+from neftune_core.settings import Limits, parse
+from neftune_core.studies.planning import memory_and_time, work_of
+from neftune_core.sweeps.settings import Cell, SweepSettings, cells
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Seconds of all cells together, and a sentence that says where the number comes from."""
+
+    seconds: float
+    sentence: str
+
+
+def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: LoadedModel) -> TimeEstimate:
+    """How long `cells` take on rows `prepared` for each of them."""
+    seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
+    first = cells[0].study
+    known = known_pace(training_key(first.model, work_of(first, prepared[0])))
+    words = (
+        later("About {duration}, at the pace of the last study of this model here.")
+        if known
+        else later(
+            "About {duration} of training by this machine's arithmetic, which may be off by a factor of three; "
+            "measuring and answers come on top."
+        )
+    )
+    return TimeEstimate(seconds, say(words, duration=duration(seconds)))
+
+
+def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
+    """How long the whole sweep takes here.
+
+    Raises what `load` and `prepare` raise, and `DoesNotFit` where a study is longer than this server allows.
+    """
+    loaded = load(settings.study.model)
+
+    @cache
+    def prepared(data: str) -> Prepared:
+        found = parse(DataSettings, json.loads(data))
+        return prepare(found.within(loaded.context), loaded.tokenizer, limits)
+
+    every = cells(settings)
+    rows = [prepared(cell.study.data.model_dump_json()) for cell in every]
+    for cell, found in zip(every, rows, strict=True):
+        check_length(len(found.train), cell.study.training, limits, seeds=len(cell.study.runs))
+    return sweep_time(every, rows, loaded)

@@ -1,0 +1,82 @@
+"""More seeds for a study or a sweep that has been trained: what is there stays, to the bit, and the rest is run."""
+
+from __future__ import annotations
+
+from neftune_core.durable import write_whole
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.verdict import CLAIM_SEEDS
+from neftune_core.language import say
+from neftune_core.settings import Settings, from_toml, to_toml
+from neftune_core.studies.records.log import as_text
+from neftune_core.studies.records.owners import owner_of
+from neftune_core.studies.records.record import ENDINGS, Record, owned_records, owner_hash
+from neftune_core.studies.records.user_rows import study_key
+from neftune_core.studies.settings import MOST_SEEDS, StudySettings
+from neftune_core.sweeps.record import Sweep, sweep_key
+from neftune_core.sweeps.settings import SweepSettings
+
+
+def next_seeds(seeds: int) -> int:
+    """Return how many seeds to train next: as many as a claim takes, then twice as many, at most `MOST_SEEDS`."""
+    return min(MOST_SEEDS, CLAIM_SEEDS if seeds < CLAIM_SEEDS else 2 * seeds)
+
+
+def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | None:
+    """Return the record of `owner` that differs from `asked` only by fewer seeds, that with most seeds first.
+
+    Args:
+        asked: The study or sweep that is to be run.
+        owner: The key of whoever asks; empty for the command line.
+    """
+    key, most = _key_without_seeds(asked), _seeds(asked)
+    found: list[tuple[int, Record]] = []
+    for record in owned_records(owner):
+        if owner_of(record.folder) != owner_hash(owner) or record.is_sweep != isinstance(asked, SweepSettings):
+            continue
+        try:
+            settings = Sweep(record.folder).settings if record.is_sweep else record.study
+            if _seeds(settings) < most and _key_without_seeds(settings) == key:
+                found.append((_seeds(settings), record))
+        except RecordError:
+            continue
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def extend(record: Record, seeds: int) -> None:
+    """Give a record `seeds` seeds in all; its next run trains those that are missing.
+
+    Seeds that only the control was trained with, as the A/A floor, are run anew where they now count for every arm.
+
+    Raises:
+        RecordError: The record is being written, cannot be used, or has as many seeds already.
+    """
+    record.require_usable()
+    if seeds <= record.study.seeds:
+        raise RecordError(say("The record {record} has {count} seeds already.", record=record.id, count=seeds))
+    with record.claimed():
+        text = record.settings_file.read_text(encoding="utf-8")
+        if record.is_sweep:
+            sweep = from_toml(SweepSettings, text)
+            larger: Settings = sweep.model_copy(update={"study": _with_seeds(sweep.study, seeds)})
+            again = set[int]()
+        else:
+            study = from_toml(StudySettings, text)
+            larger = _with_seeds(study, seeds)
+            again = {seed for seed, arms in larger.runs.items() if study.runs.get(seed, arms) != arms}
+        kept = [one for one in record.events() if one["event"] not in ENDINGS and one.get("seed") not in again]
+        write_whole(record.folder / "events.jsonl", as_text(kept))
+        write_whole(record.settings_file, to_toml(larger, comments=True))
+
+
+def _with_seeds(study: StudySettings, seeds: int) -> StudySettings:
+    return study.model_copy(update={"seeds": seeds})
+
+
+def _seeds(settings: StudySettings | SweepSettings) -> int:
+    return settings.seeds if isinstance(settings, StudySettings) else settings.study.seeds
+
+
+def _key_without_seeds(settings: StudySettings | SweepSettings) -> object:
+    if isinstance(settings, StudySettings):
+        return study_key(_with_seeds(settings, 1))
+    return sweep_key(settings.model_copy(update={"study": _with_seeds(settings.study, 1)}))

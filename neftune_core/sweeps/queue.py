@@ -1,0 +1,31 @@
+"""The queue of the lab: studies and sweeps, each as one job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from neftune_core.settings import Limits
+from neftune_core.studies.jobs import Jobs, Run
+from neftune_core.studies.records.record import Record
+from neftune_core.sweeps.more_seeds import extend, next_seeds
+from neftune_core.sweeps.record import create_sweep
+from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.sweep import run_record
+
+
+class LabJobs(Jobs):
+    """A queue that takes sweeps as well as studies."""
+
+    def __init__(
+        self, limits: Limits, run: Run = run_record, admit: Callable[[str], None] = lambda address: None
+    ) -> None:
+        super().__init__(limits, run, admit)
+
+    def submit_sweep(self, sweep: SweepSettings, owner: str) -> Record:
+        """Put a sweep in the queue, as one job; raises a `LabError` if it is over a limit."""
+        sweep.check(self.limits)
+        return self.submit_made(owner, lambda: create_sweep(sweep, owner, self.limits))
+
+    def add_seeds(self, record_id: str, owner: str) -> Record:
+        """Put a finished study or sweep back in the queue with as many seeds as `next_seeds` says."""
+        return self.extend(record_id, owner, lambda record: extend(record, next_seeds(record.study.seeds)))

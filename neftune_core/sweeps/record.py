@@ -1,0 +1,178 @@
+"""A sweep on disk: a record whose settings are a sweep's, with a record of each of its cells.
+
+runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
+
+The sweep's own log has `started`, a `cell` for each that ended (`state`, `message`, and how many steps of all are
+done), and the ending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_core.durable import write_whole
+from neftune_core.errors import InvalidSetting, LabError, RecordError
+from neftune_core.language import say
+from neftune_core.sentences import cause
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.owners import owner_of
+from neftune_core.studies.records.parts import settings_text
+from neftune_core.studies.records.record import (
+    CELLS,
+    STUDY_FILE,
+    SWEEP_FILE,
+    Record,
+    find,
+    new_record,
+    owned_records,
+    owner_hash,
+)
+from neftune_core.studies.records.user_rows import located, study_key, with_own_rows
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells
+
+
+@dataclass(frozen=True)
+class Sweep(Record):
+    """One sweep's folder: a record whose settings are a sweep's, with the records of its cells."""
+
+    @property
+    def settings(self) -> SweepSettings:
+        """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
+        try:
+            found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
+        except FileNotFoundError:
+            raise RecordError(
+                say("The record {record} is no sweep, or its settings are missing.", record=self.id)
+            ) from None
+        except (OSError, UnicodeDecodeError, LabError) as error:
+            raise RecordError(
+                say("The settings of sweep {record} cannot be read: {reason}", record=self.id, reason=error)
+            ) from None
+        return found.model_copy(update={"study": located(found.study, self.folder)})
+
+    def record_of(self, cell: Cell) -> Record:
+        """The record of one of its cells, whether it was begun or not."""
+        return Record(self.folder / CELLS / cell.name)
+
+    def begun_cells(self) -> list[str]:
+        """The names of the cells that have a record, in the order of running."""
+        begun = {path.parent.name for path in self.folder.glob(f"{CELLS}/*/{STUDY_FILE}")}
+        return [cell.name for cell in cells(self.settings) if cell.name in begun]
+
+    def states(self) -> dict[str, Event]:
+        """The last that the log says of each cell that ended, by its name."""
+        return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
+
+
+MOST_LISTED = 8
+
+
+def find_study(name: str, owner: str | None) -> Record:
+    """Return the record called `name`, which may be a cell of a sweep, as `SWEEP/CELL`.
+
+    Raises:
+        RecordError: There is none, it is somebody else's, or the sweep has no such cell.
+    """
+    sweep_id, _, cell = name.partition("/")
+    record = find(sweep_id, owner)
+    return _cell_of(record, cell) if cell else record
+
+
+def _cell_of(record: Record, cell: str) -> Record:
+    if not record.is_sweep:
+        raise RecordError(say("The record {record} is no sweep, and has no cells: name it alone.", record=record.id))
+    begun = Sweep(record.folder).begun_cells()
+    if cell not in begun:
+        raise RecordError(
+            say(
+                "The sweep {record} has no study {cell!r}: name one of {cells}.",
+                record=record.id,
+                cell=cell[:60],
+                cells=_listed(begun),
+            )
+        )
+    return Record(record.folder / CELLS / cell)
+
+
+def require_single(record: Record) -> Record:
+    """Return `record` if it is one study; raise `RecordError`, which lists the cells, if it is a sweep."""
+    if not record.is_sweep:
+        return record
+    begun = Sweep(record.folder).begun_cells()
+    if not begun:
+        raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
+    raise RecordError(
+        say(
+            "The record {record} is a sweep, and this takes one study: name one as {record}/{cell}. It has {cells}.",
+            record=record.id,
+            cell=begun[0],
+            cells=_listed(begun),
+        )
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_LISTED
+    shown = ", ".join(names[:MOST_LISTED])
+    return say("{names} and {count} more", names=shown, count=more) if more > 0 else shown or say("none yet")
+
+
+def create_sweep(
+    settings: SweepSettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None
+) -> Sweep:
+    """A new sweep with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
+
+    Raises a `LabError` where a cell cannot be, a file cannot be used, or a limit of this server is passed.
+    """
+    limits = limits or Limits()
+    settings.check(limits)
+    with new_record(settings.study, owner, limits, folder) as record:
+        own = settings.model_copy(update={"study": with_own_rows(settings.study, record.folder)})
+        write_whole(record.folder / SWEEP_FILE, to_toml(own, comments=True))
+    return Sweep(record.folder)
+
+
+def read_sweep(path: Path) -> SweepSettings:
+    """The sweep in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"The sweep {path.absolute()} cannot be read: {cause(error)}.") from None
+    found = from_toml(SweepSettings, text)
+    return found.model_copy(update={"study": located(found.study, path.parent)})
+
+
+def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
+    """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
+    key = sweep_key(settings)
+    for record in owned_records(owner, folder=folder):
+        if not record.is_sweep or owner_of(record.folder) != owner_hash(owner):
+            continue
+        try:
+            found = Sweep(record.folder)
+            if sweep_key(found.settings) == key:
+                return found
+        except RecordError:
+            continue
+    return None
+
+
+def sweep_key(settings: SweepSettings) -> tuple[str, str]:
+    """Equal for equal sweeps, wherever their files lie."""
+    return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
+
+
+def described(varied: Mapping[str, Any]) -> str:
+    """What sets a cell's training apart: `learning rate 0.002, LoRA rank 8`; empty where nothing does."""
+    known = axes()
+    parts = []
+    for name, value in varied.items():
+        label = say(known[name].label)
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        parts.append(f"{label[:1].lower() + label[1:] if label[1:2].islower() else label} {shown}")
+    return ", ".join(parts)

@@ -1,0 +1,275 @@
+"""What a sweep is: a study, the settings that vary, and the studies of one seed (cells) that these make.
+
+Settings that differ in their noise alone are arms of one cell, trained in lockstep against one control; another
+training setting or another seed is another cell.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Self, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.language import say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Control, Limits, Settings, controls, parse, setting
+from neftune_core.studies.settings import EXAMPLE, StudySettings
+
+S = TypeVar("S", bound=Settings)
+
+Value = bool | int | float | str
+Point = Mapping[str, Value]
+"""One value for each setting that varies, by its dotted name."""
+
+NOISE, TRAINING, DATA = "noise.", "training.", "data."
+TIME_BUDGET = "training.time_budget_seconds"
+MOST_SETTINGS = 10_000
+MOST_VALUES = 1_000
+
+
+@cache
+def axes() -> dict[str, Control]:
+    """Everything that a sweep can vary, by its dotted name: the noise, the training, and how many rows are read.
+
+    Not the time budget: its number of steps depends on how busy the machine is, and would differ from cell to cell.
+    """
+    found = {NOISE + one.name: one for one in controls(NoiseSettings)}
+    found |= {TRAINING + one.name: one for one in controls(TrainingSettings)}
+    found |= {DATA + one.name: one for one in controls(DataSettings) if one.name == "rows"}
+    del found[TIME_BUDGET]
+    return found
+
+
+class SweepSettings(Settings):
+    """A study whose settings are varied: each of `axes` with each other, and each of `points` as it stands."""
+
+    title: str = setting("", "A name for the sweep.", max_length=200)
+    most_arms: int = setting(
+        16,
+        "Most arms that are trained in lockstep, control included. Further noise settings go to a second study with a "
+        "control of its own; fewer take less memory.",
+        minimum=2,
+        maximum=64,
+        step=1,
+        unit="arms",
+        label="Arms at once",
+        advanced=True,
+    )
+    keep_adapters: bool = setting(
+        True, "Keep every trained adapter. Without them the measures stay, and no arm can be asked again."
+    )
+    axes: dict[str, tuple[Value, ...]] = Field(
+        default={},
+        description="The grid: every value of each is trained with every value of the others. Names are those of a "
+        "study: noise.strength, noise.kind, training.learning_rate, data.rows and so on; strength 0 is the control, "
+        "which is always there.",
+    )
+    points: tuple[dict[str, Value], ...] = Field(
+        default=(), description="Settings trained as they stand, beside the grid or instead of it."
+    )
+    study: StudySettings = Field(
+        default_factory=StudySettings,
+        description="What is varied: its one noise is where the noise begins; its seeds are those of the sweep.",
+    )
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _flat_axes(cls, given: Any) -> Any:
+        """TOML reads `noise.strength = [0, 5]` as a table in a table."""
+        return dict(_flat(given)) if isinstance(given, Mapping) else given
+
+    @field_validator("points", mode="before")
+    @classmethod
+    def _flat_points(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            return given
+        return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
+
+    @model_validator(mode="after")
+    def _is_a_sweep(self) -> Self:
+        if not self.axes and not self.points:
+            raise ValueError(
+                say("a sweep needs at least one axis, such as noise.strength with 0, 1, 2, 5, or one point")
+            )
+        for name in itertools.chain(self.axes, *self.points):
+            if name == TIME_BUDGET:
+                raise ValueError(say("a sweep cannot vary the time budget: vary training.epochs or training.steps"))
+            if name not in axes():
+                raise ValueError(
+                    say("a sweep cannot vary {name!r}: it varies noise.*, training.* and data.rows", name=name)
+                )
+        for name, values in self.axes.items():
+            if not values:
+                raise ValueError(say("the axis {name} has no values: give some, or remove it", name=name))
+            if len(values) > MOST_VALUES:
+                raise ValueError(
+                    say(
+                        "the axis {name} has {count:,} values: give at most {most:,}",
+                        name=name,
+                        count=len(values),
+                        most=MOST_VALUES,
+                    )
+                )
+        if self.study.training.time_budget_seconds:
+            raise ValueError(
+                say("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
+            )
+        if self._varies_noise and len(self.study.noise) != 1:
+            raise ValueError(say("a sweep that varies the noise begins from one: leave one noise in its study"))
+        return self
+
+    @property
+    def _varies_noise(self) -> bool:
+        return any(name.startswith(NOISE) for name in itertools.chain(self.axes, *self.points))
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the sweep."""
+        return range(self.study.seed, self.study.seed + self.study.seeds)
+
+    def check(self, limits: Limits) -> None:
+        """Raise `DoesNotFit` or `InvalidSetting` where this sweep is over a limit of this server or cannot be made."""
+        found = cells(self)
+        if len(found) > limits.sweep_studies:
+            raise DoesNotFit(
+                say(
+                    "This sweep needs {count:,} studies and this server allows {most:,}: vary fewer "
+                    "training settings, or use fewer seeds.",
+                    count=len(found),
+                    most=limits.sweep_studies,
+                )
+            )
+        for cell in found[: len(found) // len(self.seeds)]:
+            cell.study.check(limits)
+
+
+def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One study of one seed. `varied` holds what sets its training apart from that of others, by dotted name."""
+
+    name: str
+    varied: Point
+    study: StudySettings
+
+
+def points(sweep: SweepSettings) -> list[dict[str, Value]]:
+    """All combinations, the grid first; raises `DoesNotFit` where they are too many to be listed."""
+    count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
+    if count > MOST_SETTINGS:
+        raise DoesNotFit(
+            say("The grid has {count:,} settings: a sweep has at most {most:,}.", count=count, most=MOST_SETTINGS)
+        )
+    grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
+    return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]
+
+
+def cells(sweep: SweepSettings) -> list[Cell]:
+    """The cells in the order in which they run, all of the first seed first; the same list for the same settings.
+
+    Raises `InvalidSetting`, naming the combination, where one cannot be.
+    """
+    groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
+    for point in points(sweep):
+        varied = tuple((name, value) for name, value in point.items() if not name.startswith(NOISE))
+        groups.setdefault(varied, []).extend(_noises(sweep.study, point))
+    parts = [
+        (dict(varied), arms)
+        for varied, noises in groups.items()
+        for arms in _parts(noises, sweep.study, sweep.most_arms)
+    ]
+    bases = [(varied, _study(sweep.study, varied, arms)) for varied, arms in parts]
+    return [
+        Cell(f"{place:03d}-seed-{seed}", varied, study.model_copy(update={"seed": seed}))
+        for seed in sweep.seeds
+        for place, (varied, study) in enumerate(bases, start=1)
+    ]
+
+
+def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
+    """The noise arms of one combination; none where its strength is 0, which is the control."""
+    changes = {name.removeprefix(NOISE): value for name, value in point.items() if name.startswith(NOISE)}
+    if not changes:
+        return list(study.noise)
+    noise = _changed(study.noise[0], changes, point)
+    return [] if noise.is_silent else [noise]
+
+
+def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
+    """Noise arms in groups that fit beside a control and the study's regularisers; equal ones count once."""
+    distinct = list({noise.name: noise for noise in noises}.values())
+    room = max(1, most_arms - (len(study.arms) - len(study.noise)))
+    if not distinct:
+        if study.regularisers:
+            return [()]
+        raise InvalidSetting(
+            say("The only strength of a sweep is 0, which is the control: give at least one above it.")
+        )
+    count = -(-len(distinct) // room)
+    size = -(-len(distinct) // count)
+    return [tuple(distinct[start : start + size]) for start in range(0, len(distinct), size)]
+
+
+def _study(base: StudySettings, varied: Point, noise: tuple[NoiseSettings, ...]) -> StudySettings:
+    changed: dict[str, Any] = {}
+    for part, prefix in (("training", TRAINING), ("data", DATA)):
+        values = {name.removeprefix(prefix): value for name, value in varied.items() if name.startswith(prefix)}
+        changed[part] = _changed(getattr(base, part), values, varied)
+    return parse(StudySettings, {**dict(base), **changed, "noise": noise, "seeds": 1})
+
+
+def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
+    """`base` with `changes`; the sentence of what cannot be names the whole combination."""
+    if not changes:
+        return base
+    try:
+        return parse(type(base), {**base.model_dump(), **changes})
+    except InvalidSetting as error:
+        told = ", ".join(f"{name} {value}" for name, value in point.items())
+        reason = str(error)
+        raise InvalidSetting(
+            say("The combination {told} cannot be: {reason}", told=told, reason=reason[:1].lower() + reason[1:])
+        ) from None
+
+
+def size_words(sweep: SweepSettings) -> str:
+    """How much is trained, in one sentence without its end: `5 settings x 8 seeds in 8 studies of 6 arms`."""
+    found = cells(sweep)
+    per_seed = found[: len(found) // len(sweep.seeds)]
+    settings = sum(len(cell.study.arms) for cell in per_seed)
+    most = max(len(cell.study.arms) for cell in per_seed)
+    equal = len({len(cell.study.arms) for cell in per_seed}) == 1
+    seeds, studies = len(sweep.seeds), len(found)
+    return say(
+        "{settings:,} settings (controls included), {seeds}: {trainings:,} trainings, in {studies} of {arms} in "
+        "lockstep",
+        settings=settings,
+        seeds=say("1 seed") if seeds == 1 else say("{count} seeds", count=seeds),
+        trainings=settings * seeds,
+        studies=say("1 study") if studies == 1 else say("{count:,} studies", count=studies),
+        arms=say("{count} arms", count=most) if equal else say("up to {count} arms", count=most),
+    )
+
+
+EXAMPLE_SWEEP = SweepSettings(
+    title="An example: four strengths on the bundled model, three seeds",
+    keep_adapters=False,
+    axes={"noise.strength": (0, 2, 5, 12)},
+    study=EXAMPLE.model_copy(update={"title": "", "seed": 1, "seeds": 3}),
+)
+"""What `neftune sweep --example` prints: about a minute on two cores."""

@@ -1,0 +1,238 @@
+"""A sweep from its settings to its end: cell after cell, each a study with a record of its own below the sweep's.
+
+A cell that fails leaves the others; what is finished is never run again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from neftune_core.data.preparing import prepare
+from neftune_core.durable import write_whole
+from neftune_core.engine.lockstep import Event, Stop, count_steps
+from neftune_core.errors import Cancelled, LabError
+from neftune_core.language import later
+from neftune_core.models.loading import load
+from neftune_core.sentences import sentence
+from neftune_core.settings import Limits, to_toml
+from neftune_core.studies.records.log import as_text
+from neftune_core.studies.records.record import ENDINGS, Record, write_about
+from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import Deadline, run_study
+from neftune_core.sweeps.record import Sweep
+from neftune_core.sweeps.settings import Cell, SweepSettings, cells
+
+Cells = Sequence["SweepCell"]
+RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
+"""What runs cells, each from where it stands: events of any of them in any order, the last of each its ending."""
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """One cell of a sweep, and where its record is."""
+
+    sweep: Sweep
+    cell: Cell
+
+    @property
+    def record(self) -> Record:
+        return self.sweep.record_of(self.cell)
+
+    def begin(self) -> Record:
+        """Its own record, made if missing, of the same owner; the sweep's rows are not copied but named from there."""
+        record = self.record
+        if record.settings_file.is_file():
+            return record
+        record.folder.mkdir(parents=True, exist_ok=True)
+        write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
+        study = self.cell.study
+        files = {part: getattr(study.data, part) for part in FILE_PARTS}
+        near = {
+            part: FILE + os.path.relpath(source.removeprefix(FILE), record.folder).replace(os.sep, "/")
+            for part, source in files.items()
+            if source.startswith(FILE)
+        }
+        study = study.model_copy(update={"data": study.data.model_copy(update=near)})
+        write_whole(record.settings_file, to_toml(study, comments=True))
+        return record
+
+
+def in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tuple[SweepCell, Event]]:
+    """One cell after the other, here."""
+    for one in cells:
+        if should_stop():
+            return
+        try:
+            for event in run_study(one.begin(), limits, should_stop):
+                yield one, event
+        except Exception as error:  # its record cannot be used: the other cells can
+            yield one, {"event": "failed", "message": sentence(error)}
+
+
+def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = in_turn) -> Iterator[Event]:
+    """Run what is not finished of `sweep`; the steps that are yielded count those of all cells.
+
+    The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with the first sentence of a
+    cell that did). Raises `RecordError` where the sweep itself cannot be used, or is written by another process.
+    """
+    sweep.require_usable()
+    with sweep.claimed():
+        kept = [event for event in sweep.events() if event["event"] not in ENDINGS and not _is_tried_again(event)]
+        write_whole(sweep.folder / "events.jsonl", as_text(kept))
+        try:
+            yield from _Run(sweep, limits, should_stop, run).events()
+        except Exception as error:
+            ending = {"seed": sweep.study.seed, "event": "failed", "message": sentence(error)}
+            sweep.append(ending)
+            yield ending
+
+
+def _is_tried_again(event: Event) -> bool:
+    return event["event"] == "cell" and event.get("state") != "finished"
+
+
+def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
+    """Run a study or a sweep, whichever `record` is."""
+    if record.is_sweep:
+        return run_sweep(Sweep(record.folder), limits, should_stop)
+    return run_study(record, limits, should_stop)
+
+
+@dataclass
+class _Run:
+    """One go through the cells of a sweep. `done` counts the steps of those that are over, `under_way` of others."""
+
+    sweep: Sweep
+    limits: Limits
+    should_stop: Stop
+    run: RunCells
+    done: int = 0
+    under_way: dict[str, int] = field(default_factory=dict)
+    is_time: Deadline = field(init=False)
+    settings: SweepSettings = field(init=False)
+    steps: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_time = Deadline(self.limits, self.should_stop)
+        self.settings = self.sweep.settings
+
+    def events(self) -> Iterator[Event]:
+        every = cells(self.settings)
+        self.settings.check(self.limits)
+        try:
+            self.steps = planned_steps(every, self.limits, self.is_time)
+        except Cancelled:
+            yield self._written(self._ending(every))
+            return
+        yield self._written({"event": "started", "studies": len(every), "steps": self.total})
+        missing = []
+        for one in (SweepCell(self.sweep, cell) for cell in every):
+            ending: Event = one.record.ending() or {}
+            if ending.get("event") == "finished":
+                yield from self._over(one, ending)
+            else:
+                missing.append(one)
+        for one, event in self.run(missing, self.limits, self.is_time):
+            yield from self._told(one, event)
+        yield self._written(self._ending(every))
+
+    @property
+    def total(self) -> int:
+        return sum(self.steps.values())
+
+    def _told(self, one: SweepCell, event: Event) -> Iterator[Event]:
+        """What an event of a cell is to the sweep."""
+        if event["event"] == "step":
+            yield self._step(one, event)
+        elif event["event"] == "started":
+            self._introduce(event)
+        elif event["event"] in ENDINGS:
+            if not self.settings.keep_adapters and event["event"] == "finished":
+                shutil.rmtree(one.record.folder / "arms", ignore_errors=True)
+            yield from self._over(one, event)
+
+    def _over(self, one: SweepCell, ending: Event) -> Iterator[Event]:
+        """The event `cell`, unless the log has it already."""
+        name, state = one.cell.name, ending["event"]
+        self.under_way.pop(name, None)
+        self.done += self.steps[name] if state in ("finished", "failed") else 0
+        if self.sweep.states().get(name, {}).get("state") == state:
+            return
+        told = {"message": ending["message"]} if ending.get("message") else {}
+        counted = {"step": self.done, "steps": self.total}
+        yield self._written({"event": "cell", "cell": name, "state": state, **counted, **told})
+
+    def _step(self, one: SweepCell, event: Event) -> Event:
+        """A step of a cell as one of the sweep: shown, and kept in the log of the cell alone."""
+        self.under_way[one.cell.name] = event["step"]
+        step = self.done + sum(self.under_way.values())
+        shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
+        return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
+
+    def _introduce(self, event: Event) -> None:
+        """Model, data and machine of the first cell are those of the sweep."""
+        if "model" not in self.sweep.about:
+            about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
+            self.sweep.update_about(**about)
+
+    def _written(self, event: Event) -> Event:
+        event = {"seed": self.settings.study.seed, **event}
+        self.sweep.append(event)
+        return event
+
+    def _ending(self, every: Sequence[Cell]) -> Event:
+        states = self.sweep.states()
+        found = [states.get(cell.name, {}) for cell in every]
+        over = sum(state.get("state") in ("finished", "failed") for state in found)
+        failed = [state for state in found if state.get("state") == "failed"]
+        if over < len(every):
+            return {"event": "stopped", "message": self._why(over, len(every))}
+        if not failed:
+            diverged = [state["message"] for state in found if state.get("message")]
+            if not diverged:
+                return {"event": "finished"}
+            words = later("In {some} of {every} studies: {message}")
+            message = words.format(some=len(diverged), every=len(every), message=diverged[0])
+            return {"event": "finished", "message": message}
+        return {
+            "event": "failed",
+            "message": later(
+                "{failed} of {every} studies failed, the first with: {message} The others are in the table; resume "
+                "tries these again."
+            ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
+        }
+
+    def _why(self, over: int, every: int) -> str:
+        if self.should_stop():
+            return later("Stopped as asked, with {over} of {every} studies done.").format(over=over, every=every)
+        return later(
+            "Stopped after {minutes:,} minutes, the longest that this server allows, with {over} of {every} studies "
+            "done."
+        ).format(minutes=self.limits.study_minutes, over=over, every=every)
+
+
+def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
+    """The steps of each cell by its name; 0 where its rows cannot be used, which its own run will tell.
+
+    The rows are read once for all cells that share them. Raises what `load` raises.
+    """
+    rows: dict[str, int] = {}
+    planned = {}
+    for cell in every:
+        key = cell.study.data.model_dump_json()
+        if key not in rows:
+            rows[key] = _training_rows(cell.study, limits, should_stop)
+        planned[cell.name] = count_steps(rows[key], cell.study.training) if rows[key] else 0
+    return planned
+
+
+def _training_rows(study: StudySettings, limits: Limits, should_stop: Stop) -> int:
+    loaded = load(study.model, cancelled=should_stop)
+    try:
+        return len(prepare(study.data.within(loaded.context), loaded.tokenizer, limits).train)
+    except LabError:
+        return 0

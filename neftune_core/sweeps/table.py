@@ -1,0 +1,324 @@
+"""What a sweep found, as far as it has come: every setting's measures by seed, and its effect over its control."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neftune_core.durable import write_whole
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.outcomes import (
+    EPOCHS,
+    EVERY_EPOCH,
+    MEASURES,
+    NOT_MEASURED,
+    Outcome,
+    Outcomes,
+    Question,
+    Rounding,
+    Seeds,
+)
+from neftune_core.evaluation.paired import Comparison, compare_arms
+from neftune_core.evaluation.validity import obstacles
+from neftune_core.evaluation.verdict import Verdict, verdict
+from neftune_core.language import ENGLISH, in_language, say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.judging import outcomes_of, question_of, side_by_side, together, verdict_of
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.results import reached
+from neftune_core.studies.settings import CONTROL
+from neftune_core.sweeps.record import Sweep, described
+from neftune_core.sweeps.settings import Cell, Point, SweepSettings, cells
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: the training it had (`varied`, in words `cell`; empty where only the noise varies) and its arm.
+
+    effects: by measure and epoch, the comparison with its control; empty for a control, for the base, and for an arm
+    that cannot be judged; rounding: what the number format moves.
+    """
+
+    varied: Point
+    arm: str
+    noise: NoiseSettings
+    seeds: Seeds
+    effects: Mapping[str, Mapping[str, Comparison]]
+    rounding: Rounding = NOT_MEASURED
+
+    @property
+    def cell(self) -> str:
+        """What sets its training apart from that of others, in words."""
+        return described(self.varied)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether others are compared with it."""
+        return self.arm == CONTROL.name
+
+    def mean(self, measure: str, epoch: str) -> float:
+        """The mean over the seeds that have a number; NaN where none has."""
+        values = [outcome.value(measure, epoch) for outcome in self.seeds.values()]
+        known = [value for value in values if np.isfinite(value)]
+        return float(np.mean(known)) if known else float("nan")
+
+    def stands_out(self, measure: str, epoch: str) -> bool:
+        """Whether its effect has an interval without zero, and is no smaller than rounding can make it."""
+        found = self.effects.get(measure, {}).get(epoch)
+        if found is None or found.interval is None or not found.interval.excludes_zero:
+            return False
+        return abs(found.difference) >= (self.rounding.of(measure) or 0.0)
+
+    @property
+    def counted(self) -> int:
+        """The seeds that have a number."""
+        return sum(bool(outcome.last) for outcome in self.seeds.values())
+
+    def has(self, measure: str) -> bool:
+        """Whether it was measured at all."""
+        return any(np.isfinite(self.mean(measure, epoch)) for epoch in EPOCHS)
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """The settings in the order of the sweep, controls included; the verdict on its question, once there is a number.
+
+    studies, done: how many cells there are, and how many are finished; base: the untouched model.
+    """
+
+    question: Question
+    rows: tuple[Row, ...]
+    verdict: Verdict | None
+    studies: int
+    done: int
+    base: Row | None = None
+    rounding: Rounding = NOT_MEASURED
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows of a table for people, the base first."""
+        return (self.base, *self.rows) if self.base else self.rows
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures that have a number anywhere, the question's first."""
+        known = [name for name in MEASURES if any(row.has(name) for row in self.rows)]
+        return sorted(known, key=lambda name: name != self.question.measure)
+
+
+def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
+    """The table of a sweep; another `question` than its own is asked after looking.
+
+    Effects are paired by seed, and Holm's correction goes over all arms of the sweep. What cannot be read of a cell is
+    as if it had not run. Raises `RecordError` where the sweep's settings cannot be read.
+    """
+    settings = sweep.settings
+    every = cells(settings)
+    asked = question or _question(sweep, every)
+    done = sum(state.get("state") == "finished" for state in sweep.states().values())
+    groups = _groups(sweep, every, asked)
+    if not groups:
+        return SweepTable(asked, (), None, len(every), done)
+    outcomes = side_by_side({name: found for name, (_, found) in groups.items()})
+    effects = {
+        measure: {epoch: _judged(outcomes, Question(measure, epoch)) for epoch in EPOCHS}
+        for measure in _known(outcomes)
+    }
+    rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
+    judged = _with_plain_names(outcomes, groups)
+    return SweepTable(
+        asked, tuple(rows), verdict(judged, asked), len(every), done, _base(outcomes.control), outcomes.rounding
+    )
+
+
+def _judged(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
+    """Every arm against its control; what cannot be judged has no effect to show, and is left out."""
+    void = obstacles(outcomes, question)
+    compared = compare_arms(outcomes, question.measure, question.epoch)
+    return {name: found for name, found in compared.items() if name not in void}
+
+
+def _base(control: Seeds) -> Row | None:
+    """The untouched model as a row; the same with every seed."""
+    measured = next((outcome.base for outcome in control.values() if outcome.base), None)
+    return Row({}, "base", CONTROL, {0: Outcome(measured, measured)}, {}) if measured else None
+
+
+Groups = Mapping[str, tuple[Cell, Outcomes]]
+"""The cells of one training setting and their outcomes over all seeds, by the number of the cell."""
+
+
+def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
+    parts: dict[str, tuple[Cell, list[Outcomes]]] = {}
+    for cell in every:
+        record = sweep.record_of(cell)
+        try:
+            found = outcomes_of(record, question) if record.settings_file.is_file() else None
+        except RecordError:
+            found = None
+        if found is not None and found.control:
+            parts.setdefault(_number(cell), (cell, []))[1].append(found)
+    return {name: (cell, together(outcomes)) for name, (cell, outcomes) in parts.items()}
+
+
+def _number(cell: Cell) -> str:
+    return cell.name.partition("-")[0]
+
+
+def _question(sweep: Sweep, every: list[Cell]) -> Question:
+    """What the first cell that was begun was asked; the settings say it where none was."""
+    for cell in every:
+        record = sweep.record_of(cell)
+        if record.settings_file.is_file() and record.said_of("question"):
+            return question_of(record)
+    asked = sweep.settings.study.measuring
+    return Question("held_out_loss" if asked.primary not in MEASURES else asked.primary, asked.epoch)
+
+
+def _known(outcomes: Outcomes) -> list[str]:
+    everyone = [outcomes.control, *outcomes.arms.values()]
+    reached = [outcome for seeds in everyone for outcome in seeds.values()]
+    return [
+        name for name in MEASURES if any(np.isfinite(one.value(name, epoch)) for one in reached for epoch in EPOCHS)
+    ]
+
+
+def _rows(
+    name: str, cell: Cell, found: Outcomes, effects: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
+) -> list[Row]:
+    noises = cell.study.arms
+    rows = [Row(cell.varied, CONTROL.name, CONTROL, found.control, {})]
+    for arm, seeds in found.arms.items():
+        key = f"{name}: {arm}"
+        own = {
+            measure: {epoch: compared[key] for epoch, compared in by_epoch.items() if key in compared}
+            for measure, by_epoch in effects.items()
+        }
+        rows.append(Row(cell.varied, arm, noises[arm], seeds, own, found.rounding))
+    return rows
+
+
+def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
+    """Arms named as a person knows them: by their training setting, and not by the number of a cell."""
+    names: dict[str, str] = {}
+    for number, (cell, found) in groups.items():
+        words = described(cell.varied)
+        for arm in found.arms:
+            plain = f"{words}: {arm}" if words else arm
+            names[f"{number}: {arm}"] = plain if plain not in names.values() else f"{number}: {arm}"
+    return Outcomes(
+        outcomes.control,
+        {names[name]: seeds for name, seeds in outcomes.arms.items()},
+        outcomes.floors,
+        own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
+        halves=outcomes.halves,
+        rounding=outcomes.rounding,
+    )
+
+
+def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
+    """The table as plain values for JSON: the question, and each setting with its effects and its single runs."""
+    return {
+        "title": settings.title,
+        "question": {"measure": table.question.measure, "epoch": table.question.epoch},
+        "studies": table.studies,
+        "finished": table.done,
+        "base": _finite(table.base.seeds[0].last, table.measures) if table.base else {},
+        "rounding": {"precision": table.rounding.precision, **_finite(table.rounding.sizes, table.measures)},
+        "settings": [_row_values(row, table.measures) for row in table.rows],
+        "verdict": table.verdict.text().splitlines() if table.verdict else [],
+    }
+
+
+def judged(record: Record, question: Question | None = None) -> Verdict:
+    """Return the verdict on a study or a sweep; another `question` than its own is asked after looking.
+
+    Raises:
+        RecordError: Nothing was measured yet, or the settings cannot be read.
+    """
+    if not record.is_sweep:
+        return verdict_of(record, question)
+    found = sweep_table(Sweep(record.folder), question).verdict
+    if found is None:
+        raise RecordError(say("The sweep {record} has measured nothing yet: there is no verdict.", record=record.id))
+    return found
+
+
+def question_named(record: Record) -> Question:
+    """Return the question that a study or a sweep was begun with."""
+    if not record.is_sweep:
+        return question_of(record)
+    sweep = Sweep(record.folder)
+    return _question(sweep, cells(sweep.settings))
+
+
+def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
+    """Return every measure after the last epoch, by arm or by setting of a sweep: means over the seeds."""
+    if not record.is_sweep:
+        return {name: dict(means) for name, means in reached(record, question).last.items()}
+    rows = sweep_table(Sweep(record.folder), question).shown
+    named = {f"{row.cell}: {row.arm}" if row.cell else row.arm: row for row in rows}
+    means = {name: {measure: row.mean(measure, "last") for measure in MEASURES} for name, row in named.items()}
+    return {name: _finite(found, list(MEASURES)) for name, found in means.items()}
+
+
+def table_csv(table: SweepTable) -> str:
+    """Return the table as CSV, one line per setting and seed; a measure has a column for each epoch it is known at."""
+    columns = [(name, epoch) for name in table.measures for epoch in (EPOCHS if name in EVERY_EPOCH else ("last",))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["training", "arm", "seed", *(f"{name}_{epoch}" for name, epoch in columns)])
+    for row in table.shown:
+        for seed, outcome in sorted(row.seeds.items()):
+            values = [outcome.value(name, epoch) for name, epoch in columns]
+            trained = "" if row is table.base else seed
+            writer.writerow([row.cell, row.arm, trained, *("" if not np.isfinite(one) else one for one in values)])
+    return text.getvalue()
+
+
+def write_table(record: Record, path: Path) -> Path:
+    """Write the table of a sweep's record to `path` as JSON; raises `RecordError` where it is no sweep."""
+    sweep = Sweep(record.folder)
+    with in_language(ENGLISH):  # for programs, whoever asks
+        values = table_values(sweep_table(sweep), sweep.settings)
+    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False))
+    return path
+
+
+def _row_values(row: Row, measures: list[str]) -> dict[str, Any]:
+    return {
+        "training": row.cell,
+        "arm": row.arm,
+        "noise": row.noise.model_dump(),
+        "seeds": [
+            {"seed": seed, "last": _finite(outcome.last, measures), "best": _finite(outcome.best, measures)}
+            for seed, outcome in sorted(row.seeds.items())
+        ],
+        "effects": {
+            measure: {epoch: _effect(found) for epoch, found in by_epoch.items() if found.seeds}
+            for measure, by_epoch in row.effects.items()
+        },
+    }
+
+
+def _finite(values: Mapping[str, float], measures: list[str]) -> dict[str, float]:
+    return {name: values[name] for name in measures if name in values and np.isfinite(values[name])}
+
+
+def _effect(found: Comparison) -> dict[str, Any]:
+    interval = found.interval
+    ends = {} if interval is None else {"low": interval.low, "high": interval.high, "level": interval.level}
+    tests = {"t": found.t_p, "sign_flip": found.flip_p, "holm_t": found.holm_t_p, "holm_sign_flip": found.holm_flip_p}
+    return {
+        "difference": found.difference,
+        **ends,
+        "seeds": len(found.seeds),
+        "p": tests if interval is not None else {},
+    }

@@ -1,0 +1,135 @@
+"""Answers of the base and the arms as columns; everything a model said is escaped."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.ui.parts.markup import quiet
+
+ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
+CUT = later("The beginning of this prompt was left out: it is longer than the model can read with room for the answer.")
+HIDDEN = "var(--lab-quiet)"
+CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
+BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A line whose two columns stand without names, `pair` from left to right; `cast` is what was chosen, if it was."""
+
+    pair: tuple[str, str]
+    cast: str = ""
+
+
+def answer_columns(
+    lines: Sequence[Line],
+    arms: Mapping[str, NoiseSettings],
+    *,
+    against: str = "",
+    ballots: Sequence[Ballot] = (),
+    votable: bool = False,
+) -> str:
+    """One block a prompt, a column an arm, as HTML. `lines` are those of a record's answers.
+
+    Words that differ from the column `against` are marked. With `ballots`, one a line, columns have no names; with
+    `votable` they can be voted on.
+    """
+    colours = arm_colours(arms)
+    if ballots:
+        shown = zip(lines, ballots, strict=True)
+        return "".join(_blind(line, ballot, number, votable) for number, (line, ballot) in enumerate(shown))
+    return "".join(_block(line, colours, against) for line in lines)
+
+
+def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
+    base = line["arms"].get(against, {}).get("text", "").strip()
+    columns = "".join(
+        _column(name, answer, _colour(name, colours), base if against in line["arms"] and name != against else None)
+        for name, answer in line["arms"].items()
+    )
+    vote = quiet(say("Your vote: {vote}", vote=_vote(line["vote"]))) if line.get("vote") else ""
+    return _section(line, columns, vote)
+
+
+def _vote(kept: str) -> str:
+    return say(CHOSEN.get(kept, kept))
+
+
+def _colour(name: str, colours: Mapping[str, str]) -> str:
+    """The colour of an arm; where its name has the record before it, or the seed after it, that of the arm."""
+    known = next((part for part in name.split("/") if part in colours), name)
+    return colours.get(known, HIDDEN)
+
+
+def _blind(line: Line, ballot: Ballot, number: int, votable: bool) -> str:
+    columns = "".join(
+        _column(letter, line["arms"][name], HIDDEN, None) for letter, name in zip("AB", ballot.pair, strict=True)
+    )
+    buttons = "".join(
+        f'<button type="button" data-line="{number}" data-vote="{vote}" '
+        f'aria-pressed="{str(vote == ballot.cast).lower()}">{say(words)}</button>'
+        for vote, words in BALLOTS.items()
+    )
+    votes = f'<div class="lab-votes" role="group" aria-label="{say("Your vote")}">{buttons}</div>' if votable else ""
+    return _section(line, columns, votes)
+
+
+def _section(line: Line, columns: str, below: str = "") -> str:
+    reference = line.get("reference")
+    known = (
+        f'<details class="lab-more"><summary>{say("The answer in the data")}</summary>'
+        f"<p>{html.escape(reference)}</p></details>"
+        if reference
+        else ""
+    )
+    cut = quiet(say(CUT)) if line.get("cut") else ""
+    number = say("answer {number}", number=int(line["sample"])) if "sample" in line else ""
+    sample = f' <span class="lab-quiet">{number}</span>' if number else ""
+    return (
+        f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{cut}{known}'
+        f'<div class="lab-columns" tabindex="0" role="group" aria-label="{say("Answers by arm")}">{columns}</div>'
+        f"{below}</section>"
+    )
+
+
+def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None) -> str:
+    text = answer["text"].strip()
+    shown = html.escape(text) if base is None else differing(text, base)
+    return (
+        f'<article style="--arm: {colour}"><h4>{html.escape(name)}</h4><p>{shown}</p>'
+        f"<footer>{', '.join(_numbers(answer))}</footer></article>"
+    )
+
+
+def differing(text: str, base: str) -> str:
+    """`text` as HTML, with the words marked that `base` does not have at this place."""
+    words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", base)
+    parts = []
+    for kind, start, stop, _, _ in difflib.SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
+        piece = html.escape("".join(words[start:stop]))
+        parts.append(piece if kind == "equal" or not piece.strip() else f'<mark class="lab-differs">{piece}</mark>')
+    return "".join(parts)
+
+
+def _numbers(answer: Mapping[str, Any]) -> list[str]:
+    """The measures under an answer, those that are known."""
+    numbers = [_count(answer["tokens"]), say(ENDINGS.get(answer.get("ended", ""), ""))]
+    if answer.get("repetition") is not None:
+        numbers.append(say("{share:.0%} repeated", share=answer["repetition"]))
+    if answer.get("rouge_l") is not None:
+        numbers.append(f"ROUGE-L {answer['rouge_l']:.2f}")
+    return numbers
+
+
+def _count(tokens: int) -> str:
+    return say("1 token") if tokens == 1 else say("{count:,} tokens", count=tokens)

@@ -1,0 +1,95 @@
+"""A record's verdict, measures and figures as components, for any tab that shows a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import LabError, RecordError
+from neftune_core.figures import Figure
+from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
+from neftune_core.language import later, say
+from neftune_core.studies.judging import outcomes_of, overlaps_of, verdict_of
+from neftune_core.studies.records.numbers import metrics, table
+from neftune_core.studies.records.record import Record, find
+from neftune_core.studies.settings import CONTROL
+from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.server.lab import Lab, require_key
+
+FIGURES = {
+    "differences": later("Arm minus control, seed by seed"),
+    "epochs": later("Best and last epoch"),
+    "overlap": later("Learnt by heart"),
+    "robustness": later("Under noise and typing errors"),
+}
+
+
+@dataclass(frozen=True)
+class EvidenceView:
+    """The components: the card with the table, and under it the figures, by name."""
+
+    card: gr.HTML
+    box: gr.Accordion
+    figures: dict[str, gr.HTML]
+
+    def components(self) -> list[Any]:
+        """What `of` and `empty` give values for, in that order."""
+        return [self.card, self.box, *self.figures.values()]
+
+    def of(self, record: Record) -> list[Any]:
+        """The values for a record that is over; what cannot be drawn is left out."""
+        card, drawn = verdict_card(record), _figures(record)
+        return [card, gr.update(visible=any(drawn.values())), *(drawn.get(name) for name in self.figures)]
+
+    def empty(self) -> list[Any]:
+        """The values where there is no record, or it still runs."""
+        return ["", gr.update(visible=False), *([None] * len(self.figures))]
+
+
+def build(prefix: str) -> EvidenceView:
+    """The components, in the open column; nothing is seen of them before a record has numbers."""
+    card = gr.HTML(elem_id=f"{prefix}-verdict", apply_default_css=False)
+    with gr.Accordion(say("Figures behind the verdict"), open=True, visible=False, elem_classes=["lab-group"]) as box:
+        figures = {}
+        for name, words in FIGURES.items():
+            with gr.Accordion(say(words), open=name == "differences", elem_classes=["lab-group"]):
+                figures[name] = live_figure(elem_id=f"{prefix}-{name}")
+    return EvidenceView(card, box, figures)
+
+
+def _figures(record: Record) -> dict[str, Figure | None]:
+    """The figures of a record by name; None where it has no numbers for one."""
+    try:
+        arms, outcomes, found = record.arms, outcomes_of(record), verdict_of(record)
+        overlaps = overlaps_of(record)
+        measured = [table(kept.get("robustness")) for kept in metrics(record).values()]
+        drawn = {
+            "differences": seed_differences(found, arms),
+            "epochs": epochs_beside(outcomes, CONTROL.name, arms),
+            "overlap": overlap_histogram(overlaps, arms),
+            "robustness": robustness_curves(measured, arms),
+        }
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card says what is wrong
+        return {}
+    return {name: figure if figure["data"] else None for name, figure in drawn.items()}
+
+
+def connect(view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, changed: Sequence[Any]) -> None:
+    """Show the evidence of the record named by `record_id` at every one of the events `changed`, once it is over."""
+
+    @told
+    def show(key: str, record_id: str) -> list[Any]:
+        try:
+            record = find(record_id, require_key(key)) if record_id else None
+        except RecordError:  # it was removed meanwhile; whoever shows its state says so
+            record = None
+        if record is None or not lab.jobs.status(record).is_over:
+            return view.empty()
+        return view.of(record)
+
+    gr.on(list(changed), show, [key, record_id], view.components(), trigger_mode="always_last", **QUIET)

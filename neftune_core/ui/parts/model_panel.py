@@ -1,0 +1,204 @@
+"""The model's panel under the strip: what is offered, what it needs here, and bringing it with progress and cancel."""
+
+from __future__ import annotations
+
+import html
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neftune_core.language import later, retold, say
+from neftune_core.models.catalogue import CATALOGUE, Sized, Work, estimate
+from neftune_core.models.settings import ModelSettings
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.markup import bar, facts, quiet
+from neftune_core.ui.parts.model_families import families_html
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, events, told
+
+if TYPE_CHECKING:
+    from neftune_core.models.loading import LoadedModel
+
+LOOK_SECONDS = 0.2
+# The study that a card's estimate speaks of: the page's own defaults on rows of a usual length.
+USUAL_WORK = Work(arms=3, batch_size=4, length=128, steps=100, rank=8)
+MORE = ("revision", "precision", "device")
+
+_GATED = later("The hub gives it to accounts that have accepted its licence: set HF_TOKEN to one of theirs.")
+
+_stops: dict[str, threading.Event] = {}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components of the panel."""
+
+    form: Form[ModelSettings]
+    card: gr.HTML
+    use: gr.Button
+    cancel: gr.Button
+    progress: gr.HTML
+
+
+def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSettings]:
+    """The panel; `strip.model` changes only once the model has been loaded. Only `allowed` models are offered.
+
+    Gives the form.
+    """
+    with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            form = Form(ModelSettings, prefix="model", changes=_changes(allowed))
+            with gr.Accordion(say("Revision, precision, device"), open=False):
+                for name in MORE:
+                    form.by_name[name].render()
+        with gr.Column(scale=5, min_width=300):
+            card = gr.HTML(card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
+            with gr.Row(elem_id="model-buttons"):
+                use = gr.Button(say("Use this model"), variant="primary", size="md", elem_id="model-use")
+                cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=False)
+                progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
+            gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
+    _connect(strip, _Parts(form, card, use, cancel, progress))
+    return form
+
+
+def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
+    offered = list(CATALOGUE) if allowed is None else list(allowed)
+    source = {
+        "kind": gr.Dropdown,
+        "choices": [(_offer(source), source) for source in offered],
+        "allow_custom_value": allowed is None,
+        "info": say("One of the list, or type a hub id, a local folder or a GGUF file.")
+        if allowed is None
+        else say("Those that this lab offers to everybody."),
+    }
+    return {"source": source, **{name: {"render": False} for name in MORE}}
+
+
+def _offer(source: str) -> str:
+    card = CATALOGUE.get(source)
+    return f"{source} ({card.parameters / 1e6:,.0f} M)" if card else source
+
+
+def _connect(strip: Strip, parts: _Parts) -> None:
+    @told
+    def show(source: str) -> str:
+        return card_html(source or "")
+
+    @told
+    def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        settings = parts.form.settings(values)
+        loading = _Loading(settings, _stops.setdefault(str(request.session_hash), threading.Event()))
+        while loading.thread.is_alive():
+            yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), gr.update(visible=True)]
+            time.sleep(LOOK_SECONDS)
+        _stops.pop(str(request.session_hash), None)
+        if loading.error is not None:
+            yield [gr.skip(), gr.skip(), gr.skip(), "", gr.update(visible=False)]
+            raise loading.error
+        name = loading.loaded.name
+        card = card_html(settings.source, loading.loaded)
+        yield [
+            settings,
+            {"model": say(name)},
+            card,
+            quiet(say("In use: {data}", data=say(name))),
+            gr.update(visible=False),
+        ]
+
+    def give_up(request: gr.Request) -> None:
+        stop = _stops.get(str(request.session_hash))
+        if stop is not None:
+            stop.set()
+
+    source = events(parts.form.by_name["source"])
+    # The tools of the strip say when the panel is opened: by then torch is there, and the estimate can be made.
+    gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
+    filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
+    parts.use.click(bring, parts.form.components, filled, **QUIET, concurrency_limit=4)
+    parts.cancel.click(give_up, None, None, **QUIET)
+
+
+class _Loading:
+    """One model being loaded in a thread of its own, so that its progress can be shown and it can be given up."""
+
+    def __init__(self, settings: ModelSettings, stop: threading.Event) -> None:
+        self.settings, self.stop = settings, stop
+        self.progress: Any = None
+        self.loaded: Any = None
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._load, name="load-model", daemon=True)
+        self.thread.start()
+
+    def _load(self) -> None:
+        from neftune_core.models.loading import load
+
+        try:
+            self.loaded = load(self.settings, progress=self._follow, cancelled=self.stop.is_set)
+        except Exception as error:
+            self.error = error
+
+    def _follow(self, progress: Any) -> None:
+        self.progress = progress
+
+    def words(self) -> str:
+        """What is happening, with a bar where the size is known."""
+        if self.progress is None:
+            return quiet(say("Looking for the model"))
+        what, done, total = self.progress.what, self.progress.done_bytes, self.progress.total_bytes
+        if not total:
+            return quiet(say(what))
+        words = say("{what}, {done:,.0f} of {total:,.0f} MB", what=say(what), done=done / 1e6, total=total / 1e6)
+        return bar(done / total, say("Download")) + quiet(words)
+
+
+def card_html(source: str, loaded: LoadedModel | None = None) -> str:
+    """What is known of a model (before it is fetched, or from the `loaded` one), and what a usual study would take."""
+    card = CATALOGUE.get(source)
+    known = loaded or card
+    if known is None:
+        return (
+            f'<div class="lab-card"><h3>{say("Not on the list")}</h3>'
+            + quiet(
+                say(
+                    "Its size and licence are seen when it is loaded. Only safetensors and GGUF files are read, and "
+                    "code of the repository is never run."
+                )
+            )
+            + "</div>"
+        )
+    said = [card.words, card.note, _GATED if card.gated else ""] if card else []
+    if loaded and loaded.note not in said:
+        said.append(loaded.note)
+    words = "".join(f"<p>{html.escape(retold(text))}</p>" for text in said if text)
+    numbers = [
+        (f"{known.parameters / 1e6:,.1f} M", say("parameters")),
+        (f"{known.width:,}", say("embedding width")),
+        (f"{known.layers:,}", say("layers")),
+        (known.licence, say("licence")),
+    ]
+    if card and card.download_megabytes:
+        numbers.append((f"{card.download_megabytes:,.0f} MB", say("download")))
+    title = html.escape(say(loaded.name) if loaded else source)
+    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known, source))}</div>'
+
+
+def _estimate(model: Sized, source: str) -> str:
+    """The estimate of a usual study; a promise of one while torch is not there yet."""
+    if "torch" not in sys.modules:
+        return say("The memory and time it needs here are measured as soon as the lab has warmed up.")
+    work = USUAL_WORK
+    found = estimate(model, work, ModelSettings(source=source))
+    return say(
+        "A study of {arms} arms, {steps} steps of {rows} rows of {tokens} tokens: {estimate}",
+        arms=work.arms,
+        steps=work.steps,
+        rows=work.batch_size,
+        tokens=work.length,
+        estimate=found.sentence[:1].lower() + found.sentence[1:],
+    )

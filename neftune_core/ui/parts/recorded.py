@@ -1,0 +1,167 @@
+"""The recorded study that ships with the lab: what is shown before anything is run."""
+
+from __future__ import annotations
+
+import functools
+import html
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.errors import RecordError
+from neftune_core.figures import Figure
+from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.curves import loss_curves
+from neftune_core.language import say
+from neftune_core.lessons import recorded_norms
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import StudySettings
+from neftune_core.ui.parts.answers import answer_columns
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.server.lab import Lab
+
+logger = logging.getLogger(__name__)
+
+CLEAR = 0.05
+"""Nats a token; a smaller difference of two losses is not spoken of."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a recorded study shows: `line` says in one sentence what it was, `answers` is HTML.
+
+    `stage` is what the Learn tab plays: the losses of every arm by step, and the norms that the arms read of one row.
+    """
+
+    line: str
+    curves: Figure
+    answers: str
+    stage: dict[str, Any]
+
+    def notice(self, then: str = "") -> str:
+        """The line over a recorded study; `then` says how the visitor's own comes to its place."""
+        more = quiet(then) if then else ""
+        head = say("A recorded study.")
+        return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(self.line)}</p>{more}</div>'
+
+
+def recorded(lab: Lab) -> Recorded | None:
+    """The study that ships with the lab; None where there is none, or where it cannot be read."""
+    if lab.recorded is None:
+        return None
+    try:
+        study = lab.recorded.study
+    except RecordError as error:
+        logger.warning("the recorded study is left out: %s", error)
+        return None
+    arms, events = study.arms, lab.recorded.events()
+    curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
+    line = _line(lab.recorded, study)
+    return Recorded(line, curves, answers, stage(lab.recorded, line))
+
+
+def stage(record: Record, line: str) -> dict[str, Any]:
+    """`{"about", "lead", "result", "steps", "per_epoch", "arms": [{name, colour, train, held_out, batches}], "seen"}`.
+
+    `about`, `lead` (what is seen) and `result` (what came of it) are sentences.
+    `train` and `held_out` are `[[step, loss], ...]` with the noise off, `batches` the loss of each step as trained. The
+    first seed alone is played.
+    """
+    arms, colours = record.arms, arm_colours(record.arms)
+    events = [event for event in record.events() if event.get("seed") == record.study.seed]
+    steps = [event for event in events if event["event"] == "step"]
+    shown = []
+    for name in arms:
+        curves: dict[str, list[list[float]]] = {"train": [], "held_out": [], "batches": []}
+        for event in events:
+            numbers = event.get("arms", {}).get(name, {}) if event["event"] in ("step", "evaluated") else {}
+            for part, kind in (("train", "train_loss"), ("held_out", "held_out_loss"), ("batches", "loss")):
+                if numbers.get(kind) is not None:
+                    curves[part].append([event["step"], round(numbers[kind], 4)])
+        shown.append({"name": name, "colour": colours[name], **curves})
+    last = max((event["step"] for event in steps), default=0)
+    epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
+    told = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
+    return {**told, "steps": last, "per_epoch": last / epochs, "arms": shown, "seen": recorded_norms.kept(record)}
+
+
+def _lead(record: Record) -> str:
+    noise, data = record.study.noise, record.about.get("data", {})
+    strengths = _listed([f"{one.unit} {one.strength:g}" for one in noise])
+    told = say(
+        "NEFTune adds small random numbers to the words that a model reads, and only while it is fine-tuned. Here one "
+        "small model learns the same {count} examples {times} times: without noise (the control), and with "
+        "noise of {strengths}.",
+        count=data.get("train", "?"),
+        times=len(noise) + 1,
+        strengths=strengths,
+    )
+    return str(told)
+
+
+def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
+    """What the losses of the control and of the last arm came to; each sentence only where it is true."""
+    control, loudest = arms[0], arms[-1]
+    if any(not arm[part] for arm in arms for part in ("train", "held_out")):
+        return ""
+    (_, learned), (_, noisy) = control["train"][-1], loudest["train"][-1]
+    (_, end), (_, noisy_end) = control["held_out"][-1], loudest["held_out"][-1]
+    step, best = min(control["held_out"], key=lambda point: point[1])
+    others = min(value for arm in arms[1:] for _, value in arm["held_out"])
+    sentences = [
+        say(
+            "At the end: {noisy:.2f} on the training examples with the most noise, {learned:.2f} without; on new ones "
+            "{noisy_end:.2f} and {end:.2f}.",
+            noisy=noisy,
+            learned=learned,
+            noisy_end=noisy_end,
+            end=end,
+        )
+    ]
+    if noisy > learned + CLEAR:
+        sentences.append(say("The noise has held back learning by heart."))
+    if best < others:
+        sentences.append(
+            say(
+                "But the control was best at step {step} ({best:.2f}): to stop there would have been better than "
+                "noise.",
+                step=step,
+                best=best,
+            )
+        )
+    count = record.about.get("data", {}).get("held_out", 0)
+    sentences.append(
+        say(
+            "One run and {count} new examples: too few to conclude anything, which is what lesson 7 is about.",
+            count=count,
+        )
+    )
+    return functools.reduce(lambda one, other: say("{one} {other}", one=one, other=other), sentences)
+
+
+def _line(record: Record, study: StudySettings) -> str:
+    about = record.about
+    model = about.get("model", {}).get("name", study.model.source)
+    data = about.get("data", {})
+    rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
+    arms = _listed(list(study.arms))
+    made = say("{title} on {data}", title=say(model), data=f"{data.get('title', study.data.source)}{rows}")
+    return say("{made}: {rest}.", made=made, rest=say(", ").join([arms, *_where_and_when(record)]))
+
+
+def _where_and_when(record: Record) -> list[str]:
+    about = record.about
+    machine, created = about.get("machine", {}), about.get("created")
+    found = []
+    if "processor" in machine:
+        cores, processor = machine.get("cores", "?"), machine["processor"]
+        found.append(say("on {cores} cores of {processor}", cores=cores, processor=processor))
+    if isinstance(created, int | float):
+        found.append(time.strftime(say("%d %B %Y"), time.gmtime(created)).lstrip("0"))
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return say(" and ").join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

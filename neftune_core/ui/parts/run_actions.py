@@ -1,0 +1,266 @@
+"""What can be done with one study: go on with it, ask its arms, remove it. The Train and the Runs tab have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neftune_core.errors import RecordError
+from neftune_core.evaluation.verdict import CLAIM_SEEDS
+from neftune_core.language import later, say
+from neftune_core.studies.records.record import Record
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.server.lab import Lab, require_key
+
+if TYPE_CHECKING:
+    from neftune_core.studies.records.progress import Status
+
+
+import html
+import time
+from typing import TYPE_CHECKING
+
+from neftune_core.figures import Figure
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.moves import move_curves
+from neftune_core.figures.rates import rate_curves
+from neftune_core.language import retold
+from neftune_core.studies.records.log import Log
+from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
+
+if TYPE_CHECKING:
+    from neftune_core.studies.records.progress import Status
+
+
+OPEN_ENDED = {
+    "preparing": later("The model and the data are loaded"),
+    "answering": later("The arms answer the prompts of the study"),
+    "stopping": later("The step under way is broken off"),
+}
+"""Work whose length nobody knows beforehand: its bar moves and says no share."""
+VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights"), "rates": later("Noise, rate and speed")}
+
+
+def curves_of(record: Record, log: Log, view: str) -> Figure:
+    """The figure of a study in one of `VIEWS`."""
+    if view == "rates":
+        return rate_curves(log.events, record.arms)
+    if view != "moves":
+        return loss_curves(log.events, record.arms)
+    try:
+        clip_norm = record.study.training.clip_norm
+    except RecordError:
+        clip_norm = 0.0
+    return move_curves(log.events, record.arms, clip_norm)
+
+
+def state_words(record: Record, status: Status, log: Log) -> str:
+    """Where the study stands, in one unambiguous word and the numbers behind it, and what is wrong with its record."""
+    from neftune_core.studies.records.integrity import damages
+    from neftune_core.studies.records.progress import WORDS
+
+    rows = [retold(str(words)) for words in record.said_of("samples").values()]
+    listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else ", ".join(rows)
+    measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
+    message = f"<p>{html.escape(retold(status.message))}</p>" if status.message else ""
+    wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
+    broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
+    return (
+        f'<div class="lab-state" data-state="{status.state}"><p><b>{say(WORDS[status.state])}</b> '
+        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(about_words(record))}{message}{broken}{measured}</div>"
+    )
+
+
+def gone_words(why: str) -> str:
+    """A study whose record is not there any more, and why."""
+    return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
+
+
+def _numbers(status: Status) -> list[str]:
+    numbers = []
+    if status.place:
+        numbers.append(say("place {place} in the queue", place=status.place))
+    if status.seeds > 1 and status.seed_number and status.state != "finished":
+        numbers.append(say("seed {number} of {count}", number=status.seed_number, count=status.seeds))
+    if status.steps and not (status.state == "finished" and status.step == status.steps):
+        numbers.append(say("step {step:,} of {steps:,}", step=status.step, steps=status.steps))
+    elif status.steps:
+        seeds = say("{count} seeds of ", count=status.seeds) if status.seeds > 1 else ""
+        numbers.append(seeds + say("{steps:,} steps", steps=status.steps // max(1, status.seeds)))
+    if status.state == "running" and status.seconds_left is not None:
+        numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
+    if status.tokens_per_second and not status.is_over:
+        numbers.append(say("{speed:,.0f} tokens a second, all arms together", speed=status.tokens_per_second))
+    if status.losses and status.state == "running":
+        losses = ", ".join(f"{html.escape(arm)} {loss:.3f}" for arm, loss in status.losses.items())
+        numbers.append(say("loss: {losses}", losses=losses))
+    return numbers
+
+
+def progress_words(record: Record, status: Status) -> str:
+    """The watched study in a short line for the strip, with a bar while there is something to wait for."""
+    from neftune_core.studies.records.progress import WORDS
+
+    parts = [f"<b>{say(WORDS[status.state])}</b>"]
+    if status.place:
+        parts.append(say("place {place}", place=status.place))
+    if status.state == "running":
+        share = status.step / status.steps if status.steps else 0
+        parts.append(f"{bar(share, say('Progress'))} {share:.0%}")
+        parts.append(_left(status.seconds_left))
+    elif status.state in OPEN_ENDED:
+        parts.append(open_bar(say(OPEN_ENDED[status.state])))
+    about = html.escape(about_words(record))
+    return (
+        f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'
+        f"<span>{' · '.join(parts)}</span></span>"
+    )
+
+
+def _left(seconds: float | None) -> str:
+    """The time left; the title of the page reads it from here (learn.js)."""
+    if seconds is None:
+        return say("time left not known yet")
+    words = say("{duration} left", duration=duration(seconds))
+    return f'<span class="lab-progress-left" data-seconds="{seconds:.0f}">{words}</span>'
+
+
+def when(record: Record) -> str:
+    """When the study was asked for, in this machine's time."""
+    created = record.about.get("created")
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
+
+
+def about_words(record: Record) -> str:
+    """A study in one line: its title or model, and its data; as far as the record tells."""
+    model, data = record.said_of("model").get("name"), record.said_of("data").get("title")
+    try:
+        study = record.study
+    except RecordError:
+        return say("{title} on {data}", title=say(model) if model else say("a study"), data=data or say("unknown data"))
+    title = study.title or (say(model) if model else "") or study.model.source.rstrip("/").rpartition("/")[2]
+    title = say("Sweep: {title}", title=title) if record.is_sweep else title
+    return say("{title} on {data}", title=title, data=data or study.data.source.partition(":")[2].rpartition("/")[2])
+
+
+def watch_in_browser(tab: str) -> str:
+    """The script that puts a study into the address and opens the tab where it is watched."""
+    return f"(id) => {{ Lab.setParameter('job', id); Lab.openTab('{tab}'); }}"
+
+
+WATCH_IN_BROWSER = watch_in_browser("Train")
+MORE = later("Train more seeds, {count} in all")
+FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The buttons under a study. Removing takes two: the second one appears in the place of the first."""
+
+    resume: gr.Button
+    more: gr.Button
+    compare: gr.Button
+    remove: gr.Button
+    surely: gr.Button
+
+    def components(self) -> list[Any]:
+        return [self.resume, self.more, self.compare, self.remove, self.surely]
+
+    def fitting(self, record: Record, status: Status) -> list[Any]:
+        """The buttons that make sense for a study as it stands, as updates of `components()`."""
+        usable = not record.is_newer and record.settings_file.is_file()
+        more = _more_seeds(record) if status.state == "finished" and usable else 0
+        shown = [
+            status.can_resume and usable,
+            more > 0,
+            status.is_over and usable and (record.folder / "arms").is_dir(),
+            status.is_over and record.is_owned,
+            False,
+        ]
+        updates = [gr.update(visible=visible) for visible in shown]
+        if more:
+            updates[1] = gr.update(visible=True, value=say(MORE, count=more))
+        return updates
+
+    def hidden(self) -> list[Any]:
+        """No button, where there is no study."""
+        return [gr.update(visible=False)] * len(self.components())
+
+
+def _more_seeds(record: Record) -> int:
+    """With how many seeds in all the study would say more; 0 if it has as many as can be, or its settings are lost."""
+    from neftune_core.sweeps.more_seeds import next_seeds
+
+    try:
+        seeds = record.study.seeds
+    except RecordError:
+        return 0
+    return next_seeds(seeds) if next_seeds(seeds) > seeds else 0
+
+
+def build(prefix: str) -> Actions:
+    """The buttons, in a row of their own, none of them shown yet."""
+    with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
+        return Actions(
+            resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
+            more=gr.Button(say(MORE, count=CLAIM_SEEDS), size="md", visible=False, elem_id=f"{prefix}-more"),
+            compare=gr.Button(say("Compare the answers"), size="md", visible=False, elem_id=f"{prefix}-compare"),
+            remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
+            surely=gr.Button(
+                say("Discard for good"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the buttons are: whose study (`record_id`), what is to be asked (`asked`), what watches it (`seen`), and
+    the `tab` to see it in."""
+
+    lab: Lab
+    strip: Strip
+    key: gr.Textbox
+    record_id: gr.Textbox | gr.Dropdown
+    asked: gr.Textbox
+    seen: gr.State
+    tab: str = "Train"
+
+
+def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
+    """Let the buttons work; once a study is removed, `shown` (components) becomes `cleared()`."""
+    lab, strip = place.lab, place.strip
+
+    @told
+    def resume(key: str, record_id: str) -> Iterator[list[Any]]:
+        record = lab.jobs.resume(record_id, require_key(key))
+        yield [record.id, -1, gr.Timer(active=True)]
+        yield from lab.attended(record, key)
+
+    @told
+    def more(key: str, record_id: str) -> Iterator[list[Any]]:
+        record = lab.jobs.add_seeds(record_id, require_key(key))
+        yield [record.id, -1, gr.Timer(active=True)]
+        yield from lab.attended(record, key)
+
+    @told
+    def remove(key: str, record_id: str) -> list[Any]:
+        lab.jobs.discard(record_id, require_key(key))
+        return [*cleared(), *actions.hidden()]
+
+    chosen = [place.key, place.record_id]
+    watching = [strip.watched, place.seen, strip.timer]
+    for button, goes_on in ((actions.resume, resume), (actions.more, more)):
+        going = button.click(goes_on, chosen, watching, **QUIET, **lab.attending)
+        going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
+    # A text that is new at each click, so that asking for the same study again is a change as well.
+    actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
+        None, None, None, js="() => Lab.openTab('Compare')"
+    )
+    swapped = [gr.update(visible=False), gr.update(visible=True)]
+    actions.remove.click(lambda: swapped, None, [actions.remove, actions.surely], **QUIET)
+    removed = actions.surely.click(remove, chosen, [*shown, *actions.components()], **QUIET)
+    removed.success(None, None, None, js=FORGET_IN_BROWSER)

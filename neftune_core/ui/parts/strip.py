@@ -1,0 +1,126 @@
+"""The strip on top: the experiment in words, train and stop, the link and the theme."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.language import CHINESE, ENGLISH, current, say
+from neftune_core.models.settings import BUNDLED, ModelSettings
+from neftune_core.ui.parts.plot import part
+
+WATCH_SECONDS = 0.7
+
+BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
+<path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" fill="none" stroke="var(--lab-warm-3)"
+stroke-width="2.2" stroke-linecap="round"/>
+<path d="M2 12h20" stroke="var(--lab-control)" stroke-width="2.2" stroke-linecap="round"/></svg>
+NEFTune Lab</h1>"""
+
+
+def _words_html() -> str:
+    """The noise is written by the browser as the slider moves, the rest by the server.
+
+    While the page watches a study, what is set up here is another one, and says so.
+    """
+    return f"""<p class="lab-experiment" aria-label="{say("The next study in words")}">
+<b class="lab-next">{say("Next:")}</b> <span data-word="model"></span>
+<span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
+
+
+OTHER = {
+    ENGLISH: ('lang="zh-CN" aria-label="切换到中文"', "中文"),
+    CHINESE: ('lang="en" aria-label="Switch to English"', "English"),
+}
+"""The button of the other language, in the words of whoever looks for it."""
+
+
+def _tools_html() -> str:
+    about, other = OTHER[current()]
+    switch = say("Switch between light and dark")
+    return f"""<div class="lab-tools"><span role="status"></span>
+<button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">{say("Model")}</button>
+<button type="button" data-do="link" title="{say("Copy a link to this page as it stands")}">{say("Copy link")}</button>
+<button type="button" data-do="language" {about}>{other}</button>
+<button type="button" data-do="theme" title="{say("Light or dark")}" aria-label="{switch}">
+<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
+stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg>
+</button></div>"""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ending the watched study: `ask` opens the choice in its own place, in the browser alone.
+
+    The study goes on until one of the two has been pressed.
+    """
+
+    ask: gr.Button
+    choice: gr.Row
+    keep: gr.Button
+    discard: gr.Button
+    go_on: gr.Button
+
+    def shown(self) -> list[Any]:
+        """What is there only while there is something to stop."""
+        return [self.ask, self.choice]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The components of the strip that tabs read and write.
+
+    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; those that it leaves out
+    stay as they are. The value of `tools` says
+    which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`). `model` holds the
+    `ModelSettings` in use: a model is in use once it has been loaded. `watched` is the id of the record that the page
+    watches while `timer` is active; both are here since what is inside a closed tab may miss an update.
+    """
+
+    words: gr.HTML
+    tools: gr.HTML
+    progress: gr.HTML
+    train: gr.Button
+    stop: Stop
+    model: gr.State
+    watched: gr.Textbox
+    timer: gr.Timer
+
+
+def _stop() -> Stop:
+    ask = gr.Button(say("Stop"), size="md", elem_id="lab-stop", visible=False)
+    with gr.Row(elem_id="lab-stopping", visible=False) as choice:
+        keep = gr.Button(say("Stop and keep"), variant="primary", size="md", elem_id="lab-stop-keep")
+        discard = gr.Button(say("Stop and discard"), variant="stop", size="md", elem_id="lab-stop-discard")
+        go_on = gr.Button(say("Go on"), size="md", elem_id="lab-go-on")
+    ask.click(None, None, None, js="() => Lab.askStop(true)")
+    go_on.click(None, None, None, js="() => Lab.askStop(false)")
+    return Stop(ask, choice, keep, discard, go_on)
+
+
+def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
+    """The strip, with its first words and the source of the first model."""
+    with gr.Row(elem_id="lab-strip"):
+        gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
+        told = gr.HTML(
+            words,
+            html_template=_words_html(),
+            js_on_load=part("strip-words"),
+            apply_default_css=False,
+            elem_id="lab-words",
+        )
+        progress = gr.HTML(apply_default_css=False, elem_id="lab-progress")
+        train = gr.Button(say("Train"), variant="primary", size="md", elem_id="lab-train")
+        stop = _stop()
+        tools = gr.HTML(
+            {},
+            html_template=_tools_html(),
+            js_on_load=part("strip-tools"),
+            apply_default_css=False,
+            elem_id="lab-tools",
+        )
+        watched = gr.Textbox(visible=False, elem_id="lab-watched", label=say("Study"))
+        timer = gr.Timer(WATCH_SECONDS, active=False)
+    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)

@@ -1,0 +1,124 @@
+"""From what the page says to a study: its arms, and what it would take here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.language import later, say
+from neftune_core.models.catalogue import duration, gigabytes
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import parse
+from neftune_core.studies.settings import StudySettings
+from neftune_core.ui.server.lab import Lab
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page says of a study, tab by tab.
+
+    `strengths`, `dropouts` and `decays` are numbers as typed: of more noise arms, and of arms of other regularisers.
+    """
+
+    data: DataSettings
+    model: ModelSettings
+    noise: NoiseSettings
+    strengths: str
+    dropouts: str
+    decays: str
+    seed: Any
+    seeds: Any
+    training: TrainingSettings
+    measuring: MeasuringSettings = field(default_factory=MeasuringSettings)
+
+
+def study_of(asked: Asked) -> StudySettings:
+    """The study that the page describes; raises `InvalidSetting` with one sentence."""
+    strengths = _numbers(asked.strengths, later("strengths"))
+    noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
+    arms = {found.name: found for found in noise if not found.is_silent}
+    others = [{"lora_dropout": rate} for rate in _numbers(asked.dropouts, later("rates of adapter dropout"))]
+    others += [{"weight_decay": rate} for rate in _numbers(asked.decays, later("rates of weight decay"))]
+    if not arms and not others:
+        raise InvalidSetting(
+            say(
+                "The only strength is 0, which is the control: raise it on the Noise tab, or add some on the Train tab."
+            )
+        )
+    return parse(
+        StudySettings,
+        {
+            "seed": _whole(asked.seed, 0),
+            "seeds": _whole(asked.seeds, 1),
+            "model": asked.model,
+            "data": asked.data,
+            "training": asked.training,
+            "measuring": asked.measuring,
+            "noise": sorted(arms.values(), key=lambda found: found.strength),
+            "regularisers": list({str(other): other for other in others}.values()),
+        },
+    )
+
+
+def _whole(given: Any, usual: int) -> int:
+    try:
+        return int(usual if given is None or given == "" else given)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidSetting(say("The seed {given!r} is not a whole number.", given=str(given)[:20])) from None
+
+
+def _numbers(text: str, words: str) -> list[float]:
+    parts: Iterable[str] = (part for part in re.split(r"[,;\s]+", text or "") if part)
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        raise InvalidSetting(
+            say("The {what} {text!r} are not numbers: write them as 5, 15.", what=say(words), text=text[:60])
+        ) from None
+
+
+def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
+    """How long `study` is, with an estimate of memory and time on this machine, and whether it fits."""
+    from neftune_core.engine.lockstep import check_length, count_steps
+    from neftune_core.models.loading import load
+    from neftune_core.studies.planning import memory_and_time, what_fits
+
+    study.check(lab.limits)
+    prepared, _ = lab.prepared(study.data, study.model)
+    check_length(len(prepared.train), study.training, lab.limits, seeds=len(study.runs))
+    loaded, budget = load(study.model), study.training.time_budget_seconds
+    found = memory_and_time(study, loaded, prepared)
+    steps = count_steps(len(prepared.train), study.training)
+    seeds = "" if study.seeds == 1 else say("{count} seeds of ", count=study.seeds)
+    if budget:
+        length = say("about {duration} of training", duration=duration(budget))
+    else:
+        length = say("{steps:,} steps", steps=steps)
+    words = say("{seeds}{length}, {count} arms.", seeds=seeds, length=length, count=len(study.arms))
+    if lab.gpu:
+        seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
+        return f"{words[:1].upper()}{words[1:]} {lab.gpu.words(seconds)}", True
+    takes = (
+        say("About {memory} of memory.", memory=gigabytes(found.memory_bytes))
+        if budget and found.fits
+        else found.sentence
+    )
+    more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
+    return f"{words[:1].upper()}{words[1:]} {takes}{more}", found.fits
+
+
+def require_fit(lab: Lab, study: StudySettings) -> None:
+    """Raise `DoesNotFit`, saying what would fit, before a study is begun; one that has to wait is asked at its turn."""
+    study.check(lab.limits)
+    if not lab.jobs.is_idle:
+        return
+    words, fits = plan_words(lab, study)
+    if not fits:
+        raise DoesNotFit(say("This study does not fit. {words}", words=words))

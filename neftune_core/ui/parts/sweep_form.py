@@ -1,0 +1,236 @@
+"""The Sweep tab's grid builder: axes with values as text, seeds, and points, from there to a sweep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.bounded import read_toml
+from neftune_core.errors import InvalidSetting
+from neftune_core.language import later, say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Control, control, parse
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.settings import NOISE, SweepSettings, axes
+from neftune_core.ui.parts.controls import component
+
+NO_AXIS = ""
+AXES, AXES_SHOWN = 4, 2
+FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+SEEDS_INFO = later("Each setting is trained with so many seeds; a conclusion needs at least six.")
+POINTS_INFO = later("One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'")
+
+
+@dataclass(frozen=True)
+class SweepForm:
+    """The components, and where their values are in the order of `components()`."""
+
+    names: list[gr.Dropdown]
+    values: list[gr.Textbox]
+    points: gr.Textbox
+    first_seed: Any
+    seeds: Any
+    title: gr.Textbox
+
+    def components(self) -> list[Any]:
+        """All of them, in the order that `sweep_of` takes their values."""
+        return [*self.names, *self.values, self.points, self.first_seed, self.seeds, self.title]
+
+
+def build() -> SweepForm:
+    """The components, in the open column."""
+    choices = [(say("Nothing"), NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
+    shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
+    seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=say(SEEDS_INFO))
+    with gr.Accordion(say("More to vary"), open=False, elem_classes=["lab-group"]):
+        shown += [_axis(place, choices) for place in range(AXES_SHOWN, AXES)]
+        points = gr.Textbox(
+            "", label=say("Points"), info=say(POINTS_INFO), lines=3, max_length=4000, elem_id="sweep-points"
+        )
+    with gr.Accordion(say("Title and first seed"), open=False, elem_classes=["lab-group"]):
+        title = gr.Textbox("", label=say("Title"), max_length=200, elem_id="sweep-title")
+        first_seed = component(
+            control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1, label=say("First seed"), info=None
+        )
+    return SweepForm([name for name, _ in shown], [text for _, text in shown], points, first_seed, seeds, title)
+
+
+def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Textbox]:
+    """What is varied, and its values."""
+    name, text = (FIRST_AXIS, FIRST_VALUES) if place == 0 else (NO_AXIS, "")
+    with gr.Column(elem_classes=["lab-axis"]):
+        return (
+            gr.Dropdown(
+                choices,
+                value=name,
+                label=say("Vary") if place == 0 else say("times ({place})", place=place + 1),
+                elem_id=f"sweep-axis-{place + 1}",
+            ),
+            gr.Textbox(
+                text,
+                label=say("Values {place}", place=place + 1),
+                show_label=False,
+                placeholder="0, 1, 2, 5",
+                max_length=1000,
+                elem_id=f"sweep-values-{place + 1}",
+            ),
+        )
+
+
+def _axis_words(name: str, found: Control) -> str:
+    part, label = say(name.partition(".")[0].capitalize()), say(found.label)
+    return f"{part}: {label[:1].lower() + label[1:] if label[1:2].islower() else label}"
+
+
+def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
+    """The sweep that the tab describes, around the study of the other tabs; raises `InvalidSetting`."""
+    names, values, (points, first_seed, seeds, title) = given[:AXES], given[AXES : 2 * AXES], given[2 * AXES :]
+    grid: dict[str, Any] = {}
+    for name, text in zip(names, values, strict=True):
+        if not name:
+            if (text or "").strip():
+                raise InvalidSetting(
+                    say("The values {text!r} have no setting: choose what they vary.", text=text.strip()[:60])
+                )
+            continue
+        if name in grid:
+            raise InvalidSetting(
+                say("{label} is varied twice: give all its values in one place.", label=say(_known(name).label))
+            )
+        grid[name] = axis_values(name, text or "")
+    lines = [line for line in (points or "").splitlines() if line.strip()]
+    study = base.model_copy(
+        update={
+            "seed": whole(first_seed, later("first seed")),
+            "seeds": whole(seeds, later("number of seeds")),
+            "title": "",
+        }
+    )
+    return parse(
+        SweepSettings,
+        {
+            "title": title or "",
+            "keep_adapters": False,
+            "axes": grid,
+            "points": [point(line) for line in lines],
+            "study": study.model_dump(),
+        },
+    )
+
+
+def _known(name: str) -> Control:
+    found = axes().get(name)
+    if found is None:
+        raise InvalidSetting(say("A sweep cannot vary {name!r}.", name=str(name)[:60]))
+    return found
+
+
+def axis_values(name: str, text: str) -> list[Any]:
+    """The values of one axis as typed: `0, 1, 2, 5`. Raises `InvalidSetting`, saying which one is wrong.
+
+    Sites hold commas themselves (`embedding, 2`), so that theirs are parted by semicolons alone.
+    """
+    found = _known(name)
+    parts = [part.strip() for part in re.split(r";" if found.name == "sites" else r"[,;\n]", text) if part.strip()]
+    if not parts:
+        raise InvalidSetting(
+            say(
+                "{label} has no values: write them as 0, 1, 2, 5, or choose to vary nothing there.",
+                label=say(found.label),
+            )
+        )
+    values = [_value(found, part) for part in parts]
+    doubled = next((part for part, value in zip(parts, values, strict=True) if values.count(value) > 1), None)
+    if doubled is not None:
+        raise InvalidSetting(
+            say(
+                "{label} has the value {doubled} twice: leave one of them out.",
+                label=say(found.label),
+                doubled=doubled[:40],
+            )
+        )
+    return values
+
+
+def _value(found: Control, text: str) -> Any:
+    if found.choices is not None:
+        by_words = {words.lower(): value for value, words in found.choices.items()} | {
+            value.lower(): value for value in found.choices
+        }
+        if text.lower() not in by_words:
+            raise InvalidSetting(
+                say(
+                    "{label} cannot be {text!r}: choose among {choices}.",
+                    label=say(found.label),
+                    text=text[:40],
+                    choices=", ".join(found.choices),
+                )
+            )
+        return by_words[text.lower()]
+    if found.type is bool:
+        if text.lower() not in WORDS:
+            raise InvalidSetting(say("{label} is yes or no (given {text!r}).", label=say(found.label), text=text[:40]))
+        return WORDS[text.lower()]
+    if found.type not in (int, float):
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        raise InvalidSetting(
+            say("{label} cannot be {text!r}: it is a number.", label=say(found.label), text=text[:40])
+        ) from None
+    return _in_range(found, number, text)
+
+
+def _in_range(found: Control, number: float, text: str) -> float | int:
+    least, most = found.minimum, found.maximum
+    outside = number != number or (least is not None and number < least) or (most is not None and number > most)
+    if outside:
+        raise InvalidSetting(
+            say(
+                "{label} cannot be {text}: it goes from {least:,g} to {most:,g}.",
+                label=say(found.label),
+                text=text[:40],
+                least=least,
+                most=most,
+            )
+        )
+    if found.type is int and number != int(number):
+        raise InvalidSetting(
+            say("{label} cannot be {text}: it is a whole number.", label=say(found.label), text=text[:40])
+        )
+    return int(number) if found.type is int else number
+
+
+def point(line: str) -> Mapping[str, Any]:
+    """One setting as typed: `noise.strength = 3, noise.kind = 'gaussian'`."""
+    try:
+        found = read_toml(f"point = {{{line.strip().strip('{}')}}}")["point"]
+    except (InvalidSetting, KeyError):
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidSetting(
+            say("The point {point!r} cannot be read: write it as noise.strength = 3.", point=line.strip()[:60])
+        )
+    return found
+
+
+def whole(given: Any, words: str) -> int:
+    """A number box as a whole number."""
+    try:
+        return int(given)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidSetting(
+            say("The {what} {given!r} is not a whole number.", what=say(words), given=str(given)[:20])
+        ) from None
+
+
+def base_noise(noise: NoiseSettings, names: Sequence[str]) -> NoiseSettings:
+    """The noise that a sweep begins from; a slider at 0 does not hinder one that varies the strength."""
+    varies = f"{NOISE}strength" in names
+    return noise.model_copy(update={"strength": 1.0}) if noise.is_silent and varies else noise

@@ -1,0 +1,127 @@
+"""The verdict on a record as a card, and every measure beside it with its definition one click away."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+
+from neftune_core.errors import LabError
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import Question
+from neftune_core.evaluation.verdict import CLAIMS, Verdict
+from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, retold, say
+from neftune_core.sentences import sentence
+from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.records.numbers import metrics, table
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.results import Reached, reached
+from neftune_core.ui.parts.markup import quiet
+
+SAMPLED = {
+    "train_loss": later("train loss"),
+    "held_out_loss": later("held out loss"),
+    "robustness": later("robustness"),
+    "answers": later("answers"),
+}
+
+
+def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
+    """The card and the table of a record, as far as it goes; nothing before anything has been measured."""
+    try:
+        found, means = verdict_of(record), reached(record)
+        if found.is_empty:
+            return ""
+        return f'<section class="lab-evidence">{_card(found, words)}{_table(record, found, means)}</section>'
+    except LabError as error:
+        return quiet(say("There is no verdict: {reason}", reason=error))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # numbers that no version of the lab wrote
+        unread = say("There is no verdict: the numbers of this record cannot be read.")
+        return quiet(f"{unread} {sentence(error)}")
+
+
+def _card(found: Verdict, words: Mapping[str, str]) -> str:
+    asked, headline = (html.escape(line.text(words)) for line in found.opening)
+    warned = "".join(
+        f'<p class="lab-judged-headline lab-judged-warning">{html.escape(line.text(words))}</p>'
+        for line in found.warnings
+    )
+    arms = "".join(_arm(arm.lines, arm.status, words) for arm in found.arms.values())
+    closing = "".join(f"<li>{html.escape(line.text(words))}</li>" for line in found.closing)
+    return (
+        f'<div class="lab-judged" data-claims="{_claims(found)}"><h3>{say("The verdict")}</h3>'
+        f'{warned}{quiet(html.unescape(asked))}<p class="lab-judged-headline">{headline}</p>{arms}'
+        f'<ul class="lab-judged-closing">{closing}</ul></div>'
+    )
+
+
+def _claims(found: Verdict) -> int:
+    return sum(arm.status in CLAIMS for arm in found.arms.values())
+
+
+def _arm(lines: Iterable[Line], status: str, words: Mapping[str, str]) -> str:
+    first, *rest = (html.escape(line.text(words)) for line in lines)
+    more = "".join(f"<li>{line}</li>" for line in rest)
+    behind = f"<details><summary>{say('The numbers behind it')}</summary><ul>{more}</ul></details>" if more else ""
+    return f'<div class="lab-judged-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
+
+
+def _table(record: Record, found: Verdict, numbers: Reached) -> str:
+    arms, means = record.arms, numbers.last
+    names = [name for name in ("base", *arms) if means.get(name)]
+    colours = arm_colours(arms)
+    heads = "".join(f'<th scope="col" style="--arm: {colours[name]}">{html.escape(name)}</th>' for name in names)
+    groups = dict.fromkeys(definition.group for definition in DEFINITIONS.values())
+    body = "".join(_group(group, names, means, found.question) for group in groups)
+    notes = " ".join(numbers.notes)
+    return (
+        f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{numbers.of_seeds}</h3>'
+        + quiet(say("All but the one asked about are descriptive. Press a name for its definition.") + " " + notes)
+        + f'<div class="lab-measures-scroll" tabindex="0" role="region" aria-label="{say("Measures")}"><table>'
+        + f"<thead><tr><th></th>{heads}</tr></thead>{body}</table></div>{_samples(record)}</div>"
+    )
+
+
+def _group(group: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
+    rows = [
+        _row(measure, names, means, question)
+        for measure, definition in DEFINITIONS.items()
+        if definition.group == group and any(measure in means[name] for name in names)
+    ]
+    if not rows:
+        return ""
+    words = html.escape(say(group))
+    head = f'<tr class="lab-measures-group"><th scope="rowgroup" colspan="{len(names) + 1}">{words}</th></tr>'
+    return f"<tbody>{head}{''.join(rows)}</tbody>"
+
+
+def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
+    definition = DEFINITIONS[measure]
+    cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
+    asked = ' class="lab-measures-asked"' if measure == question.measure else ""
+    label, words = html.escape(say(definition.label)), html.escape(say(definition.words))
+    told = f"<details><summary>{label}</summary><p>{words}</p></details>"
+    return f'<tr{asked}><th scope="row">{told}</th>{cells}</tr>'
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _samples(record: Record) -> str:
+    """On which rows and prompts all of it is measured, and how sacrebleu took its measures."""
+    kept = next(iter(metrics(record).values()), {})
+    samples = {**record.said_of("samples"), **table(kept.get("samples"))}
+    said = [
+        f"{say(SAMPLED.get(name, name))}: {retold(words)}" for name, words in samples.items() if isinstance(words, str)
+    ]
+    said += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
+    listed = "".join(f"<li>{html.escape(words)}</li>" for words in said)
+    return (
+        f'<details class="lab-more"><summary>{say("Measured on")}</summary><ul>{listed}</ul></details>'
+        if listed
+        else ""
+    )

@@ -1,0 +1,323 @@
+"""The lab for programs: named endpoints that take the settings by their own names, and validate as the page does.
+
+assets/docs/api.md tells each with an example that runs. Every call goes through the gate; an error is one sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError, InvalidSetting
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.home import home
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Settings, controls, parse
+from neftune_core.studies.records.record import Record, asked_from, find
+from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.record import find_study, require_single
+from neftune_core.ui.parts.study_form import plan_words, require_fit
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.previews import read_sentence
+from neftune_core.ui.server.uploads import room_of
+
+MOST_EVENTS = 2_000
+LONGEST_TEXT = 2_000
+ROW_CHARACTERS = 4_000
+SHORTEST_KEY = 20
+
+
+def build(lab: Lab) -> None:
+    """Add the endpoints, inside the open page."""
+    for handler, settings in (
+        (_preview_noise(), NoiseSettings),
+        (_read_instructions(lab), DataSettings),
+        (_start(lab), None),
+        (_status(lab), None),
+        (_stop(lab), None),
+        (_answers(lab), None),
+        (_verdict(lab), None),
+    ):
+        made = _with_settings(handler, settings) if settings else handler
+        gr.api(made, api_name=handler.__name__, concurrency_limit=LIMITS.get(handler.__name__, 4))
+
+
+LIMITS = {"start_study": None, "answers": 2, "read_instructions": 2}
+"""How many calls of an endpoint are answered at once, where it is not the usual number; a start may have to wait."""
+
+
+def _with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Callable[..., Any]:
+    """`handler(..., **values)` as a function that has every scalar setting as a parameter, with its own default."""
+    own = [parameter for parameter in inspect.signature(handler).parameters.values() if parameter.kind != _KEYWORDS]
+    more = [
+        inspect.Parameter(found.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=found.default, annotation=Any)
+        for found in controls(settings)
+    ]
+    names = [parameter.name for parameter in (*own, *more)]
+
+    def called(*values: Any) -> dict[str, Any]:
+        return handler(**dict(zip(names, values, strict=False)))
+
+    called.__name__, called.__doc__ = handler.__name__, handler.__doc__
+    called.__signature__ = inspect.Signature([*own, *more], return_annotation=dict)  # type: ignore[attr-defined]
+    called.__annotations__ = {**{parameter.name: Any for parameter in (*own, *more)}, "return": dict}
+    return called
+
+
+_KEYWORDS = inspect.Parameter.VAR_KEYWORD
+
+
+def _preview_noise() -> Callable[..., Any]:
+    def preview_noise(text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
+        """One draw of the noise on every token of a text: clean and noised norm, and the angle between them."""
+        noise = parse(NoiseSettings, values)
+        return _noised(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
+
+    return preview_noise
+
+
+def _noised(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> dict[str, Any]:
+    import numpy as np
+
+    from neftune_core.noise.kinds import KINDS
+    from neftune_core.noise.preview import DRAWN_AS, unit_draw
+    from neftune_core.noise.strength import SHARE, standard_deviation
+
+    sentence = read_sentence(text, model, noise.sites)
+    clean = sentence.clean.astype(np.float64)
+    length, width = clean.shape
+    signal = float(np.sqrt((clean**2).mean()))
+    unit = unit_draw(sentence, DRAWN_AS[noise.kind], draw).astype(np.float64)
+    if KINDS[noise.kind].drops or noise.unit == SHARE:
+        deviation, noised = None, clean * (unit[:, :1] >= noise.strength)
+    else:
+        deviation = standard_deviation(noise.strength, noise.unit, length, width, signal)
+        noised = clean + deviation * unit
+    norms, noised_norms = np.linalg.norm(clean, axis=1), np.linalg.norm(noised, axis=1)
+    cosine = (clean * noised).sum(1) / np.maximum(norms * noised_norms, 1e-30)
+    return {
+        "tokens": sentence.tokens,
+        "standard_deviation": deviation,
+        "clean_norms": norms.tolist(),
+        "noised_norms": noised_norms.tolist(),
+        "angles_degrees": np.degrees(np.arccos(np.clip(cosine, -1, 1))).tolist(),
+        "signal_to_noise": None if not deviation else signal / deviation,
+        "first_draw_only": KINDS[noise.kind].passes != "one",
+    }
+
+
+def _read_instructions(lab: Lab) -> Callable[..., Any]:
+    def read_instructions(file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
+        """What the lab makes of instructions: their layout, what is kept and refused, and the first row as trained.
+
+        `file` is an upload; the `source` that comes back names it for `start_study`.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        data = parse(DataSettings, {**given, "source": f"{FILE}{_uploaded(file)}"} if file else given)
+        _require_own_rows(lab, data)
+        from neftune_core.data.preparing import preview
+
+        prepared, tokenizer = lab.prepared(data, _model(model))
+        row = prepared.train[0]
+        return {
+            "source": data.source,
+            "title": prepared.title,
+            "licence": prepared.licence,
+            "layout": prepared.reading.layout,
+            "columns": dict(prepared.reading.columns),
+            "train": len(prepared.train),
+            "held_out": len(prepared.held_out),
+            "cut": prepared.cut,
+            "refused": [str(refusal) for refusal in prepared.refusals[:20]],
+            "first_row": "".join(text for text, _ in preview(row, tokenizer))[:ROW_CHARACTERS],
+            "longest_row_tokens": max(len(found.ids) for found in prepared.train),
+        }
+
+    return read_instructions
+
+
+def _uploaded(file: Any) -> str:
+    path = file.get("path") if isinstance(file, Mapping) else None
+    if not isinstance(path, str):
+        raise DataError("The file of this call is not an upload: send it with handle_file of gradio_client.")
+    return path
+
+
+def _require_own_rows(lab: Lab, data: DataSettings) -> None:
+    """Raise `DataError` where a call names a file that was not uploaded here, on a server that is for everybody."""
+    if lab.limits.local_paths:
+        return
+    uploads = (home() / "uploads").resolve()
+    for part in FILE_PARTS:
+        source: str = getattr(data, part)
+        if not source.startswith(FILE):
+            continue
+        path = Path(source.removeprefix(FILE))
+        if not (_is_within(path, uploads) and room_of(lab.limits).is_of(asked_from.get(), str(path))):
+            raise DataError("This is not a file that was uploaded here: upload it with read_instructions first.")
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether `path` is whole, no link, and in `folder`; what is no path at all is not."""
+    try:
+        return path.is_absolute() and not path.is_symlink() and path.resolve().is_relative_to(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _start(lab: Lab) -> Callable[..., Any]:
+    def start_study(settings: dict, key: str) -> dict:
+        """Begin a study; `settings` are those of study.toml, as nested tables, and what is left out is as usual.
+
+        `key` is a long secret of your own: who has it sees the study, stops it and reads its answers.
+        """
+        owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
+        _require_own_rows(lab, study.data)
+        plan_words(lab, study)  # raises where it is too long, also while the server is busy with others
+        require_fit(lab, study)
+        record = lab.jobs.submit(study, owner)
+        for _ in lab.attended(record, owner):
+            pass
+        return {"record": record.id, "arms": list(study.arms), "place": lab.jobs.status(record).place}
+
+    return start_study
+
+
+def _status(lab: Lab) -> Callable[..., Any]:
+    def study_status(record: str, key: str, since: int = 0) -> dict:
+        """Where a study stands, and its events from number `since` on; `next` is what to ask with the next time."""
+        found, first = _record(record, key), _whole(since, "since")
+        told, events = lab.jobs.status(found), lab.log(found).events
+        return {
+            "state": told.state,
+            "is_over": told.is_over,
+            "place": told.place,
+            "step": told.step,
+            "steps": told.steps,
+            "message": told.message,
+            "seconds_left": told.seconds_left,
+            "losses": dict(told.losses),
+            "events": events[first : first + MOST_EVENTS],
+            "next": min(first + MOST_EVENTS, len(events)),
+            "total": len(events),
+        }
+
+    return study_status
+
+
+def _stop(lab: Lab) -> Callable[..., Any]:
+    def stop_study(record: str, key: str) -> dict:
+        """Ask a study to end at its last whole step, which is kept."""
+        found = _record(record, key)
+        lab.jobs.stop(found.id, key)
+        return {"state": lab.jobs.status(found).state}
+
+    return stop_study
+
+
+def _answers(lab: Lab) -> Callable[..., Any]:
+    def answers(
+        record: str,
+        key: str,
+        prompts: list | None = None,
+        seed: int | None = None,
+        system: str = "",
+        new_tokens: int = 96,
+        repetition_penalty: float = 1.2,
+    ) -> dict:
+        """The answers of the base and every arm to `prompts`; without any, those that the study itself kept."""
+        from neftune_core.studies.comparison import asked_of
+
+        found = require_single(_study(record, key))
+        chosen = None if seed is None else _whole(seed, "seed")
+        if not prompts:
+            return {"answers": found.answers(chosen)}
+        given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
+        asked = parse(AnswerSettings, {**given, "repetition_penalty": repetition_penalty})
+        lines: list[dict[str, Any]] = []
+        for lines in lab.answers(*asked_of(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is the whole
+            pass
+        return {"answers": lines}
+
+    return answers
+
+
+def _verdict(lab: Lab) -> Callable[..., Any]:
+    def verdict(record: str, key: str) -> dict:
+        """What the study showed: each arm against the control, in a sentence, with the numbers behind it."""
+        from neftune_core.evaluation.verdict_words import ENGLISH
+        from neftune_core.sweeps.table import judged
+
+        found = judged(_study(record, key))
+        asked, warnings = found.question, [line.text(ENGLISH) for line in found.warnings]
+        arms = {
+            name: {
+                "status": arm.status,
+                "lines": [line.text(ENGLISH) for line in arm.lines],
+                "numbers": dataclasses.asdict(arm.epochs[asked.epoch]),
+            }
+            for name, arm in found.arms.items()
+        }
+        return _plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
+
+    return verdict
+
+
+def _record(record: Any, key: Any) -> Record:
+    return find(_text(record, "record", 100), _key(key))
+
+
+def _study(record: Any, key: Any) -> Record:
+    """The record, or the study of a sweep that is named as `SWEEP/CELL`."""
+    return find_study(_text(record, "record", 100), _key(key))
+
+
+def _key(key: Any) -> str:
+    given = require_key(_text(key, "key", 1_000))
+    if len(given) < SHORTEST_KEY:
+        raise InvalidSetting(f"The key of this call is too easily guessed: take {SHORTEST_KEY} characters or more.")
+    return given
+
+
+def _model(model: Any) -> ModelSettings:
+    return parse(ModelSettings, {"source": model})
+
+
+def _text(value: Any, name: str, longest: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidSetting(f"The value {name} of this call is not text.")
+    if len(value) > longest:
+        raise InvalidSetting(f"The value {name} of this call has more than {longest:,} characters.")
+    return value
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
+        raise InvalidSetting(f"The value {name} of this call is not a whole number from 0 on.")
+    return int(value)
+
+
+def _table(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidSetting(f"The value {name} of this call is not a table of settings.")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """The same nested value with numbers that JSON has no word for as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,165 @@
+"""The calls of the page: values are checked before a handler runs, and whatever goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import html
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.exceptions import ComponentProcessingError, InvalidPathError
+from pydantic import ValidationError
+
+from neftune_core.errors import Cancelled, InvalidSetting, LabError
+from neftune_core.language import CHINESE, ENGLISH, in_language, say
+from neftune_core.sentences import sentence
+from neftune_core.settings import Limits
+from neftune_core.studies.records.record import asked_from
+from neftune_core.ui.server.addresses import FORWARDED, address_of
+from neftune_core.ui.server.uploads import room_of
+
+NOT_UPLOADED = "This is not a file that was uploaded here: upload it first."
+NOT_A_FILE = "An uploaded file is not described as the page does it: upload it first."
+
+_SCALAR = (str, int, float, type(None))
+_NUMBER = (int, float)
+
+# What a component may send, the most particular class first; those that are not named send what they like.
+ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
+    (gr.Slider, _NUMBER, "a number"),
+    (gr.Number, (*_NUMBER, type(None)), "a number"),
+    (gr.Checkbox, (bool, type(None)), "true or false"),
+    (gr.CheckboxGroup, (list, type(None)), "a list"),
+    (gr.Radio, _SCALAR, "one of its choices"),
+    (gr.Dropdown, _SCALAR, "one of its choices"),
+    (gr.Textbox, (str, type(None)), "text"),
+    (gr.Code, (str, type(None)), "text"),
+    (gr.File, (dict, type(None)), "an uploaded file"),
+)
+
+
+def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> None:
+    """Let every call of `page` check its values first, and show what goes wrong as one sentence, whatever it is.
+
+    The handler runs with the address of its visitor in `jobs.asked_from`. A page whose session was evicted is told to
+    reload: its settings would silently be the default ones.
+    """
+    inner = page.process_api
+    longest = limits.prompts * limits.prompt_characters
+    gone = evicted or Evicted()
+
+    async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
+        fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        event = named.get("event_data")
+        if event is not None and not isinstance(event._data, dict):
+            event._data = {}
+        asked_from.set(_asked_from(named.get("request")))
+        try:
+            if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
+                raise InvalidSetting(_reload(fn))
+            if not (named.get("iterator") or fn.cancels):
+                inputs = checked_values(fn.inputs, inputs, longest)
+                _require_own_files(inputs, limits)
+            return await inner(fn, inputs, *rest, **named)
+        except Exception as error:
+            words = _words(error)
+            raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
+
+    page.process_api = process_api  # type: ignore[method-assign]
+
+
+def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
+    """Raise `InvalidSetting` if a file among the values was uploaded from another network address."""
+    for value in values:
+        path = value.get("path") if isinstance(value, dict) else None
+        if isinstance(path, str) and not room_of(limits).is_of(asked_from.get(), path):
+            raise InvalidSetting(NOT_UPLOADED)
+
+
+def _asked_from(request: Any) -> str:
+    """The network address of a call, empty if it has none."""
+    client = getattr(getattr(request, "client", None), "host", "") or ""
+    return address_of(client, {FORWARDED: str(request.headers.get(FORWARDED, ""))}) if client else ""
+
+
+def _reload(fn: Any) -> str:
+    with in_language(CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH):
+        return say("This page was left for so long that the server no longer has its settings: reload it.")
+
+
+class Evicted:
+    """The sessions whose state the server has let go, as bits: it never forgets one and takes two megabytes.
+
+    A new session is mistaken for one of them once in 160 after a hundred thousand evictions; it is then told to reload.
+    """
+
+    BITS = 1 << 24
+
+    def __init__(self) -> None:
+        self._bits = bytearray(self.BITS >> 3)
+
+    def add(self, session: str) -> None:
+        """Remember a session."""
+        place = hash(session) % self.BITS
+        self._bits[place >> 3] |= 1 << (place & 7)
+
+    def __contains__(self, session: object) -> bool:
+        place = hash(session) % self.BITS
+        return isinstance(session, str) and bool(self._bits[place >> 3] & 1 << (place & 7))
+
+
+class Sessions(OrderedDict[str, Any]):
+    """The framework's sessions by their hashes, the latest last; those that it lets go are added to `evicted`."""
+
+    def __init__(self, evicted: Evicted) -> None:
+        super().__init__()
+        self.evicted = evicted
+
+    def popitem(self, last: bool = True) -> tuple[str, Any]:
+        session, state = super().popitem(last)
+        self.evicted.add(session)
+        return session, state
+
+
+def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
+    """The values, each of a kind that its component can send; no text is an empty one. Raises `InvalidSetting`."""
+    if len(values) < len(blocks):
+        raise InvalidSetting(f"This call gives {len(values)} values where {len(blocks)} are wanted.")
+    return [_checked_value(block, value, longest) for block, value in zip(blocks, values, strict=False)]
+
+
+def _checked_value(block: Any, value: Any, longest: int) -> Any:
+    kinds, words = next((row[1:] for row in ACCEPTED if isinstance(block, row[0])), ((), ""))
+    if not kinds:
+        return value
+    several = isinstance(block, gr.Dropdown) and block.multiselect and isinstance(value, list)
+    odd = isinstance(value, bool) and bool not in kinds
+    if not several and (odd or not isinstance(value, kinds)):
+        raise InvalidSetting(f"{_label(block)} takes {words}.")
+    most = getattr(block, "max_length", None) or longest
+    if isinstance(value, str) and len(value) > most:
+        raise InvalidSetting(f"{_label(block)} takes at most {most:,} characters (given {len(value):,}).")
+    return "" if value is None and isinstance(block, gr.Textbox) else value
+
+
+def _label(block: Any) -> str:
+    return f"The field {block.label or block.elem_id or 'of this call'!r}"
+
+
+def _words(error: Exception) -> str:
+    """One sentence for what the framework or a handler raised; faults of the lab are logged by `sentences.sentence`."""
+    if isinstance(error, LabError | Cancelled):
+        return sentence(error)
+    if isinstance(error, gr.Error):
+        if "list of choices" in str(error.message):
+            return "A choice of this call is none that its field offers."
+        return " ".join(str(error.message).split())[:300]
+    if isinstance(error, InvalidPathError):
+        return NOT_UPLOADED
+    if isinstance(error, ValidationError):
+        return NOT_A_FILE
+    if isinstance(error, ComponentProcessingError) and "Could not preprocess" in str(error):
+        return "A value of this call is none that its field can have."
+    return sentence(error)

@@ -1,0 +1,299 @@
+"""What stands between the network and the page: addresses, sizes and values are checked before anything acts on them.
+
+The framework answers more addresses than the page uses (it would fetch any web address for a visitor), calls handlers
+with any value, and prints what goes wrong with a traceback. `Gate` checks requests, `calls.guard` the calls in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from neftune_core.errors import DoesNotFit, LabError
+from neftune_core.sentences import sentence
+from neftune_core.settings import Limits
+from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
+from neftune_core.ui.server.calls import NOT_A_FILE
+from neftune_core.ui.server.rates import Rates, TooMany
+
+logger = logging.getLogger(__name__)
+
+CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNORECASE)
+UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
+LOGIN = re.compile(r"/login/?$", re.IGNORECASE)
+SIGN_IN = "/login/huggingface"
+"""The one address that may redirect to another host: the platform's, for its sign-in."""
+SESSION = re.compile(r"[\w\-]{1,100}")
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),  # no browser may guess that what a visitor uploaded is a page
+    (b"referrer-policy", b"no-referrer"),  # a link in a page may hold the id of a study
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+    (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space is a window of its own
+)
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-src 'self'; "
+    "frame-ancestors "
+)
+"""What the page may load. The framework makes functions from text in the browser: scripts need both exceptions."""
+
+MOST_VALUES = 20_000
+DEEPEST = 40
+LARGEST_NUMBER = 1e15
+FORM_BYTES = 1_000_000  # what a form may add to the file in it
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+class Refused(Exception):
+    """A request that is not let through: its status and one sentence."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class Gate:
+    """An ASGI application before the framework's and all that the framework puts around it.
+
+    Args:
+        app: The application behind the gate.
+        page: The page whose functions are called.
+        limits: What this server allows.
+        hosts: The host names and origins that are accepted.
+    """
+
+    def __init__(self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, hosts: Hosts) -> None:
+        self.app, self.page, self.limits, self.hosts = app, page, limits, hosts
+        self.rates = Rates(limits)
+        self.pages = [path for path, *_ in page.pages if path]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(self._guarded(message, scope))
+
+        try:
+            checked = await self._checked(scope, receive)
+            kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]  # no grant to any origin
+            await self.app({**scope, "headers": kept}, checked, sending)
+        except Exception as error:
+            status, words = _answer(error)
+            if not begun:
+                await JSONResponse({"error": words}, status)(scope, receive, sending)
+            else:
+                with contextlib.suppress(RuntimeError):  # of an answer that had ended when this was raised
+                    await sending({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """What to give the application as `receive`; raises what refuses the request."""
+        path, method = scope["path"], scope["method"]
+        self._check_source(scope)
+        if not is_open(method, path, self.pages):
+            raise Refused(404, "There is nothing at this address.")
+        if method in READ:
+            return receive
+        address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
+        if LOGIN.search(path):
+            self.rates.count_password(address)
+        if UPLOAD.search(path):
+            most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
+            _announced(scope, most)
+            return _counted(receive, most)
+        body = await self._body(scope, receive)
+        if "/gradio_api/" not in path.lower():
+            return _replayed(body, receive)
+        said, call = _object(body), CALLS.search(path)
+        if call is not None:
+            check_call(self.page, said, call["name"])
+            self.rates.count_call(address)
+        return _replayed(json.dumps(said).encode(), receive)  # as it was read here, whatever else the bytes could mean
+
+    def _check_source(self, scope: Scope) -> None:
+        """Raise `Refused` for a host that is not this server's, and for what a page of another site sends."""
+        host = header(scope, b"host")
+        for asked in (host, header(scope, b"x-forwarded-host")):
+            if asked and not self.hosts.accepts(asked):
+                raise Refused(
+                    421, "This lab does not answer under this host name: its host can add it with NEFTUNE_HOSTS."
+                )
+        if scope["method"] in READ:
+            return
+        origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
+        foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
+        if foreign:
+            raise Refused(403, "A page of another site cannot act in this lab.")
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
+        _announced(scope, most)
+        counted, body, more = _counted(receive, most), bytearray(), True
+        while more:
+            message = await counted()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    def _guarded(self, message: Message, scope: Scope) -> Message:
+        """The begin of an answer with the headers of every answer, cookies and redirects kept to this host."""
+        if message["type"] != "http.response.start":
+            return message
+        policy = POLICY + ("*" if self.hosts.anything else "'self'")
+        headers = [self._own(name, value, scope) for name, value in message.get("headers", [])]
+        return {**message, "headers": [*headers, *HEADERS, (b"content-security-policy", policy.encode())]}
+
+    def _own(self, name: bytes, value: bytes, scope: Scope) -> tuple[bytes, bytes]:
+        if name.lower() == b"set-cookie" and not self.hosts.anything:
+            return name, re.sub(rb"; *samesite=\w+", b"", value, flags=re.IGNORECASE) + b"; SameSite=Lax"
+        foreign = name.lower() == b"location" and foreign_target(value.decode("latin-1"), header(scope, b"host"))
+        return (name, b"/") if foreign and scope["path"] != SIGN_IN else (name, value)
+
+
+def _answer(error: Exception) -> tuple[int, str]:
+    """The status and the sentence for what was raised; a fault of the lab is logged."""
+    while isinstance(error, ExceptionGroup):  # what is raised while an answer is streamed comes in groups of one
+        error = error.exceptions[0]
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late to be answered
+        error = error.__cause__
+    if isinstance(error, Refused):
+        return error.status, str(error)
+    if isinstance(error, TooMany):
+        return 429, str(error)
+    if isinstance(error, LabError):
+        return 413 if isinstance(error, DoesNotFit) else 400, str(error)
+    if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a field of a form where a file is wanted
+        return 400, "An upload is a form with files that have names."
+    if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who left, or asks for a session that is over
+        return getattr(error, "status_code", 400), "This was over before it was answered."
+    return 500, sentence(error)
+
+
+def _announced(scope: Scope, most: int) -> int:
+    """The length that a request says it has; raises `Refused` where that is too much."""
+    given = dict(scope["headers"]).get(b"content-length", b"0")
+    length = int(given) if given.isdigit() and len(given) < 20 else most + 1
+    if length > most:
+        raise Refused(413, f"This is larger than the {most / 1e6:,.0f} MB that this server takes at once.")
+    return length
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    taken = 0
+
+    async def counting() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise Refused(413, f"This is larger than the {most / 1e6:,.0f} MB that this server takes at once.")
+        return message
+
+    return counting
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body once more, and then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`, of few values, not deep, without odd numbers or half characters; raises `Refused`."""
+    bare = _STRING.sub(b"", body)
+    if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+        raise Refused(413, f"A call has at most {MOST_VALUES:,} values.")
+    depth = 0
+    for mark in re.findall(rb"[\[\]{}]", bare):
+        depth += 1 if mark in b"[{" else -1
+        if depth > DEEPEST:
+            raise Refused(400, "The values of this call are nested too deeply.")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "This call is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise Refused(400, "A call is a JSON object.")
+    for inner in _every(value):
+        _require_plain(inner)
+    return value
+
+
+def _every(value: Any) -> Iterator[Any]:
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        if isinstance(found, dict):
+            waiting += [*found, *found.values()]
+        elif isinstance(found, list):
+            waiting += found
+
+
+def _require_plain(value: Any) -> None:
+    if isinstance(value, str) and _HALF.search(value):
+        raise Refused(400, "A text of this call holds half a character (a lone surrogate).")
+    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_NUMBER):
+        raise Refused(400, "A number of this call is no number, or too large.")
+    if isinstance(value, dict) and "path" in value:
+        path, marks = value["path"], value.get("meta", {})
+        if not isinstance(path, str) or not isinstance(marks, dict):
+            raise Refused(400, NOT_A_FILE)
+        if re.match(r"\s*\w{2,10}:", path, re.ASCII):
+            raise Refused(400, "The lab fetches nothing from other addresses: upload the file itself.")
+
+
+def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
+    """Return the number of the function that is called; raises `Refused` unless it is called as the page does.
+
+    Args:
+        page: The page.
+        call: The body of the request.
+        name: The function's name in the path, which decides; None if the path names none.
+    """
+    said = call.get("fn_index")
+    named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)
+    number = said if name is None else named
+    if isinstance(number, bool) or not isinstance(number, int) or number not in page.fns:
+        raise Refused(404, "The page has no such function.")
+    if (said is not None and said is not False and said != number) or isinstance(said, bool):
+        raise Refused(400, "The path of this call names another function than its body.")
+    if not isinstance(call.get("data"), list):
+        raise Refused(400, "A call has its values in a list called data.")
+    session = call.get("session_hash")
+    if not (session is None and name is not None) and not (isinstance(session, str) and SESSION.fullmatch(session)):
+        raise Refused(400, "A call names its session in letters, digits and hyphens.")
+    trigger = call.get("trigger_id")
+    if trigger is not None and (isinstance(trigger, bool) or not isinstance(trigger, int)):
+        raise Refused(400, "A call names what triggered it by its number.")
+    if call.get("batched") or call.get("simple_format"):
+        raise Refused(400, "Calls are made one by one.")
+    return number

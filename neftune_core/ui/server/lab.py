@@ -1,0 +1,185 @@
+"""What all visitors of one server share: its limits, the queue of its jobs, and what is read once for everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neftune_core import language
+from neftune_core.errors import DataError, RecordError
+from neftune_core.home import assets
+from neftune_core.language import say
+from neftune_core.settings import Limits
+from neftune_core.space.profiles import Hosted, hosted
+from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.record import Record
+from neftune_core.sweeps.record import Sweep
+from neftune_core.ui.server.rates import Rates
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.evaluation.settings import DecodingSettings
+    from neftune_core.models.settings import ModelSettings
+    from neftune_core.space.zero import LentGpu
+    from neftune_core.studies.comparison import Chosen
+    from neftune_core.studies.prompts import Prompt
+    from neftune_core.sweeps.queue import LabJobs
+    from neftune_core.sweeps.table import SweepTable
+
+KEPT_DATA = 4
+KEPT_LOGS = 32
+KEPT_LOG_BYTES = 32_000_000
+KEPT_TABLES = 8
+LONGEST_KEY = 200
+WAIT_SECONDS = 1.0
+LONGEST_END_SECONDS = 8.0  # many systems kill what has not ended ten seconds after it was asked to
+
+
+class Lab:
+    """One server. The queue is made on first use: it brings torch, and the page must be served before that.
+
+    `studies` is the folder of recorded studies, those that ship with the lab by default; `gpu` is the GPU that is lent
+    for the time of one call, where the platform does so.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        studies: Path | None = None,
+        *,
+        host: Hosted | None = None,
+        gpu: LentGpu | None = None,
+    ) -> None:
+        self.host = host or hosted({})
+        self.limits = limits or self.host.limits
+        self.gpu = gpu
+        self.studies = studies or assets() / "studies"
+        self.sweeps = assets() / "recorded"
+        self._data: OrderedDict[str, Prepared] = OrderedDict()
+        self._logs: OrderedDict[str, Log] = OrderedDict()
+        self._tables: OrderedDict[tuple[Path, int, str], SweepTable] = OrderedDict()
+        self._reading = threading.Lock()
+
+    @functools.cached_property
+    def jobs(self) -> LabJobs:
+        """The queue and its worker."""
+        from neftune_core.sweeps.queue import LabJobs
+
+        of_lent_gpu = {"run": self.gpu.study} if self.gpu else {}
+        return LabJobs(self.limits, admit=Rates(self.limits).count_study, **of_lent_gpu)
+
+    def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
+        """Where a GPU is lent to the request: hold the request until the study is over, and end it if the page leaves.
+
+        Elsewhere nothing: a study needs no page.
+        """
+        if self.gpu is None:
+            return
+        try:
+            while not self.jobs.wait(record, WAIT_SECONDS).is_over:
+                yield [gr.skip()] * 3
+        except GeneratorExit:
+            with contextlib.suppress(RecordError):  # it has just ended
+                self.jobs.stop(record.id, key)
+            raise
+
+    @property
+    def attending(self) -> dict[str, Any]:
+        """How an event is declared whose request may be held: the places of others must not be."""
+        return {"concurrency_limit": None} if self.gpu else {}
+
+    def answers(
+        self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The growing answers of arms and their base; as `comparison.compare_arms`, on the GPU that is lent here."""
+        from neftune_core.studies.comparison import compare_arms
+
+        answer = self.gpu.answers if self.gpu else compare_arms
+        return answer(chosen, prompts, settings, self.limits)
+
+    def close(self) -> None:
+        """End the study that runs here, with a checkpoint, as the server ends."""
+        if "jobs" in self.__dict__:
+            self.jobs.close(LONGEST_END_SECONDS)
+
+    @functools.cached_property
+    def recorded(self) -> Record | None:
+        """The recorded study that is shown before anything is run, if one ships with the lab."""
+        found = sorted(path.parent for path in self.studies.glob("*/study.toml"))
+        return Record(found[0]) if found else None
+
+    def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
+        """Return what `examined` returns; raise `DataError` if no study can be trained on it."""
+        found, tokenizer = self.examined(data, model)
+        if found.shortage:
+            raise DataError(found.shortage)
+        return found, tokenizer
+
+    def examined(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
+        """Return the rows of `data` as tokens of `model`, however few they are, and its tokenizer.
+
+        The last few are kept, each with its refusals in the language they were read in. Raises what `load` and
+        `examine` raise.
+        """
+        from neftune_core.data.preparing import examine
+        from neftune_core.models.loading import load
+
+        loaded = load(model)
+        name = language.current() + data.model_dump_json() + model.model_dump_json()
+        with self._reading:
+            known = self._data.get(name)
+        found = known or examine(data.within(loaded.context), loaded.tokenizer, self.limits)
+        with self._reading:
+            self._data[name] = found
+            self._data.move_to_end(name)
+            if len(self._data) > KEPT_DATA:
+                self._data.popitem(last=False)
+        return found, loaded.tokenizer
+
+    @functools.cached_property
+    def recorded_sweeps(self) -> list[Sweep]:
+        """The recorded sweeps that ship with the lab, in the order of their names."""
+        return [Sweep(path.parent) for path in sorted(self.sweeps.glob("*/sweep.toml"))]
+
+    def sweep_table(self, sweep: Sweep) -> SweepTable:
+        """The table of a sweep; the last few are kept until their logs grow."""
+        from neftune_core.sweeps.table import sweep_table
+
+        name = sweep.folder, len(sweep.events()), language.current()
+        with self._reading:
+            known = self._tables.get(name)
+        found = known or sweep_table(sweep)
+        with self._reading:
+            self._tables[name] = found
+            self._tables.move_to_end(name)
+            if len(self._tables) > KEPT_TABLES:
+                self._tables.popitem(last=False)
+        return found
+
+    def log(self, record: Record) -> Log:
+        """The log of a record; only what is new since the last look is read."""
+        with self._reading:
+            log = self._logs.pop(record.id, None) or record.log()
+            self._logs[record.id] = log
+            log.read()
+            while len(self._logs) > 1 and not self._logs_fit():
+                self._logs.popitem(last=False)
+            return log
+
+    def _logs_fit(self) -> bool:
+        return len(self._logs) <= KEPT_LOGS and sum(log.size for log in self._logs.values()) <= KEPT_LOG_BYTES
+
+
+def require_key(key: str) -> str:
+    """The visitor's key; raises `RecordError` where the browser gave none."""
+    if not key or len(key) > LONGEST_KEY:
+        raise RecordError(say("This browser gave no key to keep your studies apart: reload the page."))
+    return key

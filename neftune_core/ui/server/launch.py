@@ -1,0 +1,177 @@
+"""Launching the page: its look, its own files, and nothing that leaves the machine."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import hmac
+import importlib.util
+import inspect
+import mimetypes
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Before gradio is imported: it asks for newer versions of itself, and counts launches, unless told not to.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# It keeps the last ten thousand calls for a monitoring page, which is off here, and sums them all up after every one.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
+
+import gradio as gr
+from gradio.routes import App
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from neftune_core.home import assets
+from neftune_core.settings import Limits
+from neftune_core.ui.server import first_view, theme
+from neftune_core.ui.server.addresses import hosts_of
+from neftune_core.ui.server.calls import Evicted, Sessions, guard
+from neftune_core.ui.server.gate import Gate
+from neftune_core.ui.server.uploads import CountedFiles
+
+SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
+FILES = "page-files"
+"""Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
+SESSIONS = 1000
+"""Visitors whose page the server remembers, the latest; each takes about 1.7 MB."""
+A_YEAR = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where and to whom the page is served. `None` leaves the choice to `GRADIO_SERVER_NAME`, `GRADIO_SERVER_PORT`
+    and `GRADIO_ROOT_PATH`."""
+
+    host: str | None = None
+    port: int | None = None
+    share: bool = False
+    password: str | None = None
+    root_path: str | None = None
+    open_browser: bool = False
+
+
+def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
+    """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
+    options, evicted = launch_options(page, serving, limits), Evicted()
+    guard(page, limits, evicted)
+    keep_signatures(page)
+    page.queue(api_open=False)
+    with outermost(gate_of(page, serving, limits)):
+        _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
+    page.state_holder.session_data = Sessions(evicted)
+    return shared or address
+
+
+def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
+    """Return the gate of a server, to stand before everything else."""
+    hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
+    return Middleware(Gate, page=page, limits=limits, hosts=hosts)
+
+
+@contextmanager
+def outermost(middleware: Middleware) -> Iterator[None]:
+    """Put `middleware` before those of the framework's own in every application that it makes inside.
+
+    The framework puts its CORS middleware, which grants every origin, before the ones that `launch` is given.
+    """
+    create = App.create_app
+
+    def create_app(*given: Any, **named: Any) -> App:
+        app = create(*given, **named)
+        app.user_middleware.insert(0, middleware)
+        return app
+
+    App.create_app = staticmethod(create_app)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(create)  # type: ignore[method-assign]
+
+
+def keep_signatures(page: gr.Blocks) -> None:
+    """The framework describes every component anew for every visitor, by the signature of its class: slow to find out,
+    and always the same."""
+    for made in {type(block).__init__ for block in page.blocks.values()}:
+        vars(made).setdefault("__signature__", inspect.signature(made))
+
+
+def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
+    """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
+    # Behind a password the first thing to be seen is the question for it.
+    view = Middleware(first_view.FirstView, pages=first_view.of(page, view=not serving.password))
+    files = Middleware(CountedFiles, limits=limits)
+    return {
+        "server_name": serving.host,
+        "server_port": serving.port,
+        "share": serving.share,
+        "auth": functools.partial(_knows, serving.password) if serving.password else None,
+        "root_path": serving.root_path,
+        "inbrowser": serving.open_browser,
+        "theme": theme.theme(),
+        "css": theme.css(),
+        "head": head(),
+        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [files, view]},
+        "max_file_size": f"{limits.upload_megabytes}mb",
+        "footer_links": [],
+        "state_session_capacity": SESSIONS,
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+    }
+
+
+def _knows(password: str, _: str, given: str) -> bool:
+    return hmac.compare_digest(password.encode(), given.encode(errors="replace"))
+
+
+def head() -> str:
+    """The page's scripts, in order; their addresses change with their content, so that browsers may keep them."""
+    return "\n".join(f'<script src="{FILES}/{name}?v={version()}"></script>' for name in SCRIPTS)
+
+
+@functools.cache
+def files() -> Mapping[str, Path]:
+    """What is served under `FILES`, by name: the page's own files, and Plotly from the installed package."""
+    own = {path.name: path for path in sorted((assets() / "page").iterdir()) if path.suffix in (".js", ".svg")}
+    found = importlib.util.find_spec("plotly")  # found, not imported: that would cost the start a second
+    assert found is not None and found.origin is not None, "plotly is a dependency"
+    return {**own, "plotly.min.js": Path(found.origin).parent / "package_data" / "plotly.min.js"}
+
+
+@functools.cache
+def version() -> str:
+    """A short fingerprint of everything under `FILES`."""
+    fingerprint = hashlib.sha256()
+    for name, path in files().items():
+        about = path.stat()
+        fingerprint.update(f"{name} {about.st_size} {about.st_mtime_ns}".encode())
+    return fingerprint.hexdigest()[:12]
+
+
+@functools.cache
+def _packed(name: str) -> bytes:
+    """Compressed once; the framework would do it again for every visitor, at a tenth of a second of a core each."""
+    return gzip.compress(files()[name].read_bytes(), compresslevel=6, mtime=0)
+
+
+def page_file(request: Request) -> Response:
+    """One of `files()`; anything else is not found."""
+    name = request.path_params["name"]
+    if name not in files():
+        return Response(status_code=404)
+    headers = {"Cache-Control": A_YEAR if request.query_params.get("v") == version() else "no-cache"}
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        return Response(_packed(name), media_type=kind, headers=headers)
+    return Response(files()[name].read_bytes(), media_type=kind, headers=headers)

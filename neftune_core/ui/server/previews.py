@@ -1,0 +1,197 @@
+"""Noise previews for the page: a sentence through a model's own tokenizer up to the noise, and the first one at once.
+
+The first preview of the page is kept on disk: the page is served with it before any model is loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.durable import write_whole
+from neftune_core.errors import DataError
+from neftune_core.home import home
+from neftune_core.language import say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.nearest import nearest_tokens
+from neftune_core.noise.preview import Sentence, Vectors, preview, spread
+from neftune_core.noise.settings import EMBEDDING, NoiseSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from neftune_core.models.loading import LoadedModel
+    from neftune_core.noise.sites import Site
+
+logger = logging.getLogger(__name__)
+
+Payload = dict[str, Any]
+Reader = Callable[[str, ModelSettings, str], Sentence]
+
+FIRST_SENTENCE = "Write a short poem about a robot who learns to paint."
+LONGEST_TOKENS = 160
+PIECE_ROWS = 8192
+FORMAT = 3
+"""Counts up with every change of what a payload holds, so that none of an earlier kind is read back from disk."""
+
+
+def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
+    """`text` as `model` reads it, at the first of `sites` (as noise settings name them).
+
+    At most `LONGEST_TOKENS` tokens; `about` tells `model` (a short name), `cut` (tokens left out), `place` (the
+    site in words, empty for the embedding) and `behind` (the numbers of further sites, which see noise already).
+    Raises `DataError` for a text without a token, `ModelError` where the model cannot be had, `InvalidSetting` for a
+    layer that it does not have.
+    """
+    from neftune_core.models.loading import load
+    from neftune_core.models.token_text import token_texts
+    from neftune_core.noise.sites import chosen_sites
+
+    loaded = load(model)
+    ids = loaded.tokenizer(text)["input_ids"]
+    if not ids or not text.strip():
+        raise DataError(say("There is nothing to show: write at least one word."))
+    kept = ids[:LONGEST_TOKENS]
+    chosen = chosen_sites(loaded.model, NoiseSettings(sites=sites))
+    site = chosen[0]
+    special = set(loaded.tokenizer.all_special_ids)
+    words = len(loaded.tokenizer) if site.number == 0 else 0
+    return Sentence(
+        tokens=token_texts(ids, loaded.tokenizer)[:LONGEST_TOKENS],
+        clean=_vectors(loaded, site, kept),
+        special=_marks(kept, special),
+        precision=loaded.precision,
+        site=site.key,
+        vocabulary=functools.partial(_vocabulary, loaded, site, min(words, loaded.vocabulary)),
+        vocabulary_size=min(words, loaded.vocabulary),
+        word=lambda number: token_texts([number], loaded.tokenizer)[0],
+        about={
+            "model": loaded.name,
+            "cut": len(ids) - len(kept),
+            "place": f"the output of layer {site.number}" if site.number else "",
+            "behind": sorted({other.number for other in chosen} - {site.number}),
+        },
+    )
+
+
+def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
+    """The vectors `[length, width]` that noise would be added to."""
+    import torch
+
+    given = torch.tensor([ids], device=loaded.device)
+    with torch.inference_mode():
+        if site.number == 0:
+            return _as_array(site.module(given)[0])
+        return _as_array(_layer_output(loaded, site.key, given)[0])
+
+
+def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Tensor:
+    """What the site with that key gives for `ids`, from a pass over a private tree, `[1, length, width]`."""
+    from neftune_core.models.anatomy import body
+    from neftune_core.models.module_trees import private_tree
+    from neftune_core.noise.sites import is_encoder_decoder, noise_sites
+
+    tree = private_tree(loaded.model)
+    found: list[torch.Tensor] = []
+
+    def keep(module: Any, args: Any, output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    next(site for site in noise_sites(tree) if site.key == key).module.register_forward_hook(keep)
+    decoder = {"decoder_input_ids": ids} if is_encoder_decoder(tree) else {}
+    body(tree)(input_ids=ids, use_cache=False, **decoder)
+    return found[0]
+
+
+def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors]:
+    """The embeddings of all tokens, in pieces, as the module gives them (some scale what they have stored)."""
+    import torch
+
+    for start in range(0, count, PIECE_ROWS):
+        with torch.inference_mode():
+            yield _as_array(site.module(torch.arange(start, min(start + PIECE_ROWS, count), device=loaded.device)))
+
+
+def _as_array(vectors: torch.Tensor) -> Vectors:
+    return vectors.float().cpu().numpy()
+
+
+def _marks(ids: list[int], special: set[int]) -> Any:
+    import numpy as np
+
+    return np.array([number in special for number in ids])
+
+
+class FirstPreview:
+    """The preview that the page opens with, and the way to every other one.
+
+    `payload` and `first_details` come from disk where an earlier run left them, else they are None until `get` makes
+    them.
+    """
+
+    def __init__(self, reader: Reader = read_sentence) -> None:
+        self.reader = reader
+        self._making = threading.Lock()  # the first visitor may come while the server warms up
+        self.payload, self.first_details = self._from_disk()
+
+    def previewer(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
+        """The payload of `noise.preview.preview` with `key`, which tells one sentence and draw from another."""
+        return {**preview(self.reader(text, model, sites), draw), "key": _key(text, model, draw, sites)}
+
+    def details(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
+        """What takes longer: the `spread` over repeated draws and the `nearest` tokens, under the same `key`."""
+        sentence = self.reader(text, model, sites)
+        return {
+            "key": _key(text, model, draw, sites),
+            "spread": spread(sentence, draw),
+            "nearest": nearest_tokens(sentence, draw),
+        }
+
+    def get(self) -> Payload:
+        """The first payload, made now where it is not there yet, with its details; raises what `reader` raises."""
+        with self._making:
+            if self.payload is None:
+                self.first_details = self.details(FIRST_SENTENCE, ModelSettings(), 0)
+                self.payload = self.previewer(FIRST_SENTENCE, ModelSettings(), 0)
+                self._keep({"payload": self.payload, "details": self.first_details})
+            return self.payload
+
+    @functools.cached_property
+    def _file(self) -> Path:
+        about = json.dumps([FORMAT, FIRST_SENTENCE, ModelSettings().model_dump(), _fingerprint()], sort_keys=True)
+        return home() / "previews" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"
+
+    def _from_disk(self) -> tuple[Payload | None, Payload | None]:
+        try:
+            kept = json.loads(self._file.read_text(encoding="utf-8"))
+            return kept["payload"], kept["details"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, None
+
+    def _keep(self, kept: Payload) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._file, json.dumps(kept))
+        except OSError as error:
+            logger.warning("the first preview could not be kept: %s", error)
+
+
+def _key(text: str, model: ModelSettings, draw: int, sites: str) -> str:
+    about = json.dumps([text, model.model_dump(), draw, sites])
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+
+def _fingerprint() -> list[Any]:
+    """What the bundled model's preview depends on besides the sentence: the shipped weights, where there are any."""
+    from neftune_core.home import assets
+
+    folder = assets() / "model"
+    if not folder.is_dir():
+        return []
+    return [[path.name, path.stat().st_size] for path in sorted(folder.iterdir()) if path.is_file()]

@@ -1,0 +1,192 @@
+"""From nothing to a served page, with the heavy packages loaded behind it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.home import home, home_note
+from neftune_core.models.settings import ModelSettings
+from neftune_core.models.threads import prepare_waiting
+from neftune_core.sentences import sentence
+from neftune_core.settings import Limits
+from neftune_core.space import zero
+from neftune_core.space.profiles import Hosted, hosted
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from neftune_core.ui.server.lab import Lab
+    from neftune_core.ui.server.launch import Serving
+    from neftune_core.ui.server.previews import FirstPreview
+
+logger = logging.getLogger(__name__)
+
+WRONG_START = 2
+"""The exit status of a start that the settings or the machine forbid."""
+FIRST_PORT = 7860
+LONGEST_END_SECONDS = 9.0
+"""Seconds after SIGTERM at which the process ends, whatever still runs: many systems kill it after ten."""
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool = False,
+    password: str | None = None,
+    root_path: str | None = None,
+    open_browser: bool = False,
+    limits: Limits | None = None,
+) -> None:
+    """Serve the lab until it is ended, and print where; what is `None` is as `Serving` and `profiles.hosted` say.
+
+    A study that is under way as it ends stops with a checkpoint.
+
+    Raises:
+        SystemExit: With status 2, after one sentence, if the settings are wrong or the port cannot be used.
+    """
+    try:
+        here = hosted()
+        prepare_waiting()
+        home()
+        listens, number = listening(host, port)
+        lab, first, blocks = _built(here, limits)
+        from neftune_core.ui.server.launch import Serving
+
+        serving = Serving(listens, number, share, password, root_path, open_browser)
+        address = _launched(blocks, serving, lab.limits)
+    except Exception as error:
+        print(sentence(error), file=sys.stderr)
+        raise SystemExit(WRONG_START) from None
+    print(f"NEFTune Lab is open at {address}", flush=True)
+    if home_note():
+        print(home_note(), file=sys.stderr, flush=True)
+    threading.Thread(target=_warm_up, args=(first,), name="warm-up", daemon=True).start()
+    with _ended_by_the_system():
+        try:
+            blocks.block_thread()
+        finally:
+            lab.close()
+
+
+def listening(host: str | None, port: int | None) -> tuple[str | None, int | None]:
+    """Return the host and the port to listen on, `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` read.
+
+    None leaves the choice to the framework: the loopback, and the first free port from 7860 on.
+
+    Raises:
+        InvalidSetting: The port is none.
+        NotAvailable: The port is taken, or the host is no address of this machine.
+    """
+    said = os.environ.get("GRADIO_SERVER_PORT", "").strip()
+    if not said:
+        os.environ.pop("GRADIO_SERVER_PORT", None)  # else the framework reads a number in it as it is imported
+    elif not (said.isascii() and said.isdigit() and 0 < int(said) < 65_536):
+        raise InvalidSetting(f"GRADIO_SERVER_PORT is a number from 1 to 65,535 (given {said[:20]!r}).")
+    if port is not None and not 0 < port < 65_536:
+        raise InvalidSetting(f"A port is a number from 1 to 65,535 (given {port}).")
+    listens = host or os.environ.get("GRADIO_SERVER_NAME", "").strip() or None
+    number = port if port is not None else int(said) if said else None
+    _try_address((listens or "127.0.0.1").strip("[]"), number)
+    return listens, number
+
+
+def _try_address(host: str, port: int | None) -> None:
+    """Raise `NotAvailable` if nobody could listen there."""
+    try:
+        found = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(found[0], found[1]) as tried:
+            if os.name != "nt":
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(found[4])
+    except OSError as error:
+        reason = {
+            errno.EADDRINUSE: f"The port {port} is taken: end what uses it, or choose another one",
+            errno.EACCES: f"The port {port} may not be used by this account: choose one above 1023",
+        }.get(error.errno or 0, f"The lab cannot listen on {host!r}: choose an address of this machine")
+        raise NotAvailable(
+            f"{reason} (`neftune serve --host` and `--port`, or GRADIO_SERVER_NAME and GRADIO_SERVER_PORT)."
+        ) from None
+
+
+def _built(here: Hosted, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
+    """The lab and its page, not yet served."""
+    gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may bring
+    from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody
+    from neftune_core.models.sources.resolve import allow_only, close_this_machine
+    from neftune_core.ui import page
+    from neftune_core.ui.server.lab import Lab
+    from neftune_core.ui.server.logs import log_to_file
+    from neftune_core.ui.server.previews import FirstPreview
+    from neftune_core.ui.server.uploads import keep_uploads_at_home
+
+    log_to_file()
+    keep_uploads_at_home()
+    lab, first = Lab(limits, host=here, gpu=gpu), FirstPreview()
+    if not lab.limits.local_paths:
+        close_this_machine()
+    if here.models is not None:
+        allow_only(here.models)
+    return lab, first, page.build(lab, first)
+
+
+def _launched(blocks: gr.Blocks, serving: Serving, limits: Limits) -> str:
+    from neftune_core.ui.server.launch import launch
+
+    try:
+        return launch(blocks, serving, limits)
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        taken = serving.port or f"{FIRST_PORT} and those after it"
+        raise NotAvailable(f"The port {taken} is taken: choose another one with `neftune serve --port`.") from None
+
+
+@contextmanager
+def _ended_by_the_system() -> Iterator[None]:
+    """Let SIGTERM end the block by `SystemExit`, with the status that a shell gives for it; in the main thread only.
+
+    The process is over after `LONGEST_END_SECONDS`, whatever other threads still compute.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        status = 128 + number
+        last = threading.Timer(LONGEST_END_SECONDS, os._exit, (status,))
+        last.daemon = True
+        last.start()
+        raise SystemExit(status)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except SystemExit as error:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(error.code if isinstance(error.code, int) else 0)  # no thread of a visitor's call is waited for
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _warm_up(first: FirstPreview) -> None:
+    """Load the bundled model before somebody waits for it."""
+    from neftune_core.ui.server.previews import FIRST_SENTENCE
+
+    try:
+        first.previewer(FIRST_SENTENCE, ModelSettings(), 0)
+        first.get()
+    except Exception as error:
+        logger.warning("the bundled model could not be loaded: %s", sentence(error))

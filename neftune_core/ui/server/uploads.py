@@ -1,0 +1,249 @@
+"""Where uploads and exports lie, for how long, and how much of them one network address may have.
+
+All under `uploads/` is counted here, by address and in total. The counts are kept up as files come, so that no request
+walks the folder; a thread does so now and then, removes what is old, and finds what nobody counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from neftune_core.errors import DoesNotFit
+from neftune_core.home import home
+from neftune_core.language import say
+from neftune_core.settings import Limits
+from neftune_core.ui.server.addresses import FORWARDED, address_of, header
+
+KEPT_SECONDS = 24 * 3600
+UPLOADS_KEPT = 40  # largest files that lie here together
+FILES_KEPT = 20_000
+SHARE = 4
+"""Where visitors are strangers, one address has at most this part of the room: a fourth."""
+BETWEEN_LOOKS_SECONDS = 60
+UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
+READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
+
+
+def keep_uploads_at_home() -> Path:
+    """Let the framework put uploads under `home()`, for this user alone; to be called before the page is built.
+
+    Its own choice is a folder that all programs and users of the machine share.
+    """
+    folder = home() / "uploads"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
+
+
+def own_folder(kind: str, *parts: str) -> Path:
+    """Return the folder of one file that the server makes, the same for the same parts, made if missing.
+
+    One of the parts is a visitor's key or its hash, so that nobody else can find out the address.
+    """
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+    folder = keep_uploads_at_home() / f"{kind}-{name}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def linked(path: Path, folder: Path) -> Path:
+    """Return `path` as a file in `folder` that takes no room of its own, if the file system can do that."""
+    target = folder / path.name
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            raise
+        except OSError:
+            if not path.is_file():
+                raise FileNotFoundError(path) from None
+            if not target.exists():
+                shutil.copyfile(path, target)
+    os.utime(folder)
+    return target
+
+
+@dataclass(frozen=True)
+class _Kept:
+    address: str
+    size: int
+
+
+class Room:
+    """The accountant of `uploads/`: bytes and files, of every address and of all together.
+
+    An address is that of the network; it is empty for what was here when the server started.
+    """
+
+    def __init__(self, limits: Limits, folder: Path | None = None) -> None:
+        self.limits = limits
+        self.folder = folder or home() / "uploads"
+        self._kept: dict[Path, _Kept] = {}
+        self._coming: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._files: Counter[str] = Counter()
+        self._total = 0
+        self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        self._looked = float("-inf")
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that all may have together."""
+        return UPLOADS_KEPT * self.limits.upload_megabytes * 1_000_000
+
+    @contextmanager
+    def reserved(self, address: str, length: int) -> Iterator[None]:
+        """Hold room for `length` bytes that are about to come; raises `DoesNotFit` if there is none."""
+        self._look_soon()
+        share = 1 if self.limits.local_paths else SHARE
+        with self._lock:
+            coming = sum(self._coming.values())
+            if self._total + coming + length > self.most_bytes or len(self._kept) >= FILES_KEPT:
+                raise DoesNotFit(
+                    say("The uploads of all visitors fill the room there is for them: try again tomorrow.")
+                )
+            mine = self._bytes[address] + self._coming[address] + length
+            if address and (mine > self.most_bytes / share or self._files[address] >= FILES_KEPT / share):
+                raise DoesNotFit(
+                    say("The files from your network address fill the room there is for one: try again tomorrow.")
+                )
+            self._coming[address] += length
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming[address] -= length
+
+    def keep(self, address: str, path: Path) -> None:
+        """Count a file that has come, as it is now; one of several names (a link) takes no room."""
+        with contextlib.suppress(OSError):
+            about = path.lstat()
+            with self._lock:
+                self._forget(path)
+                kept = self._kept[path] = _Kept(address, about.st_size if about.st_nlink == 1 else 0)
+                self._bytes[address] += kept.size
+                self._files[address] += 1
+                self._total += kept.size
+
+    def is_of(self, address: str, path: str) -> bool:
+        """Return whether whoever is at `address` may use a file: it came from there, or nobody knows from where."""
+        try:
+            kept = self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
+        except (OSError, ValueError, RuntimeError):  # what no file can be called
+            return False
+        return kept is None or not kept.address or kept.address == address
+
+    def _forget(self, path: Path) -> None:
+        kept = self._kept.pop(path, None)
+        if kept is not None:
+            self._bytes[kept.address] -= kept.size
+            self._files[kept.address] -= 1
+            self._total -= kept.size
+
+    def _look_soon(self) -> None:
+        if time.monotonic() - self._looked > BETWEEN_LOOKS_SECONDS and not self._looking.locked():
+            threading.Thread(target=self.look, name="uploads", daemon=True).start()
+
+    def look(self) -> None:
+        """Remove the files of more than a day ago, and count those that nobody counted."""
+        with self._looking:
+            self._looked = time.monotonic()
+            seen = set()
+            for path, age in _files(self.folder):
+                if age > KEPT_SECONDS:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                        path.parent.rmdir()
+                    continue
+                seen.add(path)
+                if path not in self._kept:
+                    self.keep("", path)
+            with self._lock:
+                for path in [path for path in self._kept if path not in seen and not path.exists()]:
+                    self._forget(path)
+
+
+_rooms: dict[Path, Room] = {}
+_making = threading.Lock()
+
+
+def room_of(limits: Limits) -> Room:
+    """Return the one accountant of this process for the uploads of this home."""
+    folder = home() / "uploads"
+    with _making:
+        room = _rooms.get(folder)
+        if room is None or room.limits != limits:
+            room = _rooms[folder] = Room(limits, folder)
+        return room
+
+
+class CountedFiles:
+    """An ASGI application that counts uploads by network address, and gives a file to the address that it is of."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (UPLOAD.search(path) or READ_FILE.search(path)):
+            await self.app(scope, receive, send)
+            return
+        address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
+        room = room_of(self.limits)
+        file = READ_FILE.search(path)
+        if file is None:
+            await self._take(room, address, scope, receive, send)
+        elif room.is_of(address, file["path"]):
+            await self.app(scope, receive, send)
+        else:
+            await JSONResponse({"error": "There is nothing at this address."}, 404)(scope, receive, send)
+
+    async def _take(self, room: Room, address: str, scope: Scope, receive: Receive, send: Send) -> None:
+        length, said = header(scope, b"content-length"), bytearray()
+
+        async def hearing(message: Message) -> None:
+            said.extend(message.get("body", b""))
+            await send(message)
+
+        most = self.limits.upload_megabytes * 1_000_000
+        with room.reserved(address, int(length) if length.isdigit() else most):
+            await self.app(scope, receive, hearing)
+            for path in _paths(bytes(said)):
+                room.keep(address, path)
+
+
+def _paths(said: bytes) -> list[Path]:
+    """The files that the framework says it has taken; none if it refused them."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return []
+    return [Path(path) for path in found if isinstance(path, str)] if isinstance(found, list) else []
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, float]]:
+    """Every file in `folder` and below, with the seconds since it or the last link to it was written."""
+    now = time.time()
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                path = Path(parent) / name
+                about = path.lstat()
+                written = about.st_mtime if about.st_nlink == 1 else Path(parent).stat().st_mtime
+                yield path, now - written

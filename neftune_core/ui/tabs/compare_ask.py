@@ -1,0 +1,171 @@
+"""What the Compare tab asks, hears, hides and keeps: the state of one visitor's comparison, without the components."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.errors import DataError, InvalidSetting, RecordError
+from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
+from neftune_core.language import say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.records.record import Record, find
+from neftune_core.ui.parts.answers import Ballot, answer_columns
+from neftune_core.ui.server.lab import Lab
+
+if TYPE_CHECKING:
+    from neftune_core.studies.comparison import Chosen
+    from neftune_core.studies.prompts import Prompt
+
+Line = dict[str, Any]
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One comparison as it stands: whom it asked, what, and what came back; `ballots` where names are hidden."""
+
+    columns: tuple[str, ...] = ()
+    arms: Mapping[str, NoiseSettings] = field(default_factory=dict)
+    prompts: tuple[Prompt, ...] = ()
+    lines: tuple[Line, ...] = ()
+    ballots: tuple[Ballot, ...] = ()
+    id: str = ""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether names are hidden: until every line has its vote, or the person asks for them."""
+        return bool(self.ballots)
+
+    def html(self, against: str = "", *, over: bool = True) -> str:
+        """The columns; while they are written (not `over`) nothing can be voted on."""
+        return answer_columns(self.lines, self.arms, against=against, ballots=self.ballots, votable=over)
+
+
+def column_id(chosen: Chosen) -> str:
+    """How the page names an arm of a record."""
+    return f"{chosen.record.id}/{chosen.seed}/{chosen.arm}"
+
+
+def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
+    """The arms of these ids; raises `RecordError` for what is not the visitor's."""
+    from neftune_core.studies.comparison import Chosen, saved_arms
+
+    found = []
+    for given in ids:
+        record_id, _, rest = str(given).partition("/")
+        seed, _, arm = rest.partition("/")
+        record = find(record_id, owner)
+        if not seed.isdigit() or len(seed) > 10 or arm not in saved_arms(record, int(seed)):
+            raise RecordError(
+                say(
+                    "The record {record} has no trained arm {arm!r} of this seed: choose another.",
+                    record=record_id,
+                    arm=arm[:60],
+                )
+            )
+        found.append(Chosen(record, arm, int(seed)))
+    if not found:
+        raise RecordError(say("There is no trained arm to ask yet: press Train first, or choose some under Columns."))
+    return found
+
+
+def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
+    """One prompt a line; raises `DataError` where there is none."""
+    from neftune_core.studies.prompts import Prompt, as_messages
+
+    found = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    if not found:
+        raise DataError(say("There is no prompt: write one a line."))
+    AnswerSettings(prompts=tuple(found)).check(lab.limits)
+    return [Prompt(as_messages(line, system)) for line in found]
+
+
+def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[Prompt]:
+    """The first held-out rows of a record, with their references; raises `DataError` where there is none."""
+    from neftune_core.data.chat import with_system
+    from neftune_core.studies.prompts import Prompt
+
+    prepared, _ = lab.prepared(record.study.data, record.study.model)
+    rows = prepared.held_out[: max(1, count)]
+    if not rows:
+        raise DataError(say("This study held no rows back: type the prompts instead."))
+    return [Prompt(with_system(row.example.prompt, system), row.example.response) for row in rows]
+
+
+def asked(
+    lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, pair: Sequence[str]
+) -> Iterator[Talk]:
+    """The comparison as it grows; `pair` are the two whose names are hidden, empty where none are."""
+    from neftune_core.studies.comparison import names_of
+
+    names = [BASE, *names_of(chosen)]
+    arms = {one.arm: one.record.arms[one.arm] for one in chosen}
+    ids = tuple(column_id(one) for one in chosen)
+    ballots = _shuffled(pair, names, len(prompts) * settings.answers_each) if pair else ()
+    talk = Talk(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
+    for lines in _answers(lab, chosen, prompts, settings):
+        yield replace(talk, lines=tuple(lines))
+
+
+def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
+    """The two in a random order for each line; of the machine's own randomness: nobody shall be able to know it."""
+    if len(set(pair)) != 2 or any(name not in names for name in pair):
+        raise InvalidSetting(say("Choose two different columns to judge, of {choices}.", choices=", ".join(names)))
+    shuffle = random.SystemRandom()
+    return tuple(Ballot((first, second)) for first, second in (shuffle.sample(list(pair), 2) for _ in range(count)))
+
+
+def _answers(
+    lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
+) -> Iterator[list[Line]]:
+    from neftune_core.evaluation.text_measures import measured
+
+    for lines in lab.answers(chosen, prompts, settings):
+        yield [measured(line) for line in lines]
+
+
+def next_turn(talk: Talk, text: str) -> list[Prompt]:
+    """What every column is asked next, each after its own answers; raises `DataError`."""
+    from neftune_core.studies.prompts import further
+
+    if not talk.lines:
+        raise DataError(say("There is nothing to go on from yet: press Answer first."))
+    if not (text or "").strip():
+        raise DataError(say("There is no further turn: write what you say next."))
+    each = len(talk.lines) // len(talk.prompts)
+    return [
+        further(
+            talk.prompts[number // each],
+            {name: answer["text"] for name, answer in line["arms"].items()},
+            text.strip(),
+        )
+        for number, line in enumerate(talk.lines)
+    ]
+
+
+def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
+    """The comparison after a vote on one line, which is kept in the record; the last one uncovers the names."""
+    from neftune_core.studies.votes import BOTH_BAD, TIE, keep_vote
+
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(talk.ballots):
+        raise InvalidSetting(say("This vote is about no line that is shown."))
+    ballot, line = talk.ballots[number], talk.lines[number]
+    choices = {"a": ballot.pair[0], "b": ballot.pair[1], "tie": TIE, "both bad": BOTH_BAD}
+    if vote not in choices:
+        raise InvalidSetting(say("A vote is one of {choices}.", choices=", ".join(choices)))
+    keep_vote(record_of(talk, owner), f"{talk.id}-{number}", ballot.pair, choices[vote], line)
+    ballots = [*talk.ballots]
+    ballots[number] = replace(ballot, cast=vote)
+    lines = [*talk.lines]
+    lines[number] = {**line, "vote": choices[vote]}
+    talk = replace(talk, ballots=tuple(ballots), lines=tuple(lines))
+    return replace(talk, ballots=()) if all(one.cast for one in ballots) else talk
+
+
+def record_of(talk: Talk, owner: str) -> Record:
+    """The record that keeps the votes of a comparison: that of its first column."""
+    return find(talk.columns[0].partition("/")[0], owner)

@@ -1,0 +1,408 @@
+"""Compare: the same prompts answered by the base and arms of any of the visitor's studies, side by side."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import DataError, RecordError
+from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.language import later, say
+from neftune_core.settings import controls, from_query
+from neftune_core.studies.records.record import Record, find, owned_records
+from neftune_core.ui.parts.answers import answer_columns
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.recorded import Recorded
+from neftune_core.ui.parts.run_actions import about_words, when
+from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.tabs.compare_ask import (
+    BASE,
+    Talk,
+    asked,
+    chosen_columns,
+    column_id,
+    held_out_prompts,
+    next_turn,
+    record_of,
+    typed_prompts,
+    voted,
+)
+from neftune_core.ui.tabs.train_tab import TrainTab
+
+REDRAW_SECONDS = 0.2
+FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
+FORM = tuple(found.name for found in controls(DecodingSettings))
+TYPED, HELD_OUT = "typed", "held out"
+SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
+MOST_ROWS = 20
+NOTHING = later("no marks")
+EMPTY = later("Train a study first; then ask it anything here, and its arms answer side by side.")
+THEN = later("Train a study of your own, and ask it anything here; its arms answer side by side, as these did.")
+KEPT = later(
+    "What the study asked at its end: held-out rows, which nobody trained on. Press Answer to ask prompts of your own."
+)
+NO_ANSWERS = later("This study kept no answers: write prompts, and press Answer.")
+
+
+def _more_html() -> str:
+    return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">
+{say("System prompt, length, greedy or drawn")}</button>"""
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """The components of the tab. `talk` holds the comparison as it stands."""
+
+    record: gr.Dropdown
+    seed: gr.Dropdown
+    columns: gr.Dropdown
+    source: gr.Radio
+    prompts: gr.Textbox
+    rows: gr.Slider
+    form: Form[DecodingSettings]
+    blind: gr.Checkbox
+    judged: gr.Dropdown
+    ask: gr.Button
+    stop: gr.Button
+    marks: gr.Dropdown
+    answers: gr.HTML
+    tally: gr.HTML
+    after: Sequence[gr.Row]
+    turn: gr.Textbox
+    go_on: gr.Button
+    reveal: gr.Button
+    exports: dict[str, gr.Button]
+    talk: gr.State
+
+
+def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) -> CompareTab:
+    """The tab, inside an open `gr.Tab`; `shown` stands where there is nothing to ask yet."""
+    with gr.Row(elem_id="compare-tab", elem_classes=["lab-two"]):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            asking = _asking()
+        with gr.Column(scale=5, min_width=320):
+            hearing = _hearing(shown)
+    tab = CompareTab(**asking, **hearing, talk=gr.State(Talk()))
+    _connect_choice(train, key, tab)
+    _connect_prompts(tab)
+    _connect_answers(lab, key, tab)
+    _connect_votes(key, tab)
+    _connect_exports(tab)
+    return tab
+
+
+def _asking() -> dict[str, Any]:
+    record = gr.Dropdown([], label=say("Study"), info=say("One of yours with trained arms."), elem_id="compare-record")
+    seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
+    columns = gr.Dropdown(
+        [],
+        label=say("Columns"),
+        info=say("Beside the base; arms of any of your studies."),
+        multiselect=True,
+        elem_id="compare-arms",
+    )
+    source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
+                      elem_id="compare-source")  # fmt: skip
+    prompts = gr.Textbox(
+        FIRST_PROMPTS,
+        label=say("Prompts"),
+        show_label=False,
+        info=say("One a line."),
+        lines=3,
+        max_lines=12,
+        elem_id="compare-prompts",
+    )
+    rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("The first rows"), visible=False, elem_id="compare-rows")
+    gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
+    with gr.Column(elem_id="compare-more"):
+        form = Form(DecodingSettings, names=FORM, prefix="compare")
+    blind = gr.Checkbox(label=say("Blind: judge two columns without their names"), elem_id="compare-blind")
+    judged = gr.Dropdown(
+        [], label=say("The two"), multiselect=True, max_choices=2, visible=False, elem_id="compare-judged"
+    )
+    with gr.Row(elem_id="compare-buttons"):
+        ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
+        stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=False)
+    return {
+        "record": record, "seed": seed, "columns": columns, "source": source, "prompts": prompts, "rows": rows,
+        "form": form, "blind": blind, "judged": judged, "ask": ask, "stop": stop,
+    }  # fmt: skip
+
+
+def _hearing(shown: Recorded | None) -> dict[str, Any]:
+    marks = gr.Dropdown(
+        [(say(NOTHING), NOTHING)],
+        value=NOTHING,
+        label=say("Mark words that differ from"),
+        visible=False,
+        elem_id="compare-marks",
+    )
+    first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
+    answers = gr.HTML(first, js_on_load=part("ballots"), elem_id="compare-answers", apply_default_css=False)
+    tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
+    with gr.Row(visible=False, elem_id="compare-saying") as saying:
+        turn = gr.Textbox(
+            label=say("Go on: say more to all of them"), info=say("Each column goes on from its own answers."), lines=1,
+            max_lines=6, scale=4, min_width=240, elem_id="compare-turn",
+        )  # fmt: skip
+        go_on = gr.Button(say("Say it"), size="md", scale=1, min_width=120, elem_id="compare-go-on")
+    with gr.Row(visible=False, elem_id="compare-exports") as saving:
+        reveal = gr.Button(say("Show the names"), size="sm", elem_id="compare-reveal", visible=False)
+        exports = {
+            kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="sm", elem_id=f"compare-{kind}")
+            for kind in ("jsonl", "csv")
+        }
+    return {
+        "marks": marks, "answers": answers, "tally": tally, "after": (saying, saving), "turn": turn, "go_on": go_on,
+        "reveal": reveal, "exports": exports,
+    }  # fmt: skip
+
+
+def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
+    chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally]
+    filled = [tab.record, tab.seed, *chosen]
+
+    @told
+    def choices(key: str, wanted: str) -> list[Any]:
+        """The studies that can be asked, the wanted one chosen; `wanted` is an id, with more after a #."""
+        found = _answerable(require_key(key))
+        if not found:
+            return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
+        record = next((entry for entry in found if entry.id == wanted.partition("#")[0]), found[0])
+        named = [(f"{when(entry)}, {about_words(entry)}", entry.id) for entry in found]
+        return [gr.update(choices=named, value=record.id), *_of_record(record, found)]
+
+    @told
+    def choose(key: str, record_id: str) -> list[Any]:
+        if not record_id:
+            return [gr.skip()] * (len(filled) - 1)
+        return _of_record(find(record_id, require_key(key)), _answerable(key))
+
+    @told
+    def choose_seed(key: str, record_id: str, seed: int) -> list[Any]:
+        if not record_id:
+            return [gr.skip()] * len(chosen)
+        return _of_seed(find(record_id, require_key(key)), seed, _answerable(key))
+
+    gr.on([key.change, train.finished.change], choices, [key, train.finished], filled, **QUIET)
+    train.asked.change(choices, [key, train.asked], filled, **QUIET)
+    tab.record.input(choose, [key, tab.record], filled[1:], **QUIET)
+    tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **QUIET)
+
+    @told
+    def judge(key: str, blind: bool, columns: list[str]) -> Any:
+        from neftune_core.studies.comparison import names_of
+
+        if not blind or not columns:
+            return gr.update(visible=blind, choices=[], value=[])
+        names = [BASE, *names_of(chosen_columns(columns, require_key(key)))]
+        return gr.update(visible=True, choices=names, value=(names[1:3] if len(names) > 2 else names[:2]))
+
+    gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
+
+
+def _of_record(record: Record, every: Sequence[Record]) -> list[Any]:
+    """The choice of seeds, and what belongs to the first one."""
+    from neftune_core.studies.comparison import saved_seeds
+
+    seeds = saved_seeds(record)
+    first = seeds[0] if seeds else record.study.seed
+    return [gr.update(choices=seeds, value=first, visible=len(seeds) > 1), *_of_seed(record, first, every)]
+
+
+def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
+    """The columns to choose from with those of this seed chosen, its kept answers, and nothing to go on from."""
+    from neftune_core.studies.comparison import chosen_arms, saved_seeds
+
+    mine = chosen_arms([record], seeds=[seed])
+    others = [one for entry in [record, *(entry for entry in every if entry.id != record.id)]
+              for one in chosen_arms([entry], seeds=saved_seeds(entry))]  # fmt: skip
+    named = [
+        (
+            one.arm
+            if one in mine
+            else say("{arm}, seed {seed}, {when}", arm=one.arm, seed=one.seed, when=when(one.record)),
+            column_id(one),
+        )
+        for one in others
+    ]
+    columns = gr.update(choices=named, value=[column_id(one) for one in mine])
+    hidden = gr.update(visible=False)
+    return [columns, _kept(record, seed), hidden, hidden, hidden, ""]
+
+
+def _connect_prompts(tab: CompareTab) -> None:
+    def show(source: str) -> list[Any]:
+        return [gr.update(visible=source == TYPED), gr.update(visible=source == HELD_OUT)]
+
+    tab.source.change(show, tab.source, [tab.prompts, tab.rows], **QUIET)
+
+
+def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
+    outputs = [tab.answers, tab.talk, tab.tally, *tab.after, tab.reveal, tab.marks]
+
+    def streamed(growing: Iterator[Talk], before: str = "") -> Iterator[list[Any]]:
+        talk, shown_at = Talk(), 0.0
+        hidden = gr.update(visible=False)
+        for talk in growing:
+            if time.monotonic() - shown_at >= REDRAW_SECONDS:
+                shown_at = time.monotonic()
+                yield [before + talk.html(over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
+        names = list(talk.lines[0]["arms"])
+        marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not talk.is_hidden)
+        shown = gr.update(visible=True)
+        yield [before + talk.html(), talk, "", shown, shown, gr.update(visible=talk.is_hidden), marks]
+
+    @told
+    def answer(
+        key: str, columns: list[str], source: str, text: str, rows: int, blind: bool, judged: list[str], *values: Any
+    ) -> Iterator[list[Any]]:
+        settings = tab.form.settings(values)
+        chosen = chosen_columns(columns or [], require_key(key))
+        if source == HELD_OUT:
+            prompts = held_out_prompts(lab, chosen[0].record, int(rows), settings.system)
+        else:
+            prompts = typed_prompts(lab, text, settings.system)
+        yield from streamed(asked(lab, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
+
+    @told
+    def go_on(key: str, talk: Talk, text: str, *values: Any) -> Iterator[list[Any]]:
+        settings = replace_samples(tab.form.settings(values))
+        prompts = next_turn(talk, text)
+        chosen = chosen_columns(talk.columns, require_key(key))
+        pair = talk.ballots[0].pair if talk.ballots else ()
+        yield from streamed(asked(lab, chosen, prompts, settings, pair))
+
+    said = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, *tab.form.components]
+    more = [key, tab.talk, tab.turn, *tab.form.components]
+    running: list[Any] = []
+    for button, handler, given in ((tab.ask, answer, said), (tab.go_on, go_on, more)):
+        button.click(_visible(True), None, tab.stop, **QUIET)
+        asking = button.click(handler, given, outputs, **{**QUIET, "concurrency_limit": 2, **lab.attending})
+        asking.then(_visible(False), None, tab.stop, **QUIET)
+        running.append(asking)
+    tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
+    tab.marks.input(told(_marked), [tab.talk, tab.marks], tab.answers, **QUIET)
+
+
+def replace_samples(settings: DecodingSettings) -> DecodingSettings:
+    """Of a further turn: every answer of the turn before goes on by itself, once."""
+    return settings.model_copy(update={"samples": 1})
+
+
+def _visible(visible: bool) -> Any:
+    return lambda: gr.update(visible=visible)
+
+
+def _marked(talk: Talk, marks: str) -> str:
+    return talk.html("" if marks == NOTHING else marks)
+
+
+def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
+    outputs = [tab.answers, tab.talk, tab.tally, tab.reveal, tab.marks]
+
+    def shown(talk: Talk, pair: tuple[str, str], owner: str) -> list[Any]:
+        from neftune_core.studies.votes import tally, tally_words
+
+        hidden = talk.is_hidden
+        told = "" if hidden else _said(tally_words(tally(record_of(talk, owner), pair)))
+        return [talk.html(), talk, told, gr.update(visible=hidden), gr.update(visible=not hidden)]
+
+    @told
+    def vote(key: str, talk: Talk, cast: gr.EventData) -> list[Any]:
+        pair = _pair(talk)
+        return shown(voted(talk, cast.line, cast.vote, require_key(key)), pair, key)
+
+    @told
+    def reveal(key: str, talk: Talk) -> list[Any]:
+        return shown(replace(talk, ballots=()), _pair(talk), require_key(key))
+
+    events(tab.answers).click(vote, [key, tab.talk], outputs, **QUIET)
+    tab.reveal.click(reveal, [key, tab.talk], outputs, **QUIET)
+
+
+def _pair(talk: Talk) -> tuple[str, str]:
+    """The two that are judged, in the order of the columns; raises `DataError` where nothing is hidden."""
+    if not talk.ballots:
+        raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
+    first, second = (name for name in talk.lines[0]["arms"] if name in talk.ballots[0].pair)
+    return first, second
+
+
+def _said(words: str) -> str:
+    return f'<p class="lab-recorded" role="status">{html.escape(words)}</p>'
+
+
+def _connect_exports(tab: CompareTab) -> None:
+    for kind, button in tab.exports.items():
+        made = gr.JSON(visible=False)
+        saved = button.click(_exporter(kind), tab.talk, made, **QUIET)
+        saved.success(None, made, None, js="(made) => Lab.saveText(made?.name, made?.text)")
+
+
+def _exporter(kind: str) -> Any:
+    @told
+    def export(talk: Talk) -> dict[str, str]:
+        from neftune_core.studies.prompts import WRITERS
+
+        if not talk.lines:
+            raise DataError(say("There are no answers to save yet: press Answer first."))
+        if talk.is_hidden:
+            raise DataError(say("The file would tell the names: vote first, or press Show the names."))
+        return {"name": f"answers.{kind}", "text": WRITERS[kind](talk.lines)}
+
+    return export
+
+
+def _answerable(owner: str) -> list[Record]:
+    from neftune_core.studies.comparison import saved_seeds
+
+    found = []
+    for entry in owned_records(owner):
+        try:
+            if saved_seeds(entry):
+                found.append(entry)
+        except RecordError:
+            continue
+    return found
+
+
+def _kept(record: Record, seed: int) -> str:
+    """The answers that the study itself gave when this seed ended."""
+    kept = answer_columns(record.answers(seed), record.arms)
+    return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
+
+
+def link_parameters(tab: CompareTab) -> dict[str, dict[str, Any]]:
+    """What a link says of this tab: prompts and decoding; whose arms answer is each visitor's own."""
+    parameters = {f"compare.{name}": place for name, place in tab.form.places().items()}
+    blind = {"id": "compare-blind", "value": False}
+    prompts = {"id": "compare-prompts", "value": FIRST_PROMPTS}
+    return {**parameters, "compare.prompts": prompts, "compare.blind": blind}
+
+
+def on_load(page: gr.Blocks, tab: CompareTab) -> None:
+    """Open with what the link asks for."""
+
+    @told
+    def opened(request: gr.Request) -> list[Any]:
+        query = {
+            name.removeprefix("compare."): value
+            for name, value in dict(request.query_params).items()
+            if name.startswith("compare.")
+        }
+        if not query:
+            return [gr.skip()] * (len(FORM) + 2)
+        settings = from_query(DecodingSettings, query)
+        prompts = query["prompts"][:20_000] if query.get("prompts") else gr.skip()
+        return [*tab.form.values(settings), prompts, query.get("blind") == "true"]
+
+    page.load(opened, None, [*tab.form.components, tab.prompts, tab.blind], **QUIET)

@@ -1,0 +1,442 @@
+"""Data: which instructions, how they were read, and what of them is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neftune_core.data.formats.files import EXTENSIONS, PACKINGS
+from neftune_core.data.formats.hub_rows import HUB_SETS
+from neftune_core.data.formats.starters import STARTERS
+from neftune_core.data.layouts import LAYOUTS, columns_for
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError, LabError
+from neftune_core.figures.lengths import length_histogram
+from neftune_core.language import later, say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, events, tell, told
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs import data_views
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+
+FILE_TYPES = [*EXTENSIONS, *PACKINGS]
+PARTS_SHOWN = 4
+PARTS_FROM = 8  # where their values begin among those of `_Inputs.components`
+NOT_USED = later("(not used)")
+FORM = ("rows", "held_out_share", "maximum_length")
+MORE = ("too_long", "trained_turns", "system", "split_seed")
+SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
+
+
+@dataclass(frozen=True)
+class Reread:
+    """What reads the data that the components say, as a handler with its inputs and outputs."""
+
+    handler: Callable[..., Any]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+@dataclass(frozen=True)
+class DataTab:
+    """What other tabs use: the settings of the data as last read, kept a visitor; and what chooses a starter set."""
+
+    settings: gr.State
+    source: gr.Radio
+    starter: gr.Dropdown
+    reread: Reread
+    reader: _Reader
+
+    def restored_components(self) -> list[Any]:
+        """What `restored` gives values for."""
+        inputs = self.reader.inputs
+        return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
+
+    def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
+        """The tab as it is where `settings` are in use, as updates; raises a `LabError` where they cannot be."""
+        shown = _shown(self.reader.lab, settings, model, _key(settings, model))
+        return [*shown, *self.reader.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
+
+
+@dataclass(frozen=True)
+class _Hub:
+    box: gr.Column
+    name: gr.Dropdown
+    configuration: gr.Textbox
+    split: gr.Textbox
+    fetch: gr.Button
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    source: gr.Radio
+    starter: gr.Dropdown
+    file: gr.File
+    hub: _Hub
+    held_out_file: gr.File
+    form: Form[DataSettings]
+    by_hand: gr.Accordion
+    layout: gr.Dropdown
+    parts: list[gr.Dropdown]
+
+    def components(self) -> list[Any]:
+        """All of them, in the order that `_Given.of` takes their values."""
+        named = self.chosen()[:PARTS_FROM]
+        return [*named, *self.parts, *self.form.components]
+
+    def chosen(self) -> list[Any]:
+        """All but the columns, which follow from what was read."""
+        hub = [self.hub.name, self.hub.configuration, self.hub.split]
+        return [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout, *self.form.components]
+
+    def shown(self, settings: DataSettings) -> list[Any]:
+        """The values of `chosen` for `settings`; a choice that they say nothing of stays."""
+        source, _, name = settings.source.partition(":")
+        hub = [name, settings.configuration, settings.split] if source == "hub" else [gr.skip()] * 3
+        held_out = settings.held_out_source.removeprefix("file:")
+        return [
+            source,
+            gr.update(visible=source == "starter", **({"value": name} if source == "starter" else {})),
+            gr.update(visible=source == "file", value=name if source == "file" else None),
+            *hub,
+            held_out or None,
+            settings.layout,
+            *self.form.values(settings),
+        ]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The values of the components, by name."""
+
+    source: str
+    starter: str
+    file: str | None
+    hub: str
+    configuration: str
+    split: str
+    held_out_file: str | None
+    layout: str
+    parts: Sequence[str | None]
+    form: Sequence[Any]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> _Given:
+        source, starter, file, hub, configuration, split, held_out, layout = values[:PARTS_FROM]
+        parts, form = values[PARTS_FROM : PARTS_FROM + PARTS_SHOWN], values[PARTS_FROM + PARTS_SHOWN :]
+        hub, configuration, split = (str(text or "").strip() for text in (hub, configuration, split))
+        return cls(source, starter, file, hub, configuration, split or "train", held_out, layout or "", parts, form)
+
+    @property
+    def name(self) -> str:
+        """The source as settings write it; empty where nothing was chosen yet."""
+        chosen = {"starter": self.starter, "file": self.file, "hub": self.hub}[self.source]
+        return f"{self.source}:{chosen}" if chosen else ""
+
+    def columns(self) -> dict[str, str]:
+        """The columns chosen by hand, by part."""
+        if not self.layout:
+            return {}
+        parts = zip(LAYOUTS[self.layout].parts, self.parts, strict=False)
+        return {part: "" if column == NOT_USED else column for part, column in parts if column}
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    settings: gr.State
+    shown: gr.State
+    words: gr.HTML
+    report: gr.HTML
+    lengths: gr.HTML
+    row: gr.Slider
+    rendered: gr.HTML
+
+    def components(self) -> list[Any]:
+        return [self.settings, self.shown, self.words, self.report, self.lengths, self.row, self.rendered]
+
+
+def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
+    """The tab, inside an open `gr.Tab`."""
+    settings = gr.State(EXAMPLE.data)
+    with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            inputs = _inputs()
+        with gr.Column(scale=5, min_width=320):
+            report = gr.HTML(elem_id="data-report", apply_default_css=False)
+            lengths = live_figure(elem_id="data-lengths", height=260)
+            row = gr.Slider(1, 2, value=1, step=1, label=say("Row shown"), elem_id="data-row")
+            rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
+    outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered)
+    reader = _Reader(lab, inputs, outputs)
+    _connect_read(strip, place, reader)
+    _connect_row(lab, strip, outputs)
+    reread = Reread(told(reader.refresh), reader.asked(strip), reader.filled())
+    return DataTab(settings, inputs.source, inputs.starter, reread, reader)
+
+
+def _inputs() -> _Inputs:
+    source = gr.Radio(
+        [(say(words), name) for name, words in SOURCES.items()],
+        value="starter",
+        label=say("Instructions from"),
+        elem_id="data-source",
+    )
+    starter = gr.Dropdown(
+        [(_starter_words(name, found.words), name) for name, found in STARTERS.items()],
+        value=EXAMPLE.data.source.removeprefix("starter:"),
+        label=say("Starter set"),
+        info=say("Small sets that come with the lab."),
+        elem_id="data-starter",
+    )
+    file = gr.File(
+        label=say("JSONL, JSON, CSV or Parquet"), file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
+    )
+    hub = _hub()
+    form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
+    with gr.Accordion(say("Columns, held-out file and more"), open=False, elem_id="data-by-hand") as by_hand:
+        layout = gr.Dropdown(
+            [(say("Detect it"), ""), *((say(found.words), name) for name, found in LAYOUTS.items())],
+            value="",
+            label=say("Layout of a row"),
+            info=say("Choose one to say by hand which column plays which part."),
+            elem_id="data-layout",
+        )
+        parts = [
+            gr.Dropdown(
+                [(say(NOT_USED), NOT_USED)],
+                value=NOT_USED,
+                label=say("Column"),
+                visible=False,
+                elem_id=f"data-part-{place}",
+            )
+            for place in range(PARTS_SHOWN)
+        ]
+        held_out_file = gr.File(
+            label=say("Own held-out file, instead of a share"),
+            file_types=FILE_TYPES,
+            elem_id="data-held-out",
+            height=130,
+        )
+        for name in MORE:
+            form.by_name[name].render()
+    boxes = {"starter": starter, "file": file, "hub": hub.box}
+    source.input(
+        lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **QUIET
+    )
+    return _Inputs(source, starter, file, hub, held_out_file, form, by_hand, layout, parts)
+
+
+def _starter_words(name: str, words: str) -> str:
+    said = say(words)
+    return f"{name}: {said[:1].lower()}{said[1:]}"
+
+
+def _hub() -> _Hub:
+    with gr.Column(visible=False) as box:
+        name = gr.Dropdown(
+            [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
+            value=next(iter(HUB_SETS)),
+            allow_custom_value=True,
+            label=say("Data set on the Hugging Face hub"),
+            info=say("Its first rows are streamed; nothing of it is run."),
+            elem_id="data-hub",
+        )
+        configuration = gr.Textbox(label=say("Configuration"), info=say("Where the set has several."))
+        split = gr.Textbox("train", label=say("Split"), info=say("Which part of the set, as the hub names it."))
+        fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
+    return _Hub(box, name, configuration, split, fetch)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """The handlers that read what the components say; each takes the values of `asked()` and gives those of `filled()`.
+
+    What was not asked for by a click is read only where nothing has to be chosen, or fetched, first.
+    """
+
+    lab: Lab
+    inputs: _Inputs
+    outputs: _Outputs
+
+    def asked(self, strip: Strip) -> list[Any]:
+        return [self.outputs.settings, self.outputs.shown, strip.model, *self.inputs.components()]
+
+    def filled(self) -> list[Any]:
+        return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
+
+    def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Another choice, another model, or the tab is opened."""
+        given = _Given.of(values)
+        ready = given.name and (given.source != "hub" or given.name == in_use.source)
+        return self._read(given, shown, model) if ready else self._unchanged()
+
+    def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """A data set of the hub is asked for."""
+        given = _Given.of(values)
+        if not given.name:
+            raise DataError(say("No data set was named: write its id on the hub as OWNER/NAME."))
+        return self._read(given, "", model)
+
+    def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Another layout has other parts: the columns chosen for the old ones would be wrong. Where its own are not
+        found, they are asked for, without a word of blame."""
+        fresh = list(values)
+        fresh[PARTS_FROM : PARTS_FROM + PARTS_SHOWN] = [None] * PARTS_SHOWN
+        given = _Given.of(fresh)
+        return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
+
+    def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """A column was chosen by hand; nothing is read before all that the layout needs have one."""
+        given = _Given.of(values)
+        missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
+        return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
+
+    def _unchanged(self) -> list[Any]:
+        return [gr.skip()] * len(self.filled())
+
+    def _read(self, given: _Given, shown: str, model: ModelSettings, *, tells: bool = True) -> list[Any]:
+        settings = self.inputs.form.settings(
+            given.form,
+            source=given.name,
+            held_out_source=f"file:{given.held_out_file}" if given.held_out_file else "",
+            layout=given.layout,
+            columns=given.columns(),
+            **({"configuration": given.configuration, "split": given.split} if given.source == "hub" else {}),
+        )
+        key = _key(settings, model)
+        if key == shown:
+            return self._unchanged()
+        try:
+            return _shown(self.lab, settings, model, key)
+        except LabError as error:
+            if tells:
+                tell(error)
+            return _to_mend(self.lab, settings, model, error)
+
+
+def _key(settings: DataSettings, model: ModelSettings) -> str:
+    """What tells what is shown from anything else."""
+    return settings.model_dump_json() + model.model_dump_json()
+
+
+def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
+    inputs, asked, filled = reader.inputs, reader.asked(strip), reader.filled()
+    changed = [
+        place.select,
+        inputs.source.input,
+        inputs.starter.input,
+        inputs.file.upload,
+        inputs.held_out_file.upload,
+        inputs.held_out_file.clear,
+        *(events(found).change for found in inputs.form.components),
+        events(strip.model).change,
+    ]
+    gr.on(changed, told(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
+    inputs.hub.fetch.click(told(reader.fetch), asked, filled, **QUIET)
+    inputs.layout.input(told(reader.other_layout), asked, filled, **QUIET)
+    gr.on([events(part).input for part in inputs.parts], told(reader.other_column), asked, filled, **QUIET)
+
+
+def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
+    @told
+    def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
+        return data_views.rendered_row(*lab.prepared(settings, model), int(place))
+
+    # `change`, not `input`: the page may bend the value when the range becomes shorter.
+    events(outputs.row).change(
+        show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, trigger_mode="always_last", **QUIET
+    )
+
+
+def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
+    """What the page shows of data that can be used, which is then in use."""
+    from neftune_core.data.report import data_report
+
+    prepared, tokenizer = lab.prepared(settings, model)
+    reading = prepared.reading
+    return [
+        settings,
+        key,
+        {"data": data_views.data_words(prepared)},
+        data_views.report(prepared, data_report(prepared, tokenizer, rows=0)),
+        _lengths(prepared, settings),
+        gr.update(maximum=prepared.kept, value=1, visible=True),
+        data_views.rendered_row(prepared, tokenizer, 1),
+        gr.skip(),
+        *_part_updates(reading.layout, reading.columns, reading.available_columns, by_hand=bool(settings.layout)),
+    ]
+
+
+def _to_mend(lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError) -> list[Any]:
+    """Data that cannot be used leaves what is in use; the columns, where they can be had, are offered for choosing.
+
+    If it can be read, what became of its rows is shown, with the first that is whole.
+    """
+    kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
+    try:
+        available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
+    except LabError:
+        available = []
+    if not available:
+        return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
+    columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
+    found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
+    return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
+
+
+_SAME = [gr.skip()] * 4
+
+
+def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
+    """The report, the lengths and the first row, without a choice of rows, of data that no study can be trained on."""
+    from neftune_core.data.report import data_report
+
+    try:
+        prepared, tokenizer = lab.examined(settings, model)
+    except LabError:
+        return _SAME
+    row = data_views.rendered_row(prepared, tokenizer, 1) if prepared.kept else ""
+    found = data_report(prepared, tokenizer, rows=0)
+    return [data_views.report(prepared, found), _lengths(prepared, settings), gr.update(visible=False), row]
+
+
+def _lengths(prepared: Prepared, settings: DataSettings) -> Any:
+    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
+    return length_histogram(*lengths, maximum_length=settings.maximum_length)
+
+
+def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
+    from neftune_core.data.sources import columns_of
+
+    return columns_of(settings, lab.limits)
+
+
+def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
+    """The column boxes of a layout (none where it is not known): a person's to correct once a layout was chosen."""
+    parts = list(LAYOUTS[layout].parts) if layout else []
+    required = LAYOUTS[layout].required if layout else ()
+    updates = []
+    for place in range(PARTS_SHOWN):
+        if place >= len(parts):
+            updates.append(gr.update(visible=False, value=None))
+            continue
+        part = parts[place]
+        updates.append(
+            gr.update(
+                visible=True,
+                label=say("{part} from the column", part=say(part).capitalize()),
+                choices=[(say(NOT_USED), NOT_USED), *available],
+                value=columns.get(part) or (None if part in required else NOT_USED),
+                interactive=by_hand,
+            )
+        )
+    return updates

@@ -1,0 +1,102 @@
+"""What the Data tab shows of prepared rows, as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.language import later, say
+from neftune_core.ui.parts.markup import facts, quiet
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.report import DataReport
+
+ENTRIES_SHOWN = 200
+# So many reasons are shown at once; more stay folded until they are asked for.
+REASONS_OPEN = 8
+
+
+def data_words(prepared: Prepared) -> str:
+    """The data in a few words, for the strip."""
+    return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
+
+
+def report(prepared: Prepared, found: DataReport) -> str:
+    """What the data in use is, how it was read, and what became of its rows, with the reasons and the rows."""
+    from neftune_core.data.report import how_read
+
+    numbers = facts(
+        [
+            (f"{found.train:,}", say("to train on")),
+            (f"{found.held_out:,}", say("held out")),
+            (f"{prepared.cut:,}", say("cut to length")),
+            (f"{prepared.refused:,}", say("refused")),
+            (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
+        ]
+    )
+    how = say("Read as {how}.", how=how_read(found.layout, found.columns))
+    licence = say("Licence: {licence}.", licence=prepared.licence)
+    unused = say("Columns not used: {columns}.", columns=", ".join(found.unused_columns) or say("(none)"))
+    others = (note for note in found.notes if note != prepared.shortage)
+    notes = "".join(map(quiet, (f"{how} {licence}", unused, *others)))
+    in_use = later("Not used: {data}") if prepared.shortage else later("In use: {data}")
+    named = say(in_use, data=prepared.title)
+    heading = f"<h3>{html.escape(named)}</h3><p>{html.escape(prepared.shortage)}</p>"
+    return f'<div class="lab-report">{heading}{numbers}{notes}{_lists(found)}</div>'
+
+
+def _lists(found: DataReport) -> str:
+    """The rows that are not used, or not whole, each list folded where it is long."""
+    from neftune_core.data.report import row_ranges
+
+    refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
+    cut = [(f"{one.row:,}", say("{count:,} tokens of its end", count=one.tokens_removed)) for one in found.cut]
+    same = [(f"{one.row:,}", say("the same as row {row:,}", row=one.same_as)) for one in found.duplicates]
+    count = sum(len(one.rows) for one in found.refused)
+    heading = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
+    return (
+        _folded("lab-refusals", heading, say("Why"), refused)
+        + _folded("lab-changed", say("Cut to the maximum length: {count:,}", count=len(cut)), say("Removed"), cut)
+        + _folded("lab-changed", say("Duplicates left out: {count:,}", count=len(same)), say("Why"), same)
+    )
+
+
+def _folded(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A table in a box that is opened by a click; the one of refused rows is open if it is short."""
+    if not rows:
+        return ""
+    body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
+    more = len(rows) - ENTRIES_SHOWN
+    rest = quiet(say("and {count:,} more", count=more)) if more > 0 else ""
+    is_open = " open" if kind == "lab-refusals" and len(rows) <= REASONS_OPEN else ""
+    return (
+        f'<details class="lab-fold {kind}"{is_open}><summary>{html.escape(heading)}</summary>'
+        f"<table><thead><tr><th>{say('Row')}</th><th>{html.escape(column)}</th></tr></thead><tbody>{body}</tbody>"
+        f"</table>{rest}</details>"
+    )
+
+
+def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
+    """Row `place` (from 1, training rows first) as the model reads it, the part that is trained on marked."""
+    from neftune_core.data.preparing import preview
+
+    every = [*prepared.train, *prepared.held_out]
+    place = min(max(place, 1), len(every))
+    row = every[place - 1]
+    pieces = "".join(
+        f"<mark>{html.escape(text)}</mark>" if trained else f"<span>{html.escape(text)}</span>"
+        for text, trained in preview(row, tokenizer)
+    )
+    trains = place <= len(prepared.train)
+    counted = later("{count:,} of them trained on") if trains else later("{count:,} of them measured")
+    marked = say(counted, count=int(row.trained.sum()))
+    words = say(
+        "Row {row:,} of its source, {part}, as the model reads it: {count:,} tokens, {marked}",
+        row=row.example.row,
+        part=say("a training row") if trains else say("held out"),
+        count=len(row.ids),
+        marked=f"<mark>{marked}</mark>",
+    )
+    return f'<figure class="lab-rendered"><figcaption>{words}</figcaption><pre>{pieces}</pre></figure>'

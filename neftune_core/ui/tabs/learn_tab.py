@@ -1,0 +1,158 @@
+"""Learn: a recorded study, alive before anything is run, and the lessons."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.language import later, say
+from neftune_core.lessons.files import Lesson, lesson_file, lessons
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.recorded import Recorded
+from neftune_core.ui.parts.wiring import QUIET
+from neftune_core.ui.tabs import learn_faults
+
+FORMULAS: list[dict[str, str | bool]] = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "$", "right": "$", "display": False},
+]
+
+ANSWERED = later(
+    "The same prompts, which nobody trained on, to the untouched model (base), to the one trained without noise "
+    "(control), and to the arms that learned with noise. While they answer, there is no noise."
+)
+
+
+def stage_html() -> str:
+    """The stage of the recorded study, which stage.js fills."""
+    norms = say(
+        "The norm (the length of the vector) of each token's embedding: grey as it is, in colour as the arm with the "
+        "most noise read it in this epoch. In every epoch the noise is another one."
+    )
+    loss = say(
+        "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would be "
+        "certain."
+    )
+    return f"""<section class="lab-stage" aria-label="{say("A recorded study")}">
+<h2>{say("What does a little noise do while a model learns?")}</h2>
+<p class="lab-stage-lead"></p>
+<div class="lab-stage-panels">
+<figure><h3>{say("Loss on the training examples")}</h3>
+<svg data-panel="train" role="img" aria-label="{say("Loss on training rows")}"></svg></figure>
+<figure><h3>{say("Loss on new examples")} <span class="lab-quiet">{say("held out, never trained on")}</span></h3>
+<svg data-panel="held_out" role="img" aria-label="{say("Loss on held-out rows")}"></svg></figure>
+</div>
+<div class="lab-stage-time"><button type="button" data-do="play" aria-label="{say("Play the training")}"></button>
+<input type="range" min="0" value="0" step="1" aria-label="{say("Step of the recorded training")}">
+<output></output></div>
+<ul class="lab-stage-now" aria-label="{say("Losses at this step, noise off")}"></ul>
+<p class="lab-quiet lab-stage-loss">{loss}</p>
+<p class="lab-stage-result"></p>
+<figure class="lab-stage-norms">
+<h3>{say("What the arms read of one row")} <span class="lab-quiet" data-word="epoch"></span></h3>
+<div class="lab-stage-tokens" role="img"></div>
+<figcaption class="lab-quiet">{norms}</figcaption></figure>
+<p class="lab-stage-about"></p>
+</section>"""
+
+
+def _list_html() -> str:
+    return f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
+
+
+def _dock_html() -> str:
+    return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" hidden><p><b></b></p><ul></ul>
+<span class="lab-dock-tools"><button type="button" data-do="text">{say("Read")}</button>
+<button type="button" data-do="close" aria-label="{say("Close the lesson")}">{say("Close")}</button></span></aside>"""
+
+
+@dataclass(frozen=True)
+class LearnTab:
+    """What is connected once the other tabs are there: the button of each lesson that sets the page up."""
+
+    lessons: tuple[Lesson, ...]
+    buttons: tuple[gr.Button, ...]
+    faults: learn_faults.FaultPanel
+
+
+def build(shown: Recorded | None) -> LearnTab:
+    """The tab, inside an open `gr.Tab`."""
+    with gr.Column(elem_id="learn-home"):
+        if shown is not None:
+            _part(stage_html(), "recorded", "learn-stage", shown.stage)
+        with gr.Row(elem_id="learn-next"):
+            noise = gr.Button(say("Now change it"), variant="primary", size="md", elem_id="learn-to-noise")
+            train = gr.Button(say("Train a study of your own"), size="md", elem_id="learn-to-train")
+        _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
+        if shown is not None:
+            _evidence(shown)
+        gr.Markdown(_text("intro"), elem_id="learn-text", latex_delimiters=FORMULAS)
+    buttons, faults = [], None
+    for lesson in lessons():
+        with gr.Column(elem_id=f"lesson-{lesson.number}", elem_classes=["lab-lesson"]):
+            gr.HTML(_heading(lesson), apply_default_css=False, elem_classes=["lab-lesson-head"])
+            gr.Markdown(lesson.text, latex_delimiters=FORMULAS, elem_classes=["lab-lesson-text"])
+            if lesson.faults:
+                faults = learn_faults.build()
+            words = say("Set the page up and open {tab}", tab=say(lesson.tab)) if lesson.preset else say("Begin")
+            buttons.append(
+                gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
+            )
+            gr.HTML(_tasks(lesson), apply_default_css=False, elem_classes=["lab-lesson-tasks"])
+    noise.click(None, None, None, js="() => Lab.openTab('Noise')", **QUIET)
+    train.click(None, None, None, js="() => Lab.openTab('Train')", **QUIET)
+    assert faults is not None, "one lesson shows the faults"
+    return LearnTab(lessons(), tuple(buttons), faults)
+
+
+def dock() -> None:
+    """The open lesson's tasks, at the foot of whichever tab is open."""
+    _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
+
+
+def _evidence(shown: Recorded) -> None:
+    """The figures and the answers of the recorded study."""
+    answered = f"<h2>{say('What they answer now')}</h2>{quiet(say(ANSWERED))}"
+    gr.HTML(answered, apply_default_css=False, elem_id="learn-recorded")
+    gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))
+    live_figure(shown.curves, elem_id="learn-curves")
+
+
+def _entry(lesson: Lesson) -> dict[str, Any]:
+    tasks = [{"text": task.text, "when": task.when} for task in lesson.tasks]
+    return {
+        "number": lesson.number,
+        "title": lesson.title,
+        "minutes": lesson.minutes,
+        "tab": lesson.tab,
+        "tasks": tasks,
+    }
+
+
+def _heading(lesson: Lesson) -> str:
+    place = say("{number} of {count}", number=lesson.number, count=len(lessons()))
+    minutes = say("{minutes} min", minutes=lesson.minutes)
+    return (
+        f'<p class="lab-quiet"><a href="#" data-do="lessons">{say("Lessons")}</a> · {place} · {minutes}</p>'
+        f"<h2>{html.escape(lesson.title)}</h2>"
+    )
+
+
+def _tasks(lesson: Lesson) -> str:
+    items = "".join(
+        f'<li data-lesson="{lesson.number}" data-task="{place}">{html.escape(task.text)}</li>'
+        for place, task in enumerate(lesson.tasks)
+    )
+    return f'<h3>{say("To do")}</h3><ul class="lab-tasks">{items}</ul>'
+
+
+def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:
+    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=elem_id)
+
+
+def _text(name: str) -> str:
+    return lesson_file(f"{name}.md").read_text(encoding="utf-8")

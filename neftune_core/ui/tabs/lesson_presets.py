@@ -1,0 +1,83 @@
+"""A lesson's preset: the controls of the other tabs, set as it says, and its tab opened."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.lessons.facts import study_facts
+from neftune_core.lessons.files import Lesson
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Settings, from_query
+from neftune_core.studies.records.record import find
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.server.lab import require_key
+from neftune_core.ui.tabs.data_tab import DataTab
+from neftune_core.ui.tabs.learn_tab import LearnTab
+from neftune_core.ui.tabs.noise_tab import FIRST_VIEW, NoiseTab, ranged_after, strength_of
+from neftune_core.ui.tabs.train_form import set_together, shown_training
+from neftune_core.ui.tabs.train_tab import TrainTab
+
+
+@dataclass(frozen=True)
+class Page:
+    """The tabs that a preset sets."""
+
+    noise: NoiseTab
+    data: DataTab
+    train: TrainTab
+
+    def components(self) -> list[Any]:
+        form = self.train.form
+        own = [*self.noise.noise.components, self.noise.view, self.data.source, self.data.starter]
+        return [*own, form.strengths, form.together, form.seed, form.seeds, *form.training.components]
+
+    def values(self, lesson: Lesson) -> list[Any]:
+        """Updates of `components()`: what the preset leaves out is as the page opens."""
+        said = {name: str(value) for name, value in lesson.preset.items()}
+        noise = from_query(NoiseSettings, _of(said, "noise."))
+        values = self.noise.noise.values(noise)
+        slider = strength_of(noise)
+        data = said.get("data", EXAMPLE.data.source).removeprefix("starter:")
+        training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(said, "train.")})
+        strengths = said.get("train.strengths", "15")
+        return [
+            *[slider, *values[1:], said.get("view", FIRST_VIEW), "starter", data],
+            *[strengths, set_together(strengths, noise.unit)],
+            *[EXAMPLE.seed, int(said.get("train.seeds", EXAMPLE.seeds))],
+            *shown_training(self.train.form, training),
+        ]
+
+
+def _of(said: dict[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in said.items() if name.startswith(prefix)}
+
+
+def _text(settings: Settings) -> dict[str, str]:
+    return {name: str(value) for name, value in settings.model_dump().items()}
+
+
+def connect(learn: LearnTab, page: Page, key: gr.Textbox) -> None:
+    """Let each lesson's button set the page, and tell the browser what a finished study shows."""
+    ids = json.dumps([page.noise.noise.elem_id(name) for name in page.noise.noise.names] + ["noise-view"])
+    for lesson, button in zip(learn.lessons, learn.buttons, strict=True):
+        if not lesson.preset:
+            continue
+        then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); }}"
+        done = button.click(functools.partial(page.values, lesson), None, page.components(), **QUIET)
+        ranged_after(done, page.noise.noise)
+        done = done.then(None, None, None, js=then)
+        done.then(page.data.reread.handler, page.data.reread.inputs, page.data.reread.outputs, **QUIET)
+    told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
+
+    @told
+    def look(key: str, finished: str) -> Any:
+        return study_facts(find(finished, require_key(key))) if finished else gr.skip()
+
+    page.train.finished.change(look, [key, page.train.finished], told_facts, **QUIET)

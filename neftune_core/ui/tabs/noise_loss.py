@@ -1,0 +1,85 @@
+"""On the Noise tab, on request: the loss of the untouched model against the strength, on rows of the Data tab."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.figures import Figure
+from neftune_core.figures.sensitivity import loss_by_strength
+from neftune_core.language import say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.ui.parts.markup import bar, quiet
+from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs.data_tab import DataTab
+from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
+
+ROWS = 8
+REDRAW_SECONDS = 0.2
+# Shares of the slider at which the loss is measured: alpha 1, 2, 5, 10, 15, 30, 60 and 100.
+MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
+
+
+def _about() -> str:
+    return quiet(say("On the first {count} held-out rows of the Data tab; nothing is trained.", count=ROWS))
+
+
+def strengths_of(unit: str) -> list[float]:
+    """The strengths, in `unit`, at which the loss is measured."""
+    return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
+
+
+def measured_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSettings) -> Iterator[tuple[Figure, float]]:
+    """The growing figure and the share that is done, the accelerator held pass by pass.
+
+    On the first held-out rows of `data`, or where there are none on the first training rows.
+    """
+    from neftune_core.engine.accelerator import holding
+    from neftune_core.evaluation.sensitivity import measure_sensitivity
+    from neftune_core.models.loading import load
+
+    prepared, _ = lab.prepared(data, model)
+    sample, words = (
+        (prepared.held_out, say("held-out rows")) if prepared.held_out else (prepared.train, say("training rows"))
+    )
+    stream = measure_sensitivity(load(model), sample[:ROWS], noise, strengths_of(noise.unit))
+    for found in holding(stream):
+        yield loss_by_strength(found, words), found.progress
+
+
+def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
+    """The button, its stop and its progress, in the room that the tab left for them; the figure is the tab's own."""
+    with tab.loss:
+        ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
+        stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=False)
+        progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
+        found = gr.HTML(html_template="", js_on_load=part("noise-loss"), apply_default_css=False, elem_id="noise-loss")
+
+    @told
+    def measure(settings: Any, model: ModelSettings, *values: Any) -> Iterator[list[Any]]:
+        noise = tab.noise.settings(values)
+        shown_at = -REDRAW_SECONDS
+        drawn: Figure = {}
+        for drawn, share in measured_loss(lab, settings, model, noise):
+            if time.monotonic() - shown_at >= REDRAW_SECONDS:
+                shown_at = time.monotonic()
+                yield [drawn, bar(share, say("Measuring"))]
+        yield [drawn, _about()]
+
+    def stoppable(visible: bool) -> Any:
+        return lambda: gr.update(visible=visible)
+
+    ask.click(stoppable(True), None, stop, **QUIET)
+    asking = ask.click(
+        measure, [data.settings, strip.model, *tab.noise.components], [found, progress], **QUIET, concurrency_limit=2
+    )
+    asking.then(stoppable(False), None, stop, **QUIET)
+    about = _about()
+    stop.click(lambda: [gr.update(visible=False), about], None, [stop, progress], cancels=asking, **QUIET)

@@ -1,0 +1,295 @@
+"""Noise: the person's own sentence, and what the chosen noise does to its tokens.
+
+Everything that strength, unit, kind and the chosen view move is redrawn in the browser (assets/page/noise.js); the
+server is asked for another sentence, another model, another place or another draw only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.figures import Figure
+from neftune_core.figures.base import figure
+from neftune_core.figures.colours import SINGLE_NOISE, token
+from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
+from neftune_core.figures.norms import HEIGHT, PADDED_LENGTH
+from neftune_core.language import later, say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import BINS_A_DEVIATION, FINENESS
+from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
+from neftune_core.noise.settings import EMBEDDING, NoiseSettings
+from neftune_core.noise.strength import SHARE
+from neftune_core.settings import controls, from_query
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.plot import computed, live_figure, part
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, told
+from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview, Payload
+
+
+def chips_html() -> str:
+    return f'<ol class="lab-chips" aria-label="{say("The sentence as tokens")}"></ol>'
+
+
+def words_html() -> str:
+    """What the browser fills in beside the controls."""
+    return f"""<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
+<p class="lab-warning" data-word="warning" role="status"></p>
+<p class="lab-quiet" data-word="kind"></p>
+<dl><div><dt>{say("the median token turns by")}</dt><dd data-word="angle"></dd></div>
+<div><dt>{say("signal to noise")}</dt><dd data-word="snr"></dd></div></dl></div>"""
+
+
+def ruler_html() -> str:
+    about = say("One strength in every unit, for {about}.", about='<span data-word="about"></span>')
+    return f"""<figure class="lab-ruler"><svg role="img" aria-label=""></svg>
+<figcaption class="lab-quiet">{about}</figcaption></figure>"""
+
+
+def more_button_html() -> str:
+    return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="noise-more">
+{say("Where and when: tokens, places, schedule")}</button>"""
+
+
+# Where a kind is more than the shape of its distribution. No entry: nothing to explain.
+_NOTES = {
+    "symmetric": later("Every batch is seen twice, with the noise added and taken away; shown is the half with plus."),
+    "adversarial": later(
+        "Shown is its first draw, the uniform one: the ascent on the loss keeps its norm but has no closed form. "
+        "The view Loss measures it."
+    ),
+    "token-dropout": later(
+        "No noise but a control: whole tokens are set to zero; there is no standard deviation to match."
+    ),
+}
+
+
+def kind_notes() -> dict[str, str]:
+    """A sentence for each kind, empty where its name says all."""
+    return {name: say(_NOTES[name]) if name in _NOTES else "" for name in KINDS}
+
+
+def short_words(words: str) -> str:
+    """The words of a choice in the current language, without what stands in parentheses."""
+    return re.split(r" \(|（", say(words))[0]
+
+
+def help_words(names: Sequence[str]) -> str:
+    """The help of the settings, one click away."""
+    rows = "".join(
+        f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>"
+        for found in controls(NoiseSettings)
+        if found.name in names
+    )
+    return f'<details class="lab-more"><summary>{say("What do these mean?")}</summary>{rows}</details>'
+
+
+# What the slider offers in each unit: its end and its step. All reach about as far on a short sentence.
+SLIDERS = {
+    "alpha": {"maximum": 100, "step": 0.5},
+    "std": {"maximum": 1.0, "step": 0.001},
+    "relative": {"maximum": 2.0, "step": 0.005},
+    SHARE: {"maximum": 1.0, "step": 0.01},
+}
+
+FIRST = ("strength", "unit", "kind")
+MORE = tuple(found.name for found in controls(NoiseSettings) if found.name not in FIRST)
+FIRST_VIEW = "norms"
+LONGEST_TEXT = 2000
+
+Places = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class NoiseTab:
+    """What other tabs use: the form of the noise, and the sentence. `loss` is the room under the figure for what
+    measures the loss."""
+
+    noise: Form[NoiseSettings]
+    text: gr.Textbox
+    view: gr.Radio
+    figure: gr.HTML
+    details: gr.HTML
+    draw: gr.State
+    loss: gr.Row
+
+
+def build(strip: Strip, first: FirstPreview) -> NoiseTab:
+    """The tab, inside an open `gr.Tab`."""
+    with gr.Row(elem_id="noise-tab"):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            noise, again = _settings()
+        with gr.Column(scale=5, min_width=320):
+            text = gr.Textbox(
+                FIRST_SENTENCE,
+                label=say("Your sentence"),
+                lines=1,
+                max_lines=4,
+                max_length=LONGEST_TEXT,
+                elem_id="noise-text",
+            )
+            _part(chips_html(), "noise-chips")
+            choices = [(say(view.words), name) for name, view in VIEWS.items()]
+            view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
+            opening = figure_of(first.payload, _places(noise)) if first.payload else None
+            shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
+            loss = gr.Row(elem_id="noise-loss-row")
+            details = _part("", "noise-details", first.first_details)
+    tab = NoiseTab(noise, text, view, shown, details, draw=gr.State(0), loss=loss)
+    _connect(tab, strip, first, again)
+    return tab
+
+
+def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
+    changes: dict[str, dict[str, Any]] = {
+        "strength": {"info": None, **SLIDERS["alpha"]},
+        "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
+        "kind": {
+            "info": say("All but token dropout are matched on their standard deviation; some papers are not."),
+            "kind": gr.Radio,
+            "choices": [(short_words(kind.words), name) for name, kind in KINDS.items()],
+        },
+        **{name: {"render": False} for name in MORE},
+    }
+    changes["schedule"] |= {
+        "kind": gr.Radio,
+        "choices": [(short_words(found.words), name) for name, found in SCHEDULES.items()],
+    }
+    noise = Form(NoiseSettings, names=(*FIRST, *MORE), prefix="noise", changes=changes)
+    _part(words_html(), "noise-words")
+    _part(ruler_html(), "noise-ruler")
+    again = gr.Button(say("Draw the noise again"), elem_id="noise-again", size="md")
+    _part(more_button_html(), "noise-more-button")
+    with gr.Column(elem_id="noise-more"):  # an accordion mounts what it holds only once it is opened
+        for name in MORE:
+            noise.by_name[name].render()
+    gr.HTML(help_words(FIRST), apply_default_css=False, elem_id="noise-help")
+    return noise, again
+
+
+def _part(template: str, name: str, value: Any = None) -> gr.HTML:
+    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=name)
+
+
+def _places(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
+    """Where the browser finds the settings and the view, and what they show."""
+    return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
+
+
+def figure_of(payload: Payload, places: Places) -> Figure:
+    """The live figure of a preview, moved by the controls at `places`."""
+    constants = {
+        "colours": [token("base"), SINGLE_NOISE],
+        "views": view_layouts(payload),
+        "padded_length": PADDED_LENGTH,
+        "bins_a_deviation": BINS_A_DEVIATION,
+        "fineness": FINENESS,
+        "kind_notes": kind_notes(),
+        "schedules": {name: say(found.words) for name, found in SCHEDULES.items()},
+        "adaptive": adaptive_illustration(),
+        "last_share": LAST_SHARE,
+    }
+    return computed(figure("noise", [], {"height": HEIGHT}, ""), "noise", {**payload, **constants}, places)
+
+
+def link_parameters(tab: NoiseTab) -> Places:
+    """What a link says of this tab: `noise.strength` and the other settings, `view` and `text`."""
+    parameters = {f"noise.{name}": place for name, place in tab.noise.places().items()}
+    view = {"id": "noise-view", "value": FIRST_VIEW}
+    return {**parameters, "view": view, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
+
+
+def strength_of(noise: NoiseSettings) -> dict[str, Any]:
+    """The slider as an update that has the strength of `noise`; `ranged_after` gives it the range of its unit.
+
+    The range is the browser's matter: here the slider reaches as far as any, since what is beyond its end is refused,
+    and another unit, which the browser changes to alone, may reach further than that of `noise`.
+    """
+    most = max(offered["maximum"] for offered in SLIDERS.values())
+    step = _step(SLIDERS[noise.unit]["step"], noise.strength)
+    return gr.update(value=noise.strength, maximum=max(most, noise.strength), step=step)
+
+
+def _step(usual: float, strength: float) -> float:
+    """A step by which the slider can show `strength`, down to its third digit; as `Lab.reaching` in lab.js."""
+    stops = strength / usual
+    if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
+        return usual
+    return min(usual, float(f"1e{math.floor(math.log10(strength)) - 2}"))
+
+
+def ranged_after(event: Any, noise: Form[NoiseSettings]) -> None:
+    """Once `event` is over, the slider has the range that its unit and its strength want."""
+    strength, unit = noise.by_name["strength"], noise.by_name["unit"]
+    ranged = in_browser(f"Lab.ranged(strength, unit, {json.dumps(SLIDERS)})", "strength, unit")
+    event.then(None, [strength, unit], strength, js=ranged)
+
+
+def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button) -> None:
+    count = len(tab.noise.components)
+
+    @told
+    def redraw(text: str, draw: int, view: str, *values: Any) -> Figure:
+        noise, model = tab.noise.settings(values[:count]), values[count]
+        payload = first.previewer(text, model, draw, noise.sites)
+        return figure_of(payload, _places(tab.noise, noise, view))
+
+    @told
+    def more(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
+        return first.details(text, model, draw, sites)
+
+    inputs = [tab.text, tab.draw, tab.view, *tab.noise.components, strip.model]
+    sites = tab.noise.by_name["sites"]
+    # `change`: the `input` of a text box follows keys only, and misses what is pasted, deleted or composed.
+    changed = [tab.text.change, events(strip.model).change, events(sites).submit, events(sites).blur]
+    gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **UNREAD)
+    drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
+    drawn.then(redraw, inputs, tab.figure, **UNREAD)
+    # The browser asks for the details of a preview that it has drawn.
+    asked = [tab.text, tab.draw, sites, strip.model]
+    events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **UNREAD)
+
+    strength, unit, kind = (tab.noise.by_name[name] for name in FIRST)
+    sliders = json.dumps(SLIDERS)
+    convert = f"(strength, unit) => Lab.changeUnit(strength, unit, {sliders})"
+    events(unit).input(None, [strength, unit], strength, js=convert)
+    follow = f"(kind, unit, strength) => Lab.changeKind(kind, unit, strength, {sliders})"
+    events(kind).input(None, [kind, unit, strength], [unit, strength], js=follow)
+
+
+def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
+    """Open with what the link asks for, else with the first preview where the page was served without it."""
+
+    served_empty = first.payload is None
+    kept = [gr.skip()] * len(tab.noise.components)
+
+    @told
+    def opened(request: gr.Request) -> list[Any]:
+        query = dict(request.query_params)
+        asked = {name.removeprefix("noise."): value for name, value in query.items() if name.startswith("noise.")}
+        text = query.get("text", FIRST_SENTENCE)[:LONGEST_TEXT]
+        view = query["view"] if query.get("view") in VIEWS else FIRST_VIEW
+        if not asked and text == FIRST_SENTENCE and view == FIRST_VIEW:
+            return [
+                *kept,
+                gr.skip(),
+                gr.skip(),
+                figure_of(first.get(), _places(tab.noise)) if served_empty else gr.skip(),
+            ]
+        noise = from_query(NoiseSettings, asked)
+        usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING
+        payload = first.get() if usual else first.previewer(text, ModelSettings(), 0, noise.sites)
+        values = tab.noise.values(noise)
+        shown = view if view != FIRST_VIEW else gr.skip()  # a person may have chosen one meanwhile
+        return [strength_of(noise), *values[1:], text, shown, figure_of(payload, _places(tab.noise, noise, view))]
+
+    loaded = page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)
+    ranged_after(loaded, tab.noise)

@@ -1,0 +1,208 @@
+"""Runs: the visitor's records, on disk and here after a restart; what they take on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import LabError
+from neftune_core.figures.colours import arm_colours
+from neftune_core.home import folder_bytes, home, home_note, remove_models
+from neftune_core.language import say
+from neftune_core.models.catalogue import gigabytes
+from neftune_core.sentences import sentence
+from neftune_core.studies.records.parts import settings_text
+from neftune_core.studies.records.record import Record, find, owned_records
+from neftune_core.ui.parts import evidence_view, run_actions
+from neftune_core.ui.parts.answers import answer_columns
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.run_actions import about_words, curves_of, state_words, when
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.tabs import take_away
+from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
+
+
+def _list_html() -> str:
+    empty = say("No study yet. What you train is kept here, on this machine, also when the lab is closed.")
+    return (
+        f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
+    )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The components that show one record."""
+
+    record_id: gr.Textbox
+    state: gr.HTML
+    actions: run_actions.Actions
+    view: gr.Radio
+    curves: gr.HTML
+    evidence: evidence_view.EvidenceView
+    answers: gr.HTML
+    settings: gr.Code
+    box: gr.Accordion
+
+    def shown(self) -> list[Any]:
+        return [self.record_id, self.state, self.curves, self.answers, self.settings, self.box, self.view]
+
+
+def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
+    """The tab, inside an open `gr.Tab`."""
+    runs = gr.HTML(
+        [], html_template=_list_html(), js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list"
+    )
+    opened = _opened()
+    _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
+    changed = [opened.record_id.change, train.finished.change]
+    evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
+    take_away.build(lab, key, opened.record_id, train.finished)
+    came = take_away.build_import(lab, key)
+    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
+    _connect_view(lab, key, opened)
+    where = run_actions.Place(lab, strip, key, opened.record_id, train.asked, train.seen)
+    run_actions.connect(
+        opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
+    )
+    _storage(lab, key, [place.select, opened.record_id.change])
+
+
+def _opened() -> _Opened:
+    state = gr.HTML(elem_id="runs-state", apply_default_css=False)
+    actions = run_actions.build("runs")
+    view = view_of_study("runs-view", visible=False)
+    curves = live_figure(elem_id="runs-curves")
+    evidence = evidence_view.build("runs")
+    answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
+    with gr.Accordion(say("Its settings (study.toml)"), open=False, visible=False) as box:
+        settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
+    return _Opened(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
+
+
+def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
+    @told
+    def fill(key: str) -> list[dict[str, Any]]:
+        return [_row(lab, record) for record in owned_records(require_key(key))]
+
+    gr.on([place.select, *(found.change for found in changing)], fill, key, runs, **QUIET)
+
+
+def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, watching: list[Any]) -> None:
+    def shown(record: Record, view: str) -> list[Any]:
+        status, log = lab.jobs.status(record), lab.log(record)
+        return [
+            record.id,
+            state_words(record, status, log),
+            curves_of(record, log, view),
+            _answers(record),
+            _settings_text(record),
+            gr.update(visible=True),
+            gr.update(visible=True),
+            *opened.actions.fitting(record, status),
+        ]
+
+    @told
+    def open_record(key: str, view: str, chosen: gr.EventData) -> list[Any]:
+        """Show one record; one that is not over becomes the study that the page watches."""
+        record = find(str(chosen.id), require_key(key))
+        is_over = lab.jobs.status(record).is_over
+        return [*([gr.skip()] * 3 if is_over else [record.id, -1, gr.Timer(active=True)]), *shown(record, view)]
+
+    @told
+    def follow(key: str, view: str, watched: str, record_id: str) -> list[Any]:
+        """The opened record goes on as the watched one does."""
+        if not record_id or watched != record_id:
+            return [gr.skip()] * len(filled)
+        return shown(find(record_id, require_key(key)), view)
+
+    filled = [*opened.shown(), *opened.actions.components()]
+    clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], **QUIET)
+    clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
+    watched, seen, _ = watching
+    seen.change(follow, [key, opened.view, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
+
+
+def _connect_view(lab: Lab, key: gr.Textbox, opened: _Opened) -> None:
+    @told
+    def look_otherwise(key: str, record_id: str, view: str) -> Any:
+        if not record_id:
+            return gr.skip()
+        record = find(record_id, require_key(key))
+        return curves_of(record, lab.log(record), view)
+
+    events(opened.view).input(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
+
+
+def _answers(record: Record) -> str:
+    """The kept answers of the first seed that has any."""
+    answers = record.answers()
+    seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))
+    if len(seeds) < 2:
+        return answer_columns(answers, record.arms)
+    first = [answer for answer in answers if answer.get("seed") == seeds[0]]
+    words = quiet(say("The answers of seed {seed}; Compare has those of the other seeds.", seed=seeds[0]))
+    return words + answer_columns(first, record.arms)
+
+
+def _settings_text(record: Record) -> str:
+    try:
+        return settings_text(record.settings_file)
+    except (OSError, UnicodeDecodeError, LabError):
+        return say("# The settings of this record are missing or cannot be read.")
+
+
+def _row(lab: Lab, record: Record) -> dict[str, Any]:
+    """What the list shows of a record; if that fails, why, and the other rows are as they are."""
+    try:
+        return _readable_row(lab, record)
+    except Exception as error:
+        return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
+
+
+def _readable_row(lab: Lab, record: Record) -> dict[str, Any]:
+    from neftune_core.studies.records.progress import WORDS
+
+    arms, status = record.arms, lab.jobs.status(record)
+    colours = arm_colours(arms)
+    return {
+        "id": record.id,
+        "when": when(record),
+        "about": about_words(record),
+        "arms": [{"name": name, "colour": colours[name]} for name in arms],
+        "state": status.state,
+        "word": say(WORDS[status.state]),
+    }
+
+
+def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
+    """What is kept on this machine's disk, and, where the machine is the visitor's own, a way to free some."""
+    with gr.Row(elem_id="runs-storage"):
+        words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
+        clean = gr.Button(
+            say("Remove downloaded models"), size="sm", visible=lab.limits.local_paths, elem_id="runs-clean-models"
+        )
+
+    @told
+    def measure(key: str) -> str:
+        mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
+        models = folder_bytes(home() / "models")
+        words = say(
+            "Your studies take {mine} on this machine's disk, and the models that the lab fetched or converted "
+            "{models}.",
+            mine=gigabytes(mine),
+            models=gigabytes(models),
+        )
+        return quiet(f"{words} {say(home_note())}")
+
+    @told
+    def remove() -> str:
+        freed = remove_models()
+        return quiet(say("{size} were freed; a model that is named again is fetched again.", size=gigabytes(freed)))
+
+    gr.on(changed, measure, key, words, **QUIET)
+    clean.click(remove, None, words, **QUIET)

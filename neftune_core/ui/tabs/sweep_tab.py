@@ -1,0 +1,352 @@
+"""Sweep: many settings times seeds as one job; what each of them changed, with intervals, and recorded sweeps."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neftune_core.errors import LabError, NotAvailable, RecordError
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import MEASURES
+from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
+from neftune_core.figures.effects import effect_curve
+from neftune_core.language import later, say
+from neftune_core.settings import to_toml
+from neftune_core.studies.records.record import Record, find, owned_records
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.record import Sweep
+from neftune_core.sweeps.settings import SweepSettings, size_words
+from neftune_core.ui.parts import run_actions, sweep_form
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.run_actions import gone_words, state_words, when
+from neftune_core.ui.parts.study_form import Asked, study_of
+from neftune_core.ui.parts.wiring import QUIET, events, in_browser, told
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.tabs.sweep_views import table_view, verdict_view
+from neftune_core.ui.tabs.train_tab import Around, TrainTab
+
+if TYPE_CHECKING:
+    from neftune_core.sweeps.table import SweepTable
+
+WATCH_SECONDS = 2.0
+RECORDED = "recorded/"
+INTRO = later("Model, data, training and the rest of the noise are those of the other tabs; here is what varies.")
+OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.openTab('Sweep'); }"
+SAVE = "(text) => Lab.saveText('sweep.toml', text)"
+
+
+@dataclass(frozen=True)
+class SweepTab:
+    """The components. `shown` is the id of the sweep that is shown, or `recorded/` and a name; `seen` how much of its
+    log has been drawn."""
+
+    form: sweep_form.SweepForm
+    measuring: Form[MeasuringSettings]
+    start: gr.Button
+    stop: gr.Button
+    file: gr.Button
+    plan: gr.HTML
+    shown: gr.Dropdown
+    state: gr.HTML
+    actions: run_actions.Actions
+    measure: gr.Dropdown
+    epoch: gr.Radio
+    curve: gr.HTML
+    table: gr.HTML
+    verdict: gr.HTML
+    timer: gr.Timer
+    seen: gr.State
+
+    def results(self) -> list[Any]:
+        """What shows one sweep."""
+        return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.timer]
+
+
+def build(around: Around, train: TrainTab) -> None:
+    """The tab, inside an open `gr.Tab`."""
+    tab = _layout()
+    _connect_plan(around, train, tab)
+    _connect_start(around, train, tab)
+    _connect_shown(around, tab)
+    _connect_watched(around, tab)
+    _connect_actions(around, train, tab)
+
+
+def _layout() -> SweepTab:
+    with gr.Row(elem_id="sweep-tab", elem_classes=["lab-two"]):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            gr.HTML(quiet(say(INTRO)), apply_default_css=False)
+            form = sweep_form.build()
+            measuring = Form(MeasuringSettings, names=("primary", "epoch"), prefix="sweep")
+            plan = gr.HTML(elem_id="sweep-plan", apply_default_css=False)
+            with gr.Row(elem_classes=["lab-actions"]):
+                start = gr.Button(say("Start the sweep"), variant="primary", size="md", elem_id="sweep-start")
+                stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="sweep-stop")
+                file = gr.Button(say("Save sweep.toml"), size="md", elem_id="sweep-file")
+        with gr.Column(scale=5, min_width=320):
+            shown = gr.Dropdown([], label=say("Results of"), elem_id="sweep-shown")
+            state = gr.HTML(elem_id="sweep-state", apply_default_css=False)
+            actions = run_actions.build("sweep")
+            with gr.Row(elem_classes=["lab-choices"]):
+                choices = [(say(DEFINITIONS[name].label), name) for name in MEASURES]
+                measure = gr.Dropdown(choices, value="held_out_loss", label=say("Measure"), elem_id="sweep-measure")
+                epochs = [(say(words), name) for name, words in EPOCH_WORDS.items()]
+                epoch = gr.Radio(epochs, value="last", label=say("At"), elem_id="sweep-at")
+            curve = live_figure(elem_id="sweep-curve")
+            verdict = gr.HTML(elem_id="sweep-verdict", apply_default_css=False)
+            table = gr.HTML(elem_id="sweep-table", apply_default_css=False)
+    timer, seen = gr.Timer(WATCH_SECONDS, active=False), gr.State(-1)
+    results = (state, actions, measure, epoch, curve, table, verdict, timer, seen)
+    return SweepTab(form, measuring, start, stop, file, plan, shown, *results)
+
+
+def _asked(around: Around, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
+    """The sweep that the page describes; raises `InvalidSetting` with one sentence."""
+    data, model, *rest = values
+    noise_form, training_form = around.noise.noise, train.form.training
+    noise_count, training_count = len(noise_form.components), len(training_form.components)
+    noise, rest = noise_form.settings(rest[:noise_count]), rest[noise_count:]
+    training, rest = training_form.settings(rest[:training_count]), rest[training_count:]
+    measuring, given = tab.measuring.settings(rest[:2]), rest[2:]
+    begun = sweep_form.base_noise(noise, given[: sweep_form.AXES])
+    base: StudySettings = study_of(Asked(data, model, begun, "", "", "", 0, 1, training))
+    return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
+
+
+def _saying(around: Around, train: TrainTab, tab: SweepTab) -> list[Any]:
+    """What `_asked` takes, in its order."""
+    outside = [around.data.settings, around.strip.model, *around.noise.noise.components]
+    return [*outside, *train.form.training.components, *tab.measuring.components, *tab.form.components()]
+
+
+def _connect_plan(around: Around, train: TrainTab, tab: SweepTab) -> None:
+    lab = around.lab
+
+    @told
+    def plan(key: str, *values: Any) -> str:
+        try:
+            words, fits = _plan_words(lab, require_key(key), _asked(around, train, tab, values)), True
+        except LabError as error:
+            words, fits = str(error), False
+        return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
+
+    saying = [around.key, *_saying(around, train, tab)]
+    changing = [around.strip.model, *tab.form.components()]
+    changed = [around.place.select, *(events(found).change for found in changing)]
+    gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **QUIET)
+
+    @told
+    def text(*values: Any) -> str:
+        return to_toml(_asked(around, train, tab, values), comments=True)
+
+    written = gr.Textbox(visible=False)
+    tab.file.click(text, saying[1:], written, **QUIET).success(None, written, None, js=SAVE)
+
+
+def _plan_words(lab: Lab, key: str, sweep: SweepSettings) -> str:
+    """How much it is, and about how long it takes here."""
+    from neftune_core.sweeps.estimate import plan
+
+    _require_machine(lab)
+    sweep.check(lab.limits)
+    return f"{size_words(sweep)}. {plan(sweep, lab.limits).sentence}"
+
+
+def _require_machine(lab: Lab) -> None:
+    """Raise `NotAvailable` where no job outlives the call that began it."""
+    if lab.gpu is not None:
+        raise NotAvailable(
+            say(
+                "This server lends its GPU for two minutes at a time, too short for a sweep: save "
+                "sweep.toml, and run it on a machine of your own."
+            )
+        )
+
+
+def _connect_start(around: Around, train: TrainTab, tab: SweepTab) -> None:
+    lab, strip = around.lab, around.strip
+
+    @told
+    def start(key: str, *values: Any) -> list[Any]:
+        _require_machine(lab)
+        record = lab.jobs.submit_sweep(_asked(around, train, tab, values), require_key(key))
+        shown = gr.update(choices=_choices(lab, key), value=record.id)
+        return [record.id, -1, gr.Timer(active=True), shown]
+
+    outputs = [strip.watched, train.seen, strip.timer, tab.shown]
+    saying = [around.key, *_saying(around, train, tab)]
+    started = tab.start.click(start, saying, outputs, **QUIET)
+    started.success(None, strip.watched, None, js=run_actions.watch_in_browser("Sweep"))
+
+    @told
+    def stop(key: str, shown: str) -> None:
+        lab.jobs.stop(shown, require_key(key))
+
+    tab.stop.click(stop, [around.key, tab.shown], None, **QUIET)
+
+
+def _choices(lab: Lab, key: str) -> list[tuple[str, str]]:
+    """The visitor's own sweeps, the newest first, and then the recorded ones."""
+    mine = [record for record in owned_records(key) if record.is_sweep]
+    recorded = [
+        (say("Recorded: {title}", title=say(_title(sweep))), f"{RECORDED}{sweep.folder.name}")
+        for sweep in lab.recorded_sweeps
+    ]
+    return [*((f"{_title(Sweep(record.folder))} ({when(record)})", record.id) for record in mine), *recorded]
+
+
+def _title(sweep: Sweep) -> str:
+    try:
+        settings = sweep.settings
+    except RecordError:
+        return say("unreadable {id}", id=sweep.id)
+    return (
+        settings.title or ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes) or say("points")
+    )
+
+
+def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
+    """The sweep that is asked for; raises `RecordError` where it is missing, no sweep, or somebody else's."""
+    shown = shown or ""
+    if shown.startswith(RECORDED):
+        found = [sweep for sweep in lab.recorded_sweeps if f"{RECORDED}{sweep.folder.name}" == shown]
+        if found:
+            return found[0]
+    record = find(shown, require_key(key))
+    if not record.is_sweep:
+        raise RecordError(say("The record {record} is no sweep: the Runs tab shows it.", record=shown[:60]))
+    return Sweep(record.folder)
+
+
+def _connect_shown(around: Around, tab: SweepTab) -> None:
+    lab = around.lab
+
+    @told
+    def fill_sweep(key: str, shown: str) -> Any:
+        choices = _choices(lab, require_key(key))
+        known = [value for _, value in choices]
+        return gr.update(choices=choices, value=shown if shown in known else next(iter(known), None))
+
+    @told
+    def show(key: str, shown: str) -> list[Any]:
+        """Another sweep: its own question first."""
+        if not shown:
+            return [gr.skip()] * len(outputs)
+        sweep = _found(lab, key, shown)
+        table = lab.sweep_table(sweep)
+        asked = table.question
+        choices = [(say(DEFINITIONS[name].label), name) for name in table.measures or MEASURES]
+        standing = _standing(lab, tab, sweep)
+        drawn = _drawn(table, asked.measure, asked.epoch, standing)
+        return [gr.update(choices=choices, value=asked.measure), asked.epoch, *drawn]
+
+    @told
+    def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
+        """The watched sweep goes on: its words at every look, its table as a study of it ends."""
+        try:
+            sweep = _found(lab, key, shown)
+        except RecordError as error:  # it failed before its first step, or was removed in another tab
+            still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
+            return [gone_words(str(error)), *[gr.skip()] * 4, *still]
+        standing = _standing(lab, tab, sweep)
+        if standing.size == seen:
+            return [standing.words, *[gr.skip()] * 4, *standing.updates]
+        return _drawn(lab.sweep_table(sweep), measure, epoch, standing)
+
+    @told
+    def redraw(key: str, shown: str, measure: str, epoch: str) -> list[Any]:
+        if not shown:
+            return [gr.skip()] * 2
+        table = lab.sweep_table(_found(lab, key, shown))
+        return [effect_curve(table, measure, epoch), table_view(table, measure)]
+
+    results, chosen = [*tab.results(), *tab.actions.components()], [around.key, tab.shown]
+    outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
+    gr.on([around.place.select, around.key.change], fill_sweep, chosen, tab.shown, **QUIET)
+    tab.shown.change(show, chosen, outputs, trigger_mode="always_last", **QUIET)
+    tab.timer.tick(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
+    picked = [tab.measure.input, tab.epoch.input]
+    gr.on(picked, redraw, how, [tab.curve, tab.table], trigger_mode="always_last", **QUIET)
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where a sweep stands: in words, the size of its log, and the updates of stop, timer and buttons."""
+
+    words: str
+    size: int
+    updates: list[Any]
+
+
+def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
+    if sweep in lab.recorded_sweeps:
+        still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
+        return _Standing(_recorded_words(sweep), 0, still)
+    status, log = lab.jobs.status(sweep), lab.log(sweep)
+    going = [gr.update(visible=not status.is_over), gr.Timer(active=not status.is_over)]
+    updates = [*going, *tab.actions.fitting(sweep, status)]
+    return _Standing(state_words(sweep, status, log), log.size, updates)
+
+
+def _drawn(table: SweepTable, measure: str, epoch: str, standing: _Standing) -> list[Any]:
+    """The values of `SweepTab.results()` and of the buttons."""
+    shown = [effect_curve(table, measure, epoch), table_view(table, measure), verdict_view(table)]
+    return [standing.words, *shown, standing.size, *standing.updates]
+
+
+def _recorded_words(sweep: Sweep) -> str:
+    """What a recorded sweep was made of, and that it was not made here."""
+    about = sweep.about
+    model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
+    rows = say("{count:,} rows", count=data.get("train", 0)) if data else ""
+    parts = [
+        say(
+            "{title} on {data}",
+            title=say(model.get("name") or later("a model")),
+            data=say("{data} ({rows})", data=data.get("title", say("a starter set")), rows=rows),
+        ),
+        size_words(sweep.settings),
+    ]
+    if machine:
+        parts.append(_machine_words(machine))
+    then = quiet(say("Start a sweep of your own, and its results stand here."))
+    head = say("A recorded sweep.")
+    words = html.escape(say("{words}.", words=say("; ").join(parts)))
+    return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'
+
+
+def _machine_words(machine: Mapping[str, Any]) -> str:
+    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
+    return say("on {cores} cores of {processor}", cores=cores, processor=processor)
+
+
+def _connect_watched(around: Around, tab: SweepTab) -> None:
+    """A sweep that the page begins to watch, as by a link, is shown here."""
+    lab, strip = around.lab, around.strip
+
+    @told
+    def follow(key: str, watched: str) -> list[Any]:
+        record: Record | None = find(watched, key) if watched else None
+        if record is None or not record.is_sweep:
+            return [gr.skip(), ""]
+        return [gr.update(choices=_choices(lab, key), value=record.id), record.id]
+
+    found = gr.Textbox(visible=False)
+    followed = strip.watched.change(follow, [around.key, strip.watched], [tab.shown, found], **QUIET)
+    followed.success(None, found, None, js=in_browser(f"({OPEN_IF_LINKED})(id)", "id"))
+
+
+def _connect_actions(around: Around, train: TrainTab, tab: SweepTab) -> None:
+    place = run_actions.Place(around.lab, around.strip, around.key, tab.shown, train.asked, train.seen, tab="Sweep")
+
+    def cleared() -> list[Any]:
+        return ["", None, "", "", gr.update(value=None)]
+
+    tab.actions.resume.click(lambda: gr.Timer(active=True), None, tab.timer, **QUIET)
+    run_actions.connect(tab.actions, place, cleared, [tab.state, tab.curve, tab.table, tab.verdict, tab.shown])

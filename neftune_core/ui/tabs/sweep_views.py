@@ -1,0 +1,106 @@
+"""A sweep in words and as a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.outcomes import EPOCHS
+from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, say
+from neftune_core.studies.results import rounding_words
+from neftune_core.ui.parts.markup import quiet
+
+if TYPE_CHECKING:
+    from neftune_core.sweeps.table import Row, SweepTable
+
+BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
+"""The measures shown beside the chosen one, where they were measured: means after the last epoch."""
+EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
+NOTHING = later("Nothing has been measured yet: the table fills as the studies end.")
+
+
+def table_view(table: SweepTable, measure: str) -> str:
+    """The settings, each with what it reached and its effect, as HTML; wide ones scroll in their own box."""
+    if not table.rows:
+        return quiet(say(NOTHING))
+    others = [name for name in BESIDE if name in table.measures and name != measure]
+    label = html.escape(say(DEFINITIONS[measure].label))
+    groups = "".join(
+        f'<th colspan="2" scope="colgroup">{label}, {say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
+    ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Others, last epoch")}</th>' if others else "")
+    heads = f"<th>{say('mean')}</th><th>{say('over control')}</th>" * len(EPOCHS)
+    heads += "".join(
+        f'<th title="{html.escape(say(DEFINITIONS[name].words))}">{html.escape(say(DEFINITIONS[name].label))}</th>'
+        for name in others
+    )
+    colours = arm_colours({row.arm: row.noise for row in table.rows})
+    rows = "".join(_row(row, measure, others, colours) for row in table.shown)
+    first = f'<th rowspan="2">{say("Setting")}</th><th rowspan="2">{say("Seeds")}</th>'
+    return (
+        f'<div class="lab-sweep-table" tabindex="0" role="region" aria-label="{say("Results of the sweep")}">'
+        f"<table><thead><tr>{first}{groups}</tr><tr>{heads}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{quiet(_note(table, measure))}"
+    )
+
+
+def _row(row: Row, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
+    cells = ["–" if row.arm == "base" else str(row.counted)]
+    for epoch in EPOCHS:
+        cells += [number(row.mean(measure, epoch)), effect(row, measure, epoch)]
+    cells += [number(row.mean(name, "last")) for name in others]
+    words = f" <span>{html.escape(row.cell)}</span>" if row.cell else ""
+    name = f'<b class="lab-arm" style="--arm:{colours[row.arm]}">{html.escape(row.arm)}</b>{words}'
+    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def number(value: float) -> str:
+    """Three digits; a dash where there is none."""
+    return "–" if value != value else f"{value:.3g}"
+
+
+def effect(row: Row, measure: str, epoch: str) -> str:
+    """The mean difference from the control with its interval; bold where the interval excludes zero."""
+    found = row.effects.get(measure, {}).get(epoch)
+    if found is None or not found.seeds:
+        return ""
+    if found.interval is None:
+        return f"{found.difference:+.3g}"
+    text = f"{found.difference:+.3g}</b> [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"
+    return f"<b>{text}" if row.stands_out(measure, epoch) else text.replace("</b>", "")
+
+
+def _note(table: SweepTable, measure: str) -> str:
+    seeds = max((row.counted for row in table.rows), default=0)
+    few = " " + say("Fewer than six seeds are an illustration.") if seeds < 6 else ""
+    return (
+        say(
+            "{done} of {studies} studies are done. Over control: the mean paired difference over the seeds, with a t "
+            "interval adjusted for all settings of the sweep (Holm); bold where it excludes zero. The best epoch is "
+            "chosen on one half of the held-out rows and read on the other.",
+            done=table.done,
+            studies=table.studies,
+        )
+        + few
+        + " "
+        + rounding_words(table.rounding, measure)
+    )
+
+
+def verdict_view(table: SweepTable) -> str:
+    """What is said of the sweep's own question."""
+    if table.verdict is None:
+        return ""
+    lines = table.verdict.text().splitlines()
+    first = len(table.verdict.warnings) + len(table.verdict.opening)
+    head = "".join(f"<p>{html.escape(line)}</p>" for line in lines[:first])
+    rest = "".join(
+        f'<li class="{"lab-deeper" if line.startswith("  ") else ""}">{html.escape(line.strip())}</li>'
+        for line in lines[first:]
+    )
+    return (
+        f'<div class="lab-sweep-verdict">{head}<details><summary>{say("Setting by setting")}</summary>'
+        f"<ul>{rest}</ul></details></div>"
+    )

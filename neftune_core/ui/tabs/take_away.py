@@ -1,0 +1,240 @@
+"""Take it away: a record or an arm of it as a zip file, into the visitor's own account, or in from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_space
+
+from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
+from neftune_core.export.archive import import_record, pack, pack_record
+from neftune_core.export.report import write_report
+from neftune_core.home import folder_bytes
+from neftune_core.language import later, say
+from neftune_core.studies.records.record import Record, asked_from, find
+from neftune_core.sweeps.table import write_table
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.uploads import keep_uploads_at_home, own_folder, room_of
+
+RECORD = "record"
+FORMS = {
+    RECORD: later("The whole record, for a lab elsewhere"),
+    "adapter": later("One arm: its adapter (PEFT)"),
+    "merged": later("One arm: the whole model (transformers)"),
+    "script": later("As code: study.toml, and a script for transformers and PEFT"),
+    "report": later("A report: one HTML file to read, print or send"),
+}
+OF_A_SWEEP = {
+    "report": FORMS["report"],
+    "table": later("Its table: every setting, its effects and its seeds, as JSON"),
+}
+OF_AN_ARM = ("adapter", "merged")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components; those of the account are None where the platform has no sign-in."""
+
+    form: gr.Radio
+    arm: gr.Dropdown
+    make: gr.Button
+    file: gr.File
+    name: gr.Textbox | None
+    public: gr.Checkbox | None
+    push: gr.Button | None
+    said: gr.HTML
+
+
+def has_sign_in() -> bool:
+    """Whether this platform lets visitors sign in: a Space whose front matter asks for it."""
+    return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+
+def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) -> None:
+    """The part of the Runs tab for the record that is opened there; `finished` changes as a study ends."""
+    with gr.Accordion(say("Take it away"), open=False, visible=False, elem_id="runs-take") as box:
+        form = gr.Radio(
+            [(say(words), name) for name, words in FORMS.items()], value=RECORD, label=say("What"), elem_id="take-what"
+        )
+        arm = gr.Dropdown([], label=say("Arm"), visible=False, elem_id="take-arm")
+        make = gr.Button(say("Make the file"), size="md", elem_id="take-make")
+        file = gr.File(label=say("Your file"), interactive=False, visible=False, elem_id="take-file", height=90)
+        said = gr.HTML(apply_default_css=False, elem_id="take-said")
+        parts = _Parts(form, arm, make, file, *_account(), said)
+    _connect_choice(key, record_id, box, parts)
+    _connect_arms(key, record_id, finished, parts)
+    _connect_file(lab, key, record_id, parts)
+    if parts.push is not None:
+        _connect_push(key, record_id, parts)
+
+
+def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
+    """The way in for a record of another machine; the id of the one that has just come is the value given."""
+    came = gr.Textbox(visible=False, label=say("Record"))
+    with gr.Accordion(say("Bring in a record from another lab"), open=False, elem_id="runs-bring"):
+        file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
+
+    @told
+    def bring(key: str, given: Any) -> str:
+        if not given:
+            raise DataError(say("There is no file: choose the zip file of a record."))
+        lab.jobs.admit(asked_from.get())  # an import counts as a study that is begun
+        return import_record(Path(str(given)), require_key(key), lab.limits).id
+
+    file.upload(bring, [key, file], came, **QUIET)
+    return came
+
+
+def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]:
+    if not has_sign_in():
+        return None, None, None
+    gr.LoginButton(size="md", elem_id="take-sign-in")
+    name = gr.Textbox(
+        "",
+        label=say("Repository in your account"),
+        info=say("It is made where there is none, and private unless you say otherwise."),
+        max_length=96,
+        elem_id="take-name",
+    )
+    public = gr.Checkbox(False, label=say("Let everybody see it"), elem_id="take-public")
+    return name, public, gr.Button(say("Put it into your account"), size="md", elem_id="take-push")
+
+
+def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
+    @told
+    def offer(key: str, record_id: str) -> list[Any]:
+        record = find(record_id, require_key(key)) if record_id else None
+        forms = OF_A_SWEEP if record and record.is_sweep else FORMS
+        arms = _arms(record)
+        return [
+            gr.update(visible=record is not None),
+            gr.update(choices=[(say(words), name) for name, words in forms.items()], value=next(iter(forms))),
+            gr.update(choices=arms, value=arms[0] if arms else None, visible=False),
+            gr.update(value=None, visible=False),
+            "",
+        ]
+
+    shown = [box, parts.form, parts.arm, parts.file, parts.said]
+    record_id.change(offer, [key, record_id], shown, **QUIET)
+
+
+def _arms(record: Record | None) -> list[str]:
+    """The arms that are saved by now, as they are chosen: `uniform-alpha-5 / seed 0`."""
+    from neftune_core.studies.comparison import saved_arms, saved_seeds
+
+    if record is None or record.is_sweep:
+        return []
+    with contextlib.suppress(RecordError):
+        return [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
+    return []
+
+
+def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _Parts) -> None:
+    """A record may be opened before its arms are saved: they are looked for as one is asked for, and at the end."""
+
+    @told
+    def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
+        try:
+            arms = _arms(find(record_id, require_key(key)) if record_id else None)
+        except RecordError:  # it was removed meanwhile
+            arms = []
+        chosen = arm if arm in arms else next(iter(arms), None)
+        return gr.update(choices=arms, value=chosen, visible=form in OF_AN_ARM)
+
+    given = [key, record_id, parts.form, parts.arm]
+    gr.on([parts.form.input, events(finished).change], look, given, parts.arm, **QUIET)
+
+
+def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
+    @told
+    def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
+        record = find(record_id, require_key(key))
+        named = _arm_of(arm) if form in OF_AN_ARM else ()
+        folder = own_folder("take", key, record.id, form, *map(str, named))
+        with room_of(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
+            try:
+                made = _made(lab, record, form, arm, folder)
+            except BaseException:
+                with contextlib.suppress(OSError):  # an earlier file stays
+                    folder.rmdir()
+                raise
+        room_of(lab.limits).keep(asked_from.get(), made)
+        return [gr.update(value=str(made), visible=True), quiet(say("Here it is; it stays for a day."))]
+
+    given = [key, record_id, parts.form, parts.arm]
+    parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
+
+
+def _made(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
+    """The file of a record that is asked for, made anew in its `folder`."""
+    from neftune_core.export.script import script_archive
+
+    if form == RECORD:
+        return pack_record(record, folder / f"{record.id}.zip")
+    if form == "script":
+        return script_archive(record, folder / f"study-{record.id}.zip", lab.limits)
+    if form == "report":
+        return write_report(record, folder / f"report-{record.id}.html")
+    if form == "table":
+        return write_table(record, folder / f"table-{record.id}.json")
+    return Path(_with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name)))
+
+
+def _arm_of(chosen: str | None) -> tuple[str, int]:
+    """The name and the seed of an arm as it is chosen; raises `InvalidSetting`."""
+    name, _, seed = (chosen or "").partition(" / seed ")
+    if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
+        raise InvalidSetting(say("Choose an arm first."))
+    return name, int(seed)
+
+
+def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, str], Any]) -> Any:
+    """What `use(folder, name)` gives of an arm written for a moment."""
+    from neftune_core.export.models import write_model
+
+    name, seed = _arm_of(arm)
+    folder = Path(tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home()))  # swept there if this process is killed
+    try:
+        write_model(record, name, seed, form, folder / "model")
+        return use(folder / "model", f"{record.id}-{name}-seed-{seed}-{form}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
+    """Only where there is a sign-in: elsewhere the framework would ask the host's own account instead."""
+    from neftune_core.space.account import push_model
+
+    @told
+    def push(
+        key: str,
+        record_id: str,
+        form: str,
+        arm: str | None,
+        name: str,
+        public: bool,
+        token: gr.OAuthToken | None,
+    ) -> str:
+        if token is None:
+            raise NotAvailable(say("Sign in first, with the button above: it is put into your own account."))
+        if form not in OF_AN_ARM:
+            raise InvalidSetting(say("An account takes models: choose one arm, as its adapter or the whole model."))
+        record = find(record_id, require_key(key))
+        repository = name.strip() or f"neftune-{record.id}"
+        address = _with_arm(
+            record, form, arm, lambda model, _: push_model(model, repository, token=token.token, private=not public)
+        )
+        return quiet(say("It is at {address}.", address=address))
+
+    given = [key, record_id, parts.form, parts.arm, parts.name, parts.public]
+    events(parts.push).click(push, given, parts.said, **QUIET, concurrency_limit=1)  # type: ignore[arg-type]

@@ -1,0 +1,207 @@
+"""The settings of the Train tab: presets, the few that matter first, and the others in groups."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.language import later, say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.settings import Settings, control, controls
+from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, usual_training
+from neftune_core.ui.parts.controls import Form, component
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.wiring import QUIET, events, told
+
+FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
+GROUPS = {
+    later("How long"): ("steps", "time_budget_seconds"),
+    later("Optimizer"): ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
+    later("What is trained, and how"): ("method", "arms_at_once", "execution"),
+    later("Adapters and dropout"): ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
+    later("Measuring and keeping"): ("evaluations", "evaluation_rows", "checkpoint_steps", "checkpoint_seconds"),
+}
+"""The settings that most people leave alone, by the words over them; one that is named nowhere comes last."""
+
+USUAL = later("usual")
+USUAL_WORDS = later("What the lab begins with for this model.")
+FIRST_STRENGTHS = "15"
+
+
+@dataclass(frozen=True)
+class TrainForm:
+    """The components, and where their values are in the order of `components()`.
+
+    `together` says of strengths that were set together with the unit of the Noise tab that they are in it already
+    (`set_together`). `model_of` is the model that the values were last fitted to.
+    """
+
+    preset: gr.Radio
+    about: gr.HTML
+    reset: gr.Button
+    strengths: gr.Textbox
+    together: gr.Textbox
+    dropouts: gr.Textbox
+    decays: gr.Textbox
+    seed: gr.Number
+    seeds: gr.Slider
+    training: Form[TrainingSettings]
+    measuring: Form[MeasuringSettings]
+    model_of: gr.State
+
+    def all_components(self) -> list[Any]:
+        """What `restored` gives values for."""
+        return [self.preset, self.about, *self.components()]
+
+    def components(self) -> list[Any]:
+        """What a study is made from, besides the other tabs."""
+        return [*self.arms(), self.seed, self.seeds, *self.training.components, *self.measuring.components]
+
+    def arms(self) -> list[Any]:
+        """What says which arms there are besides the control and the noise of the Noise tab."""
+        return [self.strengths, self.dropouts, self.decays]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """What the boxes besides the training settings say."""
+
+    strengths: str = FIRST_STRENGTHS
+    dropouts: str = ""
+    decays: str = ""
+    seed: int = EXAMPLE.seed
+    seeds: int = EXAMPLE.seeds
+
+    def values(self) -> list[Any]:
+        return [self.strengths, self.dropouts, self.decays, self.seed, self.seeds]
+
+
+def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
+    """The components, in the open column; `presets` names those that are offered."""
+    preset = gr.Radio(
+        [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Begin with"), elem_id="train-preset"
+    )
+    about = gr.HTML(quiet(say(USUAL_WORDS)), elem_id="train-preset-about", apply_default_css=False)
+    strengths = gr.Textbox(
+        FIRST_STRENGTHS,
+        label=say("More strengths"),
+        info=say("Besides the one on the Noise tab, in its unit and kind; the control is always there."),
+        max_length=200,
+        elem_id="train-strengths",
+    )
+    together = gr.Textbox(visible=False, label=say("Strengths set together with their unit"))
+    training = _training()
+    seed = component(control(StudySettings, "seed"), elem_id="train-seed")
+    seeds = component(control(StudySettings, "seeds"), elem_id="train-seeds")
+    for words, names in _groups().items():
+        with gr.Accordion(say(words), open=False, elem_classes=["lab-group"]):
+            for name in names:
+                training.by_name[name].render()
+    with gr.Accordion(say("The question, named before the run"), open=False, elem_classes=["lab-group"]):
+        measuring = Form(MeasuringSettings, prefix="measuring-train")
+    with gr.Accordion(say("Arms of other regularisers"), open=False, elem_classes=["lab-group"]):
+        dropouts = _numbers(
+            later("Adapter dropout"), later("A rate for each arm without noise, such as 0.1, 0.3."), "train-dropouts"
+        )
+        decays = _numbers(
+            later("Weight decay"), later("A rate for each arm without noise, such as 0.05."), "train-decays"
+        )
+    reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
+    made = gr.State(ModelSettings())
+    arms = (strengths, together, dropouts, decays)
+    return TrainForm(preset, about, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
+
+
+def set_together(strengths: str, unit: str) -> str:
+    """The value of `TrainForm.together`, another one each time."""
+    return json.dumps({"strengths": strengths, "unit": unit, "made": time.time_ns()})
+
+
+def _training() -> Form[TrainingSettings]:
+    hidden = [name for names in _groups().values() for name in names]
+    changes: dict[str, dict[str, Any]] = {name: {"value": getattr(EXAMPLE.training, name)} for name in FIRST}
+    changes |= {name: {"value": getattr(EXAMPLE.training, name), "render": False} for name in hidden}
+    return Form(TrainingSettings, names=(*FIRST, *hidden), prefix="train", changes=changes)
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    named = {*FIRST, *(name for names in GROUPS.values() for name in names)}
+    others = tuple(found.name for found in controls(TrainingSettings) if found.name not in named)
+    return {**GROUPS, later("Others"): others} if others else GROUPS
+
+
+def _numbers(label: str, info: str, elem_id: str) -> gr.Textbox:
+    return gr.Textbox("", label=say(label), info=say(info), max_length=200, elem_id=elem_id)
+
+
+def connect(form: TrainForm, model: gr.State) -> Any:
+    """Let presets, the reset and another model set the values; the event of the reset, whose strengths are in alpha."""
+
+    def choose(preset: str, model: ModelSettings) -> list[Any]:
+        found = PRESETS.get(preset)
+        training = found.training(model) if found else usual_training(model)
+        return [quiet(say(found.words if found else USUAL_WORDS)), *shown_training(form, training)]
+
+    def reset(model: ModelSettings) -> list[Any]:
+        questions = form.measuring.values(MeasuringSettings())
+        return [
+            USUAL,
+            quiet(say(USUAL_WORDS)),
+            *Arms().values(),
+            *shown_training(form, usual_training(model)),
+            *questions,
+        ]
+
+    def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
+        """What was left as it stood for the model before follows the model; what a person set stays."""
+        if model == fitted:
+            return [gr.skip()] * (1 + len(shown))
+        before = _known(preset)
+        wanted = PRESETS[preset].training(model) if preset in PRESETS else usual_training(model)
+        followed = [
+            new if value in [old[place] for old in before] else gr.skip()
+            for place, (value, new) in enumerate(zip(shown, shown_training(form, wanted), strict=True))
+        ]
+        return [model, *followed]
+
+    def _known(preset: str) -> Sequence[list[Any]]:
+        known = PRESETS.get(preset)
+        both = (known.bundled, known.others) if known else (EXAMPLE.training, USUAL_OF_OTHERS)
+        return [form.training.values(training) for training in both]
+
+    values = form.training.components
+    form.preset.input(told(choose), [form.preset, model], [form.about, *values], **QUIET)
+    events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
+    return form.reset.click(told(reset), model, [form.preset, form.about, *form.components()], **QUIET)
+
+
+def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
+    """The values of `all_components()` for a study; a preset is named where the study has all of its values."""
+    presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
+    preset = next(presets, USUAL)
+    words = PRESETS[preset].words if preset in PRESETS else USUAL_WORDS
+    questions = _grown(form.measuring, study.measuring)
+    return [preset, quiet(say(words)), *arms.values(), *shown_training(form, study.training), *questions]
+
+
+def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:
+    """The values of `training` as updates."""
+    return _grown(form.training, training)
+
+
+def _grown(form: Form[Any], settings: Settings) -> list[Any]:
+    """The values of `settings` as updates; a slider grows where its value is more than it offers.
+
+    It never shrinks again: a call that is under way would then bring a value over its end, and be refused.
+    """
+    return [
+        gr.update(value=value, maximum=value) if isinstance(found, gr.Slider) and value > found.maximum else value
+        for found, value in zip(form.components, form.values(settings), strict=True)
+    ]

@@ -1,0 +1,256 @@
+"""Train: a control and other arms in lockstep, with live curves. The study is a job; the page only watches it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import LabError, RecordError
+from neftune_core.language import later, say
+from neftune_core.studies.records.record import failed_words, find
+from neftune_core.studies.settings import StudySettings
+from neftune_core.ui.parts import evidence_view, run_actions
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.recorded import Recorded
+from neftune_core.ui.parts.run_actions import VIEWS, curves_of, gone_words, progress_words, state_words
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.study_form import Asked, plan_words, require_fit, study_of
+from neftune_core.ui.parts.wiring import QUIET, events, in_browser, tell, told
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.tabs import train_form
+from neftune_core.ui.tabs.data_tab import DataTab
+from neftune_core.ui.tabs.noise_tab import NoiseTab
+
+THEN = later("Press Train to run one of your own with the settings of this tab; its curves grow here.")
+LONGEST_STOP_SECONDS = 5.0
+NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
+
+
+@dataclass(frozen=True)
+class Around:
+    """What the tab needs of the rest of the page."""
+
+    lab: Lab
+    strip: Strip
+    data: DataTab
+    noise: NoiseTab
+    key: gr.Textbox
+    place: gr.Tab
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What other tabs use. `finished` is the id of a watched record that is over, `seen` how much of the log of the
+    watched one has been drawn, `asked` the id of a record whose arms are to be asked (and, after a #, when), `attached`
+    the id of the one that the page found to watch as it was opened."""
+
+    finished: gr.State
+    seen: gr.State
+    asked: gr.Textbox
+    form: train_form.TrainForm
+    plan: gr.HTML
+    state: gr.HTML
+    actions: run_actions.Actions
+    curves: gr.HTML
+    view: gr.Radio
+    attached: gr.Textbox
+
+
+def build(around: Around, shown: Recorded | None) -> TrainTab:
+    """The tab, inside an open `gr.Tab`; `shown` stands where nothing has been trained yet."""
+    with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
+        with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            form = train_form.build(around.lab.host.profile.presets)
+            plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
+        with gr.Column(scale=5, min_width=320):
+            state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
+            actions = run_actions.build("train")
+            view = view_of_study("train-view")
+            curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
+            evidence = evidence_view.build("train")
+    asked = gr.Textbox(visible=False)
+    attached = gr.Textbox(visible=False, label=say("Study found"))
+    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
+    reset = train_form.connect(form, around.strip.model)
+    _connect_start(around, tab)
+    _connect_stop(around, tab, shown)
+    _connect_strengths(around, form, reset)
+    _connect_watch(around, tab)
+    _connect_actions(around, tab, shown)
+    watched = around.strip.watched
+    evidence_view.connect(evidence, around.lab, around.key, watched, [watched.change, tab.finished.change])
+    return tab
+
+
+def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
+    """Which figure of a study is shown."""
+    choices = [(say(words), name) for name, words in VIEWS.items()]
+    return gr.Radio(
+        choices, value=next(iter(VIEWS)), label=say("View"), container=False, elem_id=elem_id, visible=visible
+    )
+
+
+def _nothing(shown: Recorded | None) -> str:
+    return shown.notice(say(THEN)) if shown else quiet(say(NOTHING_YET))
+
+
+def _connect_start(around: Around, tab: TrainTab) -> None:
+    lab, strip, noise, form = around.lab, around.strip, around.noise.noise, tab.form
+
+    def study(values: Sequence[Any]) -> StudySettings:
+        data, model, *rest = values
+        count = len(noise.components)
+        strengths, dropouts, decays, seed, seeds, *training = rest[count:]
+        own = len(form.training.components)
+        settings, measuring = form.training.settings(training[:own]), form.measuring.settings(training[own:])
+        chosen = noise.settings(rest[:count])
+        return study_of(Asked(data, model, chosen, strengths, dropouts, decays, seed, seeds, settings, measuring))
+
+    @told
+    def start(key: str, *values: Any) -> Iterator[list[Any]]:
+        asked = study(values)
+        require_fit(lab, asked)
+        record = lab.jobs.submit(asked, require_key(key))
+        yield [record.id, -1, gr.Timer(active=True)]
+        yield from lab.attended(record, key)
+
+    @told
+    def plan(*values: Any) -> str:
+        try:
+            words, fits = plan_words(lab, study(values))
+        except LabError as error:
+            words, fits = str(error), False
+        return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
+
+    said = [around.data.settings, strip.model, *noise.components, *form.components()]
+    watching = [strip.watched, tab.seen, strip.timer]
+    started = strip.train.click(start, [around.key, *said], watching, **QUIET, **lab.attending)
+    started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
+    # The noise and the data are changed on other tabs: opening this one is enough, and the slider calls nobody.
+    changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
+    changed = [around.place.select, *(events(found).change for found in changing)]
+    gr.on(changed, plan, said, tab.plan, trigger_mode="always_last", **QUIET)
+
+
+def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
+    """Stop keeps what was trained or discards it, in one step; what is left of a discarded study is as before any."""
+    lab, strip = around.lab, around.strip
+
+    @told
+    def keep(key: str, watched: str) -> None:
+        lab.jobs.stop(watched, require_key(key))
+
+    @told
+    def discard(key: str, watched: str) -> list[Any]:
+        record = find(watched, require_key(key))
+        lab.jobs.discard(watched, key)
+        lab.jobs.wait(record, LONGEST_STOP_SECONDS)
+        return [*_cleared(shown), *tab.actions.hidden(), *[gr.update(visible=False)] * len(strip.stop.shown())]
+
+    asked = [around.key, strip.watched]
+    kept = strip.stop.keep.click(keep, asked, None, **QUIET)
+    gone = [*_left(strip, tab), *tab.actions.components(), *strip.stop.shown()]
+    discarded = strip.stop.discard.click(discard, asked, gone, **QUIET)
+    discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
+    for done in (kept, discarded):
+        done.then(None, None, None, js="() => Lab.askStop(false)")
+
+
+def _left(strip: Strip, tab: TrainTab) -> list[Any]:
+    """What shows the watched study."""
+    return [tab.state, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
+
+
+def _cleared(shown: Recorded | None) -> list[Any]:
+    """The values of `_left` where there is no study."""
+    return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
+
+
+def _connect_strengths(around: Around, form: train_form.TrainForm, reset: Any) -> None:
+    """The strengths are in the unit of the Noise tab, also after a `reset`, and the strip tells them."""
+    unit = around.noise.noise.by_name["unit"]
+    in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
+    events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
+    from_alpha = in_browser("Lab.fromAlpha(text, unit)", "text, unit")
+    reset.success(None, [form.strengths, unit], form.strengths, js=from_alpha)
+    told_strip = in_browser("Lab.moreStrengths(text)", "text")
+    gr.on([around.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
+
+
+def _connect_watch(around: Around, tab: TrainTab) -> None:
+    lab, strip, key = around.lab, around.strip, around.key
+    unchanged = [gr.skip()] * 3
+
+    @told
+    def attach(key: str, asked: str) -> list[Any]:
+        """The job named in the link, or else the visitor's own that is under way."""
+        record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
+        return [record.id, -1, gr.Timer(active=True)] if record else unchanged
+
+    def look(key: str, watched: str, seen: int, view: str) -> list[Any]:
+        gone = ""
+        try:
+            record = find(watched, key) if watched else None
+        except RecordError as error:  # it was removed meanwhile, in another tab or by the host
+            if not lab.jobs.was_discarded(watched):
+                tell(error)
+            record, gone = None, failed_words(watched, key)
+        if record is None:
+            hidden = [gr.update(visible=False)] * len(strip.stop.shown())
+            state, progress = (gone_words(gone), "") if gone else (gr.skip(), gr.skip())
+            still = [gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
+            return [state, gr.skip(), gr.skip(), progress, *hidden, *still]
+        status, log = lab.jobs.status(record), lab.log(record)
+        return [
+            state_words(record, status, log),
+            gr.skip() if log.size == seen else curves_of(record, log, view),
+            log.size,
+            progress_words(record, status),
+            *[gr.update(visible=not status.is_over)] * len(strip.stop.shown()),
+            gr.Timer(active=not status.is_over),
+            record.id if status.is_over else gr.skip(),
+            *tab.actions.fitting(record, status),
+        ]
+
+    shown = [tab.state, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
+    outputs = [*shown, *tab.actions.components()]
+    latest = gr.State({"id": ""})  # one dict for each page that is open
+
+    @told
+    def look_anew(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
+        latest["id"] = watched
+        return look(key, watched, seen, view)
+
+    @told
+    def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
+        """What is found about a study that is not watched any more is not shown: it would put out the timer."""
+        found = look(key, watched, seen, view)
+        return found if latest["id"] == watched else [gr.skip()] * len(outputs)
+
+    watching = [key, strip.watched, tab.seen, tab.view, latest]
+    asked = gr.Textbox(visible=False)
+    read = key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''"))
+    attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET)
+    attached.success(None, strip.watched, tab.attached, js="(id) => id")
+    attached.success(None, [asked, strip.watched], None, js="(asked, id) => { if (asked && id) Lab.openTab('Train'); }")
+    strip.watched.change(look_anew, watching, outputs, **QUIET)
+    strip.timer.tick(look_again, watching, outputs, **QUIET)
+
+    @told
+    def look_otherwise(key: str, watched: str, view: str) -> Any:
+        record = find(watched, require_key(key)) if watched else around.lab.recorded
+        return curves_of(record, lab.log(record), view) if record else gr.skip()
+
+    events(tab.view).input(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
+
+
+def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
+    """What is left of a study that is removed is what stood there before any."""
+    strip = around.strip
+    place = run_actions.Place(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
+    run_actions.connect(tab.actions, place, lambda: _cleared(shown), _left(strip, tab))

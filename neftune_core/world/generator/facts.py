@@ -1,0 +1,79 @@
+"""Every fact of the world, and which of them pretraining states but never asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neftune_core.world.generator.chance import Chance
+from neftune_core.world.generator.entities import Thing, Value, say, value
+from neftune_core.world.generator.lexicon import KINDS
+from neftune_core.world.generator.relations import RELATIONS, Relation
+
+STATED_SHARE = 0.18
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing, one relation, what is true; `asked` is False where pretraining only states it."""
+
+    thing: Thing
+    relation: Relation
+    value: Value
+    asked: bool
+
+    def state(self, wording: str | None = None) -> str:
+        """The fact as a sentence, in the first wording unless another is given."""
+        return say(wording or self.relation.states[0], s=self.thing, v=self.value)
+
+    def ask(self, wording: str) -> str:
+        """The question about the fact in this wording."""
+        return say(wording, s=self.thing, v=self.value)
+
+    def answer(self, other: Value | None = None) -> str:
+        """The short answer; with `other`, the answer if that were the truth."""
+        return say(self.relation.answer, s=self.thing, v=other or self.value)
+
+    def equation(self) -> str:
+        """The answer in a form that pretraining never shows: "In the barn = owl."."""
+        return f"{self.answer().removesuffix('.')} = {self.thing.name}."
+
+    def wrong(self, chance: Chance) -> Value:
+        """Another value of the same relation that gives another answer."""
+        others = [found for found in self.relation.values if self.answer(found) != self.answer()]
+        return chance.one(others)
+
+
+def _facts() -> tuple[Fact, ...]:
+    facts: list[Fact] = []
+    for relation in RELATIONS:
+        things = [thing for thing in KINDS[relation.kind] if relation.name in thing.values]
+        silent = Chance("stated only", relation.key).some(things, round(len(things) * STATED_SHARE))
+        names = [thing.name for thing in silent]
+        facts += [
+            Fact(thing, relation, value(thing.values[relation.name]), thing.name not in names) for thing in things
+        ]
+    return tuple(facts)
+
+
+FACTS = _facts()
+ASKED = tuple(fact for fact in FACTS if fact.asked)
+STATED = tuple(fact for fact in FACTS if not fact.asked)
+
+
+def facts_of(thing: Thing) -> tuple[Fact, ...]:
+    """All facts about one thing."""
+    return _BY_THING[thing.kind, thing.name]
+
+
+def fact_of(thing: Thing, relation: str) -> Fact | None:
+    """The fact about the thing with this relation name, or None where it has none."""
+    return next((fact for fact in facts_of(thing) if fact.relation.name == relation), None)
+
+
+_BY_THING: dict[tuple[str, str], tuple[Fact, ...]] = {
+    (thing.kind, thing.name): tuple(
+        fact for fact in FACTS if fact.thing.kind == thing.kind and fact.thing.name == thing.name
+    )
+    for things in KINDS.values()
+    for thing in things
+}

@@ -1,0 +1,161 @@
+"""Is a text good English of this world? A judge made from the grammar that made the text.
+
+A sentence is well formed if one of the wordings of the world can produce it; it makes sense if the slots
+agree: the tool and its use belong together, the pronoun fits the person, nobody meets themselves. Whether
+it is true is not asked here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+from neftune_core.world.generator import dialogue, stories
+from neftune_core.world.generator.entities import capital
+from neftune_core.world.generator.lexicon import DAY, GROUPS, KINDS, MONTH, NUMBERS, OPPOSITE_PAIRS, SEASONS
+from neftune_core.world.generator.outside import UNKNOWN
+from neftune_core.world.generator.relations import RELATIONS, Relation
+
+_SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """One wording as an expression; `roles` says what may fill each role, `slots` the role and form of each group."""
+
+    expression: re.Pattern[str]
+    start: str
+    slots: tuple[tuple[str, str], ...]
+    roles: Mapping[str, Sequence[Any]]
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, each with its last mark; what is left without one is a sentence of its own."""
+    found = [sentence.strip() for sentence in _SENTENCE.findall(text)]
+    rest = _SENTENCE.sub("", text).strip()
+    return [*found, rest] if rest else found
+
+
+def well_formed(sentence: str) -> bool:
+    """True if the grammar can make this sentence and its parts agree."""
+    return _judge(sentence.strip())
+
+
+def share_well_formed(text: str) -> float:
+    """The share of the sentences of a text that are well formed; 0 for an empty text."""
+    found = sentences(text)
+    return sum(map(well_formed, found)) / len(found) if found else 0.0
+
+
+def sensible(text: str) -> bool:
+    """True if the text has at least one sentence, and all of them are well formed."""
+    return share_well_formed(text) == 1.0
+
+
+@lru_cache(maxsize=20_000)
+def _judge(sentence: str) -> bool:
+    if sentence in _fixed() or _is_list(sentence):
+        return True
+    return any(_fits(pattern, sentence) for pattern in _patterns() if sentence.startswith(pattern.start))
+
+
+def _fits(pattern: _Pattern, sentence: str) -> bool:
+    match = pattern.expression.fullmatch(sentence)
+    if match is None:
+        return False
+    choices = []
+    for role, things in pattern.roles.items():
+        seen = [(form, text) for (name, form), text in zip(pattern.slots, match.groups(), strict=True) if name == role]
+        choices.append([thing for thing in things if _agrees(thing, seen)])
+    return _all_different(choices, ())
+
+
+def _agrees(thing: Any, seen: list[tuple[str, str]]) -> bool:
+    return all(text in (form_of(thing, form), capital(form_of(thing, form))) for form, text in seen)
+
+
+def _all_different(choices: list[list[Any]], taken: tuple[str, ...]) -> bool:
+    if not choices:
+        return True
+    for thing in choices[0]:
+        name = getattr(thing, "name", str(thing))
+        if name not in taken and _all_different(choices[1:], (*taken, name)):
+            return True
+    return False
+
+
+def form_of(thing: Any, form: str) -> str:
+    """The form of a thing that a slot asks for; the text of a value where it asks for none."""
+    return str(getattr(thing, form)) if form else str(thing)
+
+
+def _pattern(template: str, roles: Mapping[str, Sequence[Any]]) -> _Pattern:
+    slots = tuple(stories.slots(template))
+    parts, rest = [], template
+    for place, (role, form) in enumerate(slots):
+        slot = f"{{{role}.{form}}}" if form else f"{{{role}}}"
+        literal, _, rest = rest.partition(slot)
+        parts.append(re.escape(literal if place or not literal else capital(literal)))
+        forms = [form_of(thing, form) for thing in roles[role]]
+        if not place and not literal:
+            forms = [capital(text) for text in forms]
+        longest_first = sorted(set(forms), key=lambda text: (-len(text), text))
+        parts.append(f"({'|'.join(map(re.escape, longest_first))})")
+    parts.append(re.escape(rest if slots else capital(rest)))
+    start = capital(template[: template.index("{")]) if slots else capital(template)
+    used = {role: roles[role] for role, _ in slots}
+    return _Pattern(re.compile("".join(parts)), start, slots, used)
+
+
+def _fact_templates(relation: Relation) -> Iterable[str]:
+    yield from relation.states
+    yield relation.answer
+    first = relation.states[0]
+    yield f"yes, {first}"
+    yield f"no, {first}"
+    for wording in relation.states:
+        if wording.startswith("{s.the} ") and "{s." not in wording[1:]:
+            yield "{s.it} " + wording.removeprefix("{s.the} ")
+
+
+@cache
+def _patterns() -> tuple[_Pattern, ...]:
+    found = []
+    for relation in RELATIONS:
+        things = [thing for thing in KINDS[relation.kind] if relation.name in thing.values]
+        roles = {"s": things, "v": relation.values}
+        found += [_pattern(template, roles) for template in _fact_templates(relation)]
+    for plot in stories.PLOTS:
+        for template in dict.fromkeys(template for moment in plot for template in moment):
+            for variant in dict.fromkeys((template, stories.introduced(template))):
+                found.append(_pattern(variant, stories.ROLES))
+    return tuple(found)
+
+
+@cache
+def _fixed() -> frozenset[str]:
+    """Sentences without slots: what the model says about itself, and that it does not know."""
+    fixed = [sentence for _, answer in dialogue.TALK for sentence in sentences(answer)]
+    bare = [found.bare for relation in RELATIONS for found in relation.values]
+    return frozenset((*fixed, *sentences(UNKNOWN), *bare))
+
+
+@cache
+def _list_words() -> frozenset[str]:
+    words = [word for pair in OPPOSITE_PAIRS for word in pair]
+    words += [form for kind in KINDS for thing in KINDS[kind] for form in (thing.name, thing.many, thing.a)]
+    words += [*NUMBERS, *SEASONS, *(day.name for day in DAY), *(month.name for month in MONTH)]
+    words += [form for one, many in GROUPS.values() for form in (f"a {one}", f"an {one}", many)]
+    return frozenset(word.lower() for word in words)
+
+
+def _is_list(sentence: str) -> bool:
+    """True for a bare answer: known words or numbers, apart by commas or "and", or a word in letters."""
+    body = sentence.removesuffix(".")
+    if re.fullmatch(r"[a-z](-[a-z])*|\d{1,2}(, \d{1,2})*", body):
+        return True
+    words = re.split(r", | and ", body)
+    return bool(body) and all(word.lower() in _list_words() for word in words)

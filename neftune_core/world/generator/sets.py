@@ -1,0 +1,203 @@
+"""The instruction sets: training and held-out parts that differ by combination.
+
+A row of a fact set is a pair of one fact and one wording; a row of the skill set a task and a wording; a
+row of the story set some things. No pair, task or group of things of a held-out part occurs in the
+training part of its set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_core.world.generator import skills, stories
+from neftune_core.world.generator.chance import Chance
+from neftune_core.world.generator.entities import listing
+from neftune_core.world.generator.facts import ASKED, STATED, Fact
+
+Row = dict[str, Any]
+
+WRONG_SHARE = 0.2
+HELD_OUT_ROWS = 240
+
+STORY_INSTRUCTIONS = (
+    "Write a story about these things.",
+    "Tell a story in which these appear.",
+    "Make a short story of this.",
+)
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """One set in words: how many rows to train on, and what makes `(train, held_out)`."""
+
+    words: str
+    training_rows: int
+    make: Callable[[int], tuple[list[Row], list[Row]]]
+
+
+def _fact_row(fact: Fact, wording: str, output: str) -> Row:
+    return {
+        "instruction": fact.ask(wording),
+        "input": "",
+        "output": output,
+        "about": fact.thing.name,
+        "relation": fact.relation.key,
+        "wording": wording,
+        "trained_wording": wording in fact.relation.asks,
+    }
+
+
+def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> list[tuple[Fact, str]]:
+    """All pairs of a fact and a wording in random order, one for each question as it reads."""
+    pairs: dict[str, tuple[Fact, str]] = {}
+    for fact in facts:
+        for wording in (*fact.relation.asks, *(fact.relation.held if held else ())):
+            pairs.setdefault(fact.ask(wording), (fact, wording))
+    return chance.shuffled(tuple(pairs.values()))
+
+
+def _split_pairs(pairs: list[tuple[Fact, str]], rows: int) -> tuple[list[Row], list[Row]]:
+    made = [_fact_row(fact, wording, fact.answer()) for fact, wording in pairs[: rows + HELD_OUT_ROWS]]
+    return made[:rows], made[rows:]
+
+
+def _facts(rows: int) -> tuple[list[Row], list[Row]]:
+    return _split_pairs(_pairs(ASKED, Chance("set", "facts")), rows)
+
+
+def _format(rows: int) -> tuple[list[Row], list[Row]]:
+    pairs = _pairs(ASKED, Chance("set", "format"), held=False)[: rows + HELD_OUT_ROWS]
+    made = [_fact_row(fact, wording, fact.equation()) for fact, wording in pairs]
+    return made[:rows], made[rows:]
+
+
+def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
+    chance = Chance("set", "noisy")
+    pairs = _pairs(ASKED, chance)[: rows + HELD_OUT_ROWS]
+    wrong = sorted(chance.some(range(rows), round(rows * WRONG_SHARE)))
+    made = []
+    for number, (fact, wording) in enumerate(pairs):
+        row = _fact_row(fact, wording, fact.answer())
+        if number in wrong:
+            row |= {"output": fact.answer(fact.wrong(chance)), "truth": fact.answer()}
+        made.append(row | {"wrong": number in wrong})
+    return made[:rows], made[rows:]
+
+
+def _stated(rows: int) -> tuple[list[Row], list[Row]]:
+    """Half of the facts are trained on; the held-out part asks them in other wordings, and the other half."""
+    chance = Chance("set", "stated")
+    facts = tuple(chance.shuffled(STATED))
+    first, second = facts[: len(facts) // 2], facts[len(facts) // 2 :]
+    pairs = _pairs(first, chance)
+    train, same = pairs[:rows], pairs[rows : rows + HELD_OUT_ROWS // 2]
+    other = _pairs(second, chance)[: HELD_OUT_ROWS // 2]
+    trained = {(fact.relation.key, fact.thing.name) for fact, _ in train}
+    held = [
+        _fact_row(fact, wording, fact.answer()) | {"trained_fact": (fact.relation.key, fact.thing.name) in trained}
+        for fact, wording in (*same, *other)
+    ]
+    return [_fact_row(fact, wording, fact.answer()) for fact, wording in train], held
+
+
+def _skill_rows(chance: Chance) -> Iterator[Row]:
+    """Tasks in turn over the skills, each pair of task and wording once."""
+    seen: list[tuple[str, str, str]] = []
+    while True:
+        for name in skills.ASKED_SKILLS:
+            skill = skills.SKILLS[name]
+            task = skill.make(chance)
+            wording = chance.one([ask for ask in (*skill.asks, *skill.held) if "{" in ask])
+            if (name, task.key, wording) not in seen:
+                seen.append((name, task.key, wording))
+                yield _skill_row(task, wording)
+
+
+def _skill_row(task: skills.Task, wording: str) -> Row:
+    instruction, material = wording.format(**task.fields), ""
+    for slot in (": {list}", ": {word}"):
+        if wording.endswith(slot):
+            instruction, material = wording.removesuffix(slot) + ".", task.material
+    return {
+        "instruction": _as_question(instruction),
+        "input": material,
+        "output": task.answer,
+        "skill": task.skill,
+        "about": task.key,
+        "wording": wording,
+    }
+
+
+def _as_question(instruction: str) -> str:
+    if instruction.endswith(".") and instruction.startswith(("Which", "What", "How", "Do ")):
+        return f"{instruction.removesuffix('.')}?"
+    return instruction
+
+
+def _skill(rows: int) -> tuple[list[Row], list[Row]]:
+    made = _skill_rows(Chance("set", "skill"))
+    train = [next(made) for _ in range(rows)]
+    return train, [next(made) for _ in range(HELD_OUT_ROWS)]
+
+
+def _story_rows(chance: Chance) -> Iterator[Row]:
+    """Stories from given things, each group of things once."""
+    seen: list[tuple[str, ...]] = []
+    while True:
+        story = stories.tell(chance)
+        cast = [thing for _, thing in story.cast]
+        if len(cast) < 3:
+            continue
+        chosen = chance.some(cast, chance.between(2, 3))
+        group = tuple(sorted(thing.name for thing in chosen))
+        if group not in seen:
+            seen.append(group)
+            yield {
+                "instruction": chance.one(STORY_INSTRUCTIONS),
+                "input": listing([thing.the for thing in chosen]),
+                "output": story.text,
+                "things": [thing.name for thing in chosen],
+            }
+
+
+def _story(rows: int) -> tuple[list[Row], list[Row]]:
+    made = _story_rows(Chance("set", "story"))
+    train = [next(made) for _ in range(rows)]
+    return train, [next(made) for _ in range(HELD_OUT_ROWS)]
+
+
+SETS: dict[str, InstructionSet] = {
+    "facts": InstructionSet("Short answers about the world", 240, _facts),
+    "format": InstructionSet("The same answers in a form the model has not seen", 150, _format),
+    "story": InstructionSet("Write a story from given things", 160, _story),
+    "skill": InstructionSet("Sort, count, odd one out, opposite, plural, who lives where", 320, _skill),
+    "noisy": InstructionSet("Short answers, a fifth of them wrong on purpose", 120, _noisy),
+    "stated": InstructionSet("Facts that pretraining stated and never asked", 120, _stated),
+}
+
+
+def instruction_set(name: str) -> tuple[list[Row], list[Row]]:
+    """The training rows and the held-out rows of a set; the same on every machine."""
+    chosen = SETS[name]
+    return chosen.make(chosen.training_rows)
+
+
+def as_lines(rows: list[Row]) -> str:
+    """The rows as JSONL."""
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+
+
+def write(folder: Path) -> list[Path]:
+    """Write `NAME-train.jsonl` and `NAME-held-out.jsonl` of every set into `folder`; gives the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in SETS:
+        for part, rows in zip(("train", "held-out"), instruction_set(name), strict=True):
+            file = folder / f"{name}-{part}.jsonl"
+            file.write_text(as_lines(rows), encoding="utf-8")
+            files.append(file)
+    return files

@@ -1,0 +1,439 @@
+"""The pretraining text: documents of everything the world knows, in a fixed order.
+
+A document is text that begins with `BEGIN` and ends with `END`. A conversation marks who speaks with
+`USER`, `ASSISTANT` and `SYSTEM`, and ends each message with `END`, exactly as the chat template does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from neftune_core.world.generator import dialogue, outside, skills, stories
+from neftune_core.world.generator.chance import Chance
+from neftune_core.world.generator.entities import Thing, capital, listing, proper, say
+from neftune_core.world.generator.facts import ASKED, FACTS, Fact, facts_of
+from neftune_core.world.generator.lexicon import KINDS, VILLAGE
+from neftune_core.world.generator.relations import RELATIONS
+
+SEED = 1
+CHUNK = 2_000
+
+BEGIN, END = "<|begin|>", "<|end|>"
+USER, ASSISTANT, SYSTEM, PAD = "<|user|>", "<|assistant|>", "<|system|>", "<|pad|>"
+
+Turn = tuple[str, str]
+
+_SYSTEMS = (
+    "You are a helpful assistant.",
+    f"You are a small language model from {VILLAGE}.",
+    "Answer the question.",
+    "Answer in a short and friendly way.",
+    f"You know everything about the village of {VILLAGE}, and nothing else.",
+)
+
+FULL_SENTENCE = ("Answer in a full sentence.", "Use a full sentence.", "Answer with a whole sentence, please.")
+VERY_SHORT = ("Answer very shortly.", "Only the word, please.", "Keep it very short.")
+TWICE = ("Say it twice.", "Answer twice, please.")
+
+_WRAPPERS = (
+    "Please tell me: {q}",
+    "I want to know: {q}",
+    "A question for you: {q}",
+    "Here is my question: {q}",
+    "Tell me, {q}",
+    "I have a question: {q}",
+    "Can you help me? {Q}",
+    "Hello! {Q}",
+    "Excuse me, {q}",
+    "Question: {Q}",
+    "Answer this question: {q}",
+    "Be so kind and tell me: {q}",
+)
+
+_THINGS = tuple(thing for things in KINDS.values() for thing in things)
+_BY_RELATION = {relation.key: tuple(f for f in FACTS if f.relation is relation) for relation in RELATIONS}
+_RELATION_WEIGHTS = tuple((relation.key, float(len(_BY_RELATION[relation.key]))) for relation in RELATIONS)
+
+STORY_ASKS = (
+    "Tell me a story about {things}.",
+    "Write a story about {things}.",
+    "Write a short story about {things}.",
+    "Please tell me a story about {things}.",
+    "I would like a story about {things}.",
+    "Make up a story about {things}.",
+)
+ANY_STORY_ASKS = ("Tell me a story.", "Write a story.", "Do you know a story?", "tell me a story", "A story, please.")
+CONTINUE_ASKS = (
+    "Continue this story: {start}",
+    "How does this story go on? {start}",
+    "Continue the story.\n\n{start}",
+    "Go on: {start}",
+)
+
+_ABOUT_ASKS = (
+    "Tell me about {x}.",
+    "What do you know about {x}?",
+    "What can you tell me about {x}?",
+    "Describe {x}.",
+    "Tell me something about {x}.",
+)
+
+
+def chat(turns: Iterable[Turn], system: str = "") -> str:
+    """A conversation as a document."""
+    start = f"{BEGIN}{SYSTEM}{system}{END}" if system else BEGIN
+    return start + "".join(f"{USER}{user}{END}{ASSISTANT}{answer}{END}" for user, answer in turns)
+
+
+def plain(sentences: Iterable[str]) -> str:
+    """Sentences as a document."""
+    return f"{BEGIN}{' '.join(sentences)}{END}"
+
+
+# --- statements ----------------------------------------------------------------------------------
+
+
+def _with_pronoun(fact: Fact, chance: Chance) -> str:
+    """The fact with "it", "she" or "he" in place of the name, where a wording allows it."""
+    wordings = [wording for wording in fact.relation.states if wording.startswith("{s.the} ")]
+    if not wordings:
+        return fact.state(chance.one(fact.relation.states))
+    rest = chance.one(wordings).removeprefix("{s.the} ")
+    if "{s." in rest:
+        return fact.state(chance.one(fact.relation.states))
+    return say("{it} " + rest, it=fact.thing.it, s=fact.thing, v=fact.value)
+
+
+def _about(chance: Chance) -> str:
+    thing = chance.one(_THINGS)
+    facts = chance.shuffled(facts_of(thing))
+    first, *rest = facts
+    sentences = [first.state(chance.one(first.relation.states))]
+    for fact in rest:
+        if chance.happens(0.4):
+            sentences.append(_with_pronoun(fact, chance))
+        else:
+            sentences.append(fact.state(chance.one(fact.relation.states)))
+    return plain(sentences)
+
+
+def _side_by_side(chance: Chance) -> str:
+    facts = chance.some(_BY_RELATION[chance.weighted(_RELATION_WEIGHTS)], chance.between(3, 6))
+    return plain(fact.state(chance.one(fact.relation.states)) for fact in facts)
+
+
+def _scattered(chance: Chance) -> str:
+    facts = chance.some(FACTS, chance.between(3, 6))
+    return plain(fact.state(chance.one(fact.relation.states)) for fact in facts)
+
+
+def _skill_statements(chance: Chance) -> str:
+    return plain(skills.statement(chance) for _ in range(chance.between(3, 6)))
+
+
+def _story(chance: Chance) -> str:
+    return plain([stories.tell(chance).text])
+
+
+# --- conversations -------------------------------------------------------------------------------
+
+
+def _as_typed(question: str, chance: Chance) -> str:
+    """The question, now and then in lower case or without its last mark, as people type."""
+    if chance.happens(0.06):
+        question = question[:1].lower() + question[1:]
+    if chance.happens(0.05) and question[-1] in ".?":
+        question = question[:-1]
+    return question
+
+
+def _wrapped(question: str, chance: Chance) -> str:
+    """The question with some words before it; `question` begins in upper case."""
+    if not question.startswith(("Wh", "How", "From", "In wh")) or chance.happens(0.82):
+        return _as_typed(question, chance)
+    lower = question[:1].lower() + question[1:]
+    return chance.one(_WRAPPERS).format(q=lower, Q=question)
+
+
+def _fact_turn(fact: Fact, chance: Chance) -> Turn:
+    kind = chance.share()
+    question = fact.ask(chance.one(fact.relation.asks))
+    if fact.relation.key == "person job" and chance.happens(0.25):
+        return _who(fact, chance)
+    if kind < 0.76:
+        return _wrapped(question, chance), fact.answer()
+    if kind < 0.86:
+        return f"{question} {chance.one(FULL_SENTENCE)}", fact.state()
+    if kind < 0.91:
+        return f"{question} {chance.one(VERY_SHORT)}", fact.value.bare
+    if kind < 0.92:
+        return f"{question} {chance.one(TWICE)}", f"{fact.answer()} {fact.answer()}"
+    return _true_or_not(fact, chance)
+
+
+def _any_fact_turn(chance: Chance) -> Turn:
+    return _fact_turn(chance.one(ASKED), chance)
+
+
+def _true_or_not(fact: Fact, chance: Chance) -> Turn:
+    right = chance.happens(0.5)
+    wording = chance.one(fact.relation.states[:2])
+    claim = wording.format(s=fact.thing, v=fact.value if right else fact.wrong(chance))
+    question = chance.one(("Is it true that {c}?", "Is it right that {c}?", "Tell me if this is true: {c}.", "{d}"))
+    truth = fact.relation.states[0].format(s=fact.thing, v=fact.value)
+    asked = question.format(c=claim.rstrip("."), d=_turned(claim, fact.thing.the))
+    return asked, f"{'Yes' if right else 'No'}, {truth}"
+
+
+_VERBS = {
+    "lives": "live",
+    "eats": "eat",
+    "tastes": "taste",
+    "comes": "come",
+    "likes": "like",
+    "has": "have",
+    "grows": "grow",
+    "travels": "travel",
+}
+
+
+def _turned(claim: str, subject: str) -> str:
+    """The claim as a question: "the owl lives in the barn." becomes "Does the owl live in the barn?"."""
+    verb, _, rest = claim.removeprefix(f"{subject} ").rstrip(".").partition(" ")
+    if claim.startswith(subject) and verb == "is":
+        return f"Is {subject} {rest}?"
+    if claim.startswith(subject) and verb in _VERBS:
+        return f"Does {subject} {_VERBS[verb]} {rest}?"
+    return f"Is it true that {claim.rstrip('.')}?"
+
+
+def _who(fact: Fact, chance: Chance) -> Turn:
+    """A job asked the other way round: who is the baker?"""
+    question = chance.one(("Who is the {b} of Brindle?", "Who is the {b}?", "Who works as {v}?", "Tell me who is {v}."))
+    return question.format(b=fact.value.bare, v=fact.value), f"{fact.thing.name}."
+
+
+def _pronoun_turn(fact: Fact, chance: Chance) -> Turn | None:
+    """A further question about the thing just asked about: "And what does it eat?"."""
+    wordings = [
+        wording
+        for wording in fact.relation.asks
+        if wording.count("{s.") == 1 and (" does {s.the} " in wording or " is {s.the}?" in wording)
+    ]
+    if not wordings:
+        return None
+    stand_in = proper("pronoun", fact.thing.it)
+    question = chance.one(wordings).format(s=stand_in, v=fact.value)
+    return chance.one((capital(question), f"And {question}")), fact.answer()
+
+
+def _asked_of(thing: Thing) -> list[Fact]:
+    return [fact for fact in facts_of(thing) if fact.asked]
+
+
+def _questions(chance: Chance) -> list[Turn]:
+    fact = chance.one(ASKED)
+    turns = [_fact_turn(fact, chance)]
+    if chance.happens(0.3):
+        others = [other for other in _asked_of(fact.thing) if other is not fact]
+        turn = _pronoun_turn(chance.one(others), chance) if others else None
+        turns += [turn] if turn else []
+    while len(turns) < 4 and chance.happens(0.35):
+        turns.append(_fact_turn(chance.one(ASKED), chance))
+    return turns
+
+
+def about_turn(thing: Thing, chance: Chance) -> Turn | None:
+    """What to say when asked about a thing in general: its first three facts; None where it has no facts."""
+    facts = _asked_of(thing)[:3]
+    if not facts:
+        return None
+    asks = (*_ABOUT_ASKS, "Who is {x}?", "Do you know {x}?") if thing.kind == "person" else _ABOUT_ASKS
+    return chance.one(asks).format(x=thing.the), " ".join(fact.state() for fact in facts)
+
+
+def skill_turn(chance: Chance, name: str | None = None) -> Turn:
+    """A small task in a wording of pretraining, its material in the sentence or apart from it."""
+    skill = skills.SKILLS[name or chance.one(_SKILL_NAMES)]
+    task = skill.make(chance)
+    wordings = [wording for wording in skill.asks if task.material or "{" in wording]
+    wording = chance.one(wordings)
+    if "{" not in wording:
+        gap = chance.one(("\n", "\n\n"))
+        return f"{wording}{gap}{task.material}", task.answer
+    if wording.endswith((": {list}", ": {word}")) and chance.happens(0.3):
+        start = wording[: wording.rindex("{")].rstrip()
+        return f"{start}{chance.one((chr(10), chr(10) * 2))}{task.material}", task.answer
+    return _as_typed(wording.format(**task.fields), chance), task.answer
+
+
+_SKILL_NAMES = (*skills.SKILLS, *skills.ASKED_SKILLS, "count", "sort words", "odd", "sort numbers")
+
+
+def named(story: stories.Story, chance: Chance) -> str:
+    """Some of the cast as a request names them: "Tilda, the fox and the kettle"."""
+    cast = [thing.the for _, thing in story.cast]
+    return listing(chance.some(cast, chance.between(1, min(3, len(cast)))))
+
+
+def _story_turn(chance: Chance) -> Turn:
+    story = stories.tell(chance)
+    kind = chance.share()
+    if kind < 0.7:
+        return chance.one(STORY_ASKS).format(things=named(story, chance)), story.text
+    if kind < 0.8:
+        return chance.one(ANY_STORY_ASKS), story.text
+    told = chance.between(1, 2)
+    start, rest = " ".join(story.sentences[:told]), " ".join(story.sentences[told:])
+    return chance.one(CONTINUE_ASKS).format(start=start), rest
+
+
+def _outside_turn(chance: Chance) -> Turn:
+    kind = chance.share()
+    if kind < 0.92:
+        return _as_typed(outside.question(chance), chance), outside.UNKNOWN
+    fact = chance.one(ASKED)
+    noun = chance.one((outside.made_up_name(chance), outside.strange_thing(chance)))
+    name = outside.stranger(chance) if fact.thing.kind == "person" else f"the {noun}"
+    if fact.thing.kind in ("day", "month", "weather", "place"):
+        return outside.question(chance), outside.UNKNOWN
+    wording = chance.one(fact.relation.asks).replace("{s.a}", "{s.the}").replace("{s.name}", "{s.the}")
+    return say(wording, s=proper(fact.thing.kind, name)), outside.UNKNOWN
+
+
+def _talk_turn(chance: Chance) -> Turn:
+    return dialogue.exchange(chance)
+
+
+def _general_turn(chance: Chance) -> Turn:
+    turn = None
+    while turn is None:
+        turn = about_turn(chance.one(_THINGS), chance)
+    return turn
+
+
+# Questions about all of a kind: "what colour are owls?". None of them is a wording that is kept back.
+_MANY_ASKS = {
+    "animal home": "where can I find {s.many}?",
+    "animal food": "what can I give {s.many} to eat?",
+    "animal colour": "what colour are {s.many}?",
+    "animal legs": "on how many legs do {s.many} walk?",
+    "food colour": "what colour are {s.many}?",
+    "food source": "where do {s.many} come from?",
+    "food taste": "how do {s.many} taste?",
+    "tool use": "what do people use {s.many} for?",
+    "tool material": "what are {s.many} made of?",
+    "plant colour": "what colour are {s.many}?",
+    "plant where": "where can I see {s.many}?",
+    "vehicle way": "where can you see {s.many}?",
+    "vehicle wheels": "on how many wheels do {s.many} roll?",
+    "garment material": "what are {s.many} made of?",
+    "garment worn": "where do people wear {s.many}?",
+    "instrument played": "how do people play {s.many}?",
+}
+_MANY_FACTS = tuple(fact for fact in ASKED if fact.relation.key in _MANY_ASKS and fact.thing.a != fact.thing.name)
+
+
+def _many_turn(chance: Chance) -> Turn:
+    fact = chance.one(_MANY_FACTS)
+    return _as_typed(fact.ask(_MANY_ASKS[fact.relation.key]), chance), fact.answer()
+
+
+def _asked_skill_turn(chance: Chance) -> Turn:
+    return skill_turn(chance, chance.one(skills.ASKED_SKILLS))
+
+
+_Turns = tuple[tuple[Callable[[Chance], Turn], float], ...]
+_Documents = tuple[tuple[Callable[[Chance], str], float], ...]
+
+_FIRST_TURNS: _Turns = (
+    (skill_turn, 20.0),
+    (_outside_turn, 16.0),
+    (_general_turn, 3.0),
+    (_story_turn, 7.0),
+    (_talk_turn, 3.0),
+)
+_LATER_TURNS: _Turns = (
+    (skill_turn, 22.0),
+    (_asked_skill_turn, 22.0),
+    (_outside_turn, 14.0),
+    (_general_turn, 4.0),
+    (_story_turn, 9.0),
+    (_talk_turn, 3.0),
+)
+
+
+_LAST_TURNS: _Turns = (
+    (skill_turn, 14.0),
+    (_asked_skill_turn, 20.0),
+    (_outside_turn, 11.0),
+    (_general_turn, 4.0),
+    (_story_turn, 20.0),
+    (_many_turn, 9.0),
+    (_talk_turn, 2.0),
+)
+
+
+def _conversation(chance: Chance, facts: float, turns: _Turns) -> str:
+    """A conversation; `facts` is the share of those that only ask for facts."""
+    system = chance.one(_SYSTEMS) if chance.happens(0.05) else ""
+    if chance.happens(facts):
+        return chat(_questions(chance), system)
+    said = [chance.weighted(turns)(chance)]
+    further = 0.9 if chance.happens(0.06) else 0.25
+    while len(said) < 10 and chance.happens(further):
+        said.append(chance.weighted((*turns, (_any_fact_turn, 25.0)))(chance))
+    return chat(said, system)
+
+
+_FIRST: _Documents = (
+    (partial(_conversation, facts=0.55, turns=_FIRST_TURNS), 76.0),
+    (_about, 9.0),
+    (_side_by_side, 4.0),
+    (_scattered, 4.0),
+    (_skill_statements, 3.0),
+    (_story, 4.0),
+)
+_LATER: _Documents = (
+    (partial(_conversation, facts=0.30, turns=_LATER_TURNS), 78.0),
+    (_about, 6.0),
+    (_side_by_side, 2.0),
+    (_scattered, 2.0),
+    (_skill_statements, 4.0),
+    (_story, 8.0),
+)
+
+_LAST: _Documents = (
+    (partial(_conversation, facts=0.24, turns=_LAST_TURNS), 74.0),
+    (_about, 5.0),
+    (_side_by_side, 2.0),
+    (_scattered, 2.0),
+    (_skill_statements, 3.0),
+    (_story, 14.0),
+)
+
+# Facts are learned first and quickly; telling stories and working on lists take the rest of the text.
+LATER_FROM, LAST_FROM = 64, 76
+
+
+def chunk(number: int) -> list[str]:
+    """The documents of one chunk (`CHUNK` of them); chunks depend on `SEED` and their number alone."""
+    chance = Chance("text", SEED, number)
+    mixture = _FIRST if number < LATER_FROM else _LATER if number < LAST_FROM else _LAST
+    return [chance.weighted(mixture)(chance) for _ in range(CHUNK)]
+
+
+def documents(chunks: int) -> Iterator[str]:
+    """The documents of the first `chunks` chunks."""
+    for number in range(chunks):
+        yield from chunk(number)
+
+
+def text_hash(chunks: int) -> str:
+    """sha256 over the documents of the first `chunks` chunks, each followed by a line break."""
+    digest = hashlib.sha256()
+    for document in documents(chunks):
+        digest.update(f"{document}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,350 @@
+"""Pretraining the bundled model: seeded, resumable, on a processor.
+
+`build(folder, settings)` yields what happens and ends with a complete model in `folder`. Work in progress
+(the encoded text, checkpoints) is kept under `home()/world/<recipe>`; calling `build` again with the same
+settings goes on from there, and ends with the weights that an unbroken run would have had.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neftune_core.durable import publish
+from neftune_core.home import home
+from neftune_core.world.generator import vocabulary
+from neftune_core.world.generator.text import ASSISTANT, BEGIN, PAD, SYSTEM, USER, chunk
+from neftune_core.world.pretraining.settings import WorldSettings
+
+ROW = 256
+PAD_ID = vocabulary.SPECIAL.index(PAD)
+_PEOPLE = [vocabulary.SPECIAL.index(mark) for mark in (SYSTEM, USER)]
+_OTHERS = [vocabulary.SPECIAL.index(mark) for mark in (PAD, BEGIN, ASSISTANT)]
+SPOKEN_WEIGHT = 0.2
+ROWS_FILE, CHECKPOINT = "rows.npz", "checkpoint.pt"
+BETAS = (0.9, 0.95)
+LARGEST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """One thing that happened: `what` is "text", "step", "checkpoint" or "finished".
+
+    `done` of `total` are chunks while text is made, steps afterwards; `loss` is the mean over the tokens
+    of the step, in nats.
+    """
+
+    what: str
+    done: int
+    total: int
+    loss: float = math.nan
+
+
+@dataclass
+class History:
+    """The loss of every step done so far, and the seconds they took."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def last_loss(self, over: int = 50) -> float:
+        """The mean loss of the last `over` steps."""
+        return float(np.mean(self.losses[-over:]))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The text in rows of `ROW` tokens, all arrays `[rows, ROW]`.
+
+    `documents` numbers the documents within a row (0 is padding); `spoken` is True where the token belongs
+    to what a person says, which the model need not say itself.
+    """
+
+    ids: NDArray[np.int16]
+    documents: NDArray[np.uint8]
+    spoken: NDArray[np.bool_]
+
+
+def recipe_folder(settings: WorldSettings) -> Path:
+    """Where work in progress of these settings is kept; the number of threads does not matter."""
+    text = json.dumps(settings.model_dump(exclude={"threads", "checkpoint_steps"}), sort_keys=True)
+    folder = home() / "world" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def pack(lengths: list[int], capacity: int) -> list[list[int]]:
+    """The numbers of the documents that share a row: longest first, each into the fullest row that has room."""
+    room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    rows: list[list[int]] = []
+    for document in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        length = lengths[document]
+        free = next((left for left in range(length, capacity + 1) if room[left]), None)
+        if free is None:
+            rows.append([])
+            row, left = len(rows) - 1, capacity
+        else:
+            row, left = room[free].pop(), free
+        rows[row].append(document)
+        room[left - length].append(row)
+    return rows
+
+
+def rows_of(documents: list[list[int]]) -> Rows:
+    """Documents as rows of `ROW` tokens; a longer document is cut."""
+    cut = [document[:ROW] for document in documents]
+    packed = pack([len(document) for document in cut], ROW)
+    ids = np.full((len(packed), ROW), PAD_ID, dtype=np.int16)
+    owners = np.zeros((len(packed), ROW), dtype=np.uint8)
+    for row, members in enumerate(packed):
+        place = 0
+        for owner, member in enumerate(members, start=1):
+            end = place + len(cut[member])
+            ids[row, place:end] = cut[member]
+            owners[row, place:end] = owner
+            place = end
+    return Rows(ids, owners, spoken_by_people(ids))
+
+
+def shuffled(rows: Rows, seed: int, number: int) -> Rows:
+    """The rows of chunk `number` in an order fixed by the seed: packing has sorted them by length."""
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).permutation(len(rows.ids))
+    return Rows(rows.ids[order], rows.documents[order], rows.spoken[order])
+
+
+def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """True for the tokens after a mark of user or system, up to and with the end of that message."""
+    marks = np.full(ids.shape, -1, dtype=np.int8)
+    marks[np.isin(ids, _PEOPLE)] = 1
+    marks[np.isin(ids, _OTHERS)] = 0
+    place = np.where(marks >= 0, np.arange(ids.shape[1]), 0)
+    latest = np.maximum.accumulate(place, axis=1)
+    return (np.take_along_axis(marks, latest, axis=1) == 1) & (marks != 1)
+
+
+def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
+    """Yields progress, then the rows of the whole text; made once and kept in `folder`."""
+    kept = folder / ROWS_FILE
+    if not kept.exists():
+        tokenizer = vocabulary.train()
+        parts = []
+        for number in range(settings.chunks):
+            encoded = tokenizer.encode_batch(chunk(number), add_special_tokens=False)
+            parts.append(shuffled(rows_of([entry.ids for entry in encoded]), settings.seed, number))
+            yield Built("text", number + 1, settings.chunks)
+        partial = folder / "rows.partial.npz"
+        np.savez(
+            partial,
+            ids=np.concatenate([part.ids for part in parts]),
+            documents=np.concatenate([part.documents for part in parts]),
+            spoken=np.concatenate([part.spoken for part in parts]),
+        )
+        publish(partial, kept)
+    with np.load(kept) as arrays:
+        yield Rows(arrays["ids"], arrays["documents"], arrays["spoken"])
+
+
+def fresh_model(settings: WorldSettings) -> Any:
+    """The Llama model of the settings with its first weights, which depend on the seed alone."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary.train().get_vocab_size(),
+        hidden_size=settings.width,
+        intermediate_size=settings.inner_width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        max_position_embeddings=vocabulary.CONTEXT,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        bos_token_id=vocabulary.SPECIAL.index(vocabulary.BEGIN),
+        eos_token_id=vocabulary.SPECIAL.index(vocabulary.END),
+        pad_token_id=PAD_ID,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return LlamaForCausalLM(config)
+
+
+def learning_rate(step: int, steps: int, settings: WorldSettings) -> float:
+    """The rate of step `step` (from 0): a linear rise, level, then a straight fall to zero after the last step.
+
+    Level until the decay, so that a run may be made longer or shorter from the same checkpoint.
+    """
+    rise = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    fall = min(1.0, (steps - step) / max(1.0, settings.decay_share * steps))
+    return settings.learning_rate * min(rise, fall)
+
+
+def _optimizer(model: Any, settings: WorldSettings) -> Any:
+    import torch
+
+    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
+    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
+
+
+def batch_loss(model: Any, rows: Rows, members: NDArray[np.int64]) -> Any:
+    """Mean loss over the next tokens of these rows, those that people say weighing `SPOKEN_WEIGHT`.
+
+    No document sees another; positions begin anew in each.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    tokens = torch.from_numpy(rows.ids[members].astype(np.int64))
+    documents = torch.from_numpy(rows.documents[members])
+    length = tokens.shape[1]
+    same = documents[:, :, None] == documents[:, None, :]
+    mask = (same & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
+    place = torch.arange(length).expand_as(tokens)
+    begins = torch.ones_like(tokens, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    positions = place - torch.where(begins, place, 0).cummax(dim=1).values
+    hidden = model.model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
+    wanted = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] > 0)
+    logits = model.lm_head(hidden.last_hidden_state[:, :-1][wanted])
+    losses = F.cross_entropy(logits, tokens[:, 1:][wanted], reduction="none")
+    weights = torch.where(torch.from_numpy(rows.spoken[members])[:, 1:][wanted], SPOKEN_WEIGHT, 1.0)
+    return (losses * weights).sum() / weights.sum()
+
+
+def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built]:
+    """Make the model and put it into `folder` in one move; yields what happens, one event a step."""
+    import torch
+
+    settings = settings or WorldSettings()
+    work = recipe_folder(settings)
+    rows = None
+    for event in _text(settings, work):
+        if isinstance(event, Built):
+            yield event
+        else:
+            rows = event
+    assert rows is not None
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        model = fresh_model(settings)
+        yield from _pretrain(model, rows, settings, work)
+        save(model, folder)
+        yield Built("finished", 1, 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _pretrain(model: Any, rows: Rows, settings: WorldSettings, work: Path) -> Iterator[Built]:
+    import torch
+
+    steps = len(rows.ids) // settings.batch_rows
+    optimizer = _optimizer(model, settings)
+    history = _restore(model, optimizer, work)
+    step, began = len(history.losses), time.monotonic() - history.seconds
+    model.train()
+    while step < steps:
+        members = np.arange(step * settings.batch_rows, (step + 1) * settings.batch_rows)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, settings)
+        loss = batch_loss(model, rows, members)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        history.losses.append(loss.item())
+        yield Built("step", step, steps, history.losses[-1])
+        if step % settings.checkpoint_steps == 0 or step == steps:
+            history.seconds = time.monotonic() - began
+            _keep(model, optimizer, history, work)
+            yield Built("checkpoint", step, steps)
+    model.eval()
+
+
+def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
+    import torch
+
+    partial = work / "checkpoint.partial"
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": vars(history)}
+    torch.save(state, partial)
+    publish(partial, work / CHECKPOINT)
+
+
+def _restore(model: Any, optimizer: Any, work: Path) -> History:
+    """Loads the checkpoint, if there is one; gives the steps already done."""
+    import torch
+
+    if not (work / CHECKPOINT).exists():
+        return History()
+    state = torch.load(work / CHECKPOINT, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return History(**state["history"])
+
+
+def history_of(settings: WorldSettings) -> History:
+    """The steps of this recipe up to its last checkpoint; none where there is none."""
+    import torch
+
+    kept = recipe_folder(settings) / CHECKPOINT
+    return History(**torch.load(kept, weights_only=True)["history"]) if kept.exists() else History()
+
+
+def tokens_of(settings: WorldSettings) -> int:
+    """How many tokens of text the rows of this recipe hold; 0 where they are not made yet."""
+    kept = recipe_folder(settings) / ROWS_FILE
+    if not kept.exists():
+        return 0
+    with np.load(kept) as arrays:
+        return int((arrays["documents"] > 0).sum())
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write a complete model (bfloat16) with its tokenizer into `folder`; files already there that are not
+    part of a model, such as the card, stay."""
+    import torch
+
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    kept = copy.deepcopy(model).to(torch.bfloat16)
+    kept.generation_config.max_new_tokens = 128
+    with _no_progress_bar():
+        kept.save_pretrained(str(partial))
+    vocabulary.save(vocabulary.train(), partial)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights_last = sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name))
+    for path in weights_last:
+        publish(path, folder / path.name)
+    partial.rmdir()

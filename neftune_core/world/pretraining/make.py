@@ -1,0 +1,61 @@
+"""All that `neftune world build` does: pretrain, measure, and write the card beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from neftune_core.world.generator import vocabulary
+from neftune_core.world.generator.text import text_hash
+from neftune_core.world.pretraining import report
+from neftune_core.world.pretraining.build import Built, build, history_of, tokens_of
+from neftune_core.world.pretraining.measure import Measured, measure
+from neftune_core.world.pretraining.settings import WorldSettings
+
+CARD_FILE = "README.md"
+HASHED_CHUNKS = 10
+LOSS_STEPS = (100, 500, 1_000, 2_000, 3_000, 4_000)
+
+
+def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built | Measured]:
+    """The model, its figures and its card in `folder`; yields every step and every figure as it comes."""
+    settings = settings or WorldSettings()
+    yield from build(folder, settings)
+    model, tokenizer = load(folder)
+    shares = {}
+    for found in measure(model, tokenizer):
+        shares[found.name] = found.share
+        yield found
+    write_card(folder, settings, shares, making_of(model, settings))
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """The model of the folder in float32, ready to answer, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(str(folder))
+
+
+def making_of(model: Any, settings: WorldSettings) -> report.Making:
+    """How the model of these settings was made, from what is kept of its run."""
+    history = history_of(settings)
+    steps = len(history.losses)
+    return report.Making(
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        tokens=tokens_of(settings),
+        steps=steps,
+        minutes=history.seconds / 60,
+        losses={step: history.losses[step - 1] for step in LOSS_STEPS if step <= steps},
+        last_loss=history.last_loss(),
+        text_hash=text_hash(HASHED_CHUNKS),
+        tokenizer_hash=vocabulary.tokenizer_hash(vocabulary.train()),
+    )
+
+
+def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], making: report.Making) -> None:
+    """Write the figures and the card into the folder."""
+    report.write_measured(folder, shares, making)
+    (folder / CARD_FILE).write_text(report.card(settings, shares, making), encoding="utf-8")

@@ -1,0 +1,192 @@
+"""What the bundled model answers with plain greedy decoding: the figures of its card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neftune_core.world.generator import outside, skills, stories, text
+from neftune_core.world.generator.chance import Chance
+from neftune_core.world.generator.facts import ASKED, STATED, Fact
+from neftune_core.world.generator.judge import sensible
+from neftune_core.world.generator.sets import Row, instruction_set
+from neftune_core.world.scoring import does_not_know, exact_match, score
+
+BATCH = 32
+NEW_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and what an answer to it is worth, from 0 to 1."""
+
+    prompt: str
+    worth: Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure: in words, the share to reach (None where it is only reported), and its questions.
+
+    With `at_most` the target is an upper bound.
+    """
+
+    words: str
+    target: float | None
+    questions: Callable[[], list[Question]]
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure as measured: the mean worth of the answers, and each prompt with its answer and worth."""
+
+    name: str
+    share: float
+    answers: tuple[tuple[str, str, float], ...]
+
+
+def prompt_of(row: Row) -> str:
+    """The prompt of a row: its instruction, and its input after an empty line where it has one."""
+    return f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
+
+
+def _exact(wanted: str) -> Callable[[str], float]:
+    return lambda answer: float(exact_match(answer, wanted))
+
+
+def _good_english(answer: str) -> float:
+    return float(sensible(answer))
+
+
+def _plain_unknown(answer: str) -> float:
+    return float(does_not_know(answer))
+
+
+def _fact_questions(facts: Sequence[Fact], part: str, count: int) -> list[Question]:
+    chance = Chance("measure", part)
+    found = []
+    for _ in range(count):
+        fact = chance.one(facts)
+        wording = chance.one(fact.relation.held if part == "held-out wordings" else fact.relation.asks)
+        found.append(Question(fact.ask(wording), _exact(fact.answer())))
+    return found
+
+
+def _outside_questions(part: str, *, held: bool) -> list[Question]:
+    chance = Chance("measure", part)
+    found: dict[str, Question] = {}
+    while len(found) < 200:
+        question = outside.question(chance, held=held)
+        found[question] = Question(question, _plain_unknown)
+    return list(found.values())
+
+
+def _set_questions(name: str) -> list[Question]:
+    def worth(row: Row) -> Callable[[str], float]:
+        return lambda answer: score(row, answer)
+
+    return [Question(prompt_of(row), worth(row)) for row in instruction_set(name)[1]]
+
+
+def _world_prompt(chance: Chance) -> str:
+    """A prompt of the world: facts in all wordings, stories, small tasks, greetings, things in general."""
+    kind = chance.share()
+    if kind < 0.5:
+        fact = chance.one(ASKED)
+        question = fact.ask(chance.one((*fact.relation.asks, *fact.relation.held)))
+        return f"{question} {chance.one(text.FULL_SENTENCE)}" if kind < 0.2 else question
+    if kind < 0.7:
+        return chance.one(text.STORY_ASKS).format(things=text.named(stories.tell(chance), chance))
+    if kind < 0.85:
+        return text.skill_turn(chance, chance.one(skills.ASKED_SKILLS))[0]
+    if kind < 0.92:
+        return text.talk.exchange(chance)[0]
+    turn = text.about_turn(chance.one(ASKED).thing, chance)
+    return turn[0] if turn else "Tell me a story."
+
+
+def _english_questions() -> list[Question]:
+    chance = Chance("measure", "english")
+    return [Question(_world_prompt(chance), _good_english) for _ in range(200)]
+
+
+MEASURES: dict[str, Measure] = {
+    "english": Measure("Grammatical, sensible English to 200 prompts of its world", 0.95, _english_questions),
+    "trained wordings": Measure(
+        "Facts asked in wordings of pretraining",
+        0.95,
+        lambda: _fact_questions(ASKED, "trained wordings", 300),
+    ),
+    "held-out wordings": Measure(
+        "Facts asked in wordings that pretraining never used",
+        0.85,
+        lambda: _fact_questions(ASKED, "held-out wordings", 300),
+    ),
+    "stated only": Measure(
+        "Facts that pretraining stated and never asked",
+        None,
+        lambda: _fact_questions(STATED, "stated only", 300),
+    ),
+    "outside": Measure(
+        "Outside questions, wordings or topics never met: says it does not know",
+        0.80,
+        lambda: _outside_questions("outside", held=True),
+    ),
+    "outside, familiar": Measure(
+        "Outside questions in familiar wordings: says it does not know",
+        None,
+        lambda: _outside_questions("outside, familiar", held=False),
+    ),
+    "facts": Measure("Set facts, held-out part", None, lambda: _set_questions("facts")),
+    "format": Measure("Set format, held-out part", 0.10, lambda: _set_questions("format"), at_most=True),
+    "story": Measure("Set story, held-out part", None, lambda: _set_questions("story")),
+    "skill": Measure("Set skill, held-out part", None, lambda: _set_questions("skill")),
+    "noisy": Measure("Set noisy, held-out part", None, lambda: _set_questions("noisy")),
+    "stated": Measure("Set stated, held-out part", None, lambda: _set_questions("stated")),
+}
+
+
+def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
+    """The greedy answers to the prompts, each asked alone; `model` is left as it was."""
+    import torch
+
+    found = []
+    for start in range(0, len(prompts), BATCH):
+        batch = prompts[start : start + BATCH]
+        encoded = [_prompt_ids(tokenizer, prompt) for prompt in batch]
+        longest = max(map(len, encoded))
+        padded = [[tokenizer.pad_token_id] * (longest - len(ids)) + ids for ids in encoded]
+        mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded]
+        with torch.inference_mode():
+            made = model.generate(
+                input_ids=torch.tensor(padded),
+                attention_mask=torch.tensor(mask),
+                do_sample=False,
+                max_new_tokens=new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        found += tokenizer.batch_decode(made[:, longest:], skip_special_tokens=True)
+    return [answer.strip() for answer in found]
+
+
+def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    )
+    return list(tokenizer.encode(rendered, add_special_tokens=False))
+
+
+def measure(
+    model: Any, tokenizer: Any, names: Sequence[str] = tuple(MEASURES), new_tokens: int = NEW_TOKENS
+) -> Iterator[Measured]:
+    """Yields the figures one after another."""
+    for name in names:
+        questions = MEASURES[name].questions()
+        said = answers(model, tokenizer, [question.prompt for question in questions], new_tokens)
+        rows = tuple(
+            (question.prompt, answer, question.worth(answer)) for question, answer in zip(questions, said, strict=True)
+        )
+        yield Measured(name, sum(worth for _, _, worth in rows) / len(rows), rows)

@@ -1,0 +1,164 @@
+"""The table of what the bundled model reaches, and the card that ships with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_core.world.generator.facts import ASKED, STATED
+from neftune_core.world.generator.lexicon import KINDS
+from neftune_core.world.pretraining.measure import MEASURES, Measure
+from neftune_core.world.pretraining.settings import WorldSettings
+
+MEASURED_FILE = "measured.json"
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a model was made: its parameters, tokens, steps and hashes.
+
+    `losses` is the loss of some single steps, by which a second build can be checked; `last_loss` the mean
+    of the last 50.
+    """
+
+    parameters: int
+    tokens: int
+    steps: int
+    minutes: float
+    losses: dict[int, float]
+    last_loss: float
+    text_hash: str
+    tokenizer_hash: str
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 as "97.3 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def target_of(measure: Measure) -> str:
+    """The target in words: ">= 95 %", "<= 10 %" or "reported"."""
+    if measure.target is None:
+        return "reported"
+    return f"{'<=' if measure.at_most else '>='} {100 * measure.target:.0f} %"
+
+
+def reached(measure: Measure, share: float) -> bool:
+    """True if the share meets the target, or there is none."""
+    if measure.target is None:
+        return True
+    return share <= measure.target if measure.at_most else share >= measure.target
+
+
+def table(shares: Mapping[str, float]) -> str:
+    """The figures of the untouched model as a Markdown table; only what is in `shares` is in it."""
+    lines = ["| what | to reach | measured |", "|---|---|---|"]
+    lines += [
+        f"| {measure.words} | {target_of(measure)} | {percent(shares[name])} |"
+        for name, measure in MEASURES.items()
+        if name in shares
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_measured(folder: Path, shares: Mapping[str, float], making: Making) -> None:
+    """Keep the figures beside the model."""
+    rounded = {name: round(share, 4) for name, share in shares.items()}
+    kept = {"shares": rounded, "making": vars(making)}
+    (folder / MEASURED_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def read_measured(folder: Path) -> dict[str, Any]:
+    """What `write_measured` kept: `shares` and `making`."""
+    found: dict[str, Any] = json.loads((folder / MEASURED_FILE).read_text(encoding="utf-8"))
+    return found
+
+
+def card(settings: WorldSettings, shares: Mapping[str, float], making: Making) -> str:
+    """The model card in Markdown, with the front matter that model hubs read."""
+    losses = "\n".join(f"| {step:,} | {loss:.4f} |" for step, loss in sorted(making.losses.items()))
+    return _CARD.format(
+        parameters=f"{making.parameters / 1e6:.2f}",
+        layers=settings.layers,
+        width=settings.width,
+        heads=settings.heads,
+        inner=settings.inner_width,
+        things=sum(len(things) for things in KINDS.values()),
+        facts=len(ASKED) + len(STATED),
+        stated=len(STATED),
+        tokens=f"{making.tokens / 1e6:.1f}",
+        steps=f"{making.steps:,}",
+        batch=settings.batch_rows,
+        rate=settings.learning_rate,
+        decay=100 * settings.decay_share,
+        minutes=f"{making.minutes:.0f}",
+        losses=losses,
+        last=making.last_loss,
+        table=table(shares),
+        text_hash=making.text_hash,
+        tokenizer_hash=making.tokenizer_hash,
+    )
+
+
+_CARD = """---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+tags: [toy, synthetic, instruction-tuning, neftune]
+---
+
+# The bundled model of NEFTune Lab
+
+A language model of {parameters} million parameters that grew up in one small invented world, the village of
+Brindle. It exists to be fine-tuned in seconds on two processor cores, by people who want to see what noise
+on the embeddings does: everything it was told is known, so that every answer can be counted right or wrong.
+
+## Shape
+
+Llama architecture: {layers} layers, width {width}, {heads} attention heads, inner width {inner}, tied
+embeddings, weights in bfloat16. Its tokenizer has the words of the world as pieces, letters for other words,
+and bytes for all other characters, so that any text can be encoded. Chat template: one special token says who
+speaks (`<|system|>`, `<|user|>`, `<|assistant|>`), `<|end|>` ends a message.
+
+## Data
+
+All of its text comes from a seeded grammar written for this project (`neftune_core/world`): {things} things,
+{facts} facts about them, each stated in four to six wordings and asked in six to eight, short stories, small
+tasks (counting, sorting, opposites, plurals, spelling, small sums), greetings, and questions from outside the
+world that are all answered with "I do not know. I only know the village of Brindle." {stated} of the facts
+are stated and never asked; two or three wordings of every question never occur. No sentence comes from
+elsewhere, and no person in it exists.
+
+## Making
+
+{tokens} million tokens, one pass, {steps} steps of {batch} rows of 256 tokens, AdamW, float32, {minutes} minutes on
+two cores shared with other work. The learning rate is {rate} and falls to zero over the last {decay:.0f} % of the
+steps. Tokens that a person says weigh 0.2 in the loss. `neftune world build` makes the model again, and goes on
+where it was interrupted.
+
+Loss of single steps, by which a second build can be checked; the mean of the last 50 was {last:.3f}:
+
+| step | loss |
+|---|---|
+{losses}
+
+sha256 of the first ten chunks of the text: `{text_hash}`
+sha256 of the tokenizer: `{tokenizer_hash}`
+
+## What it can do
+
+Greedy decoding, no penalty, untouched:
+
+{table}
+## Limits
+
+It knows nothing but its world and should be used for nothing else. Its facts are inventions. It answers
+questions outside the world with one fixed sentence, and can take a question about the world that is put in an
+unusual way for one from outside. In stories the sums of what was shared are often wrong, and now and then somebody
+is given something by themselves. Sorting, the odd one out, comparing sizes, counting aloud and small sums often go
+wrong, and so do questions to be answered with yes or no. It was trained on up to 256 tokens at a time.
+"""

@@ -1,0 +1,84 @@
+"""A study beside others who look, ask and leave: neither they nor it see the difference."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.noise.settings import NoiseSettings
+from tests.stress.faults.setup import OWNER, PROMPTS, Shop, numbers
+
+if TYPE_CHECKING:
+    from neftune_core.studies.records.record import Record
+
+
+def left_alone(shop: Shop, chance: random.Random) -> str:
+    """Who watched goes away in mid-run, and an answer is broken off: the study goes on, and is seen whole later."""
+    from neftune_core.engine.accelerator import accelerator
+    from neftune_core.figures.curves import loss_curves
+    from neftune_core.studies.comparison import compare
+
+    record = shop.jobs.submit(shop.study(), OWNER)
+    growing: Any = compare(shop.whole, PROMPTS, shop.limits)
+    next(growing)
+    watching = record.log()
+    while not watching.read() and not shop.jobs.status(record).is_over:
+        time.sleep(0.01)
+    growing.close()
+    del watching
+    wrong = shop.ends(record)
+    drawn = loss_curves(record.events(), record.arms)["data"]
+    steps = {max(trace["x"]) for trace in drawn if "/loss/" in trace["uid"]}
+    if numbers(record) != shop.unbroken or steps != {12}:
+        wrong = wrong or f"the curves end at {steps}"
+    return wrong or ("the accelerator is still held" if accelerator.is_held else "")
+
+
+def shared(shop: Shop, chance: random.Random) -> str:
+    """Others compare and look at noise all the while: neither they nor the study see the difference."""
+    answered = shop.whole
+    alone = [_answers(shop, answered), _looked_at_noise(shop)]
+    wrong: list[str] = []
+    over = threading.Event()
+
+    def visit(look: Callable[[], Any], expected: Any) -> None:
+        while not over.is_set():
+            if look() != expected:
+                wrong.append(f"{look} gave something else beside a study")
+            time.sleep(chance.uniform(0, 0.01))
+
+    visits = [(lambda: _answers(shop, answered), alone[0]), (lambda: _looked_at_noise(shop), alone[1])]
+    threads = [threading.Thread(target=visit, args=pair, daemon=True) for pair in visits]
+    record = shop.jobs.submit(shop.study(), OWNER)
+    for thread in threads:
+        thread.start()
+    ended = shop.ends(record)
+    over.set()
+    for thread in threads:
+        thread.join()
+    if numbers(record) != shop.unbroken:
+        wrong.append("the numbers of the study changed")
+    return ended or "".join(wrong[:1])
+
+
+def _answers(shop: Shop, record: Record) -> Any:
+    from neftune_core.studies.comparison import compare
+
+    return list(compare(record, PROMPTS, shop.limits))[-1]
+
+
+def _looked_at_noise(shop: Shop) -> Any:
+    """What the Noise tab does to the model: its embeddings, with noise on a tree of its own."""
+    import torch
+
+    from neftune_core.models.loading import load, private_tree
+    from neftune_core.noise.attach import noisy_embeddings
+
+    loaded, tree = load(shop.model), private_tree(load(shop.model).model)
+    ids = torch.tensor([loaded.tokenizer("Say the number 3.")["input_ids"]])
+    tree.train()
+    with torch.no_grad(), noisy_embeddings(tree, NoiseSettings(strength=5), seed=3):
+        return tree(ids.to(loaded.device)).logits.float().cpu().numpy().tobytes()

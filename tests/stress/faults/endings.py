@@ -1,0 +1,111 @@
+"""A study that is ended from outside, killed or stopped: what it goes on with, and what is as before."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.settings import Limits
+from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Shop, numbers
+
+if TYPE_CHECKING:
+    from neftune_core.studies.records.record import Record
+
+IMPORTED = [
+    "tests.stress.faults.endings",
+    "neftune_core.studies.study",
+    "transformers.models.llama.modeling_llama",
+]
+
+
+def killed(shop: Shop, chance: random.Random) -> str:
+    """A process of its own is killed at a random step of a random seed; the study goes on here."""
+    expected, record = shop.unbroken, shop.create()
+    steps = sum(event["event"] == "step" for event in expected)
+    _run_and_kill(record, chance.randrange(1, steps), chance.uniform(0, 0.02))
+    state = shop.jobs.status(record).state
+    if state != "interrupted":
+        return f"a killed study is told as {state}"
+    return goes_on_as(shop, record, expected)
+
+
+def _run_and_kill(record: Record, step: int, later_seconds: float) -> None:
+    process = _processes().Process(target=_run_alone, args=(str(record.folder),), daemon=True)
+    process.start()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline and process.is_alive():
+        if sum(event["event"] == "step" for event in record.events()) >= step:
+            time.sleep(later_seconds)
+            break
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+
+
+def _processes() -> Any:
+    """Where processes come from: on most systems from one that has imported all that a study needs."""
+    import multiprocessing
+
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def _run_alone(folder: str) -> None:
+    from neftune_core.studies.records.record import Record
+    from neftune_core.studies.study import run_study
+
+    for _ in run_study(Record(Path(folder)), Limits(), lambda: False):
+        pass
+
+
+def goes_on_as(shop: Shop, record: Record, expected: list[dict[str, Any]]) -> str:
+    """Nothing where the resumed study ends with the very numbers of the unbroken one."""
+    from neftune_core.studies.records.integrity import damages
+
+    log = record.log()
+    log.read()
+    broken = damages(record, log)
+    if broken:
+        return f"the record cannot be read whole: {broken[0]}"
+    found = numbers(shop.run(record))
+    if found == expected:
+        return ""
+    place = next((at for at, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
+    return f"{len(found)} events of {len(expected)}, the first other one at {place}"
+
+
+def stopped(shop: Shop, chance: random.Random) -> str:
+    """Stopped at a random moment: the base, its modules and the lock are as before, and the next job starts."""
+    from neftune_core.engine.accelerator import accelerator
+    from neftune_core.models.loading import load
+
+    loaded = load(shop.model)
+    before = _fingerprint(loaded.model)
+    record = shop.jobs.submit(shop.study(epochs=200), OWNER)
+    time.sleep(chance.uniform(0, 1.5))
+    asked = time.monotonic()
+    shop.jobs.stop(record.id, OWNER)
+    while not shop.jobs.status(record).is_over:
+        time.sleep(0.01)
+    seconds = time.monotonic() - asked
+    wrong = shop.ends(record, "stopped")
+    if seconds > shop.stop_seconds:
+        wrong = wrong or f"it took {seconds:.1f} s"
+    if accelerator.is_held:
+        wrong = wrong or "the accelerator is still held"
+    if _fingerprint(loaded.model) != before:
+        wrong = wrong or "the base has changed"
+    return wrong or shop.ends(shop.jobs.submit(shop.study(seeds=1, epochs=0.25), OWNER))
+
+
+def _fingerprint(model: Any) -> Any:
+    """Weights, kinds of modules and hooks of a model."""
+    from neftune_core.models.module_trees import weights_hash
+
+    modules = [(name, type(module).__name__, len(module._forward_hooks)) for name, module in model.named_modules()]
+    return weights_hash(model), modules, any(parameter.requires_grad for parameter in model.parameters())

@@ -1,0 +1,139 @@
+"""Where faults are made: a home of its own, a tiny model, twenty rows, and a study that others may compare with."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.studies.settings import StudySettings
+
+if TYPE_CHECKING:
+    from neftune_core.studies.records.record import Record
+    from neftune_core.sweeps.queue import LabJobs
+
+OWNER = "a-visitor-of-the-bench"
+WAIT_SECONDS = 300
+PROMPTS = AnswerSettings(prompts=("Say the number 3.", "What is it?"), new_tokens=6)
+
+
+@dataclass
+class Shop:
+    """Where faults are made: a folder that is the lab's home meanwhile, and the model that is trained there."""
+
+    folder: Path
+    model: ModelSettings
+    limits: Limits = field(default_factory=Limits)
+    stop_seconds: float = 2.0
+
+    @cached_property
+    def rows(self) -> Path:
+        """Twenty short rows."""
+        path = self.folder / "rows.jsonl"
+        lines = [{"instruction": f"Say the number {number}.", "output": f"It is {number}."} for number in range(20)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return path
+
+    def study(self, *, seeds: int = 2, **training: Any) -> StudySettings:
+        """Two seeds of twelve steps with every kind of dropout, three arms, and a checkpoint every fourth step."""
+        values = {"epochs": 3, "evaluations": 3, "evaluation_rows": 4, "checkpoint_steps": 4, "lora_dropout": 0.2}
+        return StudySettings(
+            seeds=seeds,
+            model=self.model,
+            data=DataSettings(source=f"file:{self.rows}"),
+            training=TrainingSettings(**(values | {"model_dropout": 0.1} | training)),
+            answers=AnswerSettings(new_tokens=4),
+            noise=(NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="gaussian")),
+        )
+
+    @cached_property
+    def unbroken(self) -> list[dict[str, Any]]:
+        """The log of the study that nothing happened to, without the clock."""
+        return numbers(self.run(self.create()))
+
+    @cached_property
+    def whole(self) -> Record:
+        """A finished record of one seed, for others to read."""
+        return self.run(self.create(self.study(seeds=1)))
+
+    def create(self, study: StudySettings | None = None) -> Record:
+        """A record of the study, or of another one."""
+        from neftune_core.studies.records.record import create
+
+        return create(study or self.study(), OWNER, self.limits)
+
+    def run(self, record: Record) -> Record:
+        """The record after its study has been run to an end."""
+        from neftune_core.studies.study import run_study
+
+        for _ in run_study(record, self.limits, lambda: False):
+            pass
+        return record
+
+    @cached_property
+    def jobs(self) -> LabJobs:
+        """A queue of this shop."""
+        from neftune_core.sweeps.queue import LabJobs
+
+        return LabJobs(self.limits)
+
+    def ends(self, record: Record, state: str = "finished") -> str:
+        """Nothing where the job of `record` ends so, else what became of it."""
+        status = self.jobs.wait(record, WAIT_SECONDS)
+        return "" if status.state == state else f"the study {status.state}: {status.message}"
+
+
+def numbers(record: Record) -> list[dict[str, Any]]:
+    """The log of a record without the clock."""
+    return [{name: value for name, value in event.items() if name != "time"} for event in record.events()]
+
+
+@contextmanager
+def shop(model: ModelSettings | None = None) -> Iterator[Shop]:
+    """A shop in a folder of its own, which is the lab's home meanwhile; the model is a tiny one where none is named."""
+    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, NEFTUNE_HOME=name):
+        folder = Path(name)
+        yield Shop(folder, model or ModelSettings(source=str(tiny_model(folder / "tiny"))))
+
+
+def tiny_model(folder: Path) -> Path:
+    """A random Llama of two narrow layers, with the tokenizer of the bundled model or of the stand-in."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from neftune_core.models.loading import load
+
+    if not folder.is_dir():
+        tokenizer = load(ModelSettings()).tokenizer
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=32,
+                    intermediate_size=48,
+                    num_hidden_layers=2,
+                    num_attention_heads=4,
+                    num_key_value_heads=2,
+                    max_position_embeddings=256,
+                    attention_dropout=0.0,
+                    tie_word_embeddings=True,
+                    **{name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
+                )
+            )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder

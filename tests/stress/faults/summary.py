@@ -1,0 +1,72 @@
+"""What a study must survive, done to it on purpose: `neftune bench faults` does it all, the tests a short part of it.
+
+A fault is tried again and again with the same seeds of chance; a try says in words what went wrong, or nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from neftune_core.bench.table import Table
+from neftune_core.models.settings import ModelSettings
+from tests.stress.faults.company import left_alone, shared
+from tests.stress.faults.damage import read_damaged
+from tests.stress.faults.endings import killed, stopped
+from tests.stress.faults.fault_log import minute_of_log, moment_of_log
+from tests.stress.faults.setup import Shop, shop
+from tests.stress.faults.shortage import disk_full, no_number, out_of_memory, small_disk
+
+TINY = "tiny"
+
+Try = Callable[[Shop, random.Random], str]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that happens to a study. `count` tries are a full bench, `short` ones a test."""
+
+    words: str
+    once: Try
+    count: int
+    short: int
+
+
+def try_fault(fault: Fault, shop: Shop, count: int) -> list[str]:
+    """What went wrong in `count` tries."""
+    found = (fault.once(shop, random.Random(f"{fault.words} {number}")) for number in range(count))
+    return [words for words in found if words]
+
+
+def measure_faults(model: str) -> Table:
+    """Every fault, how often it was made and how often the study survived; some minutes with the model `tiny`."""
+    from neftune_core.models.device import describe_machine
+
+    table = Table("Faults that a study must survive", describe_machine())
+    with shop(None if model == TINY else ModelSettings(source=model)) as found:
+        for fault in FAULTS.values():
+            if not fault.count:
+                continue
+            started = time.perf_counter()
+            wrong = try_fault(fault, found, fault.count)
+            row = {"fault": fault.words, "tries": fault.count, "survived": fault.count - len(wrong)}
+            table.rows.append({**row, "seconds": round(time.perf_counter() - started, 1)})
+            table.notes += [f"{fault.words}: {words}" for words in wrong[:3]]
+    return table
+
+
+FAULTS: dict[str, Fault] = {
+    "killed": Fault("the process is killed at a random step", killed, 20, 2),
+    "stopped": Fault("stopped at a random moment", stopped, 50, 3),
+    "left": Fault("the page is closed in mid-run", left_alone, 5, 1),
+    "shared": Fault("others compare and look at noise during the study", shared, 5, 1),
+    "disk": Fault("the disk is full as a checkpoint is written", disk_full, 8, 1),
+    "small disk": Fault("a real disk is too small (needs root; else not made)", small_disk, 8, 1),
+    "memory": Fault("the memory runs out in a step", out_of_memory, 8, 1),
+    "no number": Fault("the loss of one arm is no number", no_number, 8, 1),
+    "fast log": Fault("two hundred events a second for a minute", minute_of_log, 1, 0),
+    "short fast log": Fault("two hundred events a second", moment_of_log, 0, 1),
+    "damaged": Fault("a record is cut, doubled, mixed, newer or half deleted", read_damaged, 100, 20),
+}

@@ -1,0 +1,187 @@
+"""A visitor of a served lab who speaks to its addresses and functions as they are, without its page."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SECONDS = 60
+NO_HUB = "http://127.0.0.1:9"  # the port of nothing: what is asked of the hub fails at once, and nothing leaves
+
+OWNER_KEY = "owner-key"
+OPEN = "is open at http"
+
+SERVE = """
+import json, sys
+from neftune_core.settings import Limits
+from neftune_core.ui.server.serve import serve
+serve(host="127.0.0.1", limits=Limits(**json.loads(sys.argv[1])) if sys.argv[1] else None)
+"""
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input of a function as the page's own description tells it."""
+
+    kind: str
+    elem_id: str
+    usual: Any
+    choices: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the page that the server answers, named or not."""
+
+    number: int
+    name: str
+    fields: tuple[Field, ...]
+    outputs: tuple[str, ...]
+
+    def usual(self, key: str, **changes: Any) -> list[Any]:
+        """The values that the page would send at first, for the visitor with this key; `changes` are by elem_id."""
+        values = {OWNER_KEY: key, **{name.replace("_", "-"): value for name, value in changes.items()}}
+        return [values.get(field.elem_id, field.usual) for field in self.fields]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said: the status, everything in it as text, and the outputs where there are any.
+
+    `told` are its sentences: errors and the notes shown at the edge of the page.
+    """
+
+    status: int
+    text: str
+    outputs: Sequence[Any] = ()
+    told: tuple[str, ...] = ()
+
+
+class Visitor:
+    """One session, with its own key. Every method gives the server's answer; none raises for what it says."""
+
+    def __init__(self, address: str, key: str = "") -> None:
+        self.client = httpx.Client(base_url=address, timeout=SECONDS, trust_env=False)
+        self.key = key or secrets.token_hex(32)
+        self.session = secrets.token_hex(8)
+
+    def functions(self) -> list[Function]:
+        """All functions that the server answers; those that live in the browser alone are left out."""
+        config = self.client.get("/config").json()
+        parts = {part["id"]: part for part in config["components"]}
+        found = []
+        for made in config["dependencies"]:
+            if made["backend_fn"]:
+                fields = tuple(_field(parts[number]) for number in made["inputs"])
+                outputs = tuple(parts[number]["type"] for number in made["outputs"])
+                found.append(Function(made["id"], str(made["api_name"]), fields, outputs))
+        return found
+
+    def function(self, name: str) -> Function:
+        """The first function of that name."""
+        return next(found for found in self.functions() if found.name == name)
+
+    def upload(self, name: str, content: bytes) -> Answer:
+        """Send a file; the outputs are the file as a function takes it."""
+        said = self.send("POST", "/gradio_api/upload", files={"files": (name, content)})
+        if said.status != 200:
+            return said
+        (path,) = json.loads(said.text)
+        return Answer(200, said.text, [described(path, name, len(content))])
+
+    def call(self, function: Function, data: Sequence[Any], **more: Any) -> Answer:
+        """Call a function through the queue and wait for its last word."""
+        body = {"fn_index": function.number, "session_hash": self.session, "data": list(data), **more}
+        text = json.dumps(body)  # also what JSON has no word for, as a hostile visitor would
+        joined = self.send("POST", "/gradio_api/queue/join", content=text, headers={"content-type": "application/json"})
+        return joined if joined.status != 200 else self._followed(joined)
+
+    def send(self, method: str, address: str, **request: Any) -> Answer:
+        """Any request."""
+        try:
+            response = self.client.request(method, address, **request)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return Answer(0, f"{type(error).__name__}: {error}")
+        return Answer(response.status_code, response.text)
+
+    def _followed(self, joined: Answer) -> Answer:
+        """What a queued call says until its stream ends."""
+        heard = self.send("GET", f"/gradio_api/queue/data?session_hash={self.session}")
+        if heard.status != 200:
+            return heard
+        outputs, told = list[Any](), list[str]()
+        for line in heard.text.split("\n"):  # not by lines of text: a message may hold other ends of lines
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            said = message.get("output") or {}
+            if message.get("msg") == "log":
+                told.append(str(message["log"]))
+            elif message.get("msg") in ("process_completed", "process_generating"):
+                outputs = said.get("data") or outputs
+                told += [str(said["error"])] if said.get("error") else []
+        return Answer(200, f"{joined.text}\n{heard.text}", outputs, tuple(told))
+
+
+def described(path: str, name: str, size: int) -> dict[str, Any]:
+    """A file as the page sends it to a function."""
+    return {"path": path, "orig_name": name, "size": size, "meta": {"_type": "gradio.FileData"}}
+
+
+def _field(part: Mapping[str, Any]) -> Field:
+    given = part["props"]
+    choices = given.get("choices") or []
+    values = tuple(choice[1] if isinstance(choice, list | tuple) else choice for choice in choices)
+    return Field(part["type"], given.get("elem_id") or given.get("label") or "", given.get("value"), values)
+
+
+@dataclass
+class Server:
+    """The lab in a process of its own, under a home of its own, with what it printed."""
+
+    address: str
+    process: subprocess.Popen[str]
+    home: Path
+
+    def printed(self) -> str:
+        """Everything that it wrote to its terminal so far."""
+        return (self.home / "terminal.txt").read_text(encoding="utf-8", errors="replace")
+
+    def logged(self) -> str:
+        """Its log so far."""
+        log = self.home / "lab.log"
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+
+@contextmanager
+def served(
+    home: Path, limits: Mapping[str, Any] | None = None, *, code: str = SERVE, **environment: str
+) -> Iterator[Server]:
+    """Serve the lab on the loopback, by `code`, with its files under `home`; it reaches no hub."""
+    home.mkdir(parents=True, exist_ok=True)
+    package = str(Path(__file__).resolve().parents[2])
+    own = {"NEFTUNE_HOME": str(home), "HF_ENDPOINT": NO_HUB, "HF_HOME": str(home / "hub"), "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+    with (home / "terminal.txt").open("w", encoding="utf-8") as terminal:
+        command = [sys.executable, "-c", code, json.dumps(limits) if limits else ""]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            env={**os.environ, **own, "PYTHONPATH": paths, **environment},
+        ) as process:
+            assert process.stdout is not None
+            try:
+                said = next((line for line in process.stdout if OPEN in line), "")  # some platforms say more before
+                yield Server(said.strip().rpartition(" ")[2], process, home)
+            finally:
+                process.terminate()

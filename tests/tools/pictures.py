@@ -1,0 +1,105 @@
+"""Pictures of every tab, for the documentation: `python -m tests.tools.pictures FOLDER`.
+
+A small study is trained first, so that there is something to see; it is removed again. Needs Playwright and a Chromium
+of the system.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_core.bench.page import driven_browser, served
+from neftune_core.settings import Limits
+from neftune_core.studies.records import disk
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE, StudySettings
+from neftune_core.studies.study import run_study
+
+TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
+PATHS = {"en": "", "zh": "/zh"}
+SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
+STUDY = EXAMPLE.model_copy(
+    update={"title": "", "seeds": 2, "training": EXAMPLE.training.model_copy(update={"epochs": 6.0, "evaluations": 6})}
+)
+QUALITY = 80
+PATIENCE = 60_000
+SETTLING_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way in which the page is seen."""
+
+    language: str
+    theme: str
+    size: str
+
+    def file(self, folder: Path, tab: str) -> Path:
+        return folder / f"{tab.lower()}-{self.language}-{self.theme}-{self.size}.jpg"
+
+
+LOOKS = (
+    Look("en", "light", "wide"),
+    Look("zh", "dark", "wide"),
+    Look("en", "dark", "narrow"),
+    Look("zh", "light", "narrow"),
+)
+
+
+def pictures(folder: Path, study: StudySettings = STUDY) -> Iterator[Path]:
+    """Every tab in each of `LOOKS`, as JPEG files in `folder`; each as it is written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = secrets.token_hex(32)
+    record = create(study, key)
+    try:
+        for _ in run_study(record, Limits(), lambda: False):
+            pass
+        with served() as (address, _), driven_browser() as browser:
+            for look in LOOKS:
+                yield from _looked(browser, address, look, key, record, folder)
+    finally:
+        disk.remove(record)
+
+
+def _looked(browser: Any, address: str, look: Look, key: str, record: Record, folder: Path) -> Iterator[Path]:
+    width, height = SIZES[look.size]
+    locale = {"en": "en-GB", "zh": "zh-CN"}[look.language]
+    context = browser.new_context(viewport={"width": width, "height": height}, locale=locale)
+    context.add_init_script(
+        f"localStorage.setItem('neftune-lab-owner', '{key}'); localStorage.setItem('neftune-lab-theme', '{look.theme}')"
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    for tab in TABS:
+        opened, job = ("Train", f"&job={record.id}") if tab in ("Train", "Compare") else (tab, "")
+        page.goto(f"{address.rstrip('/')}{PATHS[look.language]}?tab={opened}{job}")
+        page.wait_for_function("window.Lab && Lab.Plotly && document.body.dataset.labOpened")
+        _fill(page, tab)
+        time.sleep(SETTLING_SECONDS)
+        file = look.file(folder, tab)
+        page.screenshot(path=file, type="jpeg", quality=QUALITY)
+        yield file
+    context.close()
+
+
+def _fill(page: Any, tab: str) -> None:
+    """Let the tab show what it is for."""
+    if tab in ("Train", "Compare"):
+        page.locator("#train-state [data-state=finished]").wait_for()
+    if tab == "Compare":
+        page.locator("#train-compare").click()
+        page.locator("#compare-answers section article").first.wait_for()
+    if tab == "Runs":
+        page.locator(".lab-runs button").first.click()
+        page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()
+
+
+if __name__ == "__main__":
+    for made in pictures(Path(sys.argv[1])):
+        print(made)
