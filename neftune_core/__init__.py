@@ -1,28 +1,38 @@
 """NEFTune Lab: what does noise on the embeddings do to a language model while it is fine-tuned on instructions?
 
-The map, from the page down to the mechanism; imports go downwards only.
+The map, from the page down to the mechanism. Imports go downwards only; import-linter checks it.
 
-    cli            the command `neftune`, and the way into
-    commands       what each of its commands is given and does
-    bench          measuring this machine: the page and the training
-    ui             the page, one file a tab; the only part that knows Gradio
-    space          what makes a Space: profiles, the folder that is pushed, ZeroGPU
-    export         what is taken away: merged models, archives, model cards, scripts for other machines, reports
+    cli            the command `neftune`
+    commands       one module per group of commands: their options and what they do
+    bench          what a user measures on their own machine: the page, training, other work beside it
+    ui             the page; the only part that knows Gradio
+      tabs           one file per tab, with the files that only it uses
+      parts          shared components: controls, the live figure, the strip, answers, verdicts, the page's state
+      server         launching, admission, rate limits, uploads, logs, the first view, the HTTP API
+    space          Hugging Face Spaces: profiles, the folder that is pushed, ZeroGPU, accounts
+    export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
     figures        records and arrays to Plotly figures; pure; the only part that knows Plotly
-    lessons        the lessons' files, the faults of a common snippet as runs, what a study shows as facts
-    training       a study: settings, the lockstep loop, its record, jobs and their queue; sweeps; several processes
-    evaluation     clean losses, answers of the base and all arms at once, measures of texts, statistics, the verdict
-    arms           stacked adapters (LoRA) over one frozen base; the loss in pieces; saving an arm
-    data           formats in, examples, chat rendering and labels, batches, starter sets
+    lessons        lesson files, the faults of a common snippet as runs, facts that exercises ask for
+    sweeps         many studies from one file: settings, record, table, time estimate, run here or on Ray
+    studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
+      records        what a study leaves on disk: log, owner, lock, numbers, limits of every part
+    evaluation     answers of all arms at once, measures of texts, statistics, the verdict
+    engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
+    data           examples, chat rendering and labels, batches, the report on how rows are read
+      formats        files and hub data sets to rows, read in a process of their own
     models         catalogue, loading, the anatomy of each family, this machine
-    world          the bundled world: its grammar, texts, instruction sets and scoring
+      sources        ways to a model: hub, mirror, folder, GGUF, package index
+    world          the bundled world: scoring at run time
+      generator      its text: grammar, facts, stories, instruction sets
+      pretraining    how the bundled model is made from that text
     noise          kinds, strength, schedules, sites, one draw for all arms, noise on a live model, the preview
-    randomness     private streams of random numbers, one a purpose
-    settings       a setting is declared once: page, command line, TOML, link and validation come from it
+    randomness     private streams of random numbers, one per purpose
+    settings       a setting is declared once: page, command line, TOML, link and validation follow
     sentences      any exception as one sentence for a person
-    language       English, and the same in the other language of the page
+    language       English and Simplified Chinese
+    durable        files that appear whole and survive a power cut
+    bounded        reading with limits on bytes, values and depth
     home           where files live
-    durable        files and folders that appear whole and survive a power cut
     errors         everything that can go wrong for a person, as one tree
 
 Data goes one way: upload, data, study, training (events), record, evaluation, figures, ui.

@@ -28,7 +28,6 @@ def loaded_tiny(model: Any, width: int) -> LoadedModel:
         context=64,
         device=torch.device("cpu"),
         precision="float32",
-        trained=False,
     )
 
 

@@ -56,24 +56,6 @@ def _noise(arguments: Any) -> Table:
     return measure_noise()
 
 
-def _families(arguments: Any) -> Table:
-    from tests.stress.families.summary import measure_families
-
-    return measure_families(file=arguments.file)
-
-
-def _faults(arguments: Any) -> Table:
-    from tests.stress.faults.summary import measure_faults
-
-    return measure_faults(model=arguments.model)
-
-
-def _fuzz(arguments: Any) -> Table:
-    from tests.stress.fuzz import measure_fuzz
-
-    return measure_fuzz()
-
-
 def _lengths(arguments: Any) -> Table:
     from neftune_core.bench.noise_tables import length_rules_table
 
@@ -84,12 +66,6 @@ def _preview(arguments: Any) -> Table:
     from neftune_core.bench.preview import measure_preview
 
     return measure_preview()
-
-
-def _load(arguments: Any) -> Table:
-    from tests.stress.load import Load, measure_load
-
-    return measure_load(Load(parts=arguments.parts) if arguments.parts else None)
 
 
 def _cluster(arguments: Any) -> Table:
@@ -107,10 +83,6 @@ BENCHMARKS: dict[str, Callable[[Any], Table]] = {
     "noise": _noise,
     "lengths": _lengths,
     "preview": _preview,
-    "families": _families,
     "evidence": _evidence,
-    "faults": _faults,
-    "fuzz": _fuzz,
-    "load": _load,
     "cluster": _cluster,
 }

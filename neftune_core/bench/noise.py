@@ -128,7 +128,6 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
         context=config.max_position_embeddings,
         device=device,
         precision=precision,
-        trained=False,
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.bench.table import Table
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
-from tests.stress.families.live import trainer_hook
 
 if TYPE_CHECKING:
     import torch
@@ -123,3 +122,15 @@ def _model() -> Any:
         max_position_embeddings=LAYOUTS[-1].length,
     )
     return LlamaForCausalLM(config).train()
+
+
+@contextmanager
+def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
+    """The noise that `neftune_noise_alpha` of the common trainers puts on a model."""
+    from transformers.integrations.neftune import activate_neftune, deactivate_neftune
+
+    handle = activate_neftune(model, neftune_noise_alpha=alpha)
+    try:
+        yield
+    finally:
+        deactivate_neftune(model, handle)

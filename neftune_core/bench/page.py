@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,6 @@ class Followed:
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Followed:
     """Write `events` steps into the log of a claimed `record` that the Train tab of `page` watches, `rate` a second."""
-    from tests.stress.faults.fault_log import LogWriter
 
     record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
@@ -91,6 +91,25 @@ def chromium() -> str:
     if found is None:
         raise NotAvailable("There is no Chromium here to look at the page with: install it, or name it in CHROMIUM.")
     return found
+
+
+class LogWriter(threading.Thread):
+    """Appends the steps of two arms to `record`, `rate` a second; `written` has the time (epoch) of each."""
+
+    def __init__(self, record: Record, events: int, rate: float) -> None:
+        super().__init__(daemon=True)
+        self.record, self.events, self.rate = record, events, rate
+        self.written: dict[int, float] = {}
+
+    def run(self) -> None:
+        """One event after the other, each at its time."""
+        started = time.monotonic()
+        for step in range(1, self.events + 1):
+            time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
+            losses = {"control": {"loss": 1 / step}, "uniform-alpha-5": {"loss": 2 / step}}
+            told = {"seed": 0, "event": "step", "step": step, "steps": self.events, "tokens": 9, "arms": losses}
+            self.written[step] = time.time()
+            self.record.append(told)
 
 
 @contextmanager

@@ -10,12 +10,16 @@ from typing import Any
 
 @dataclass
 class Table:
-    """Figures of one run of a benchmark; every figure names its unit in its column."""
+    """Figures of one run of a benchmark; every figure names its unit in its column.
+
+    `findings` counts what should not have happened, in suites that look for faults.
+    """
 
     title: str
     machine: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    findings: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The table as plain values."""

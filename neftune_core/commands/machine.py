@@ -90,29 +90,24 @@ class Space:
 
 @dataclass
 class Bench:
-    """Measure this machine, or what the lab promises: the page, training beside TRL, noise, families, evidence."""
+    """Measure this machine: the page, training beside TRL and beside other work, noise, evidence."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
     """`page` (start, first picture, slider), `train` (speed and memory, beside TRL), `company` (a study beside other
-    work on the machine), `gpu` (arms on a GPU), `noise`
-    (what each kind costs), `lengths` (what each length rule adds), `preview` (the Noise tab's numbers), `families`
-    (every family of models against its own code), `evidence` (how often the verdict is right), `faults` (what a study
-    survives: killed, stopped, full disk and the like), `fuzz` (two thousand hostile uploads and calls), `load` (many
-    users at once; half an hour), `cluster` (a sweep on Ray) or `world` (what studies on the bundled world show; an hour
-    or two)."""
+    work on the machine), `gpu` (arms on a GPU), `noise` (the cost of each kind), `lengths` (what each length rule
+    adds), `preview` (the numbers of the Noise tab), `evidence` (how often the verdict is right), `cluster` (a sweep on
+    Ray) or `world` (studies on the bundled world; an hour or two)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
     """JSONL rows to train on; a starter set by default."""
-    file: Path | None = None
-    """Of `families`: a file that gets the outcomes as JSON (assets/docs/families.json is what the page shows)."""
     model: str = "bundled"
     """The model to train."""
     runs: int = 3
     """Runs of each, in turn; medians are reported."""
     parts: tuple[str, ...] = ()
-    """Only these of `train` (lora, full, peak, arms, answers, memory, study, usual, control), `load` (noise, studies,
-    mixed, killed) or `company` (float32, bfloat16)."""
+    """Only these of `train` (lora, full, peak, arms, answers, memory, study, usual, control) or `company` (float32,
+    bfloat16)."""
     first: int = 64
     """Of `train` and `company`: the first rows that are trained on."""
     steps: int = 20

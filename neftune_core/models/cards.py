@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from neftune_core.home import assets
 from neftune_core.models.checks import parameter_count
 from neftune_core.models.settings import BUNDLED
-from tests import standin
 
 BUNDLED_NAME = "bundled model"
 PACKAGED = "smollm2-135m-instruct"
@@ -54,19 +53,6 @@ class Card:
 
 def _bundled() -> Card:
     folder = assets() / "model"
-    if not (folder / "config.json").is_file():
-        return Card(
-            BUNDLED,
-            "A small model with random weights, made on first use: everything works, but its answers are noise.",
-            standin.PARAMETERS,
-            standin.WIDTH,
-            standin.LAYERS,
-            standin.VOCABULARY,
-            "Apache-2.0",
-            0,
-            chat=True,
-            note="No trained model is bundled with this copy of the lab.",
-        )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return Card(
         BUNDLED,

@@ -55,7 +55,7 @@ class LoadedModel:
     """A model to be used and never changed: evaluation mode, no gradients, all dropout rates 0.
 
     `width` is that of an embedding vector, `vocabulary` the rows of the embedding, `context` the longest
-    sequence, `layers` those of an encoder and its decoder together; `trained` is False for the random stand-in. Tied
+    sequence, `layers` those of an encoder and its decoder together. Tied
     weights count once in `parameters`. `note` says what a person should know before using it, if anything; `revision`
     is its commit on the hub, if it is from there; `dropout` has the rates of its own configuration.
     """
@@ -72,7 +72,6 @@ class LoadedModel:
     context: int
     device: torch.device
     precision: str
-    trained: bool
     note: str = ""
     revision: str = ""
     dropout: Mapping[str, float] = field(default_factory=dict)
@@ -214,7 +213,6 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         context=longest - first_position(model) if longest else DEFAULT_CONTEXT,
         device=device,
         precision=precision,
-        trained=place.trained,
         note=place.note or (NOT_PRETRAINED if fills_gaps(config) else ""),
         revision=place.revision,
         dropout=rates,

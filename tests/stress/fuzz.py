@@ -101,6 +101,7 @@ def measure_fuzz(cases: int = CASES, seed: int = 0) -> Table:
     }
     table.rows += [{"what": what, "count": count} for what, count in counts.items()]
     table.notes += [*found.examples[:SHOWN], f"slowest case: {found.slowest}"]
+    table.findings = found.crashes + found.internal_errors + found.tracebacks + found.unanswered
     return table
 
 

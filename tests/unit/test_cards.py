@@ -29,8 +29,8 @@ from neftune_core.home import assets
 from neftune_core.models import loading
 from neftune_core.models.cards import CATALOGUE, PACKAGED
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources import resolve
 from neftune_core.models.sources.package_index import SMOLLM2, Package, get_smollm2
-from neftune_core.models.sources.resolve import resolve
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create

@@ -1,4 +1,4 @@
-"""A short part of `neftune bench faults`: what is done to a study on purpose, and survived."""
+"""A short part of `python -m tests.stress faults`: what is done to a study on purpose, and survived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many visitors at once, in short; `neftune bench load` has the whole, and its figures."""
+"""Many visitors at once, in short; `python -m tests.stress load` has the whole, and its figures."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, Not
 from neftune_core.models import checks, loading
 from neftune_core.models.loading import Progress, load
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources import package_index
 from neftune_core.models.sources.folders import models_home
 from neftune_core.models.sources.package_index import SMOLLM2, Package, get_smollm2
-from neftune_core.models.sources.resolve import package_index
 from tests import standin
 
 

@@ -24,9 +24,9 @@ from neftune_core.models import loading
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.loading import Progress, load
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources import hub_files
 from neftune_core.models.sources.download_progress import Watch
 from neftune_core.models.sources.hub_files import explained, fetch, licence_in
-from neftune_core.models.sources.resolve import hub_files
 from tests.standin import standin
 
 COMMIT = "1234567890" * 4

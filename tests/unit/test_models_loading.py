@@ -23,8 +23,8 @@ from neftune_core.models import checks, loading
 from neftune_core.models.anatomy import reads_ahead
 from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources import resolve
 from neftune_core.models.sources.folders import made_once, models_home
-from neftune_core.models.sources.resolve import resolve
 from neftune_core.models.tokenizing import decoder_start
 from tests import standin
 from tests.stress.families.tiny import FAMILIES

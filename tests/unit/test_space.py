@@ -18,7 +18,7 @@ from neftune_core.errors import InvalidSetting, LabError, ModelError, NotAvailab
 from neftune_core.home import home, home_note
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.sources.resolve import resolve
+from neftune_core.models.sources import resolve
 from neftune_core.space import account, folder
 from neftune_core.space.profiles import PROFILES, hosted, recognised
 from neftune_core.studies.settings import EXAMPLE, PRESETS

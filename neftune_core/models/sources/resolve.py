@@ -17,8 +17,6 @@ from neftune_core.models.sources.download_progress import Asked, Watch
 from neftune_core.models.sources.gguf import convert, rounding_note
 from neftune_core.models.sources.hub_files import commit_of, fetch, licence_in
 from neftune_core.models.sources.package_index import get_smollm2
-from tests.standin import NAME as STANDIN_NAME
-from tests.standin import standin
 
 _closed = threading.Event()
 _allowed: list[Mapping[str, str]] = []
@@ -64,7 +62,6 @@ class Place:
     folder: Path
     name: str
     licence: str
-    trained: bool = True
     note: str = ""
     revision: str = ""
 
@@ -118,7 +115,7 @@ def _bundled() -> Place:
     folder = assets() / "model"
     if (folder / "config.json").is_file():
         return Place(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)
-    return Place(standin(), STANDIN_NAME, CATALOGUE[BUNDLED].licence, trained=False)
+    raise ModelError(say("This copy of the lab has no bundled model: install it whole, or name another model."))
 
 
 def _local_folder(folder: Path, watch: Watch) -> Place:

@@ -1,4 +1,4 @@
-"""Which models: the families that were checked one by one, as `neftune bench families` found them."""
+"""Which models: the families that were checked one by one, as `python -m tests.stress families` found them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def families_html() -> str:
     source = say(
         "Measured with {versions}: {command} has every check.",
         versions=html.escape(versions),
-        command="<code>neftune bench families</code>",
+        command="<code>python -m tests.stress families</code>",
     )
     row = "".join(f"<th>{say(head)}</th>" for head in heads)
     return (

@@ -1,0 +1,1 @@
+"""One file per tab, with the files that only this tab uses."""

@@ -1,0 +1,1 @@
+"""How the bundled model is made: vocabulary, pretraining, measuring, its card."""

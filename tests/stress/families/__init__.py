@@ -1,0 +1,1 @@
+"""Tiny models of every family, and what is checked on each."""

@@ -58,7 +58,6 @@ def loaded_family(family: Family) -> LoadedModel:
         context=CONTEXT,
         device=torch.device("cpu"),
         precision="float32",
-        trained=False,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.bench.noise_tables import trainer_hook
 from neftune_core.noise.settings import NoiseSettings
 from tests.stress.families.tiny import LAYERS, Check, Family
 
@@ -303,18 +304,6 @@ def _sft_trainer(family: Family, folder: str) -> Any:
     finally:
         if bars:
             datasets.enable_progress_bar()
-
-
-@contextmanager
-def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
-    """The noise that `neftune_noise_alpha` of the common trainers puts on a model."""
-    from transformers.integrations.neftune import activate_neftune, deactivate_neftune
-
-    handle = activate_neftune(model, neftune_noise_alpha=alpha)
-    try:
-        yield
-    finally:
-        deactivate_neftune(model, handle)
 
 
 def trainer_hook_has_an_effect(family: Family) -> bool:

@@ -1,0 +1,1 @@
+"""Faults that a study must survive."""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 import time
-from typing import TYPE_CHECKING
 
+from neftune_core.bench.page import LogWriter
 from tests.stress.faults.setup import Shop
-
-if TYPE_CHECKING:
-    from neftune_core.studies.records.record import Record
 
 LOG_EVENTS_A_SECOND = 200
 
@@ -24,25 +20,6 @@ def minute_of_log(shop: Shop, chance: random.Random) -> str:
 def moment_of_log(shop: Shop, chance: random.Random) -> str:
     """As `minute_of_log`, as short as a test may be."""
     return fast_log(shop, seconds=1.5)
-
-
-class LogWriter(threading.Thread):
-    """Appends the steps of two arms to `record`, `rate` a second; `written` has the time (epoch) of each."""
-
-    def __init__(self, record: Record, events: int, rate: float) -> None:
-        super().__init__(daemon=True)
-        self.record, self.events, self.rate = record, events, rate
-        self.written: dict[int, float] = {}
-
-    def run(self) -> None:
-        """One event after the other, each at its time."""
-        started = time.monotonic()
-        for step in range(1, self.events + 1):
-            time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
-            losses = {"control": {"loss": 1 / step}, "uniform-alpha-5": {"loss": 2 / step}}
-            told = {"seed": 0, "event": "step", "step": step, "steps": self.events, "tokens": 9, "arms": losses}
-            self.written[step] = time.time()
-            self.record.append(told)
 
 
 def fast_log(shop: Shop, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What a study must survive, done to it on purpose: `neftune bench faults` does it all, the tests a short part of it.
+"""Faults that a study must survive, made on purpose: `python -m tests.stress faults` makes all of them.
 
 A fault is tried again and again with the same seeds of chance; a try says in words what went wrong, or nothing.
 """
@@ -54,6 +54,7 @@ def measure_faults(model: str) -> Table:
             row = {"fault": fault.words, "tries": fault.count, "survived": fault.count - len(wrong)}
             table.rows.append({**row, "seconds": round(time.perf_counter() - started, 1)})
             table.notes += [f"{fault.words}: {words}" for words in wrong[:3]]
+            table.findings += len(wrong)
     return table
 
 
