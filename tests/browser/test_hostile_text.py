@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from page_steps import open_tab, own_file, text_of, upload
 from served_lab import visiting
-from test_journey import open_tab, own_file, text_of, upload
 
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.studies.records.record import create

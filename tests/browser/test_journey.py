@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_steps import open_tab, own_file, text_of, upload
 from served_lab import LAB, served, visiting
 
 from neftune_core.bench.page import follow_log
@@ -27,17 +28,6 @@ BAD_ROW = (
     '{"instruction": "Name a river.", "output": "The Elbe."}\n'
     '{"instruction": "Name a colour.", "output": "Blue."}\n'
 )
-
-
-def open_tab(page: Any, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def text_of(page: Any, selector: str, words: str) -> str:
-    """The text of the element once it holds `words`."""
-    found = page.locator(selector, has_text=words)
-    found.wait_for()
-    return found.inner_text()
 
 
 def epochs(page: Any, count: int) -> None:
@@ -77,20 +67,10 @@ def has_begun(page: Any) -> None:
     page.locator("#lab-progress .lab-progress-left").wait_for()
 
 
-def upload(page: Any, box: str, path: Path) -> None:
-    page.locator(f"{box} input[type=file]").set_input_files(str(path))
-
-
 def choose(page: Any, box: str, option: str) -> None:
     page.locator(f"{box} input").click()
     page.get_by_role("option", name=option, exact=True).click()
     page.locator("[role=option]").first.wait_for(state="detached")
-
-
-def own_file(page: Any) -> None:
-    open_tab(page, "Data")
-    text_of(page, "#data-report", "In use: world-format")
-    page.locator("#data-source label", has_text="Your file").click()
 
 
 def stop(page: Any, how: str = "keep") -> None:

@@ -31,7 +31,7 @@ from neftune_core.ui.server import calls, gate, logs, uploads
 from neftune_core.ui.tabs import data_views
 from tests.stress.hostile import Hostile
 
-SOURCES = sorted((Path(__file__).parents[2] / "neftune_core").rglob("*.py"))
+SOURCES = sorted((Path(__file__).parents[3] / "neftune_core").rglob("*.py"))
 PAYLOAD = "<img src=x onerror=alert(1)></pre><script>alert(2)</script>\"'{{x}}${y}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_models_anatomy import FAMILIES, build
+from random_models import FAMILIES, build
 
 from neftune_core.models.loading import private_tree, weights_hash
 

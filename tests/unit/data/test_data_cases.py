@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_data_tokenizers import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer
 
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Refusal
@@ -13,7 +13,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read_all
 from neftune_core.settings import Limits
 
-CASES = Path(__file__).parents[1] / "cases"
+CASES = Path(__file__).parents[2] / "cases"
 NO_CALLS = "it has tool calls, which this model's chat template cannot write"
 
 # In the manner of the templates that write calls as JSON between marks, and reasoning as a block before the reply.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_data_tokenizers import tokenizer
+from chat_templates import tokenizer
 
 from neftune_core.data.preparing import examine
 from neftune_core.data.report import DataReport, data_report

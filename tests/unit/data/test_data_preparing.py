@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_data_tokenizers import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer
 
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message

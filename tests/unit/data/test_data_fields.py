@@ -200,7 +200,7 @@ def test_names_that_nothing_reads_are_reported_wherever_they_stand(reading):
 
 
 def test_whole_texts_are_read_by_hand_only_and_all_of_them_is_trained_on(reading):
-    from test_data_tokenizers import tokenizer
+    from chat_templates import tokenizer
 
     text = "The owl lives in the barn, and the wren in the hedge."
     rows = json.dumps({"text": text})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_data_tokenizers import tokenizer
+from chat_templates import tokenizer
 
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
@@ -27,7 +27,7 @@ from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
 from tests import standin
 
-CASES = Path(__file__).parent.parent / "cases"
+CASES = Path(__file__).parents[2] / "cases"
 SYSTEM = Message("system", "Be brief.")
 TURNS = tuple(
     Message(role, f"{role} {number} " + "says a word " * 5) for number in range(4) for role in ("user", "assistant")

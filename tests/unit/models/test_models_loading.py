@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from random_models import build
 from safetensors.torch import load_file, save_file
-from test_models_anatomy import build
 from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
 from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, ModelError, NotAvailable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_data_tokenizers import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer
 
 from neftune_core.data.chat import encode, has_reasoning, prompt_ids
 from neftune_core.data.examples import Example, Message, fingerprint

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_data_tokenizers import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer
 
 from neftune_core.cli import _parsed
 from neftune_core.commands.data import Data, data

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from test_data_tokenizers import tokenizer
+from chat_templates import tokenizer
 
 from neftune_core.data.chat import encode, response_text
 from neftune_core.data.examples import Example, Message

@@ -16,7 +16,7 @@ from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.space.profiles import VARIABLES, hosted, known_variables, named_hosts
 from neftune_core.ui.server.serve import listening
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

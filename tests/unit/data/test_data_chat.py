@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from test_data_tokenizers import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer
 
 from neftune_core.data.chat import Encoded, encode, end_ids, prompt_ids, response_text, with_system
 from neftune_core.data.examples import Example, Message, Refusal
