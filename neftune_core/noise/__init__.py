@@ -1,1 +1,1 @@
-"""Noise on embeddings: kinds, strength, drawing it for a batch, adding it to a live model, and its preview."""
+"""Embedding noise: kinds, strength, sampling for a batch, hooks on a live model, and the preview."""

@@ -1,4 +1,7 @@
-"""Adversarial noise: from the uniform draw up the loss, at the norm of that draw (in the way of arXiv 1909.11764)."""
+"""Adversarial noise: gradient ascent on the loss from a uniform draw, with the norm held fixed.
+
+Follows FreeLB (arXiv 1909.11764), except that the norm of each sequence's noise stays that of its first draw.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,15 @@ from neftune_core.noise.sites import Site
 
 @dataclass
 class Climbed:
-    """The noise of one arm at one site on its way up.
+    """The adversarial noise of one arm at one site.
 
-    unit: `[batch, padded, width]` float32, zero where the arm has no noise; norms: `[batch]`, the Frobenius norm of
-    each sequence's first draw, which `unit` keeps. The noise is `unit` times a scale that is one number a sequence,
-    and is kept from the first pass: so norms and directions of the one are those of the other.
+    The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass, so norms and
+    gradient directions of `unit` are also those of the noise.
+
+    Attributes:
+        unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.
+        norms: Frobenius norm of each sequence's first draw, `[batch]`; `ascend` preserves it.
+        scale: Standard deviation per token, `[batch, padded, 1]`; None before the first pass.
     """
 
     unit: Tensor
@@ -26,15 +33,28 @@ class Climbed:
     scale: Tensor | None = None
 
     def added_to(self, clean: Tensor, arm: ArmNoise, rows: Rows) -> Tensor:
-        """`clean` `[batch, padded, width]` with this noise; the gradient reaches `unit`."""
+        """Return `clean` plus this noise; gradients flow to `unit`.
+
+        Args:
+            clean: Clean vectors, `[batch, padded, width]`.
+            arm: The arm that the noise belongs to.
+            rows: The rows of the batch.
+
+        Returns:
+            The noisy vectors, with the shape and dtype of `clean`.
+        """
         if self.scale is None:
             self.scale = deviations(arm, rows, clean)
         return scaled_sum(clean, self.unit, self.scale)
 
     def climb(self, gradient: Tensor, rate: float) -> None:
-        """One step of `rate` times the norm along `gradient` of the loss to `unit`, and back to the norm.
+        """Take one normalised gradient ascent step, then rescale to the original norm.
 
-        A sequence whose gradient is zero, or not finite, stays where it is.
+        Sequences whose gradient is zero or not finite are left unchanged.
+
+        Args:
+            gradient: Gradient of the loss with respect to `unit`, same shape.
+            rate: Step length as a multiple of the noise norm.
         """
         lengths = torch.linalg.vector_norm(gradient, dim=(1, 2))
         usable = (lengths > 0) & lengths.isfinite()
@@ -45,14 +65,24 @@ class Climbed:
         self.unit = (moved * back[:, None, None]).requires_grad_()
 
     def rest(self) -> None:
-        """Take the noise as it is: no gradient is asked for any more."""
+        """Detach `unit`: the ascent is complete and no more gradients are needed."""
         self.unit = self.unit.detach()
 
 
 def first_draw(
     arm: ArmNoise, sites: Iterable[Site], widths: Mapping[int, int], rows: Mapping[str, Rows]
 ) -> dict[int, Climbed]:
-    """Where the climb of an arm begins, by the key of each of its sites; `widths` are those of the vectors there."""
+    """Draw the noise from which the ascent of one arm starts.
+
+    Args:
+        arm: The arm.
+        sites: All noise sites of the model.
+        widths: Vector width by site key.
+        rows: Rows of the batch by component ("encoder", "decoder").
+
+    Returns:
+        The noise by site key, for the sites at which the arm has noise.
+    """
     found = {}
     for site in sites:
         if not arm.reaches(site):

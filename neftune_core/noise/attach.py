@@ -1,4 +1,4 @@
-"""Noise on any live model, under anybody's training loop.
+"""Embedding noise on any live model, in any training loop.
 
 with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
     trainer.train()
@@ -23,7 +23,7 @@ from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import chosen_sites, unwrapped
 
-# The names by which configurations call their special tokens.
+# Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
 
 EXTRA_PASSES = {"pair": "a second pass with the opposite sign", "ascent": "further passes that climb the loss"}
@@ -37,20 +37,32 @@ def noisy_embeddings(
     calls: int | None = None,
     names: Callable[[], Sequence[tuple[int, int, int]]] | None = None,
 ) -> Iterator[nn.Module]:
-    """Add noise to `model` while it is in training mode, at the sites of `settings`; undone on leaving.
+    """Add noise at the sites of `settings` while `model` is in training mode.
 
-    The length of each sequence is read from the attention mask of each call (all tokens where there is none; for a
-    decoder without one, from the labels), and of documents packed in a row from the position ids, which begin anew,
-    or from the boundaries given to the attention. Padding gets none unless the length rule says so, and evaluation is
-    clean. A schedule needs `calls`, the number of training calls of the run (steps times accumulated batches); what
-    comes after them keeps the last strength. The draws come from a private generator that advances call by call,
-    differently on each rank, touch no global random state, and are the same again where a checkpointed block is
-    recomputed. `names` gives, for the rows of the coming call, what their draws depend on instead (study seed, epoch
-    and example, as in the lab's own engine), so that a study can be made again. Needs one float32 tensor of the noised
-    vectors' size.
+    Hooks are registered on entry and removed on exit. Evaluation stays clean. The length of a sequence is taken from
+    the attention mask of each call, or for a decoder without one from the labels; without either, all tokens count.
+    Packed documents are separated by position ids that restart, or by the boundaries passed to the attention. Padding
+    gets noise only under the length rule "padded".
 
-    Raises `InvalidSetting` for what needs more than one pass or the loss, and `NoEffect` where noise would not reach
-    the model's output, or a call does not tell what the settings need (arXiv 2310.05914 gives the rule).
+    Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,
+    and are repeated exactly when a checkpointed block is recomputed. One float32 tensor of the size of the noised
+    vectors is allocated per call.
+
+    Args:
+        model: The model to train.
+        settings: Kind, strength, sites and schedule of the noise.
+        seed: Seed of the draws.
+        calls: Number of training calls of the run (optimizer steps times gradient accumulation steps); required by
+            every schedule except "constant". Later calls use the last strength.
+        names: Returns one `(study seed, epoch, example)` per row of the next call. Draws then depend on these instead
+            of the call number, as in the lab's own engine, so that a study can be reproduced.
+
+    Yields:
+        `model` itself.
+
+    Raises:
+        InvalidSetting: If the settings need more than one pass or the loss, or `calls` is missing.
+        NoEffect: If the noise would not reach the model's output, or a call lacks the inputs that the settings need.
     """
     if settings.is_silent:
         yield model
@@ -66,7 +78,7 @@ def noisy_embeddings(
         found = listener.at(module, args, kwargs) if module.training else None
         if found is None:
             return output
-        if isinstance(output, tuple):  # a layer that gives more than its vectors
+        if isinstance(output, tuple):
             return (noise.on(output[0], *found), *output[1:])
         return noise.on(output, *found)
 
@@ -103,14 +115,14 @@ def _multipliers(settings: NoiseSettings, calls: int | None) -> list[float]:
 
 
 def _rank() -> int:
-    """This process's number among those that train together."""
+    """Return the rank of this process in distributed training, 0 if there is only one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank()
     return int(os.environ.get("RANK", "0"))
 
 
 def _special_ids(model: nn.Module) -> list[int]:
-    """The ids that the model's configurations name."""
+    """Return the special token ids named in the model's configurations."""
     inner = unwrapped(model)
     found: set[int] = set()
     config: Any = getattr(inner, "config", None)

@@ -1,4 +1,4 @@
-"""The noise of one training batch, for all arms of a pass: one unit draw a kind and site, one scale an arm and row."""
+"""The noise of one training batch for all arms: one unit draw per kind and site, one scale per arm and row."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Rows:
-    """What noise has to know of the rows of a right-padded batch in one part of a model.
+    """The rows of a right-padded batch, as one component of a model (encoder or decoder) receives them.
 
-    keys: what the draws of each row depend on besides the site (study seed, epoch, example); lengths: true lengths;
-    longest: the greatest of the whole step, of which these may be a portion; response and special: bool
-    `[batch, padded]`, never True on padding.
+    Attributes:
+        keys: `(study seed, epoch, example)` of each row, which the draws depend on besides the site.
+        lengths: Number of real tokens in each row.
+        longest: Length of the longest row of the whole step; the batch may be a slice of that step.
+        response: True on response tokens, bool `[batch, padded]`; False on padding.
+        special: True on special tokens, bool `[batch, padded]`; False on padding.
     """
 
     keys: Sequence[tuple[int, int, int]]
@@ -42,12 +45,12 @@ class Rows:
 
     @cached_property
     def true(self) -> Tensor:
-        """Where there is no padding, bool `[batch, padded]`."""
+        """True on real tokens and False on padding, bool `[batch, padded]`."""
         places = torch.arange(self.response.shape[1], device=self.response.device)
         return places < torch.tensor(self.lengths, device=self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
-        """The tokens that get noise, bool `[batch, padded]`."""
+        """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
         chosen = CHOSEN_TOKENS[noise.tokens](self.true, self.response)
         return chosen if noise.special_tokens else chosen & ~self.special
 
@@ -56,8 +59,12 @@ class Rows:
 class ArmNoise:
     """The noise of one arm in one pass.
 
-    sites: the numbers of its sites; multiplier: that of its schedule; sign: -1 for the other half of a pair;
-    climbed: by the key of a site, what takes the place of the draw.
+    Attributes:
+        settings: The arm's noise settings.
+        sites: Numbers of the sites at which the arm has noise.
+        multiplier: Value of the noise schedule at this step.
+        sign: -1 in the second pass of a symmetric pair, otherwise 1.
+        climbed: Adversarial noise by site key; replaces the draw at these sites.
     """
 
     settings: NoiseSettings
@@ -68,28 +75,39 @@ class ArmNoise:
 
     @property
     def strength(self) -> float:
-        """The strength of this step."""
+        """Strength at this step: the configured strength times the schedule's multiplier."""
         return self.settings.strength * self.multiplier
 
     def reaches(self, site: Site) -> bool:
-        """Whether this arm has noise there."""
+        """Return whether this arm has noise at `site`."""
         return self.strength != 0 and site.number in self.sites
 
 
 @dataclass(frozen=True)
 class BatchNoise:
-    """The noise of `arms` on one batch; `rows` by part of the model ("encoder", "decoder")."""
+    """The noise of all arms on one batch.
+
+    Attributes:
+        arms: The noise of each arm.
+        rows: Rows of the batch by component ("encoder", "decoder").
+    """
 
     arms: Sequence[ArmNoise]
     rows: Mapping[str, Rows]
 
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
-        """`vectors` `[arms * batch, length, width]`, laid out arm by arm, with each arm's noise of that site.
+        """Add each arm's noise at `site` to `vectors`.
 
-        Drawn and added in float32 and rounded once. In place where `vectors` carries no gradient (the output of a
-        frozen embedding is nobody else's); the same tensor untouched where no arm has noise there. Besides it at
-        most one unit draw a kind is in memory. `relative` goes by the vectors as they come here, with the noise of
-        the sites before this one.
+        Noise is drawn and added in float32 and the sum is rounded once. At most one unit draw per kind is held in
+        memory. The unit "relative" is measured on the vectors given here, which include the noise of earlier sites.
+
+        Args:
+            site: The site whose output `vectors` is.
+            vectors: `[arms * batch, length, width]`, arm by arm.
+
+        Returns:
+            The noisy vectors. They are written in place if `vectors` needs no gradient (the output of a frozen
+            embedding), and `vectors` is returned unchanged if no arm has noise at this site.
         """
         if not any(arm.reaches(site) for arm in self.arms):
             return vectors
@@ -111,9 +129,16 @@ class BatchNoise:
 
 
 def draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
-    """The unit draw of every row for vectors `clean` `[batch, padded, width]`, float32, zero on padding.
+    """Draw the unit noise of every row.
 
-    `[batch, padded, 1]` for a kind that drops tokens.
+    Args:
+        kind: Kind of noise, a key of `KINDS`.
+        site_key: Key of the site.
+        rows: The rows of the batch.
+        clean: Clean vectors, `[batch, padded, width]`; only shape and device are used.
+
+    Returns:
+        `[batch, padded, width]` float32, zero on padding; `[batch, padded, 1]` for kinds that drop tokens.
     """
     batch, padded, width = clean.shape
     units = torch.zeros(batch, padded, 1 if KINDS[kind].drops else width)
@@ -123,27 +148,56 @@ def draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
 
 
 def added(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """`clean` `[batch, padded, width]` with `units` at the arm's scale."""
+    """Return `clean` plus `units` at the arm's scale.
+
+    Args:
+        clean: Clean vectors, `[batch, padded, width]`.
+        units: Unit draw from `draw_units`.
+        arm: The arm's noise.
+        rows: The rows of the batch.
+        in_place: Whether to overwrite `clean`.
+    """
     return scaled_sum(clean, units, deviations(arm, rows, clean), in_place=in_place)
 
 
 def scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = False) -> Tensor:
-    """`clean + units * scale` in float32, rounded once to the precision of `clean`."""
+    """Return `clean + units * scale`, computed in float32 and rounded once to the dtype of `clean`.
+
+    Args:
+        clean: Clean vectors, `[batch, padded, width]`.
+        units: Unit draw, `[batch, padded, width]` float32.
+        scale: Standard deviation per token, `[batch, padded, 1]` float32.
+        in_place: Whether to overwrite `clean`.
+    """
     if in_place:
         return clean.addcmul_(units, scale)
     return torch.addcmul(clean.float(), units, scale).to(clean.dtype)
 
 
 def dropped(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """`clean` with the chosen tokens whose draw is below the arm's share set to zero; a share above 1 counts as 1."""
+    """Return `clean` with a random share of the eligible tokens set to zero.
+
+    Args:
+        clean: Clean vectors, `[batch, padded, width]`.
+        units: Draw in `[0, 1)` per token, `[batch, padded, 1]`; tokens below the arm's strength are dropped.
+        arm: The arm's noise; strengths above 1 count as 1.
+        rows: The rows of the batch.
+        in_place: Whether to overwrite `clean`.
+    """
     where = (units < min(1.0, arm.strength)) & rows.chosen(arm.settings)[..., None]
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
 
 
 def deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
-    """The standard deviation of the arm's noise at every token, with its sign, `[batch, padded, 1]` float32.
+    """Return the signed standard deviation of the arm's noise at every token.
 
-    Zero where it gets none. `clean` `[batch, padded, width]` are the vectors that `relative` goes by.
+    Args:
+        arm: The arm's noise.
+        rows: The rows of the batch.
+        clean: Clean vectors, `[batch, padded, width]`; the unit "relative" is measured on them.
+
+    Returns:
+        `[batch, padded, 1]` float32, zero on tokens without noise.
     """
     noise, width = arm.settings, clean.shape[-1]
     lengths = rows.lengths if noise.length_rule == "true" else [rows.longest] * len(rows.lengths)
@@ -155,7 +209,12 @@ def deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
 
 
 def signals(clean: Tensor, rows: Rows) -> Tensor:
-    """The root-mean-square coordinate of each row's true tokens, `[batch]` float32."""
+    """Return the root-mean-square coordinate of each row's real tokens, `[batch]` float32.
+
+    Args:
+        clean: Clean vectors, `[batch, padded, width]`.
+        rows: The rows of the batch.
+    """
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
     counts = torch.tensor(rows.lengths, device=clean.device) * clean.shape[-1]
     return ((squares * rows.true).sum(1) / counts).sqrt()

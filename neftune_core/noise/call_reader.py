@@ -1,4 +1,4 @@
-"""What one forward call says of its rows: where their true tokens are, which document and which side they belong to."""
+"""What the arguments of a forward call reveal about its rows: real tokens, packed documents, prompt and response."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from neftune_core.noise.sites import DECODER, ENCODER
 NOT_A_LABEL = -100
 
 Documents = list[list[NDArray[np.intp]]]
-"""For each row of a batch the places of its documents' tokens, one array a document (a row is one unless packed)."""
+"""For each row the token positions of its documents, one array per document (one per row unless packed)."""
 
-# What a call says of the rows of each part, by the name of the argument. A module that is a part, or lies in one,
-# is given that part's rows under the plain names.
+# Argument names, and the component whose rows they describe. An empty string stands for the component that contains
+# the called module.
 MASKS = {"attention_mask": "", "decoder_attention_mask": DECODER}
 POSITIONS = {"position_ids": "", "decoder_position_ids": DECODER}
 BOUNDARIES = {"cu_seq_lens_q": "", "cu_seqlens": ""}
@@ -29,7 +29,7 @@ LABELS = {"labels": DECODER}
 
 @dataclass
 class _Given:
-    """What was said of one part, from the outermost module to the innermost; `ids` is what its embedding was given."""
+    """The arguments seen for one component, outermost module first; `ids` is the input of its embedding."""
 
     masks: list[Tensor] = field(default_factory=list)
     positions: list[Tensor] = field(default_factory=list)
@@ -40,10 +40,15 @@ class _Given:
 
 @dataclass
 class Call:
-    """One forward call of a model, from its outermost module to its end.
+    """One forward call of a model, from entering to leaving its outermost module.
 
-    `number` counts the training calls from 1 and is 0 for any other; `paired` says whether the model is an
-    encoder-decoder, whose labels belong to the decoder's rows and whose encoder reads the prompt.
+    Attributes:
+        number: Counts training calls from 1; 0 for any other call.
+        paired: Whether the model is an encoder-decoder. Its labels then describe the decoder's rows, and its encoder
+            reads the prompt.
+        ran: Components that have run in this call.
+        reached: Components whose embedding has run in this call.
+        running: The component that was entered last.
     """
 
     number: int
@@ -55,7 +60,12 @@ class Call:
     _documents: dict[tuple[str, int, int], Documents] = field(default_factory=dict)
 
     def hear(self, part: str, arguments: Mapping[str, Any]) -> None:
-        """Take in the arguments of a module whose plain names are about the rows of `part`."""
+        """Record the arguments of a module.
+
+        Args:
+            part: The component that contains the module; unprefixed argument names describe its rows.
+            arguments: The arguments by name.
+        """
         for names, attribute in (
             (MASKS, "masks"),
             (POSITIONS, "positions"),
@@ -67,15 +77,28 @@ class Call:
                     getattr(self._given[owner or part], attribute).append(arguments[name])
 
     def hear_ids(self, part: str, ids: Tensor) -> None:
-        """Take in what the embedding of `part` was given."""
+        """Record the input ids of the embedding.
+
+        Args:
+            part: The component of the embedding.
+            ids: Its input.
+        """
         self._given[part].ids = ids
 
     def documents(self, part: str, batch: int, length: int) -> Documents:
-        """The places of the true tokens of every row, one array a document.
+        """Return the positions of the real tokens of every row, one array per document.
 
-        Read from the attention mask (for a decoder without one, from the labels; all tokens where there is neither),
-        and for packed rows from the boundaries given to the attention, or from position ids, which begin anew.
-        Raises `NoEffect` where a mask or position ids tell no places.
+        They are read from the attention mask, or for a decoder without one from the labels; without either, all tokens
+        are real. Packed documents are separated by the boundaries passed to the attention, or by position ids that
+        restart.
+
+        Args:
+            part: The component ("encoder" or "decoder").
+            batch: Number of rows.
+            length: Padded length.
+
+        Raises:
+            NoEffect: If a mask or position ids are given in a shape that cannot be read.
         """
         key = (part, batch, length)
         if key not in self._documents:
@@ -85,10 +108,10 @@ class Call:
     def _read_documents(self, given: _Given, part: str, batch: int, length: int) -> Documents:
         mask = _fitting(given.masks, batch, length, "attention_mask")
         if mask is None and self.paired:
-            by_token = [labels for labels in given.labels if labels.dim() == 2]  # one a row is a class
+            by_token = [labels for labels in given.labels if labels.dim() == 2]  # one label per row is a class
             labels = _fitting(by_token, batch, length, "labels")
             mask = None if labels is None else labels != NOT_A_LABEL
-        flattened = given.boundaries if batch == 1 else []  # they are counted over all rows
+        flattened = given.boundaries if batch == 1 else []  # boundaries are counted over all rows
         boundaries = flattened[-1].detach().cpu().numpy().astype(np.int64) if flattened else None
         positions = _fitting(given.positions, batch, length, "position_ids") if boundaries is None else None
         rows: Documents = []
@@ -102,9 +125,19 @@ class Call:
         return rows
 
     def side(self, part: str, side: str, batch: int, length: int) -> NDArray[np.bool_]:
-        """Where the tokens of the `prompt` or the `response` are, `[batch, length]`; padding is in neither.
+        """Return a mask of the prompt or response tokens; padding belongs to neither.
 
-        Raises `NoEffect` where a causal model's call has no labels to tell them by.
+        Args:
+            part: The component ("encoder" or "decoder").
+            side: "prompt" or "response".
+            batch: Number of rows.
+            length: Padded length.
+
+        Returns:
+            bool `[batch, length]`.
+
+        Raises:
+            NoEffect: If a causal model is called without labels.
         """
         true = np.zeros((batch, length), dtype=bool)
         for row, documents in enumerate(self.documents(part, batch, length)):
@@ -120,7 +153,19 @@ class Call:
         return true & ((labels == NOT_A_LABEL) == (side == "prompt"))
 
     def ids(self, part: str, batch: int, length: int) -> NDArray[np.int64]:
-        """The token ids of `part`, `[batch, length]`; raises `NoEffect` where they are not one a vector."""
+        """Return the token ids of a component.
+
+        Args:
+            part: The component ("encoder" or "decoder").
+            batch: Number of rows.
+            length: Padded length.
+
+        Returns:
+            int64 `[batch, length]`.
+
+        Raises:
+            NoEffect: If there is not one id per vector.
+        """
         given = self._given[part].ids
         found = None if given is None else _fitting([given], batch, length, "input_ids")
         if found is None:
@@ -131,7 +176,13 @@ class Call:
 
 
 def arguments_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments of a call by name."""
+    """Return all arguments of a call by name.
+
+    Args:
+        module: The called module; its `forward` gives the names of positional arguments.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+    """
     if not args:
         return kwargs
     names = [
@@ -143,7 +194,7 @@ def arguments_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
 
 
 def _fitting(given: Sequence[Tensor], batch: int, length: int, name: str) -> NDArray[np.int64] | None:
-    """The innermost of `given` with one number a token, `[batch, length]`; None where nothing was given."""
+    """Return the innermost of `given` with one number per token, `[batch, length]`; None if `given` is empty."""
     if not given:
         return None
     for tensor in reversed(given):

@@ -1,4 +1,4 @@
-"""Following the forward calls of a live model: when one begins and ends, and at which site it is."""
+"""Hooks that follow the forward calls of a live model: when one starts and ends, and which site it has reached."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from neftune_core.noise.sites import Site, is_encoder_decoder, model_parts, nois
 
 
 class Listener:
-    """What the hooks on a model hear of its calls; `chosen` are the sites that get noise."""
+    """Tracks the forward calls of a model through hooks."""
 
     def __init__(self, model: nn.Module, chosen: Sequence[Site]) -> None:
+        """Set up tracking of `model`; `chosen` lists the sites that get noise."""
         parts = model_parts(model)
         self._model = unwrapped(model)
         self._paired = is_encoder_decoder(model)
@@ -36,11 +37,11 @@ class Listener:
         self._recomputed: tuple[Site, Call] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy made of a model while it is listened to has hooks that know none of its modules, and do nothing."""
+        """Return this object itself: the hooks of a copied model know none of its modules, so they do nothing."""
         return self
 
     def handles(self) -> list[Any]:
-        """Put the hooks on; each handle takes one off."""
+        """Register the hooks and return their handles."""
         handles: list[Any] = []
         for module in self._entries:
             handles.append(module.register_forward_pre_hook(self._before_forward, with_kwargs=True))
@@ -51,10 +52,20 @@ class Listener:
         return handles
 
     def at(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Site, Call] | None:
-        """The site whose `module` has just run, and the training call that it belongs to; None where there is none.
+        """Return the site that has just run and the training call that it belongs to.
 
-        In the second run of a checkpointed block it is the call of the first one. Raises `NoEffect` where that
-        cannot be told.
+        When a checkpointed block is recomputed, the call is that of its first run.
+
+        Args:
+            module: The module that has just run.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            None if the module is not a chosen site, or the call is not a training call.
+
+        Raises:
+            NoEffect: If the first run of a recomputed block cannot be identified.
         """
         given = _first_tensor(args, kwargs)
         if module not in self._sites or given is None:
@@ -70,10 +81,10 @@ class Listener:
         return (site, call) if (site.part, site.number) in self._chosen else None
 
     def _first_run(self, module: nn.Module, key: tuple[int, int]) -> tuple[Site, Call]:
-        """Where `module`, which is being recomputed, first ran.
+        """Return the site and call of the first run of `module`, which is being recomputed.
 
-        A checkpointed block begins anew from the very tensor it began from. The sites further on in it are given new
-        ones, and follow the site before them.
+        A checkpointed block is recomputed from the same input tensor as in its first run. Sites further inside the
+        block get new tensors, and are identified by following the site before them.
         """
         remembered = self._remembered.get(key)
         if remembered is not None and not remembered[0].expired():
@@ -90,7 +101,7 @@ class Listener:
         )
 
     def _site(self, module: nn.Module, call: Call) -> Site:
-        """An embedding that both parts share belongs to the part that runs."""
+        """Return the site of `module`; a shared embedding belongs to the component that is running."""
         by_part = self._sites[module]
         return by_part.get(call.running) or next(iter(by_part.values()))
 
@@ -102,7 +113,7 @@ class Listener:
             )
         if recomputing() or module not in self._entries:
             return
-        if module in self._running:  # the call before was broken off
+        if module in self._running:  # the previous call was interrupted
             del self._running[self._running.index(module) :]
         if not self._running or self._call is None:
             self._call = self._new_call()
@@ -113,7 +124,7 @@ class Listener:
             self._call.ran.add(self._call.running)
 
     def _new_call(self) -> Call:
-        """A call that begins; what can no longer be recomputed, because what it began from is gone, is forgotten."""
+        """Start a call, and forget blocks that can no longer be recomputed because their inputs are gone."""
         self._remembered = {key: found for key, found in self._remembered.items() if not found[0].expired()}
         self._recomputed = None
         training = self._model.training
@@ -144,8 +155,8 @@ class Listener:
 
 
 def recomputing() -> bool:
-    """Whether a backward pass is under way in this thread: then a forward pass is a checkpointed block's second run."""
-    return bool(torch._C._current_graph_task_id() != -1)  # what torch.utils.checkpoint itself asks
+    """Return whether a backward pass is running in this thread; a forward pass then recomputes a checkpointed block."""
+    return bool(torch._C._current_graph_task_id() != -1)  # as in torch.utils.checkpoint
 
 
 def _first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -153,7 +164,7 @@ def _first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | No
 
 
 def _entry_points(model: nn.Module) -> dict[nn.Module, None]:
-    """The modules that a loop may call with rows of tokens, from the outermost: those around a token embedding."""
+    """Return the modules that a training loop may call with token rows, outermost first."""
     embeddings = {site.module for site in noise_sites(model) if site.number == EMBEDDING_SITE}
     return {
         module: None

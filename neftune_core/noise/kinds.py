@@ -1,7 +1,8 @@
-"""The kinds of noise: one entry each, and the unit draw of one example.
+"""The kinds of noise, and the unit draw of one example.
 
-All kinds but token dropout are matched on their standard deviation. Some papers are not: a Gaussian "at alpha 5" drawn
-as N(0, 1) * alpha / sqrt(L d) is sqrt(3) times stronger than the paper's uniform noise.
+All kinds except token dropout are matched on their standard deviation. Some papers do not match it: a Gaussian "at
+alpha 5", drawn as `N(0, 1) * alpha / sqrt(L d)`, is `sqrt(3)` times stronger than the uniform noise of arXiv
+2310.05914.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind.
+    """One kind of noise.
 
-    `draw(generator, out)` fills `out`, float32 `[length, width]` and contiguous, with mean 0 and standard deviation 1
-    per coordinate; for a kind that `drops`, `[length, 1]` with one number in [0, 1) a token, and the tokens below the
-    strength are set to zero; the first token has 1 and stays. `bound` is the largest magnitude of a coordinate,
-    `kurtosis` its fourth standardised moment. `passes` says what a training step needs: `one` draw, a `pair` of
-    opposite signs, or an `ascent` on the loss from the first draw.
+    Attributes:
+        words: Name shown to users.
+        draw: `draw(generator, out)` fills the contiguous float32 array `out`. Its shape is `[length, width]`, and each
+            coordinate has mean 0 and standard deviation 1. If `drops` is set, the shape is `[length, 1]`, with a
+            uniform number in `[0, 1)` per token, except that the first token gets 1.
+        bound: Largest magnitude of a coordinate.
+        kurtosis: Fourth standardised moment.
+        passes: What a training step needs: "one" draw, a "pair" of opposite signs, or an "ascent" on the loss.
+        drops: Whether tokens whose draw is below the strength are set to zero, instead of adding noise.
     """
 
     words: str
@@ -50,7 +55,7 @@ def _gaussian(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
 
 
 def _laplace(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
-    """An exponential with a random sign; its scale 1/sqrt(2) gives a variance of 1."""
+    """Draw exponentials with random signs; the scale `1 / sqrt(2)` gives variance 1."""
     generator.standard_exponential(out=out, dtype=np.float32)
     out *= np.float32(1 / math.sqrt(2))
     signs = np.empty_like(out)
@@ -66,10 +71,11 @@ def _signs(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
 
 
 def _by_token(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
-    """Even numbers, but for the first token, which is never dropped.
+    """Draw uniform numbers per token, except for the first token, which is never dropped.
 
-    It sees only itself, so that at zero every layer of a model without biases gives it zero, the derivative of every
-    norm there is 1 / sqrt(epsilon), and the gradient of SmolLM2-135M overflows (measured: NaN below layer 29).
+    The first token attends only to itself. If it were zero, every layer of a model without biases would output zero for
+    it, the derivative of each norm would be `1 / sqrt(epsilon)`, and the gradient of SmolLM2-135M would overflow
+    (measured: NaN below layer 29).
     """
     generator.random(out=out, dtype=np.float32)
     out[0] = 1.0
@@ -91,17 +97,36 @@ KINDS: dict[str, Kind] = {
 
 
 def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -> tuple[int, int, int, int]:
-    """What a draw of the engine depends on, and nothing else: study seed, epoch, example and site."""
+    """Return the key of a draw in the engine; the draw depends on nothing else.
+
+    Args:
+        seed: Study seed.
+        epoch: Epoch, from 0.
+        example: Index of the example in the training data.
+        site: Key of the site.
+    """
     return (seed, epoch, example, site)
 
 
 def draw_unit(
     kind: str, key: tuple[int, ...], length: int, width: int, purpose: Purpose = Purpose.NOISE
 ) -> NDArray[np.float32]:
-    """The unit draw of one example, `[length, width]` float32 (`[length, 1]` for a kind that drops tokens).
+    """Draw the unit noise of one example.
 
-    It depends on `key` (non-negative integers, see `noise_key`) and the shape alone, so that padding, batching,
-    order and resuming change nothing. Raises `InvalidSetting` for a negative number.
+    The result depends only on the kind, key, shape and purpose; padding, batching, order and resuming do not change it.
+
+    Args:
+        kind: Kind of noise, a key of `KINDS`.
+        key: Non-negative integers, see `noise_key`.
+        length: Number of tokens.
+        width: Embedding width.
+        purpose: The random stream to use.
+
+    Returns:
+        `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
+
+    Raises:
+        InvalidSetting: If a number in `key` is negative.
     """
     out = np.empty((length, 1 if KINDS[kind].drops else width), dtype=np.float32)
     draw_unit_into(out, kind, key, purpose)
@@ -109,5 +134,12 @@ def draw_unit(
 
 
 def draw_unit_into(out: NDArray[np.float32], kind: str, key: tuple[int, ...], purpose: Purpose = Purpose.NOISE) -> None:
-    """As `draw_unit`, written into `out` (contiguous), which needs no memory of its own."""
+    """Draw as `draw_unit` does, into an existing array.
+
+    Args:
+        out: Contiguous float32 array, `[length, width]` or `[length, 1]`.
+        kind: Kind of noise, a key of `KINDS`.
+        key: Non-negative integers, see `noise_key`.
+        purpose: The random stream to use.
+    """
     KINDS[kind].draw(stream(purpose, *key), out)

@@ -1,4 +1,4 @@
-"""The noise of one site in one call of a live model, drawn row by row and document by document."""
+"""The noise at one site in one call of a live model, drawn per row and document."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from neftune_core.randomness import Purpose
 
 @dataclass(frozen=True)
 class LiveNoise:
-    """Noise under somebody else's loop, where examples have no names unless the loop gives some.
+    """Noise in a training loop that the lab does not control.
 
-    `key` is the seed and the rank; a draw depends on them, the number of the call, the site, the row and the document
-    in it. Where `names` gives one a row for the coming call (study seed, epoch, example), it depends on the name, the
-    site and the document instead, as in the lab's own engine. `multipliers` is the schedule, one number a training
-    call, the last for all that come after. `special` are the ids that get no noise.
+    A draw depends on `key`, the call number, the site, the row and the document within it. If `names` is given, it
+    depends on the name, the site and the document instead, as in the lab's own engine.
+
+    Attributes:
+        settings: The noise settings.
+        key: Seed and rank.
+        multipliers: Noise schedule, one value per training call; the last value applies to all later calls.
+        special: Token ids that get no noise.
+        names: Returns one `(study seed, epoch, example)` per row of the next call.
     """
 
     settings: NoiseSettings
@@ -37,7 +42,16 @@ class LiveNoise:
     names: Callable[[], Sequence[tuple[int, int, int]]] | None = None
 
     def on(self, clean: Tensor, site: Site, call: Call) -> Tensor:
-        """`clean`, `[batch, length, width]`, with its noise, added in float32 and given back in its own type."""
+        """Return `clean` with noise, added in float32.
+
+        Args:
+            clean: Clean vectors, `[batch, length, width]`.
+            site: The site whose output `clean` is.
+            call: The current forward call.
+
+        Returns:
+            The noisy vectors, with the shape and dtype of `clean`.
+        """
         multiplier = self.multipliers[min(call.number, len(self.multipliers)) - 1]
         if multiplier == 0:
             return clean
@@ -59,13 +73,13 @@ class LiveNoise:
         return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
 
     def _rows(self, site: Site, call: Call, batch: int, length: int) -> Documents:
-        """The tokens that are drawn for; the common trainer hook knows neither padding nor documents."""
+        """Return the positions to draw for; the length rule "padded" ignores padding and documents."""
         if self.settings.length_rule == "padded":
             return [[np.arange(length)] for _ in range(batch)]
         return call.documents(site.part, batch, length)
 
     def _spared(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
-        """The tokens that the settings leave out, `[batch, length]`; None where they leave out none."""
+        """Return a mask of the tokens excluded by the settings, `[batch, length]`; None if none are."""
         spared: NDArray[np.bool_] | None = None
         if self.settings.tokens != "all":
             spared = ~call.side(site.part, self.settings.tokens, batch, length)
@@ -75,7 +89,7 @@ class LiveNoise:
         return spared
 
     def _deviations(self, clean: Tensor, rows: Documents, multiplier: float) -> list[list[float]]:
-        """The standard deviation of every document."""
+        """Return the standard deviation of every document."""
         strength, unit, width = self.settings.strength, self.settings.unit, clean.shape[2]
         norms: NDArray[np.float32] | None = None
         if unit == "relative":
@@ -94,7 +108,7 @@ class LiveNoise:
         key: tuple[int, int],
         factors: Sequence[Sequence[float]] | None,
     ) -> None:
-        """Write every document's draw, times its factor, straight into its places of `out`."""
+        """Write the draw of every document, times its factor, into its positions in `out`."""
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
             raise InvalidSetting(f"A call has {len(rows)} rows, and {len(names)} names were given for their noise.")

@@ -1,8 +1,8 @@
-"""Which token of the vocabulary each noised vector lies nearest to, as the strengths at which that changes.
+"""The vocabulary token nearest to each noisy vector, as the strengths at which it changes.
 
-By Euclidean distance: |e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g) with D = |e - v|^2 and g = u . (v - e), so that every
-vocabulary vector v is a straight line in s and the nearest one is their lower envelope. It begins with e itself,
-the line 0, and first changes at the least D / (2 g) over all v with g > 0.
+Distances are Euclidean: `|e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g)` with `D = |e - v|^2` and `g = u . (v - e)`. Each
+vocabulary vector `v` is a straight line in `s`, and the nearest one is the lower envelope of these lines. The envelope
+starts with `e` itself (the line 0) and first changes at the smallest `D / (2 g)` over all `v` with `g > 0`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,33 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, in_plane, plane_axes, unit_draw
 
 CHANGES = 3
-"""Changes of the nearest token that are told for each token."""
+"""Changes of the nearest token that are reported for each token."""
 
 NEIGHBOURS = 24
-"""Tokens of the vocabulary that the map shows besides the sentence's own."""
+"""Vocabulary tokens that the map shows in addition to those of the sentence."""
 
 SAME = 1e-6
-"""Vectors closer than this share of their squared norms are one and the same in single precision."""
+"""Vectors whose squared distance is below this share of their squared norms are equal in single precision."""
 
 PIECE_NUMBERS = 2**24
-"""Products with the vocabulary that are kept at a time."""
+"""Products with the vocabulary held in memory at a time."""
 
 Changes = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""The strengths at which the nearest vector changes, `[length, CHANGES]`, rising and infinite where there is none; and
-the number of the vocabulary vector that is nearest from there on."""
+"""Strengths at which the nearest vector changes, `[length, CHANGES]`, ascending and padded with infinity; and the index
+of the vocabulary vector that is nearest from that strength on."""
 
 
 def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """`changes`: for each draw and token a list of strength (std), token text and so on, at most `CHANGES` pairs; and
-    `neighbours`: the vocabulary tokens around the sentence's, with their places in its plane.
+    """Compute when the nearest token of each noisy vector changes, and the vocabulary around the sentence.
 
-    Empty where the sentence's place has no vocabulary. From its last strength on a token keeps the last text.
+    Args:
+        sentence: The sentence, with its vocabulary.
+        seed: Study seed of the draws.
+
+    Returns:
+        Empty if the site has no vocabulary. Otherwise `changes`: for each draw and token a flat list of strength (std)
+        and token text, at most `CHANGES` pairs; and `neighbours`: nearby vocabulary tokens with coordinates in the
+        sentence's plane.
     """
     if not sentence.vocabulary_size:
         return {}
@@ -51,8 +57,16 @@ def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str, Changes], NDArray[np.int64]]:
-    """For each of `units`, `[length, width]`, its changes; and for each token its closest other one without noise,
-    `[length]`."""
+    """Compute the changes of the nearest vocabulary vector.
+
+    Args:
+        sentence: The sentence, with its vocabulary.
+        units: Unit draws by name, each `[length, width]`.
+
+    Returns:
+        The changes by name; and for each token the index of the closest other vocabulary vector without noise,
+        `[length]`.
+    """
     group = max(1, PIECE_NUMBERS // (sentence.vocabulary_size * (1 + len(units))))
     parts: dict[str, list[Changes]] = {name: [] for name in units}
     closest = []
@@ -73,7 +87,7 @@ def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str,
 def _lines(
     clean: Vectors, units: Mapping[str, Vectors], vocabulary: Iterator[Vectors]
 ) -> tuple[Vectors, dict[str, Vectors]]:
-    """D (infinite of e itself) and, for each draw, g of every token and vocabulary vector, `[length, vocabulary]`."""
+    """Return `D` (infinite for `e` itself) and `g` for each draw, `[length, vocabulary]` each."""
     length = len(clean)
     together = np.concatenate([clean, *units.values()])
     found = [(together @ piece.T, np.einsum("vw,vw->v", piece, piece)) for piece in vocabulary]
@@ -111,7 +125,7 @@ def _pairs(strengths: list[float], ids: list[int], sentence: Sentence) -> list[f
 
 
 def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any]:
-    """The closest other token of each token, each told once, at most `NEIGHBOURS`."""
+    """Return the closest other token of each token without duplicates, at most `NEIGHBOURS`."""
     words = {number: sentence.word(number) for number in dict.fromkeys(closest.tolist())}
     others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
     axes, _ = plane_axes(sentence.clean)
@@ -121,7 +135,7 @@ def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any
 
 
 def _vectors(sentence: Sentence, numbers: list[int]) -> Vectors:
-    """The vocabulary's vectors of these numbers, `[numbers, width]`."""
+    """Return the vocabulary vectors with these indices, `[numbers, width]`."""
     found, before = np.empty((len(numbers), sentence.clean.shape[1]), np.float32), 0
     for piece in sentence.vocabulary():
         for place, number in enumerate(numbers):

@@ -1,8 +1,8 @@
-"""The few numbers from which a browser redraws noise on a sentence at any strength.
+"""The few numbers from which a browser draws noise on a sentence at any strength.
 
-For unit noise u on a clean vector e and a standard deviation s, |e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2
-and cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|): three numbers a token and kind are enough. In a plane
-with orthonormal axes P the noised vector lies at P e + s P u.
+For unit noise `u` on a clean vector `e` and a standard deviation `s`, `|e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2`
+and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so three numbers per token and kind are enough. In a plane
+with orthonormal axes `P` the noisy vector lies at `P e + s P u`.
 """
 
 from __future__ import annotations
@@ -22,29 +22,35 @@ Vectors = NDArray[np.float32]
 DRAWN_AS = {
     name: next(other for other, first in KINDS.items() if first.draw is kind.draw) for name, kind in KINDS.items()
 }
-"""The kind whose draw each one begins with: a symmetric pair with Bernoulli's, an ascent with the uniform."""
+"""The kind whose draw each kind starts from: "bernoulli" for a symmetric pair, "uniform" for an ascent."""
 
 DRAWS = 16
-"""Repeated draws of the spread; the first one is the draw that is shown."""
+"""Number of draws in `spread`; the first is the draw that `preview` shows."""
 
 BINS_A_DEVIATION, DEVIATIONS_SHOWN = 8, 4.5
-"""Histograms have this many bins a standard deviation, and reach that many to each side."""
+"""Bins per standard deviation of a histogram, and its half-width in standard deviations."""
 
 FINENESS = 4000
-"""The spread is sent in whole numbers of this part of a standard deviation: two bytes reach to eight of them."""
+"""Integer steps per standard deviation in `spread`; an int16 covers eight standard deviations to each side."""
 
 REALISED_AT = tuple(10 ** (power / 2 - 5) for power in range(11))
-"""Standard deviations, as multiples of the clean coordinates' root mean square, at which rounding is measured."""
+"""Standard deviations at which rounding is measured, in multiples of the clean root-mean-square coordinate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
-    """A text as a model reads it at one place.
+    """A text as a model represents it at one site.
 
-    `clean` is `[length, width]`; `special` marks the tokenizer's special tokens, `[length]`. `site` is the key of
-    the place in a draw. `vocabulary()` gives the vectors of all `vocabulary_size` tokens in pieces, in the order of
-    their numbers (none where the place is no embedding), and `word` the text of a number. `about` is told with the
-    numbers.
+    Attributes:
+        tokens: Text of each token.
+        clean: Clean vectors, `[length, width]`.
+        special: True on special tokens, `[length]`.
+        precision: dtype in which the model computes.
+        site: Key of the site in a draw.
+        vocabulary: Yields the vectors of all tokens in chunks, ordered by id; nothing if the site is not an embedding.
+        vocabulary_size: Number of tokens in the vocabulary.
+        word: Returns the text of a token id.
+        about: Further entries for the result of `preview`.
     """
 
     tokens: list[str]
@@ -59,13 +65,21 @@ class Sentence:
 
 
 def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """Numbers of a sentence's noise, ready for JSON.
+    """Compute the numbers that describe a sentence's noise, ready for JSON.
 
-    `signal` (|e|^2) by token, `root_mean_square` (of one clean coordinate), `special` (places), `precision` and
-    `realised` (what bfloat16 leaves of the noise, else empty), `clean_histogram`, `plane`, `kinds` (`DRAWN_AS`
-    without the dropping ones), `dropped_below` (the share from which token dropout takes each token) and `draws`:
-    for each draw `dot` (e . u) and `square` (|u|^2) by token, `histogram` and `plane`, where u has a standard
-    deviation of 1 per coordinate.
+    Args:
+        sentence: The sentence.
+        seed: Study seed of the draws.
+
+    Returns:
+        A dict that contains, among others:
+
+        * `signal`: `|e|^2` per token, and `root_mean_square`: that of one clean coordinate.
+        * `realised`: share of the noise that survives rounding to bfloat16; empty for other precisions.
+        * `kinds`: `DRAWN_AS` without kinds that drop tokens.
+        * `dropped_below`: strength from which token dropout drops each token.
+        * `draws`: per draw `dot` (`e . u`) and `square` (`|u|^2`) per token, `histogram` and `plane`, where `u` has
+          standard deviation 1 per coordinate.
     """
     clean = sentence.clean
     length, width = clean.shape
@@ -93,16 +107,31 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vectors:
-    """What training would draw for the sentence in that epoch, were it the first example of its data."""
+    """Return the draw that training would use if the sentence were the first example of its data.
+
+    Args:
+        sentence: The sentence.
+        kind: Kind of noise, a key of `KINDS`.
+        seed: Study seed.
+        epoch: Epoch, from 0.
+
+    Returns:
+        `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
+    """
     length, width = sentence.clean.shape
     return draw_unit(kind, noise_key(seed, epoch, 0, sentence.site), length, width)
 
 
 def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """The same numbers over `DRAWS` draws, in two bytes each, to be read in the browser.
+    """Compute the numbers of `preview` over `DRAWS` draws, as int16 for the browser.
 
-    `kinds` names the draws in order; `numbers` is base64 of little-endian int16 `[kinds, draws, 4, length]`: e . u
-    over |e|, |u|^2 less the width over its root, and the two coordinates in the plane, times `FINENESS`.
+    Args:
+        sentence: The sentence.
+        seed: Study seed of the draws.
+
+    Returns:
+        `kinds` names the draws in order. `numbers` is base64 of little-endian int16 `[kinds, draws, 4, length]`: `e . u
+        / |e|`, `(|u|^2 - width) / sqrt(width)` and the two plane coordinates, each times `FINENESS`.
     """
     clean = sentence.clean
     axes, _ = plane_axes(clean)
@@ -118,7 +147,11 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
-    """The plane of the sentence's two principal components, `[width, 2]` orthonormal, and its share of the variance."""
+    """Return the plane of the first two principal components.
+
+    Returns:
+        Orthonormal axes, `[width, 2]`, and the share of the variance that they explain.
+    """
     centred = clean - clean.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     components = centred.T @ vectors[:, ::-1][:, :2]
@@ -129,21 +162,35 @@ def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
 
 
 def in_plane(vectors: Vectors, clean: Vectors, axes: Vectors) -> Vectors:
-    """Where `vectors` lie in the plane whose middle is the mean of `clean`, `[..., 2]`."""
+    """Project vectors onto a plane centred on the mean of the sentence.
+
+    Args:
+        vectors: `[..., width]`.
+        clean: Clean vectors of the sentence, `[length, width]`.
+        axes: Axes of the plane, `[width, 2]`.
+
+    Returns:
+        Coordinates, `[..., 2]`.
+    """
     return (vectors - clean.mean(0)) @ axes
 
 
 def to_bfloat16(values: Vectors) -> Vectors:
-    """The nearest bfloat16 numbers, ties to even, as float32."""
+    """Round to the nearest bfloat16 (ties to even), stored as float32."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
 def realised_share(clean: Vectors, noise: Vectors) -> float:
-    """How much of `noise` is left when it is added to `clean` and the sum kept in bfloat16.
+    """Return the share of the noise that survives when the sum is rounded to bfloat16.
 
-    1 where rounding is fair to it, 0 where the vectors stay as they were: the projection of what was added in
-    fact on what was to be added.
+    Args:
+        clean: Clean vectors.
+        noise: Noise of the same shape.
+
+    Returns:
+        Projection of the realised noise on the intended noise: 1 if rounding is unbiased, 0 if the vectors do not
+        change.
     """
     added = to_bfloat16(clean + noise) - to_bfloat16(clean)
     wanted = float(np.vdot(noise, noise))
@@ -151,7 +198,7 @@ def realised_share(clean: Vectors, noise: Vectors) -> float:
 
 
 def _realised(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
-    """Standard deviation and realised share, measured on the uniform draw, in a model that computes in bfloat16."""
+    """Return standard deviation and realised share, measured on the uniform draw, for a model in bfloat16."""
     if sentence.precision != "bfloat16":
         return []
     deviations = [root_mean_square * multiple for multiple in REALISED_AT]
@@ -171,7 +218,7 @@ def _numbers(clean: Vectors, unit: Vectors, axes: Vectors) -> dict[str, Any]:
 
 
 def _standardised(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, unit: Vectors) -> NDArray[np.float64]:
-    """`[4, length]`; see `spread`."""
+    """Return the numbers of one draw, `[4, length]`; see `spread`."""
     width = clean.shape[1]
     dot = _by_token(clean, unit) / np.where(norms > 0, norms, 1.0)
     square = (_by_token(unit, unit) - width) / np.sqrt(width)
@@ -179,19 +226,19 @@ def _standardised(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, uni
 
 
 def _by_token(one: Vectors, other: Vectors) -> NDArray[np.float64]:
-    """The dot product of each row with its counterpart."""
+    """Return the dot product of corresponding rows."""
     return np.einsum("lw,lw->l", one, other, dtype=np.float64)
 
 
 def _histogram(values: Vectors) -> list[int]:
-    """How many of `values` fall into each bin; those beyond the last bins are in none."""
+    """Count the values per bin; values beyond the outermost bins are ignored."""
     count = round(2 * BINS_A_DEVIATION * DEVIATIONS_SHOWN)
     places = np.floor(values.ravel() * np.float32(BINS_A_DEVIATION)).astype(np.int64) + count // 2
     return np.bincount(places[(places >= 0) & (places < count)], minlength=count).tolist()
 
 
 def _plane(clean: Vectors, axes: Vectors) -> dict[str, Any]:
-    """Where the tokens lie, and where the zero vector does."""
+    """Return the coordinates of the tokens and of the zero vector."""
     origin = in_plane(np.zeros((1, clean.shape[1]), dtype=np.float32), clean, axes)
     return _points(in_plane(clean, clean, axes)) | {"origin": _rounded(origin[0])}
 
@@ -201,5 +248,5 @@ def _points(places: Vectors) -> dict[str, list[float]]:
 
 
 def _rounded(values: NDArray[Any], digits: int = 6) -> list[float]:
-    """Six significant digits: finer than any screen, and half the bytes."""
+    """Round to significant digits; six are finer than any screen."""
     return [float(f"{value:.{digits}g}") for value in values]

@@ -1,4 +1,4 @@
-"""The check that noise has an effect on a model: it runs, and is no list of models."""
+"""A check that noise affects a model's output, made by running the model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.sites import Site, is_encoder_decoder, unwrapped
 
 FIRST_ID, TOKENS = 3, 4
-"""The ids tried: small ones, that every vocabulary has, behind the usual special ones."""
+"""Token ids used: small enough for every vocabulary, and past the usual special tokens."""
 
 
 def refuse_without_effect(model: nn.Module, sites: Sequence[Site]) -> None:
-    """Run four tokens with and without loud noise at each embedding, and at all layers together.
+    """Check that noise at each site changes the model's output.
 
-    Raises `NoEffect`, naming the module, where a site is never run or its noise leaves the output as it was.
+    Four tokens are run with and without strong noise, at each embedding and at all layers together.
+
+    Args:
+        model: The model.
+        sites: The sites to check.
+
+    Raises:
+        NoEffect: If a site is never run or its noise does not change the output; names the module.
     """
     embeddings = [[site] for site in sites if site.number == EMBEDDING_SITE]
     layers = [site for site in sites if site.number != EMBEDDING_SITE]
@@ -45,7 +52,7 @@ def refuse_without_effect(model: nn.Module, sites: Sequence[Site]) -> None:
 
 
 def _loud(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
-    """A hook that adds noise with a standard deviation of 1, and notes which modules ran."""
+    """Return a hook that adds noise with standard deviation 1 and records which modules ran."""
     generator = torch.Generator().manual_seed(0)
 
     def add(module: nn.Module, args: Any, output: Any) -> Any:
@@ -68,7 +75,7 @@ def _hooked(sites: Sequence[Site], hook: Callable[..., Any]) -> Iterator[None]:
 
 
 def _output(model: nn.Module) -> Tensor:
-    """What the model gives for four tokens in evaluation mode; its mode is put back module by module."""
+    """Return the output for four tokens in evaluation mode; the mode of each module is restored."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     device = next(model.parameters()).device

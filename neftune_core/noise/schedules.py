@@ -1,4 +1,4 @@
-"""How the strength changes over a run: a multiplier m(t), with t from 0 at the first step to 1 at the last."""
+"""Noise schedules: a multiplier `m(t)` of the strength, with `t` from 0 at the first step to 1 at the last."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LAST_SHARE = 0.01
-"""What is left of the strength at the end of an exponential decay."""
+"""Share of the strength that remains at the end of an exponential decay."""
 
 SMOOTHING = 0.9
-"""How much of the smoothed loss an adaptive schedule keeps from one step to the next."""
+"""Weight of the previous smoothed loss in the exponential moving average of an adaptive schedule."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule: `multiplier(t, point)`; None where it follows the training loss and not the time."""
+    """One noise schedule.
+
+    Attributes:
+        words: Name shown to users.
+        multiplier: `multiplier(t, point)`; None if the schedule follows the training loss instead of time.
+    """
 
     words: str
     multiplier: Callable[[float, float], float] | None
@@ -26,7 +31,7 @@ def _warm_up(t: float, point: float) -> float:
 
 
 def _switch_off(t: float, point: float) -> float:
-    return 1.0 if t < point or point == 1 else 0.0  # switched off after the whole run is not at all
+    return 1.0 if t < point or point == 1 else 0.0  # with point 1 the noise stays on for the whole run
 
 
 SCHEDULES: dict[str, Schedule] = {
@@ -41,10 +46,17 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def multipliers(schedule: str, steps: int, *, point: float = 0.5, equal_energy: bool = False) -> list[float]:
-    """m of every step of a run of `steps`, for any schedule but `adaptive`.
+    """Return the schedule's multiplier for every step of a run.
 
-    `point` is the share of the run at which warm-up is complete, or the noise switched off. With `equal_energy`
-    they are scaled to a mean square of 1, so that a run sees as much noise as with the constant schedule.
+    Args:
+        schedule: Name of a schedule, except "adaptive".
+        steps: Number of steps.
+        point: Share of the run at which the warm-up is complete or the noise is switched off.
+        equal_energy: Whether to scale the multipliers to a mean square of 1, so that the run gets as much noise as with
+            the constant schedule.
+
+    Raises:
+        ValueError: If the schedule follows the loss.
     """
     shape = SCHEDULES[schedule].multiplier
     if shape is None:
@@ -58,9 +70,11 @@ def multipliers(schedule: str, steps: int, *, point: float = 0.5, equal_energy: 
 
 @dataclass
 class AdaptiveSchedule:
-    """The multiplier of one arm under `adaptive`: its smoothed training loss over the first one, at most 1.
+    """The multiplier of one arm under "adaptive": smoothed training loss over first training loss, at most 1.
 
-    `first` and `smoothed` (nats) are all of its state, and NaN before the first step.
+    Attributes:
+        first: Loss of the first step in nats; NaN before it.
+        smoothed: Exponential moving average of the loss in nats; NaN before the first step.
     """
 
     first: float = math.nan
@@ -68,13 +82,13 @@ class AdaptiveSchedule:
 
     @property
     def multiplier(self) -> float:
-        """m for the step to come."""
+        """Multiplier for the next step."""
         if math.isnan(self.first):
             return 1.0
         return min(1.0, self.smoothed / self.first) if self.first > 0 else 0.0
 
     def follow(self, loss: float) -> None:
-        """Take the training loss of a step into account; one that is not finite is passed over."""
+        """Update the average with the training loss of a step; losses that are not finite are ignored."""
         if not math.isfinite(loss):
             return
         if math.isnan(self.first):

@@ -1,4 +1,4 @@
-"""The settings of embedding noise."""
+"""Settings of embedding noise."""
 
 from __future__ import annotations
 
@@ -132,12 +132,12 @@ class NoiseSettings(Settings):
 
     @property
     def is_silent(self) -> bool:
-        """Whether this setting adds nothing at all."""
+        """Whether this setting adds no noise."""
         return self.strength == 0
 
     @property
     def name(self) -> str:
-        """A short name, safe in file names and links: `control`, `uniform-alpha-5`, `gaussian-std-0.1-at-2_4-6`.
+        """A short name that is safe in file names and links, such as `control` or `gaussian-std-0.1-at-2_4-6`.
 
         Settings that add different noise have different names.
         """
@@ -167,9 +167,10 @@ class NoiseSettings(Settings):
         return "-".join(parts)
 
     def site_numbers(self, layers: int) -> tuple[int, ...]:
-        """The sites in order: 0 is the embedding output, 1 to `layers` the output of that layer.
+        """Return the site numbers in ascending order: 0 is the embedding, 1 to `layers` the layers.
 
-        Raises `InvalidSetting` for a layer that the model does not have.
+        Raises:
+            InvalidSetting: If the model has no such layer.
         """
         found = set()
         for first, last in _site_parts(self.sites):
@@ -186,12 +187,12 @@ class NoiseSettings(Settings):
 
 
 def _digits(number: float) -> str:
-    """Enough digits to tell any two settings apart, and no more than needed."""
+    """Format a number with as few digits as distinguish it from every other setting."""
     return f"{number:.15g}"
 
 
 def _site_parts(text: str) -> list[tuple[int, int]]:
-    """The first and last number of every part of `sites`; raises `ValueError` where it cannot be read."""
+    """Return the first and last number of every range in `sites`; raises `ValueError` if it cannot be parsed."""
     parts = []
     for part in text.split(","):
         if not _SITES.fullmatch(part):

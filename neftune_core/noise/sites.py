@@ -1,7 +1,7 @@
-"""The places of a model where noise can be added: the output of its token embeddings and of its layers.
+"""The sites of a model where noise can be added: the outputs of its token embeddings and of its layers.
 
-They are found by structure, whatever a family calls them. In an encoder-decoder the module that the model names as
-its input embedding is often never called (T5, BART): the encoder's and the decoder's own embeddings are.
+Sites are found by structure, not by name. In an encoder-decoder, the module returned by `get_input_embeddings` is often
+never called (T5, BART); the encoder and the decoder have their own embeddings.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ ENCODER, DECODER = "encoder", "decoder"
 
 @dataclass(frozen=True)
 class Site:
-    """One place: the output of `module` (the first entry, where it gives a tuple).
+    """One noise site: the output of `module`, or its first element if the output is a tuple.
 
-    `number` is 0 for an embedding and counts the layers from 1, those of an encoder before those of its decoder.
-    `part` is "encoder" or "decoder"; a causal model is all decoder. `owner` is that part: where an encoder and a
-    decoder share one embedding module, it tells whose pass is under way. `key` is the site's number in the key of
-    a draw, different for every site of a model.
+    Attributes:
+        number: 0 for an embedding; layers count from 1, those of an encoder before those of its decoder.
+        part: "encoder" or "decoder"; a causal model is all decoder.
+        module: The module whose output gets noise.
+        owner: The encoder or decoder. If both share one embedding module, it shows whose pass is running.
+        key: Number of the site in the key of a draw, unique within a model.
     """
 
     number: int
@@ -39,16 +41,17 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Every site of `model`: for each part its embedding, then its layers.
+    """Return every site of `model`: the embedding and then the layers of each component.
 
-    Raises `NoEffect` where a part names no embedding, or has no stack of layers.
+    Raises:
+        NoEffect: If a component has no input embedding or no stack of layers.
     """
     sites: list[Site] = []
     parts = model_parts(model)
     stacks = {part: layer_stack(model, part)[1] for part in parts}
     total = sum(len(stack) for stack in stacks.values())
     for part, owner in parts.items():
-        key = EMBEDDING_SITE if not sites else total + 1  # the numbers of layers are taken
+        key = EMBEDDING_SITE if not sites else total + 1  # the lower numbers belong to layers
         sites.append(Site(EMBEDDING_SITE, part, _input_embedding(owner), owner, key))
         before = max(site.number for site in sites)
         sites += [
@@ -58,19 +61,27 @@ def noise_sites(model: nn.Module) -> list[Site]:
 
 
 def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
-    """The sites that `settings` name; raises `InvalidSetting` for a layer that the model does not have."""
+    """Return the sites selected by the settings.
+
+    Args:
+        model: The model.
+        settings: The noise settings.
+
+    Raises:
+        InvalidSetting: If the model lacks one of the layers.
+    """
     sites = noise_sites(model)
     numbers = settings.site_numbers(layers=max(site.number for site in sites))
     return [site for site in sites if site.number in numbers]
 
 
 def is_encoder_decoder(model: nn.Module) -> bool:
-    """Whether the model reads with an encoder and answers with a decoder."""
+    """Return whether the model is an encoder-decoder."""
     return bool(getattr(getattr(unwrapped(model), "config", None), "is_encoder_decoder", False))
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts by name in the order of the forward pass: encoder and decoder, or only the decoder (all of it)."""
+    """Return the components by name in forward order: encoder and decoder, or only the decoder (the whole model)."""
     inner: Any = unwrapped(model)
     if not is_encoder_decoder(inner):
         return {DECODER: inner}
@@ -78,16 +89,26 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleList]:
-    """The name in `model`, and the module, of the stack of layers of one part.
+    """Find the stack of layers of one component.
 
-    It is the one that holds the most parameters, of the lists that are in no other list: what a layer itself keeps
-    in lists (experts, the attention and the feed-forward map of T5) is inside. Raises `NoEffect` where there is none.
+    It is the outermost `ModuleList` with the most parameters. Lists inside layers (experts, or the attention and
+    feed-forward modules of T5) are nested in another list and do not count.
+
+    Args:
+        model: The model.
+        part: "encoder" or "decoder".
+
+    Returns:
+        Qualified name of the stack in `model`, and the stack.
+
+    Raises:
+        NoEffect: If there is none.
     """
     from torch import nn
 
     owner: Any = model_parts(model)[part]
     if not is_encoder_decoder(model) and callable(getattr(owner, "get_decoder", None)):
-        owner = owner.get_decoder()  # the text model of one that also sees or hears
+        owner = owner.get_decoder()  # the text model of a multimodal model
     lists = {name: module for name, module in owner.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [module for name, module in lists.items() if not any(name.startswith(other + ".") for other in lists)]
     if not outermost:
@@ -97,7 +118,7 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of data parallel training, of `torch.compile` and of PEFT."""
+    """Return the model inside the wrappers of data-parallel training, `torch.compile` and PEFT."""
     current: Any = model
     while True:
         if callable(getattr(type(current), "get_base_model", None)):
@@ -115,7 +136,7 @@ def _input_embedding(part: nn.Module) -> nn.Module:
     find = getattr(part, "get_input_embeddings", None)
     try:
         embedding = find() if find is not None else None
-    except NotImplementedError:  # what transformers says of a model without one
+    except NotImplementedError:  # transformers, for a model without one
         embedding = None
     if embedding is None:
         raise NoEffect(

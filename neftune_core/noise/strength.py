@@ -1,4 +1,4 @@
-"""From a strength in its unit to the standard deviation of one coordinate, and back."""
+"""Conversion between a noise strength in its unit and the standard deviation per coordinate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unit:
-    """One way to say how strong noise is.
+    """One unit of noise strength.
 
-    `scale(length, width, signal)` is the standard deviation at strength 1, where `signal` is the root-mean-square
-    coordinate of the clean vectors.
+    Attributes:
+        words: Name shown to users.
+        scale: `scale(length, width, signal)` returns the standard deviation at strength 1; `signal` is the
+            root-mean-square coordinate of the clean vectors.
     """
 
     words: str
@@ -26,7 +28,7 @@ UNITS: dict[str, Unit] = {
 }
 
 SHARE = "share"
-"""The unit of token dropout, which has no standard deviation: the share of tokens that are set to zero."""
+"""The unit of token dropout: the share of tokens set to zero."""
 
 LENGTH_RULES = {
     "true": "True length (the paper's code)",
@@ -35,17 +37,35 @@ LENGTH_RULES = {
 
 
 def standard_deviation(strength: float, unit: str, length: int, width: int, signal: float = 1.0) -> float:
-    """The standard deviation of one coordinate of the noise on a sequence of `length` and `width`.
+    """Return the per-coordinate standard deviation of the noise on one sequence.
 
-    `alpha`: alpha / sqrt(3 L d), so that uniform noise is bounded by alpha / sqrt(L d)
-    (arXiv 2310.05914, section 3); `std`: the number itself; `relative`: the number times `signal`, the
-    root-mean-square coordinate of that sequence's clean vectors.
+    Args:
+        strength: Noise strength, in `unit`.
+        unit: "alpha", "std" or "relative".
+        length: Number of real tokens `L` (no padding).
+        width: Embedding width `d`.
+        signal: Root-mean-square coordinate of the clean embeddings; only used by "relative".
+
+    Returns:
+        `alpha / sqrt(3 L d)` for "alpha", which bounds uniform noise by `alpha / sqrt(L d)` (arXiv 2310.05914, section
+        3); `strength` for "std"; `strength * signal` for "relative".
     """
     return strength * UNITS[unit].scale(length, width, signal)
 
 
 def equivalents(strength: float, unit: str, length: int, width: int, signal: float) -> dict[str, float]:
-    """The same strength in every unit, for a sequence of `length`, vectors of `width` and their `signal`."""
+    """Convert a strength to every unit.
+
+    Args:
+        strength: Noise strength, in `unit`.
+        unit: "alpha", "std" or "relative".
+        length: Number of real tokens.
+        width: Embedding width.
+        signal: Root-mean-square coordinate of the clean embeddings.
+
+    Returns:
+        The strength by unit; infinity if the unit's scale is zero.
+    """
     deviation = standard_deviation(strength, unit, length, width, signal)
     scales = {name: other.scale(length, width, signal) for name, other in UNITS.items()}
     return {name: deviation / scale if scale else math.inf for name, scale in scales.items()}
