@@ -45,7 +45,9 @@ class Pacer:
         if len(self.last) < FEWEST_STEPS:
             return
         study, stack = self.run.study, self.run.stack
-        work = replace(work_of(study, self.run.prepared), arms=len(self.run.names), steps=study.training.accumulation)
+        work = replace(
+            work_of(study, self.run.prepared, stack.loaded), arms=len(self.run.names), steps=study.training.accumulation
+        )
         key = training_key(study.model, work)
         steps = sum(self.last) / len(self.last) / arithmetic_seconds(stack.loaded, work, study.model)
         whole = (time.perf_counter() - self.begun) / self.seconds if finished else (known_pace(key) or Pace()).whole

@@ -31,7 +31,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: Load
     """How long `cells` take on rows `prepared` for each of them."""
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
-    known = known_pace(training_key(first.model, work_of(first, prepared[0])))
+    known = known_pace(training_key(first.model, work_of(first, prepared[0], loaded)))
     words = (
         later("About {duration}, at the pace of the last study of this model here.")
         if known

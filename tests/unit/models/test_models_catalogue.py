@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.models import cards, catalogue, device, loading
+from neftune_core.models import catalogue, device, loading
 from neftune_core.models.catalogue import CATALOGUE, Work, duration, estimate, gigabytes
 from neftune_core.models.device import (
     available_memory,
@@ -25,7 +24,6 @@ from neftune_core.models.device import (
     matrix_speed,
 )
 from neftune_core.models.settings import ModelSettings
-from tests import standin
 
 CPU = torch.device("cpu")
 FLOAT32 = ModelSettings(precision="float32", device="cpu")
@@ -48,17 +46,6 @@ def test_every_card_is_complete(name: str) -> None:
     assert 1e6 < card.parameters < 3e9
     assert card.vocabulary * card.width < card.parameters
     assert card.revision == "" or re.fullmatch("[0-9a-f]{40}", card.revision)
-
-
-def test_the_bundled_card_says_what_bundled_means_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cards, "assets", lambda: tmp_path)
-    card = cards._bundled()
-    assert "random" in card.words
-    shutil.copytree(standin.standin(), tmp_path / "model")
-    trained = cards._bundled()
-    assert "random" not in trained.words
-    facts = ("source", "parameters", "width", "layers", "vocabulary")
-    assert all(getattr(trained, fact) == getattr(card, fact) for fact in facts)
 
 
 def test_more_work_never_takes_less() -> None:

@@ -124,7 +124,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 def test_a_model_is_downloaded_with_progress_and_loaded(served: Hub) -> None:
     seen: list[Progress] = []
     loaded = load(ModelSettings(source="lab/tiny", device="cpu"), progress=seen.append)
-    assert (loaded.name, loaded.licence, loaded.trained) == ("tiny", "mit", True)
+    assert (loaded.name, loaded.licence) == ("tiny", "mit")
     downloading = [progress for progress in seen if progress.what == "Downloading lab/tiny"]
     total = sum(len(served.files[name]) for name in served.files if name not in ("pytorch_model.bin", "run.py"))
     assert downloading[0].total_bytes == total

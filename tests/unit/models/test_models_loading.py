@@ -32,9 +32,10 @@ from tests.stress.families.tiny import FAMILIES
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No model kept from another test, and no bundled one."""
+    """No model kept from another test, and the stand-in as the bundled one."""
     loading._shelf.clear()
-    monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "no assets")
+    shutil.copytree(standin.standin(), tmp_path / "assets" / "model")
+    monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "assets")
     yield
     loading._shelf.clear()
 
@@ -54,9 +55,9 @@ def change_config(folder: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-def test_the_stand_in_is_loaded_where_no_model_is_bundled() -> None:
+def test_the_bundled_model_is_loaded_frozen_and_described() -> None:
     loaded = load(float32("bundled"))
-    assert (loaded.name, loaded.trained, loaded.precision) == ("random stand-in", False, "float32")
+    assert (loaded.name, loaded.precision) == ("bundled model", "float32")
     assert (loaded.parameters, loaded.width, loaded.layers) == (standin.PARAMETERS, standin.WIDTH, standin.LAYERS)
     assert loaded.vocabulary == len(loaded.tokenizer) == standin.VOCABULARY
     assert loaded.context == standin.CONTEXT
@@ -64,38 +65,10 @@ def test_the_stand_in_is_loaded_where_no_model_is_bundled() -> None:
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
-def test_a_bundled_model_goes_before_the_stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shutil.copytree(standin.standin(), tmp_path / "assets" / "model")
-    monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "assets")
-    assert load(float32("bundled")).trained
-
-
-def test_the_stand_in_is_the_same_however_often_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    first = weights_hash(load(float32("bundled")).model)
-    tokens = (standin.standin() / "tokenizer.json").read_bytes()
-    state = torch.get_rng_state()
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "another home"))
-    assert weights_hash(load(float32("bundled")).model) == first
-    assert (standin.standin() / "tokenizer.json").read_bytes() == tokens
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("text", ["Write a poem.", "naïve café ✓", "你好，世界", "\x00\t\n  ", "🤖" * 3, "<|im_end|>x"])
-def test_any_text_survives_the_stand_in_s_tokenizer(text: str) -> None:
-    tokenizer = load(float32("bundled")).tokenizer
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-
-
-def test_the_stand_in_s_chat_template_opens_an_answer_and_ends_every_turn() -> None:
-    tokenizer = load(float32("bundled")).tokenizer
-    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
-    assert whole == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n"
-    opened = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
-    assert whole.startswith(opened)
-    assert tokenizer.eos_token == "<|im_end|>"
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    assert len(tokenizer(opened, add_special_tokens=False)["input_ids"]) < len(opened) / 2
+def test_a_copy_without_its_bundled_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "no assets")
+    with pytest.raises(ModelError, match="has no bundled model: install it whole"):
+        load(float32("bundled"))
 
 
 def test_two_threads_that_ask_for_one_model_get_the_same_one(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
