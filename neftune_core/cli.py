@@ -1,6 +1,6 @@
 """The command `neftune`: serve, data, train, sweep, compare, report, script, runs, models, world, doctor, space, bench.
 
-Exit status 0 only if what was asked for was done; one plain sentence on standard error otherwise.
+The exit status is 0 only if the command succeeded; otherwise one sentence on standard error gives the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from neftune_core.sentences import sentence
 
 
 def main() -> None:
-    """Run the command line; ends the process with its status."""
+    """Run the command line and end the process with its exit status."""
     prepare_waiting()
     try:
         status = _main(sys.argv[1:])
@@ -67,7 +67,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _log_to_file() -> None:
-    """Faults of the lab go to `lab.log` under its home, not to the person's screen."""
+    """Log internal errors to `lab.log` in the home folder, not to the terminal."""
     from neftune_core.home import home
 
     log = logging.getLogger("neftune_core")
@@ -76,7 +76,7 @@ def _log_to_file() -> None:
 
 
 def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
-    """The options of one command; what cannot be read is told in one sentence, without a box around it."""
+    """Parse the options of one command; report a parsing error in one sentence without a box."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -91,7 +91,7 @@ def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
 
 def _overview(arguments: list[str], commands: dict[str, type]) -> int:
     asked = not arguments or arguments[0] in ("-h", "--help")
-    lines = ["usage: neftune COMMAND [OPTIONS]; `neftune COMMAND --help` says more.", ""]
+    lines = ["usage: neftune COMMAND [OPTIONS]; `neftune COMMAND --help` shows the options.", ""]
     lines += [f"  {name:9} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in commands.items()]
     if asked:
         print("\n".join(lines))

@@ -1,4 +1,4 @@
-"""What the commands share: how a refusal is told, which record is meant, and a run with a bar and a way to stop."""
+"""Helpers that the commands share: error exit, record lookup, interruptible runs and the progress bar."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def refuse(words: str) -> int:
-    """Say why it was not done, on standard error; the exit status."""
+    """Print an error on standard error and return the exit status 1."""
     print(words, file=sys.stderr)
     return 1
 
 
 def named(name: str) -> Record:
-    """The record of that id or in that folder; a study of a sweep is SWEEP/CELL."""
+    """Return the record with an id, or in a folder; a study of a sweep is named SWEEP/CELL."""
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
 
@@ -31,14 +31,22 @@ def named(name: str) -> Record:
 
 
 def named_study(name: str) -> Record:
-    """The record of one study; raises `RecordError`, which lists the studies to choose from, if it is a sweep."""
+    """Return the record of one study.
+
+    Raises:
+        RecordError: If the record is a sweep; the message lists its studies.
+    """
     from neftune_core.sweeps.record import require_single
 
     return require_single(named(name))
 
 
 def writable(path: Path) -> Path:
-    """The file to write; raises `InvalidSetting` if its folder is not there, or it is one itself."""
+    """Return the expanded path of a file to write.
+
+    Raises:
+        InvalidSetting: If the folder of the file does not exist, or the path is itself a folder.
+    """
     folder = path.expanduser().absolute().parent
     if not folder.is_dir():
         raise InvalidSetting(f"There is no folder {folder} to write {path.name} into: make it first.")
@@ -47,10 +55,10 @@ def writable(path: Path) -> Path:
     return path.expanduser()
 
 
-class interruptible:  # noqa: N801 - used as a word after `with`
-    """Turns the first Ctrl+C, or the system's wish that the process ends (SIGTERM), into a question that the work asks.
+class interruptible:  # noqa: N801 - lower case like other context managers
+    """Turn the first SIGINT (Ctrl+C) or SIGTERM into a flag that the work polls.
 
-    A second one ends at once.
+    A second signal raises `KeyboardInterrupt`.
     """
 
     def __enter__(self) -> Callable[[], bool]:
@@ -73,9 +81,16 @@ class interruptible:  # noqa: N801 - used as a word after `with`
 
 
 def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the same events, with words and a bar on standard error.
+    """Yield events unchanged while showing their progress on standard error.
 
-    The words say what became of the rows; the bar shows the steps of all seeds, the time left, and each arm's loss.
+    A summary of the rows is printed once; the bar shows the steps of all seeds, the time left and the loss of each arm.
+
+    Args:
+        record: The record that is being run.
+        events: The events of the run.
+
+    Yields:
+        Each event of `events`.
     """
     from tqdm import tqdm
 
@@ -104,7 +119,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}
 
 
 def doing(status: Status) -> str:
-    """What is being done, in a word, and with which seed."""
+    """Return the current state in one word, with the seed if there are several."""
     from neftune_core.studies.records.progress import WORDS
 
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""
@@ -112,7 +127,7 @@ def doing(status: Status) -> str:
 
 
 def beside_the_bar(status: Status) -> str:
-    """The time left as far as it is known, and the loss of each arm in the last step."""
+    """Return the estimated time left, if known, and the loss of each arm in the last step."""
     from neftune_core.studies.records.progress import as_clock
 
     is_known = status.state == "running" and status.seconds_left is not None

@@ -1,4 +1,4 @@
-"""The command `neftune compare`: the same prompts for arms of any records on one base, side by side."""
+"""The command `neftune compare`: answer the same prompts with arms of any records on one base, side by side."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Compare:
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""
     prompts: Path
-    """A text file with one prompt a line, or JSONL: each line a text, a list of messages (`role`, `content`; the last
-    one the user's), or an object with `prompt` or `messages`, and perhaps a `reference`."""
+    """A text file with one prompt per line, or JSONL in which each line is a string, a list of messages (`role`,
+    `content`; the last from the user), or an object with `prompt` or `messages` and an optional `reference`."""
     json: bool = False
-    """Print one JSON object a prompt instead of text."""
+    """Print one JSON object per prompt instead of text."""
     out: Path | None = None
-    """Write the answers with their measures to this file too, .jsonl or .csv."""
+    """Also write the answers and their measures to this .jsonl or .csv file."""
     arms: tuple[str, ...] = ()
-    """Names of the arms that answer beside the base; all of each record by default."""
+    """Arms that answer, in addition to the base; all arms of each record by default."""
     seeds: tuple[int, ...] = ()
-    """The seeds whose arms answer; the first one of each record by default."""
+    """Seeds whose arms answer; the first seed of each record by default."""
     seed: int | None = None
-    """One seed, as --seeds."""
+    """One seed; short for --seeds."""
     decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
     """How every answer is decoded."""
     home: Path | None = None
@@ -45,7 +45,11 @@ class Compare:
 
 
 def compare(arguments: Compare) -> int:
-    """Print the answers, and write them where that is asked; gives the exit status. Raises a `LabError`."""
+    """Print the answers, write them to `--out` if given, and return the exit status.
+
+    Raises:
+        LabError: If the records, prompts or decoding settings cannot be used.
+    """
     from neftune_core.evaluation.text_measures import measured
     from neftune_core.studies.comparison import chosen_arms, compare_arms, read_prompts
     from neftune_core.studies.prompts import WRITERS, as_jsonl
@@ -62,9 +66,9 @@ def compare(arguments: Compare) -> int:
     chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)
     prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
     if not prompts:
-        raise DataError(f"There is no prompt in {arguments.prompts.name}: write one a line.")
+        raise DataError(f"There is no prompt in {arguments.prompts.name}: write one per line.")
     lines: list[dict[str, Any]] = []
-    for lines in compare_arms(chosen, prompts, arguments.decoding, Limits()):  # noqa: B007 - the last one is the whole
+    for lines in compare_arms(chosen, prompts, arguments.decoding, Limits()):  # noqa: B007 - the last list is complete
         pass
     lines = [measured(line) for line in lines]
     if arguments.out:
@@ -83,7 +87,7 @@ def _text(line: dict[str, Any]) -> str:
     reference = f"  (reference) {line['reference']}\n" if line["reference"] else ""
     number = f" (answer {line['sample']})" if "sample" in line else ""
     answers = "".join(f"  [{name}] {answer['text']}\n    {numbers(answer)}\n" for name, answer in line["arms"].items())
-    cut = "  (the beginning was left out: too long for the model)\n" if line.get("cut") else ""
+    cut = "  (the beginning was cut off: too long for the model)\n" if line.get("cut") else ""
     return f"> {line['prompt']}{number}\n{cut}{reference}{answers}\n"
 
 
@@ -91,7 +95,7 @@ ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit"}
 
 
 def numbers(answer: dict[str, Any]) -> str:
-    """The measures of an answer in a line."""
+    """Return the measures of an answer as one line of text."""
     parts = [f"{answer['tokens']:,} tokens", ENDINGS.get(answer.get("ended", ""), "unfinished")]
     if answer["repetition"] is not None:
         parts.append(f"{answer['repetition']:.0%} of word pairs repeated")

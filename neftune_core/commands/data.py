@@ -1,4 +1,4 @@
-"""The command `neftune data`: how instructions are read, and what becomes of every row, before anything is trained."""
+"""The command `neftune data`: show how instructions are read and what happens to every row, before training."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 @dataclass
 class Data:
-    """Show how instructions are read: layout, columns, what is refused, cut or left out, and rows as trained."""
+    """Show how instructions are read: layout, columns, refused, cut and skipped rows, and rows as trained."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
-    """The file with the rows, or starter:NAME or hub:OWNER/NAME."""
+    """The file with the rows, starter:NAME or hub:OWNER/NAME."""
     model: str = BUNDLED
-    """The model whose tokenizer and chat template write the rows."""
+    """The model whose tokenizer and chat template are used."""
     json: bool = False
     """Print JSON."""
     all: bool = False
-    """Show all rows, instead of the first ten."""
+    """Show all rows instead of the first ten."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     data: Annotated[DataSettings, tyro.conf.arg(name="")] = field(default_factory=DataSettings)
@@ -46,7 +46,11 @@ class Data:
 
 
 def data(arguments: Data) -> int:
-    """Print the report on a source; return 1 if none of its rows is usable. Raises a `LabError`."""
+    """Print the report on a data source and return the exit status: 1 if none of its rows is usable.
+
+    Raises:
+        LabError: If the source or the model cannot be read.
+    """
     from neftune_core.data.preparing import examine
     from neftune_core.data.report import ROWS_SHOWN, data_report
     from neftune_core.models.loading import load
@@ -98,7 +102,7 @@ def _lines(found: DataReport, prepared: Prepared) -> Iterator[str]:
 
 
 def _part(heading: str, lines: Sequence[str]) -> Iterator[str]:
-    """Yield a heading and its lines; nothing if there are none."""
+    """Yield a heading and its lines; nothing if there are no lines."""
     if lines:
         yield f"\n{heading}"
         yield from (f"  {line}" for line in lines[:LINES_SHOWN])

@@ -1,4 +1,4 @@
-"""The commands on this machine: `neftune serve`, `models`, `world`, `doctor`, `space` and `bench`."""
+"""The commands for this machine: `neftune serve`, `models`, `world`, `doctor`, `space` and `bench`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Serve:
     """Open the lab as a web page."""
 
     host: str | None = None
-    """Address to listen on; 0.0.0.0 for other machines of the network. GRADIO_SERVER_NAME, else this machine alone."""
+    """Address to listen on: by default GRADIO_SERVER_NAME or this machine only; 0.0.0.0 for the whole network."""
     port: int | None = None
-    """Port. GRADIO_SERVER_PORT, else the first free one from 7860 on."""
+    """Port: by default GRADIO_SERVER_PORT or the first free port from 7860."""
     password: str | None = None
-    """Ask every visitor for this password (any name)."""
+    """Password that every visitor has to enter (with any user name)."""
     root_path: str | None = None
-    """The path of the address under which a proxy serves the page."""
+    """URL path under which a reverse proxy serves the page."""
     share: bool = False
-    """Make a public address through the framework's own tunnel."""
+    """Create a public address through Gradio's tunnel."""
     open: bool = False
     """Open the page in the browser."""
     home: Path | None = None
@@ -36,33 +36,33 @@ class Serve:
 
 @dataclass
 class Models:
-    """List the models offered by name, bring one here before it is needed, or remove what was brought."""
+    """List the models available by name, download one in advance, or remove downloaded ones."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
-    """`list`, `get`, or `clean` (remove what the lab fetched from a package index or converted)."""
+    """`list`, `get`, or `clean` (remove models that were downloaded from a package index or converted)."""
     name: Annotated[str, tyro.conf.Positional] = ""
-    """With `get`: a name of the list, a hub id, a folder or a GGUF file."""
+    """With `get`: a name from the list, a hub id, a folder or a GGUF file."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class World:
-    """Make the bundled model from nothing: text, tokenizer, pretraining, its figures and its card."""
+    """Build the bundled model from scratch: text, tokenizer, pretraining, figures and card."""
 
     action: Annotated[str, tyro.conf.Positional] = "build"
-    """`build`; called again after a break, it goes on from the last checkpoint."""
+    """`build`; resumes from the last checkpoint after an interruption."""
     folder: Path = Path("world-model")
-    """Where the finished model is written."""
+    """Folder for the finished model."""
     settings: Annotated[WorldSettings, tyro.conf.arg(name="")] = field(default_factory=WorldSettings)
-    """The recipe; the defaults made the model that ships."""
+    """The recipe; the bundled model was built with the defaults."""
     home: Path | None = None
     """Folder for work in progress, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class Doctor:
-    """Say what this machine can do, and why not."""
+    """Show what this machine can do, and the reason for anything that it cannot."""
 
     json: bool = False
     """Print JSON."""
@@ -72,31 +72,31 @@ class Doctor:
 
 @dataclass
 class Space:
-    """Make the folder of a Hugging Face Space, or put it into your account."""
+    """Build the folder of a Hugging Face Space, or upload it to your account."""
 
     action: Annotated[str, tyro.conf.Positional]
-    """`build` a folder, or `push` a built one."""
+    """`build` a folder, or `push` one that is built."""
     folder: Annotated[Path, tyro.conf.Positional]
-    """The folder: new, empty, or built before."""
+    """A new or empty folder, or one built before."""
     name: Annotated[str, tyro.conf.Positional] = ""
-    """With `push`: the Space, as owner/name, or a name in your own account."""
+    """With `push`: the Space as owner/name, or a name in your own account."""
     target: str = "cpu-space"
-    """`cpu-space` (two cores, free) or `zerogpu` (a GPU lent for the time of a call)."""
+    """`cpu-space` (two cores, free) or `zerogpu` (a shared GPU, allocated per call)."""
     public: bool = False
-    """With `push`: everybody sees it; else it is private."""
+    """With `push`: make the Space public instead of private."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class Bench:
-    """Measure this machine: the page, training beside TRL and beside other work, noise, evidence."""
+    """Measure this machine: the page, training compared with TRL and under load, noise, and verdicts."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
-    """`page` (start, first picture, slider), `train` (speed and memory, beside TRL), `company` (a study beside other
-    work on the machine), `gpu` (arms on a GPU), `noise` (the cost of each kind), `lengths` (what each length rule
-    adds), `preview` (the numbers of the Noise tab), `evidence` (how often the verdict is right), `cluster` (a sweep on
-    Ray) or `world` (studies on the bundled world; an hour or two)."""
+    """`page` (start-up, first figure, slider), `train` (speed and memory compared with TRL), `company` (a study while
+    other processes run), `gpu` (arms on a GPU), `noise` (cost of each kind), `lengths` (effect of each length rule),
+    `preview` (numbers of the Noise tab), `evidence` (error rates of the verdict), `cluster` (a sweep on Ray) or
+    `world` (studies on the bundled world; one to two hours)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -104,18 +104,18 @@ class Bench:
     model: str = "bundled"
     """The model to train."""
     runs: int = 3
-    """Runs of each, in turn; medians are reported."""
+    """Runs per measurement; medians are reported."""
     parts: tuple[str, ...] = ()
-    """Only these of `train` (lora, full, peak, arms, answers, memory, study, usual, control) or `company` (float32,
-    bfloat16)."""
+    """Measurements to run: for `train` lora, full, peak, arms, answers, memory, study, usual or control; for `company`
+    float32 or bfloat16."""
     first: int = 64
-    """Of `train` and `company`: the first rows that are trained on."""
+    """For `train` and `company`: number of training rows."""
     steps: int = 20
-    """Of `train`: steps of the control beside a plain loop."""
+    """For `train`: steps of the comparison with a plain loop."""
     profile: bool = False
-    """Of `train`: also where the time of a step goes."""
+    """For `train`: also profile one step."""
     device: str = "auto"
-    """Of `train` and `gpu`: auto, cpu, cuda, cuda:1 or mps."""
+    """For `train` and `gpu`: auto, cpu, cuda, cuda:1 or mps."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -136,7 +136,11 @@ def serve(arguments: Serve) -> int:
 
 
 def models(arguments: Models) -> int:
-    """List, fetch or remove models; the exit status. Raises a `LabError`."""
+    """List, fetch or remove models, and return the exit status.
+
+    Raises:
+        LabError: If a model cannot be fetched or removed.
+    """
     from neftune_core.models.catalogue import CATALOGUE, gigabytes
 
     if arguments.action == "clean":
@@ -167,7 +171,11 @@ def _print_progress(progress: Any) -> None:
 
 
 def world(arguments: World) -> int:
-    """Make the bundled model; the exit status. Raises a `LabError`."""
+    """Build the bundled model and return the exit status.
+
+    Raises:
+        LabError: If the settings or the folder cannot be used.
+    """
     if arguments.action != "build":
         return refuse("Say `neftune world build`.")
     from tqdm import tqdm
@@ -189,7 +197,7 @@ def world(arguments: World) -> int:
 
 
 def doctor(arguments: Doctor) -> int:
-    """Print what this machine can do; the exit status."""
+    """Print what this machine can do and return the exit status."""
     from neftune_core.bench.gpu import untried_words
     from neftune_core.home import home, storage
     from neftune_core.models.device import choose_device, describe_machine
@@ -208,7 +216,11 @@ def doctor(arguments: Doctor) -> int:
 
 
 def space(arguments: Space) -> int:
-    """Build or push a Space; the exit status. Raises a `LabError`."""
+    """Build or push a Space and return the exit status.
+
+    Raises:
+        LabError: If the folder, the target or the account cannot be used.
+    """
     from neftune_core.space import account, folder
 
     if arguments.action == "build":
@@ -224,7 +236,11 @@ def space(arguments: Space) -> int:
 
 
 def bench(arguments: Bench) -> int:
-    """Measure, and print the table; the exit status. Raises a `LabError`."""
+    """Run a benchmark, print its table and return the exit status.
+
+    Raises:
+        LabError: If the benchmark cannot run here.
+    """
     from neftune_core.bench import BENCHMARKS
 
     if arguments.what not in BENCHMARKS:

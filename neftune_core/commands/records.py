@@ -1,4 +1,4 @@
-"""The commands on records: `neftune report`, `script`, `verdict` and `runs`."""
+"""The commands for records: `neftune report`, `script`, `verdict` and `runs`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """Write a record as one HTML file: figures, answers and settings, without any network."""
+    """Write a record as one self-contained HTML file: figures, answers and settings."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
@@ -34,59 +34,63 @@ class Report:
 
 @dataclass
 class Script:
-    """Write a record as a script for transformers and PEFT, with the rows, their order and the initial adapter."""
+    """Write a record as a script for transformers and PEFT, with its rows, their order and the initial adapter."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     folder: Annotated[Path, tyro.conf.Positional]
-    """The folder to write it into; made if missing."""
+    """The folder to write to; created if missing."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class Verdict:
-    """Say what the noise of a record did, by how much and how surely, from what the record keeps."""
+    """Print the effect of the noise in a record, with its size and uncertainty."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     json: bool = False
-    """Print JSON: the verdict with the numbers behind it, and every measure of every arm."""
+    """Print JSON: the verdict, its numbers and every measure of every arm."""
     measure: str | None = None
-    """Ask about another measure than the one named before the run, after looking."""
+    """Judge by another measure than the one chosen before the run; the result is then exploratory."""
     epoch: str | None = None
-    """`last` or `best`, likewise."""
+    """Judge at the `last` or the `best` epoch, likewise."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class Runs:
-    """List the records of this machine, go on with one, take one elsewhere, or remove some."""
+    """List, resume, export, import or remove records on this machine."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
-    """`list`, `resume`, `remove` or `export` (the one named), `import` (a zip file of another machine's lab), or
-    `clean` (all that have not been written for so many days)."""
+    """`list`; `resume`, `remove` or `export` one record; `import` a zip file from another machine; or `clean` (remove
+    records older than --days)."""
     record: Annotated[str, tyro.conf.Positional] = ""
-    """With `resume`, `remove` and `export`: the record's id (the name of its folder). With `import`: the zip file."""
+    """The record's id (the name of its folder); with `import`, the zip file."""
     to: Path | None = None
-    """With `export`: what is written, a zip file; or, with `--form`, a folder. ID.zip, or the arm's name, else."""
+    """With `export`: the zip file to write (default ID.zip), or the folder for one arm (default the arm's name)."""
     form: str = "record"
-    """With `export`: `record` (all of it), or one arm as `adapter` (PEFT) or `merged` (transformers)."""
+    """With `export`: the whole `record`, or one arm as `adapter` (PEFT) or `merged` (transformers)."""
     arm: str = "control"
     """With `export` of an arm: its name."""
     seed: int | None = None
-    """With `export` of an arm: its seed; the first one of the record by default."""
+    """With `export` of an arm: its seed; the record's first seed by default."""
     seeds: int | None = None
-    """With `resume`: how many seeds the study is to have in all; those that are missing are trained."""
+    """With `resume`: total number of seeds; the missing ones are trained."""
     days: float | None = None
-    """With `clean`: the days."""
+    """With `clean`: days since the last change of a record."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def report(arguments: Report) -> int:
-    """Write the report of a record; the exit status. Raises a `LabError`."""
+    """Write the report of a record and return the exit status.
+
+    Raises:
+        LabError: If the record has no measurements yet, or the file cannot be written.
+    """
     from neftune_core.export.report import write_report
 
     print(f"report: {write_report(named(arguments.record), writable(arguments.out))}")
@@ -94,7 +98,11 @@ def report(arguments: Report) -> int:
 
 
 def script(arguments: Script) -> int:
-    """Write the script of a record; the exit status. Raises a `LabError`."""
+    """Write the script of a record and return the exit status.
+
+    Raises:
+        LabError: If the record cannot be reproduced by a script.
+    """
     from neftune_core.export.script import script_folder
 
     folder = script_folder(named_study(arguments.record), arguments.folder)
@@ -103,7 +111,11 @@ def script(arguments: Script) -> int:
 
 
 def verdict(arguments: Verdict) -> int:
-    """Print the verdict on a record; the exit status. Raises a `LabError`."""
+    """Print the verdict on a record and return the exit status.
+
+    Raises:
+        LabError: If the record cannot be judged.
+    """
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
@@ -134,7 +146,11 @@ def verdict(arguments: Verdict) -> int:
 
 
 def runs(arguments: Runs) -> int:
-    """List, go on with, take away or remove records; the exit status. Raises a `LabError`."""
+    """List, resume, export, import or remove records, and return the exit status.
+
+    Raises:
+        LabError: If the record or the options cannot be used.
+    """
     from neftune_core.models.catalogue import gigabytes
     from neftune_core.studies.records import disk
     from neftune_core.studies.records.record import all_records, find
@@ -196,7 +212,7 @@ WIDEST = 40
 
 
 def runs_table(records: Sequence[Record]) -> list[str]:
-    """The list of records as lines of a table, with its head."""
+    """Return the list of records as the lines of a table, header included."""
     rows = [COLUMNS, *map(_run_cells, records)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -215,7 +231,7 @@ def _run_cells(record: Record) -> tuple[str, ...]:
 
 
 def _arms(record: Record) -> Iterable[str]:
-    """The arms of a study, or those of all studies of a sweep."""
+    """Return the arms of a study, or of all studies of a sweep."""
     from neftune_core.sweeps.record import Sweep
     from neftune_core.sweeps.settings import cells
 
@@ -232,7 +248,7 @@ def _shortened(text: str) -> str:
 
 
 def _about(record: Record) -> tuple[str, str, str]:
-    """Title, model and data of a record, as far as it says."""
+    """Return the title, model and data of a record, as far as they are known."""
     from neftune_core.sweeps.record import Sweep
 
     model, data = str(record.said_of("model").get("name") or ""), str(record.said_of("data").get("title") or "")
@@ -245,7 +261,7 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 
 def _result(record: Record) -> str:
-    """What was asked about, of the control, and how far each arm is from it; of a sweep the first sentence found."""
+    """Return the control's result and each arm's difference from it; for a sweep, its main finding."""
     from neftune_core.evaluation.verdict_words import ENGLISH
     from neftune_core.sweeps.table import judged
 
@@ -264,7 +280,7 @@ def _result(record: Record) -> str:
 
 
 def _difference(arm: str, status: str, difference: float) -> str:
-    """An arm with its difference from the control; without one if it cannot be judged, nothing if it has none yet."""
+    """Return an arm's name with its difference from the control, or a note if it cannot be judged; "" if unmeasured."""
     if status == "void":
         return f"{arm} not judged"
     return "" if status == "nothing" else f"{arm} {difference:+.3g}"

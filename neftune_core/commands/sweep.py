@@ -1,4 +1,4 @@
-"""The command `neftune sweep`: a sweep from a TOML file, and its table."""
+"""The command `neftune sweep`: run a sweep from a TOML file and print its table."""
 
 from __future__ import annotations
 
@@ -24,36 +24,38 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sweep:
-    """Train a study in many settings and seeds from a TOML file, and tell what each of them changed."""
+    """Train a study with many settings and seeds from a TOML file, and show the effect of each setting."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
-    """The sweep, as `neftune sweep --example` prints one; or the id of a sweep's record, whose table is printed."""
+    """The sweep file (`neftune sweep --example` prints one), or the id of a sweep's record, to print its table."""
     example: bool = False
-    """Print a complete, commented sweep.toml for the bundled model and end."""
+    """Print a complete, commented sweep.toml for the bundled model, and exit."""
     resume: bool = False
-    """Go on with the record of this very sweep, or of this sweep with fewer seeds, whose missing seeds are then
-    trained; start a new one if there is none."""
+    """Resume the record of this sweep, or extend one of it with fewer seeds; start a new record if neither exists."""
     json: bool = False
-    """Print the table as JSON, with every seed's numbers."""
+    """Print the table as JSON, with the numbers of every seed."""
     csv: bool = False
     """Print the table as CSV, one line per setting and seed."""
     ray: str = ""
-    """Run the studies as tasks of the Ray cluster at this address (`auto`: the one of this machine), or of one made for
-    this sweep alone (`local`)."""
+    """Run the studies as tasks of the Ray cluster at this address; `auto` is the cluster of this machine, `local` a new
+    one for this sweep only."""
     store: str = ""
-    """With --ray: a folder that all its machines can write, as fsspec names it; the sweep's own by default."""
+    """With --ray: a folder that all machines can write to, as an fsspec URL; the sweep's own folder by default."""
     cpus: float = 1.0
-    """With --ray: the processor cores that each study is given."""
+    """With --ray: processor cores per study."""
     gpus: float = 0.0
-    """With --ray: the GPUs that each study is given."""
+    """With --ray: GPUs per study."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def begun(arguments: Sweep) -> SweepRecord:
-    """The record that the command is about: the unfinished one of this very sweep, or a new one.
+    """Return the record to run: the unfinished one of the same sweep with `--resume`, otherwise a new one.
 
-    Says on standard error how much it is, and about how long it takes. Raises a `LabError` where it cannot be made.
+    The size of the sweep and an estimate of its duration are printed on standard error.
+
+    Raises:
+        LabError: If the record cannot be created.
     """
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.more_seeds import extend, find_smaller
@@ -86,14 +88,18 @@ FORMS = ("text", "json", "csv")
 
 
 def form_of(arguments: Sweep) -> str:
-    """In which form the table is printed; raises `InvalidSetting` if two are asked for."""
+    """Return the form in which the table is printed.
+
+    Raises:
+        InvalidSetting: If more than one form is requested.
+    """
     if arguments.json and arguments.csv:
         raise InvalidSetting("The table is printed either as JSON or as CSV: give one of --json and --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
 
 
 def _recorded(file: Path | None) -> SweepRecord | None:
-    """The sweep's record if its id is given in place of a file."""
+    """Return the sweep's record if its id is given in place of a file."""
     from neftune_core.commands.common import named
     from neftune_core.sweeps.record import Sweep as SweepRecord
 
@@ -106,7 +112,12 @@ def _recorded(file: Path | None) -> SweepRecord | None:
 
 
 def print_table(sweep: SweepRecord, form: str) -> None:
-    """What the sweep found so far, in one of `FORMS`; JSON and CSV have every seed's numbers."""
+    """Print the results of a sweep so far.
+
+    Args:
+        sweep: The record of the sweep.
+        form: One of `FORMS`; "json" and "csv" include the numbers of every seed.
+    """
     from neftune_core.sweeps.table import sweep_table, table_csv, table_values
 
     table = sweep_table(sweep)
@@ -126,7 +137,7 @@ SHOWN = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "toke
 
 
 def table_lines(table: SweepTable) -> list[str]:
-    """The table as text: the question's measure at both epochs with its effect, then means of the others."""
+    """Return the table as text: the chosen measure with its effect at both epochs, then means of the others."""
     from neftune_core.studies.results import rounding_words
 
     if not table.rows:
@@ -149,12 +160,21 @@ def _cells(row: Row, asked: str, others: Sequence[str]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Four digits; a dash where there is none."""
+    """Format a number with four significant digits; "-" for NaN."""
     return "-" if value != value else f"{value:.4g}"
 
 
 def effect(row: Row, measure: str, epoch: str) -> str:
-    """The mean difference with its interval, as text; empty where there is none."""
+    """Format the mean difference from the control with its interval.
+
+    Args:
+        row: A row of the sweep's table.
+        measure: Name of the measure.
+        epoch: "last" or "best".
+
+    Returns:
+        For example "+0.0200 [+0.0100, +0.0300]"; "" if there is no difference.
+    """
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return ""
@@ -164,7 +184,11 @@ def effect(row: Row, measure: str, epoch: str) -> str:
 
 
 def sweep(arguments: Sweep) -> int:
-    """Run the sweep of the arguments; the exit status. Raises a `LabError`."""
+    """Run the sweep and return the exit status.
+
+    Raises:
+        LabError: If the sweep cannot be run.
+    """
     if arguments.example:
         from neftune_core.sweeps.settings import EXAMPLE_SWEEP
 
@@ -191,7 +215,17 @@ def _runner(arguments: Sweep) -> RunCells:
 
 
 def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCells | None = None) -> int:
-    """Run a sweep to its end, from where it was broken off, if it was, and print its table."""
+    """Run a sweep to its end, resuming it if it was interrupted, and print its table.
+
+    Args:
+        record: The record of the sweep.
+        limits: Limits on rows, disk and time.
+        form: Form of the printed table, one of `FORMS`.
+        run: Runs the studies; one after another by default.
+
+    Returns:
+        The exit status: 1 if the sweep did not finish or no noise arm of any study remained.
+    """
     from neftune_core.studies.records.disk import drop_unbegun
     from neftune_core.sweeps import sweep as sweeps
     from neftune_core.sweeps.record import Sweep as SweepRecord
@@ -217,7 +251,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
 
 
 def _lost_every_noise_arm(sweep: SweepRecord) -> bool:
-    """Whether no noise arm of any study of a sweep was left."""
+    """Return whether no study of the sweep has a noise arm left."""
     from neftune_core.studies.results import lost_every_noise_arm
     from neftune_core.sweeps.settings import cells
 

@@ -1,4 +1,4 @@
-"""The command `neftune train`, and how any record is run to its end with a bar and a way to stop."""
+"""The command `neftune train`, and running any record to its end with a progress bar."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Train:
-    """Train a study from a TOML file, without the page. Every setting of the file can be changed here."""
+    """Train a study from a TOML file; every setting in the file can be overridden by an option."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
-    """The study, as `neftune train --example` prints one."""
+    """The study file; `neftune train --example` prints one."""
     example: bool = False
-    """Print a complete, commented study.toml for the bundled model and end."""
+    """Print a complete, commented study.toml for the bundled model, and exit."""
     resume: bool = False
-    """Go on with the record of this very study, or of this study with fewer seeds, whose missing seeds are then
-    trained; start a new one if there is none."""
+    """Resume the record of this study, or extend one of it with fewer seeds; start a new record if neither exists."""
     track: str = ""
-    """Tell every step to a tracker too: `trackio`, where it is installed."""
+    """Also log every step to a tracker: `trackio`, if it is installed."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
@@ -40,14 +39,18 @@ class Train:
 
 
 def defaults(arguments: list[str]) -> Train | None:
-    """The study of the file named first, so that its values are the defaults of the options."""
+    """Return the study of the first file argument, whose values become the defaults of the options."""
     if not arguments or arguments[0].startswith("-"):
         return None
     return Train(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
 
 
 def read_study(path: Path) -> StudySettings:
-    """The study in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    """Read a study from a TOML file; file names in it are relative to the file.
+
+    Raises:
+        InvalidSetting: If the file cannot be read or a setting is invalid.
+    """
     from neftune_core.studies.records.user_rows import located
 
     try:
@@ -58,7 +61,11 @@ def read_study(path: Path) -> StudySettings:
 
 
 def train(arguments: Train) -> int:
-    """Train the study of the arguments; the exit status. Raises a `LabError`."""
+    """Train the study and return the exit status.
+
+    Raises:
+        LabError: If the study cannot be trained.
+    """
     if arguments.example:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
@@ -75,14 +82,12 @@ def train(arguments: Train) -> int:
         return 0
     record = found_to_resume(arguments.study) if arguments.resume else None
     if arguments.resume and record is None:
-        print(
-            "No record of this very study is there, so a new one is begun (`neftune runs` lists them).", file=sys.stderr
-        )
+        print("There is no record of this study, so a new one is started (`neftune runs` lists all).", file=sys.stderr)
     return run_record(record or create(arguments.study, "", limits), limits, track=arguments.track)
 
 
 def found_to_resume(asked: StudySettings) -> Record | None:
-    """The record of this very study; else that of the study with fewer seeds, which has as many as asked from here."""
+    """Return the record of the same study, or of the same study with fewer seeds, extended to the requested number."""
     from neftune_core.studies.records.record import find_same
     from neftune_core.sweeps.more_seeds import extend, find_smaller
 
@@ -91,26 +96,37 @@ def found_to_resume(asked: StudySettings) -> Record | None:
         return same
     smaller = find_smaller(asked, owner="")
     if smaller is not None:
-        print(f"It has {smaller.study.seeds} of {asked.seeds} seeds: the others are trained now.", file=sys.stderr)
+        print(
+            f"The record has {smaller.study.seeds} of {asked.seeds} seeds; training the missing ones.", file=sys.stderr
+        )
         extend(smaller, asked.seeds)
     return smaller
 
 
 def follows(limits: Limits) -> bool:
-    """Whether this is another process of a study than its first one; then it has taken part until the end."""
+    """Return whether this is a later process of a distributed study, after taking part in it until the end."""
     from neftune_core.engine.parallel import team
     from neftune_core.studies.study import follow_study
 
     if team().is_first:
         return False
-    for asked in (signal.SIGINT, signal.SIGTERM):  # all processes hear these, and the first one answers
+    for asked in (signal.SIGINT, signal.SIGTERM):  # every process receives them; only the first one acts
         signal.signal(asked, signal.SIG_IGN)
     follow_study(limits)
     return True
 
 
 def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
-    """Run a record to its end, from where it was broken off, if it was; `track` names a tracker that is told."""
+    """Run a record to its end, resuming it if it was interrupted.
+
+    Args:
+        record: The record of the study.
+        limits: Limits on rows, disk and time.
+        track: Name of a tracker that every step is also logged to; "" for none.
+
+    Returns:
+        The exit status: 1 if the study did not finish or no noise arm remained.
+    """
     from neftune_core.engine.parallel import team
     from neftune_core.studies.records.disk import drop_unbegun
     from neftune_core.studies.study import run_study
@@ -136,11 +152,11 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
         _print_losses(record)
         _print_verdict(record)
         return _exit_status(record, ending)
-    return refuse(ending.get("message") or f"The study was stopped; what it had is in {record.folder}.")
+    return refuse(ending.get("message") or f"The study was stopped; its results so far are in {record.folder}.")
 
 
 def _exit_status(record: Record, ending: dict[str, Any]) -> int:
-    """Print what the end of a study says; 1 if no noise arm was left, so that there is nothing to compare."""
+    """Print the final message of a study and return the exit status: 1 if no noise arm remained to compare."""
     from neftune_core.studies.results import lost_every_noise_arm
 
     if ending.get("message"):
@@ -149,11 +165,11 @@ def _exit_status(record: Record, ending: dict[str, Any]) -> int:
 
 
 def _print_losses(record: Record) -> None:
-    """The last losses with noise off, as a small table; means over the seeds that all arms have."""
+    """Print the final losses with noise off as a table; means over the seeds that all arms have."""
     from neftune_core.studies.results import reached
 
     found = reached(record)
-    title = f"noise off, nats a response token{found.of_seeds}"
+    title = f"noise off, nats per response token{found.of_seeds}"
     print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   ({title})")
     for arm in ("base", *record.arms):
         values = [found.last.get(arm, {}).get(loss) for loss in ("train_loss", "held_out_loss")]

@@ -1,1 +1,1 @@
-"""What is taken away: a merged model with its card, archives of records, a script for another machine, a report."""
+"""Exports: models with their cards, archives of records, scripts for other machines, and reports."""

@@ -1,4 +1,4 @@
-"""Records and models as zip files: what is taken away from here, and records that come from elsewhere."""
+"""Records and models as zip files: written for export, and records imported from other machines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,16 @@ BOUNDS = Bounds(memory_bytes=1_000_000_000, seconds=120, row_characters=10_000, 
 
 
 def pack(folder: Path, target: Path, inside: str) -> Path:
-    """`folder` as the zip file `target`, its files under the name `inside`; the same bytes for the same content."""
+    """Write a folder as a zip file; equal content gives equal bytes.
+
+    Args:
+        folder: The folder to pack, with all its subfolders.
+        target: The zip file to write.
+        inside: Name of the top folder inside the archive.
+
+    Returns:
+        `target`.
+    """
     with _zipped(target) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             _add(archive, path, f"{inside}/{path.relative_to(folder).as_posix()}")
@@ -38,7 +47,18 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
 
 
 def pack_record(record: Record, target: Path) -> Path:
-    """A record as a zip file, without its checkpoint and without its owner's mark."""
+    """Write a record as a zip file, without its checkpoint and its owner's key hash.
+
+    Args:
+        record: A study or a sweep; not one study of a sweep.
+        target: The zip file to write.
+
+    Returns:
+        `target`.
+
+    Raises:
+        RecordError: If the record is one study of a sweep, or cannot be used.
+    """
     record.require_usable()
     if record.name != record.id:
         raise RecordError(
@@ -63,7 +83,7 @@ def pack_record(record: Record, target: Path) -> Path:
 
 @contextmanager
 def _zipped(target: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip file to be filled, which appears as `target` when it is whole."""
+    """Yield an open zip file that replaces `target` once it is complete."""
     with (
         written_aside(target) as aside,
         zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -83,11 +103,23 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def import_record(path: Path, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
-    """The record in a zip file, as one of `owner`'s here, under its own id; it counts as the owner's disk.
+    """Import the record in a zip file for `owner`, under its original id.
 
-    It is unpacked and checked in a process of its own, so that nothing in it can exhaust this one. Raises
-    `RecordError` for what is no record or is here already, and `DoesNotFit` for what is too large. Nothing is written
-    outside a folder of its own, and nothing is left where it is refused.
+    The archive is unpacked and checked in a child process with bounded memory. Nothing is written outside a new folder,
+    and that folder is removed if the record is refused.
+
+    Args:
+        path: The zip file.
+        owner: Key of the visitor who will own the record; it counts towards their disk limit.
+        limits: Limits on size and number; the defaults if None.
+        folder: Folder for records; the lab's own if None.
+
+    Returns:
+        The imported record.
+
+    Raises:
+        RecordError: If the archive is not a record, or a record with its id exists.
+        DoesNotFit: If the record is too large.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     if not path.is_file():
@@ -96,7 +128,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=root))
     try:
-        with Record(aside).claimed():  # left-overs are those that nobody claims
+        with Record(aside).claimed():  # unclaimed folders are treated as left over
             record_id = _received(path, aside, owner, limits)
             with _publishing:
                 if (root / record_id).exists():
@@ -113,7 +145,7 @@ _publishing = threading.Lock()
 
 
 def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
-    """The id of the record in a zip file, unpacked into `folder`; raises a `LabError`."""
+    """Unpack a record into `folder` and return its id; raise a `LabError` if it is refused."""
     arguments = {
         "path": str(path.resolve()),
         "folder": str(folder.resolve()),

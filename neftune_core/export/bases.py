@@ -1,4 +1,4 @@
-"""How somebody without the lab gets the model that a study was trained on."""
+"""How to obtain the base model of a study without the lab."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ FOLDER = "base"
 
 @dataclass(frozen=True)
 class Base:
-    """The base of a record, as others name and load it.
+    """The base model of a record, as another program names and loads it.
 
     Attributes:
-        place: What `from_pretrained` is given: OWNER/NAME on the hub, or a folder below `FOLDER`.
+        place: First argument of `from_pretrained`: OWNER/NAME on the hub, or a folder below `FOLDER`.
         options: Further arguments of `from_pretrained` for model and tokenizer.
-        hub: OWNER/NAME on the hub of this model, or of the original it was made from; "" if it is not there.
-        revision: The commit of `hub`; "" if unknown.
-        commands: Commands of a shell that fetch it into `FOLDER`.
-        rounded: Whether its weights have to be rounded to bfloat16 first, as the lab does with GGUF files.
-        words: Where it comes from, for people.
+        hub: OWNER/NAME on the hub of this model, or of its original; "" if neither is there.
+        revision: Commit of `hub`; "" if unknown.
+        commands: Shell commands that download the model into `FOLDER`.
+        rounded: Whether the weights are first rounded to bfloat16, as the lab does for GGUF files.
+        words: Description of the source for people.
     """
 
     place: str
@@ -43,11 +43,19 @@ class Base:
 
     @property
     def arguments(self) -> str:
-        """The arguments of `from_pretrained` as Python code."""
+        """Return the arguments of `from_pretrained` as Python code."""
         return ", ".join([f'"{self.place}"', *(f'{name}="{value}"' for name, value in self.options.items())])
 
     def code(self, kind: str, precision: str) -> str:
-        """Python code that sets `base` and `tokenizer`, given the class `kind` and the number format."""
+        """Return Python code that sets `base` and `tokenizer`.
+
+        Args:
+            kind: Name of the transformers class.
+            precision: Number format, as the name of a torch dtype.
+
+        Returns:
+            Two statements.
+        """
         dtype = "float32" if self.rounded else precision
         rounding = ".to(torch.bfloat16)" if self.rounded else ""
         rounding += f".to(torch.{precision})" if self.rounded and precision != "bfloat16" else ""
@@ -58,7 +66,7 @@ class Base:
 
 
 def base_of(record: Record) -> Base:
-    """Where others find the base of `record`; reads no weights."""
+    """Return how to obtain the base of `record`; no weights are read."""
     source = record.study.model.source.strip()
     card = CATALOGUE.get(source)
     if source == BUNDLED:
@@ -78,7 +86,7 @@ def base_of(record: Record) -> Base:
 
 
 def is_on_hub(source: str) -> bool:
-    """Whether a model's source is an id on the hub: what is a file or a folder here goes before it."""
+    """Return whether a model's source is a hub id; an existing file or folder of that name takes precedence."""
     if source in CATALOGUE:
         return "/" in source
     return bool(HUB_ID.fullmatch(source)) and not source.lower().endswith(".gguf") and not Path(source).exists()
@@ -105,13 +113,23 @@ def _packaged() -> Base:
 
 
 def copy_bundled(record: Record, folder: Path) -> None:
-    """Put a copy of the bundled model into `folder/base`, if the study was trained on it."""
+    """Copy the bundled model to `folder/base` if the study was trained on it.
+
+    Args:
+        record: The study.
+        folder: The folder of the export.
+    """
     if record.study.model.source.strip() == BUNDLED:
         copy_model(find(Asked(BUNDLED, ""), Watch()).folder, folder / FOLDER)
 
 
 def copy_model(model: Path, folder: Path) -> None:
-    """Copy what a folder of transformers is made of, and nothing else that lies there."""
+    """Copy the files that transformers needs from a model folder, and no others.
+
+    Args:
+        model: The model folder.
+        folder: The new folder to create.
+    """
     from huggingface_hub.utils import filter_repo_objects
 
     folder.mkdir(parents=True)

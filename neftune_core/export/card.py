@@ -1,4 +1,4 @@
-"""The card of a trained arm: what it is, from which data, noise and seed, what was measured, and what it is not for."""
+"""The model card of a trained arm: data, noise, seed, measurements and limits of use."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ LIMITS = """* It was trained for a lesson or an experiment, in minutes, and was 
 
 
 def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> str:
-    """The README of one arm: front matter and text.
+    """Return the README of one arm: front matter and text.
 
     Args:
         record: The study.
-        arm: Its arm.
-        seed: The seed of the arm.
-        form: `adapter` or `merged`.
-        kind: The class of transformers that loads the model.
+        arm: Name of the arm.
+        seed: Seed of the arm.
+        form: "adapter" or "merged".
+        kind: Name of the transformers class that loads the model.
 
     Returns:
-        Text whose commands and code run as they stand in the folder of the arm.
+        Markdown whose commands and code run in the folder of the arm.
     """
     study, model = record.study, record.said_of("model")
     name = str(model.get("name") or study.model.source)
@@ -84,7 +84,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
 
 
 def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
-    """The commands and the code that load the arm, to be run in its folder."""
+    """Return the commands and code that load the arm, to be run in its folder."""
     fetched = base.commands if form == "adapter" else ()
     code = base.code(kind, _precision(record))
     return [
@@ -95,7 +95,7 @@ def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
 
 
 def requirements(packages: Sequence[str]) -> list[str]:
-    """What `pip install` is given for `packages`: the versions of here, or any where a package is not installed."""
+    """Return the arguments of `pip install` for `packages`, pinned to the installed versions where there are any."""
     found = []
     for package in packages:
         try:
@@ -110,7 +110,7 @@ def _precision(record: Record) -> str:
 
 
 def _caveat(model: dict[str, Any]) -> list[str]:
-    """What holds for the base, as a line of the limits; none for most."""
+    """Return the caveats of the base as lines for the limits section; usually none."""
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
     return [f"* {note}"] if note else []
@@ -161,7 +161,7 @@ def _noise_words(noise: NoiseSettings | None, arm: str) -> str:
 
 
 def _measured(record: Record, seed: int, arm: str) -> str:
-    """The last measurement of this seed, the control beside the arm."""
+    """Describe the last measurement of this seed, for the arm and the control."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."
@@ -179,7 +179,7 @@ def _measured(record: Record, seed: int, arm: str) -> str:
 
 
 def _without_files(record: Record) -> Any:
-    """The study as it is told to others: uploaded rows are named, and their place on this machine is not."""
+    """Return the study without local paths: uploaded rows are named, but their location is not."""
     study = record.study
     shown = {part: getattr(study.data, part) for part in ("source", "held_out_source")}
     named = {part: f"file:{value.rpartition('/')[2]}" for part, value in shown.items() if value.startswith("file:")}
@@ -190,13 +190,22 @@ def _without_files(record: Record) -> Any:
 
 
 def _licence(words: str) -> str:
-    """The platform's name of a licence, where it is one of the few that the lab's models have."""
+    """Return the hub's identifier for a licence if it is one of those that the lab's models use."""
     known = {"apache-2.0": "apache-2.0", "mit": "mit", "cc-by-4.0": "cc-by-4.0"}
     return known.get(words.lower(), "other" if words else "")
 
 
 def require_arm(record: Record, arm: str, seed: int) -> None:
-    """Raise `RecordError` where the record holds no such trained arm."""
+    """Check that a record holds a trained arm.
+
+    Args:
+        record: The study.
+        arm: Name of the arm.
+        seed: Seed of the arm.
+
+    Raises:
+        RecordError: If there is no such trained arm; the message lists those that exist.
+    """
     if arm not in record.arms or not is_saved(record.arm_folder(arm, seed)):
         raise RecordError(
             say(
@@ -209,7 +218,7 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
 
 
 def _trained(record: Record) -> str:
-    """The trained arms with their seeds: `control (seeds 0, 1), uniform-alpha-5 (seeds 0, 1)`."""
+    """List the trained arms with their seeds: `control (seeds 0, 1), uniform-alpha-5 (seeds 0, 1)`."""
     study = record.study
     seeds = {arm: [str(seed) for seed in study.runs if is_saved(record.arm_folder(arm, seed))] for arm in study.arms}
     return ", ".join(

@@ -1,4 +1,4 @@
-"""A record that comes in as a zip file: unpacked and checked in a process of its own, with bounded memory and time."""
+"""Unpack and check an imported record in a child process with bounded memory and time."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from neftune_core.studies.records.record import FORMAT
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 
-# What a record is made of; anything else in an archive is no record's, and is refused. Names begin with a letter or
-# digit, so that none is an option, a hidden file or a parent.
+# The files of a record; an archive with any other file is refused. Names begin with a letter or digit, which excludes
+# options, hidden files and parent folders.
 PARTS = re.compile(
     r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
@@ -69,22 +69,22 @@ MOST_OF: dict[str, int] = {
 def received(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
-    """Unpack the record in a zip file into an empty folder, check it and write whose it is.
+    """Unpack the record in a zip file into an empty folder, check it and record its owner.
 
     Args:
         path: The zip file.
         folder: The folder to fill.
-        owner: What `owner_hash` gives for the visitor's key.
-        most: Most bytes that may come out of it.
-        files: Most files in it.
-        rows: Most bytes of one file of rows.
-        language: The language of the sentences.
+        owner: Hash of the visitor's key, from `owner_hash`.
+        most: Maximum unpacked size, in bytes.
+        files: Maximum number of files.
+        rows: Maximum size of one file of rows, in bytes.
+        language: Language of the error messages.
 
     Yields:
-        `["record", id]` at the end.
+        `["record", id]` once the record is complete.
 
     Raises:
-        RecordError: If it is no record of the lab.
+        RecordError: If the archive is not a record of the lab.
         DoesNotFit: If it is too large.
     """
     with in_language(language), _opened(Path(path)) as archive:
@@ -97,7 +97,7 @@ def received(
 
 
 def no_record(reason: str) -> RecordError:
-    """The error for a file that is no record of the lab."""
+    """Return the error for a file that is not a record of the lab."""
     return RecordError(
         say(
             "This zip file holds no record of the lab: {reason} Take one from the Runs tab, or with `neftune runs "
@@ -118,7 +118,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """The record's id, and its files by their names in it; every name is one that a record has."""
+    """Return the record's id and its entries by file name; every name is one that a record may have."""
     found = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(found) > most:
         raise DoesNotFit(
@@ -145,7 +145,7 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, left: int, rows: int) -> int:
-    """Write one file and return its bytes; what comes out is counted, not what the archive says of itself."""
+    """Write one file and return its size in bytes, counted while unpacking rather than taken from the header."""
     most, taken = _most_of(name, rows), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def _most_of(name: str, rows: int) -> int:
 
 
 def _check(folder: Path, owner: str) -> None:
-    """Raise a `LabError` unless every part can be used, and the settings name no file but the record's own."""
+    """Raise a `LabError` unless every file is usable and the settings name only files inside the record."""
     about = _about(folder / "record.json")
     try:
         study = from_toml(StudySettings, settings_text(folder / "study.toml"))
@@ -220,7 +220,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _check_numbers(folder: Path) -> None:
-    """Raise `RecordError` if the log, the answers or the metrics are more than a reader takes."""
+    """Raise `RecordError` if the log, the answers or the metrics exceed what a reader accepts."""
     log = Log(folder / "events.jsonl", LOG_BYTES, LOG_VALUES)
     log.read()
     too_many = "events.jsonl" if log.cut else ""
@@ -242,7 +242,7 @@ def _check_numbers(folder: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """Raise `RecordError` unless a safetensors file has a header that describes just its bytes."""
+    """Raise `RecordError` unless the header of a safetensors file describes exactly its bytes."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -1,4 +1,4 @@
-"""One arm as a folder that others load: the adapter with its card, or the whole model with the adapter merged in."""
+"""Export one arm as a folder: the adapter with its card, or the whole model with the adapter merged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ SLOT = 1
 
 
 def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) -> None:
-    """Write one arm into the new `folder`, as one of `FORMS`, with its card. Raises a `LabError`."""
+    """Write one arm into a new folder, with its model card.
+
+    Args:
+        record: The study.
+        arm: Name of the arm.
+        seed: Seed of the arm.
+        form: One of `FORMS`: "adapter" or "merged".
+        folder: The folder to create.
+
+    Raises:
+        InvalidSetting: If the form is unknown or not available, or something exists at `folder`.
+        RecordError: If the record holds no such trained arm.
+    """
     if form not in FORMS:
         raise InvalidSetting(
             say("An arm is written as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40])
@@ -38,20 +50,28 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 
 
 def require_free(target: Path) -> None:
-    """Raise `InvalidSetting` if something is at `target` already: an export takes the place of nothing."""
+    """Raise `InvalidSetting` if something exists at `target`: an export never overwrites."""
     if target.exists():
         raise InvalidSetting(say("There is something at {target} already: name another place.", target=target))
 
 
 def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> bool:
-    """The adapter, which names its base as others find it; tells whether that is an encoder-decoder."""
+    """Write the adapter with the public name of its base; return whether the base is an encoder-decoder."""
     shutil.copytree(record.arm_folder(arm, seed), folder)
     copy_bundled(record, folder)
     return name_base(record, folder) == "SEQ_2_SEQ_LM"
 
 
 def name_base(record: Record, folder: Path) -> str:
-    """Have the adapter in `folder` name its base as others find it; gives the task of the adapter."""
+    """Set the base of the adapter in `folder` to the name by which others can find it.
+
+    Args:
+        record: The study.
+        folder: The folder of the adapter.
+
+    Returns:
+        The PEFT task type of the adapter.
+    """
     base, file = base_of(record), folder / "adapter_config.json"
     about = json.loads(file.read_text(encoding="utf-8"))
     about |= {"base_model_name_or_path": base.hub or base.place, "revision": base.revision or None}
@@ -60,9 +80,9 @@ def name_base(record: Record, folder: Path) -> str:
 
 
 def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> bool:
-    """The model with what the arm has learnt in its weights, its tokenizer and the lab's way of writing answers.
+    """Write the merged model in the number format of its base, with tokenizer and chat template.
 
-    In the number format of the base, which itself is not changed. Tells whether it is an encoder-decoder.
+    The base itself is not changed. Return whether the model is an encoder-decoder.
     """
     loaded = loaded_base_of(record)
     model = merged(record, arm, seed)
@@ -78,7 +98,16 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> bool:
 
 
 def merged(record: Record, arm: str, seed: int) -> Any:
-    """A model of its own with all that one arm has learnt in its weights."""
+    """Return a separate model with the trained weights of one arm merged into it.
+
+    Args:
+        record: The study.
+        arm: Name of the arm.
+        seed: Seed of the arm.
+
+    Returns:
+        A transformers model.
+    """
     stack = make_arms(loaded_base_of(record), SLOT, record.study.training)
     stack.load(SLOT, record.arm_folder(arm, seed))
     return stack.merged(SLOT)

@@ -1,4 +1,4 @@
-"""A study or a sweep as one HTML file: verdict, figures that can be zoomed, numbers, settings. It asks no network."""
+"""A study or a sweep as one self-contained HTML file: verdict, interactive figures, numbers and settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,27 @@ from neftune_core.studies.records.record import Record
 
 
 def report(record: Record) -> str:
-    """The whole page as text, in the current language; raises `RecordError` where nothing was measured yet."""
+    """Return the whole page as text, in the current language.
+
+    Raises:
+        RecordError: If nothing has been measured yet.
+    """
     return _page(sweep_content(record) if record.is_sweep else study_content(record))
 
 
 def write_report(record: Record, path: Path) -> Path:
-    """Write the report of `record` to `path`, whole or not at all."""
+    """Write the report of a record atomically.
+
+    Args:
+        record: The study or sweep.
+        path: The HTML file to write.
+
+    Returns:
+        `path`.
+
+    Raises:
+        RecordError: If nothing has been measured yet.
+    """
     write_whole(path, report(record))
     return path
 
@@ -36,7 +51,7 @@ def write_report(record: Record, path: Path) -> Path:
 def _page(content: Content) -> str:
     drawn = [(heading, found) for heading, found in content.figures if found["data"]]
     figures = "".join(_figure(place, heading, found) for place, (heading, found) in enumerate(drawn))
-    (first, *others) = content.sections  # the figures stand behind the first: verdict, then what it rests on
+    (first, *others) = content.sections  # the figures follow the first section, the verdict
     parts = {
         "language": TAGS[current()],
         "kind": html.escape(content.kind),
@@ -90,7 +105,7 @@ def _own(name: str) -> str:
 
 
 def _plotly() -> str:
-    """The script that draws, from the installed package; it must not end the element that it stands in."""
+    """Return the Plotly script of the installed package, escaped so that it cannot close its script element."""
     found = importlib.util.find_spec("plotly")
     assert found is not None and found.origin is not None, "plotly is a dependency"
     text = (Path(found.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
@@ -98,6 +113,6 @@ def _plotly() -> str:
 
 
 def _as_script(value: Any) -> str:
-    """JSON that is safe inside a script element."""
+    """Return JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

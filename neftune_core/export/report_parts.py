@@ -1,6 +1,6 @@
-"""What the reports of a study and of a sweep share: their content, and how numbers and verdicts are written in HTML.
+"""Parts that the reports of studies and sweeps share: content, and numbers and verdicts as HTML.
 
-Every text of a record is escaped here, and the numbers of the figures cannot end the script that they stand in.
+All text from a record is escaped here, and no number of a figure can close the script element around it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,19 @@ STATES = {
 
 @dataclass(frozen=True)
 class Content:
-    """A report before it is put on its page.
+    """The content of a report, before it is laid out as a page.
 
-    kind: the line over the title; intro: HTML; facts: by their names; sections: headings and HTML, in their order;
-    figures: headings and figures; settings: the text of `settings_file`, which `command` runs.
+    Attributes:
+        kind: The line above the title.
+        title: The title.
+        intro: HTML of the introduction.
+        facts: Facts by name.
+        sections: Headings and HTML, in order.
+        figures: Headings and figures, in order.
+        settings: Text of the settings file.
+        settings_file: Name of the settings file.
+        command: The shell command that runs the settings file.
+        machine: The machine and the package versions.
     """
 
     kind: str
@@ -60,7 +69,7 @@ class Content:
 
 
 def verdict_html(found: Verdict) -> str:
-    """The verdict as it stands on the page, with all the numbers behind it."""
+    """Return the verdict as shown on the page, with all its numbers."""
 
     def texts(lines: Iterable[Line]) -> list[str]:
         return [html.escape(line.text(ENGLISH)) for line in lines]
@@ -75,13 +84,21 @@ def verdict_html(found: Verdict) -> str:
 
 
 def listed(items: Iterable[str]) -> str:
-    """Items, escaped already, as a list; nothing for none."""
+    """Return escaped items as an HTML list; "" if there are none."""
     rows = "".join(f"<li>{item}</li>" for item in items)
     return f"<ul>{rows}</ul>" if rows else ""
 
 
 def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls in its own box. The first cell of each row is its head; all texts are escaped already."""
+    """Return an HTML table in its own scrolling box.
+
+    Args:
+        heads: Column headers, escaped.
+        rows: Cells of each row, escaped; the first cell is the row header.
+
+    Returns:
+        HTML.
+    """
     columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -91,7 +108,7 @@ def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def data_html(about: Mapping[str, Any]) -> str:
-    """Return what a record says about its data: how it was read, what became of its rows, and the first of them."""
+    """Return how a record's data was read, what happened to its rows, and the first of them, as HTML."""
     found = report_of(about)
     refused = [(retold(one.reason), f"{one.count:,}", row_ranges(one.rows)) for one in found.refused]
     cut = [(say("row {row:,}", row=one.row), f"{one.tokens_removed:,}") for one in found.cut]
@@ -111,7 +128,7 @@ def _folded(heading: str, heads: Iterable[str], rows: Sequence[Sequence[str]]) -
 
 
 def _rendered(row: RenderedRow) -> str:
-    """A row as the model reads it, with what is trained on marked."""
+    """Return a row as the model reads it, with its trained tokens marked."""
     tags = {True: "mark", False: "span"}
     spans = ((tags[span.trained], html.escape(span.text)) for span in row.spans)
     text = "".join(f"<{tag}>{words}</{tag}>" for tag, words in spans)
@@ -120,7 +137,7 @@ def _rendered(row: RenderedRow) -> str:
 
 
 def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
-    """The names of arms, each with its colour, as HTML."""
+    """Return the names of the arms in their colours, as HTML."""
     colours = arm_colours(arms)
     return {
         name: f'<span class="dot" style="--arm: {colours.get(name, "var(--lab-quiet)")}"></span>{html.escape(name)}'
@@ -129,18 +146,18 @@ def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
 
 
 def count(value: Any) -> str:
-    """A whole number as a person reads it; empty for anything else."""
+    """Format an integer with thousands separators; "" for anything else."""
     return f"{value:,}" if isinstance(value, int) else ""
 
 
 def made(record: Record) -> str:
-    """When a record was made, in local time."""
+    """Return when a record was created, in local time."""
     created = record.about.get("created")
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else ""
 
 
 def machine_words(record: Record) -> str:
-    """The machine and the versions that a record was made with."""
+    """Describe the machine and the package versions that a record was made with."""
     machine = record.said_of("machine")
     return ", ".join(f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name)) or say(
         "An unknown machine"
@@ -148,13 +165,21 @@ def machine_words(record: Record) -> str:
 
 
 def ended(record: Record) -> str:
-    """How a record ended, in a word."""
+    """Return in one word how a record ended."""
     state = str((record.ending() or {}).get("event", ""))
     return say(STATES.get(state, state))
 
 
 def text_of(record: Record, name: str) -> str:
-    """A text file of a record, or a word in its place."""
+    """Return a text file of a record.
+
+    Args:
+        record: The record.
+        name: Name of the file.
+
+    Returns:
+        The text, or a comment if the file cannot be read.
+    """
     try:
         return settings_text(record.folder / name)
     except (OSError, UnicodeDecodeError, LabError):

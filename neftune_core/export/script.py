@@ -1,7 +1,7 @@
-"""A study as code: its study.toml with the command, and a folder with a script that trains it again elsewhere.
+"""A study as code: its study.toml, and a folder with a standalone script that trains it on another machine.
 
 READ-ME.txt  requirements.txt  standalone.py  study.json  train.jsonl  held_out.jsonl  losses.json (the lab's numbers)
-initial/ (adapter)  base/ (a model that is nowhere else)  neftune_core/ (what draws the noise)  study.toml  data/
+initial/ (adapter)  base/ (a model not available elsewhere)  neftune_core/ (draws the noise)  study.toml  data/
 """
 
 from __future__ import annotations
@@ -64,10 +64,20 @@ PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic",
 
 
 def script_folder(record: Record, folder: Path, limits: Limits | None = None) -> Path:
-    """Write the script of the first seed of `record` with everything it reads as the new `folder`, and return it.
+    """Write the script for the first seed of a record, with everything that it reads.
 
-    Raises `InvalidSetting` if something is at `folder` already, `NotAvailable` if no arm can be trained by another loop
-    or the model is an encoder-decoder, and `RecordError` if the rows or the model have changed since.
+    Args:
+        record: The study.
+        folder: The folder to create.
+        limits: Limits on the rows; the defaults if None.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        InvalidSetting: If something exists at `folder`.
+        NotAvailable: If no arm can be trained by another loop, or the model is an encoder-decoder.
+        RecordError: If the rows or the model have changed since the study was run.
     """
     require_free(folder)
     loaded = loaded_base_of(record)
@@ -96,7 +106,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
 
 
 def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
-    """Copy a base that is nowhere else, if it is small, and write the study's settings to go with it."""
+    """Copy a small base that is not available elsewhere, and write the study's settings."""
     base, model = base_of(record), Path(str(getattr(loaded.model, "name_or_path", "")))
     study = from_toml(StudySettings, (record.folder / "study.toml").read_text(encoding="utf-8"))
     if base.place == FOLDER and model.is_dir() and folder_bytes(model) <= MOST_COPIED_BYTES:
@@ -111,7 +121,7 @@ def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
 
 
 def _write_study(record: Record, loaded: LoadedModel, prepared: Prepared, base: Base, folder: Path) -> None:
-    """What the script reads of the study, and the numbers to compare its own with."""
+    """Write what the script reads of the study, and the losses to compare with."""
     study = record.study
     arms = {name: noise for name, noise in study.arms.items() if not reason_against(noise)}
     about = {
@@ -129,7 +139,7 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: Prepared, base: 
 
 
 def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
-    """What the lab found with the first seed: the loss of every step, and the last one on held-out rows."""
+    """Return the lab's results for the first seed: the loss of every step and the last held-out loss."""
     mine = [event for event in record.events() if event.get("seed") == record.study.seed]
     steps, measured = ([event["arms"] for event in mine if event["event"] == name] for name in ("step", "evaluated"))
     return {
@@ -148,7 +158,7 @@ def _write_rows(study: StudySettings, prepared: Prepared, folder: Path) -> None:
 
 
 def _copy_package(folder: Path) -> None:
-    """Copy the modules of this package that the script needs, which no index has."""
+    """Copy the modules of this package that the script needs, since no package index has them."""
     package, found, left = Path(__file__).parents[1], set[Path](), list(ROOTS)
     while left:
         file = package.parent / f"{left.pop().replace('.', '/')}.py"
@@ -164,14 +174,26 @@ def _copy_package(folder: Path) -> None:
 
 
 def script_archive(record: Record, archive: Path, limits: Limits | None = None) -> Path:
-    """The folder of `script_folder` as one zip file."""
+    """Write the folder of `script_folder` as one zip file.
+
+    Args:
+        record: The study.
+        archive: The zip file to write.
+        limits: Limits on the rows; the defaults if None.
+
+    Returns:
+        `archive`.
+
+    Raises:
+        LabError: As `script_folder`.
+    """
     with tempfile.TemporaryDirectory() as aside:
         folder = script_folder(record, Path(aside) / archive.stem, limits)
         return pack(folder, archive, archive.stem)
 
 
 def reason_against(noise: NoiseSettings) -> str:
-    """Why another loop cannot train with this noise, in a few words; empty where it can."""
+    """Return briefly why another training loop cannot apply this noise; "" if it can."""
     passes = KINDS[noise.kind].passes
     if passes in EXTRA_PASSES and not noise.is_silent:
         return f"it needs {EXTRA_PASSES[passes]}"
@@ -190,7 +212,7 @@ def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
 
 
 def _order(record: Record, study: StudySettings, prepared: Prepared) -> list[tuple[int, list[int]]]:
-    """The epoch and the places of the rows of every step that the first seed made or was to make."""
+    """Return the epoch and the row indices of every step of the first seed, run or planned."""
     said = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
     total = said[-1] if said else count_steps(len(prepared.train), study.training)
     lengths = [row.length for row in prepared.train]
@@ -219,7 +241,7 @@ def _lines(rows: Sequence[Encoded]) -> str:
 
 
 def _notes(record: Record, base: Base, precision: str) -> str:
-    """What the script does not do as the study did, and what its base is, a line each."""
+    """Return the differences from the original study and the source of the base, one line each."""
     study, note = record.study, str(record.said_of("model").get("note") or "")
     against = {name: reason_against(noise) for name, noise in study.arms.items()}
     found = [f"The arm {name} is left out: {reason}." for name, reason in against.items() if reason]

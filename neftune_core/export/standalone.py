@@ -1,7 +1,7 @@
-"""Train the arms of a study again, with transformers and PEFT: python standalone.py [ARM ...]
+"""Retrain the arms of a study with transformers and PEFT: python standalone.py [ARM ...]
 
-The order of the rows, the initial adapter and the noise are those of the study, read from the files beside this one,
-so that the losses are those of the study too, which are in losses.json. READ-ME.txt tells what has to be installed.
+The row order, the initial adapter and the noise are read from the files beside this script, so its losses match those
+of the study in losses.json. READ-ME.txt lists what to install.
 """
 
 import json
@@ -24,7 +24,7 @@ TRAINING = STUDY["training"]
 
 
 def batch(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Rows side by side, padded on the right; the loss is taken on the response alone (-100 elsewhere)."""
+    """Collate rows, right-padded; labels are -100 outside the response."""
     length = max(len(row["ids"]) for row in rows)
 
     def padded(name: str, filling: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def batch(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
 
 
 def base_model() -> Any:
-    """The base, in the number format of the study; one from a GGUF file is rounded to bfloat16 first, as in the lab."""
+    """Load the base in the study's number format; a GGUF base is rounded to bfloat16 first, as in the lab."""
     base, precision = STUDY["base"], getattr(torch, STUDY["precision"])
     place = HERE / base["place"]
     model = AutoModelForCausalLM.from_pretrained(
@@ -47,7 +47,7 @@ def base_model() -> Any:
 
 
 def learning_rate(step: int) -> float:
-    """That of a step, counted from 1."""
+    """Return the learning rate of a step, counted from 1."""
     total, warm = len(STUDY["order"]), round(TRAINING["warmup"] * len(STUDY["order"]))
     if step <= warm:
         return TRAINING["learning_rate"] * step / warm
@@ -57,11 +57,11 @@ def learning_rate(step: int) -> float:
 
 
 def train(arm: str) -> dict[str, Any]:
-    """Train one arm from the initial adapter, and keep it under `trained/`; gives its losses."""
+    """Train one arm from the initial adapter, save it under `trained/`, and return its losses."""
     about = STUDY["arms"][arm]
     model = base_model()
     rates = dropout_rates(model.config)
-    set_model_dropout(model, TRAINING["model_dropout"])  # whatever rates the model's own configuration has
+    set_model_dropout(model, TRAINING["model_dropout"])  # override dropout rates of the model's configuration
     if TRAINING["method"] == "lora":
         config = PeftConfig.from_pretrained(str(HERE / "initial"))
         config.lora_dropout = about["lora_dropout"]
@@ -72,7 +72,7 @@ def train(arm: str) -> dict[str, Any]:
         [{"params": maps, "weight_decay": about["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
         lr=TRAINING["learning_rate"],
     )
-    named: list[tuple[int, int, int]] = []  # what the noise of each row of the coming call is drawn from
+    named: list[tuple[int, int, int]] = []  # seeds the noise of each row in the next call
     noise, losses = NoiseSettings(**about["noise"]), []
     model.train()
     with noisy_embeddings(model, noise, calls=len(STUDY["order"]), names=lambda: named):
@@ -90,20 +90,36 @@ def train(arm: str) -> dict[str, Any]:
     model.eval()
     with torch.no_grad():
         held_out = [clean_loss(model, row) for row in ROWS["held_out"]]
-    vars(model.config).update(rates)  # what is kept has the configuration of its base
+    vars(model.config).update(rates)  # saved with the configuration of the base
     model.save_pretrained(str(HERE / "trained" / arm))
     tokens = sum(count for _, count in held_out)
     return {"losses": losses, "held_out_loss": sum(total for total, _ in held_out) / tokens if tokens else None}
 
 
 def clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
-    """The loss of one row in nats, summed over its response tokens, and how many these are."""
+    """Compute the loss of one row with noise off.
+
+    Args:
+        model: The model.
+        row: Token ids and labels of the row.
+
+    Returns:
+        The loss in nats, summed over the response tokens, and the number of these tokens.
+    """
     count = sum(label != -100 for label in row["labels"][1:])
     return model(**batch([row])).loss.item() * count, count
 
 
 def furthest(found: dict[str, Any], expected: dict[str, Any]) -> float:
-    """The largest difference between the losses found and those of the lab."""
+    """Compute the largest absolute difference between these losses and those of the lab.
+
+    Args:
+        found: Losses of this run.
+        expected: Losses from `losses.json`.
+
+    Returns:
+        The difference in nats; NaN if nothing can be compared.
+    """
     pairs = [
         *zip(found["losses"], expected["losses"], strict=False),
         (found["held_out_loss"], expected["held_out_loss"]),

@@ -1,4 +1,4 @@
-"""What the report of a study says."""
+"""The content of a study's report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ ABOUT_LOSSES = later(
 
 
 def study_content(record: Record) -> Content:
-    """The report of a study; raises `RecordError` where nothing was measured yet."""
+    """Return the report of a study.
+
+    Raises:
+        RecordError: If nothing has been measured yet.
+    """
     events = record.events()
     if not any(event["event"] == "evaluated" for event in events):
         raise RecordError(
@@ -73,7 +77,7 @@ def study_content(record: Record) -> Content:
 
 
 def _verdict(record: Record) -> Verdict | None:
-    """The verdict, where the settings can be read and any arm can be compared."""
+    """Return the verdict if the settings can be read and an arm can be compared; otherwise None."""
     try:
         found = verdict_of(record)
     except RecordError:
@@ -118,7 +122,7 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
 
 
 def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """The seeds of the arms; those that the control alone was trained with again, as a floor, are not among them."""
+    """Return the seeds of the arms, without those of a repeated control used as a noise floor."""
     found = {event["seed"] for event in events if event["event"] == "evaluated" and event.get("seed") is not None}
     try:
         return sorted(found & set(range(record.study.seed, record.study.seed + record.study.seeds)))
@@ -127,8 +131,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def _losses(record: Record) -> str:
-    """The last and the lowest loss of the base and of every arm, as means over the same seeds, and what to know of
-    them."""
+    """Return the last and lowest loss of the base and every arm, as means over the same seeds, with notes."""
     try:
         found, names = reached(record), arm_heads(record.arms)
     except RecordError as error:

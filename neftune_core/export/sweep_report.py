@@ -1,4 +1,4 @@
-"""What the report of a sweep says."""
+"""The content of a sweep's report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 
 
 def sweep_content(record: Record) -> Content:
-    """The report of a sweep; raises `RecordError` where nothing was measured yet."""
+    """Return the report of a sweep.
+
+    Raises:
+        RecordError: If nothing has been measured yet.
+    """
     sweep = Sweep(record.folder)
     table = sweep_table(sweep)
     if not table.rows:
@@ -64,14 +68,14 @@ def sweep_content(record: Record) -> Content:
 
 
 def _title(sweep: Sweep, first: Record) -> str:
-    """Its own title, said where it is one of the recorded sweeps."""
+    """Return the sweep's title, translated if it is one of the recorded sweeps."""
     if sweep.settings.title:
         return say(sweep.settings.title) if sweep.folder.is_relative_to(assets()) else sweep.settings.title
     return say("A sweep of {model}", model=say(first.said_of("model").get("name") or later("a model")))
 
 
 def _first_cell(sweep: Sweep) -> Record:
-    """The record of the first study that was begun; the sweep's own where none was."""
+    """Return the record of the first study that was started, or the sweep's own record if none was."""
     found = sorted((sweep.folder / "cells").glob("*/record.json"))
     return Record(found[0].parent) if found else sweep
 
@@ -98,7 +102,7 @@ def _effects(table: SweepTable, epoch: str) -> Figure:
 
 
 def _table(table: SweepTable) -> str:
-    """The question's measure at both epochs, then others after the last one."""
+    """Return the chosen measure at both epochs, then the other measures at the last epoch."""
     asked, *others = table.measures[:MOST_MEASURES]
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
     heads = [f"{say(DEFINITIONS[name].label)}, {say(EPOCH_NAMES[epoch])}" for name, epoch in shown]
@@ -117,7 +121,7 @@ def _name(row: Row, names: Mapping[str, str]) -> str:
 
 
 def _cell(row: Row, measure: str, epoch: str) -> str:
-    """The mean, and beneath it the difference from the control with its interval; bold where it stands out."""
+    """Return the mean and the difference from the control with its interval; bold if the interval excludes zero."""
     value = row.mean(measure, epoch)
     text = "–" if value != value else f"{value:.3g}"
     found = row.effects.get(measure, {}).get(epoch)

@@ -1,4 +1,4 @@
-"""Records and arrays as Plotly figures: pure functions that give plain dicts, ready for JSON."""
+"""Records and arrays as Plotly figures: pure functions that return plain dicts, ready for JSON."""
 
 from neftune_core.figures.base import Figure
 from neftune_core.figures.curves import loss_curves

@@ -1,9 +1,9 @@
-"""What every figure shares: its shape as JSON, its quiet axes, its summary in words.
+"""Parts that every figure shares: structure, axes, and a summary in words.
 
-A figure is a dict of plain lists and texts: `name` (for files and links), `data` and `layout` as Plotly has
-them, `narrow` (what changes in the layout on a narrow screen) and `summary`, one or more sentences that say what is
-to be seen. Where the reader may choose between a logarithmic scale and a plain one, `log` says which it opens with;
-then traces marked as `NOISY` can be smoothed. Colours are names of `figures/colours.py`.
+A figure is a dict of plain lists and strings: `name` (for file names and links), `data` and `layout` as in Plotly,
+`narrow` (changes to the layout on a narrow screen) and `summary` (one or more sentences describing the figure). If
+the reader can choose between a logarithmic and a linear scale, `log` is the initial choice; traces marked `NOISY` can
+then be smoothed. Colours are names from `figures/colours.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,19 @@ def figure(
     narrow: Mapping[str, Any] | None = None,
     log: bool | None = None,
 ) -> Figure:
-    """A figure of `data` under the shared layout, with `layout` laid over it."""
+    """Build a figure with the shared layout.
+
+    Args:
+        name: Name of the figure, for file names and links.
+        data: Plotly traces.
+        layout: Layout entries that override the shared layout.
+        summary: Sentences that describe the figure.
+        narrow: Changes to the layout on a narrow screen.
+        log: Whether the figure opens with a logarithmic scale; None if there is no choice.
+
+    Returns:
+        The figure.
+    """
     return {
         "name": name,
         "data": data,
@@ -46,7 +58,16 @@ def figure(
 
 
 def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
-    """An axis whose title, in the current language, carries its unit."""
+    """Build an axis with a title in the current language.
+
+    Args:
+        title: Title, translated here.
+        unit: Unit, translated here and appended in parentheses; "" for none.
+        **more: Further axis entries.
+
+    Returns:
+        A Plotly axis.
+    """
     text = f"{say(title)} ({say(unit)})" if unit else say(title)
     return merged(
         {
@@ -62,14 +83,30 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
 
 
 def interval_words(interval: Any, scale: float = 1.0) -> str:
-    """The ends of an interval, times `scale`, in parentheses, to stand behind a number; nothing where there is none."""
+    """Format an interval to be appended to a number.
+
+    Args:
+        interval: An interval with `low` and `high`, or None.
+        scale: Factor applied to both ends.
+
+    Returns:
+        For example " (-0.1 to +0.2)"; "" if there is no interval.
+    """
     if interval is None:
         return ""
     return say(" ({low:+.2g} to {high:+.2g})", low=scale * interval.low, high=scale * interval.high)
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `under`, table by table; neither is changed."""
+    """Merge two nested mappings without changing either.
+
+    Args:
+        under: The base mapping.
+        over: Entries that take precedence.
+
+    Returns:
+        A new dict.
+    """
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
@@ -97,7 +134,17 @@ def _shared_layout() -> dict[str, Any]:
 
 
 def heading(text: str, x_reference: str, y_reference: str, size: int = 13) -> dict[str, Any]:
-    """The heading of one panel, above its axes, as an annotation."""
+    """Build the heading of one panel as an annotation above its axes.
+
+    Args:
+        text: The heading.
+        x_reference: Plotly reference of the horizontal axis, such as "x2 domain".
+        y_reference: Plotly reference of the vertical axis.
+        size: Font size in pixels.
+
+    Returns:
+        A Plotly annotation.
+    """
     return {
         "text": text,
         "xref": x_reference,

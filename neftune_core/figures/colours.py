@@ -1,7 +1,7 @@
-"""One colour an arm, everywhere: the table that the page's style sheet and every figure read.
+"""One colour per arm: the table used by the page's style sheet and every figure.
 
-Figures name a colour as `var(--lab-...)`; the page resolves it in the browser, so that a change of theme
-redraws without a call to the server, and `resolved` does it for exports.
+Figures name a colour as `var(--lab-...)`. The page resolves it in the browser, so that a change of theme needs no call
+to the server; `resolved` does the same for exports.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Colour:
     dark: str
 
 
-# Noise arms go from amber to plum: hues that stay apart from the control's blue for the colour-blind, in an
-# order that lightness alone tells too. On the dark page the scale fades the same way, from bright to deep.
+# Noise arms go from amber to plum: hues that colour-blind readers can distinguish from the control's blue, ordered by
+# lightness too. The scale of the dark theme also goes from bright to deep.
 WARM = (
     Colour("#c27c0a", "#f8d477"),
     Colour("#c9611a", "#f7b35c"),
@@ -34,7 +34,7 @@ WARM = (
     Colour("#560f3c", "#c2488a"),
 )
 
-# Arms without noise that another regulariser sets apart from the control; figures draw them dashed as well.
+# Arms with another regulariser instead of noise; figures also draw them dashed.
 COOL = (
     Colour("#2f9155", "#9be6b4"),
     Colour("#1b6b3f", "#5fc286"),
@@ -56,22 +56,22 @@ COLOURS: dict[str, Colour] = {
 
 CONTROL = NoiseSettings(strength=0).name
 
-# For one noise that stands alone, as on the page's Noise tab.
+# For a single noise, as on the Noise tab.
 SINGLE_NOISE = "var(--lab-warm-3)"
 
 
 def token(name: str) -> str:
-    """The name of a colour as figures write it: `var(--lab-control)`."""
+    """Return a colour name as figures write it: `var(--lab-control)`."""
     if name not in COLOURS:
         raise KeyError(name)
     return f"var(--lab-{name})"
 
 
 def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
-    """A colour for every arm by name, and for `base`; noise arms deepen with their strength within the study.
+    """Return a colour for every arm and for `base`; noise arms darken with their strength within the study.
 
-    Strengths of different units cannot be ranked without a length, so arms are ranked unit by unit. Arms without
-    noise besides the control are its regularisers.
+    Strengths in different units cannot be compared without a sequence length, so arms are ranked per unit. Arms without
+    noise, other than the control, are the regularisers.
     """
     colours = {"base": token("base")} | {name: token("control") for name in arms if name == CONTROL}
     regularised = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]
@@ -86,19 +86,27 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
 
 
 def _step(rank: int, count: int) -> int:
-    """Where the `rank`-th of `count` arms stands on the warm scale, 1 to its length."""
+    """Return the position of the `rank`-th of `count` arms on the warm scale, from 1."""
     if count <= 2:
         return 3 if count == 1 else (2, 5)[rank]
     return 1 + round(rank * (len(WARM) - 1) / (count - 1))
 
 
 def css_variables(theme: str) -> str:
-    """The table as CSS custom properties of one theme."""
+    """Return the table as CSS custom properties of one theme."""
     return "\n".join(f"  --lab-{name}: {getattr(colour, theme)};" for name, colour in COLOURS.items())
 
 
 def resolved(value: Any, theme: str) -> Any:
-    """A figure (or any part of it) with its colour names replaced by the colours of `theme`."""
+    """Replace colour names by the colours of a theme.
+
+    Args:
+        value: A figure or any part of one.
+        theme: "light" or "dark".
+
+    Returns:
+        A copy of `value` with `#rrggbb` colours.
+    """
     if isinstance(value, Mapping):
         return {key: resolved(part, theme) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -28,25 +28,31 @@ OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 STEEP = 30
 """From the highest to the lowest measured loss, beyond which a logarithmic scale shows more."""
-AIR = 1.02  # a little room behind the last step, so that its point is seen whole
+AIR = 1.02  # margin after the last step, so that its marker is not clipped
 KINDS: dict[str, tuple[int, float, float, str, str]] = {
     "train_loss": (0, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
     "held_out_loss": (1, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
     "loss": (0, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
 }
 """By the name of a number in the log: its panel, width, opacity, words and mode."""
-SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed beside the mean
+SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed, relative to the mean
 PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 
 
 def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
-    """Two panels over the same steps: losses on the training rows, and on rows held out.
+    """Plot training and held-out losses over the same steps, in two panels.
 
-    `events` are those of one record (`step` with `loss`, `evaluated` with `train_loss` and `held_out_loss`, by arm);
-    `arms` are the arms by name, control first. The training panel shows the loss with the noise on as a thin line
-    behind the loss with the noise off; everything else is measured with the noise off. Of several seeds each is thin,
-    and the mean of those that are through, of the same seeds for every arm, is thick. While the study runs the axis of
-    steps is as long as the whole of it; where nothing is held out, the training panel has all the room.
+    The training panel shows the loss with noise on as a thin line behind the loss with noise off; every other value is
+    measured with noise off. With several seeds each seed is thin, and the mean over the finished seeds that all arms
+    share is thick. While the study runs, the axis covers all planned steps. Without held-out rows, the training panel
+    takes the full width.
+
+    Args:
+        events: Events of one record: `step` with `loss`; `evaluated` with `train_loss` and `held_out_loss` per arm.
+        arms: Noise settings of the arms by name, control first.
+
+    Returns:
+        The figure.
     """
     events = list(events)
     gathered, shared = _gather(events), shared_seeds(events)
@@ -54,7 +60,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
     data = [trace for name in names for trace in _arm_traces(name, gathered, shared, colours[name], _dash(name, arms))]
     for trace in data:
-        if trace["name"] == "base" and _last_step(events):  # it does not learn: a level to compare with
+        if trace["name"] == "base" and _last_step(events):  # the base is not trained: draw a reference level
             trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines", **LEVEL}
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
@@ -71,7 +77,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
 
 
 def _lost(events: Sequence[Event]) -> dict[str, set[Any]]:
-    """The seeds in which the loss of an arm stopped being a number, by arm."""
+    """Return, by arm, the seeds in which the loss stopped being finite."""
     found: dict[str, set[Any]] = {}
     for event in events:
         for arm in event.get("arms", {}) if event["event"] == "diverged" else ():
@@ -80,9 +86,9 @@ def _lost(events: Sequence[Event]) -> dict[str, set[Any]]:
 
 
 def shared_seeds(events: Sequence[Event]) -> set[Any]:
-    """The seeds that means are over: those of every arm, without any in which one of several seeds diverged.
+    """Return the seeds that means are taken over: those of every arm, without any in which an arm diverged.
 
-    An arm that diverged with every seed does not take the seeds from the others. All seeds, if none is shared.
+    An arm that diverged with every seed is ignored here. If no seed is shared, all seeds are returned.
     """
     arms: dict[str, set[Any]] = {}
     for event in events:
@@ -95,14 +101,14 @@ def shared_seeds(events: Sequence[Event]) -> set[Any]:
 
 
 def _is_steep(gathered: Mapping[str, Points]) -> bool:
-    """Whether a logarithmic scale shows more; asked once the study is over: none changes under a reader's eyes."""
+    """Return whether a logarithmic scale is clearer; decided once the study is over, so that it never switches live."""
     values = [value for kind in ("train_loss", "held_out_loss") for _, ys in gathered[kind].values() for value in ys]
     positive = [value for value in values if value > 0]
     return bool(positive) and max(positive) > STEEP * min(positive)
 
 
 def _last_step(events: Sequence[Event]) -> int:
-    """Where the axis ends: at the planned steps while the study runs, at the last one made when it is over."""
+    """Return the end of the axis: the planned steps while the study runs, the last step once it is over."""
     made = max((event.get("step", 0) for event in events), default=0)
     planned = max((event.get("steps", 0) for event in events), default=0)
     return made if _is_over(events) else max(made, planned)
@@ -113,7 +119,7 @@ def _is_over(events: Sequence[Event]) -> bool:
 
 
 def _gather(events: Iterable[Event]) -> dict[str, Points]:
-    """Steps and values by kind of loss, then by arm and seed, in the order of the events."""
+    """Return steps and values by kind of loss, then by arm and seed, in the order of the events."""
     wanted = {"step": ("loss",), "evaluated": ("train_loss", "held_out_loss")}
     gathered: dict[str, Points] = {"loss": {}, "train_loss": {}, "held_out_loss": {}}
     for event in events:
@@ -129,7 +135,15 @@ def _gather(events: Iterable[Event]) -> dict[str, Points]:
 
 
 def thinned(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
-    """At most `POINTS` points: longer curves become means over equal runs of steps, each at its last step."""
+    """Reduce a curve to at most `POINTS` points by averaging equal runs of steps.
+
+    Args:
+        steps: Step numbers.
+        values: One value per step.
+
+    Returns:
+        The last step of each run, and the mean value of each run.
+    """
     size = math.ceil(len(steps) / POINTS)
     if size <= 1:
         return steps, values
@@ -139,7 +153,7 @@ def thinned(steps: list[int], values: list[float]) -> tuple[list[int], list[floa
 
 
 def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
-    """By the kind of noise; the control is solid, the base and arms of another regulariser are not."""
+    """Return the line style for the kind of noise; the control is solid, the base and regulariser arms are not."""
     if name not in arms:
         return "dot"
     if name == CONTROL:
@@ -187,12 +201,20 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
 
 
 def among(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set[Any]) -> Mapping[Any, Any]:
-    """The curves of the shared seeds; all of an arm that has none of them."""
+    """Select the curves of the shared seeds.
+
+    Args:
+        seeds: Steps and values by seed.
+        shared: The shared seeds.
+
+    Returns:
+        The curves of the shared seeds, or all curves if none is shared.
+    """
     return {seed: points for seed, points in seeds.items() if seed in shared} or seeds
 
 
 def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """The mean over the seeds that came as far as any, so that no seed in mid-run or diverged bends it."""
+    """Return the mean over the seeds that reached the last step; seeds still running or diverged are left out."""
     last = max(steps[-1] for steps, _ in seeds.values())
     through = [points for points in seeds.values() if points[0][-1] == last]
     by_step: dict[int, list[float]] = {}
@@ -212,7 +234,7 @@ def _layout(last_step: int) -> dict[str, Any]:
         "xaxis": axis(later("step"), later("optimizer steps"), domain=[0, 0.475], **steps),
         "xaxis2": axis(later("step"), later("optimizer steps"), domain=[0.525, 1], **steps, anchor="y2", matches="x"),
         "yaxis": axis(later("loss"), later("nats per response token")),
-        "yaxis2": axis("", anchor="x2"),  # a scale of its own: held-out losses differ by hundredths
+        "yaxis2": axis("", anchor="x2"),  # a separate scale, since held-out losses differ by hundredths
         "legend": {"y": 1.1},
         "annotations": [
             heading(say("Training loss (thin: as trained, noise on)"), "x domain", "y domain"),
@@ -222,13 +244,13 @@ def _layout(last_step: int) -> dict[str, Any]:
 
 
 def _alone(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """The training panel over the whole width."""
+    """Return the layout with the training panel over the full width."""
     kept = {name: part for name, part in layout.items() if name not in ("xaxis2", "yaxis2")}
     return merged(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})
 
 
 def _narrow() -> dict[str, Any]:
-    """The panels under each other."""
+    """Return the layout changes that stack the panels."""
     return {
         "height": 600,
         "margin": {"l": 48, "r": 8, "t": 104},
@@ -241,7 +263,7 @@ def _narrow() -> dict[str, Any]:
 
 
 def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str], lost: Mapping[str, set[Any]]) -> str:
-    """The last measured losses of every arm in words; an arm that diverged has none."""
+    """Describe the last measured losses of every arm; diverged arms have none."""
     parts = []
     for name in names:
         begun = {seed for points in gathered.values() for arm, seed in points if arm == name}

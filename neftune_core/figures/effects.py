@@ -1,4 +1,4 @@
-"""The effect of every setting of a sweep over its control, against the strength of the noise."""
+"""The effect of every setting of a sweep, relative to its control, against the strength of the noise."""
 
 from __future__ import annotations
 
@@ -35,10 +35,19 @@ Series = dict[str, "list[Row]"]
 
 
 def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
-    """Mean paired differences from the control with their intervals: one line for all that differs in strength alone.
+    """Plot mean paired differences from the control with their intervals against the strength.
 
-    Of two seeds or more each point has the interval that goes with Holm's correction over all arms of the sweep. Where
-    the strength does not vary, the axis is the training setting that does.
+    Settings that differ only in strength share a line. With two seeds or more, each point has an interval consistent
+    with Holm's correction over all arms of the sweep. If the strength does not vary, the horizontal axis is the
+    training setting that does.
+
+    Args:
+        table: The table of the sweep.
+        measure: Name of the measure.
+        epoch: "last" or "best".
+
+    Returns:
+        The figure.
     """
     rows = [row for row in table.rows if _difference(row, measure, epoch) is not None]
     name, title = _across(rows)
@@ -74,7 +83,7 @@ def _difference(row: Row, measure: str, epoch: str) -> float | None:
 
 
 def _across(rows: Sequence[Row]) -> tuple[str, str]:
-    """What the axis shows: the strength, or the one number of the training that varies where the strength does not."""
+    """Return name and title of the horizontal axis: the strength, or the training setting that varies instead."""
     varied = {
         name: {row.varied.get(name) for row in rows}
         for name in dict.fromkeys(name for row in rows for name in row.varied)
@@ -106,7 +115,7 @@ def _scale(rows: Sequence[Row], name: str) -> dict[str, Any]:
 
 
 def _series(rows: Sequence[Row], name: str) -> Series:
-    """Rows that differ in `name` alone, in its order, by what they have in common."""
+    """Group rows that differ only in `name`, sorted by it, under what they have in common."""
     found: Series = {}
     for row in rows:
         found.setdefault(_in_common(row, name), []).append(row)
@@ -162,7 +171,7 @@ def _finite(value: float) -> float | None:
 
 
 def _told(row: Row, measure: str, epoch: str) -> str:
-    """One setting in words: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
+    """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
     scale = _told_scale(measure)

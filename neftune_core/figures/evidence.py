@@ -1,4 +1,4 @@
-"""What the verdict rests on: differences seed by seed, best and last epoch, memorised answers, disturbance borne."""
+"""The evidence behind a verdict: differences per seed, best and last epoch, memorised answers and robustness."""
 
 from __future__ import annotations
 
@@ -26,12 +26,20 @@ DISTURBANCES = {
 
 
 def seed_differences(found: Verdict, arms: Arms) -> Figure:
-    """Arm minus control: a point a seed, and the mean with its interval, at the last and at the best epoch."""
+    """Plot arm minus control: a point per seed and the mean with its interval, at the last and the best epoch.
+
+    Args:
+        found: The verdict.
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        The figure.
+    """
     colours, label = arm_colours(arms), say(DEFINITIONS[found.question.measure].label)
     data: list[Trace] = []
     said = []
     for name, arm in found.arms.items():
-        if arm.status == "void":  # its difference says nothing
+        if arm.status == "void":  # its difference is meaningless
             continue
         for epoch, symbol in (("last", "circle"), ("best", "diamond-open")):
             comparison = arm.epochs[epoch]
@@ -80,7 +88,16 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
 
 
 def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
-    """Held-out loss after the last epoch and at the best one, side by side, means over the seeds that all have."""
+    """Plot the held-out loss after the last epoch beside that at the best epoch, as means over the shared seeds.
+
+    Args:
+        outcomes: Outcomes of the study.
+        control: Name of the control.
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        The figure.
+    """
     colours = arm_colours(arms)
     runs = {control: outcomes.control, **outcomes.arms}
     data: list[Trace] = []
@@ -120,7 +137,15 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Figure:
-    """How many answers to training prompts overlap how much with the responses trained on, arm by arm (ROUGE-L)."""
+    """Plot, per arm, how strongly answers to training prompts overlap with the training responses (ROUGE-L).
+
+    Args:
+        overlaps: ROUGE-L of every answer, from 0 to 1, by arm.
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        The figure.
+    """
     colours = arm_colours(arms)
     edges = np.linspace(0, 1, BINS + 1)
     data: list[Trace] = []
@@ -152,7 +177,15 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
 
 
 def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figure:
-    """Held-out loss under growing embedding noise and under more typing errors; `measured` is one entry a seed."""
+    """Plot the held-out loss under growing embedding noise and under growing numbers of typing errors.
+
+    Args:
+        measured: One measurement per seed.
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        The figure.
+    """
     colours = arm_colours(arms)
     data: list[Trace] = []
     said = []
@@ -200,7 +233,7 @@ def _robustness_words(arm: str, kind: str, losses: Sequence[float]) -> str:
 
 
 def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
-    """Amounts, and losses as means over the seeds that have the same amounts."""
+    """Return the amounts and the mean losses over the seeds measured at the same amounts."""
     found = [entry[kind] for entry in measured if kind in entry and arm in entry[kind].get("arms", {})]
     if not found:
         return [], []

@@ -1,4 +1,4 @@
-"""A fault of the common script: the held-out loss as it is, and as the script says, with and without the fault."""
+"""The effect of a fault in the common script: true and reported held-out loss, with and without the fault."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from neftune_core.lessons.scripts import Measured
 
 
 def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
-    """Up to three lines over the steps of one script: without the fault; with it, as said and as it is.
+    """Plot up to three lines over the steps: without the fault, and with it as reported and in truth.
 
-    The first is broad, so that it is seen behind one that runs along it.
+    The line without the fault is wide, so that it stays visible behind one that coincides with it.
+
+    Args:
+        right: The run without the fault, or None.
+        wrong: The run with the fault, or None.
+
+    Returns:
+        The figure.
     """
     data = []
     if right is not None and right.at:

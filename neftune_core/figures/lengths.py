@@ -1,4 +1,4 @@
-"""How long the rows of a data set are, in tokens."""
+"""Distribution of row lengths in a data set, in tokens."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ FEW_ROWS = 6
 def length_histogram(
     train: Sequence[int], held_out: Sequence[int] = (), *, maximum_length: int | None = None
 ) -> Figure:
-    """Counts of rows by their length in tokens (prompt and response together), training and held-out stacked.
+    """Plot the number of rows by length in tokens (prompt and response), training and held-out rows stacked.
 
-    `maximum_length` marks where longer rows are cut or left out, where any row comes near it.
+    Args:
+        train: Lengths of the training rows.
+        held_out: Lengths of the held-out rows.
+        maximum_length: Length at which rows are cut or skipped; marked if any row comes near it.
+
+    Returns:
+        The figure.
     """
     longest = max([*train, *held_out, 1])
     width = bin_width(longest)
@@ -53,18 +59,26 @@ def length_histogram(
 
 
 def _whole(data: Sequence[Trace]) -> dict[str, int]:
-    """Ticks at whole rows where there are so few that the library would cut them into fractions."""
+    """Return integer ticks if there are so few rows that Plotly would choose fractions."""
     return {"dtick": 1} if sum(max(trace["y"]) for trace in data) <= FEW_ROWS else {}
 
 
 def bin_width(longest: int) -> int:
-    """A round width (1, 2 or 5 times a power of ten) that gives at most `BINS` bins."""
+    """Return a round width (1, 2 or 5 times a power of ten) that gives at most `BINS` bins."""
     widths = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
     return next(width for width in widths if longest / width < BINS)
 
 
 def counted(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
-    """The starts of the bins from 0 to the longest row, and how many rows fall in each."""
+    """Count rows per bin.
+
+    Args:
+        lengths: Lengths of the rows.
+        width: Width of a bin.
+
+    Returns:
+        The starts of the bins from 0 to the longest row, and the number of rows in each.
+    """
     counts = [0] * (max(lengths) // width + 1)
     for length in lengths:
         counts[length // width] += 1

@@ -1,4 +1,4 @@
-"""How the arms move, step by step: the norm of the gradient, how often it is clipped, how far the weights have come."""
+"""Training dynamics of the arms: gradient norm, share of clipped steps, and distance of the weights from the start."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ PANELS = {
 
 
 def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip_norm: float = 0.0) -> Figure:
-    """Three panels over the same steps, an arm a colour; of several seeds the mean of those that came as far as any.
+    """Plot the training dynamics over the same steps, in three panels with one colour per arm.
 
-    `events` are those of one record; `clip_norm` is where the gradient is clipped, drawn as a line where it is not 0.
+    With several seeds, each curve is the mean over the seeds that reached the last step.
+
+    Args:
+        events: Events of one record.
+        arms: Noise settings of the arms by name.
+        clip_norm: Norm at which the gradient is clipped, drawn as a line; 0 for none.
+
+    Returns:
+        The figure.
     """
     points = Points()
     for event in steps_of(events):
@@ -44,7 +52,7 @@ def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip
 
 
 def _shares_so_far(values: Sequence[float]) -> list[float]:
-    """Per cent of the values up to each that were true."""
+    """Return the running percentage of true values."""
     shares, total = [], 0.0
     for count, value in enumerate(values, start=1):
         total += value

@@ -1,7 +1,7 @@
-"""The views of the Noise tab: the name of each, and its axes. Their curves are computed in the browser.
+"""The views of the Noise tab: names and axes. Their curves are computed in the browser.
 
-A view is a picture of the same preview from another side (`neftune_core.noise.preview`); assets/page/noise.js and
-noise-views.js fill it, under the same names.
+All views show the same preview (`neftune_core.noise.preview`). assets/page/noise.js and noise-views.js draw them, under
+the same names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ILLUSTRATED_STEPS = 100
 
 @dataclass(frozen=True)
 class View:
-    """One view: its word on the page, and `layout(payload)`, its axes without what moves."""
+    """One view: its label, and `layout(payload)`, its axes without anything that moves."""
 
     words: str
     layout: Callable[[Payload], Layout]
@@ -87,7 +87,7 @@ def _loss(payload: Payload) -> Layout:
 
 
 def _free(horizontal: Layout, vertical: Layout, **more: Any) -> Layout:
-    """Axes of numbers, in the place of those that name the tokens."""
+    """Return numeric axes in place of those that name the tokens."""
     given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
     return merged(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
 
@@ -105,7 +105,7 @@ VIEWS = {
 
 
 def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
-    """For every view the `layout` over the shared one, what changes on a `narrow` screen, and the `name` for files."""
+    """Return for every view its `layout` over the shared one, its changes on a `narrow` screen, and its file `name`."""
     return {name: _frame(name, view.layout(payload)) for name, view in VIEWS.items()}
 
 
@@ -116,7 +116,7 @@ def _frame(name: str, layout: Layout) -> dict[str, Any]:
 
 
 def adaptive_illustration() -> list[float]:
-    """The multipliers of the adaptive schedule on a made-up loss that falls by half, fast at first."""
+    """Return the multipliers of the adaptive schedule for an illustrative loss that halves, quickly at first."""
     schedule, found = AdaptiveSchedule(), []
     for step in range(ILLUSTRATED_STEPS + 1):
         found.append(round(schedule.multiplier, 4))

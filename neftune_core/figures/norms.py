@@ -19,14 +19,20 @@ Payload = Mapping[str, Any]
 PADDED_LENGTH = 512
 """The padded length that is pictured: that of a batch whose longest row has as many tokens."""
 
-MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page sketches bars there before Plotly is loaded
+MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page draws placeholder bars there before Plotly is loaded
 HEIGHT = 380
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a noise does to each token of a preview: its norm before and after, the cosine of the two vectors (NaN
-    where there is none), and the norm of the noise over that of the clean vector."""
+    """The effect of noise on each token of a preview.
+
+    Attributes:
+        before: L2 norm of each clean vector.
+        after: L2 norm of each noisy vector.
+        cosines: Cosine between the two vectors; NaN if either is zero.
+        shares: Norm of the noise divided by the norm of the clean vector.
+    """
 
     before: list[float]
     after: list[float]
@@ -35,8 +41,18 @@ class Measured:
 
 
 def measured(payload: Payload, noise: NoiseSettings) -> Measured:
-    """From |e|^2, e . u and |u|^2 of every token. A special token that gets no noise, and the strength where a
-    schedule multiplies it by 1, are as training would have them; the prompt is not told from the response."""
+    """Compute the effect of noise on each token from |e|^2, e . u and |u|^2.
+
+    Special tokens without noise are treated as in training, a schedule counts as a factor of 1, and prompt and response
+    are not distinguished.
+
+    Args:
+        payload: A preview, from `neftune_core.noise.preview.preview`.
+        noise: The noise.
+
+    Returns:
+        The norms, cosines and shares, one per token.
+    """
     before = [math.sqrt(value) for value in payload["signal"]]
     changes = [_changed(payload, noise, place) for place in range(payload["length"])]
     after = [math.sqrt(max(0.0, square)) for square, _, _ in changes]
@@ -49,7 +65,7 @@ def measured(payload: Payload, noise: NoiseSettings) -> Measured:
 
 
 def _changed(payload: Payload, noise: NoiseSettings, place: int) -> tuple[float, float, float]:
-    """|n|^2, e . n and |n - e| of one token's noisy vector n."""
+    """Return |n|^2, e . n and |n - e| for the noisy vector n of one token."""
     signal = payload["signal"][place]
     if not noise.special_tokens and place in payload["special"]:
         return signal, signal, 0.0
@@ -62,16 +78,30 @@ def _changed(payload: Payload, noise: NoiseSettings, place: int) -> tuple[float,
 
 
 def deviation(payload: Payload, noise: NoiseSettings) -> float:
-    """The standard deviation of one coordinate on the sentence of a preview; the padded rule sees `PADDED_LENGTH`."""
+    """Compute the standard deviation of one coordinate of the noise on the sentence of a preview.
+
+    Args:
+        payload: A preview.
+        noise: The noise; its padded length rule uses `PADDED_LENGTH`.
+
+    Returns:
+        The standard deviation.
+    """
     length = payload["length"] if noise.length_rule == "true" else max(payload["length"], PADDED_LENGTH)
     return standard_deviation(noise.strength, noise.unit, length, payload["width"], payload["root_mean_square"])
 
 
 def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
-    """Two bars a token: its norm as the model reads it without noise, and with this draw of `noise`.
+    """Plot two bars per token: its norm without noise, and with this draw of the noise.
 
-    `payload` is what `neftune_core.noise.preview.preview` gives. The page draws the same from the same numbers in
-    the browser (assets/page/noise.js).
+    The page draws the same figure from the same numbers in the browser (assets/page/noise.js).
+
+    Args:
+        payload: A preview, from `neftune_core.noise.preview.preview`.
+        noise: The noise.
+
+    Returns:
+        The figure.
     """
     found = measured(payload, noise)
     positions = list(range(payload["length"]))
@@ -95,7 +125,17 @@ NARROW: dict[str, Any] = {"xaxis": {"tickangle": -60, "tickfont": {"size": 11}},
 
 
 def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) -> dict[str, Any]:
-    """The tokens named along the lower axis, and `title` along the other."""
+    """Build a layout with the tokens along the horizontal axis.
+
+    Args:
+        payload: A preview.
+        title: Title of the vertical axis.
+        unit: Unit of the vertical axis; "" for none.
+        **vertical: Further entries of the vertical axis.
+
+    Returns:
+        A Plotly layout.
+    """
     length = payload["length"]
     every = max(1, math.ceil(length / 48))
     return {
@@ -132,7 +172,7 @@ def _bars(name: str, positions: list[int], heights: list[float], colour: str, wi
 
 
 def shown(word: str) -> str:
-    """A token short enough to stand under a bar, its leading space and line breaks made visible."""
+    """Return a token shortened for an axis label, with leading space and line breaks made visible."""
     visible = word.strip(" ") or "␣"
     visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")
     return visible if len(visible) <= 14 else visible[:13] + "…"

@@ -1,4 +1,4 @@
-"""Three panels over the same steps, an arm a colour: the frame that `moves` and `rates` fill."""
+"""Three panels over the same steps with one colour per arm; shared by `moves` and `rates`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
 
 @dataclass(frozen=True)
 class Panel:
-    """One of the panels: the words over it and in its summary, and its axis."""
+    """One panel: its heading, its name in the summary, and its axis."""
 
     words: str
     said: str
@@ -34,25 +34,32 @@ class Panel:
 
 
 def steps_of(events: Iterable[Event]) -> Iterator[Event]:
-    """The events that are steps with numbers of arms."""
+    """Yield the step events that have numbers per arm."""
     return (event for event in events if event["event"] == "step" and isinstance(event.get("arms"), Mapping))
 
 
 class Points:
-    """Steps and values by panel, arm and seed, as they come."""
+    """Steps and values collected by panel, arm and seed."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str], dict[Any, Curve]] = {}
 
     def add(self, panel: str, arm: str, event: Event, value: Any) -> None:
-        """One value at the step of `event`; what is no number is left out."""
+        """Add one value at the step of an event; a value that is not a number is ignored.
+
+        Args:
+            panel: Name of the panel.
+            arm: Name of the arm.
+            event: The step event.
+            value: The value.
+        """
         if isinstance(value, int | float):
             steps, values = self.found.setdefault((panel, arm), {}).setdefault(event.get("seed"), ([], []))
             steps.append(event["step"])
             values.append(float(value))
 
     def means(self, panels: Iterable[str]) -> Curves:
-        """The mean of the seeds that came as far as any and that all arms have; of a long curve its means."""
+        """Return the mean over the seeds that all arms have and that reached the last step; long curves are thinned."""
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
@@ -63,7 +70,18 @@ class Points:
 def panel_figure(
     name: str, curves: Curves, panels: Mapping[str, Panel], arms: Mapping[str, NoiseSettings], summary: str
 ) -> Figure:
-    """`curves` in `panels`, which are three."""
+    """Build a figure with three panels.
+
+    Args:
+        name: Name of the figure.
+        curves: Steps and values, by panel and arm.
+        panels: The three panels by name.
+        arms: Noise settings of the arms by name.
+        summary: Sentences that describe the figure.
+
+    Returns:
+        The figure.
+    """
     colours = {**arm_colours(arms), SHARED: token("text")}
     names = [arm for arm in (*arms, SHARED) if any(arm in panel for panel in curves.values())]
     data = []
@@ -114,7 +132,7 @@ def _layout(panels: Mapping[str, Panel]) -> dict[str, Any]:
 
 
 def _narrow() -> dict[str, Any]:
-    """The panels under each other."""
+    """Return the layout changes that stack the panels."""
     changes: dict[str, Any] = {"height": 640, "margin": {"l": 48, "r": 8, "t": 96}, "legend": {"y": 1.05}}
     for place, domain in enumerate(UNDER, start=1):
         mark = str(place) if place > 1 else ""
@@ -125,7 +143,16 @@ def _narrow() -> dict[str, Any]:
 
 
 def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str]) -> str:
-    """The last numbers of every arm, and of what they share, in words."""
+    """Describe the last values of every arm and of what all arms share.
+
+    Args:
+        curves: Steps and values, by panel and arm.
+        panels: The panels by name.
+        arms: Names of the arms.
+
+    Returns:
+        One or more sentences.
+    """
     parts = []
     for arm in (*arms, SHARED):
         numbers = [

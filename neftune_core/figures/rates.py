@@ -1,4 +1,4 @@
-"""What drives the arms, step by step: the strength of the noise, the learning rate, and the speed of the machine."""
+"""Inputs and speed of training: noise strength, learning rate and tokens per second."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ INTERRUPTED = 10
 
 
 def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
-    """Three panels over the same steps: the noise of each arm, the learning rate and the speed of all arms together.
+    """Plot the noise of each arm, the learning rate and the total speed over the same steps, in three panels.
 
-    `events` are those of one record. The strength is the arm's own times its schedule, in its own unit. The speed is
-    tokens (prompts included, padding not) a second, summed over the arms, of steps with no evaluation between them.
+    The strength is that of the arm times its schedule, in the arm's unit. The speed is tokens per second (prompts
+    included, padding excluded), summed over the arms, over steps without an evaluation in between.
+
+    Args:
+        events: Events of one record.
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        The figure.
     """
     panels = {
         "noise": Panel(later("Noise, by its schedule"), later("noise"), later("strength"), _unit(arms)),
@@ -49,7 +56,7 @@ def _unit(arms: Mapping[str, NoiseSettings]) -> str:
 
 
 def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
-    """The last of every few steps in a row, and the speed over them."""
+    """Yield the last event of each run of consecutive steps, and the speed over that run."""
     for row in _rows(events):
         seconds = row[-1]["time"] - row[0]["time"]
         if seconds > 0:
@@ -57,7 +64,7 @@ def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
 
 
 def _rows(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """Steps that follow each other, at most `AVERAGED` and the one they are timed from; an interruption ends a row."""
+    """Yield runs of consecutive steps: at most `AVERAGED` and the one before them; an interruption ends a run."""
     row: list[Event] = []
     for event in events:
         is_timed = event["event"] == "step" and _is_timed(event)
@@ -75,7 +82,7 @@ def _rows(events: Iterable[Event]) -> Iterator[list[Event]]:
 
 
 def _is_late(row: list[Event], event: Event) -> bool:
-    """Whether so much time lies before a step that the study was interrupted there."""
+    """Return whether the gap before a step is so long that the study must have been interrupted."""
     usual = (row[-1]["time"] - row[0]["time"]) / max(1, len(row) - 1)
     return len(row) > 1 and event["time"] - row[-1]["time"] > INTERRUPTED * usual
 

@@ -1,4 +1,4 @@
-"""The loss of the untouched model against the strength of the noise."""
+"""The loss of the untrained model against the strength of the noise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
-    """The mean response loss over the finished rows at every strength, each row faintly behind it, and the loss
-    without noise as a level line; `sample` names the rows (`held-out rows`).
+    """Plot the mean response loss over the finished rows against the strength, with each row faint behind it.
 
-    Besides the figure's own entries it tells the `kind` and `unit` of the noise.
+    The loss without noise is a horizontal line. The figure has two further entries, the `kind` and `unit` of the noise.
+
+    Args:
+        found: The measurement so far.
+        sample: Description of the rows, such as "held-out rows".
+
+    Returns:
+        The figure.
     """
     noise = found.noise
     strengths, means = list(found.strengths[1:]), found.means
@@ -77,7 +83,7 @@ def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
 
 
 def _summary(found: Sensitivity, sample: str) -> str:
-    """Where the loss begins, how it rises, and at which strength it has grown by a tenth."""
+    """Describe the initial loss, its growth, and the strength at which it has grown by a tenth."""
     if not found.losses:
         return say("Measuring the first of {count} {sample}.", count=found.planned, sample=sample)
     clean, *noisy = found.means

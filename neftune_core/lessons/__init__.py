@@ -1,9 +1,9 @@
-"""What teaches. Each file is one idea.
+"""Teaching material.
 
-files     the lessons: Markdown with a preset and tasks whose conditions the page can check
-facts     what a finished study shows, as numbers that a task may ask for
-scripts   one way of writing the common script, and what a run of it has measured
-snippet   the training script that is passed around, run for real on its own copy of a model
-faults    five faults of that script, one entry each, and the damage that a pair of runs has measured
-seen      what the arms of a record read of one row, epoch by epoch
+files           the lessons: Markdown with a preset, and tasks whose conditions the page can check
+facts           results of a finished study, as numbers that a task can use
+scripts         variants of the common script, and the measurements of a run
+snippet         the training script in circulation, run on a copy of a model
+faults          five faults of that script, with the damage measured by a pair of runs
+recorded_norms  the token norms of one row, as each arm of a record read it in every epoch
 """

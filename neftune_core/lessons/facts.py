@@ -1,4 +1,4 @@
-"""What the page knows that a lesson's task may ask for: by the browser of its controls, by the core of a study."""
+"""Facts that a lesson's task can use: control values in the browser, and results of a study here."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ KNOWN = {**IN_BROWSER, **OF_STUDIES, **OF_FAULTS}
 
 
 def study_facts(record: Record) -> dict[str, float]:
-    """The facts `OF_STUDIES` of a record; those that it does not tell are left out.
+    """Return the facts `OF_STUDIES` of a record, as far as it has them.
 
-    Losses are means over the seeds, with the noise off.
+    Losses are means over the seeds, with noise off.
     """
     try:
         study = record.study
@@ -81,10 +81,9 @@ def _settings(study: StudySettings) -> dict[str, float]:
 
 
 def held_out_losses(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """By arm the held-out losses after each measured step, means over the seeds of all arms.
+    """Return, by arm, the held-out loss after each measured step, as means over the seeds that all arms share.
 
-    Seeds in which the control alone was trained again do not count, and neither do arms that diverged: they have no
-    last loss.
+    Seeds of a repeated control are ignored, and so are diverged arms, which have no final loss.
     """
     measured = [event for event in events if event["event"] == "evaluated"]
     arms = {arm for event in measured for arm in event["arms"]}

@@ -1,4 +1,4 @@
-"""Five faults of the common script, one entry each: what is written, what should be, and the damage it did."""
+"""Five faults of the common script: the wrong code, the right code, and the measured damage."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ ALPHA = NoiseSettings(strength=5)
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its name for people, the lines with and without it, and the scripts that they stand for.
+    """One fault of the common script.
 
-    `damage` is a sentence about two finished runs, right and wrong, with the names of `numbers`; `harm` the size of
-    what it tells, above 0 where it is there: shares of answers, or nats.
+    Attributes:
+        words: Name for people.
+        wrong: The lines with the fault.
+        right: The lines without it.
+        script: The correct script.
+        damage: Sentence about two finished runs, with the names of `numbers` as placeholders.
+        harm: Size of the damage, above 0 if it is present: a share of answers, or nats.
+        changes: Fields of `script` that introduce the fault.
     """
 
     words: str
@@ -31,7 +37,7 @@ class Fault:
 
     @property
     def faulty(self) -> Script:
-        """The script with the fault."""
+        """Return the script with the fault."""
         return replace(self.script, **self.changes)
 
 
@@ -96,7 +102,15 @@ FAULTS: dict[str, Fault] = {
 
 
 def numbers(right: Measured, wrong: Measured) -> dict[str, float]:
-    """The numbers of two finished runs by the names that the sentences use."""
+    """Return the results of two finished runs, under the placeholder names of `Fault.damage`.
+
+    Args:
+        right: The run without the fault.
+        wrong: The run with the fault.
+
+    Returns:
+        Losses in nats, shares from 0 to 1 and counts, by name.
+    """
     return {
         "steps": wrong.total,
         "said": wrong.said[-1],
@@ -111,5 +125,14 @@ def numbers(right: Measured, wrong: Measured) -> dict[str, float]:
 
 
 def damage(fault: Fault, right: Measured, wrong: Measured) -> str:
-    """What the fault did, in a sentence or two with the measured numbers; both runs must be over."""
+    """Describe the measured damage of a fault in one or two sentences.
+
+    Args:
+        fault: The fault.
+        right: The finished run without the fault.
+        wrong: The finished run with the fault.
+
+    Returns:
+        The sentences, in the current language.
+    """
     return say(fault.damage, **numbers(right, wrong))

@@ -1,8 +1,8 @@
 """The lessons: `assets/lessons/*.md`, each with a front matter in TOML between two lines of +++.
 
-    title    its name; tab: the tab that its controls are on
-    [preset] what the page is set to, by the parameters of a link (`noise.strength`, `view`, `train.epochs`, `data`)
-    [[task]] text: what to do; when: a condition on the page's state that ticks it off
+    title    name; tab: the tab with the lesson's controls
+    [preset] values of the page, under the names used in links (`noise.strength`, `view`, `train.epochs`, `data`)
+    [[task]] text: the task; when: the condition on the page's state that completes it
 
 A condition is one or more comparisons joined by `and`, as in `noise.strength >= 40 and noise.flips >= 1`; the names are
 those of `facts.KNOWN`.
@@ -27,7 +27,7 @@ _COMPARISON = re.compile(r"([a-z_.]+) (>=|<=|=|!=) ([\w.+-]+)")
 
 @dataclass(frozen=True)
 class Task:
-    """What to do, and when it is done."""
+    """A task and the condition that completes it."""
 
     text: str
     when: str
@@ -35,7 +35,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson; `number` from 1 is its place and its name in links, `text` is Markdown."""
+    """One lesson; `number` counts from 1 and identifies it in links, `text` is Markdown."""
 
     number: int
     title: str
@@ -48,7 +48,11 @@ class Lesson:
 
 
 def comparisons(condition: str) -> list[tuple[str, str, str]]:
-    """(name, operator, value) of each part of a condition; raises `ValueError` where it is none, or unknown."""
+    """Return (name, operator, value) for each part of a condition.
+
+    Raises:
+        ValueError: If a part is not a comparison, or its name is unknown.
+    """
     found = []
     for part in condition.split(" and "):
         match = _COMPARISON.fullmatch(part.strip())
@@ -59,7 +63,18 @@ def comparisons(condition: str) -> list[tuple[str, str, str]]:
 
 
 def read_lesson(path: Path, number: int) -> Lesson:
-    """The lesson in a file; raises `ValueError` with what is wrong with it."""
+    """Read a lesson from a file.
+
+    Args:
+        path: The Markdown file.
+        number: Number of the lesson, from 1.
+
+    Returns:
+        The lesson.
+
+    Raises:
+        ValueError: If the front matter is not valid.
+    """
     _, front, text = path.read_text(encoding="utf-8").split("+++\n", 2)
     said = tomllib.loads(front)
     tasks = tuple(Task(**task) for task in said.pop("task", []))
@@ -71,7 +86,7 @@ def read_lesson(path: Path, number: int) -> Lesson:
 
 
 def lessons() -> tuple[Lesson, ...]:
-    """All lessons in the order of their files' names, each in the current language where it was written in it."""
+    """Return all lessons in the order of their file names, in the current language if translated."""
     return _lessons(language.current())
 
 
@@ -83,7 +98,7 @@ def _lessons(code: str) -> tuple[Lesson, ...]:
 
 
 def lesson_file(name: str) -> Path:
-    """The file of that name in the current language, `assets/lessons/zh/`; the English one where there is none."""
+    """Return a lesson file in the current language (`assets/lessons/zh/`), or the English one if untranslated."""
     folder = assets() / "lessons"
     translated = folder / language.current() / name
     return translated if translated.is_file() else folder / name

@@ -1,4 +1,4 @@
-"""What the arms of a record read of one row: the norm of every token, without noise and in every epoch."""
+"""Token norms of one row as each arm of a record read it: without noise, and in every epoch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ FILE = "seen.json"
 
 
 def norms_seen(record: Record, place: int) -> dict[str, Any]:
-    """`{"tokens": [...], "response": n, "clean": [...], "epochs": [{arm: [...]}, ...]}`, norms by token.
+    """Compute the norm of every token of one training row, without noise and per epoch and arm.
 
-    `response` is the place of the first token that is trained on; `place` counts the training rows from 0. The noise is
-    drawn as in training, by the engine's own code; arms whose noise is climbed (adversarial) show the draw that they
-    begin from.
+    The noise is drawn by the engine, exactly as in training. Adversarial arms show the draw before ascent.
+
+    Args:
+        record: The study.
+        place: Index of the training row, from 0.
+
+    Returns:
+        `{"tokens": [...], "response": n, "clean": [...], "epochs": [{arm: [...]}, ...]}`; `response` is the index of
+        the first trained token.
     """
     import torch
 
@@ -52,7 +58,7 @@ def _norms(vectors: Any) -> list[float]:
 
 
 def kept(record: Record) -> dict[str, Any] | None:
-    """What a record keeps of it; None where there is none, or it cannot be read."""
+    """Return the norms stored with a record; None if absent or unreadable."""
     try:
         found = json.loads((record.folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -61,7 +67,15 @@ def kept(record: Record) -> dict[str, Any] | None:
 
 
 def keep(record: Record, place: int) -> Path:
-    """Write it beside the events of a record."""
+    """Compute the norms and store them with the record.
+
+    Args:
+        record: The study.
+        place: Index of the training row, from 0.
+
+    Returns:
+        The file.
+    """
     path = record.folder / FILE
     write_whole(path, json.dumps(norms_seen(record, place), ensure_ascii=False))
     return path

@@ -1,4 +1,4 @@
-"""One way of writing the common script, and what a run of it has measured."""
+"""Variants of the common script, and the measurements of a run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass(frozen=True)
 class Script:
-    """One way of writing the script; without any of the four switches, and with noise by alpha, it is right.
+    """One variant of the script; it is correct if all four switches are off and the noise is in alpha.
 
-    rows: the starter sets it trains on, one after another; held_out: the set that it is measured on.
+    Attributes:
+        noise: The noise.
+        rows: Starter sets to train on, one after another.
+        held_out: Starter set to measure on.
+        steps: Number of optimizer steps.
+        batch_size: Rows per step.
+        learning_rate: Learning rate of AdamW.
+        noise_while_evaluating: Whether noise stays on during evaluation.
+        loss_on_everything: Whether the loss includes the prompt.
+        newline_lost: Whether prompts lose their final newline at evaluation.
+        model_hidden: Whether a wrapper hides the model from `nn.Module`.
     """
 
     noise: NoiseSettings
@@ -28,12 +38,19 @@ class Script:
 
 @dataclass
 class Measured:
-    """What a run of the script has shown so far.
+    """Measurements of a run so far.
 
-    steps and reported: each step and its training loss; at: the steps after which the held-out rows were measured;
-    said and true: their loss as the script measures it, and as it is; exact_said and exact_true: the shares of answers
-    that would be exact. After the end: saved, how many tensors the script could save, and exact_saved, the share of
-    exact answers of a model that is made from them.
+    Attributes:
+        total: Planned number of steps.
+        steps: Steps taken.
+        reported: Training loss of each step.
+        at: Steps after which the held-out rows were measured.
+        said: Held-out losses as the script measures them.
+        true: True held-out losses.
+        exact_said: Share of exact answers as the script measures it.
+        exact_true: True share of exact answers.
+        saved: Number of tensors that the script saved; -1 before the end.
+        exact_saved: Share of exact answers of a model restored from them.
     """
 
     total: int
@@ -49,5 +66,5 @@ class Measured:
 
     @property
     def done(self) -> bool:
-        """Whether the run is over."""
+        """Return whether the run has finished."""
         return self.saved >= 0

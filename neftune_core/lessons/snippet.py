@@ -1,8 +1,7 @@
-"""The short training script that is passed around with NEFTune, and five ways in which it goes wrong.
+"""The short NEFTune training script in circulation, and five ways in which it goes wrong.
 
-It fine-tunes all weights of its own copy of a model, in one plain loop. Each `Script` is one way of writing it, and
-every run measures twice: what the script itself reports, and what is true (loss on the response alone, noise off, the
-prompt as trained).
+It fine-tunes all weights of its own copy of a model in one plain loop. Each `Script` is one variant. Every run measures
+twice: what the script reports, and the true value (loss on the response only, noise off, the prompt as trained).
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ HELD_OUT_ROWS = 48
 
 @dataclass(frozen=True)
 class Row:
-    """One row as the script makes it; `ids` are prompt and response, `prompt` how many of them the prompt has."""
+    """One row as the script encodes it: token `ids` of prompt and response, and the number of `prompt` tokens."""
 
     ids: list[int]
     prompt: int
 
 
 class Hiding(nn.Module):
-    """The wrapper of the fifth fault: the model lies in a list, where `nn.Module` does not look for it.
+    """The wrapper of the fifth fault: it holds the model in a list, where `nn.Module` does not find it.
 
-    `train`, `eval`, `parameters` and `state_dict` of the wrapper never reach it.
+    `train`, `eval`, `parameters` and `state_dict` of the wrapper therefore never reach the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -56,10 +55,21 @@ class Hiding(nn.Module):
 def run_script(
     loaded: LoadedModel, script: Script, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Measured]:
-    """Run the script on its own copy of a causal model, and give what it has measured after every step.
+    """Run the script on its own copy of a causal model.
 
-    The order of the rows and the noise depend on `seed` alone, so that two scripts differ in what they differ in. The
-    same object grows. Raises `Cancelled` between two steps once `should_stop()`; `loaded` stays as it is.
+    Row order and noise depend only on `seed`, so that two scripts differ only in their settings.
+
+    Args:
+        loaded: The model; it is not changed.
+        script: The variant of the script.
+        seed: Seed of row order and noise.
+        should_stop: Polled between steps.
+
+    Yields:
+        After every step, the same `Measured` object, extended.
+
+    Raises:
+        Cancelled: If `should_stop` returned true.
     """
     model = own_copy(loaded)
     train, held_out = _rows(loaded, script.rows), read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
@@ -89,12 +99,21 @@ def run_script(
 
 
 def own_copy(loaded: LoadedModel) -> nn.Module:
-    """A copy with weights of its own, float32 and to be trained, in evaluation mode as a loaded model is."""
+    """Return a float32 copy with trainable weights of its own, in evaluation mode."""
     return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
 
 
 def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[Row]:
-    """The first `most` rows of a file with `instruction` and `output`, in the script's own prompt."""
+    """Read rows with `instruction` and `output`, in the script's own prompt format.
+
+    Args:
+        loaded: The model, for its tokenizer.
+        file: A JSONL file.
+        most: Maximum number of rows.
+
+    Returns:
+        The encoded rows.
+    """
     lines = file.read_text(encoding="utf-8").splitlines()[:most]
     return [_row(json.loads(line), loaded.tokenizer) for line in lines]
 
@@ -114,7 +133,7 @@ def _tokens(text: str, tokenizer: Any) -> list[int]:
 
 
 def _order(rows: int, script: Script, seed: int) -> Iterator[list[int]]:
-    """The places of each step's rows, epoch after epoch."""
+    """Yield the row indices of each step, epoch after epoch."""
     done = epoch = 0
     while True:
         order = stream(Purpose.ORDER, seed, epoch).permutation(rows).tolist()
@@ -127,7 +146,15 @@ def _order(rows: int, script: Script, seed: int) -> Iterator[list[int]]:
 
 
 def collated(rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, attention mask and labels (the response alone), each int64 `[batch, length]`, right-padded."""
+    """Collate rows, right-padded.
+
+    Args:
+        rows: The rows.
+        loaded: The model, for its pad token and device.
+
+    Returns:
+        Ids, attention mask and labels (response only), each int64 `[batch, length]`.
+    """
     length = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), length), loaded.tokenizer.pad_token_id or 0, dtype=np.int64)
     mask, labels = np.zeros_like(ids), np.full_like(ids, NOT_A_LABEL)
@@ -139,7 +166,7 @@ def collated(rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, Tensor, 
 
 
 def _step(trainer: nn.Module, rows: Sequence[Row], script: Script, loaded: LoadedModel) -> float:
-    """The gradient of one step, and the loss that the script reports."""
+    """Compute the gradients of one step and return the loss that the script reports."""
     ids, mask, labels = collated(rows, loaded)
     losses, _ = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     loss = losses.mean()
@@ -148,7 +175,7 @@ def _step(trainer: nn.Module, rows: Sequence[Row], script: Script, loaded: Loade
 
 
 def _measured(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
-    """The loss at every token that is `scored`, and the share of rows whose `labels` all were the most probable."""
+    """Return the loss at every `scored` token, and the share of rows whose labels are all the most probable tokens."""
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets, wanted = scored[:, 1:], labels[:, 1:]
     chosen = targets != NOT_A_LABEL
@@ -160,7 +187,7 @@ def _measured(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, score
 def _evaluate(
     trainer: nn.Module, model: nn.Module, rows: list[Row], script: Script, loaded: LoadedModel, found: Measured
 ) -> None:
-    """Measure the held-out rows as the script does, and as it should."""
+    """Measure the held-out rows as the script does, and correctly."""
     if not script.noise_while_evaluating:
         trainer.eval()
     ids, mask, labels = collated([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
@@ -180,13 +207,13 @@ def _true(model: nn.Module, rows: Sequence[Row], loaded: LoadedModel) -> tuple[T
 
 
 def without_newline(row: Row) -> Row:
-    """The row with the last token of its prompt gone."""
+    """Return the row without the last token of its prompt."""
     return Row([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
 
 
 @torch.no_grad()
 def _exact_of(kept: dict[str, Tensor], rows: Sequence[Row], loaded: LoadedModel) -> float:
-    """The share of exact answers of a model made from what was saved: what is missing stays as it was."""
+    """Return the share of exact answers of a model restored from the saved tensors, the others as initialised."""
     model = own_copy(loaded)
     model.load_state_dict(kept, strict=False)
     return _true(model, rows, loaded)[1]
