@@ -21,7 +21,8 @@ def peft_losses(
     """The losses of `study.training.steps` steps from the adapter `initial` (`lora_A` of each map, by its name)."""
     import torch
 
-    from neftune_core.engine.lockstep import rate_at, steps_after
+    from neftune_core.engine.lockstep import steps_after
+    from neftune_core.engine.settings import rate_at
 
     training = study.training
     model = _with_adapter(loaded, initial, study)

@@ -284,7 +284,7 @@ def control(sizes: Sizes) -> Found:
     In float32; its first arm is the control, with a noise arm beside it.
     """
     from neftune_core.bench.plain_loop import peft_losses
-    from neftune_core.engine.lockstep import rate_at
+    from neftune_core.engine.settings import rate_at
 
     study, loaded, whole = _ready(sizes, precision="float32", steps=sizes.steps)
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])

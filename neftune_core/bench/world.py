@@ -113,7 +113,7 @@ def _started(
 
 
 def _rate(run: Lockstep, step: int) -> float:
-    from neftune_core.engine.lockstep import rate_at
+    from neftune_core.engine.settings import rate_at
 
     return rate_at(step, run.total, run.study.training)
 

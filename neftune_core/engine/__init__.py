@@ -1,17 +1,17 @@
 """From a batch of rows to one step of every arm. Read in this order:
 
-settings         how arms are trained
-armset           what every set of arms can do
+settings         how arms are trained, and what follows from it: steps, learning rates, evaluations
+armset           the interface of every set of arms
   stack            stacked LoRA adapters over one frozen base
   copies           full copies of the weights, one per arm
-  saving           one arm as a folder in the PEFT format
-methods          the set of arms that the settings ask for
-lockstep         the loop: all arms on the same batch, as a generator of events
+  saving           one arm as a folder in the PEFT or transformers format
+methods          creates the set of arms that the settings select
+lockstep         the training loop: all arms on the same batch, as a generator of events
   passes           the passes of one step: plain, symmetric pairs, adversarial
-  loss             the loss of every arm, head and loss in pieces
-  scheduled_noise  the noise of every arm, step by step
-  optimizer        one AdamW step of all arms, each clipped and decayed by itself
-clean_loss       loss and accuracy with noise off, row by row
-accelerator      the one lock around the machine's compute
+  loss             the loss of every arm, computed in chunks
+  scheduled_noise  the noise of every arm at every step
+  optimizer        one AdamW step of all arms, with clipping and weight decay per arm
+clean_loss       loss and accuracy per row without noise
+accelerator      the lock around the machine's compute
 parallel         one study on several processes
 """

@@ -1,4 +1,4 @@
-"""The one lock around the machine's compute: a study holds it pass by pass, a comparison token by token."""
+"""The lock around the machine's compute: training holds it per pass, generation per token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 class FairLock:
-    """A lock that serves in the order of asking, so that a training loop cannot starve a comparison."""
+    """A lock that serves waiting threads in order, so that a training loop cannot starve a comparison."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -23,7 +23,7 @@ class FairLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the turn, then hold the lock until the block is left."""
+        """Hold the lock inside the block."""
         self._take()
         try:
             yield
@@ -31,7 +31,7 @@ class FairLock:
             self._pass_on()
 
     def let_others(self) -> None:
-        """Between two passes: let those who wait have their turns, then go on. Does nothing for who holds no lock."""
+        """Release the lock to any waiting threads and acquire it again; do nothing if this thread does not hold it."""
         with self._guard:
             if self._holder != threading.get_ident() or not self._waiting:
                 return
@@ -40,7 +40,7 @@ class FairLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody holds it now."""
+        """Whether any thread holds the lock."""
         with self._guard:
             return self._held
 
@@ -60,7 +60,7 @@ class FairLock:
         self._holder = threading.get_ident()
 
     def _give_up(self, turn: threading.Event) -> None:
-        """Somebody stopped waiting: they lose their place, or pass on the turn that they were just given."""
+        """Remove a thread that stopped waiting from the queue, or pass the lock on if it was just given to it."""
         with self._guard:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -77,12 +77,12 @@ class FairLock:
 
 
 accelerator = FairLock()
-if hasattr(os, "register_at_fork"):  # who held it at that moment is not in the new process, and will never let go
+if hasattr(os, "register_at_fork"):  # the holder's thread does not exist in the child
     os.register_at_fork(after_in_child=accelerator.__init__)  # type: ignore[misc]
 
 
 def holding(stream: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the accelerator held while each is made and free between them."""
+    """Yield the items of `stream`, holding the accelerator while each is produced."""
     while True:
         with accelerator.held():
             item = next(stream, None)

@@ -1,7 +1,7 @@
-"""What every set of arms can do, whether they are adapters over one base or copies of all weights.
+"""The interface of every set of arms, whether adapters over one base or full copies of the weights.
 
-A set has numbered slots: slot 0 is the base, which is never trained, and slots 1 and up are the arms. It has one
-module tree with a place for noise at every site; a pass goes through the tree for the slots that are active.
+A set has numbered slots. Slot 0 is the base, which is never trained; slots 1 and up are the arms. All slots share one
+module tree with a noise hook at every site; a forward pass runs the active slots.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ BASE_SLOT = 0
 
 @dataclass(frozen=True)
 class Dropout:
-    """Dropout of one pass: the rate on the adapters' input of each active slot, the model's own rate, and a seed.
+    """Dropout of one pass. Passes with the same seed over the same rows use the same masks.
 
-    The seed alone decides the draws, so that every pass with the same seed over the same rows has the same masks.
+    Attributes:
+        rates: Adapter dropout rate of each active slot.
+        seed: Key of the random streams that the masks are drawn from.
+        model: Dropout rate inside the model.
     """
 
     rates: tuple[float, ...]
@@ -43,9 +46,13 @@ class Dropout:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """One trained tensor, float32: of all slots, which are then its first axis, or of one slot alone.
+    """One trained tensor in float32, either stacked over several slots or of a single slot.
 
-    start: where the arms began, of one slot; decays: whether weight decay applies to it.
+    Attributes:
+        parameter: The tensor; if stacked, the slots are its first axis.
+        start: Initial value of one slot.
+        slots: The slots that it holds.
+        decays: Whether weight decay applies.
     """
 
     parameter: nn.Parameter
@@ -55,7 +62,7 @@ class Trained:
 
 
 class Pass:
-    """What the modules of a tree look at while a pass goes through it."""
+    """State that the modules of a tree read during a pass."""
 
     def __init__(self, slots: int) -> None:
         self.active: tuple[int, ...] = tuple(range(slots))
@@ -69,7 +76,11 @@ class Pass:
 class ArmSet(ABC):
     """The arms of a study over one loaded model.
 
-    `tree` is a private module tree that shares the base's tensors, never its modules; slots 1 to `arms` are the arms.
+    Attributes:
+        loaded: The shared base model, which is never modified.
+        slots: Number of slots, the base included.
+        tree: Private module tree that shares the base's tensors but not its modules.
+        sites: The noise sites of `tree`.
     """
 
     def __init__(self, loaded: LoadedModel, arms: int) -> None:
@@ -85,43 +96,61 @@ class ArmSet(ABC):
         self._put_hooks()
         self._captures = False
 
-    def _prepare_tree(self) -> None:  # noqa: B027  (a set that needs nothing else does nothing)
-        """Change the modules of the tree before any hook is put on them."""
+    def _prepare_tree(self) -> None:  # noqa: B027 - optional
+        """Change the modules of the tree before hooks are registered."""
 
     @abstractmethod
     def start(self, seed: int) -> None:
-        """Put every arm at its start, drawn from `seed` alone where anything is drawn."""
+        """Reset every arm to its initial weights; random draws depend only on `seed`."""
 
     @abstractmethod
     def trained(self) -> list[Trained]:
-        """What an optimizer moves, in an order that never changes."""
+        """Return the trained tensors in a fixed order."""
 
     @abstractmethod
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """`slots` in groups that go through the tree together, where each has `positions` tokens, padding included."""
+        """Split `slots` into groups that run in one forward pass.
+
+        Args:
+            slots: The slots to split.
+            positions: Tokens per slot, padding included.
+        """
 
     @abstractmethod
     def save(self, slot: int, folder: Path) -> None:
-        """Write one arm into `folder`, in a format that others read."""
+        """Write one arm to disk in a standard format.
+
+        Args:
+            slot: The slot to save.
+            folder: Target folder.
+        """
 
     @abstractmethod
     def load(self, slot: int, folder: Path) -> None:
-        """Put a saved arm into a slot; raises `RecordError` where it is missing or belongs to another model."""
+        """Load a saved arm into a slot.
+
+        Args:
+            slot: The slot to fill.
+            folder: Folder written by `save`.
+
+        Raises:
+            RecordError: If the files are missing or belong to another model.
+        """
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """A model of its own, in the precision of the base, with all that the slot has learnt in its weights.
+        """Return a separate model, in the precision of the base, with everything the slot has learnt in its weights.
 
-        Its configuration has the base's own dropout rates.
+        Its configuration has the dropout rates of the original model.
         """
 
     @property
     def trained_parameters(self) -> int:
-        """Trained numbers of one arm."""
+        """Number of trained parameters per arm."""
         return sum(part.start.numel() for part in self.trained() if self.slots - 1 in part.slots)
 
     def site_widths(self) -> dict[int, int]:
-        """The width of the vectors at every site, by its key."""
+        """Return the vector width at every site, by site key."""
         hidden: int = self.tree.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
         return {
             site.key: hidden if site.number != EMBEDDING_SITE else cast(Tensor, site.module.weight).shape[1]
@@ -136,16 +165,22 @@ class ArmSet(ABC):
         noise: BatchNoise | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Iterator[nn.Module]:
-        """The tree, with the slots `active`, one of `groups`, and their noise, until the block is left.
+        """Yield the tree with the given slots active, in evaluation mode.
 
-        Raises `Cancelled` inside the block at the next layer once `should_stop()` is true.
+        Args:
+            active: One of the groups from `groups`.
+            noise: Noise of the active slots.
+            should_stop: Polled before every layer, in both directions.
+
+        Raises:
+            Cancelled: Inside the block, once `should_stop()` is true.
         """
         now = self._pass
         before = (now.active, now.noise, now.should_stop)
         now.active, now.noise = tuple(active), noise
         now.should_stop = should_stop or (lambda: False)
         if self._captures:
-            torch.compiler.cudagraph_mark_step_begin()  # what the pass before has written may be written over
+            torch.compiler.cudagraph_mark_step_begin()  # outputs of earlier passes may be overwritten
         try:
             yield self.tree
         finally:
@@ -160,7 +195,19 @@ class ArmSet(ABC):
         dropout: Dropout,
         should_stop: Callable[[], bool] | None = None,
     ) -> Iterator[nn.Module]:
-        """As `running`, in training mode. The model's own dropout leaves the global generator as it was."""
+        """Yield the tree as `running` does, but in training mode.
+
+        The model's own dropout leaves the global random state unchanged.
+
+        Args:
+            active: One of the groups from `groups`.
+            noise: Noise of the active slots.
+            dropout: Dropout of this pass.
+            should_stop: Polled before every layer, in both directions.
+
+        Raises:
+            Cancelled: Inside the block, once `should_stop()` is true.
+        """
         now = self._pass
         now.rates, now.mask_generator = dropout.rates, seeded_generator(Purpose.DROPOUT, *dropout.seed)
         self._set_model_dropout(dropout.model)
@@ -177,17 +224,14 @@ class ArmSet(ABC):
 
     @contextmanager
     def computing_in(self, precision: torch.dtype) -> Iterator[None]:
-        """Let all passes inside the block compute in `precision`, with the values that the weights have.
-
-        Takes a copy of the weights in that precision; the base's own tensors are not touched.
-        """
+        """Run all passes inside the block in `precision`, on a copy of the weights."""
         places = [
             (module, name, tensor)
             for module in self.tree.modules()
             for name, tensor in module._parameters.items()
             if tensor is not None and tensor.is_floating_point() and tensor.dtype != precision
         ]
-        tensors = {id(tensor): tensor for _, _, tensor in places}  # tied weights once
+        tensors = {id(tensor): tensor for _, _, tensor in places}  # one copy of tied weights
         copies = {key: nn.Parameter(tensor.detach().to(precision), False) for key, tensor in tensors.items()}
         for module, name, tensor in places:
             module._parameters[name] = copies[id(tensor)]
@@ -198,7 +242,7 @@ class ArmSet(ABC):
                 module._parameters[name] = tensor
 
     def compile_layers(self, mode: str) -> None:
-        """Let every layer run compiled, in a mode of `torch.compile`; noise and the look for a stop stay outside it."""
+        """Compile every layer with the given `torch.compile` mode; noise and cancellation hooks are not compiled."""
         layers = {site.module: None for site in self.sites if site.number != EMBEDDING_SITE}
         for layer in layers:
             layer.forward = torch.compile(layer.forward, mode=mode)
@@ -210,11 +254,11 @@ class ArmSet(ABC):
             self._model_dropout = rate
 
     def _put_hooks(self) -> None:
-        """A place for noise at every site, and a look for a stop before every layer and the head."""
+        """Register a noise hook at every site, and a cancellation hook before every layer and the head."""
         for module in {site.module: None for site in self.sites}:
             here = [site for site in self.sites if site.module is module]
             module.register_forward_hook(partial(self._after_site, here))
-            for site in here if len(here) > 1 else ():  # two parts share an embedding: see whose pass it is
+            for site in here if len(here) > 1 else ():  # encoder and decoder share an embedding
                 site.owner.register_forward_pre_hook(partial(self._enter, site.part))
         layers = [site.module for site in self.sites if site.number != EMBEDDING_SITE]
         for module in [*layers, self.tree.get_output_embeddings()]:  # type: ignore[operator]
@@ -224,7 +268,7 @@ class ArmSet(ABC):
         self._pass.part = part
 
     def _after_site(self, here: Sequence[Site], module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
-        """The output of a site with its noise; `here` are the sites of that module."""
+        """Return the output of a site with noise; `here` lists the sites of the module."""
         noise = self._pass.noise
         if noise is None:
             return output
@@ -234,7 +278,7 @@ class ArmSet(ABC):
         return noise.add_to(site, output)
 
     def _look_for_stop(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        """Raise `Cancelled` before a layer or a piece of the head, and again on the way back through it."""
+        """Raise `Cancelled` before a layer or the head, in the forward and in the backward pass."""
         should_stop = self._pass.should_stop
 
         def check(gradient: Tensor | None = None) -> None:
@@ -249,13 +293,18 @@ class ArmSet(ABC):
 
 
 def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
-    """A generator of its own for `purpose` and `key`."""
+    """Return a private generator.
+
+    Args:
+        purpose: Purpose of the random stream.
+        key: Non-negative integers that select the stream.
+    """
     return torch.Generator().manual_seed(torch_seed(purpose, *key))
 
 
 @contextmanager
 def _seeded(device: torch.device, dropout: Dropout) -> Iterator[None]:
-    """The global generators of processor and `device` seeded for one pass, and put back after it."""
+    """Seed the global generators of the CPU and `device` for one pass, and restore them afterwards."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else None):
         torch.manual_seed(torch_seed(Purpose.MODEL_DROPOUT, *dropout.seed))

@@ -1,4 +1,4 @@
-"""Loss and accuracy of the base and of every arm on a fixed sample, with noise off, from one pass."""
+"""Loss and accuracy of the base and of every arm on a fixed sample, without noise."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CleanMeasures:
-    """What one slot reaches on a sample, noise and dropout off.
+    """Measures of one slot on a sample, without noise and dropout.
 
-    `loss`: nats a response token; `accuracy`: share of response tokens that were the most probable after the true ones
-    before them; `exact`: share of rows in which all of them were.
+    Attributes:
+        loss: Nats per response token.
+        accuracy: Share of response tokens that the model ranks first (teacher forcing).
+        exact: Share of rows in which it ranks every response token first.
     """
 
     loss: float
@@ -34,10 +36,12 @@ class CleanMeasures:
 
 @dataclass(frozen=True)
 class RowMeasures:
-    """What each slot reaches on each row of a sample, in its order.
+    """Measures of each slot on each row of a sample.
 
-    losses: nats summed over the row's response tokens, `[slots, rows]`; hits: how many of these tokens were right,
-    `[slots, rows]`; tokens: how many there are, `[rows]`.
+    Attributes:
+        losses: Nats summed over the row's response tokens, `[slots, rows]`.
+        hits: Number of response tokens ranked first, `[slots, rows]`.
+        tokens: Number of response tokens, `[rows]`.
     """
 
     losses: Floats
@@ -45,7 +49,7 @@ class RowMeasures:
     tokens: Floats
 
     def of(self, place: int) -> CleanMeasures:
-        """The measures of the slot in that place, over the whole sample."""
+        """Return the measures of the slot at this index over the whole sample."""
         total = max(1.0, float(self.tokens.sum()))
         exact = (self.hits[place] == self.tokens) & (self.tokens > 0)
         return CleanMeasures(
@@ -53,12 +57,17 @@ class RowMeasures:
         )
 
     def some(self, slots: Sequence[int], rows: int) -> RowMeasures:
-        """Those of the slots at these places, on the first rows."""
+        """Select slots and leading rows.
+
+        Args:
+            slots: Indices of the slots.
+            rows: Number of rows to keep.
+        """
         chosen = list(slots)
         return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])
 
     def kept(self, names: Sequence[str]) -> dict[str, Any]:
-        """As a record keeps it: the tokens of each row, and by name of slot its `loss` and `hits`, row by row."""
+        """Return the measures as a record stores them: tokens per row, and `loss` and `hits` per slot name and row."""
         by_name = {
             name: {"loss": [round(value, 6) for value in losses.tolist()], "hits": hits.astype(int).tolist()}
             for name, losses, hits in zip(names, self.losses, self.hits, strict=True)
@@ -67,16 +76,26 @@ class RowMeasures:
 
 
 PADDED_SHARE = 0.2
-"""Of a batch that is measured."""
+"""Largest share of padding in an evaluation batch."""
 
 NoiseOf = Callable[[Sequence[Encoded], Batch, Sequence[int]], BatchNoise]
-"""From rows, the batch that they are, and their places in the sample, to the noise of every slot on them."""
+"""Returns the noise of every slot, given rows, their collated batch and their indices in the sample."""
 
 
 def clean_measures(
     stack: ArmSet, sample: Sequence[Encoded], slots: Sequence[int], *, batch_size: int
 ) -> list[CleanMeasures]:
-    """The measures on `sample`, which must have a row, for each of `slots`."""
+    """Measure the given slots on a sample.
+
+    Args:
+        stack: The arms.
+        sample: Rows; at least one.
+        slots: The slots to measure.
+        batch_size: Rows per batch.
+
+    Returns:
+        One entry per slot.
+    """
     found = row_measures(stack, sample, slots, batch_size=batch_size)
     return [found.of(place) for place in range(len(slots))]
 
@@ -91,9 +110,16 @@ def row_measures(
     should_stop: Callable[[], bool] | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> RowMeasures:
-    """The measures on every row of `sample` for each of `slots`; `between` is called before every batch.
+    """Measure the given slots on every row of a sample.
 
-    `noise` is for figures about noise alone.
+    Args:
+        stack: The arms.
+        sample: The rows.
+        slots: The slots to measure.
+        batch_size: Rows per batch.
+        noise: Noise to add, for figures about noise.
+        should_stop: Polled before every layer.
+        between: Called before every batch.
     """
     losses, hits = (np.zeros((len(slots), len(sample))) for _ in range(2))
     tokens = np.zeros(len(sample))
@@ -111,8 +137,15 @@ def row_measures(
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """The places of rows in batches, the shortest first: each of at most `batch_size` rows, of which `PADDED_SHARE` at
-    most is padding."""
+    """Group rows of similar length into batches, shortest first.
+
+    Args:
+        lengths: Length of each row.
+        batch_size: Most rows per batch.
+
+    Returns:
+        Row indices per batch; at most `PADDED_SHARE` of a batch is padding.
+    """
     batches: list[list[int]] = []
     tokens = 0
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):

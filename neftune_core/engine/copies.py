@@ -1,8 +1,7 @@
-"""Full fine-tuning: a copy of all weights for each arm, in float32, taken in turn.
+"""Full fine-tuning: one float32 copy of all weights per arm, trained in turn.
 
-The one tree is given the weights of whichever slot has its turn, in the precision of the base; where that is not
-float32 they are rounded for the pass, and the gradient goes back through the rounding to the copy. The base's own
-tensors are never written.
+The tree holds the weights of one slot at a time, in the precision of the base. If that is not float32, weights are
+rounded for the pass and gradients flow through the rounding to the float32 copy. The base's tensors are never written.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from neftune_core.engine import saving
 from neftune_core.engine.armset import BASE_SLOT, ArmSet, Trained
 from neftune_core.noise.batch import BatchNoise
 
-# Tables that no family trains, by a part of the name of their module's class.
+# Fixed tables, by a substring of their module's class name.
 NEVER_TRAINED = ("Sinusoidal",)
 
 
 class FullCopies(ArmSet):
-    """Arms as whole copies of the weights; an arm that is neither at its start nor loaded takes no memory."""
+    """Arms as full copies of the weights; a copy is allocated only when an arm is started or loaded."""
 
     def _prepare_tree(self) -> None:
-        self._bases = dict(self.tree.named_parameters())  # tied weights once
+        self._bases = dict(self.tree.named_parameters())
         place = {id(tensor): number for number, tensor in enumerate(self._bases.values())}
         self._places = [
             (module, name, place[id(tensor)])
@@ -46,12 +45,12 @@ class FullCopies(ArmSet):
             yield module, module._parameters[name]  # type: ignore[misc]
 
     def start(self, seed: int) -> None:
-        """Put every arm at the weights of the base; nothing is drawn."""
+        """Reset every arm to the weights of the base; nothing is random."""
         for slot in range(BASE_SLOT + 1, self.slots):
             self._put(slot, self._bases)
 
     def _put(self, slot: int, weights: dict[str, nn.Parameter]) -> None:
-        """Copy `weights`, by name, into a slot; they are float32 there."""
+        """Copy named weights into a slot, in float32."""
         if slot not in self._copies:
             bases = zip(self._bases.values(), self._is_trained, strict=True)
             self._copies[slot] = [
@@ -64,7 +63,7 @@ class FullCopies(ArmSet):
                     own.copy_(weights[name])
 
     def trained(self) -> list[Trained]:
-        """Every weight of every arm, arm by arm; norms and biases do not decay, as usual."""
+        """Return the weights of every arm, arm by arm; norms and biases are exempt from weight decay."""
         return [
             Trained(own, base.detach(), (slot,), decays=own.dim() > 1)
             for slot, copies in self._copies.items()
@@ -73,7 +72,7 @@ class FullCopies(ArmSet):
         ]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Each by itself."""
+        """Return one group per slot; see `ArmSet.groups`."""
         return [[slot] for slot in slots]
 
     @contextmanager
@@ -84,7 +83,7 @@ class FullCopies(ArmSet):
         noise: BatchNoise | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Iterator[nn.Module]:
-        """The tree with the weights of the one slot in `active`, and its noise, until the block is left."""
+        """Yield the tree with the weights of the single active slot; see `ArmSet.running`."""
         (slot,) = active
         before = [tensor for _, tensor in self._owned()]
         weights = self._computing(slot)
@@ -97,7 +96,7 @@ class FullCopies(ArmSet):
 
     @contextmanager
     def computing_in(self, precision: torch.dtype) -> Iterator[None]:
-        """Let all passes inside the block compute in `precision`, with the weights as they are rounded without it."""
+        """Run all passes inside the block in `precision`, on weights rounded to the precision of the base."""
         self._precision = precision
         try:
             yield
@@ -105,18 +104,18 @@ class FullCopies(ArmSet):
             self._precision = None
 
     def _computing(self, slot: int) -> list[Tensor]:
-        """The weights that a slot computes with, rounded to the precision of the base."""
+        """Return the weights of a slot, rounded to the precision of the base."""
         bases = list(self._bases.values())
         rounded = [own.to(base.dtype) for own, base in zip(self._copies.get(slot, bases), bases, strict=True)]
         return rounded if self._precision is None else [own.to(self._precision) for own in rounded]
 
     def _point(self, tensors: Sequence[Tensor]) -> None:
-        """Let the modules of the tree hold `tensors`, one for each of their places."""
+        """Assign one tensor to each parameter of the tree's modules."""
         for (module, name, _), tensor in zip(self._places, tensors, strict=True):
             module._parameters[name] = tensor  # type: ignore[assignment]
 
     def merged(self, slot: int) -> Any:
-        """A model of its own with the weights of a slot, rounded to the precision of the base."""
+        """Return a separate model with the weights of a slot, rounded to the precision of the base."""
         model = copy.deepcopy(self.loaded.model)
         vars(model.config).update(self.loaded.dropout)
         with torch.no_grad():
@@ -125,11 +124,11 @@ class FullCopies(ArmSet):
         return model
 
     def save(self, slot: int, folder: Path) -> None:
-        """Write one arm as a folder that `transformers` loads, in the precision that it computes in."""
+        """Write one arm as a folder that `transformers` loads; see `ArmSet.save`."""
         with torch.no_grad(), self.running([slot]) as tree:
             saving.save_weights(tree, self.loaded, folder)
 
     def load(self, slot: int, folder: Path) -> None:
-        """Put saved weights into a slot; raises `RecordError` where they do not belong to this model."""
+        """Load saved weights into a slot; see `ArmSet.load`."""
         shapes = {name: base.shape for name, base in self._bases.items()}
         self._put(slot, saving.load_weights(type(self.loaded.model), folder, shapes))

@@ -1,7 +1,7 @@
-"""The loop: all arms of a study on the same batch at the same time, as a generator of events.
+"""The training loop: all arms of a study on the same batch at the same time, as a generator of events.
 
-Arms share the initial adapter, the order of the rows, dropout masks and the unit draw of their noise; only what the
-study varies differs.
+Arms share the initial adapter, the order of the rows, the dropout masks and the unit draw of their noise. They differ
+only in what the study varies.
 """
 
 from __future__ import annotations
@@ -25,28 +25,31 @@ from neftune_core.engine.optimizer import ArmOptimizer, LossScale, Rates
 from neftune_core.engine.parallel import team
 from neftune_core.engine.passes import Passes, Portion, noise_rows
 from neftune_core.engine.scheduled_noise import ScheduledNoise
-from neftune_core.engine.settings import Plan, TrainingSettings
-from neftune_core.errors import DoesNotFit
-from neftune_core.language import say
+from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Limits
 
 Event = dict[str, Any]
 Stop = Callable[[], bool]
 Study = TypeVar("Study", bound=Plan)
 
 LOSSES = ("loss", "first_draw_loss")
-"""What a pass may give of an arm; see `passes.Sums`."""
+"""Keys of `passes.Sums`."""
 
 TIMED_STEPS = 3
-"""How many steps are timed for a time budget, after one that is not: a first call takes longer than those after it."""
+"""Steps timed for a time budget, after one untimed step for warm-up."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One planned step: its number from 1, its epoch, and the places of its rows in the training list."""
+    """One planned step.
+
+    Attributes:
+        number: Number of the step, from 1.
+        epoch: Epoch, from 0.
+        rows: Indices of its rows in the training data.
+    """
 
     number: int
     epoch: int
@@ -55,22 +58,23 @@ class Step:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What the last evaluation of a part found, row by row, and of which step and slots it was."""
+    """The last evaluation of one sample: its step, its slots, and their measures per row."""
 
     step: int
     slots: list[int]
     rows: RowMeasures
 
 
-def count_steps(rows: int, training: TrainingSettings) -> int:
-    """How many steps a run over `rows` training rows has; 0 where a time budget is yet to tell."""
-    if training.time_budget_seconds:
-        return 0
-    return training.steps or max(1, round(math.ceil(rows / training.batch_size) * training.epochs))
-
-
 def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[Step]:
-    """The steps of a run of `total` after its first `done`; they depend on the arguments alone."""
+    """Yield the remaining steps of a run; they depend on the arguments alone.
+
+    Args:
+        done: Number of steps already done.
+        total: Number of steps of the run.
+        lengths: Length of each training row.
+        batch_size: Rows per step.
+        seed: Study seed, which determines the order of the rows.
+    """
     per_epoch = math.ceil(len(lengths) / batch_size)
     for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
         for place, rows in enumerate(epoch_batches(lengths, batch_size, seed, epoch), start=1):
@@ -79,55 +83,15 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
                 yield Step(number, epoch, rows)
 
 
-def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds: int = 1) -> None:
-    """Raise `DoesNotFit` if a study of `seeds` runs over `rows` training rows is longer than this server allows."""
-    steps = seeds * count_steps(rows, training)
-    if steps > limits.steps:
-        raise DoesNotFit(
-            say(
-                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs, "
-                "steps or seeds, fewer rows or a larger batch.",
-                steps=steps,
-                most=limits.steps,
-            )
-        )
-    if training.time_budget_seconds > 60 * limits.study_minutes:
-        raise DoesNotFit(
-            say(
-                "The time budget of this study is {seconds:,.0f} seconds, and this server allows "
-                "{most:,}: choose a smaller one.",
-                seconds=training.time_budget_seconds,
-                most=60 * limits.study_minutes,
-            )
-        )
-
-
-def rate_at(step: int, total: int, training: TrainingSettings) -> float:
-    """The learning rate of step `step` (from 1) of `total`."""
-    warm = round(training.warmup * total)
-    if step <= warm:
-        return training.learning_rate * step / max(warm, 1)
-    progress = (step - 1 - warm) / max(total - warm, 1)
-    shares = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
-    return training.learning_rate * shares[training.schedule]
-
-
-def evaluation_steps(total: int, times: int) -> set[int]:
-    """The steps after which the losses are measured with noise off, evenly spaced, the last included."""
-    return {max(1, round(total * part / times)) for part in range(1, times + 1)}
-
-
-def evaluation_batch(training: TrainingSettings) -> int:
-    """The rows of each arm that are measured together: without gradients a pass takes a fraction of a step's memory."""
-    return 4 * training.rows_at_once
-
-
 class Lockstep(Generic[Study]):
-    """The state of one run: its set of arms, their optimizer, the last whole step, and which arms take part.
+    """The state of one run.
 
-    `arms` are those of the study unless others are given, as for a benchmark of one arm alone. `total` is the number
-    of steps; with a time budget it is 0 until the run has begun, and then at most `most_steps`. Raises `InvalidSetting`
-    where an arm has noise on a layer that the model does not have.
+    Attributes:
+        names: The arms, in slot order from slot 1.
+        alive: Slots that are still training.
+        optimizer: The optimizer of all arms.
+        done: Number of completed steps.
+        total: Number of steps; 0 until a time budget has been converted to steps.
     """
 
     def __init__(
@@ -138,6 +102,18 @@ class Lockstep(Generic[Study]):
         arms: Mapping[str, NoiseSettings] | None = None,
         most_steps: int = sys.maxsize,
     ) -> None:
+        """Reset the arms and prepare the run.
+
+        Args:
+            study: The plan of the study.
+            stack: The arms.
+            prepared: The encoded rows.
+            arms: Noise by arm name, if not that of the study (for benchmarks of a single arm).
+            most_steps: Upper bound on the number of steps under a time budget.
+
+        Raises:
+            InvalidSetting: If an arm has noise on a layer that the model does not have.
+        """
         self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
         self.team = team()
         chosen = study.arms if arms is None else arms
@@ -161,21 +137,27 @@ class Lockstep(Generic[Study]):
 
     @property
     def sample_rows(self) -> int:
-        """Rows of each of the fixed samples on which losses are measured."""
+        """Number of rows in each evaluation sample."""
         return self.study.training.sample_rows(len(self.prepared.train))
 
     def name(self, slot: int) -> str:
-        """The arm in a slot; slot 0 is the base."""
+        """Return the name of the arm in a slot; slot 0 is the base."""
         return self.names[slot - 1] if slot else "base"
 
     def run(
         self, should_stop: Stop, keep: Callable[[], None] = lambda: None, measured: Collection[int] = ()
     ) -> Iterator[Event]:
-        """Events `planned`, `step`, `evaluated` and `diverged` from step `done` on; `measured` steps are not again.
+        """Yield the events `planned`, `step`, `evaluated` and `diverged`, from step `done` on.
 
-        `planned` comes first where a time budget has been turned into a number of steps. Raises `Cancelled` within a
-        layer of `should_stop()`; a step that is cut short changes nothing. `keep` is called between two steps, when
-        all that belongs to `done` has been taken by the caller. `evaluated` has under `rows` the numbers of each row.
+        `planned` comes first if a time budget had to be converted to steps. An interrupted step changes nothing.
+
+        Args:
+            should_stop: Polled before every layer.
+            keep: Called between steps, after the caller has received all events of step `done`.
+            measured: Steps whose evaluation is not repeated.
+
+        Raises:
+            Cancelled: Within one layer of `should_stop()` becoming true.
         """
         yield from self._begun(should_stop, measured)
         all_due = evaluation_steps(self.total, self.study.training.evaluations)
@@ -198,7 +180,7 @@ class Lockstep(Generic[Study]):
             keep()
 
     def _begun(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:
-        """What comes before the first step: the plan where there is none yet, and the losses of base and arms."""
+        """Yield the events before the first step: the plan if it is still open, and the first evaluation."""
         if self.done:
             return
         started = time.perf_counter()
@@ -209,13 +191,14 @@ class Lockstep(Generic[Study]):
             yield {**first, "steps": self.total}
 
     def _planned(self, started: float, should_stop: Stop) -> Event:
-        """The time budget as a number of steps: a few are timed and thrown away.
+        """Convert the time budget to a number of steps by timing a few steps whose gradients are discarded.
 
-        The budget holds what has passed since `started`, the first evaluation, and as much for each of the others.
+        The budget includes the time since `started` (the first evaluation) and the estimated time of the other
+        evaluations.
         """
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
         should_stop = self.team.agree(should_stop)
-        per_evaluation = (time.perf_counter() - started) * len(self.alive)  # the first one was of the base alone
+        per_evaluation = (time.perf_counter() - started) * len(self.alive)  # only the base was evaluated so far
         tokens, seconds = 0, 0.0
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
             before = time.perf_counter()
@@ -235,14 +218,22 @@ class Lockstep(Generic[Study]):
         }
 
     def steps(self) -> Iterator[Step]:
-        """The steps that are still to be done."""
+        """Yield the steps that remain."""
         lengths = [row.length for row in self.prepared.train]
         return steps_after(self.done, self.total, lengths, self.study.training.batch_size, self.study.seed)
 
     def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
-        """Train every living arm on one batch; gives the event `step`.
+        """Train every remaining arm on one batch.
 
-        An arm whose loss or gradient is no longer finite takes no further part, and keeps its last finite weights.
+        An arm whose loss or gradient is not finite stops training and keeps its last finite weights.
+
+        Args:
+            step: The step.
+            rate: Learning rate.
+            should_stop: Polled before every layer.
+
+        Returns:
+            The event `step`.
         """
         noise = self.noise.at(step.number, self.alive)
         arms, norms = self._gradients(step, noise, self.team.agree(should_stop))
@@ -269,7 +260,7 @@ class Lockstep(Generic[Study]):
     def _gradients(
         self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop
     ) -> tuple[dict[int, dict[str, Any]], list[float]]:
-        """The losses of `_backward`, and the norm of each slot's gradient; again while one overflows its format."""
+        """Return the losses and gradient norms of a step; repeat it at a smaller loss scale if a gradient overflows."""
         while True:
             arms = self._backward(step, noise, should_stop)
             norms = self.optimizer.norms()
@@ -278,7 +269,7 @@ class Lockstep(Generic[Study]):
                 return arms, norms
 
     def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
-        """The gradients of a step on what is trained, and the losses of its arms in nats a response token, by slot."""
+        """Compute the gradients of a step; return the losses per arm in nats per response token, by slot."""
         self.optimizer.clear()
         passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
         found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
@@ -295,7 +286,7 @@ class Lockstep(Generic[Study]):
         return found
 
     def _of_all(self, found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-        """The losses of a step, summed over the processes; one that had no row of the step knows none of them."""
+        """Sum the losses of a step over all processes; a process without rows contributes none."""
         values = [[[one.get(name, 0.0), float(name in one)] for name in LOSSES] for one in found.values()]
         told = torch.tensor(values, dtype=torch.float64, device=self.team.device)
         self.team.sum([told])
@@ -305,10 +296,10 @@ class Lockstep(Generic[Study]):
         }
 
     def _portions(self, step: Step) -> Iterator[Portion]:
-        """The rows of a step, in as many parts as the settings say and as there are processes; this one's of them."""
+        """Yield this process's share of the rows of a step, split for gradient accumulation."""
         loaded, seed = self.stack.loaded, self.study.seed
         whole = [self.prepared.train[place] for place in step.rows]
-        tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # the first token is never predicted
+        tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # no target at position 0
         size = math.ceil(len(whole) / (self.study.training.accumulation * self.team.size))
         for number, start in enumerate(range(0, len(whole), size)):
             if number % self.team.size != self.team.rank:
@@ -319,15 +310,21 @@ class Lockstep(Generic[Study]):
             yield Portion(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
-        """The base before the first step; no arm differs from it yet, so its numbers are theirs."""
+        """Evaluate the base before the first step, and report its numbers for every arm, since none differs yet."""
         event = self._evaluated(0, [0], should_stop)
         return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
 
     def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
-        """The measures of living arms on the first `count` rows of a part's sample, at the weights as they are.
+        """Measure arms with their current weights on the first rows of a sample.
 
-        They are those of the last evaluation, where it was of these weights. In a run that was resumed since, its whole
-        sample is measured again, in the same batches, so that the numbers are the same.
+        The last evaluation is reused if it had the same weights. After a resume, the whole sample is measured in the
+        same batches, so that the numbers are identical.
+
+        Args:
+            part: Sample, "train" or "held_out".
+            slots: Slots to measure; they must still be training.
+            count: Number of rows.
+            should_stop: Polled before every layer.
         """
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):
@@ -344,7 +341,7 @@ class Lockstep(Generic[Study]):
         return self._last_rows[part]
 
     def samples(self) -> dict[str, list[Encoded]]:
-        """The rows that losses are measured on, by part; a part without rows is left out."""
+        """Return the non-empty evaluation samples by name."""
         rows = self.sample_rows
         parts = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
         return {part: list(sample) for part, sample in parts.items() if sample}

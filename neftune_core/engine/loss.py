@@ -1,7 +1,7 @@
-"""The loss of every arm on its response tokens, head and loss in pieces.
+"""The loss of every arm on its response tokens, with head and loss computed in chunks.
 
-Logits are made only where there is a label, a piece at a time, and the gradient to the hidden states is taken
-at once, so that a vocabulary's worth of logits never stays in memory.
+Logits are computed only at labelled positions, one chunk at a time, together with the gradient to the hidden states.
+The full logits are never in memory.
 """
 
 from __future__ import annotations
@@ -19,23 +19,26 @@ from neftune_core.models.anatomy import body, encoded_source, head_logits
 from neftune_core.noise.batch import BatchNoise
 
 PIECE_BYTES = 2**25
-"""Logits that are in memory at once: in larger pieces a processor asks the system for fresh memory each time."""
+"""Size of a chunk of logits; larger chunks make the CPU allocator request new memory from the system each time."""
 LEAST_PIECE, MOST_PIECE = 64, 256
-"""Positions: the product with the head is slow with fewer, and no faster with more."""
+"""Bounds on positions per chunk: fewer make the product with the head slow, more make it no faster."""
 TRAINED_PIECE = 512
-"""The same for a head that is trained: each piece adds a gradient as large as the head."""
+"""Positions per chunk if the head is trained; each chunk then computes a gradient of the size of the head."""
 CHUNK = 32
-"""Positions whose float32 scores are in memory at once on a processor: they stay in its cache."""
+"""Positions whose float32 log-probabilities are computed at once on a CPU, so that they stay in its cache."""
 
 
 @dataclass(frozen=True)
 class ArmLosses:
-    """The cross-entropy and the hits of each arm on one batch.
+    """Cross-entropy and accuracy of each arm on one batch.
 
-    `sums` `[arms]`: nats summed over `tokens` response tokens, the same ones for every arm. `hits` `[arms, tokens]`:
-    whether the most probable token, after the true ones before it, was the true one. `rows` `[tokens]`: the row of the
-    batch that each token belongs to. `each` `[arms, tokens]`: the cross-entropy of each token. `gradients`: those that
-    were asked for, in their order.
+    Attributes:
+        sums: Nats summed over the response tokens, `[arms]`.
+        tokens: Number of response tokens, equal for all arms.
+        hits: Whether the target token was the most probable, bool `[arms, tokens]`.
+        rows: Row index of each token, `[tokens]`.
+        each: Cross-entropy of each token in nats, `[arms, tokens]`.
+        gradients: The requested gradients, in the order of the request.
     """
 
     sums: Tensor
@@ -47,11 +50,19 @@ class ArmLosses:
 
     @property
     def means(self) -> Tensor:
-        """Nats a response token, `[arms]`."""
+        """Nats per response token, `[arms]`."""
         return self.sums / max(self.tokens, 1)
 
     def by_row(self, values: Tensor, rows: int) -> Tensor:
-        """`values` `[arms, tokens]` summed over the tokens of each of the batch's `rows`, `[arms, rows]` float64."""
+        """Sum values per row of the batch.
+
+        Args:
+            values: One value per token, `[arms, tokens]`.
+            rows: Number of rows.
+
+        Returns:
+            `[arms, rows]` float64.
+        """
         found = torch.zeros(len(values), rows, dtype=torch.float64, device=values.device)
         return found.index_add_(1, self.rows, values.double())
 
@@ -65,13 +76,18 @@ def arm_losses(
     weights: Sequence[float] | None = None,
     gradients_of: Sequence[Tensor] = (),
 ) -> ArmLosses:
-    """The losses of `arms` active slots on one right-padded batch.
+    """Compute the losses of the active slots on one right-padded batch, and optionally gradients.
 
-    With `backward_over` > 0 the gradient of (sum of each arm's loss, times its weight where there are `weights`) /
-    `backward_over` is added to all that is trained. Where `gradients_of` names tensors that the pass goes through, the
-    gradients to them come back instead and what is trained gets none.
-    Padding is on the right and the attention causal, so that no true token sees it and no mask is needed; only an
-    encoder, which looks both ways, gets one.
+    Causal attention never reaches the padding on the right, so only encoders get an attention mask.
+
+    Args:
+        tree: The module tree, with the slots active.
+        batch: The batch.
+        arms: Number of active slots.
+        backward_over: Divisor of the summed losses whose gradient is taken; 0 takes none.
+        weights: Weight of each arm's loss in the gradient.
+        gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
+            none. If empty, gradients accumulate on the trained tensors.
     """
     batch_size, length = batch.ids.shape
     targets, rows, where = _targets(batch)
@@ -97,7 +113,7 @@ def arm_losses(
 
 
 def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
-    """What the decoder reads beside its own tokens: nothing, or the encoder's states of every arm."""
+    """Return the decoder's extra inputs: the encoder states of every arm, or nothing for a causal model."""
     if batch.source is None or batch.source_lengths is None:
         return {}
     places = torch.arange(batch.source.shape[1], device=batch.source.device)
@@ -106,7 +122,7 @@ def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
 
 
 def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The response tokens, their rows, and the flat places `[batch * length]` of the states that predict them."""
+    """Return the response tokens, their rows, and the flat positions in `[batch * length]` that predict them."""
     _, length = batch.ids.shape
     rows, columns = torch.nonzero(batch.trained[:, 1:], as_tuple=True)
     return batch.ids[rows, columns + 1], rows, rows * length + columns
@@ -114,19 +130,24 @@ def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Backward:
-    """The gradient to take: by what the loss is divided (0 takes none), the weight of each position's loss, if any,
-    and whether a head that is trained gets its share."""
+    """How to take the gradient.
+
+    Attributes:
+        over: Divisor of the loss; 0 takes no gradient.
+        shares: Weight of each position's loss, if any.
+        into_head: Whether a trained head gets its gradient.
+    """
 
     over: float
     shares: Tensor | None
     into_head: bool
 
     def of(self, piece: slice) -> Tensor | float:
-        """The gradient to the losses of the positions in `piece`: `[positions, 1]`, or one number for all."""
+        """Return the gradient to the losses of the positions in `piece`: `[positions, 1]`, or one number for all."""
         return 1 / self.over if self.shares is None else self.shares[piece, None] / self.over
 
     def take(self, logits: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor:
-        """From the gradient to `logits` to the one to `leaf`; one into the head is added to what is there."""
+        """Propagate the gradient from `logits` to `leaf`; a gradient of the head accumulates."""
         if not self.into_head:
             return torch.autograd.grad(logits, leaf, gradient)[0]
         logits.backward(gradient)
@@ -136,9 +157,9 @@ class _Backward:
 def _in_pieces(
     tree: nn.Module, hidden: Tensor, labels: Tensor, backward: _Backward
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cross-entropy and hit of each position, and the gradient to `hidden` where one is asked for.
+    """Return the cross-entropy and hit of each position, and the gradient to `hidden` if requested.
 
-    The gradient to the logits is written by hand: the general way fills and reads three more tensors of their size.
+    The gradient to the logits is written by hand, because autograd allocates three more tensors of their size.
     """
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
@@ -156,7 +177,7 @@ def _in_pieces(
             here = slice(start + first, start + min(first + chunk, len(logits)))
             scores, at = torch.log_softmax(logits.detach()[part].float(), dim=-1), labels[here, None]
             losses[here], hits[here] = -scores.gather(1, at)[:, 0], scores.argmax(-1) == labels[here]
-            if into_logits is not None:  # probabilities, less one at the label
+            if into_logits is not None:  # probabilities minus the one-hot label
                 into_logits[part] = (
                     scores.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=scores.dtype)).mul_(backward.of(here))
                 )
@@ -166,9 +187,9 @@ def _in_pieces(
 
 
 def _piece_of(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
-    """How many positions go through the head at once."""
+    """Return the number of positions per chunk."""
     head: Tensor = tree.get_output_embeddings().weight  # type: ignore[operator]
-    if is_backward and head.requires_grad:  # it is trained
+    if is_backward and head.requires_grad:
         return TRAINED_PIECE
     return min(max(PIECE_BYTES // (head.shape[0] * hidden.element_size()), LEAST_PIECE), MOST_PIECE)
 
@@ -181,7 +202,15 @@ def clean_losses(
     noise: BatchNoise | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ArmLosses:
-    """The losses of `slots` without gradients or dropout, as many at once as `arms` takes; with `noise` where given."""
+    """Compute losses without gradients or dropout, in as few passes as the arms allow.
+
+    Args:
+        arms: The arms.
+        batch: The batch.
+        slots: The slots to measure.
+        noise: Noise of each slot, in the order of `slots`.
+        should_stop: Polled before every layer.
+    """
     found = []
     for group in arms.groups(slots, batch.ids.numel()):
         own = noise and replace(noise, arms=[noise.arms[slots.index(slot)] for slot in group])

@@ -1,4 +1,4 @@
-"""How the arms of a study are kept: adapters over one base, or a copy of all weights each."""
+"""The set of arms for each training method: adapters over one base, or full copies of the weights."""
 
 from __future__ import annotations
 
@@ -31,11 +31,20 @@ def _copies(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSe
 MAKERS: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
 
 COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
-"""The mode of `torch.compile`, by how the layers are to be run."""
+"""`torch.compile` mode by the setting `execution`."""
 
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """`arms` arms over `loaded` as the settings say, not yet at their start; raises `NotAvailable`."""
+    """Create the set of arms that the settings select; `start` has yet to be called on it.
+
+    Args:
+        loaded: The base model.
+        arms: Number of arms.
+        training: The training settings.
+
+    Raises:
+        NotAvailable: If the device cannot capture CUDA graphs but the settings ask for it.
+    """
     if training.execution == "captured" and loaded.device.type != "cuda":
         raise NotAvailable(say("Only a CUDA GPU can capture a step: let the layers be compiled, or run as they are."))
     made = MAKERS[training.method](loaded, arms, training)

@@ -1,4 +1,4 @@
-"""One AdamW step of all arms: clipping and weight decay arm by arm, and what became of each."""
+"""One AdamW step of all arms, with gradient clipping and weight decay per arm."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ DOUBLED_AFTER = 2000
 
 
 class LossScale:
-    """One scale for all arms: halved when a gradient overflows, doubled after 2,000 whole steps; 1 in other precisions.
+    """Dynamic loss scale shared by all arms, for float16 only; 1 in other precisions.
 
-    A step that overflowed is taken again at the smaller scale, so that all arms take the same steps.
+    It is halved when a gradient overflows and doubled after 2,000 steps without overflow. A step that overflowed is
+    repeated at the smaller scale, so that all arms take the same steps.
     """
 
     def __init__(self, precision: str) -> None:
@@ -27,9 +28,15 @@ class LossScale:
         self._is_fixed = precision != "float16"
 
     def overflowed(self, losses: Iterable[float], norms: Iterable[float]) -> bool:
-        """Whether an arm with a finite loss has a gradient that is not; if so the scale is halved.
+        """Detect an overflow and halve the scale if there is one.
 
-        At a scale of 1 it is the gradient itself that is not finite.
+        Args:
+            losses: Loss of each arm.
+            norms: Gradient norm of each arm.
+
+        Returns:
+            Whether an arm has a finite loss but a non-finite gradient. False at scale 1, where the gradient itself is
+            not finite.
         """
         if self._is_fixed or self.value <= 1:
             return False
@@ -40,19 +47,25 @@ class LossScale:
         return True
 
     def stepped(self) -> None:
-        """Count a whole step."""
+        """Count a completed step."""
         self.whole_steps += 1
         if not self._is_fixed and self.whole_steps >= DOUBLED_AFTER:
             self.value, self.whole_steps = min(2 * self.value, LARGEST), 0
 
 
 NORM_PIECE = 1024
-"""Numbers whose squares are summed at once: one float32 sum over millions of them is wrong in its fifth digit."""
+"""Elements per partial norm; a single float32 sum over millions of squares is wrong in its fifth digit."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a step goes by: the learning rate, the largest norm of an arm's gradient (0 for any), and decay by slot."""
+    """Hyperparameters of one step.
+
+    Attributes:
+        learning: Learning rate.
+        clip_norm: Largest gradient norm per arm; 0 disables clipping.
+        decay: Weight decay by slot.
+    """
 
     learning: float
     clip_norm: float
@@ -61,10 +74,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Moved:
-    """What became of one arm in a step: whether its loss and gradient were finite, and its numbers.
+    """The result of one step for one arm.
 
-    `gradient_norm` before clipping; whether it was `clipped`; `weight_distance`, the norm of all that has changed in
-    the arm since the start.
+    Attributes:
+        sound: Whether its loss and gradient were finite.
+        numbers: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of the total change since the
+            start).
     """
 
     sound: bool
@@ -73,10 +88,12 @@ class Moved:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Trained tensors of the same slots, side by side in one: a step is a few operations, not a few for each.
+    """Trained tensors of the same slots, concatenated so that a step takes few operations.
 
-    values `[slots, numbers]` (of one slot alone, the tensor as it is), of which the parts' parameters are views; start:
-    of one slot.
+    Attributes:
+        parts: The tensors; their parameters are views of `values`.
+        values: `[slots, numbers]`, or the tensor itself for a single slot.
+        start: Initial values of one slot.
     """
 
     parts: Sequence[Trained]
@@ -92,11 +109,11 @@ class Block:
         return self.parts[0].decays
 
     def by_slot(self, tensor: Tensor) -> Tensor:
-        """A view of `tensor`, shaped like the values, with the slots as its first axis."""
+        """Return a view of `tensor`, shaped like `values`, with the slots as its first axis."""
         return tensor if tensor.dim() > self.start.dim() else tensor[None]
 
     def gather(self) -> None:
-        """Take the gradients from the parts."""
+        """Collect the gradients of the parts in `values.grad`."""
         parameters = [part.parameter for part in self.parts]
         if all(parameter.grad is None or parameter is self.values for parameter in parameters):
             return
@@ -106,14 +123,20 @@ class Block:
             parameter.grad = None
 
     def multiply(self, tensor: Tensor, factors: Mapping[int, float], otherwise: float) -> None:
-        """Multiply each slot of `tensor` in place by its factor."""
+        """Multiply each slot of a tensor in place.
+
+        Args:
+            tensor: Shaped like `values`.
+            factors: Factor by slot.
+            otherwise: Factor of slots that are not in `factors`.
+        """
         by_slot = self.by_slot(tensor)
         chosen = [factors.get(slot, otherwise) for slot in self.slots]
         if any(factor != 1 for factor in chosen):
             by_slot.mul_(torch.tensor(chosen, device=tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
 
     def norms(self, tensor: Tensor) -> Tensor:
-        """The norm of each slot of `tensor`."""
+        """Return the norm of each slot of `tensor`, `[slots]`."""
         rows = self.by_slot(tensor).flatten(1).float()
         whole = rows.shape[1] // NORM_PIECE * NORM_PIECE
         of_pieces = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, NORM_PIECE)), dim=2)
@@ -122,7 +145,7 @@ class Block:
 
 
 def side_by_side(parts: Iterable[Trained]) -> list[Block]:
-    """The parts in blocks; those that several slots share move into one tensor, where their parameters then point."""
+    """Group tensors into blocks; parameters shared by several slots become views of one tensor."""
     groups: dict[object, list[Trained]] = {}
     for number, part in enumerate(parts):
         groups.setdefault((part.slots, part.decays) if len(part.slots) > 1 else number, []).append(part)
@@ -141,7 +164,7 @@ def _block(parts: list[Trained]) -> Block:
 
 
 class ArmOptimizer:
-    """All that a set of arms trains, with its optimizer; the arms must be at their start."""
+    """AdamW over everything that a set of arms trains; `ArmSet.start` must have been called."""
 
     def __init__(self, arms: ArmSet, learning_rate: float) -> None:
         self.slots = arms.slots
@@ -154,14 +177,14 @@ class ArmOptimizer:
         )
 
     def clear(self) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         self.adamw.zero_grad(set_to_none=True)
         for block in self.blocks:
             for part in block.parts:
                 part.parameter.grad = None
 
     def gradients(self) -> list[Tensor]:
-        """The gradients of all that is trained, as they stand; zeros where the backward pass left none."""
+        """Return the gradients of all blocks; zeros if the backward pass left none."""
         for block in self.blocks:
             block.gather()
             if block.values.grad is None:
@@ -169,7 +192,7 @@ class ArmOptimizer:
         return [block.values.grad for block in self.blocks if block.values.grad is not None]
 
     def norms(self) -> list[float]:
-        """By slot, the norm of its gradient as it stands."""
+        """Return the current gradient norm of each slot."""
         for block in self.blocks:
             block.gather()
         return self._norms((block, block.values.grad) for block in self.blocks)
@@ -177,9 +200,18 @@ class ArmOptimizer:
     def step(
         self, losses: Mapping[int, float], rates: Rates, norms: Sequence[float], scale: float = 1.0
     ) -> dict[int, Moved]:
-        """Move the arms by their gradients; `losses` names the slots that take part, `norms` are those of `norms()`.
+        """Update the arms from their gradients.
 
-        The gradients are `scale` times the true ones. An arm whose loss or gradient is not finite stays where it is.
+        An arm whose loss or gradient is not finite is not changed.
+
+        Args:
+            losses: Loss by slot; only these slots take part.
+            rates: Hyperparameters of the step.
+            norms: Gradient norms from `norms()`.
+            scale: Loss scale of the gradients.
+
+        Returns:
+            The result by slot.
         """
         true = [norm / scale for norm in norms]
         sound = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
@@ -206,17 +238,17 @@ class ArmOptimizer:
 
     @torch.no_grad()
     def distances(self) -> list[float]:
-        """By slot, the norm of its change since the start (of no meaning for the base)."""
+        """Return the norm of each slot's change since the start (meaningless for the base)."""
         return self._norms((block, block.values - block.start) for block in self.blocks)
 
     def _scale(self, factors: Mapping[int, float]) -> None:
-        """Each slot's gradient times its factor."""
+        """Multiply each slot's gradient by its factor."""
         for block in self.blocks:
             if block.values.grad is not None:
                 block.multiply(block.values.grad, factors, otherwise=1.0)
 
     def _stand_still(self, slots: set[int]) -> None:
-        """Forget the gradient and its running mean, which would carry a slot on without one."""
+        """Zero the gradients of these slots and their running means, which would otherwise keep moving the weights."""
         for block in self.blocks:
             places = [place for place, slot in enumerate(block.slots) if slot in slots]
             running_mean = self.adamw.state.get(block.values, {}).get("exp_avg")
@@ -226,13 +258,13 @@ class ArmOptimizer:
 
     @torch.no_grad()
     def _decay(self, factors: Mapping[int, float]) -> None:
-        """Decoupled weight decay (arXiv 1711.05101), slot by slot."""
+        """Apply decoupled weight decay (arXiv 1711.05101) per slot."""
         for block in self.blocks:
             if block.decays:
                 block.multiply(block.values, factors, otherwise=1.0)
 
     def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
-        """The norm over all `tensors` for each slot; 0 for a slot that has none."""
+        """Return the norm over all `tensors` per slot; 0 for a slot without tensors."""
         found: dict[tuple[int, ...], list[Tensor]] = {}
         for block, tensor in tensors:
             if tensor is not None:

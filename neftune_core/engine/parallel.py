@@ -1,8 +1,9 @@
-"""One study on several processes, as `accelerate launch` or `torchrun` start them.
+"""One study on several processes, started by `accelerate launch` or `torchrun`.
 
-Each process holds the model and all arms, and takes its share of the rows of every step; gradients and losses are
-summed. The noise of an example depends on the study and the example alone, so the numbers are those of one process up
-to rounding. The first process is the study: it alone measures, writes and answers. The others follow it step by step.
+Each process holds the model and all arms and computes its share of the rows of every step; gradients and losses are
+summed. The noise of an example depends only on the study and the example, so the results equal those of a single
+process up to rounding. The first process runs the study: only it evaluates, writes records and generates answers. The
+others follow its steps.
 """
 
 from __future__ import annotations
@@ -23,17 +24,24 @@ logger = logging.getLogger(__name__)
 
 OVER = -1
 LONGEST_WAIT_HOURS = 12
-"""How long the others wait for the first, which measures and answers between two seeds."""
+"""Timeout of the other processes, which wait while the first evaluates and generates between two seeds."""
 
 
 class Over(Exception):
-    """The study of the first process has ended: there is nothing more to follow."""
+    """Raised in the other processes when the study of the first process has ended."""
 
 
 @dataclass
 class Team:
-    """The processes of a study. `working` says that they are in one step, in which nobody can be told anything;
-    `parted` that they have agreed to end, so that nobody waits to be told."""
+    """The processes of a study.
+
+    Attributes:
+        rank: Rank of this process.
+        size: Number of processes.
+        device: Device of this process.
+        working: Whether the processes are inside a step, during which no messages can be sent.
+        parted: Whether all processes have agreed to end, so that none waits for messages.
+    """
 
     rank: int = 0
     size: int = 1
@@ -52,7 +60,7 @@ class Team:
                 torch.distributed.all_reduce(tensor)
 
     def first_says(self, value: float) -> float:
-        """What the first process gives, in all of them. Raises `Over` in the others where it is `OVER`."""
+        """Broadcast a number from the first process; raises `Over` in the others if it is `OVER`."""
         if self.size == 1:
             return value
         told = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -62,7 +70,7 @@ class Team:
         return float(told.item())
 
     def first_tells(self, words: str = "") -> str:
-        """As `first_says`, a text."""
+        """Broadcast a text from the first process."""
         if self.size == 1:
             return words
         told: list[Any] = [words]
@@ -70,8 +78,13 @@ class Team:
         return str(told[0])
 
     def agree(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """What a step may ask while it runs. Of several processes none leaves a step by itself: the first is asked now,
-        and where it says so, all raise `Cancelled`."""
+        """Return the stop callback for one step.
+
+        With several processes none may leave a step alone. The first process is therefore asked once, before the step.
+
+        Raises:
+            Cancelled: In all processes, if the first is to stop.
+        """
         if self.size == 1:
             return should_stop
         if self.first_says(float(self.is_first and should_stop())):
@@ -79,9 +92,15 @@ class Team:
         return lambda: False
 
     def first_failure(self, words: str) -> str:
-        """What keeps the first of those that cannot go on, each giving its own `words`; empty where all can.
+        """Exchange failures between all processes.
 
-        Where it is not, the processes part: each is to end with that sentence.
+        If one has failed, the processes agree to end, and each should stop with the returned message.
+
+        Args:
+            words: Error message of this process; empty if it can continue.
+
+        Returns:
+            The first non-empty message; empty if all can continue.
         """
         if self.size == 1:
             return words
@@ -92,22 +111,22 @@ class Team:
         return str(found)
 
     def meet(self) -> None:
-        """Wait for everybody."""
+        """Wait for all processes (a barrier)."""
         if self.size > 1:
             torch.distributed.barrier()
 
     def dismiss(self) -> None:
-        """Let the others go, as the first process has ended, whatever it was doing outside of a step."""
+        """Tell the other processes that the study has ended; only the first process does so, outside of steps."""
         if self.size > 1 and self.is_first and not self.working and not self.parted:
             try:
                 self.first_says(OVER)
-            except RuntimeError:  # they have gone already, as this study ends for a reason of its own
+            except RuntimeError:  # the other processes have already exited
                 logger.info("the other processes had ended before the first")
 
 
 @functools.cache
 def team() -> Team:
-    """The processes that this one was started with; alone where nothing says otherwise."""
+    """Return the processes of this launch; a team of one if there is no launcher."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Team()
     from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The passes of one step: plain arms once, symmetric pairs twice, adversarial noise up its ascent and then once."""
+"""The passes of one step: one for plain noise, two for symmetric pairs, ascent and training passes for adversarial."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.sites import DECODER, ENCODER
 
 Sums = dict[str, Tensor]
-"""Losses of one arm, each summed over the response tokens: `loss`, and where the noise is adversarial
-`first_draw_loss`, that of the draw it began with."""
+"""Losses of one arm summed over the response tokens: `loss`, and for adversarial noise also `first_draw_loss`, the loss
+before the ascent."""
 
 
 @dataclass(frozen=True)
 class Portion:
-    """Rows that go through the model together: those of a step, or some of them.
+    """Rows that go through the model together: the rows of a step, or some of them.
 
-    tokens: response tokens of the whole step, by which the gradient is divided; seed: of the dropout masks.
+    Attributes:
+        batch: The collated rows.
+        rows: What noise needs to know about the rows, by component.
+        tokens: Response tokens of the whole step, the divisor of the gradient.
+        seed: Key of the dropout masks.
     """
 
     batch: Batch
@@ -37,10 +41,14 @@ class Portion:
 
 @dataclass(frozen=True)
 class Passes:
-    """How a portion goes through the arms; every pass over the same portion has the same dropout masks.
+    """Runs the passes of a step; all passes over one portion use the same dropout masks.
 
-    rates: by slot, the dropout on the adapters' input; model_dropout: the model's own; scale: by which all gradients
-    are multiplied.
+    Attributes:
+        stack: The arms.
+        rates: Adapter dropout rate by slot.
+        model_dropout: Dropout rate inside the model.
+        should_stop: Polled before every layer.
+        scale: Loss scale, which multiplies all gradients.
     """
 
     stack: ArmSet
@@ -50,9 +58,17 @@ class Passes:
     scale: float = 1.0
 
     def backward(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
-        """Add the gradient of every arm to what it trains; gives the losses by slot.
+        """Accumulate the gradients of every arm.
 
-        Raises `Cancelled` within a layer of `should_stop()`.
+        Args:
+            portion: The rows.
+            arms: Noise by slot.
+
+        Returns:
+            The losses by slot.
+
+        Raises:
+            Cancelled: Within one layer of `should_stop()` becoming true.
         """
         by_way: dict[str, list[int]] = {}
         for slot, arm in arms.items():
@@ -68,12 +84,29 @@ class Passes:
         return found
 
     def once(self, portion: Portion, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
-        """One pass, its gradient at `weight`."""
+        """Run a single pass.
+
+        Args:
+            portion: The rows.
+            arms: Noise by slot.
+            weight: Weight of the losses in the gradient.
+
+        Returns:
+            The losses by slot.
+        """
         losses = self._run(portion, arms, weights=None if weight == 1 else [weight] * len(arms))
         return {slot: {"loss": total} for slot, total in zip(arms, losses.sums, strict=True)}
 
     def as_pair(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
-        """A pass with the noise and one with its opposite, at one half each; the loss is their mean."""
+        """Run one pass with the noise and one with its negative, at weight 1/2 each (SymNoise, arXiv 2312.01523).
+
+        Args:
+            portion: The rows.
+            arms: Noise by slot.
+
+        Returns:
+            The mean loss of the two passes, by slot.
+        """
         halves = [
             self.once(portion, {slot: replace(arm, sign=sign) for slot, arm in arms.items()}, weight=0.5)
             for sign in (1.0, -1.0)
@@ -81,7 +114,15 @@ class Passes:
         return {slot: {"loss": (halves[0][slot]["loss"] + halves[1][slot]["loss"]) / 2} for slot in arms}
 
     def after_ascent(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
-        """The ascent steps of every arm, then the pass that trains."""
+        """Run the ascent passes of every arm and then the training pass.
+
+        Args:
+            portion: The rows.
+            arms: Noise by slot.
+
+        Returns:
+            The losses by slot, with `first_draw_loss`.
+        """
         widths = self.stack.site_widths()
         on_the_way = {
             slot: replace(arm, climbed=first_draw(arm, self.stack.sites, widths, portion.rows))
@@ -98,7 +139,7 @@ class Passes:
         return {slot: sums | first[slot] for slot, sums in self.once(portion, on_the_way).items()}
 
     def _climb(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:
-        """One ascent step of every site of `arms`; gives the losses before it."""
+        """Take one ascent step at every site of `arms`; return the losses before it."""
         places = [(arm.settings.ascent_rate, climbed) for arm in arms.values() for climbed in arm.climbed.values()]
         losses = self._run(portion, arms, gradients_of=[climbed.unit for _, climbed in places])
         for (rate, climbed), gradient in zip(places, losses.gradients, strict=True):
@@ -136,7 +177,7 @@ WAYS: dict[str, Callable[[Passes, Portion, Mapping[int, ArmNoise]], dict[int, Su
 
 
 def passes_of(arm: ArmNoise) -> str:
-    """Which way an arm goes in this step; without strength, or without ascent steps, it is a plain one."""
+    """Return the pass strategy of an arm in this step; "one" if it has no strength or no ascent steps."""
     way = KINDS[arm.settings.kind].passes
     if arm.strength == 0 or (way == "ascent" and arm.settings.ascent_steps == 0):
         return "one"
@@ -146,16 +187,22 @@ def passes_of(arm: ArmNoise) -> str:
 def noise_rows(
     rows: Sequence[Encoded], batch: Batch, keys: Sequence[tuple[int, int, int]], step_rows: Sequence[Encoded]
 ) -> dict[str, Rows]:
-    """What noise has to know of `rows`, collated as `batch`, by part; `step_rows` are those of the whole step.
+    """Describe rows for the noise, by component ("encoder", "decoder").
 
-    All that an encoder reads is prompt, and all that its decoder reads is response.
+    Everything that an encoder reads counts as prompt, and everything that its decoder reads as response.
+
+    Args:
+        rows: The rows of the batch.
+        batch: The collated rows.
+        keys: `(study seed, epoch, example)` of each row.
+        step_rows: All rows of the step, which determine the padded length.
     """
     lengths = [_read_by_decoder(row) for row in rows]
     longest = max(_read_by_decoder(row) for row in step_rows)
     response = batch.trained
     if batch.source is not None:
         response = response.clone()
-        response[:, 0] = True  # the token that a decoder starts from
+        response[:, 0] = True  # the decoder start token
     found = {DECODER: Rows(keys, lengths, longest, response, batch.special)}
     sources, all_sources = ([len(row.source) for row in some if row.source is not None] for some in (rows, step_rows))
     if batch.source_special is not None:
@@ -165,5 +212,5 @@ def noise_rows(
 
 
 def _read_by_decoder(row: Encoded) -> int:
-    """The tokens that the decoder reads when it is trained; of an encoder-decoder, all but the last one predicted."""
+    """Return the number of tokens that the decoder reads in training; the last target is never an input."""
     return len(row.ids) - (row.source is not None)

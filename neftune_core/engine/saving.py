@@ -1,7 +1,4 @@
-"""One arm as a folder that others read, and get the same logits.
-
-An adapter is in the PEFT format, whole weights are a folder of transformers.
-"""
+"""One arm on disk: adapters in the PEFT format, full weights in the transformers format."""
 
 from __future__ import annotations
 
@@ -30,12 +27,18 @@ ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `folder` holds a saved arm, of either format."""
+    """Return whether `folder` holds a saved arm of either format."""
     return any((folder / name).is_file() for name in (ADAPTER, WEIGHTS))
 
 
 def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors` of one slot as `folder`, whole or not at all."""
+    """Write the adapter of one slot atomically, in the PEFT format.
+
+    Args:
+        stack: The arms.
+        slot: The slot to save.
+        folder: Target folder, which gets `adapter_config.json` and `adapter_model.safetensors`.
+    """
     tensors = {}
     for name, (down, up) in stack.slot_state(slot).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = down.contiguous()
@@ -60,14 +63,23 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
 
 
 def _target_names(stack: AdapterStack) -> list[str]:
-    """The short names of the adapted maps where they name no other module, else the whole names."""
+    """Return the short names of the adapted modules if they match no other module, otherwise the qualified names."""
     short = {name.rpartition(".")[2] for name in stack.adapted}
     named = {name for name, _ in stack.loaded.model.named_modules() if name.rpartition(".")[2] in short}
     return sorted(short if named == set(stack.adapted) else stack.adapted)
 
 
 def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
-    """Put a saved adapter into one slot; raises `RecordError` where it does not belong to this model."""
+    """Load a saved adapter into one slot.
+
+    Args:
+        stack: The arms.
+        slot: The slot to fill.
+        folder: Folder in the PEFT format.
+
+    Raises:
+        RecordError: If it is missing, unreadable or belongs to another model.
+    """
     file = folder / ADAPTER
     if not file.is_file():
         raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=str(folder)))
@@ -93,7 +105,13 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
 
 
 def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
-    """Write the weights of `tree`, with configuration and tokenizer of its base, as `folder`, whole or not at all."""
+    """Write full weights, configuration and tokenizer atomically, in the transformers format.
+
+    Args:
+        tree: The module tree with the weights.
+        loaded: The base model.
+        folder: Target folder.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(folder) as aside, quietly(), configured(tree, loaded.dropout):
         tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
@@ -101,7 +119,16 @@ def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
 
 
 def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, nn.Parameter]:
-    """Saved weights of a model of class `kind` by name; raises `RecordError` where they have not these `shapes`."""
+    """Load saved weights by name.
+
+    Args:
+        kind: Model class of transformers.
+        folder: Folder in the transformers format.
+        shapes: Expected shape of each weight.
+
+    Raises:
+        RecordError: If the files are missing or unreadable, or the shapes differ.
+    """
     if not (folder / WEIGHTS).is_file():
         raise RecordError(say("The weights {folder!r} are missing from this record.", folder=str(folder)))
     try:

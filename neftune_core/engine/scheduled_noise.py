@@ -1,4 +1,4 @@
-"""The noise of every arm, step by step."""
+"""The noise of every arm at every step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from neftune_core.noise.settings import NoiseSettings
 
 
 class ScheduledNoise:
-    """The noise of the arms in the slots from 1 on, over the steps of a run.
+    """The noise of the arms, in the slots from 1 on, over the steps of a run.
 
-    `adaptive` holds the schedules that follow the training loss, by slot: all that a run has to keep. Raises
-    `InvalidSetting` for noise on a layer beyond the model's `layers`.
+    Attributes:
+        adaptive: The schedules that follow the training loss, by slot; the only state that a checkpoint needs.
+
+    Raises:
+        InvalidSetting: If an arm has noise on a layer beyond `layers`.
     """
 
     def __init__(self, arms: Iterable[NoiseSettings], layers: int) -> None:
@@ -23,7 +26,7 @@ class ScheduledNoise:
         self._multipliers: dict[int, list[float]] = {}
 
     def plan(self, total: int) -> None:
-        """Spread the schedules that go by the time over `total` steps; before that, all are at the beginning."""
+        """Spread the time-based schedules over `total` steps; until then the multipliers are 1."""
         self._multipliers = {
             slot: multipliers(noise.schedule, total, point=noise.schedule_point, equal_energy=noise.equal_energy)
             for slot, noise in self._arms.items()
@@ -31,22 +34,30 @@ class ScheduledNoise:
         }
 
     def at(self, step: int, slots: Sequence[int]) -> dict[int, ArmNoise]:
-        """The noise of some slots in a step (from 1)."""
+        """Return the noise at a step.
+
+        Args:
+            step: Number of the step, from 1.
+            slots: The slots.
+
+        Returns:
+            The noise by slot.
+        """
         return {
             slot: ArmNoise(self._arms[slot], self._sites[slot], multiplier=self._multiplier(slot, step))
             for slot in slots
         }
 
     def full(self, slot: int) -> ArmNoise:
-        """The noise of a slot at its full strength, whatever its schedule."""
+        """Return the noise of a slot at full strength, without its schedule."""
         return ArmNoise(self._arms[slot], self._sites[slot])
 
     def is_scheduled(self, slot: int) -> bool:
-        """Whether the noise of a slot changes over the run."""
+        """Return whether the noise of a slot changes over the run."""
         return self._arms[slot].schedule != "constant" and not self._arms[slot].is_silent
 
     def follow(self, losses: Mapping[int, float]) -> None:
-        """Take the training losses of a step into account, by slot."""
+        """Update the adaptive schedules with the training losses of a step, by slot."""
         for slot, schedule in self.adaptive.items():
             if slot in losses:
                 schedule.follow(losses[slot])

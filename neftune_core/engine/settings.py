@@ -1,12 +1,15 @@
-"""How arms are trained: the settings that the engine reads."""
+"""The settings of the training engine."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from neftune_core.errors import DoesNotFit
+from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Settings, setting
+from neftune_core.settings import Limits, Settings, setting
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
@@ -20,12 +23,12 @@ TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's
 MOST_DROPOUT = 0.95
 MOST_DECAY = 10.0
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
-"""One training row in so many is measured, within these bounds: forward passes over more would take over a quarter of
-the time of a study of three epochs."""
+"""An evaluation sample has one row per this many training rows, within these bounds; larger samples would take over a
+quarter of the time of a study of three epochs."""
 
 
 class TrainingSettings(Settings):
-    """How every arm of a study is trained; the same for all of them, unless a regulariser says otherwise."""
+    """How every arm of a study is trained; shared by all arms unless a regulariser overrides it."""
 
     epochs: float = setting(
         3.0,
@@ -205,24 +208,24 @@ class TrainingSettings(Settings):
 
     @property
     def together(self) -> bool:
-        """Whether all arms go through the model in one pass."""
+        """Whether all arms run in one forward pass."""
         return self.method == "lora" and self.arms_at_once == "together"
 
     def sample_rows(self, trained: int) -> int:
-        """Rows of each sample of a study that trains on `trained` rows.
+        """Return the rows per evaluation sample of a study with `trained` training rows.
 
-        Where the settings leave it open it depends on the data alone, so that all studies of it have the same sample.
+        The default depends only on the data, so that all studies of the same data have the same sample.
         """
         return self.evaluation_rows or min(max(trained // SAMPLED_PART, FEWEST_SAMPLED), MOST_SAMPLED)
 
     @property
     def rows_at_once(self) -> int:
-        """The rows of each arm that go through the model together."""
+        """Rows per arm in one forward pass."""
         return -(-self.batch_size // self.accumulation)
 
 
 class RegulariserSettings(Settings):
-    """An arm without noise that differs from the control in another regulariser; what is not given is the study's."""
+    """An arm without noise that differs from the control in another regulariser; None keeps the study's value."""
 
     lora_dropout: float | None = setting(
         None,
@@ -238,18 +241,18 @@ class RegulariserSettings(Settings):
 
     @property
     def name(self) -> str:
-        """A short name, safe in file names and links: `lora-dropout-0.1`, `weight-decay-0.05`, or both in a row."""
+        """A short name that is safe in file names and links, such as `lora-dropout-0.1` or `weight-decay-0.05`."""
         given = self.model_dump(exclude_none=True)
         return "-".join(f"{name.replace('_', '-')}-{value:g}" for name, value in given.items())
 
 
 class Plan(Protocol):
-    """What the engine asks of a study.
+    """The interface through which the engine reads a study.
 
     Attributes:
-        seed: Seed of the order of the rows, the initial adapters, the masks and the noise.
-        training: Settings that all arms share.
-        arms: The noise of every arm by its name, the control first.
+        seed: Seed of the row order, the initial adapters, the dropout masks and the noise.
+        training: Settings shared by all arms.
+        arms: The noise of every arm by name, the control first.
     """
 
     @property
@@ -260,4 +263,80 @@ class Plan(Protocol):
     def arms(self) -> Mapping[str, NoiseSettings]: ...
 
     def regulariser_of(self, arm: str) -> RegulariserSettings:
-        """Adapter dropout and weight decay of an arm, both given."""
+        """Return the adapter dropout and weight decay of an arm, with both values set."""
+
+
+def count_steps(rows: int, training: TrainingSettings) -> int:
+    """Return the number of steps of a run; 0 if a time budget has yet to determine it.
+
+    Args:
+        rows: Number of training rows.
+        training: The training settings.
+    """
+    if training.time_budget_seconds:
+        return 0
+    return training.steps or max(1, round(math.ceil(rows / training.batch_size) * training.epochs))
+
+
+def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds: int = 1) -> None:
+    """Check that a study is within the limits of this server.
+
+    Args:
+        rows: Number of training rows.
+        training: The training settings.
+        limits: The limits.
+        seeds: Number of runs, one per seed.
+
+    Raises:
+        DoesNotFit: If the study has too many steps or too large a time budget.
+    """
+    steps = seeds * count_steps(rows, training)
+    if steps > limits.steps:
+        raise DoesNotFit(
+            say(
+                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs, "
+                "steps or seeds, fewer rows or a larger batch.",
+                steps=steps,
+                most=limits.steps,
+            )
+        )
+    if training.time_budget_seconds > 60 * limits.study_minutes:
+        raise DoesNotFit(
+            say(
+                "The time budget of this study is {seconds:,.0f} seconds, and this server allows "
+                "{most:,}: choose a smaller one.",
+                seconds=training.time_budget_seconds,
+                most=60 * limits.study_minutes,
+            )
+        )
+
+
+def rate_at(step: int, total: int, training: TrainingSettings) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        step: Number of the step, from 1.
+        total: Number of steps of the run.
+        training: The training settings.
+    """
+    warm = round(training.warmup * total)
+    if step <= warm:
+        return training.learning_rate * step / max(warm, 1)
+    progress = (step - 1 - warm) / max(total - warm, 1)
+    shares = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    return training.learning_rate * shares[training.schedule]
+
+
+def evaluation_steps(total: int, times: int) -> set[int]:
+    """Return the steps after which the losses are evaluated, evenly spaced and including the last.
+
+    Args:
+        total: Number of steps of the run.
+        times: Number of evaluations.
+    """
+    return {max(1, round(total * part / times)) for part in range(1, times + 1)}
+
+
+def evaluation_batch(training: TrainingSettings) -> int:
+    """Return the rows per arm in an evaluation batch; a pass without gradients needs a fraction of a step's memory."""
+    return 4 * training.rows_at_once

@@ -1,8 +1,8 @@
-"""Stacked LoRA adapters: one frozen base, an adapter a slot, all slots in one pass or one after another.
+"""Stacked LoRA adapters: one frozen base and one adapter per slot, run in one pass or in turn.
 
-A batch is laid out arm by arm, `[slots * batch, length, width]`. The base map runs once over all of it and the
-adapters (arXiv 2106.09685) as two batched products, so that no gradient of one slot reaches another. Slot 0 is
-the base: its adapter is zero and stays so.
+A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once; the
+adapters (arXiv 2106.09685) are two batched products, so that gradients never cross slots. Slot 0 is the base, whose
+adapter stays zero.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ __all__ = ["BASE_SLOT", "AdapterStack", "Dropout", "StackedLinear"]
 
 
 class StackedLinear(nn.Module):
-    """A frozen linear map with one low-rank adapter a slot.
+    """A frozen linear module with one low-rank adapter per slot.
 
-    `down` is `[slots, rank, in]` (uniform at the start, the same for every slot but the base's) and `up` is
-    `[slots, rank, out]` (zero at the start), both float32 whatever the precision of the base. `up` lies transposed:
-    with the long axis last, the products of the backward pass are five to twenty times faster on a processor.
+    `up` is stored transposed: with the long axis last, the products of the backward pass are five to twenty times
+    faster on a CPU.
+
+    Attributes:
+        base: The frozen module.
+        down: `[slots, rank, in]` float32; initialised uniformly, with the same draw for every arm.
+        up: `[slots, rank, out]` float32; initialised to zero.
+        scale: LoRA alpha over rank.
     """
 
     def __init__(self, base: nn.Module, slots: int, rank: int, scale: float, now: Pass) -> None:
@@ -46,11 +51,11 @@ class StackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight: T5 asks its maps for the type of theirs."""
+        """The frozen weight; T5 reads the dtype of its linear modules from it."""
         return cast(Tensor, self.base.weight)
 
     def start(self, generator: torch.Generator) -> None:
-        """Draw the initial adapter, the same for every slot but the base's."""
+        """Draw the initial adapter, the same for every arm."""
         bound = 1 / math.sqrt(self.down.shape[2])  # Kaiming uniform with a = sqrt(5), as in PEFT
         with torch.no_grad():
             draw = torch.rand(self.down.shape[1:], generator=generator) * (2 * bound) - bound
@@ -64,14 +69,14 @@ class StackedLinear(nn.Module):
             return clean
         rows = self._dropped(inputs.reshape(len(active), -1, inputs.shape[-1]))
         down, up = (_chosen(stacked, active) for stacked in (self.down, self.up))
-        if torch.compiler.is_compiling():  # which fuses the general way by itself, and knows no write into `clean`
+        if torch.compiler.is_compiling():  # the compiler fuses this itself, and does not support writing into `clean`
             by_slot = clean.view(len(active), -1, clean.shape[-1])
             hidden = torch.bmm(rows, down.transpose(1, 2).to(rows.dtype))
             return torch.baddbmm(by_slot, hidden, up.to(rows.dtype), alpha=self.scale).view_as(clean)
         return cast(Tensor, _AddedProduct.apply(clean, rows, down, up, self.scale))
 
     def _dropped(self, rows: Tensor) -> Tensor:
-        """Adapter dropout of `[slots, rows, width]`: one draw for all slots, one mask where their rates are equal."""
+        """Apply adapter dropout to `[slots, rows, width]`: one draw for all slots, one mask per distinct rate."""
         now = self._pass
         if not self.training or now.mask_generator is None or not any(now.rates):
             return rows
@@ -81,11 +86,11 @@ class StackedLinear(nn.Module):
 
 
 class _AddedProduct(torch.autograd.Function):
-    """`clean + scale * rows @ down.T @ up`, slot by slot, written into `clean`.
+    """`clean + scale * rows @ down.T @ up` per slot, written into `clean`.
 
-    clean `[slots * batch, ..., out]`, which must be this pass's own; rows `[slots, positions, in]`; down `[slots, rank,
-    in]` and up `[slots, rank, out]`, which come in their own precision and get their gradients in it. By hand, since
-    the general way through a product that is added in place copies a gradient as large as `clean` for each map.
+    `clean` is `[slots * batch, ..., out]` and must not be used elsewhere; `rows` is `[slots, positions, in]`, `down`
+    `[slots, rank, in]` and `up` `[slots, rank, out]`. The adapters get gradients in their own dtype. Autograd through
+    an in-place `baddbmm_` would copy a gradient of the size of `clean` per module, hence this function.
     """
 
     @staticmethod
@@ -113,7 +118,7 @@ class _AddedProduct(torch.autograd.Function):
 
 
 def _chosen(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
-    """The active slots; a view, without a copy, where they are neighbours."""
+    """Select the active slots; a view without a copy if they are contiguous."""
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
@@ -121,13 +126,13 @@ def _chosen(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
 
 
 def linear_shape(linear: nn.Module) -> tuple[int, int]:
-    """(inputs, outputs) of an `nn.Linear` or of GPT-2's `Conv1D`, which keeps its weight transposed."""
+    """Return `(inputs, outputs)` of an `nn.Linear` or of GPT-2's `Conv1D`, whose weight is transposed."""
     rows, columns = cast(Tensor, linear.weight).shape
     return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
 
 
 class AdapterStack(ArmSet):
-    """Arms as stacked adapters; with `together` False they go through the tree in turn, in less memory."""
+    """Arms as stacked adapters; if `together` is false they run in turn, which needs less memory."""
 
     def __init__(
         self,
@@ -152,37 +157,37 @@ class AdapterStack(ArmSet):
             self.adapted[name] = module
 
     def start(self, seed: int) -> None:
-        """Give every arm the same initial adapter, drawn from `seed` alone."""
+        """Give every arm the same initial adapter, drawn from `seed`."""
         generator = seeded_generator(Purpose.ADAPTER, seed)
         for module in self.adapted.values():
             module.start(generator)
 
     def parameters(self) -> list[nn.Parameter]:
-        """The stacked adapters, each with the slots as its first axis."""
+        """Return the stacked adapters, each with the slots as its first axis."""
         return [parameter for module in self.adapted.values() for parameter in (module.down, module.up)]
 
     def trained(self) -> list[Trained]:
-        """The stacked adapters; they start where they are now."""
+        """Return the stacked adapters, with their current values as start."""
         slots = tuple(range(self.slots))
         return [Trained(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Each by itself, or as many at once as the device takes well."""
+        """Split `slots` into groups of the size that the device runs best; see `ArmSet.groups`."""
         at_once = positions_of_a_pass(self.loaded.device, self.loaded.width)
         most = max(1, at_once // max(1, positions)) if self.together else 1
         groups = math.ceil(len(slots) / most)
         return [list(slots[len(slots) * part // groups : len(slots) * (part + 1) // groups]) for part in range(groups)]
 
     def save(self, slot: int, folder: Path) -> None:
-        """Write one arm in the PEFT adapter format."""
+        """Write one arm in the PEFT adapter format; see `ArmSet.save`."""
         saving.save_adapter(self, slot, folder)
 
     def load(self, slot: int, folder: Path) -> None:
-        """Put a saved adapter into a slot; raises `RecordError` where it does not belong to this model."""
+        """Load a saved adapter into a slot; see `ArmSet.load`."""
         saving.load_adapter(self, slot, folder)
 
     def merged(self, slot: int) -> Any:
-        """A model of its own with the adapter of a slot added to its weights, in float32 and rounded once."""
+        """Return a separate model with the adapter of a slot merged into its weights, in float32 and rounded once."""
         model = copy.deepcopy(self.loaded.model)
         vars(model.config).update(self.loaded.dropout)
         for name, module in self.adapted.items():
@@ -194,14 +199,19 @@ class AdapterStack(ArmSet):
         return model
 
     def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """(down `[rank, in]`, up `[out, rank]`) of one slot for every adapted map, on the CPU."""
+        """Return `(down [rank, in], up [out, rank])` of one slot for every adapted module, on the CPU."""
         return {
             name: (module.down[slot].detach().cpu().clone(), module.up[slot].detach().cpu().t().contiguous())
             for name, module in self.adapted.items()
         }
 
     def load_slot(self, slot: int, state: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Put (down `[rank, in]`, up `[out, rank]`) of every adapted map into one slot."""
+        """Copy adapters into one slot.
+
+        Args:
+            slot: The slot to fill.
+            state: `(down [rank, in], up [out, rank])` by module name.
+        """
         with torch.no_grad():
             for name, (down, up) in state.items():
                 self.adapted[name].down[slot] = down.to(self.adapted[name].down.device)

@@ -18,8 +18,9 @@ from typing import Any
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.durable import written_aside
-from neftune_core.engine.lockstep import count_steps, steps_after
+from neftune_core.engine.lockstep import steps_after
 from neftune_core.engine.methods import make_arms
+from neftune_core.engine.settings import count_steps
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.export.archive import pack
 from neftune_core.export.bases import FOLDER, Base, base_of, copy_model

@@ -285,7 +285,7 @@ def _asked_seconds(*given: Any) -> int:
 
 def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
     """Seconds of GPU that a study of `rows` training rows is likely to take, with a margin; whole seconds."""
-    from neftune_core.engine.lockstep import count_steps
+    from neftune_core.engine.settings import count_steps
 
     training, measuring = study.training, study.measuring
     seeds = study.seeds * (2 if measuring.another_seed else 1)

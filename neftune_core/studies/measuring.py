@@ -18,8 +18,9 @@ from neftune_core.data.examples import Example
 from neftune_core.data.formats.starters import held_out_file
 from neftune_core.engine.accelerator import accelerator, holding
 from neftune_core.engine.clean_loss import NoiseOf, RowMeasures, row_measures
-from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.passes import noise_rows
+from neftune_core.engine.settings import evaluation_batch
 from neftune_core.evaluation.answers import Answer, stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.evaluation.text_measures import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import Prepared
-from neftune_core.engine.lockstep import count_steps
+from neftune_core.engine.settings import count_steps
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say

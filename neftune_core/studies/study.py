@@ -16,9 +16,10 @@ from pathlib import Path
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import ArmSet
-from neftune_core.engine.lockstep import Event, Lockstep, Stop, check_length
+from neftune_core.engine.lockstep import Event, Lockstep, Stop
 from neftune_core.engine.methods import make_arms
 from neftune_core.engine.parallel import Over, team
+from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, say

@@ -9,7 +9,7 @@ from functools import cache
 
 from neftune_core.data.preparing import Prepared, prepare
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.lockstep import check_length
+from neftune_core.engine.settings import check_length
 from neftune_core.language import later, say
 from neftune_core.models.catalogue import duration, training_key
 from neftune_core.models.loading import LoadedModel, load

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from neftune_core.data.preparing import prepare
 from neftune_core.durable import write_whole
-from neftune_core.engine.lockstep import Event, Stop, count_steps
+from neftune_core.engine.lockstep import Event, Stop
+from neftune_core.engine.settings import count_steps
 from neftune_core.errors import Cancelled, LabError
 from neftune_core.language import later
 from neftune_core.models.loading import load

@@ -86,7 +86,7 @@ def _numbers(text: str, words: str) -> list[float]:
 
 def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     """How long `study` is, with an estimate of memory and time on this machine, and whether it fits."""
-    from neftune_core.engine.lockstep import check_length, count_steps
+    from neftune_core.engine.settings import check_length, count_steps
     from neftune_core.models.loading import load
     from neftune_core.studies.planning import memory_and_time, what_fits
 

@@ -13,9 +13,9 @@ from tiny import random_rows
 
 from neftune_core.data.chat import Encoded
 from neftune_core.engine.accelerator import accelerator
-from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.optimizer import ArmOptimizer, Rates
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings, evaluation_batch
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
 from neftune_core.models.loading import LoadedModel

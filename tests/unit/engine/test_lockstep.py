@@ -11,8 +11,8 @@ import torch
 from tiny import random_rows
 
 from neftune_core.engine.clean_loss import RowMeasures, batches_by_length, row_measures
-from neftune_core.engine.lockstep import Lockstep, check_length, count_steps, rate_at, steps_after
-from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.lockstep import Lockstep, steps_after
+from neftune_core.engine.settings import TrainingSettings, check_length, count_steps, rate_at
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.models.loading import LoadedModel

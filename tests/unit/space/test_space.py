@@ -13,7 +13,7 @@ from hub_account import OWNER, TOKEN, Account, account_of
 from packaging.requirements import Requirement
 
 from neftune_core import home as home_module
-from neftune_core.engine.lockstep import check_length
+from neftune_core.engine.settings import check_length
 from neftune_core.errors import InvalidSetting, LabError, ModelError, NotAvailable
 from neftune_core.home import home, home_note
 from neftune_core.models.loading import load

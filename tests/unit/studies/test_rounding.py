@@ -15,7 +15,8 @@ from tiny import random_rows
 
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.copies import FullCopies
-from neftune_core.engine.lockstep import Lockstep, evaluation_batch
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.settings import evaluation_batch
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.module_trees import weights_hash
