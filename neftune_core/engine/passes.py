@@ -212,5 +212,5 @@ def noise_rows(
 
 
 def _read_by_decoder(row: Encoded) -> int:
-    """Return the number of tokens that the decoder reads in training; the last target is never an input."""
+    """Return the number of tokens that the decoder reads in training; an encoder-decoder omits the last target."""
     return len(row.ids) - (row.source is not None)
