@@ -45,6 +45,18 @@ def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:
     return lambda model: noisy_embeddings(model, NoiseSettings(**settings), seed=SEED)
 
 
+@contextmanager
+def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
+    """The noise that `neftune_noise_alpha` of the common trainers puts on a model."""
+    from transformers.integrations.neftune import activate_neftune, deactivate_neftune
+
+    handle = activate_neftune(model, neftune_noise_alpha=alpha)
+    try:
+        yield
+    finally:
+        deactivate_neftune(model, handle)
+
+
 RULES: dict[str, Rule] = {
     "true length (the paper's code)": (
         lambda model: _ours(strength=ALPHA)(model),
@@ -122,15 +134,3 @@ def _model() -> Any:
         max_position_embeddings=LAYOUTS[-1].length,
     )
     return LlamaForCausalLM(config).train()
-
-
-@contextmanager
-def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
-    """The noise that `neftune_noise_alpha` of the common trainers puts on a model."""
-    from transformers.integrations.neftune import activate_neftune, deactivate_neftune
-
-    handle = activate_neftune(model, neftune_noise_alpha=alpha)
-    try:
-        yield
-    finally:
-        deactivate_neftune(model, handle)

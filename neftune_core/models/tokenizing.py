@@ -116,8 +116,10 @@ def dated(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
     found.undated = template
     found.day = day.isoformat() if hashed else ""
     clock = _clock(day)
-    named = isinstance(template, dict)
-    found.chat_template = {name: clock + one for name, one in template.items()} if named else clock + template
+    if isinstance(template, dict):
+        found.chat_template = {name: clock + one for name, one in template.items()}
+    else:
+        found.chat_template = f"{clock}{template}"
     return found
 
 

@@ -94,7 +94,12 @@ def said_by(
     ):
         assert process.stdout is not None
         late = threading.Event()
-        timer = threading.Timer(bounds.seconds, lambda: (late.set(), process.kill()))
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(bounds.seconds, end)
         timer.start()
         try:
             yield from _lines(process.stdout, bounds)

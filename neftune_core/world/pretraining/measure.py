@@ -102,7 +102,7 @@ def _world_prompt(chance: Chance) -> str:
     if kind < 0.85:
         return text.skill_turn(chance, chance.one(skills.ASKED_SKILLS))[0]
     if kind < 0.92:
-        return text.talk.exchange(chance)[0]
+        return text.dialogue.exchange(chance)[0]
     turn = text.about_turn(chance.one(ASKED).thing, chance)
     return turn[0] if turn else "Tell me a story."
 

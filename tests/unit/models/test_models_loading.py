@@ -400,6 +400,8 @@ def test_loading_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str])
 
 
 def test_a_folder_being_made_is_never_seen_half_done(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "own"
+    tmp_path.mkdir()
     target = tmp_path / "made"
 
     def breaks(folder: Path) -> None:
@@ -412,6 +414,8 @@ def test_a_folder_being_made_is_never_seen_half_done(tmp_path: Path) -> None:
 
 
 def test_of_two_that_make_a_folder_the_first_wins(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "own"
+    tmp_path.mkdir()
     target = tmp_path / "made"
 
     def slower(folder: Path) -> None:
