@@ -19,7 +19,7 @@ from neftune_core.evaluation.statistics import (
     LEVEL,
     Floats,
     as_statistics,
-    at_least,
+    binomial_tail,
     mean_score,
     paired_bootstrap,
     sign_flip,
@@ -73,7 +73,7 @@ def measure_evidence(studies: int = STUDIES) -> Table:
     for rows in (_null_rows, _example_rows, _power_rows):
         table.rows += rows(generator, studies)
     table.rows += _time_rows(generator)
-    bound = next(count for count in range(studies) if at_least(count + 1, studies, 0.05) < RARE)
+    bound = next(count for count in range(studies) if binomial_tail(count + 1, studies, 0.05) < RARE)
     table.notes += [
         f"A rule of 5 % exceeds {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
         f"With {ARMS} arms, a study counts as a false alarm where any arm is claimed.",

@@ -50,7 +50,7 @@ def compare(arguments: Compare) -> int:
     Raises:
         LabError: If the records, prompts or decoding settings cannot be used.
     """
-    from neftune_core.evaluation.text_measures import measured
+    from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import chosen_arms, compare_arms, read_prompts
     from neftune_core.studies.prompts import WRITERS, as_jsonl
 
@@ -70,7 +70,7 @@ def compare(arguments: Compare) -> int:
     lines: list[dict[str, Any]] = []
     for lines in compare_arms(chosen, prompts, arguments.decoding, Limits()):  # noqa: B007 - the last list is complete
         pass
-    lines = [measured(line) for line in lines]
+    lines = [with_measures(line) for line in lines]
     if arguments.out:
         write_whole(arguments.out, WRITERS[kind](lines))
     sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))

@@ -1,1 +1,1 @@
-"""Measuring with noise off: clean losses, and the answers of the base and all arms from one batched decode."""
+"""Measurement with noise off: clean losses, and the answers of the base and all arms from one batched decode."""

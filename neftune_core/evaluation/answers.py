@@ -1,7 +1,7 @@
-"""Answers of the base and of all arms to the same prompts, from one batched decode, greedy or drawn.
+"""Answers of the base and all arms to the same prompts, from one batched decode, greedy or sampled.
 
-A causal model goes on from the prompt. The encoder of an encoder-decoder reads it once for each slot, and the decoder
-writes from its own start token.
+A causal model continues the prompt. The encoder of an encoder-decoder reads the prompt once per slot, and the decoder
+starts from its own start token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neftune_core.data.chat import end_ids, response_text
 from neftune_core.engine.armset import ArmSet
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.kv_prefill import read_prompts, takes_positions, with_room
+from neftune_core.evaluation.kv_prefill import prefill, takes_positions, with_spare_capacity
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import say
 from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits
@@ -27,16 +27,23 @@ from neftune_core.models.tokenizing import Decoding, decoding
 from neftune_core.randomness import Purpose, stream
 
 FIRST_LOOK = 128
-"""Most probable tokens looked at for top-p before all are sorted: sorting a vocabulary takes a hundred times longer."""
+"""Number of most probable tokens tried for top-p before a full sort, which takes about a hundred times longer."""
 
 
 def next_tokens(
     logits: Tensor, seen: Tensor, draws: Sequence[float], settings: DecodingSettings, habits: Decoding
 ) -> Tensor:
-    """The next token of each row, `[rows]`; `logits` `[rows, vocabulary]` float32 are changed in place.
+    """Choose the next token of each row.
 
-    `seen` `[rows, any]` are the ids in each row so far (repetition penalty of arXiv 1909.05858). `draws` are uniform
-    numbers, one a row, used where the temperature is above 0. What the model's own files forbid is never chosen.
+    Args:
+        logits: `[rows, vocabulary]`, float32; changed in place.
+        seen: Token ids of each row so far, `[rows, any]`, for the repetition penalty (arXiv 1909.05858).
+        draws: One uniform number per row; only used if the temperature is above 0.
+        settings: Temperature, top-p and repetition penalty.
+        habits: Decoding configuration of the model; tokens in `never` are not chosen.
+
+    Returns:
+        Token ids, `[rows]`.
     """
     if settings.repetition_penalty != 1.0:
         scores = logits.gather(1, seen)
@@ -50,19 +57,27 @@ def next_tokens(
 
 
 def drawn(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
-    """For each row the token whose share of the kept probability, the most probable first, holds its uniform draw.
+    """Sample one token per row from the nucleus (arXiv 1904.09751) by inverting the cumulative distribution.
 
-    Kept is the smallest set of most probable tokens that has `top_p` of the probability (arXiv 1904.09751).
+    Args:
+        logits: `[rows, vocabulary]`.
+        draws: One uniform number per row, `[rows]`.
+        top_p: The nucleus is the smallest set of most probable tokens with at least this probability.
+
+    Returns:
+        Token ids, `[rows]`.
     """
     shares = logits.softmax(-1)
     values, indices = shares.topk(min(FIRST_LOOK, shares.shape[1]))
     if top_p >= 1 or bool((values.sum(-1) < top_p).any()):
         values, indices = shares.sort(dim=-1, descending=True, stable=True)
     sums = values.cumsum(-1)
-    kept = (sums < top_p).sum(-1, keepdim=True).clamp(max=sums.shape[1] - 1)  # the place of the last token kept
-    wanted = draws[:, None].to(sums.dtype) * sums.gather(1, kept)
-    place = torch.minimum((sums <= wanted).sum(-1, keepdim=True), kept)
-    return indices.gather(1, place)[:, 0]
+    nucleus_end = (
+        (sums < top_p).sum(-1, keepdim=True).clamp(max=sums.shape[1] - 1)
+    )  # index of the last token in the nucleus
+    wanted = draws[:, None].to(sums.dtype) * sums.gather(1, nucleus_end)
+    position = torch.minimum((sums <= wanted).sum(-1, keepdim=True), nucleus_end)
+    return indices.gather(1, position)[:, 0]
 
 
 Stop = Callable[[], bool]
@@ -70,25 +85,27 @@ Stop = Callable[[], bool]
 
 @dataclass
 class Answer:
-    """One answer as it grows: its token ids (without the ending one), and how it ended, if it did.
+    """One growing answer.
 
-    `ended` is `stop` where the model ended by itself, `limit` where the length ran out, else empty.
+    Attributes:
+        ids: Token ids, without the end-of-sequence token.
+        ended: "stop" if the model ended the answer, "limit" if the length ran out, else empty.
     """
 
     ids: list[int] = field(default_factory=list)
     ended: str = ""
 
     def text(self, tokenizer: Any) -> str:
-        """The answer so far as text."""
+        """Return the decoded answer so far."""
         return response_text(self.ids, tokenizer)
 
 
 Answers = list[list[Answer]]
-"""Answers by slot, then by prompt; several answers to one prompt are neighbours."""
+"""Answers by slot, then by prompt; several answers to one prompt are adjacent."""
 
 
 Column = tuple[ArmSet, int]
-"""A set of arms, and the slot of it that answers."""
+"""A set of arms, and the slot in it that answers."""
 
 
 def stream_answers(
@@ -98,7 +115,18 @@ def stream_answers(
     settings: DecodingSettings,
     should_stop: Stop | None = None,
 ) -> Iterator[Answers]:
-    """Answers of every slot to every prompt (token ids), yielded after each token; see `stream_conversations`."""
+    """Answer every prompt with every slot, and yield after each token.
+
+    Args:
+        stack: The set of arms.
+        slots: The slots that answer.
+        prompts: Token ids of each prompt.
+        settings: Decoding settings.
+        should_stop: Polled during each pass; true cancels.
+
+    Yields:
+        The same growing lists, see `stream_conversations`.
+    """
     return stream_conversations([(stack, slot) for slot in slots], [prompts] * len(slots), settings, should_stop)
 
 
@@ -108,21 +136,34 @@ def stream_conversations(
     settings: DecodingSettings,
     should_stop: Stop | None = None,
 ) -> Iterator[Answers]:
-    """Answers of every column to its own prompts (token ids by column, as many for each), yielded after each token.
+    """Answer each column's own prompts, and yield after each token.
 
-    Columns that share a pass are one batch; slots of one set that cannot share any answer in turn. The same growing
-    lists are yielded each time. An answer never depends on its neighbours in the batch: padding is masked; the
-    repetition penalty sees a row's own tokens (prompt and answer, or what the decoder has written where an encoder read
-    the prompt); a draw depends on the seed, the prompt and the number of the answer alone, so that arms asked the same
-    share it. A row ends with `limit` where the model can read no further. Raises `DoesNotFit` for a prompt that fills
-    the model's context, and `Cancelled` once `should_stop()` is true.
+    Columns that share a pass form one batch. Slots of one set that cannot share a pass are interleaved.
+    An answer never depends on its neighbours in the batch:
+
+    * Padding is masked.
+    * The repetition penalty only sees the row's own tokens (prompt and answer; decoder tokens for an encoder-decoder).
+    * A draw depends only on the seed, the prompt and the answer's number, so arms share it.
+
+    Args:
+        columns: The sets of arms and slots that answer.
+        prompts: Token ids of the prompts, by column; the same number for each column.
+        settings: Decoding settings.
+        should_stop: Polled during each pass; true cancels.
+
+    Yields:
+        The same growing lists of answers. A row ends with "limit" if the model's context is full.
+
+    Raises:
+        DoesNotFit: A prompt fills the model's context.
+        Cancelled: `should_stop()` returned true.
     """
     _require_room(prompts, columns[0][0].loaded)
     answers: Answers = [[Answer() for _ in range(len(own) * settings.answers_each)] for own in prompts]
-    places: dict[int, list[int]] = {}
-    for place, (arms, _) in enumerate(columns):
-        places.setdefault(id(arms), []).append(place)
-    streams = [_in_turn(columns, own, prompts, answers, settings, should_stop) for own in places.values()]
+    positions: dict[int, list[int]] = {}
+    for position, (arms, _) in enumerate(columns):
+        positions.setdefault(id(arms), []).append(position)
+    streams = [_in_turn(columns, own, prompts, answers, settings, should_stop) for own in positions.values()]
     while streams:
         streams = [stream for stream in streams if next(stream, None)]
         yield answers
@@ -130,19 +171,21 @@ def stream_conversations(
 
 def _in_turn(
     columns: Sequence[Column],
-    places: Sequence[int],
+    positions: Sequence[int],
     prompts: Sequence[Sequence[Sequence[int]]],
     answers: Answers,
     settings: DecodingSettings,
     should_stop: Stop | None,
 ) -> Iterator[bool]:
-    """Let the answers at `places`, whose columns are of one set of arms, grow; True after each token but the last."""
-    arms = columns[places[0]][0]
-    place_of = {columns[place][1]: place for place in places}
-    groups = arms.groups(list(place_of))
+    """Extend the answers at `positions`, whose columns share one set of arms; yield True before each further token."""
+    arms = columns[positions[0]][0]
+    position_of = {columns[position][1]: position for position in positions}
+    groups = arms.groups(list(position_of))
     for group in groups:
-        own = [place_of[slot] for slot in group]
-        batch = _Batch(arms, group, [prompts[place] for place in own], [answers[place] for place in own], settings)
+        own = [position_of[slot] for slot in group]
+        batch = _Batch(
+            arms, group, [prompts[position] for position in own], [answers[position] for position in own], settings
+        )
         while batch.rows:
             batch.step(should_stop)
             if batch.rows or group is not groups[-1]:
@@ -150,7 +193,7 @@ def _in_turn(
 
 
 def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedModel) -> None:
-    """Raise `DoesNotFit` for a prompt after which nothing can be written."""
+    """Raise `DoesNotFit` if a prompt leaves no room for an answer."""
     longest = max(len(prompt) for by_slot in prompts for prompt in by_slot)
     if longest > loaded.context or (longest == loaded.context and not loaded.encoder_decoder):
         raise DoesNotFit(
@@ -163,7 +206,7 @@ def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedMode
 
 @dataclass
 class _Row:
-    """One row: its answer, how many tokens its decoder was given before it, and its draws."""
+    """One row: its answer, the number of tokens before the answer in its decoder, and its random stream."""
 
     answer: Answer
     begun: int
@@ -171,7 +214,7 @@ class _Row:
 
 
 class _Batch:
-    """Rows that one pass takes, slot by slot, as many of each: those still written, and ended ones that fill up."""
+    """The rows of one pass, slot by slot, equally many per slot; ended rows fill up shorter slots."""
 
     def __init__(
         self,
@@ -191,9 +234,13 @@ class _Batch:
         self.read = prompts if start is None else [[[start]] * len(by_slot) for by_slot in prompts]
         each = settings.answers_each
         self.rows = [
-            _Row(answer, len(self.read[slot][place // each]), _draws(by_slot[place // each], place % each, settings))
+            _Row(
+                answer,
+                len(self.read[slot][position // each]),
+                _draws(by_slot[position // each], position % each, settings),
+            )
             for slot, by_slot in enumerate(prompts)
-            for place, answer in enumerate(answers[slot])
+            for position, answer in enumerate(answers[slot])
         ]
         self.written = 0
         self.seen = _own_tokens([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
@@ -201,9 +248,9 @@ class _Batch:
         self.source: dict[str, Tensor] = {}
 
     def step(self, should_stop: Stop | None) -> None:
-        """One token more for every row that is not ended."""
+        """Append one token to every row that has not ended."""
         with torch.no_grad(), self.arms.running(self.slots, should_stop=should_stop) as tree:
-            hidden = self._begin(tree) if self.written == 0 else self._go_on(tree)
+            hidden = self._prefill(tree) if self.written == 0 else self._decode_step(tree)
             logits = head_logits(tree, hidden).float()
             if self.written == 0 and self.settings.answers_each > 1:
                 logits = logits.repeat_interleave(self.settings.answers_each, 0)
@@ -214,24 +261,24 @@ class _Batch:
         self._append(tokens.tolist())
         self._drop_ended()
 
-    def _begin(self, tree: nn.Module) -> Tensor:
-        """Read the prompts; each becomes as many rows as it gets answers."""
+    def _prefill(self, tree: nn.Module) -> Tensor:
+        """Prefill the prompts, and repeat each row once per answer."""
         device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         if self.habits.start is not None:
             self.source = _sources(tree, self.prompts, pad, device)
-        found = read_prompts(tree, self.read, first=self.first, pad=pad, device=device, **self.source)
-        self.mask, self.cache = found.mask, with_room(found.cache)
+        found = prefill(tree, self.read, first=self.first, pad=pad, device=device, **self.source)
+        self.mask, self.cache = found.mask, with_spare_capacity(found.cache)
         each = self.settings.answers_each
         if each > 1:
             rows = torch.arange(len(self.mask), device=device).repeat_interleave(each)
             self._select(rows)
         return found.hidden
 
-    def _go_on(self, tree: nn.Module) -> Tensor:
+    def _decode_step(self, tree: nn.Module) -> Tensor:
         model = body(tree)
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
         inputs: dict[str, Any] = {"input_ids": self.ids, "attention_mask": self.mask, "past_key_values": self.cache}
-        if self.positioned:  # that of a row which has ended stays within the context
+        if self.positioned:  # positions of ended rows are clamped to the context
             positions = (self.mask.sum(1, keepdim=True) - 1).clamp(max=self.loaded.context - 1)
             inputs["position_ids"] = positions + self.first
         output = model(**inputs, **self.source, use_cache=True)
@@ -245,7 +292,7 @@ class _Batch:
         return next_tokens(logits, self.seen, draws, self.settings, self.habits)
 
     def _append(self, tokens: Sequence[int]) -> None:
-        """Give each answer its token; the last one is said and never read."""
+        """Append each token to its answer; the last token of an answer is never fed back to the model."""
         for row, token in zip(self.rows, tokens, strict=True):
             if row.answer.ended:
                 continue
@@ -257,17 +304,17 @@ class _Batch:
                 row.answer.ended = "limit"
 
     def _drop_ended(self) -> None:
-        """Leave out ended rows, and whole slots of them, where what is saved is more than moving the cache costs."""
+        """Remove ended rows and slots if that saves more than moving the cache costs."""
         per_slot = len(self.rows) // len(self.slots)
         numbers = [range(slot * per_slot, (slot + 1) * per_slot) for slot in range(len(self.slots))]
-        going = [[number for number in own if not self.rows[number].answer.ended] for own in numbers]
-        longest = max(map(len, going))
-        kept = [slot for slot, rows in enumerate(going) if rows]
+        unfinished = [[number for number in own if not self.rows[number].answer.ended] for own in numbers]
+        longest = max(map(len, unfinished))
+        kept = [slot for slot, rows in enumerate(unfinished) if rows]
         dropped = len(self.rows) - longest * len(kept)
         if kept and dropped * (self.settings.new_tokens - self.written) < len(self.rows):
             return
         ended = {slot: [number for number in numbers[slot] if self.rows[number].answer.ended] for slot in kept}
-        chosen = [number for slot in kept for number in (going[slot] + ended[slot])[:longest]]
+        chosen = [number for slot in kept for number in (unfinished[slot] + ended[slot])[:longest]]
         self.slots = [self.slots[slot] for slot in kept]
         self.rows = [self.rows[number] for number in chosen]
         if self.rows:
@@ -282,7 +329,7 @@ class _Batch:
 
 
 def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np.random.Generator | None:
-    """The uniform draws of one answer, from the seed, the prompt's own tokens and the number of the answer."""
+    """Return the random stream of one answer, seeded by the seed, the prompt's tokens and the answer's number."""
     if settings.temperature == 0:
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
@@ -290,7 +337,7 @@ def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np
 
 
 def _own_tokens(rows: Sequence[Sequence[int]]) -> Tensor:
-    """The ids of each row, `[rows, longest]`; a shorter one repeats its first."""
+    """Return the ids of each row, `[rows, longest]`; shorter rows repeat their first token."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])
 
@@ -298,7 +345,7 @@ def _own_tokens(rows: Sequence[Sequence[int]]) -> Tensor:
 def _sources(
     tree: nn.Module, prompts: Sequence[Sequence[Sequence[int]]], pad: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """The prompts as the encoder of every slot reads them, padded on the right as in training."""
+    """Encode the prompts for the decoder of every slot, padded on the right as in training."""
     rows = [prompt for by_slot in prompts for prompt in by_slot]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])

@@ -1,4 +1,4 @@
-"""Every measure in words: a label, and exactly what it is; assets/docs/evidence.md has the sources."""
+"""Labels and definitions of all measures; assets/docs/evidence.md has the sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from neftune_core.evaluation.outcomes import MEASURES
 
 @dataclass(frozen=True)
 class Definition:
-    """A measure as a person meets it: `label` for a table, `group` of measures it stands in, `words` that define it."""
+    """Label, group and definition of one measure.
+
+    Attributes:
+        label: Column heading.
+        group: Group of measures it is listed in.
+        words: Exact definition.
+    """
 
     label: str
     group: str

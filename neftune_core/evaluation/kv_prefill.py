@@ -1,9 +1,9 @@
-"""Prompts into keys and values without waste, and a cache that grows without copies.
+"""Efficient prefill of many prompts, and a key-value cache that grows without copies.
 
-Prompts of one length would be one pass. Others are padded on the left, so that all go on from the same column, and
-padding is work: so what all prompts of a slot begin with (a chat template's first words) is read once for each slot,
-and the rest in parts, into which the shorter prompts come later. What a cache holds of a row before its own first token
-is of another row, and masked.
+Prompts of different lengths are padded on the left, so that all continue from the same column. To save the work on
+padding, the prefix that all prompts of a slot share (such as a chat template's header) is read once per slot, and the
+rest is read in chunks, which shorter prompts join later. Cache columns before a row's own first token belong to another
+row and are masked.
 """
 
 from __future__ import annotations
@@ -20,15 +20,21 @@ from transformers.cache_utils import DynamicLayer
 from neftune_core.models.anatomy import body
 
 PASS_TOKENS = 64
-"""What a further pass costs, in tokens: the weights are read from memory once more."""
-LEAST_SHARED = 8
-ROOM = 64
-"""Tokens that a cache has room for before it is copied to a larger place."""
+"""Cost of one more pass in tokens, because the weights are read from memory again."""
+SHORTEST_PREFIX = 8
+SPARE_TOKENS = 64
+"""Spare capacity of a cache in tokens; when it is used up, the cache is copied to a larger buffer."""
 
 
 @dataclass
-class Read:
-    """What the decode goes on from: hidden states `[rows, width]` of the last tokens, mask `[rows, columns]`, cache."""
+class Prefilled:
+    """The state that decoding continues from.
+
+    Attributes:
+        hidden: Hidden states of the last tokens, `[rows, width]`.
+        mask: Attention mask, `[rows, columns]`.
+        cache: Key-value cache.
+    """
 
     hidden: Tensor
     mask: Tensor
@@ -36,11 +42,11 @@ class Read:
 
 
 def takes_positions(model: nn.Module) -> bool:
-    """Whether the model is told the positions of its tokens."""
+    """Return whether the model accepts `position_ids`."""
     return "position_ids" in inspect.signature(body(model).forward).parameters
 
 
-def read_prompts(
+def prefill(
     tree: nn.Module,
     prompts: Sequence[Sequence[Sequence[int]]],
     *,
@@ -48,39 +54,60 @@ def read_prompts(
     pad: int,
     device: torch.device,
     **source: Any,
-) -> Read:
-    """Read `prompts` (by slot, as many for each; token ids); rows lie slot by slot.
+) -> Prefilled:
+    """Prefill the prompts; rows are ordered slot by slot.
 
-    `first` is the number of the model's first position, `source` what an encoder-decoder's decoder is given beside.
+    Args:
+        tree: The model with all slots stacked.
+        prompts: Token ids by slot, equally many prompts per slot.
+        first: Number of the model's first position.
+        pad: Padding token id.
+        device: Device of the model.
+        **source: Encoder outputs for the decoder of an encoder-decoder.
+
+    Returns:
+        The state that decoding continues from.
     """
-    reader = _Reader(tree, first, pad, device, source)
-    shared = shared_beginning(prompts) if _reads_in_parts(tree) and not source else 0
+    passes = _Prefill(tree, first, pad, device, source)
+    shared = shared_prefix(prompts) if _supports_chunks(tree) and not source else 0
     if shared:
-        reader.begin([by_slot[0][:shared] for by_slot in prompts])
+        passes.read_prefix([by_slot[0][:shared] for by_slot in prompts])
     rest = [[prompt[shared:] for prompt in by_slot] for by_slot in prompts]
-    lengths = [max(len(by_slot[place]) for by_slot in rest) for place in range(len(rest[0]))]
-    starts = parts(lengths, len(rest)) if _reads_in_parts(tree) and not source else [max(lengths)]
+    lengths = [max(len(by_slot[position]) for by_slot in rest) for position in range(len(rest[0]))]
+    starts = chunk_starts(lengths, len(rest)) if _supports_chunks(tree) and not source else [max(lengths)]
     for start, stop in zip(starts, [*starts[1:], 0], strict=True):
-        reader.go_on(rest, [place for place, length in enumerate(lengths) if length > stop], start, stop)
-    assert reader.hidden is not None
-    return Read(reader.hidden[:, -1], reader.mask, reader.cache)
+        passes.read_chunk(rest, [position for position, length in enumerate(lengths) if length > stop], start, stop)
+    assert passes.hidden is not None
+    return Prefilled(passes.hidden[:, -1], passes.mask, passes.cache)
 
 
-def shared_beginning(prompts: Sequence[Sequence[Sequence[int]]]) -> int:
-    """How many tokens all prompts of each slot begin with alike; 0 where that is not worth a pass. Each keeps one."""
+def shared_prefix(prompts: Sequence[Sequence[Sequence[int]]]) -> int:
+    """Return the length of the prefix shared within every slot, or 0 if a separate pass does not pay.
+
+    At least one token of each prompt is left for the next pass.
+    """
     if len(prompts[0]) == 1:
         return 0
     longest = min(len(prompt) for by_slot in prompts for prompt in by_slot) - 1
     alike = (
-        all(prompt[place] == by_slot[0][place] for by_slot in prompts for prompt in by_slot) for place in range(longest)
+        all(prompt[position] == by_slot[0][position] for by_slot in prompts for prompt in by_slot)
+        for position in range(longest)
     )
-    shared = next((place for place, same in enumerate(alike) if not same), longest)
+    shared = next((position for position, same in enumerate(alike) if not same), longest)
     saved = shared * len(prompts) * (len(prompts[0]) - 1)
-    return shared if shared >= LEAST_SHARED and saved > PASS_TOKENS else 0
+    return shared if shared >= SHORTEST_PREFIX and saved > PASS_TOKENS else 0
 
 
-def parts(lengths: Sequence[int], slots: int) -> list[int]:
-    """Where parts begin, counted from the end of the prompts, the longest first: the cheapest way to read them all."""
+def chunk_starts(lengths: Sequence[int], slots: int) -> list[int]:
+    """Compute the cheapest split of the prompts into chunks by dynamic programming.
+
+    Args:
+        lengths: Number of tokens of each prompt.
+        slots: Number of slots that read each prompt.
+
+    Returns:
+        Where each chunk starts, counted from the end of the prompts, in descending order.
+    """
     stops = sorted({0, *lengths})
     best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
     for start in stops[1:]:
@@ -95,15 +122,15 @@ def parts(lengths: Sequence[int], slots: int) -> list[int]:
     return list(reversed(best[stops[-1]][1]))
 
 
-def _reads_in_parts(tree: nn.Module) -> bool:
-    """Whether a row may have a gap, and be read bit by bit: positions are told, and every layer looks at all before."""
+def _supports_chunks(tree: nn.Module) -> bool:
+    """Return whether a row may have a gap: positions are passed explicitly and all layers use full attention."""
     config: Any = tree.config.get_text_config()  # type: ignore[union-attr, operator]
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return takes_positions(tree) and kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
 
 
-class _Reader:
-    """The passes over the prompts; `places` are those of each slot whose rows the cache holds, in this order."""
+class _Prefill:
+    """The prefill passes; `positions` are the prompt numbers per slot whose rows the cache holds, in this order."""
 
     def __init__(self, tree: nn.Module, first: int, pad: int, device: torch.device, source: dict[str, Any]) -> None:
         self.model, self.first, self.pad, self.device = body(tree), first, pad, device
@@ -111,36 +138,37 @@ class _Reader:
         self.cache: Any = None
         self.hidden: Tensor | None = None
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=device)
-        self.places: list[int] = []
+        self.positions: list[int] = []
         self.shared = 0
 
-    def begin(self, beginnings: Sequence[Sequence[int]]) -> None:
-        """Read what all prompts of a slot begin with, one row a slot."""
-        ids = torch.tensor([list(one) for one in beginnings], device=self.device)
-        self.shared, self.places = ids.shape[1], [0]
+    def read_prefix(self, prefixes: Sequence[Sequence[int]]) -> None:
+        """Read the shared prefix of each slot, one row per slot."""
+        ids = torch.tensor([list(one) for one in prefixes], device=self.device)
+        self.shared, self.positions = ids.shape[1], [0]
         self._pass(ids, torch.ones_like(ids))
 
-    def go_on(self, rest: Sequence[Sequence[Sequence[int]]], places: list[int], start: int, stop: int) -> None:
-        """Read the tokens of these places from `start` to `stop` before the end, with padding where there are none."""
-        self._make_rows(len(rest), places)
-        chunks = [_window(by_slot[place], start, stop) for by_slot in rest for place in places]
+    def read_chunk(self, rest: Sequence[Sequence[Sequence[int]]], positions: list[int], start: int, stop: int) -> None:
+        """Read the tokens from `start` to `stop` before the end of the prompts at `positions`, padded on the left."""
+        self._select_rows(len(rest), positions)
+        chunks = [_window(by_slot[position], start, stop) for by_slot in rest for position in positions]
         ids = torch.tensor([[self.pad] * (start - stop - len(chunk)) + list(chunk) for chunk in chunks])
         shown = torch.tensor([[0] * (start - stop - len(chunk)) + [1] * len(chunk) for chunk in chunks])
         self._pass(ids.to(self.device), shown.to(self.device))
 
-    def _make_rows(self, slots: int, places: list[int]) -> None:
-        """A row of the cache for each of `places`; one that comes new is given any of its slot, of which it sees only
-        what all of them share."""
-        if self.cache is not None and places != self.places:
-            known = {place: number for number, place in enumerate(self.places)}
-            width = len(self.places)
-            rows = [slot * width + known.get(place, 0) for slot in range(slots) for place in places]
+    def _select_rows(self, slots: int, positions: list[int]) -> None:
+        """Give each of `positions` a row of the cache; a new one copies any row of its slot and only sees the shared
+        prefix.
+        """
+        if self.cache is not None and positions != self.positions:
+            known = {position: number for number, position in enumerate(self.positions)}
+            width = len(self.positions)
+            rows = [slot * width + known.get(position, 0) for slot in range(slots) for position in positions]
             index = torch.tensor(rows, device=self.device)
             self.cache.batch_select_indices(index)
             self.mask = self.mask[index]
-            new = [place not in known for _ in range(slots) for place in places]
+            new = [position not in known for _ in range(slots) for position in positions]
             self.mask[torch.tensor(new, device=self.device), self.shared :] = 0
-        self.places = places
+        self.positions = positions
 
     def _pass(self, ids: Tensor, shown: Tensor) -> None:
         self.mask = torch.cat([self.mask, shown], 1) if self.cache is not None else shown
@@ -152,12 +180,12 @@ class _Reader:
 
 
 def _window(prompt: Sequence[int], start: int, stop: int) -> Sequence[int]:
-    """The tokens of a prompt from `start` to `stop` before its end."""
+    """Return the tokens of a prompt from `start` to `stop` before its end."""
     return prompt[max(0, len(prompt) - start) : max(0, len(prompt) - stop)]
 
 
-class _Roomy(DynamicLayer):
-    """Keys and values in a place larger than they are, so that a token more is no copy of all before it."""
+class _PreallocatedLayer(DynamicLayer):
+    """Keys and values in buffers with spare capacity, so that appending a token does not copy the cache."""
 
     def __init__(self, layer: DynamicLayer) -> None:
         super().__init__()
@@ -166,33 +194,33 @@ class _Roomy(DynamicLayer):
 
     def _move(self, *held: Tensor) -> None:
         length = held[0].shape[-2]
-        self._places = []
-        for one in held:
-            place = one.new_empty(*one.shape[:-2], length + ROOM, one.shape[-1])
-            place[..., :length, :] = one
-            self._places.append(place)
-        self.keys, self.values = (place[..., :length, :] for place in self._places)
+        self._buffers = []
+        for tensor in held:
+            buffer = tensor.new_empty(*tensor.shape[:-2], length + SPARE_TOKENS, tensor.shape[-1])
+            buffer[..., :length, :] = tensor
+            self._buffers.append(buffer)
+        self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """The keys and values with those of the new tokens behind them."""
+        """Append the keys and values of new tokens, and return all of them."""
         start = self.keys.shape[-2]
         stop = start + key_states.shape[-2]
-        if stop > self._places[0].shape[-2]:
+        if stop > self._buffers[0].shape[-2]:
             self._move(self.keys, self.values)
-        for place, new in zip(self._places, (key_states, value_states), strict=True):
-            place[..., start:stop, :] = new
-        self.keys, self.values = (place[..., :stop, :] for place in self._places)
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[..., start:stop, :] = new
+        self.keys, self.values = (buffer[..., :stop, :] for buffer in self._buffers)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Keep only these rows."""
         self._move(self.keys[indices], self.values[indices])
 
 
-def with_room(cache: Any) -> Any:
-    """The same cache, whose plain layers grow without copies; others, such as sliding windows, stay as they are."""
+def with_spare_capacity(cache: Any) -> Any:
+    """Give the plain layers of a cache spare capacity; other layers, such as sliding windows, are unchanged."""
     layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", [])
     for number, layer in enumerate(layers):
         if type(layer) is DynamicLayer and layer.is_initialized and layer.keys.dim() == 4:
-            layers[number] = _Roomy(layer)
+            layers[number] = _PreallocatedLayer(layer)
     return cache

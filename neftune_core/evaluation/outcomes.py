@@ -1,4 +1,4 @@
-"""What a study reached, as plain numbers that any record can be turned into, and the question asked of it."""
+"""The results of a study as plain numbers, and the question asked of it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FLOORS = ("another_seed", "chaos")
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of an arm.
+    """Properties of a measure.
 
     Attributes:
-        better: Which way is better: 1 up, -1 down, 0 neither.
-        of_answers: Whether it is taken from written answers.
-        score: Turns sums of the examples' statistics into it.
-        top: The largest value it can have, if its range is from 0 to there.
+        better: 1 if higher is better, -1 if lower is better, 0 if neither.
+        of_answers: Whether it is computed from generated answers.
+        score: Maps summed example statistics to the measure.
+        top: Its maximum, if its range is 0 to `top`; else None.
     """
 
     better: int
@@ -60,27 +60,28 @@ MEASURES: dict[str, Measure] = {
     "typos_loss": Measure(-1, of_answers=False),
     "typos_accuracy": Measure(1, of_answers=False, top=1.0),
 }
-"""Less memorised, longer or less often ended is a change; whether it is a gain is for a person to say."""
+"""Memorisation, length and stop rate have no better direction: only a person can judge a change in them."""
 
 EVERY_EPOCH = ("held_out_loss", "accuracy", "exact", "train_loss", "gap", "perplexity")
-"""Measured at every evaluation, row by row, and so known at the best epoch; the others when a seed ends."""
+"""Measured row by row at every evaluation, so known at the best epoch; the other measures are taken when a seed ends.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one arm reached with one seed.
+    """The results of one arm with one seed.
 
     Attributes:
-        last: Its measures by name after the last epoch; empty if it has none.
-        best: The same at its best epoch.
-        last_epoch: The number of the last epoch.
-        best_epoch: The number of the best epoch.
-        scores: By measure, the examples at the epoch asked about, `[examples]` or `[examples, fields]` of counts, in
-            the same order for every arm and seed.
-        lengths: Tokens of each answer, `[examples]`.
-        base: The measures of the untouched model.
-        steps: Optimizer steps that were made; 0 if unknown.
-        diverged: Whether its loss stopped being a number.
+        last: Measures by name after the last epoch; empty if there are none.
+        best: The same at the best epoch.
+        last_epoch: Number of the last epoch.
+        best_epoch: Number of the best epoch.
+        scores: Example statistics by measure at the epoch in question, `[examples]` or `[examples, fields]` (counts),
+            in the same order for every arm and seed.
+        lengths: Tokens per answer, `[examples]`.
+        base: Measures of the untouched model.
+        steps: Number of optimizer steps; 0 if unknown.
+        diverged: Whether the loss became NaN or infinite.
     """
 
     last: Mapping[str, float]
@@ -99,15 +100,15 @@ class Outcome:
             raise DataError(f"The scores and lengths of one run are of {min(counts)} to {max(counts)} examples.")
 
     def value(self, measure: str, epoch: str) -> float:
-        """The number of a measure; NaN where there is none."""
+        """Return a measure at the "last" or "best" epoch; NaN if absent."""
         return float((self.best if epoch == "best" else self.last).get(measure, np.nan))
 
     def epoch(self, which: str) -> float:
-        """The number of the last or the best epoch."""
+        """Return the number of the "last" or "best" epoch."""
         return self.best_epoch if which == "best" else self.last_epoch
 
     def statistics(self, measure: str) -> Floats | None:
-        """The examples' statistics `[examples, fields]`; None where they are not kept or one has no number."""
+        """Return the example statistics, `[examples, fields]`; None if they were not stored or one is NaN."""
         scores = self.scores.get(measure)
         if scores is None or np.isnan(scores).any():
             return None
@@ -119,18 +120,18 @@ Seeds = Mapping[int, Outcome]
 
 @dataclass(frozen=True)
 class Rounding:
-    """How far a study's number format moves its measures, as it was measured.
+    """Measured effect of a study's number format on its measures.
 
     Attributes:
-        precision: The number format of the study, such as "bfloat16".
-        sizes: By measure, the largest difference of any arm from the same arm measured otherwise.
+        precision: Number format of the study, such as "bfloat16".
+        sizes: By measure, the largest difference of any arm from the same arm computed in a different way.
     """
 
     precision: str = ""
     sizes: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, measure: str) -> float | None:
-        """The size for a measure; None if it was not measured."""
+        """Return the size for a measure; None if it was not measured."""
         return self.sizes.get(measure)
 
 
@@ -139,16 +140,16 @@ NOT_MEASURED = Rounding()
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The control, the arms, and the floors of a study, each by seed.
+    """The control, the arms and the floors of a study, each by seed.
 
     Attributes:
         control: The arm without noise.
         arms: The other arms by name.
-        floors: Comparisons of nothing with nothing, judged as the arms are: the control trained again with another
-            seed (A/A, `another_seed`), or with a disturbance as small as rounding (`chaos`).
-        own_controls: The control of each arm that has another one, as in a sweep over training settings.
-        halves: Whether every best epoch was chosen on one half of the held-out rows and read on the other.
-        rounding: What the number format moves.
+        floors: Null comparisons, judged like arms: the control trained again with other seeds (A/A, "another_seed"),
+            or with a disturbance as small as rounding ("chaos").
+        own_controls: Controls of arms that have their own, as in a sweep over training settings.
+        halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
+        rounding: Effect of the number format.
     """
 
     control: Seeds
@@ -159,7 +160,7 @@ class Outcomes:
     rounding: Rounding = NOT_MEASURED
 
     def control_of(self, arm: str) -> Seeds:
-        """What an arm is compared with."""
+        """Return the control of an arm."""
         return self.own_controls.get(arm, self.control)
 
     def __post_init__(self) -> None:
@@ -176,7 +177,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The one measure and the one epoch that are judged, named before the numbers are seen."""
+    """The one measure and epoch that are judged, fixed before the results are seen."""
 
     measure: str = "held_out_loss"
     epoch: str = "last"

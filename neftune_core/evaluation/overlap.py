@@ -1,7 +1,7 @@
-"""BLEU and chrF of a corpus, through sacrebleu, kept as counts an example so that corpora can be resampled quickly.
+"""Corpus BLEU and chrF through sacrebleu, stored as counts per example so that corpora can be resampled quickly.
 
-The score of a resampled corpus is the score of the sum of its examples' counts; both formulas are here for whole arrays
-of sums, and equal sacrebleu's on each.
+The score of a resampled corpus is the score of its summed counts. Both formulas are vectorised here over arrays of sums
+and equal sacrebleu's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ CHINESE_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Overlap:
-    """A corpus measure: counts `[examples, fields]`, its score (0 to 100), and sacrebleu's signature of how."""
+    """A corpus measure.
+
+    Attributes:
+        counts: `[examples, fields]`.
+        score: 0 to 100.
+        signature: sacrebleu's signature of the settings.
+    """
 
     counts: Floats
     score: float
@@ -31,9 +37,14 @@ class Overlap:
 
 
 def bleu(answers: Sequence[str], references: Sequence[str]) -> Overlap:
-    """Corpus BLEU (Papineni et al. 2002), with the tokenizer that suits the references.
+    """Compute corpus BLEU (Papineni et al. 2002), with a tokenizer chosen by `tokenizer_for`.
 
-    It needs four tokens in a row: a corpus of answers shorter than that scores 0.
+    Args:
+        answers: Generated texts.
+        references: One reference per answer.
+
+    Returns:
+        Counts and score; the score is 0 if no answer has four tokens.
     """
     from sacrebleu.metrics import BLEU
 
@@ -41,20 +52,28 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> Overlap:
 
 
 def chrf(answers: Sequence[str], references: Sequence[str]) -> Overlap:
-    """Corpus chrF (Popović 2015): character n-grams to order 6, beta 2; any script."""
+    """Compute corpus chrF (Popović 2015) with character n-grams up to order 6 and beta 2, for any script.
+
+    Args:
+        answers: Generated texts.
+        references: One reference per answer.
+
+    Returns:
+        Counts and score.
+    """
     from sacrebleu.metrics import CHRF
 
     return _overlap(CHRF(), answers, references, chrf_score)
 
 
 def _overlap(metric: Any, answers: Sequence[str], references: Sequence[str], score: Score) -> Overlap:
-    # sacrebleu's own significance tests take the counts by the same call.
+    # sacrebleu's own significance tests get the counts by the same call.
     counts = np.array(metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=np.float64)
     return Overlap(counts, float(score(counts.sum(0))), str(metric.get_signature()))
 
 
 def tokenizer_for(references: Sequence[str]) -> str:
-    """`zh` where most letters of the references are Chinese, `char` for other scripts without spaces, else `13a`."""
+    """Return `zh` for mostly Chinese references, `char` for other scripts without spaces, else `13a`."""
     letters = [character for reference in references for character in reference if character.isalpha()]
     unspaced = [character for character in letters if is_unspaced(character)]
     if 2 * len(unspaced) <= len(letters):
@@ -64,9 +83,9 @@ def tokenizer_for(references: Sequence[str]) -> str:
 
 
 def bleu_score(sums: Floats) -> Floats:
-    """BLEU of sums `[..., 10]`: lengths of answers and references, matches and totals of each order.
+    """Compute BLEU from sums `[..., 10]`: lengths of answers and references, matches and totals of each order.
 
-    Smoothed as sacrebleu does by default: the k-th order without a match counts as 1 / 2^k matches.
+    Smoothed like sacrebleu's default: the k-th order without a match counts as 1 / 2^k matches.
     """
     answer, reference = sums[..., 0], sums[..., 1]
     matches, totals = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
@@ -75,13 +94,13 @@ def bleu_score(sums: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.exp(np.log(smoothed / totals).mean(-1))
         brevity = np.exp(np.minimum(0.0, 1 - reference / answer))
-        score = 100 * brevity * mean  # of answers without a token: no number, and left out below
+        score = 100 * brevity * mean  # NaN for answers without a token, replaced below
     empty = none.all(-1) | (totals == 0).any(-1)
     return np.where(empty, 0.0, score)
 
 
 def chrf_score(sums: Floats) -> Floats:
-    """chrF of sums `[..., 18]`: for each order the n-grams of answers, of references, and those they share."""
+    """Compute chrF from sums `[..., 18]`: for each order the n-grams of answers, of references, and their overlap."""
     by_order = sums.reshape(*sums.shape[:-1], CHARACTER_ORDERS, 3)
     answer, reference, shared = by_order[..., 0], by_order[..., 1], by_order[..., 2]
     counted = (answer > 0) & (reference > 0)

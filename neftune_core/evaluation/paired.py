@@ -1,4 +1,4 @@
-"""One arm against the control: over seeds at an epoch, over examples, and at equal length."""
+"""Paired comparison of an arm with the control: over seeds, over examples, and at equal answer length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from neftune_core.evaluation.statistics import (
 
 DIGITS = 12
 INTERVAL_SEEDS = 3
-"""The fewest seeds that are given an interval: that of two has one degree of freedom, and is wide or empty by luck."""
+"""Fewest seeds that get an interval: with two, the single degree of freedom makes it uselessly wide or accidentally
+empty.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,15 @@ class Comparison:
     """An arm against the control at one epoch, paired by seed.
 
     Attributes:
-        seeds: The seeds of which both have a number.
-        lost: Those of which either has none.
+        seeds: Seeds for which both have a value.
+        lost: Seeds for which at least one has none.
         control: Mean of the control over `seeds`.
         arm: Mean of the arm over `seeds`.
-        differences: Arm minus control, seed by seed.
+        differences: Arm minus control, by seed.
         interval: Of the mean difference, at the level of the arm's step in Holm's correction; None for fewer than
             `INTERVAL_SEEDS` seeds.
-        t_p: Two-sided p of Student's test.
-        flip_p: Two-sided p of the sign-flip test.
+        t_p: Two-sided p value of Student's test.
+        flip_p: Two-sided p value of the sign-flip test.
         holm_t_p: `t_p` adjusted over the arms.
         holm_flip_p: `flip_p` adjusted over the arms.
     """
@@ -56,12 +58,21 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """The mean difference, arm minus control; NaN without seeds."""
-        return plain(self.arm - self.control)
+        """Mean difference, arm minus control; NaN without seeds."""
+        return without_residue(self.arm - self.control)
 
 
 def compare_arms(outcomes: Outcomes, measure: str, epoch: str) -> dict[str, Comparison]:
-    """Every arm against its control, adjusted over these arms."""
+    """Compare every arm with its control, with Holm's correction over the arms.
+
+    Args:
+        outcomes: Results of the study.
+        measure: Name of the measure.
+        epoch: "last" or "best".
+
+    Returns:
+        Comparisons by arm.
+    """
     found = {name: _compare(outcomes.control_of(name), arm, measure, epoch) for name, arm in outcomes.arms.items()}
     t_values = [comparison.t_p for comparison in found.values()]
     adjusted = zip(holm(t_values), holm([each.flip_p for each in found.values()]), holm_levels(t_values), strict=True)
@@ -84,7 +95,7 @@ def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison
         if seed in control and seed in arm
     }
     seeds = tuple(seed for seed, pair in pairs.items() if np.isfinite(pair).all())
-    differences = tuple(plain(pairs[seed][1] - pairs[seed][0]) for seed in seeds)
+    differences = tuple(without_residue(pairs[seed][1] - pairs[seed][0]) for seed in seeds)
     several = len(seeds) > 1
     t_p, flip_p = (t_test(differences), sign_flip(differences)) if several else (1.0, 1.0)
     return Comparison(
@@ -102,20 +113,31 @@ def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison
 
 
 def _mean(values: Sequence[float]) -> float:
-    return plain(float(np.mean(values))) if values else float("nan")
+    return without_residue(float(np.mean(values))) if values else float("nan")
 
 
-def plain(value: float) -> float:
-    """Without what rounding leaves of a difference that is zero."""
+def without_residue(value: float) -> float:
+    """Round off the floating-point residue of a difference that is zero."""
     return round(value, DIGITS) + 0.0
 
 
 def over_examples(
     control: Seeds, arm: Seeds, seeds: Sequence[int], measure: str, generator: np.random.Generator
 ) -> Interval | None:
-    """Arm minus control for these seeds, with the interval over resampled examples; None where they are not kept.
+    """Compute arm minus control for these seeds, with a bootstrap interval over examples.
 
-    Raises `DataError` where the runs were measured on different numbers of examples.
+    Args:
+        control: Outcomes of the control by seed.
+        arm: Outcomes of the arm by seed.
+        seeds: Seeds to average over.
+        measure: Name of the measure.
+        generator: Source of the resamples.
+
+    Returns:
+        The interval; None if the example statistics were not stored.
+
+    Raises:
+        DataError: The runs were measured on different numbers of examples.
     """
     kept = [side[seed].statistics(measure) for side in (arm, control) for seed in seeds]
     known = [statistics for statistics in kept if statistics is not None]
@@ -129,7 +151,16 @@ def over_examples(
 
 
 def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
-    """What the seed alone changes: the root mean square difference of two runs of the control; None for one run."""
+    """Estimate the effect of the seed alone: the root mean square difference between two runs of the control.
+
+    Args:
+        control: Outcomes of the control by seed.
+        measure: Name of the measure.
+        epoch: "last" or "best".
+
+    Returns:
+        The sample standard deviation times `sqrt(2)`; None for fewer than two runs.
+    """
     values = [outcome.value(measure, epoch) for outcome in control.values()]
     known = [value for value in values if np.isfinite(value)]
     return float(np.std(known, ddof=1) * np.sqrt(2)) if len(known) > 1 else None
@@ -137,9 +168,13 @@ def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The answers' mean lengths in tokens, the change over seeds, and the arm's difference at equal length.
+    """Answer lengths of both sides, and the arm's difference at equal length.
 
-    `change` is None for fewer than `INTERVAL_SEEDS` seeds, `adjusted` also where the two cannot be told apart.
+    Attributes:
+        control: Mean length in tokens.
+        arm: Mean length in tokens.
+        change: Change over seeds; None for fewer than `INTERVAL_SEEDS` seeds.
+        adjusted: Difference at equal length; also None if length and effect cannot be separated.
     """
 
     control: float
@@ -149,7 +184,17 @@ class Lengths:
 
 
 def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) -> Lengths | None:
-    """What became of the lengths of an arm's answers; None where they were not kept."""
+    """Compare the lengths of an arm's answers with the control's.
+
+    Args:
+        control: Outcomes of the control by seed.
+        arm: Outcomes of the arm by seed.
+        comparison: Their comparison, which names the seeds.
+        measure: Measure that is adjusted for length.
+
+    Returns:
+        The lengths; None if they were not stored.
+    """
     means, equal = [], []
     for seed in comparison.seeds:
         before, after = control[seed].lengths, arm[seed].lengths
@@ -169,10 +214,9 @@ def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) ->
 
 
 def _at_equal_length(scores: Sequence[Floats | None], before: Floats, after: Floats) -> float | None:
-    """The mean difference of examples whose length did not change, read off a line through all examples.
+    """Regress the examples' differences on their log length ratios, and return the value at equal length.
 
-    The line goes through the examples' differences against the logarithms of their length ratios. None for a corpus
-    measure, and where every answer became longer, or every one shorter: equal length was not seen then.
+    None for a corpus measure, and if every answer became longer or every answer shorter (extrapolation).
     """
     control, arm = scores
     if control is None or arm is None or control.shape[-1] != 2:

@@ -1,4 +1,4 @@
-"""The loss of an untouched model while noise of several strengths is on: how much of it the model bears unlearned."""
+"""Loss of an untouched model under noise of several strengths: how much noise it tolerates without training."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass
 class Sensitivity:
-    """What has been measured so far.
+    """Results so far.
 
-    strengths: those of `noise` in its unit, 0 first; losses: nats summed over the response tokens of each finished
-    row, `[rows][strengths]`; tokens: how many there are, `[rows]`; planned: rows in all; progress: 0 to 1.
+    Attributes:
+        noise: Noise settings.
+        strengths: Strengths in the unit of `noise`, starting with 0.
+        planned: Total number of rows.
+        losses: Nats summed over the response tokens of each finished row, `[rows][strengths]`.
+        tokens: Response tokens of each finished row, `[rows]`.
+        progress: 0 to 1.
     """
 
     noise: NoiseSettings
@@ -38,7 +43,7 @@ class Sensitivity:
 
     @property
     def means(self) -> list[float]:
-        """Nats a response token over the finished rows, by strength."""
+        """Nats per response token over the finished rows, by strength."""
         total = max(1, sum(self.tokens))
         return [sum(row[place] for row in self.losses) / total for place in range(len(self.strengths))]
 
@@ -52,11 +57,25 @@ def measure_sensitivity(
     seed: int = 0,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Sensitivity]:
-    """The response loss on `rows` under `noise` at no strength and at each of `strengths`, row by row.
+    """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 
-    The same growing result is yielded after every pass. All strengths share a row's draw, which is that of a study
-    with this seed in its first epoch; of a symmetric pair the mean of both halves is taken, and adversarial noise
-    climbs the loss as in training. Nothing is trained. Raises `Cancelled` within a layer of `should_stop()`.
+    All strengths share a row's draw, which is that of a study with this seed in its first epoch. For a symmetric pair
+    the
+    mean over both signs is used; adversarial noise ascends the loss as in training.
+
+    Args:
+        loaded: The model.
+        rows: Encoded rows.
+        noise: Kind, unit and sites of the noise.
+        strengths: Strengths above 0, in the unit of `noise`.
+        seed: Seed of the draws.
+        should_stop: Polled within every layer; true cancels.
+
+    Yields:
+        The same growing result after every pass.
+
+    Raises:
+        Cancelled: `should_stop()` returned true.
     """
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
     sites = noise.site_numbers(layers=max(site.number for site in stack.sites))
@@ -75,13 +94,13 @@ def measure_sensitivity(
 
 
 def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
-    """The same noise at another strength."""
+    """Return the same noise at another strength."""
     return noise.model_copy(update={"strength": strength})
 
 
 @dataclass
 class _Row:
-    """One row, ready to be measured under any noise; `rows` as `BatchNoise` has them."""
+    """One row, ready to be measured under any noise; `rows` are its entries for `BatchNoise`."""
 
     stack: AdapterStack
     batch: Batch
@@ -93,7 +112,7 @@ class _Row:
         return int(self.batch.trained[:, 1:].sum())
 
     def loss(self, arm: ArmNoise) -> float:
-        """Nats summed over the response tokens."""
+        """Return the loss in nats, summed over the response tokens."""
         way = KINDS[arm.settings.kind].passes if arm.strength else "one"
         if way == "pair":
             return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2

@@ -1,4 +1,4 @@
-"""How answers are decoded, and what a study is asked and measured by."""
+"""Settings of decoding, and of what a study measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neftune_core.settings import Limits, Settings, setting
 
 
 class DecodingSettings(Settings):
-    """How every answer is decoded: greedy, or drawn."""
+    """Settings of decoding, greedy or sampled."""
 
     system: str = setting("", "An optional system prompt.", max_length=20_000, label="System prompt")
     new_tokens: int = setting(
@@ -71,7 +71,7 @@ class DecodingSettings(Settings):
 
     @property
     def answers_each(self) -> int:
-        """How many answers a prompt gets from every arm."""
+        """Number of answers per prompt and arm."""
         return self.samples if self.temperature > 0 else 1
 
 
@@ -83,7 +83,7 @@ class AnswerSettings(DecodingSettings):
     )
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` where this is over a limit of this server."""
+        """Raise `DoesNotFit` if a limit of this server is exceeded."""
         check_count(len(self.prompts) * self.answers_each, limits)
         longest = max((len(prompt) for prompt in self.prompts), default=0)
         if longest > limits.prompt_characters:
@@ -98,7 +98,7 @@ class AnswerSettings(DecodingSettings):
             raise DoesNotFit(say("An answer may have at most {most:,} tokens on this server.", most=limits.new_tokens))
 
     def require_prompts(self) -> None:
-        """Raise `DataError` where there is nothing to answer."""
+        """Raise `DataError` if there is no prompt."""
         if not any(prompt.strip() for prompt in self.prompts):
             raise DataError(say("There is no prompt: write one a line."))
 
@@ -108,7 +108,7 @@ EPOCH_WORDS = {"last": "The last epoch", "best": "The best epoch (chosen on othe
 
 
 class MeasuringSettings(Settings):
-    """The one question of a study, named before it is run, and the samples on which the rest is measured."""
+    """The one question of a study, fixed before it runs, and the samples for all other measures."""
 
     primary: str = setting(
         AUTOMATIC,
@@ -162,7 +162,7 @@ class MeasuringSettings(Settings):
     )
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` where this is over a limit of this server."""
+        """Raise `DoesNotFit` if a limit of this server is exceeded."""
         if self.prompts > limits.prompts:
             raise DoesNotFit(say("This server measures at most {most} answers of each arm.", most=limits.prompts))
         if self.new_tokens > limits.new_tokens:
@@ -172,7 +172,15 @@ class MeasuringSettings(Settings):
 
 
 def check_count(answers: int, limits: Limits) -> None:
-    """Raise `DoesNotFit` where an arm would have to answer more than this server allows at once."""
+    """Check the number of answers per arm.
+
+    Args:
+        answers: Answers requested at once.
+        limits: Limits of this server.
+
+    Raises:
+        DoesNotFit: There are more answers than the limit allows.
+    """
     if answers > limits.prompts:
         raise DoesNotFit(
             say(

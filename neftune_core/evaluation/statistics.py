@@ -1,9 +1,9 @@
-"""Intervals and tests for paired comparisons: across seeds, across examples, and for votes.
+"""Intervals and tests for paired comparisons across seeds and examples, and for votes.
 
 Across seeds: Student's t on the paired differences, the exact sign-flip test (Fisher 1935, The Design of Experiments,
 section 21), and Holm's correction (1979) over arms. Across examples: the paired bootstrap (Koehn 2004, W04-3250), which
-speaks about other examples for these seeds and never about other seeds. A bootstrap over a handful of seeds is not
-offered: its intervals are far too narrow (`neftune bench evidence` counts its false alarms).
+generalises to other examples for these seeds, never to other seeds. A bootstrap over a handful of seeds is not
+offered, because its intervals are far too narrow (`neftune bench evidence` counts its false alarms).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
-"""From the sums of the examples' statistics, `[..., fields]`, to scores, `[...]`."""
+"""Maps summed example statistics, `[..., fields]`, to scores, `[...]`."""
 
 LEVEL = 0.95
 RESAMPLES = 10_000
 EXACT_SEEDS = 32
-"""Up to so many differences all sign flips are counted; above, their sum is as good as normal."""
+"""Up to this many differences all sign flips are enumerated; beyond, the normal approximation is used."""
 
 _DRAWS_AT_ONCE = 2_000_000
 _HALVINGS = 80
@@ -32,7 +32,7 @@ _HALVINGS = 80
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the interval of confidence `level` around it."""
+    """An estimate and its confidence interval."""
 
     estimate: float
     low: float
@@ -41,33 +41,49 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside of it."""
+        """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 
 def t_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
-    """The mean of at least two differences, with Student's interval."""
+    """Compute the mean of at least two differences, with Student's interval.
+
+    Args:
+        differences: Paired differences, `[n]`.
+        level: Confidence level.
+
+    Returns:
+        The mean and its interval.
+    """
     values = np.asarray(differences, dtype=np.float64)
-    half = t_point(level, len(values) - 1) * _standard_error(values)
+    half = t_quantile(level, len(values) - 1) * _standard_error(values)
     mean = float(values.mean())
     return Interval(mean, mean - half, mean + half, level)
 
 
 def t_test(differences: ArrayLike) -> float:
-    """The two-sided p of Student's test that the mean of at least two differences is zero."""
+    """Return the two-sided p value of Student's test that the mean of at least two differences is zero."""
     values = np.asarray(differences, dtype=np.float64)
     error, mean = _standard_error(values), float(values.mean())
     if error == 0:
         return float(mean == 0)
-    return 1 - t_share(abs(mean) / error, len(values) - 1)
+    return 1 - t_probability(abs(mean) / error, len(values) - 1)
 
 
 def _standard_error(values: Floats) -> float:
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
-def t_share(point: float, freedom: int) -> float:
-    """P(|T| <= `point`) for Student's T (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+def t_probability(point: float, freedom: int) -> float:
+    """Compute P(|T| <= `point`) for Student's T (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
+
+    Args:
+        point: Non-negative quantile.
+        freedom: Degrees of freedom.
+
+    Returns:
+        A probability.
+    """
     angle = math.atan(point / math.sqrt(freedom))
     cosine, odd = math.cos(angle), freedom % 2
     term, total = (cosine, cosine if freedom > 1 else 0.0) if odd else (1.0, 1.0)
@@ -79,20 +95,28 @@ def t_share(point: float, freedom: int) -> float:
 
 
 @cache
-def t_point(level: float, freedom: int) -> float:
-    """The point t with P(|T| <= t) = `level`."""
+def t_quantile(level: float, freedom: int) -> float:
+    """Compute the two-sided quantile t with P(|T| <= t) = `level`, by bisection.
+
+    Args:
+        level: Confidence level.
+        freedom: Degrees of freedom.
+
+    Returns:
+        The quantile.
+    """
     angle, step = math.pi / 4, math.pi / 8
     for _ in range(_HALVINGS):
-        inside = t_share(math.sqrt(freedom) * math.tan(angle), freedom) < level
+        inside = t_probability(math.sqrt(freedom) * math.tan(angle), freedom) < level
         angle += step if inside else -step
         step /= 2
     return math.sqrt(freedom) * math.tan(angle)
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """The two-sided p of the mean among all ways to turn the signs; it cannot fall below 2 / 2**n.
+    """Compute the two-sided p value of the mean among all sign flips; it is at least 2 / 2**n.
 
-    Exact up to `EXACT_SEEDS` differences: each half is enumerated, and the pairs are counted by sorting.
+    Exact up to `EXACT_SEEDS` differences: both halves are enumerated, and their pairs are counted by sorting.
     """
     values = np.asarray(differences, dtype=np.float64)
     slack = 1e-9 * float(np.abs(values).sum())
@@ -115,40 +139,48 @@ def _signed_sums(values: Floats) -> Floats:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given."""
+    """Return Holm's adjusted p values, in the order given."""
     adjusted, least = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(_by_size(p_values)):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = least
+    for rank, index in enumerate(_ascending(p_values)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = least
     return adjusted
 
 
 def holm_levels(p_values: Sequence[float], level: float = LEVEL) -> list[float]:
-    """The confidence level of each hypothesis' interval, in the order given.
+    """Compute the confidence level of each hypothesis' interval from Holm's procedure.
 
-    An interval of that level excludes zero exactly where Holm's procedure rejects: each hypothesis has the level of
-    its own step, and from the first that is not rejected on, the level of that one.
+    An interval at that level excludes zero exactly if Holm's procedure rejects. Each hypothesis has the level of its
+    own
+    step; after the first one that is not rejected, all have that one's level.
+
+    Args:
+        p_values: One p value per hypothesis.
+        level: Family-wise confidence level.
+
+    Returns:
+        One level per hypothesis, in the order given.
     """
     levels, error, going = [level] * len(p_values), 1 - level, True
-    for rank, place in enumerate(_by_size(p_values)):
+    for rank, index in enumerate(_ascending(p_values)):
         if going:
             error = (1 - level) / (len(p_values) - rank)
-            going = p_values[place] <= error
-        levels[place] = 1 - error
+            going = p_values[index] <= error
+        levels[index] = 1 - error
     return levels
 
 
-def _by_size(p_values: Sequence[float]) -> list[int]:
-    return sorted(range(len(p_values)), key=lambda place: p_values[place])
+def _ascending(p_values: Sequence[float]) -> list[int]:
+    return sorted(range(len(p_values)), key=lambda index: p_values[index])
 
 
 def mean_score(sums: Floats) -> Floats:
-    """The mean of examples whose statistics are (value, 1)."""
+    """Return the mean of examples whose statistics are (value, 1)."""
     return sums[..., 0] / sums[..., 1]
 
 
 def as_statistics(values: ArrayLike) -> Floats:
-    """Per-example values as `[examples, 2]` statistics for `mean_score`."""
+    """Convert values per example to statistics for `mean_score`, `[examples, 2]`."""
     scores = np.asarray(values, dtype=np.float64)
     return np.stack([scores, np.ones_like(scores)], axis=-1)
 
@@ -162,10 +194,21 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Interval:
-    """Arm minus control, for these seeds, with the percentile interval over resampled examples.
+    """Compute arm minus control for these seeds, with the percentile interval over resampled examples.
 
-    `arm` and `control` are `[seeds, examples, fields]`. The same examples are drawn for both and for all seeds, their
-    statistics are summed, and the scores of the sums (of whole resampled corpora) are averaged over the seeds.
+    The same resample serves both sides and all seeds. Its statistics are summed, and the scores of the sums (of whole
+    resampled corpora) are averaged over the seeds.
+
+    Args:
+        arm: Example statistics of the arm, `[seeds, examples, fields]`.
+        control: Example statistics of the control, in the same shape.
+        score: Maps summed statistics to the measure.
+        generator: Source of the resamples.
+        resamples: Number of resamples.
+        level: Confidence level.
+
+    Returns:
+        The difference and its interval.
     """
     seeds, examples, fields = arm.shape
     flat = np.concatenate([arm, control]).transpose(1, 0, 2).reshape(examples, -1).astype(np.float64)
@@ -176,39 +219,57 @@ def paired_bootstrap(
 
     most = max(1, _DRAWS_AT_ONCE // examples)
     sizes = [min(most, resamples - start) for start in range(0, resamples, most)]
-    found = np.concatenate([differences(_drawn(generator, size, examples) @ flat) for size in sizes])
+    found = np.concatenate([differences(_resample_counts(generator, size, examples) @ flat) for size in sizes])
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(differences(flat.sum(0)[None])[0]), float(low), float(high), level)
 
 
-def _drawn(generator: np.random.Generator, resamples: int, examples: int) -> Floats:
-    """How often each example is in each resample, `[resamples, examples]`."""
-    places = generator.integers(0, examples, (resamples, examples), dtype=np.int32)
-    places += np.arange(resamples, dtype=np.int32)[:, None] * np.int32(examples)
-    counts = np.bincount(places.ravel(), minlength=resamples * examples)
+def _resample_counts(generator: np.random.Generator, resamples: int, examples: int) -> Floats:
+    """Return how often each example occurs in each resample, `[resamples, examples]`."""
+    indices = generator.integers(0, examples, (resamples, examples), dtype=np.int32)
+    indices += np.arange(resamples, dtype=np.int32)[:, None] * np.int32(examples)
+    counts = np.bincount(indices.ravel(), minlength=resamples * examples)
     return counts.reshape(resamples, examples).astype(np.float64)
 
 
 def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> Interval:
-    """A share with Clopper and Pearson's interval (1934), which never covers less than it says; ties are left out."""
+    """Compute a proportion with the Clopper-Pearson interval (1934), whose coverage is at least `level`.
+
+    Args:
+        successes: Number of successes.
+        trials: Number of trials, without ties.
+        level: Confidence level.
+
+    Returns:
+        The proportion and its interval; the estimate is NaN without trials.
+    """
     error = (1 - level) / 2
-    low = 0.0 if successes == 0 else _share_where(lambda share: at_least(successes, trials, share) > error)
+    low = 0.0 if successes == 0 else _bisect(lambda share: binomial_tail(successes, trials, share) > error)
     high = (
-        1.0 if successes == trials else _share_where(lambda share: at_least(successes + 1, trials, share) > 1 - error)
+        1.0 if successes == trials else _bisect(lambda share: binomial_tail(successes + 1, trials, share) > 1 - error)
     )
     return Interval(successes / trials if trials else math.nan, low, high, level)
 
 
-def at_least(successes: int, trials: int, share: float) -> float:
-    """P(X >= `successes`) of `trials` with a chance of `share` (strictly between 0 and 1) each."""
+def binomial_tail(successes: int, trials: int, share: float) -> float:
+    """Compute the upper tail P(X >= `successes`) of a binomial distribution.
+
+    Args:
+        successes: Lower end of the tail.
+        trials: Number of trials.
+        share: Probability of success, strictly between 0 and 1.
+
+    Returns:
+        A probability.
+    """
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
     counts = np.arange(successes, trials + 1)
     ways = logs[trials] - logs[counts] - logs[trials - counts]
     return float(np.exp(ways + counts * math.log(share) + (trials - counts) * math.log1p(-share)).sum())
 
 
-def _share_where(beyond: Callable[[float], bool]) -> float:
-    """The share at which `beyond` turns true, by halving."""
+def _bisect(beyond: Callable[[float], bool]) -> float:
+    """Return the probability at which `beyond` becomes true, by bisection."""
     share, step = 0.5, 0.25
     for _ in range(_HALVINGS // 2):
         share += -step if beyond(share) else step
@@ -219,21 +280,38 @@ def _share_where(beyond: Callable[[float], bool]) -> float:
 def seeds_needed(
     difference: float, deviation: float, *, least: int, most: int = 1000, power: float = 0.8
 ) -> int | None:
-    """Seeds with which a true `difference` would be told from zero with the given power, from `least` on.
+    """Compute how many seeds detect a true difference with the given power.
 
-    `deviation` is the standard deviation of the paired differences. None where `most` seeds would not do.
+    Args:
+        difference: True mean difference.
+        deviation: Standard deviation of the paired differences.
+        least: Smallest number considered.
+        most: Largest number considered.
+        power: Probability of detection.
+
+    Returns:
+        Number of seeds; None if more than `most` are needed.
     """
     counts = range(least, most + 1)
-    place = bisect_left(
-        counts, True, key=lambda seeds: smallest_visible(deviation, seeds, power=power) <= abs(difference)
+    index = bisect_left(
+        counts, True, key=lambda seeds: smallest_detectable(deviation, seeds, power=power) <= abs(difference)
     )
-    return counts[place] if place < len(counts) else None
+    return counts[index] if index < len(counts) else None
 
 
-def smallest_visible(deviation: float, seeds: int, *, level: float = LEVEL, power: float = 0.8) -> float:
-    """The least true difference that so many seeds (two or more) tell from zero with the given power.
+def smallest_detectable(deviation: float, seeds: int, *, level: float = LEVEL, power: float = 0.8) -> float:
+    """Compute the smallest true difference that this many seeds detect with the given power.
 
-    By the usual approximation with two points of Student's t (Cohen 1988, chapter 2).
+    Uses the usual approximation by two quantiles of Student's t (Cohen 1988, chapter 2).
+
+    Args:
+        deviation: Standard deviation of the paired differences.
+        seeds: Number of seeds, at least two.
+        level: Confidence level of the test.
+        power: Probability of detection.
+
+    Returns:
+        The difference, in the unit of `deviation`.
     """
     freedom = seeds - 1
-    return (t_point(level, freedom) + t_point(2 * power - 1, freedom)) * deviation / math.sqrt(seeds)
+    return (t_quantile(level, freedom) + t_quantile(2 * power - 1, freedom)) * deviation / math.sqrt(seeds)

@@ -1,6 +1,6 @@
-"""What answers are like: near their references, long, ended, repetitive, or learnt by heart.
+"""Measures of answers: similarity to references, length, repetition and memorisation.
 
-Every measure is kept by example, so that it can be resampled; the definitions are in assets/docs/evidence.md.
+Every measure is stored per example, so that it can be resampled; assets/docs/evidence.md has the definitions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ from neftune_core.evaluation.statistics import Floats
 
 
 def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
-    """`text` in which each letter has an error with probability `rate`; all else stays where it is.
+    """Insert typing errors: letters are swapped, doubled, replaced or dropped.
 
-    A replacement is a letter drawn from the text itself, so that it is of its script.
+    Args:
+        text: Original text; only its letters change.
+        rate: Probability of an error per letter.
+        generator: Source of the errors.
+
+    Returns:
+        The text with errors; replacements are letters of the text itself, hence of its script.
     """
     letters = [character for character in text if character.isalpha()]
     found: list[str] = []
@@ -42,18 +48,28 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
     return "".join(found)
 
 
-def measured(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of a comparison with the measures of every answer in it.
+def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Add measures to every answer in a line of a comparison.
 
-    `characters`; `repetition`: the share of pairs of words in the first 50 that stood there before, None below two
-    words (a study's repetition counts tokens and leaves shorter answers out); `rouge_l` with the reference, 0 to 1,
-    None where there is none.
+    Args:
+        line: The line, with answers by arm in `arms` and optionally a `reference`.
+
+    Returns:
+        A copy in which every answer also has:
+
+        * `characters`.
+        * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a
+          study, repetition counts tokens and leaves out shorter answers.)
+        * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
     """
     reference = units(line.get("reference") or "")
-    return {**line, "arms": {name: {**answer, **_of(answer, reference)} for name, answer in line["arms"].items()}}
+    return {
+        **line,
+        "arms": {name: {**answer, **_answer_measures(answer, reference)} for name, answer in line["arms"].items()},
+    }
 
 
-def _of(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | int | None]:
+def _answer_measures(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | int | None]:
     words = units(answer["text"])
     different = distinct([words[:PREFIX]], 2)
     return {
@@ -64,17 +80,20 @@ def _of(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | in
 
 
 PREFIX = 50
-"""Tokens at the beginning of an answer in which repetitions are counted (the paper's 50 for Alpaca)."""
+"""Number of initial tokens of an answer in which repetitions are counted (50 for Alpaca in the paper)."""
 
 GRAM = 2
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as a record keeps it: its text, its length in tokens of the model, and how it ended.
+    """One answer as stored in a record.
 
-    `ended` is `stop` where the model ended by itself. `ids` are its tokens where they are known; else repetitions are
-    counted in its words.
+    Attributes:
+        text: The answer.
+        tokens: Its length in tokens of the model.
+        ended: "stop" if the model ended it.
+        ids: Its token ids, if known; otherwise repetitions are counted in words.
     """
 
     text: str
@@ -84,16 +103,19 @@ class Reply:
 
     @property
     def pieces(self) -> Sequence[Hashable]:
-        """What repetitions are counted in."""
+        """The units in which repetitions are counted."""
         return self.ids or units(self.text)
 
 
 @dataclass
 class TextMeasures:
-    """One number a measure in `values`, and in `scores` its examples: `[examples]`, or `[examples, fields]` of counts.
+    """Measures of a set of answers.
 
-    An example that has no such number (an answer too short for the repetitions) is NaN in `scores`. `signatures` says
-    how sacrebleu took its measures.
+    Attributes:
+        values: One number per measure.
+        scores: Per example, `[examples]` or `[examples, fields]` (counts); NaN for examples without a value, such as
+            answers too short for repetition.
+        signatures: sacrebleu's signatures of its measures.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -101,19 +123,35 @@ class TextMeasures:
     signatures: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, scores: Iterable[float]) -> None:
-        """A measure that is the mean of its examples."""
+        """Add a measure that is the mean of its examples.
+
+        Args:
+            name: Name of the measure.
+            scores: One value per example.
+        """
         self.scores[name] = np.array(list(scores), dtype=np.float64)
         self.values[name] = mean_of_known(self.scores[name])
 
 
 def mean_of_known(scores: Floats) -> float:
-    """The mean of the examples that are not NaN; NaN where there is none."""
+    """Return the mean of the examples that are not NaN; NaN if there are none."""
     known = scores[~np.isnan(scores)]
     return float(known.mean()) if len(known) else float("nan")
 
 
 def against_references(replies: Sequence[Reply], references: Sequence[str]) -> TextMeasures:
-    """`bleu`, `chrf` (0 to 100) and `rouge_l` (0 to 1) of answers to held-out prompts; raises `DataError`."""
+    """Compute `bleu`, `chrf` (0 to 100) and `rouge_l` (0 to 1) of answers to held-out prompts.
+
+    Args:
+        replies: The answers.
+        references: One reference per answer.
+
+    Returns:
+        The measures.
+
+    Raises:
+        DataError: There are no answers, or the counts differ.
+    """
     _require_pairs(replies, references)
     found = TextMeasures()
     texts = [reply.text for reply in replies]
@@ -127,10 +165,18 @@ def against_references(replies: Sequence[Reply], references: Sequence[str]) -> T
 
 
 def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeasures:
-    """How much answers to training prompts are the responses trained on; raises `DataError`.
+    """Compute how closely answers to training prompts reproduce the responses trained on.
 
-    `memorised_rouge_l`: ROUGE-L, 0 to 1. `memorised_run`: units of the longest run that both contain.
-    `memorised_run_share`: that run as a share of the response.
+    Args:
+        replies: The answers.
+        responses: The training response of each prompt.
+
+    Returns:
+        `memorised_rouge_l` (0 to 1), `memorised_run` (units of the longest common run) and `memorised_run_share` (that
+        run as a share of the response).
+
+    Raises:
+        DataError: There are no answers, or the counts differ.
     """
     _require_pairs(replies, responses)
     found = TextMeasures()
@@ -145,11 +191,19 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
 
 
 def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -> TextMeasures:
-    """Length, stop rate, repetition and distinct n-grams of answers; raises `DataError` where there is none.
+    """Compute length, stop rate, repetition and distinct n-grams of answers.
 
-    `tokens`, `characters`: means, and medians as `median_tokens`, `median_characters`. `stop_rate`: the share that the
-    model ended. `repetition`: 1 - distinct / all n-grams in the first `prefix` tokens, of the answers that have so
-    many. `distinct`: distinct / all n-grams of those beginnings taken together.
+    Args:
+        replies: The answers.
+        prefix: Number of initial tokens in which n-grams are counted; shorter answers are left out.
+        gram: Order n of the n-grams.
+
+    Returns:
+        `tokens` and `characters` (means, with `median_tokens` and `median_characters`), `stop_rate` (share ended by the
+        model), `repetition` (1 - distinct / all n-grams per answer) and `distinct` (distinct / all over all answers).
+
+    Raises:
+        DataError: There are no answers.
     """
     if not replies:
         raise DataError("There are no answers to measure.")
@@ -167,12 +221,29 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -
 
 
 def repetition(pieces: Sequence[Hashable], gram: int, prefix: int) -> float:
-    """The share of n-grams in the first `prefix` pieces that occurred before; NaN for a shorter answer (rep-n)."""
+    """Compute rep-n: the share of n-grams among the first pieces that occurred before.
+
+    Args:
+        pieces: Units of one answer.
+        gram: Order n of the n-grams.
+        prefix: Number of pieces considered.
+
+    Returns:
+        0 to 1; NaN for an answer shorter than `prefix`.
+    """
     return float("nan") if len(pieces) < prefix else 1 - distinct([pieces[:prefix]], gram)
 
 
 def distinct(answers: Sequence[Sequence[Hashable]], gram: int) -> float:
-    """Different n-grams over all n-grams of all answers together (Li et al. 2016); NaN where there is none."""
+    """Compute distinct-n: different over all n-grams of all answers (Li et al. 2016).
+
+    Args:
+        answers: Units of each answer.
+        gram: Order n of the n-grams.
+
+    Returns:
+        0 to 1; NaN if there are no n-grams.
+    """
     grams = [tuple(answer[start : start + gram]) for answer in answers for start in range(len(answer) - gram + 1)]
     return len(set(grams)) / len(grams) if grams else float("nan")
 

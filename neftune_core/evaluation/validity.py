@@ -1,4 +1,4 @@
-"""What keeps a comparison from being judged: lost or broken arms, scores at the end of their range, too few steps."""
+"""Obstacles to judging a comparison: diverged or broken arms, scores at the end of their range, too few steps."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Questi
 from neftune_core.evaluation.verdict_words import Line
 
 LEAST_STEPS = 10
-"""Fewer optimizer steps teach a model too little for any comparison."""
+"""With fewer optimizer steps a model learns too little for any comparison."""
 FAR_RATIO, FAR_NATS = 1.2, 0.1
-"""How far above the base a loss has to end, both as a ratio and as a difference, to count as far worse."""
+"""Ratio to and difference from the base loss that must both be exceeded to count as far worse."""
 LOSSES = ("held_out_loss", "train_loss")
 
 
 def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
-    """Return why arms cannot be judged, by their names; arms that can be are left out.
+    """Return the reason for each arm that cannot be judged.
 
     Args:
-        outcomes: What the control and the arms reached.
-        question: The measure and the epoch that are asked about.
+        outcomes: Results of the control and the arms.
+        question: Measure and epoch in question.
 
     Returns:
-        One of the keys of `REASONS` for each arm that has an obstacle, the most fundamental one.
+        One key of `REASONS` per affected arm, the most fundamental one.
     """
     found: dict[str, str] = {}
     for name, arm in outcomes.arms.items():
@@ -37,11 +37,20 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
 
 
 def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -> Iterator[Line]:
-    """Yield one sentence per obstacle, with what to change, and one for arms that lost only some of their seeds."""
+    """Yield one sentence per obstacle, with its remedy, and one per arm that lost only some of its seeds.
+
+    Args:
+        outcomes: Results of the control and the arms.
+        question: Measure and epoch in question.
+        found: Reasons by arm, from `obstacles`.
+
+    Yields:
+        Sentences for the verdict.
+    """
     lead = Line("lead.all" if len(found) == len(outcomes.arms) else "lead.some")
     for reason in dict.fromkeys(found.values()):
         names = [name for name in found if found[name] == reason]
-        yield Line(f"obstacle.{reason}", {"lead": lead, **_numbers(outcomes, question, names, reason)})
+        yield Line(f"obstacle.{reason}", {"lead": lead, **_parameters(outcomes, question, names, reason)})
     control = {"control": outcomes.control} if not outcomes.own_controls else {}
     for name, runs in {**control, **outcomes.arms}.items():
         lost = [seed for seed, outcome in runs.items() if outcome.diverged]
@@ -54,9 +63,9 @@ def _is_lost(runs: Seeds) -> bool:
 
 
 def _is_broken(runs: Seeds, epoch: str) -> bool:
-    """Whether the losses ended far above those of the untouched base, on training rows too where both are known.
+    """Return whether the losses ended far above the untouched base, on training rows too if both are known.
 
-    Overfitting raises the held-out loss alone, and is a result.
+    Overfitting, which raises only the held-out loss, is a valid result.
     """
     pairs = [_beside_base(runs, loss, epoch) for loss in LOSSES]
     known = [pair for pair in pairs if np.isfinite(pair).all()]
@@ -64,7 +73,7 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 
 
 def _beside_base(runs: Seeds, measure: str, epoch: str) -> tuple[float, float]:
-    """The means of the base and of the runs over the seeds that have both; NaN without any."""
+    """Return the means of base and runs over the seeds that have both; NaN without any."""
     pairs = [(run.base.get(measure, np.nan), run.value(measure, epoch)) for run in runs.values()]
     known = [pair for pair in pairs if np.isfinite(pair).all()]
     base, value = np.mean(known, axis=0) if known else (np.nan, np.nan)
@@ -77,14 +86,14 @@ def _values(runs: Sequence[Seeds], question: Question) -> list[float]:
 
 
 def _is_at(end: str, control: Seeds, arm: Seeds, question: Question) -> bool:
-    """Whether every run of both reached the same end of the measure's range."""
+    """Return whether every run of both sides reached the same end of the measure's range."""
     top = MEASURES[question.measure].top
     values = _values([control, arm], question)
     return top is not None and bool(values) and all(value == (top if end == "top" else 0.0) for value in values)
 
 
 def _steps(runs: Seeds) -> int:
-    """The fewest steps of any seed; 0 if unknown."""
+    """Return the fewest steps of any seed; 0 if unknown."""
     return min((outcome.steps for outcome in runs.values() if outcome.last and outcome.steps), default=0)
 
 
@@ -100,23 +109,23 @@ REASONS: dict[str, Applies] = {
 }
 
 
-def _numbers(outcomes: Outcomes, question: Question, names: Sequence[str], reason: str) -> dict[str, Any]:
-    """The parameters of an obstacle's sentence."""
+def _parameters(outcomes: Outcomes, question: Question, names: Sequence[str], reason: str) -> dict[str, Any]:
+    """Return the parameters of an obstacle's sentence."""
     first = outcomes.arms[names[0]]
-    told: dict[str, Any] = {"arms": ", ".join(names), "measure": Line(f"measure.{question.measure}")}
+    parameters: dict[str, Any] = {"arms": ", ".join(names), "measure": Line(f"measure.{question.measure}")}
     if reason == "few_steps":
-        told |= {"steps": _steps(first), "least": LEAST_STEPS}
+        parameters |= {"steps": _steps(first), "least": LEAST_STEPS}
     if reason.endswith("broken"):
         runs = outcomes.control_of(names[0]) if reason.startswith("control") else first
         loss = next(loss for loss in LOSSES if np.isfinite(_beside_base(runs, loss, question.epoch)).all())
         base, value = _beside_base(runs, loss, question.epoch)
-        told |= {"measure": Line(f"measure.{loss}"), "base": base, "value": value}
+        parameters |= {"measure": Line(f"measure.{loss}"), "base": base, "value": value}
     if reason in ("bottom", "top"):
-        told |= {"value": _values([first], question)[0], "rows": _rows(question, [*first.values()])}
-    return told
+        parameters |= {"value": _values([first], question)[0], "rows": _rows(question, [*first.values()])}
+    return parameters
 
 
 def _rows(question: Question, outcomes: Sequence[Outcome]) -> Line | str:
-    """On how many examples a measure was taken, in words; nothing if the examples were not kept."""
+    """Return the number of examples as a phrase; empty if the examples were not stored."""
     counts = {len(outcome.scores[question.measure]) for outcome in outcomes if question.measure in outcome.scores}
     return Line("on_rows", {"rows": counts.pop()}) if len(counts) == 1 else ""

@@ -1,9 +1,13 @@
-"""The verdict on a study: what changed, by how much, how sure, and what to do to know more.
+"""The verdict on a study: what changed, by how much, with what certainty, and what to do next.
 
-An arm differs from the control only where at least `CLAIM_SEEDS` seeds all have a number, Student's interval of the
-paired differences (widened by Holm's correction over the arms) excludes zero, and the exact sign-flip test agrees at
-5 %. Fewer seeds are an illustration: with five, that test cannot fall below 6 %. What cannot be judged at all
-(`validity`) is said first, and a difference smaller than rounding is no effect.
+An arm differs from the control only if all of these hold:
+
+* At least `CLAIM_SEEDS` seeds all have a value.
+* Student's interval of the paired differences, widened by Holm's correction over the arms, excludes zero.
+* The exact sign-flip test agrees at 5 %. (With five seeds its p value cannot fall below 6 %.)
+
+Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (`validity`) are listed first, and
+a difference smaller than rounding is no effect.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import numpy as np
 
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.paired import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
-from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_visible
+from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
 from neftune_core.evaluation.verdict_words import ENGLISH, Line, rounding_line
 
@@ -27,14 +31,14 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class ArmVerdict:
-    """What is said of one arm, and the numbers behind it.
+    """The judgement of one arm, and the numbers behind it.
 
     Attributes:
-        status: One of `CLAIMS`, or why there is none: `void` (it cannot be judged), `rounding`, `unclear`,
+        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `rounding`, `unclear`,
             `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
-        epochs: The comparison at the last and at the best epoch.
-        examples: For these seeds, over resampled examples.
-        lengths: Of the answers.
+        epochs: Comparisons at the last and the best epoch.
+        examples: Interval for these seeds over resampled examples.
+        lengths: Lengths of the answers.
         lines: The sentences.
     """
 
@@ -47,7 +51,7 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a comparison of nothing with nothing shows: the size of one pair's difference, and the comparison."""
+    """A null comparison: the root mean square difference of one pair, and the comparison."""
 
     size: float
     comparison: Comparison | None
@@ -55,9 +59,16 @@ class Floor:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The question, the arms and floors by name, and what is said before and after the arms.
+    """The judgement of a whole study.
 
-    `warnings` come first: what cannot be judged, and what to change. `rounding` is what the number format moves.
+    Attributes:
+        question: Measure and epoch that are judged.
+        arms: Judgements by arm.
+        floors: Null comparisons by name.
+        warnings: What cannot be judged, with remedies; shown first.
+        opening: Sentences before the arms.
+        closing: Sentences after the arms.
+        rounding: Effect of the number format.
     """
 
     question: Question
@@ -70,7 +81,7 @@ class Verdict:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to say yet, because nothing was measured."""
+        """Whether nothing has been measured yet."""
         return not self.warnings and all(arm.status == "nothing" for arm in self.arms.values())
 
     @property
@@ -79,17 +90,22 @@ class Verdict:
         return bool(self.warnings) and all(arm.status in ("void", "nothing") for arm in self.arms.values())
 
     def text(self, words: Mapping[str, str] = ENGLISH, named: Question | None = None) -> str:
-        """The verdict in the language of `words`, a line a sentence, what follows on an arm indented.
+        """Render the verdict as text, one sentence per line; details of an arm are indented.
 
-        Where it is not about the question `named` before the run, that is said.
+        Args:
+            words: Table of sentences.
+            named: The question fixed before the run; the text notes if the verdict is about another one.
+
+        Returns:
+            The text.
         """
-        said = [line.text(words) for line in (*self.warnings, *self.opened(named))]
+        said = [line.text(words) for line in (*self.warnings, *self.opening_for(named))]
         for arm in self.arms.values():
             said += ["  " * (place > 0) + line.text(words) for place, line in enumerate(arm.lines)]
         return "\n".join([*said, *(line.text(words) for line in self.closing)])
 
-    def opened(self, named: Question | None = None) -> tuple[Line, ...]:
-        """What is said before the arms; of another question than the one `named` before the run, that it is one."""
+    def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
+        """Return the sentences before the arms, noting a question other than the one `named` before the run."""
         if named is None or named == self.question:
             return self.opening
         first, *rest = self.opening
@@ -97,7 +113,16 @@ class Verdict:
 
 
 def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:
-    """The verdict on the arms of a study; `seed` is that of the bootstrap over examples."""
+    """Judge the arms of a study.
+
+    Args:
+        outcomes: Results of the study.
+        question: Measure and epoch to judge.
+        seed: Seed of the bootstrap over examples.
+
+    Returns:
+        The verdict.
+    """
     epochs = {epoch: compare_arms(outcomes, question.measure, epoch) for epoch in EPOCHS}
     floors, void = _floors(outcomes, question), obstacles(outcomes, question)
     arms: dict[str, ArmVerdict] = {}
@@ -151,8 +176,8 @@ def _opening(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[Line, 
     statuses = {arm.status for arm in arms.values()} - {"void"}
     few = statuses <= {"nothing", "one_seed", "illustration"}
     key = "claim" if claimed else "void" if arms and not statuses else "illustration" if few else "no_claim"
-    told = {"claimed": claimed, "arms": len(arms), "needed": CLAIM_SEEDS}
-    return Line("question", asked), Line(f"headline.{key}", told)
+    parameters = {"claimed": claimed, "arms": len(arms), "needed": CLAIM_SEEDS}
+    return Line("question", asked), Line(f"headline.{key}", parameters)
 
 
 def _arm_lines(
@@ -161,7 +186,7 @@ def _arm_lines(
     comparison = arm.epochs[question.epoch]
     measure = Line(f"measure.{question.measure}")
     status = "nothing" if not comparison.seeds else arm.status
-    yield Line(status, {"arm": name, "measure": measure} | _told(comparison, len(outcomes.arms)))
+    yield Line(status, {"arm": name, "measure": measure} | _comparison_parameters(comparison, len(outcomes.arms)))
     if arm.status == "void":
         return
     if comparison.lost:
@@ -171,7 +196,7 @@ def _arm_lines(
     if arm.examples is not None:
         examples = len(outcomes.control_of(name)[comparison.seeds[0]].scores[question.measure])
         key = "examples.hold" if arm.examples.excludes_zero else "examples.open"
-        yield Line(key, _ends(arm.examples) | {"examples": examples})
+        yield Line(key, _interval_parameters(arm.examples) | {"examples": examples})
     if MEASURES[question.measure].of_answers and question.measure not in ("tokens", "characters"):
         yield _length_line(arm, comparison)
     name_of, floor = max(floors.items(), key=lambda item: item[1].size, default=("", Floor(0.0, None)))
@@ -181,59 +206,59 @@ def _arm_lines(
     if comparison.seeds and abs(comparison.difference) < rounded:
         yield Line("within_rounding", {"precision": outcomes.rounding.precision, "size": rounded})
     if arm.status != "nothing":
-        yield _next(arm.status, comparison)
+        yield _next_step(arm.status, comparison)
 
 
-def _told(comparison: Comparison, arms: int) -> dict[str, Any]:
-    """The numbers behind a comparison, by name."""
-    told: dict[str, Any] = {"control": comparison.control, "value": comparison.arm}
-    told |= {"difference": comparison.difference}
+def _comparison_parameters(comparison: Comparison, arms: int) -> dict[str, Any]:
+    """Return the parameters of a comparison's sentence."""
+    parameters: dict[str, Any] = {"control": comparison.control, "value": comparison.arm}
+    parameters |= {"difference": comparison.difference}
     seeds: dict[str, Any] = {"seeds": len(comparison.seeds)}
     if comparison.interval is None:
-        return told | {"interval": Line("interval.none", seeds)}
+        return parameters | {"interval": Line("interval.none", seeds)}
     ends = seeds | {"flip": comparison.flip_p}
     if comparison.interval.low == comparison.interval.high:
-        return told | {"interval": Line("interval.same", ends)}
-    ends |= _ends(comparison.interval) | {"percent": 100 * comparison.interval.level, "arms": arms}
-    return told | {"interval": Line("interval.adjusted" if arms > 1 else "interval", ends)}
+        return parameters | {"interval": Line("interval.same", ends)}
+    ends |= _interval_parameters(comparison.interval) | {"percent": 100 * comparison.interval.level, "arms": arms}
+    return parameters | {"interval": Line("interval.adjusted" if arms > 1 else "interval", ends)}
 
 
-def _ends(interval: Interval) -> dict[str, Any]:
+def _interval_parameters(interval: Interval) -> dict[str, Any]:
     return {"difference": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def _epochs_line(outcomes: Seeds, arm: ArmVerdict) -> Line:
-    """Best and last epoch side by side."""
-    told: dict[str, Any] = {}
+    """Return the sentence that compares the best and the last epoch."""
+    parameters: dict[str, Any] = {}
     for epoch, comparison in arm.epochs.items():
         reached = [outcomes[seed].epoch(epoch) for seed in comparison.seeds]
-        told |= {epoch: comparison.difference, f"{epoch}_epoch": float(np.mean(reached))}
+        parameters |= {epoch: comparison.difference, f"{epoch}_epoch": float(np.mean(reached))}
         if comparison.interval is not None:
-            told |= {f"{epoch}_low": comparison.interval.low, f"{epoch}_high": comparison.interval.high}
+            parameters |= {f"{epoch}_low": comparison.interval.low, f"{epoch}_high": comparison.interval.high}
     several = all(comparison.interval is not None for comparison in arm.epochs.values())
-    return Line("epochs" if several else "epochs.few_seeds", told)
+    return Line("epochs" if several else "epochs.few_seeds", parameters)
 
 
 def _length_line(arm: ArmVerdict, comparison: Comparison) -> Line:
     found = arm.lengths
     if found is None:
         return Line("length.unknown")
-    told = {"control": found.control, "value": found.arm}
+    parameters = {"control": found.control, "value": found.arm}
     if found.change is None:
-        return Line("length.few_seeds", told)
-    told |= _ends(found.change)
+        return Line("length.few_seeds", parameters)
+    parameters |= _interval_parameters(found.change)
     if not found.change.excludes_zero or arm.status not in CLAIMS:
-        return Line("length.changed" if found.change.excludes_zero else "length.same", told)
+        return Line("length.changed" if found.change.excludes_zero else "length.same", parameters)
     if found.adjusted is None:
-        return Line("length.inseparable", told)
-    told |= {f"adjusted_{end}": value for end, value in _ends(found.adjusted).items()}
-    told["adjusted"] = found.adjusted.estimate
+        return Line("length.inseparable", parameters)
+    parameters |= {f"adjusted_{end}": value for end, value in _interval_parameters(found.adjusted).items()}
+    parameters["adjusted"] = found.adjusted.estimate
     remains = found.adjusted.excludes_zero and found.adjusted.estimate * comparison.difference > 0
-    return Line("length.remains" if remains else "length.explains", told)
+    return Line("length.remains" if remains else "length.explains", parameters)
 
 
-def _next(status: str, comparison: Comparison) -> Line:
-    """What to do to know more."""
+def _next_step(status: str, comparison: Comparison) -> Line:
+    """Return the sentence on what to do next."""
     if status in CLAIMS:
         return Line("next.repeat")
     if status == "incomplete":
@@ -246,8 +271,13 @@ def _next(status: str, comparison: Comparison) -> Line:
     if deviation == 0:
         return Line("next.same")
     needed = seeds_needed(comparison.difference, deviation, least=seeds + 1, most=MOST_SEEDS)
-    told = {"seeds": seeds, "visible": smallest_visible(deviation, seeds), "most": MOST_SEEDS, "needed": needed}
-    return Line("next.tiny" if needed is None else "next.power", told)
+    parameters = {
+        "seeds": seeds,
+        "visible": smallest_detectable(deviation, seeds),
+        "most": MOST_SEEDS,
+        "needed": needed,
+    }
+    return Line("next.tiny" if needed is None else "next.power", parameters)
 
 
 def _closing(
@@ -266,7 +296,7 @@ def _closing(
         yield Line("closing.floor", {"floor": floor_words, "size": floor.size})
         if floor.comparison is not None and _excludes_chance(floor.comparison):
             assert floor.comparison.interval is not None
-            yield Line("closing.alarm", {"floor": floor_words} | _ends(floor.comparison.interval))
+            yield Line("closing.alarm", {"floor": floor_words} | _interval_parameters(floor.comparison.interval))
 
 
 def _excludes_chance(comparison: Comparison) -> bool:
@@ -274,7 +304,7 @@ def _excludes_chance(comparison: Comparison) -> bool:
 
 
 def _scale(outcomes: Outcomes, question: Question, measure: Line) -> Iterator[Line]:
-    """What the measure is for the base, and how far rounding moves it: what differences are seen against."""
+    """Yield the base value of the measure and the effect of rounding on it, for scale."""
     bases = [run.base[question.measure] for run in outcomes.control.values() if question.measure in run.base]
     if bases:
         yield Line("closing.base", {"measure": measure, "value": float(np.mean(bases))})

@@ -1,4 +1,4 @@
-"""The words of a verdict: a table in English, each entry a sentence with places for named parameters."""
+"""Sentences of a verdict: a table in English with named parameters."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ from neftune_core.language import say
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that a verdict says: the key of its sentence, and the parameters (numbers, names, other lines)."""
+    """One sentence of a verdict: the key of its template, and its parameters (numbers, names, other lines)."""
 
     key: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, words: Mapping[str, str]) -> str:
-        """The sentence of the table `words`, said in the current language."""
-        return say(words[self.key], **{name: _said(value, words) for name, value in self.parameters.items()})
+        """Return the sentence from the table `words`, in the current language."""
+        return say(words[self.key], **{name: _rounded(value, words) for name, value in self.parameters.items()})
 
 
-def _said(value: Any, words: Mapping[str, str]) -> Any:
-    """A parameter as it is said; what rounding leaves of a zero is zero."""
+def _rounded(value: Any, words: Mapping[str, str]) -> Any:
+    """Return a parameter for formatting; the rounding residue of a zero becomes zero."""
     if isinstance(value, Line):
         return value.text(words)
     return round(value, 12) + 0.0 if isinstance(value, float) else value
 
 
 def rounding_line(rounding: Rounding, measure: str) -> Line:
-    """What rounding moves of a measure, as every verdict and every table says it."""
+    """Return the sentence on the effect of rounding, used by every verdict and table.
+
+    Args:
+        rounding: Measured effect of the number format.
+        measure: Name of the measure.
+
+    Returns:
+        The sentence.
+    """
     size = rounding.of(measure)
     key = "closing.rounding_unknown" if size is None else "closing.rounding" if size else "closing.rounding_none"
     return Line(key, {"precision": rounding.precision, "measure": Line(f"measure.{measure}"), "size": size})

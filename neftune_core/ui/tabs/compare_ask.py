@@ -122,10 +122,10 @@ def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ba
 def _answers(
     lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
 ) -> Iterator[list[Line]]:
-    from neftune_core.evaluation.text_measures import measured
+    from neftune_core.evaluation.text_measures import with_measures
 
     for lines in lab.answers(chosen, prompts, settings):
-        yield [measured(line) for line in lines]
+        yield [with_measures(line) for line in lines]
 
 
 def next_turn(talk: Talk, text: str) -> list[Prompt]:

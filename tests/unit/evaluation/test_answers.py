@@ -12,7 +12,7 @@ from neftune_core.data.examples import Message
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.evaluation.answers import Answers, _Batch, drawn, stream_answers, stream_conversations
-from neftune_core.evaluation.kv_prefill import parts, shared_beginning
+from neftune_core.evaluation.kv_prefill import chunk_starts, shared_prefix
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
@@ -164,8 +164,10 @@ def test_slots_and_rows_that_end_are_dropped_and_the_answers_stay(
     common = {answer.ids[3] for answer in first[1] if len(answer.ids) > 3}  # these tokens shall end answers early
     monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: common | ending)
     sizes: list[int] = []
-    kept = _Batch._go_on
-    monkeypatch.setattr(_Batch, "_go_on", lambda batch, tree: (sizes.append(len(batch.rows)), kept(batch, tree))[1])
+    step = _Batch._decode_step
+    monkeypatch.setattr(
+        _Batch, "_decode_step", lambda batch, tree: (sizes.append(len(batch.rows)), step(batch, tree))[1]
+    )
     dropped = _last(stack, [0, 1, 2], ids, settings)
     assert min(sizes) < len(ids) * 3
     monkeypatch.setattr(_Batch, "_drop_ended", _ends_only)
@@ -185,17 +187,17 @@ def test_prompts_read_in_parts_leave_what_one_pass_would(
     texts = [*PROMPTS, "What?", "Please tell me " + "a very long story, " * 12 + "and end it well."]
     ids = _ids(loaded, texts)
     monkeypatch.setattr("neftune_core.evaluation.kv_prefill.PASS_TOKENS", 1)
-    assert len(parts([len(prompt) for prompt in ids], 2)) > 2
+    assert len(chunk_starts([len(prompt) for prompt in ids], 2)) > 2
     in_parts = _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
-    monkeypatch.setattr("neftune_core.evaluation.kv_prefill._reads_in_parts", lambda tree: False)
+    monkeypatch.setattr("neftune_core.evaluation.kv_prefill._supports_chunks", lambda tree: False)
     assert in_parts == _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
 
 
 def test_parts_are_the_cheapest_way_to_read_prompts() -> None:
-    assert parts([40, 40, 40], 4) == [40]
-    assert parts([500, 20, 20, 20], 1) == [500, 20]  # 480 + 80 tokens and a pass, instead of 2,000
-    assert shared_beginning([[[1] * 30 + [2], [1] * 30 + [3], [1] * 30 + [2, 4]]] * 4) == 30
-    assert shared_beginning([[[1] * 30 + [2]]]) == 0
+    assert chunk_starts([40, 40, 40], 4) == [40]
+    assert chunk_starts([500, 20, 20, 20], 1) == [500, 20]  # 480 + 80 tokens and a pass, instead of 2,000
+    assert shared_prefix([[[1] * 30 + [2], [1] * 30 + [3], [1] * 30 + [2, 4]]] * 4) == 30
+    assert shared_prefix([[[1] * 30 + [2]]]) == 0
 
 
 def test_each_arm_goes_on_with_its_own_conversation(loaded: LoadedModel, stack: AdapterStack) -> None:

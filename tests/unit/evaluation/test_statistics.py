@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from neftune_core.evaluation.statistics import (
     EXACT_SEEDS,
     as_statistics,
-    at_least,
     binomial_interval,
+    binomial_tail,
     holm,
     holm_levels,
     mean_score,
     paired_bootstrap,
     seeds_needed,
     sign_flip,
-    smallest_visible,
+    smallest_detectable,
     t_interval,
-    t_point,
-    t_share,
+    t_probability,
+    t_quantile,
     t_test,
 )
 
@@ -45,8 +45,8 @@ def test_fishers_maize_gives_fishers_numbers() -> None:
     [(0.95, 1, 12.706), (0.95, 2, 4.303), (0.95, 5, 2.571), (0.95, 7, 2.365), (0.99, 10, 3.169), (0.9, 30, 1.697)],
 )
 def test_the_points_of_student_are_those_of_the_tables(level: float, freedom: int, point: float) -> None:
-    assert t_point(level, freedom) == pytest.approx(point, abs=5e-4)  # the tables have three decimals
-    assert t_share(t_point(level, freedom), freedom) == pytest.approx(level, abs=1e-12)
+    assert t_quantile(level, freedom) == pytest.approx(point, abs=5e-4)  # the tables have three decimals
+    assert t_probability(t_quantile(level, freedom), freedom) == pytest.approx(level, abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,7 +115,7 @@ def test_no_vote_says_nothing() -> None:
 
 def test_the_tail_of_the_binomial_is_the_sum_of_its_terms() -> None:
     terms = [math.comb(12, count) * 0.3**count * 0.7 ** (12 - count) for count in range(13)]
-    assert at_least(5, 12, 0.3) == pytest.approx(sum(terms[5:]))
+    assert binomial_tail(5, 12, 0.3) == pytest.approx(sum(terms[5:]))
 
 
 def test_the_bootstrap_draws_the_same_examples_for_both_sides_and_all_seeds() -> None:
@@ -153,4 +153,4 @@ def test_the_seeds_said_to_be_needed_have_the_power_they_promise() -> None:
     found = np.mean([t_interval(generator.normal(1, 1, needed)).excludes_zero for _ in range(500)])
     assert found == pytest.approx(0.8, abs=0.06)  # three errors of a share of 500
     assert seeds_needed(1e-3, 1.0, least=2) is None
-    assert smallest_visible(2.0, 8) == pytest.approx(2 * smallest_visible(1.0, 8))
+    assert smallest_detectable(2.0, 8) == pytest.approx(2 * smallest_detectable(1.0, 8))

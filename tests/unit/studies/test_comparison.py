@@ -15,7 +15,7 @@ import pytest
 from neftune_core.data.examples import Message
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
-from neftune_core.evaluation.text_measures import measured
+from neftune_core.evaluation.text_measures import with_measures
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
 from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, further
@@ -133,15 +133,15 @@ LINE = {
 
 
 def test_measures_of_an_answer_are_those_of_its_words() -> None:
-    arms = measured(LINE)["arms"]
+    arms = with_measures(LINE)["arms"]
     assert arms["base"]["rouge_l"] == pytest.approx(2 / 3)  # four of six words in order on either side
     assert arms["base"]["repetition"] == 0
     assert arms["@arm"]["repetition"] == pytest.approx(2 / 3)  # three pairs, one of them new
-    assert measured({**LINE, "reference": ""})["arms"]["base"]["rouge_l"] is None
+    assert with_measures({**LINE, "reference": ""})["arms"]["base"]["rouge_l"] is None
 
 
 def test_exports_hold_every_answer_and_no_cell_is_a_formula() -> None:
-    line = measured(LINE)
+    line = with_measures(LINE)
     assert json.loads(as_jsonl([line])) == line
     rows = list(csv.DictReader(io.StringIO(as_csv([{**line, "vote": "base"}]))))
     assert [row["arm"] for row in rows] == ["base", "'@arm"]
