@@ -1,1 +1,1 @@
-"""Instructions: formats in, examples, chat rendering and labels, batches, starter sets."""
+"""Instruction data: formats, examples, chat rendering and labels, batches, starter sets."""

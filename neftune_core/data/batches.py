@@ -1,4 +1,4 @@
-"""The order of an epoch, and rows side by side as tensors."""
+"""Batch order of an epoch, and padded tensors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from neftune_core.randomness import Purpose, stream
 if TYPE_CHECKING:
     import torch
 
-# Lengths are rounded up to a multiple of this: the first step with a new shape costs about two later ones. Up to twice
-# of it a quarter is enough: of short rows, padding would be the greater part.
+# Lengths are rounded up to a multiple of this, because the first step with a new shape costs about two later ones.
+# Lengths up to twice this are rounded to a quarter of it, because short rows would otherwise be mostly padding.
 LENGTH_STEP = 32
-# Rows are sorted by length within windows of this many batches: similar lengths meet, the order stays random.
+# Rows are sorted by length within windows of this many batches, which groups similar lengths in a random order.
 WINDOW_BATCHES = 16
 
 
@@ -26,12 +26,16 @@ WINDOW_BATCHES = 16
 class Batch:
     """Rows right-padded to one length.
 
-    ids: int64 `[batch, length]`; lengths: int64 `[batch]`, true lengths; trained: bool `[batch, length]`, True
-    where the token is a loss target; special: bool `[batch, length]`, True where it is one of the tokenizer's special
-    tokens; neither is ever True on padding.
+    For an encoder-decoder, the first four fields hold the decoder's tokens, and the source fields those of the encoder.
 
-    Of an encoder-decoder these are the decoder's tokens. The encoder's are source (int64 `[batch, source_length]`,
-    right-padded), source_lengths (int64 `[batch]`) and source_special; all three are None for a causal model.
+    Attributes:
+        ids: `[batch, length]`, int64.
+        lengths: True lengths, `[batch]`, int64.
+        trained: `[batch, length]`, bool; True for loss targets, False on padding.
+        special: `[batch, length]`, bool; True for the tokenizer's special tokens, False on padding.
+        source: `[batch, source_length]`, int64, right-padded; None for a causal model.
+        source_lengths: `[batch]`, int64; None for a causal model.
+        source_special: Like `special`; None for a causal model.
     """
 
     ids: torch.Tensor
@@ -43,14 +47,21 @@ class Batch:
     source_special: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device`."""
+        """Return the batch on another device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch as lists of positions in `lengths`; every position exactly once.
+    """Return the batches of one epoch.
 
-    Only the last batch may be smaller. The order depends on the arguments alone.
+    Args:
+        lengths: Row lengths in tokens.
+        batch_size: Rows per batch; only the last batch may be smaller.
+        seed: Seed of the order.
+        epoch: Number of the epoch.
+
+    Returns:
+        Lists of indices into `lengths`, each index exactly once. The order depends only on the arguments.
     """
     generator = stream(Purpose.ORDER, seed, epoch)
     order = generator.permutation(len(lengths))
@@ -68,16 +79,22 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
 
 
 def rounded(length: int, round_to: int) -> int:
-    """`length` rounded up to a multiple of `round_to`; up to twice `round_to`, to a multiple of its quarter."""
+    """Round a length up to a multiple of `round_to`, or of a quarter of it for lengths up to twice `round_to`."""
     step = max(1, round_to // 4) if length <= 2 * round_to else round_to
     return -(-length // step) * step
 
 
 def collate(encoded: Sequence[Encoded], pad_id: int | None, round_to: int = 1, *, longest: int | None = None) -> Batch:
-    """Rows as one batch, right-padded with `pad_id` (0 where a tokenizer has none) to a rounded length.
+    """Combine rows into one right-padded batch.
 
-    `longest` bounds the rounding (a model's context), never the rows themselves. The source and the target of an
-    encoder-decoder are each as long as they need.
+    Args:
+        encoded: The rows.
+        pad_id: Padding token id; None counts as 0.
+        round_to: Lengths are rounded up by `rounded`.
+        longest: Upper bound for rounding, such as the model's context; rows are never cut.
+
+    Returns:
+        The batch; source and target of an encoder-decoder are padded separately.
     """
     import torch
 
@@ -97,7 +114,7 @@ def collate(encoded: Sequence[Encoded], pad_id: int | None, round_to: int = 1, *
 def _side_by_side(
     rows: Sequence[NDArray[Any]], filling: int, round_to: int, longest: int | None
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The rows as one table `[batch, length]`, int64 or bool, and their true lengths."""
+    """Return the rows as one padded table `[batch, length]`, int64 or bool, and their true lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     most = int(lengths.max())
     length = rounded(most, round_to)
@@ -111,6 +128,6 @@ def _side_by_side(
 
 
 def _special(ids: NDArray[np.int64], lengths: NDArray[np.int64], special: frozenset[int]) -> NDArray[np.bool_]:
-    """Where a true token is one of `special`."""
+    """Return a mask of the tokens, excluding padding, that are in `special`."""
     within = np.arange(ids.shape[1]) < lengths[:, None]
     return within & np.isin(ids, sorted(special))

@@ -1,11 +1,11 @@
-"""Conversations to tokens, and which of them are trained on.
+"""Conversations as tokens, and the mask of tokens that are trained on.
 
-A conversation is rendered by the model's own chat template, or by `plain_text.PLAIN` where the tokenizer has none.
-Training and answering share the rendering: the tokens before a reply are those of `prompt_ids` for the same
-messages, one by one. The loss is taken on the tokens of every reply and on the token that ends it.
+A conversation is rendered with the model's chat template, or with `plain_text.PLAIN` if the tokenizer has none.
+Training and generation share the rendering: the tokens before a reply equal `prompt_ids` of the same messages.
+The loss covers the tokens of every reply and the token that ends it.
 
-Names of special tokens inside a row's text are kept as text (see `plain_text`). An encoder-decoder reads its prompt
-without a template (see `pairs`).
+Names of special tokens inside a row's text remain text (see `plain_text`). Prompts of an encoder-decoder use no
+template (see `pairs`).
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ _OPENING_AT_START = re.compile(r"\A\s*<think>\s*")
 class Encoded:
     """An example as tokens.
 
-    ids: int32 `[length]`; trained: bool `[length]`, True where the token is a loss target (tokens of replies and
-    the token that ends them); example: with the system message that was put before it; tokens_removed: how many
-    tokens of its end did not fit; special: the ids of the tokenizer's special tokens.
-
-    For an encoder-decoder, source (int32) is what the encoder reads, and ids are the decoder's: the token it starts
-    from, then the reply, all of which is trained on.
+    Attributes:
+        ids: `[length]`, int32; for an encoder-decoder the decoder's tokens (its start token, then the reply).
+        trained: `[length]`, bool; True for loss targets: tokens of replies, and the token that ends each.
+        example: The example, including an added system message.
+        tokens_removed: Number of tokens cut from its end.
+        special: Ids of the tokenizer's special tokens.
+        source: Tokens of the encoder, int32; None for a causal model.
     """
 
     ids: NDArray[np.int32]
@@ -67,27 +68,33 @@ class Encoded:
 
     @property
     def cut(self) -> bool:
-        """Whether its end did not fit."""
+        """Whether the end was cut."""
         return self.tokens_removed > 0
 
     @property
     def prompt_length(self) -> int:
-        """Tokens before the first one that is trained on; those of the source for an encoder-decoder."""
+        """Number of tokens before the first trained one; for an encoder-decoder, length of the source."""
         return int(np.argmax(self.trained)) if self.source is None else len(self.source)
 
     @property
     def length(self) -> int:
-        """Tokens that a model reads in this row."""
+        """Number of tokens that the model reads for this row."""
         return len(self.ids) + (0 if self.source is None else len(self.source))
 
 
 @dataclass(frozen=True)
 class _Rendering:
-    """What one tokenizer's template does, found by trying it once.
+    """Properties of one tokenizer's template, found by probing.
 
-    beginning: ids put before a plain prompt; protected: a pattern of the names of special tokens, and special their
-    ids; end: the text of the token that ends a reply ("" if none); suffix: all that follows a reply; takes_system:
-    whether a system message is rendered; writes: what it writes beside the text of messages.
+    Attributes:
+        template: The chat template; "" for none.
+        beginning: Ids before a plain prompt.
+        protected: Pattern for the names of special tokens.
+        special: Ids of the special tokens.
+        end: Text of the token that ends a reply; "" if none.
+        suffix: Everything that follows a reply.
+        takes_system: Whether a system message is rendered.
+        writes: Fields that the template writes besides message text.
     """
 
     template: str
@@ -106,13 +113,22 @@ _renderings: WeakKeyDictionary[Any, _Rendering] = WeakKeyDictionary()
 def encode(
     example: Example, tokenizer: Any, maximum_length: int, *, too_long: str = "truncate", system: str = ""
 ) -> Encoded | Refusal:
-    """The tokens of `example`, at most `maximum_length`, with `system` before it if it has no system message.
+    """Tokenise an example, and mark the tokens to train on.
 
-    Every reply that its message leaves trained is trained on where the template renders earlier replies in one way
-    only; else the last alone. Rows of whole texts are trained on from their second token on, without a template.
-    A longer example is cut at its end (`too_long="truncate"`; its end-of-turn token then goes untrained, since
-    the answer does not end there) or refused ("drop"). Refused as well: no room for a reply, and what the
-    template refuses. Of an encoder-decoder the last reply is trained on, and the length bounds prompt and reply each.
+    All replies marked as trained are trained on if the template renders earlier replies consistently, otherwise only
+    the
+    last. Whole texts are trained on from their second token, without a template. For an encoder-decoder only the last
+    reply is trained on.
+
+    Args:
+        example: The conversation or whole text.
+        tokenizer: The model's tokenizer.
+        maximum_length: Limit in tokens; for an encoder-decoder, of prompt and reply each.
+        too_long: "truncate" cuts the end, and leaves the end-of-turn token untrained; "drop" refuses the row.
+        system: System message for examples that have none.
+
+    Returns:
+        The tokens; or a `Refusal` if the row is too long, leaves no room for a reply, or the template rejects it.
     """
     example = Example(with_system(example.messages, system), example.row)
     try:
@@ -141,7 +157,7 @@ def encode(
 
 
 def _tokenised(example: Example, tokenizer: Any, enough: int) -> tuple[list[int], list[bool], list[int] | None]:
-    """Tokens, which of them are trained on, and the source of an encoder-decoder (None for a causal model)."""
+    """Return the tokens, which are trained on, and the source of an encoder-decoder (None for a causal model)."""
     start = decoder_start(tokenizer)
     if _is_text(example.messages):
         ids = _whole_text_ids(example.messages, tokenizer)
@@ -155,17 +171,33 @@ def _tokenised(example: Example, tokenizer: Any, enough: int) -> tuple[list[int]
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
-    """The messages with `system` put before them, if there is such a text and they are not a whole text or have one."""
+    """Prepend a system message, unless it is blank, the conversation has one, or it is a whole text.
+
+    Args:
+        messages: The conversation.
+        system: Text of the system message.
+
+    Returns:
+        The messages.
+    """
     has_own = bool(messages) and messages[0].role in ("system", TEXT)
     own = tuple(messages)
     return own if has_own or not system.strip() else (Message("system", system), *own)
 
 
 def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = False) -> list[int]:
-    """The tokens after which the model writes its reply to `messages` (the last is the user's).
+    """Tokenise the messages before a reply.
 
-    With `thinking` the prompt has no empty thinking block, since the reply brings its own. Of an encoder-decoder,
-    those that its encoder reads. Raises `DataError` where the model's template refuses these messages.
+    Args:
+        messages: The conversation, the last message being the user's.
+        tokenizer: The model's tokenizer.
+        thinking: Leave out the empty thinking block, because the reply has its own.
+
+    Returns:
+        Token ids that the model continues; for an encoder-decoder, those of its encoder.
+
+    Raises:
+        DataError: The model's template rejects the messages.
     """
     try:
         if _is_text(messages):
@@ -179,17 +211,25 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
 
 
 def takes_system(tokenizer: Any) -> bool:
-    """Return whether the model's chat template has a place for a system prompt."""
+    """Return whether the model's chat template renders a system prompt."""
     return _rendering(tokenizer).takes_system
 
 
 def has_reasoning(reply: Message) -> bool:
-    """Whether a reply brings reasoning of its own, in a thinking block or in a field."""
+    """Return whether a reply contains reasoning, in a thinking block or a field."""
     return bool(_THOUGHT.match(reply.content)) or any(name in _REASONING_FIELDS for name, _ in reply.fields)
 
 
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """The words of a reply: everything before the first token that ends an answer, in whole characters."""
+    """Decode a reply up to the first token that ends an answer, in whole characters.
+
+    Args:
+        ids: Token ids of the reply.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        The text.
+    """
     ending = end_ids(tokenizer)
     kept: list[int] = []
     for token in ids:
@@ -200,14 +240,14 @@ def response_text(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def end_ids(tokenizer: Any) -> set[int]:
-    """The tokens that end an answer: end-of-sequence, and the template's end-of-turn token."""
+    """Return the tokens that end an answer: end-of-sequence and the template's end-of-turn token."""
     end = _rendering(tokenizer).end
     found = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(end) if end else None}
     return {int(token) for token in found if token is not None}
 
 
 def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple[list[int], list[bool]]:
-    """Tokens, and which are trained on; replies after the first `enough` tokens may be left untrained."""
+    """Return the tokens, and which are trained on; replies after the first `enough` tokens may be left untrained."""
     replies = [place for place, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
     trained: list[bool] = []
@@ -237,7 +277,7 @@ def _is_text(messages: Sequence[Message]) -> bool:
 
 
 def _whole_text_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """The tokens of a row that is a whole text, or of its opening, after what the tokenizer puts before a text."""
+    """Tokenise a whole text, or its opening, with the tokenizer's own prefix."""
     if decoder_start(tokenizer) is not None:
         raise RowRefused(say("whole texts are for models without an encoder"))
     text = marked("".join(message.content for message in messages), _rendering(tokenizer).protected)
@@ -245,7 +285,7 @@ def _whole_text_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
 
 
 def _after_common_lines(whole: str, before: str) -> str:
-    """What `whole` has after the lines with which `before` begins as well."""
+    """Return `whole` without the lines that it shares with the beginning of `before`."""
     pairs = zip(whole.splitlines(keepends=True), before.splitlines(keepends=True), strict=False)
     return whole[sum(len(line) for line, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
 
@@ -253,14 +293,14 @@ def _after_common_lines(whole: str, before: str) -> str:
 def _reply_tokens(
     messages: Sequence[Message], before: str, prompt: list[int], tokenizer: Any, *, last: bool
 ) -> list[int]:
-    """The tokens of the last message and of the end of its turn, as they follow the prompt (`before`, `prompt`)."""
+    """Return the tokens of the last message and its end of turn, as they follow the prompt (`before`, `prompt`)."""
     rendering = _rendering(tokenizer)
     whole = _text(messages, tokenizer, generation=False, thinking=has_reasoning(messages[-1]))
     if whole.startswith(before):
         reply = whole[len(before) :]
     elif messages[-1].fields:
         reply = _after_common_lines(whole, before)
-    else:  # the template opens an answer with words that it leaves out of a finished one
+    else:  # the generation prompt contains text that a finished answer lacks
         reply = marked(messages[-1].content, rendering.protected) + rendering.suffix
     reply = _thinking_once(before, reply)
     if rendering.end and rendering.end in reply:
@@ -268,7 +308,7 @@ def _reply_tokens(
     else:
         reply = reply.removesuffix(rendering.suffix)
     together = _tokens(before + reply, tokenizer, begin=True)
-    # Where the seam would merge, the reply is tokenised alone: at answering time the prompt comes alone as well.
+    # If tokens would merge across the boundary, tokenise the reply alone, as the prompt is when generating.
     alone = together[: len(prompt)] != prompt
     tokens = _tokens(reply, tokenizer, begin=False) if alone else together[len(prompt) :]
     ending = end_ids(tokenizer)
@@ -278,7 +318,7 @@ def _reply_tokens(
 
 
 def _tokens(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
-    """The tokens of a marked text; `begin` puts the ids before it that a plain prompt has."""
+    """Tokenise a marked text; `begin` prepends the ids before a plain prompt."""
     ids = list(_rendering(tokenizer).beginning) if begin else []
     for piece in text.split(MARK):
         ids += tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
@@ -286,7 +326,7 @@ def _tokens(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 
 
 def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
-    """The marked rendering of `messages`, up to where the assistant begins if `generation`."""
+    """Render `messages` with marks; with `generation`, up to where the assistant's reply begins."""
     rendering = _rendering(tokenizer)
     messages = [marked_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
@@ -296,13 +336,13 @@ def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thin
 
 
 def _opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
-    """The marked rendering up to where the reply begins; for a reply that thinks, without an empty thinking block."""
+    """Render up to where the reply begins; for a reply with reasoning, without an empty thinking block."""
     text = _text(messages, tokenizer, generation=True, thinking=thinking)
     return _EMPTY_AT_END.sub("", text) if thinking else text
 
 
 def _thinking_once(before: str, reply: str) -> str:
-    """The reply without an empty thinking block, or the opening of one, that is there already."""
+    """Remove an empty thinking block, or an opening tag, that duplicates one in `before`."""
     if _EMPTY_AT_END.search(before):
         return _EMPTY_AT_START.sub("", reply)
     if before.rstrip().endswith("<think>"):
@@ -311,7 +351,7 @@ def _thinking_once(before: str, reply: str) -> str:
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
-    """The messages with a system message put into the first message of the user."""
+    """Merge a system message into the first user message."""
     if not messages or messages[0].role != "system":
         return list(messages)
     system, *rest = messages
@@ -342,7 +382,7 @@ def _applied(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generatio
     more = {"enable_thinking": False, **more}
     try:
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
-    except Exception as error:  # a template is the model's own code and may raise anything
+    except Exception as error:  # templates are third-party code and may raise anything
         raise RowRefused(
             say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
         ) from None
@@ -385,7 +425,7 @@ def _first_name(text: str, names: Sequence[str]) -> str:
 
 
 def _takes_system(tokenizer: Any, template: str) -> bool:
-    """Whether the template renders a system message; some raise an error, some leave it out in silence."""
+    """Return whether the template renders a system message; some raise an error, others drop it silently."""
     try:
         messages = [Message("system", _PROBE), Message("user", "Hello")]
         return _PROBE in _render(messages, tokenizer, template, generation=True)

@@ -1,6 +1,6 @@
-"""Messages of a conversation in the spellings that files have, and the fields of a row that change what it means.
+"""Message formats, and the fields of a row that change its meaning.
 
-A field is honoured, or the row is refused by the field's name. Names that are neither are collected in `unused`.
+A known field is either honoured or the row is refused with the field's name. Unknown names are collected in `unused`.
 """
 
 from __future__ import annotations
@@ -37,19 +37,31 @@ CONTENT_NAMES = ("content", "value")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 CALLS = ("tool_calls", "function_call")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
-# Whether a flag that is set means that the row or reply is trained on.
+# For each flag, the value that means that the row or reply is trained on.
 FLAGS = {"weight": True, "train": True, "training": True, "loss": True, "mask": False}
 KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, "tool_call_id"}
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
-SWITCHES = (*TRUE, *FALSE, "on", "off")  # a column of this kind says whether there is reasoning, and is none
+SWITCHES = (*TRUE, *FALSE, "on", "off")  # a reasoning column with these values is a switch, not reasoning
 PAIRS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
 
 CONTROLS = ("history", "tools", "label", "tool_calls", *FLAGS, *MEDIA, *REASONING)
-"""Columns of a row that change what it means, in any layout."""
+"""Columns that change the meaning of a row in any layout."""
 
 
 def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
-    """Return the messages in a list of turns, or in the JSON text of one; raise `RowRefused` with the reason."""
+    """Parse a list of turns, or its JSON text.
+
+    Args:
+        value: The list or text.
+        part: Name of the column's role, for messages.
+        unused: Receives names that are not used.
+
+    Returns:
+        The messages.
+
+    Raises:
+        RowRefused: It is not a list of messages.
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
         value = _from_json(value, part)
     if not value:
@@ -124,7 +136,7 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
 
 
 def _without_thoughts(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str, Any], Any]:
-    """Return a turn with the reasoning that stands among the parts of its content, and the content without it."""
+    """Separate reasoning from the other parts of a turn's content."""
     parts = content if isinstance(content, list) else []
     thoughts = [part for part in parts if isinstance(part, dict) and part.get("type") in REASONING]
     if not thoughts:
@@ -136,7 +148,7 @@ def _without_thoughts(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[st
 
 
 def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
-    """Return what a chat template reads of a turn beside its content, as JSON text by name."""
+    """Return the further chat-template input of a turn, as JSON text by name."""
     if role == "tool":
         return {name: as_json(turn[name]) for name in ("name", "tool_call_id") if _is_filled(turn.get(name))}
     found = {}
@@ -152,7 +164,7 @@ def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
 
 
 def _calls(value: Any, where: str) -> list[dict[str, Any]]:
-    """Return calls of tools as chat templates read them: arguments are an object, not its JSON text."""
+    """Normalise tool calls for chat templates: arguments as an object, not as JSON text."""
     if isinstance(value, str):
         value = _from_json(value, where)
     calls = value if isinstance(value, list) else [value]
@@ -176,20 +188,39 @@ def _is_filled(value: Any) -> bool:
 
 
 def flag(value: Any) -> bool | None:
-    """Return what a value says that should be true or false; None if it says neither."""
+    """Parse a boolean; None if the value is neither true nor false."""
     word = str(value).strip().lower() if isinstance(value, bool | str | int | float) else ""
     return True if word in TRUE else False if word in FALSE else None
 
 
 def require_no_media(record: Mapping[str, Any], where: str) -> None:
-    """Refuse what has pictures, videos or sound, by the name of the field."""
+    """Check that a record has no pictures, videos or sound.
+
+    Args:
+        record: Values by name.
+        where: Subject of the error message.
+
+    Raises:
+        RowRefused: A media field is filled.
+    """
     for name in MEDIA:
         if _is_filled(record.get(name)):
             raise RowRefused(say("{where} has {name}, and the lab reads text only", where=where, name=name))
 
 
 def is_trained(record: Mapping[str, Any], where: str) -> bool:
-    """Return whether the flags of a reply leave it trained on; raise `RowRefused` for a flag that is no flag."""
+    """Return whether the flags of a reply leave it trained on.
+
+    Args:
+        record: Values by name.
+        where: Subject of the error message.
+
+    Returns:
+        True unless a flag excludes it.
+
+    Raises:
+        RowRefused: A flag is not a boolean.
+    """
     trained = True
     for name, meaning in FLAGS.items():
         if not _is_filled(record.get(name)):
@@ -209,15 +240,18 @@ def _no_flag(value: Any, name: str, where: str) -> RowRefused:
 
 
 def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: set[str]) -> list[Message]:
-    """Return the messages of a row as its other fields say: `history` before them, `tools`, reasoning.
+    """Apply a row's other fields to its messages: `history`, `tools`, reasoning.
 
     Args:
-        messages: What the row's layout gives.
-        controls: The row's values of `CONTROLS`, by name.
-        unused: Names that were found and not used; added to.
+        messages: Messages from the row's layout.
+        controls: Values of `CONTROLS`, by name.
+        unused: Receives names that are not used.
+
+    Returns:
+        The messages.
 
     Raises:
-        RowRefused: If the row is marked as not to be trained on, or a field cannot be honoured.
+        RowRefused: The row is marked as not to be trained on, or a field cannot be honoured.
     """
     here = say("it")
     require_no_media(controls, here)
@@ -262,7 +296,7 @@ def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
 
 
 def _history(value: Any, unused: set[str]) -> list[Message]:
-    """Return earlier turns, pairs of a question and its answer or messages, as context that is not trained on."""
+    """Return earlier turns (question-answer pairs or messages) as untrained context."""
     if isinstance(value, str) and value.strip():
         value = _from_json(value, "history")
     if not _is_filled(value):
@@ -277,5 +311,5 @@ def _history(value: Any, unused: set[str]) -> list[Message]:
 
 
 def context(messages: list[Message]) -> list[Message]:
-    """Return the messages with none of their replies trained on."""
+    """Return the messages with no reply trained on."""
     return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]

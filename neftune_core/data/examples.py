@@ -1,4 +1,4 @@
-"""What an example is, and what a row is that could not become one."""
+"""Examples, and rows that could not become one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 TEXT = "text"
-"""The role of the two messages of a row that is a whole text: its opening and the rest."""
+"""Role of the two messages of a whole-text row: its opening and the rest."""
 
 
 class Message(NamedTuple):
@@ -18,9 +18,9 @@ class Message(NamedTuple):
     Attributes:
         role: "system", "user", "assistant", "tool", or `TEXT`.
         content: Its text; "" for a reply that only calls tools.
-        trained: Whether the loss is taken on it, if it is a reply.
-        fields: What else a chat template reads of it, as names with their values as JSON text: `reasoning_content`,
-            `tool_calls`, `name`, `tool_call_id`; on the first message also `tools`, those of the whole conversation.
+        trained: Whether the loss covers it, if it is a reply.
+        fields: Further input of a chat template, as (name, JSON text): `reasoning_content`, `tool_calls`, `name`,
+            `tool_call_id`; on the first message also `tools`, for the whole conversation.
     """
 
     role: str
@@ -34,31 +34,31 @@ _PLAIN = (True, ())
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation whose last message is the assistant's; `row` is its 1-based place in its source."""
+    """One conversation that ends with the assistant's reply; `row` is its 1-based number in the source."""
 
     messages: tuple[Message, ...]
     row: int
 
     @property
     def prompt(self) -> tuple[Message, ...]:
-        """Every message but the last."""
+        """All messages but the last."""
         return self.messages[:-1]
 
     def with_last_reply_only(self) -> Example:
-        """The same conversation with its last reply alone trained on."""
+        """Return the conversation with only its last reply trained on."""
         earlier = [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in self.prompt]
         return Example((*earlier, self.messages[-1]), self.row)
 
     @property
     def response(self) -> str:
-        """The text of the last message, with the calls of tools in it as JSON."""
+        """Text of the last message, with its tool calls as JSON."""
         calls = [text for name, text in self.messages[-1].fields if name == "tool_calls"]
         return "\n".join(filter(None, [self.messages[-1].content, *calls]))
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A row that is not used, and why, in a few plain words; `held_out` if it is a row of the own held-out file."""
+    """A row that cannot be used, and the reason; `held_out` for rows of a separate held-out file."""
 
     row: int
     reason: str
@@ -67,13 +67,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A row that is left out since another row that stays has the same prompt and answer.
+    """A row that is left out because another row has the same prompt and answer.
 
     Attributes:
-        row: 1-based place of the row in its source.
-        same_as: Place of the row that stays.
-        held_out: Whether `row` is a row of the own held-out file.
-        same_as_held_out: Whether `same_as` is one; a training row is also left out if only its prompt is held out.
+        row: 1-based number of the row in its source.
+        same_as: Number of the row that is used.
+        held_out: Whether `row` is in a separate held-out file.
+        same_as_held_out: Whether `same_as` is in it; then an equal prompt is enough for a training row to be left out.
     """
 
     row: int
@@ -84,7 +84,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CutRow:
-    """A row whose end did not fit, with the number of tokens that were removed from it."""
+    """A row that was cut, and the number of tokens removed."""
 
     row: int
     tokens_removed: int
@@ -92,13 +92,18 @@ class CutRow:
 
 
 class RowRefused(Exception):
-    """Raised while a row is read; its text is the reason of the `Refusal`."""
+    """Raised while a row is read; its text is the reason in the `Refusal`."""
 
 
 def fingerprint(examples: Iterable[Example], day: str = "") -> str:
-    """sha256 (hex) of the messages as canonical JSON, in order, and of the day that their template prints, if it does.
+    """Hash examples, independently of row numbers.
 
-    Row numbers do not count.
+    Args:
+        examples: The examples, in order.
+        day: Date that the chat template prints, if it does.
+
+    Returns:
+        sha256 of the messages as canonical JSON and of the day, in hex.
     """
     digest = hashlib.sha256(f"{day}\n".encode() if day else b"")
     for example in examples:

@@ -1,6 +1,6 @@
-"""Prompts that fit what a model can read, with room for the answer; longer ones lose their beginning.
+"""Prompts shortened to fit the context with room for the answer.
 
-The earliest turns go first, then the beginning of the last message, then the system prompt.
+The earliest turns are dropped first, then the beginning of the last message, then the system prompt.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from neftune_core.data.examples import Message
 
 @dataclass(frozen=True)
 class Room:
-    """The tokens that a prompt may have.
+    """Token limits of a prompt.
 
     Attributes:
-        wanted: With room for the whole answer, or for one of half the context if the answer may be longer.
-        most: With room for a single token of the answer.
+        wanted: Limit that leaves room for the whole answer, or for half the context if the answer may be longer.
+        most: Limit that leaves room for one token.
     """
 
     wanted: int
@@ -29,16 +29,22 @@ class Room:
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A prompt that fits: its tokens, and whether something of its beginning was left out."""
+    """A prompt that fits: its tokens, and whether its beginning was shortened."""
 
     ids: list[int]
     cut: bool = False
 
 
 def room_for(context: int, new_tokens: int, *, encoder_decoder: bool) -> Room:
-    """Return the room for a prompt in a model that reads `context` tokens and is to write up to `new_tokens`.
+    """Return the token limits of a prompt.
 
-    The answer of an encoder-decoder takes nothing from its prompt.
+    Args:
+        context: Context length of the model.
+        new_tokens: Maximum length of the answer.
+        encoder_decoder: Whether prompt and answer have separate limits.
+
+    Returns:
+        The limits.
     """
     if encoder_decoder:
         return Room(context, context)
@@ -48,18 +54,21 @@ def room_for(context: int, new_tokens: int, *, encoder_decoder: bool) -> Room:
 def fitted_prompt(
     messages: Sequence[Message], tokenizer: Any, room: Room, *, thinking: bool = False, shorten: bool = True
 ) -> FittedPrompt | None:
-    """Return the tokens of a prompt that fit into `room`, or None if no part of its last message does.
+    """Shorten a prompt until it fits.
 
     Args:
-        messages: The messages before the reply, the last one the user's.
+        messages: The messages before the reply, the last one being the user's.
         tokenizer: The model's tokenizer.
-        room: What fits.
+        room: Token limits.
         thinking: As for `prompt_ids`.
-        shorten: Whether the last message may lose its beginning, and the system prompt. If not, earlier turns alone
-            are left out, and the rest may take all the room there is.
+        shorten: Whether the last message and the system prompt may be shortened. Otherwise only earlier turns are
+            dropped, and the rest may fill the context up to `room.most`.
+
+    Returns:
+        The prompt; None if no part of its last message fits.
 
     Raises:
-        DataError: If the model's chat template refuses these messages.
+        DataError: The model's chat template rejects the messages.
     """
 
     def ids(kept: Sequence[Message]) -> list[int]:
@@ -86,13 +95,13 @@ def fitted_prompt(
 
 
 def _longest_ending(message: Message, room: Room, ids: Callable[[Message], list[int]]) -> list[int]:
-    """The tokens with the longest ending of a message's text that fits, by characters; none if not even one fits."""
+    """Return the tokens of the longest ending of a message, in characters, that fits; empty if none does."""
 
     def ending(count: int) -> list[int]:
         return ids(message._replace(content=message.content[-count:]))
 
     counts = range(1, len(message.content) + 1)
     kept = bisect_right(counts, room.wanted, key=lambda count: len(ending(count)))
-    while kept and len(ending(kept)) > room.wanted:  # a character more may be a token less
+    while kept and len(ending(kept)) > room.wanted:  # one more character can mean one token less
         kept -= 1
     return ending(kept) if kept else []

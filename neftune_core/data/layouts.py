@@ -1,4 +1,4 @@
-"""The layouts of a row: one table of what columns are called and how they become messages."""
+"""Row layouts: column names, and how columns become messages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ Reader = Callable[[Parts, set[str]], list[Message]]
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to lay out a row.
+    """One row layout.
 
-    `parts` maps each part to the spellings of its column, the usual one first; the parts in `required`
-    must have a column. `messages(values by part, unused)` gives the conversation or raises `RowRefused`, and adds the
-    names in it that it does not use to `unused`. `note` says what is to be known of rows that are read so. A layout
-    `by_hand` is never detected, since its rows may be meant otherwise.
+    Attributes:
+        words: Its label.
+        parts: Column spellings of each part, the usual one first.
+        required: Parts that need a column.
+        messages: Maps (values by part, unused) to messages; adds names it does not use to `unused`, or raises
+            `RowRefused`.
+        note: Remark shown for data in this layout.
+        by_hand: Whether it is only used if chosen, never detected.
     """
 
     words: str
@@ -37,7 +41,7 @@ class Layout:
 
 
 def _task(instruction: str, extra: str, response: str) -> Reader:
-    """Messages of a row with an instruction, perhaps some text it is about, and a response."""
+    """Return a reader of rows with an instruction, an optional context and a response."""
 
     def messages(values: Parts, unused: set[str]) -> list[Message]:
         about = as_text(values.get(extra), extra)
@@ -87,7 +91,7 @@ def _turns(part: str) -> Reader:
 
 
 def _preference(values: Parts, unused: set[str]) -> list[Message]:
-    """The prompt and the chosen answer; a chosen conversation may hold the prompt itself."""
+    """Return the prompt and the chosen answer; a chosen conversation may include the prompt."""
     chosen = values.get("chosen")
     if isinstance(chosen, str) and not values.get("prompt") and chosen.lstrip().startswith("Human:"):
         turns = conversation(_dialogue(chosen), "chosen", unused)
@@ -101,13 +105,13 @@ def _preference(values: Parts, unused: set[str]) -> list[Message]:
 
 
 def _dialogue(text: str) -> list[dict[str, str]]:
-    """The turns of a text that marks them with "Human:" and "Assistant:" at the beginnings of paragraphs."""
+    """Split a text at "Human:" and "Assistant:" at the start of paragraphs."""
     pieces = re.split(r"(?:\A|\n\n)\s*(Human|Assistant):", text)[1:]
     return [{"role": name, "content": said.strip()} for name, said in zip(pieces[::2], pieces[1::2], strict=True)]
 
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
-    """A whole text in two: its opening, which is what a model continues when it answers, and the rest."""
+    """Split a whole text into its opening, which serves as the prompt when generating, and the rest."""
     text = _filled(values, "text")
     if len(text) < 2:
         raise RowRefused(say("the {part} has a single character", part=say("text")))
@@ -118,7 +122,7 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
 
 
 OPENING = 4
-"""One part in this many of a text is its opening."""
+"""The opening is one part in this many of a text."""
 
 CHOICES = ("choices", "options")
 SYSTEM = ("system", "system_prompt", "system_message")
@@ -212,15 +216,23 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def spelled(name: str) -> str:
-    """A column name without its case, outer spaces, and differences of hyphen, space and underscore."""
+    """Normalise a column name: case, outer spaces, and hyphens, spaces and underscores are equal."""
     return re.sub(r"[\s\-]+", "_", name.strip().lower())
 
 
 def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The layout's name and the column of each of its parts, from the columns there are.
+    """Find the layout and the column of each part.
 
-    A `layout` or `corrections` (part to column; "" leaves a part out) given by hand go before detection.
-    Raises `DataError` where nothing fits, naming the columns there are.
+    Args:
+        available: Columns of the source.
+        layout: Name of the layout; "" detects it.
+        corrections: Columns by part, given by hand; "" leaves a part out.
+
+    Returns:
+        Name of the layout, and columns by part.
+
+    Raises:
+        DataError: No layout fits; the message lists the columns.
     """
     if layout and layout not in LAYOUTS:
         raise DataError(
@@ -278,7 +290,16 @@ def _known(available: Sequence[str], corrections: Mapping[str, str], layouts: Se
 
 
 def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[str, str]) -> dict[str, str]:
-    """The column of every part of `layout`, by hand or by its spelling; "" where there is none."""
+    """Return the column of every part.
+
+    Args:
+        layout: The layout.
+        available: Columns of the source.
+        corrections: Columns by part, given by hand.
+
+    Returns:
+        Columns by part; "" if absent.
+    """
     by_spelling: dict[str, str] = {}
     for column in available:
         by_spelling.setdefault(spelled(column), column)
@@ -295,7 +316,15 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The columns by the name of the field that changes what a row means, those aside that play a part."""
+    """Return the columns that change a row's meaning.
+
+    Args:
+        available: Columns of the source.
+        columns: Columns already used by the layout, by part.
+
+    Returns:
+        Columns by normalised name.
+    """
     taken = set(columns.values())
     found: dict[str, str] = {}
     for column in available:
@@ -305,10 +334,19 @@ def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dic
 
 
 def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: set[str]) -> tuple[Message, ...]:
-    """Return the conversation in one record; names in it that are not used are added to `unused`.
+    """Parse one record.
+
+    Args:
+        layout: Name of the layout.
+        columns: Columns by part.
+        record: The record.
+        unused: Receives names that are not used.
+
+    Returns:
+        The messages.
 
     Raises:
-        RowRefused: If there is none, with the reason.
+        RowRefused: The record is not a usable conversation.
     """
     if not isinstance(record, dict):
         raise RowRefused(say("it is not an object with named columns"))
@@ -334,7 +372,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
 
 
 def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]) -> None:
-    """Raise `RowRefused` if the answer is only the number or the letter of one of the row's choices."""
+    """Raise `RowRefused` if the answer is only the number or letter of one of the row's choices."""
     answer = messages[-1].content.strip() if messages else ""
     if not re.fullmatch(r"\d{1,2}|[A-Za-z]", answer):
         return
@@ -350,7 +388,7 @@ def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]
 
 
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
-    """The messages up to the last reply that is trained on; raises `RowRefused` if they are no conversation."""
+    """Return the messages up to the last trained reply; raise `RowRefused` if they do not form a conversation."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
         raise RowRefused(say("there is no reply of the assistant in it"))

@@ -1,7 +1,7 @@
-"""What an encoder-decoder reads and writes: a source for its encoder, and a target for its decoder.
+"""Source and target of an encoder-decoder.
 
-No chat template is used. The source is the message of the user, as plain text and with the special tokens that the
-tokenizer itself puts around a text; a system message and earlier turns come before it. The target is the reply.
+No chat template is used. The source is the user's message as plain text with the tokenizer's own special tokens, after
+a system message and earlier turns, if any. The target is the reply.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from neftune_core.data.examples import Message
 from neftune_core.data.plain_text import MARK, any_of, marked, special_names
 
 TURNS = {"user": "User: {content}", "assistant": "Assistant: {content}"}
-"""How turns are told apart where a prompt has more than one; a single one stands for itself."""
+"""Format of turns in a prompt that has more than one."""
 
-SOURCE, TARGET = "text", "text_target"  # what tokenizers call the two: some have a vocabulary for each
+SOURCE, TARGET = "text", "text_target"  # tokenizer arguments; some tokenizers have separate vocabularies
 
 Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class _Habits:
-    """What one tokenizer does, found by trying it once: what it puts around a text, and which names it protects."""
+    """Properties of one tokenizer, found by probing: ids around a text, and protected names."""
 
     frames: dict[str, Frame]
     protected: re.Pattern[str]
@@ -35,7 +35,7 @@ _habits: WeakKeyDictionary[Any, _Habits] = WeakKeyDictionary()
 
 
 def source_text(messages: Sequence[Message]) -> str:
-    """The text that the encoder reads, for the messages before a reply."""
+    """Return the encoder's text for the messages before a reply."""
     system = [message.content for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
     if len(turns) > 1:
@@ -45,17 +45,45 @@ def source_text(messages: Sequence[Message]) -> str:
 
 
 def source_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """The tokens that the encoder reads; raises `RowRefused` for a text that cannot stay text."""
+    """Tokenise the messages before a reply for the encoder.
+
+    Args:
+        messages: The messages.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        Token ids.
+
+    Raises:
+        RowRefused: The text contains a special token that cannot be escaped.
+    """
     return _tokens(source_text(messages), tokenizer, SOURCE)
 
 
 def target_ids(reply: str, start: int, tokenizer: Any) -> list[int]:
-    """The tokens of the decoder: `start`, and the reply with what the tokenizer puts around a target."""
+    """Tokenise a reply for the decoder.
+
+    Args:
+        reply: Text of the reply.
+        start: The decoder's start token.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        Token ids: `start`, then the reply with the tokenizer's own special tokens.
+    """
     return [start, *_tokens(reply, tokenizer, TARGET)]
 
 
 def frame(tokenizer: Any, side: str = SOURCE) -> Frame:
-    """The ids that the tokenizer itself puts before and after a text, or a target."""
+    """Return the ids that the tokenizer puts around a text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        side: `SOURCE` or `TARGET`.
+
+    Returns:
+        Ids before and after the text.
+    """
     plain = tokenizer(**{side: "a"}, add_special_tokens=False)["input_ids"]
     whole = tokenizer(**{side: "a"}, add_special_tokens=True)["input_ids"]
     places = (place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)

@@ -1,7 +1,7 @@
-"""Text that stays text: names of special tokens inside it never become those tokens.
+"""Escaping of special tokens in text, and the template for tokenizers that have none.
 
-Each such name is broken in two with `MARK`, and the pieces are tokenised one by one, so that a row which says
-"<|im_end|>" cannot end its turn. The template for tokenizers without one is here as well.
+Each name of a special token is split by `MARK`, and the pieces are tokenised separately, so that a row containing
+"<|im_end|>" cannot end its turn.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from typing import Any
 from neftune_core.data.examples import Message, RowRefused
 from neftune_core.language import say
 
-MARK = "\ufdd0"  # a code point that is no character; it is taken out again before the text reaches the tokenizer
+MARK = "\ufdd0"  # a noncharacter; removed before the text reaches the tokenizer
 
 
 def marked(content: str, protected: re.Pattern[str]) -> str:
-    """`content` with every name that `protected` finds in it broken after its first character.
+    """Split every protected name after its first character.
 
-    Raises `RowRefused` where that cannot be done.
+    Args:
+        content: The text.
+        protected: Pattern from `any_of`.
+
+    Returns:
+        The text with `MARK` inserted.
+
+    Raises:
+        RowRefused: The text contains `MARK`, or a name cannot be split.
     """
     if MARK in content:
         raise RowRefused(say("it holds the code point U+FDD0, which is no character"))
@@ -30,13 +38,13 @@ def marked(content: str, protected: re.Pattern[str]) -> str:
 
 
 def special_names(tokenizer: Any) -> list[str]:
-    """The names of the tokenizer's special tokens."""
+    """Return the names of the tokenizer's special tokens."""
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return [name for name in {*added, *tokenizer.all_special_tokens} if name.strip()]
 
 
 def any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """A pattern for the first character of any of `names`, the longest first, with the whole name as its group 1."""
+    """Return a pattern for the first character of any name, longest first, with the whole name as group 1."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
 
@@ -46,10 +54,19 @@ PLAIN = {
     "user": "### Instruction:\n{content}\n\n",
     "assistant": "### Response:\n{content}{end}\n\n",
 }
-"""The template for tokenizers without one. An answer is written after "### Response:" and its line break."""
+"""Template for tokenizers without one; an answer starts after "### Response:" and its line break."""
 
 
 def plain_rendering(messages: Sequence[Message], end: str, *, generation: bool) -> str:
-    """Return the messages in the plain template, with `end` after each reply, and the beginning of one if asked."""
+    """Render messages with the plain template.
+
+    Args:
+        messages: The messages.
+        end: Text after each reply.
+        generation: Whether to append the beginning of a reply.
+
+    Returns:
+        The text.
+    """
     text = "".join(PLAIN[turn.role].format(content=turn.content, end=end) for turn in messages)
     return text + (PLAIN["assistant"].partition("{content}")[0] if generation else "")

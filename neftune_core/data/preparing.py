@@ -1,4 +1,4 @@
-"""From a source to tokens ready for training: duplicates out, a split, and the tokens of both parts."""
+"""From a source to training tokens: removal of duplicates, split, tokenisation."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from neftune_core.settings import Limits
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows ready for training, and what became of the others.
+    """Rows ready for training, and the rows that were left out.
 
     Attributes:
-        train: Training rows; `example.row` is the place of each in its source, counted from 1.
+        train: Training rows; `example.row` is the 1-based number of each in its source.
         held_out: Held-out rows.
-        refusals: Rows that cannot be used, with the reason.
-        duplicates: Rows left out since another row has the same prompt and answer, or since their prompt is held out.
-        sha256: Hash of all examples read, and of the day that a chat template prints as that of today.
+        refusals: Rows that cannot be used, with reasons.
+        duplicates: Rows left out because another row has the same prompt and answer, or their prompt is held out.
+        sha256: Hash of all examples read, and of the date if a chat template prints it.
         title: Name of the file or set.
         licence: Licence of the data.
         reading: How the source was read: layout, columns, unused columns.
-        notes: Sentences on how the rows were read and split.
-        own_held_out: Whether the held-out rows are of a file of their own, with its own row numbers.
-        shortage: Why a study cannot be trained on them, as a sentence; "" if it can.
+        notes: Remarks on reading and split.
+        own_held_out: Whether the held-out rows come from a separate file with its own row numbers.
+        shortage: Why a study cannot be trained on them; "" if it can.
     """
 
     train: list[Encoded]
@@ -54,12 +54,12 @@ class Prepared:
 
     @property
     def kept(self) -> int:
-        """How many rows are in both parts."""
+        """Number of rows in both parts."""
         return len(self.train) + len(self.held_out)
 
     @property
     def cut_rows(self) -> tuple[CutRow, ...]:
-        """The rows whose end did not fit, in the order of the parts."""
+        """Rows that were cut, in the order of the parts."""
         return tuple(
             CutRow(row.example.row, row.tokens_removed, held_out=own)
             for part, own in ((self.train, False), (self.held_out, self.own_held_out))
@@ -69,28 +69,38 @@ class Prepared:
 
     @property
     def cut(self) -> int:
-        """How many rows were cut."""
+        """Number of rows that were cut."""
         return len(self.cut_rows)
 
     @property
     def duplicates_removed(self) -> int:
-        """How many rows were left out as duplicates."""
+        """Number of duplicates left out."""
         return len(self.duplicates)
 
     @property
     def refused(self) -> int:
-        """How many rows could not be used."""
+        """Number of rows that cannot be used."""
         return len(self.refusals)
 
 
 Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
-"""Messages as they are compared: role, content and fields of each."""
+"""Messages for comparison: role, content and fields of each."""
 
 
 def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
-    """Return what `examine` returns; raise `DataError` if a study cannot be trained on it.
+    """Return the rows as `examine` does, or raise an error if a study cannot be trained on them.
 
-    That is if fewer than 2 training rows remain, or no held-out row though some were asked for.
+    Args:
+        settings: Data settings.
+        tokenizer: The model's tokenizer.
+        limits: Limits of this server.
+        progress: See `examine`.
+
+    Returns:
+        The prepared rows.
+
+    Raises:
+        DataError: Fewer than 2 training rows remain, or no held-out row although some were requested.
     """
     prepared = examine(settings, tokenizer, limits, progress=progress)
     if prepared.shortage:
@@ -99,10 +109,21 @@ def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
 
 
 def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
-    """Return the training and held-out rows of `settings.source` as tokens, however few they are.
+    """Read, split and tokenise `settings.source`, however few rows remain.
 
-    `progress(rows done, rows at most)` is called now and then, first while reading and again while tokenising.
-    Raises what `read_all` raises.
+    Args:
+        settings: Data settings.
+        tokenizer: The model's tokenizer.
+        limits: Limits of this server.
+        progress: Called occasionally with (rows done, maximum), first for reading, then for tokenising.
+
+    Returns:
+        The prepared rows.
+
+    Raises:
+        DataError: The source cannot be read.
+        DoesNotFit: The source exceeds a limit.
+        NotAvailable: The source cannot be reached.
     """
     reading = read_all(settings, limits, progress=progress)
     own = _held_out_reading(settings, limits)
@@ -141,13 +162,13 @@ def split(
 ) -> tuple[list[Example], list[Example], list[Duplicate]]:
     """Divide rows into a training and a held-out part.
 
-    Rows with one prompt stay on one side. Both parts keep the order of their source.
+    Rows with the same prompt stay on one side. Both parts keep the order of their source.
 
     Args:
-        examples: The rows of the source.
-        settings: `held_out_share` of the rows is drawn by `split_seed` and the rows' places alone.
-        own_held_out: The held-out rows, if they have a file of their own; nothing is drawn then, and training rows
-            whose prompt is among them are left out.
+        examples: Rows of the source.
+        settings: `held_out_share` of the rows is drawn, depending only on `split_seed` and the row order.
+        own_held_out: Rows of a separate held-out file; nothing is drawn then, and training rows with one of its prompts
+            are left out.
 
     Returns:
         Training rows, held-out rows, and the rows that were left out.
@@ -171,7 +192,7 @@ def split(
 
 
 def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
-    """The lengths of the rows in tokens, in order: `prompt` (before the first reply) and `total`."""
+    """Return the lengths of the rows in tokens: `prompt` (before the first reply) and `total`."""
     return {
         "prompt": [row.prompt_length for row in encoded],
         "total": [row.length for row in encoded],
@@ -179,9 +200,14 @@ def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
 
 
 def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
-    """The text of a row in runs, each with whether its tokens are trained on; special tokens are shown.
+    """Decode a row, with special tokens, into runs of equal training status.
 
-    Of an encoder-decoder what the encoder reads comes first.
+    Args:
+        encoded: The row.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        (text, is trained on) per run; the encoder's text comes first for an encoder-decoder.
     """
     runs = _runs(encoded, tokenizer)
     return runs if encoded.source is None else [(whole_text(encoded.source.tolist(), tokenizer), False), *runs]
@@ -190,14 +216,14 @@ def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
 def _runs(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     ends = (np.flatnonzero(np.diff(encoded.trained)) + 1).tolist()
     whole = whole_text(encoded.ids.tolist(), tokenizer)
-    # Decoded from the start each time: a piece decoded alone may lose its space, or be part of a character.
+    # Decode from the start each time: a piece alone may lose its space or split a character.
     places = [0, *(_common(whole, whole_text(encoded.ids[:end].tolist(), tokenizer)) for end in ends), len(whole)]
     runs = zip(pairwise(places), [0, *ends], strict=True)
     return [(whole[start:end], bool(encoded.trained[first])) for (start, end), first in runs]
 
 
 def _common(whole: str, beginning: str) -> int:
-    """Return how many characters two texts begin with in common."""
+    """Return the length of the common prefix of two texts."""
     if whole.startswith(beginning):
         return len(beginning)
     pairs = enumerate(zip(whole, beginning, strict=False))
@@ -205,7 +231,7 @@ def _common(whole: str, beginning: str) -> int:
 
 
 def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
-    """The own held-out file, read with the same layout and columns where those were given by hand."""
+    """Read the separate held-out file, with the same layout and columns if given by hand."""
     source = settings.held_out_source or _brought(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
 
@@ -217,7 +243,7 @@ def _brought_note(settings: DataSettings) -> tuple[str, ...]:
 
 
 def _brought(settings: DataSettings) -> str:
-    """The held-out file that a starter set brings, as a source; empty where no held-out rows are wanted."""
+    """Return the held-out file of a starter set as a source; "" if no held-out rows are requested."""
     scheme, _, name = settings.source.partition(":")
     file = held_out_file(name) if scheme == "starter" and settings.held_out_share > 0 else None
     return f"file:{file}" if file else ""
@@ -246,10 +272,10 @@ def _encoded(
 
 
 def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
-    """The places held out: the share rounded, at least one if any share is asked for; one prompt's rows together.
+    """Return the indices held out: the rounded share, at least one row, with rows of one prompt together.
 
-    Prompts are drawn until the next would be too much; if each is, the one with the fewest rows. A single prompt
-    stays in training.
+    Prompts are drawn as long as they fit. If none fits, the one with the fewest rows is drawn. A single prompt stays in
+    training.
     """
     groups: dict[Said, list[int]] = {}
     for place, prompt in enumerate(prompts):
@@ -268,7 +294,7 @@ def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
 
 
 def _said(messages: Sequence[Message], system: str) -> Said:
-    """Messages as they count for comparison: with the system prompt put before them, to the letter."""
+    """Return messages for comparison, including the system prompt."""
     return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
 

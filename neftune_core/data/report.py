@@ -1,4 +1,4 @@
-"""What became of every row of a source, as one object that the command line, the page and the records show."""
+"""Report on every row of a source, shown by the command line, the page and the records."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from neftune_core.models.tokenizing import decoder_start
 
 ROWS_SHOWN = 10
 KEPT_ROWS, KEPT_CHARACTERS, KEPT_ENTRIES = 3, 2000, 100
-"""What a record keeps of a report: rendered rows, the characters of each of their spans, entries of each list."""
+"""Limits of a stored report: rendered rows, characters per span, entries per list."""
 RANGES_SHOWN = 6
 
 
 class Span(BaseModel):
-    """A piece of a row as the model reads it, and whether the loss is taken on it."""
+    """A run of a rendered row, and whether the loss covers it."""
 
     text: str
     trained: bool
 
 
 class RenderedRow(BaseModel):
-    """A row as the model reads it; its spans together are its text."""
+    """A row as the model reads it."""
 
     row: int
     spans: list[Span]
 
 
 class RefusedRows(BaseModel):
-    """The rows that cannot be used for one reason; `count` is their number if `rows` is only the first of them."""
+    """Rows that cannot be used for one reason; `count` is their number if `rows` is shortened."""
 
     reason: str
     rows: list[int]
@@ -46,19 +46,19 @@ class RefusedRows(BaseModel):
 
 
 class DataReport(BaseModel):
-    """What became of the rows of a source, which are counted from 1.
+    """Report on the rows of a source, numbered from 1.
 
     Attributes:
         layout: Name of the layout, a key of `LAYOUTS`.
-        columns: The column of each part of the layout that has one.
+        columns: Columns by part of the layout.
         unused_columns: Names in the rows that were not read.
         train: Number of training rows.
         held_out: Number of held-out rows.
-        refused: Reasons for which rows cannot be used, the most frequent first, with the rows of each.
-        cut: The rows whose end did not fit.
-        duplicates: The rows that were left out for another one.
-        notes: Sentences on how the rows were read, split and rendered.
-        rows: Rows as the model reads them.
+        refused: Reasons why rows cannot be used, most frequent first, with their rows.
+        cut: Rows that were cut.
+        duplicates: Rows left out as duplicates.
+        notes: Remarks on reading, split and rendering.
+        rows: Rendered rows.
     """
 
     layout: str = ""
@@ -73,11 +73,11 @@ class DataReport(BaseModel):
     rows: list[RenderedRow] = []
 
     def values(self) -> dict[str, Any]:
-        """Return all parts as JSON has them, without the marks that an entry does not have."""
+        """Return all fields as JSON values, without flags that are false."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
 
     def kept(self) -> dict[str, Any]:
-        """Return what a record keeps: the same parts, with long lists cut short and reasons counted."""
+        """Return the fields as stored in a record: long lists shortened, reasons counted."""
         short = {name: getattr(self, name)[:KEPT_ENTRIES] for name in ("unused_columns", "cut", "duplicates", "notes")}
         refused = [
             RefusedRows(reason=one.reason, rows=one.rows[:KEPT_ENTRIES], count=len(one.rows))
@@ -101,7 +101,16 @@ def _shortened(span: Span) -> Span:
 
 
 def data_report(prepared: Prepared, tokenizer: Any, *, rows: int | None = ROWS_SHOWN) -> DataReport:
-    """Return the report on `prepared`, with the first `rows` rows of the source rendered, or all of them if None."""
+    """Build the report on prepared rows.
+
+    Args:
+        prepared: The rows.
+        tokenizer: The model's tokenizer.
+        rows: Number of rows to render; None for all.
+
+    Returns:
+        The report.
+    """
     refused: dict[str, list[int]] = {}
     for refusal in prepared.refusals:
         refused.setdefault(refusal.reason, []).append(refusal.row)
@@ -159,7 +168,7 @@ def _cut_note(prepared: Prepared) -> list[str]:
 
 
 def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
-    """Which replies are trained on, for the rows that have several."""
+    """Return notes on which replies are trained on, for rows with several."""
     found = Counter(_replies_trained(row) for row in rows)
     sentences = {
         "all": say("Rows with several replies, all of which are trained on: {count:,}.", count=found["all"]),
@@ -174,11 +183,11 @@ def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
 
 
 def _replies_trained(row: Encoded) -> str:
-    """`all`, `last` or `some` for a row with several replies, `only` for one or none."""
+    """Return "all", "last" or "some" for a row with several replies, else "only"."""
     meant = [message.trained for message in row.example.messages if message.role == "assistant"]
     if len(meant) <= 1:
         return "only"
-    # A template may leave fewer than are meant; of a row that was cut, not all of them are there to be counted.
+    # A template may allow fewer than marked; in a cut row some cannot be counted.
     runs = int(np.count_nonzero(np.diff(row.trained.astype(np.int8), prepend=0) == 1))
     count = sum(meant) if row.cut else runs
     if count == len(meant):
@@ -190,7 +199,15 @@ def _replies_trained(row: Encoded) -> str:
 
 
 def how_read(layout: str, columns: Mapping[str, str]) -> str:
-    """Return the layout in words, with the column of each part."""
+    """Describe a layout and its columns.
+
+    Args:
+        layout: Name of the layout.
+        columns: Columns by part.
+
+    Returns:
+        A phrase.
+    """
     words = say(LAYOUTS[layout].words) if layout in LAYOUTS else layout
     words = words[:1].lower() + words[1:]
     named = (
@@ -202,7 +219,7 @@ def how_read(layout: str, columns: Mapping[str, str]) -> str:
 
 
 def row_ranges(rows: Iterable[int]) -> str:
-    """Return row numbers as a person writes them: `1–3, 7`; the first few ranges only."""
+    """Format row numbers as ranges, such as `1–3, 7`; only the first few."""
     ranges: list[list[int]] = []
     for row in sorted(set(rows)):
         if ranges and row == ranges[-1][1] + 1:
@@ -215,9 +232,9 @@ def row_ranges(rows: Iterable[int]) -> str:
 
 
 def summary(about: Mapping[str, Any]) -> list[str]:
-    """Return the short form of the report that a record keeps (`data` of `record.json`), a sentence each.
+    """Summarise the stored report (`data` of `record.json`), one sentence per entry.
 
-    Records of earlier versions keep numbers only; what they do not say is left out.
+    Older records contain only numbers; missing information is left out.
     """
     report, counts = report_of(about), {name: _count(about, name) for name in COUNTS}
     lines = [
@@ -262,7 +279,7 @@ def _refused(report: DataReport, refused: int, every: int) -> str:
 
 
 def report_of(about: Mapping[str, Any]) -> DataReport:
-    """Return the report in the data of a record; an empty one if it has none, or a damaged one."""
+    """Return the report in a record's data; an empty one if it is missing or damaged."""
     try:
         return DataReport.model_validate(about.get("report") or {})
     except ValidationError:

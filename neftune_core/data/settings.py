@@ -1,4 +1,4 @@
-"""Which instructions a study is trained on and measured with."""
+"""Settings of training and held-out data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TRAINED_TURNS = {"all": "All replies", "last": "The last reply only"}
 
 
 class DataSettings(Settings):
-    """Instructions by source, how they are read, split and cut."""
+    """The source of instructions, and how they are read, split and cut."""
 
     source: str = setting(
         "starter:open-ended",
@@ -62,5 +62,5 @@ class DataSettings(Settings):
     system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000, advanced=True)
 
     def within(self, context: int) -> DataSettings:
-        """The same settings with rows no longer than a model reads."""
+        """Limit the row length to a model's context."""
         return self.model_copy(update={"maximum_length": min(self.maximum_length, context)})

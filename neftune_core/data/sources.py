@@ -1,4 +1,4 @@
-"""A source in words to examples: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
+"""Sources (`starter:NAME`, `file:PATH` or `hub:OWNER/NAME`) to examples."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ OWN_LICENCE = "your own file"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a source gave.
+    """Result of reading a source.
 
     Attributes:
-        examples: The rows that can be used, each with its place in the source.
-        refusals: The rows that cannot, each with its reason.
+        examples: Usable rows, with their numbers in the source.
+        refusals: Unusable rows, with reasons.
         layout: Name of the layout, a key of `LAYOUTS`.
-        columns: The column of each part of the layout.
-        available_columns: The columns of the source.
+        columns: Columns by part of the layout.
+        available_columns: Columns of the source.
         sha256: Hash of the examples.
         licence: Licence of the data.
         title: Name of the file or set.
-        notes: Sentences on how the rows were read.
+        notes: Remarks on reading.
         unused_columns: Names in the rows that were not read; `messages[].id` is the name `id` in a message.
     """
 
@@ -57,7 +57,7 @@ class Reading:
 
     @property
     def shortage(self) -> str:
-        """Why no row can be used, as a sentence; empty if one can."""
+        """Why no row can be used; empty if one can."""
         return "" if self.examples else _nothing(self.refusals, self.title)
 
 
@@ -69,7 +69,19 @@ class _Opened:
 
 
 def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
-    """Return what `read_all` returns; raise `DataError` if no row of it can be used."""
+    """Read a source as `read_all` does, and require a usable row.
+
+    Args:
+        settings: Data settings.
+        limits: Limits of this server.
+        progress: See `read_all`.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DataError: The source cannot be read, or no row can be used.
+    """
     reading = read_all(settings, limits, progress=progress)
     if reading.shortage:
         raise DataError(reading.shortage)
@@ -77,10 +89,20 @@ def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = 
 
 
 def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
-    """Return the examples of `settings.source`, at most `settings.rows` and `limits.rows` of its first rows.
+    """Read the first rows of `settings.source`.
 
-    `progress(rows read, rows at most)` is called now and then. Raises `DataError`, `DoesNotFit` or `NotAvailable` if
-    the source cannot be read; rows that cannot be used, be it all of them, are in `refusals`.
+    Args:
+        settings: Data settings; at most `settings.rows` are read.
+        limits: Limits of this server.
+        progress: Called occasionally with (rows read, maximum).
+
+    Returns:
+        The rows; unusable ones, even if all, are in `refusals`.
+
+    Raises:
+        DataError: The source cannot be read.
+        DoesNotFit: The source exceeds a limit.
+        NotAvailable: The source cannot be reached.
     """
     most = min(settings.rows, limits.rows)
     opened = _open(settings, limits, most)
@@ -111,13 +133,26 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
 
 
 def _unused(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
-    """The columns that are not used, in their order, and then the further names that rows turned out to have."""
+    """Return the unused columns in order, then further names found in rows."""
     columns = [name for name in available if name not in used or name in seen]
     return (*columns, *sorted(name for name in seen.difference(columns) if is_name(name))[:MOST_COLUMNS])
 
 
 def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
-    """The columns of `settings.source`, to choose from by hand; raises what `read` does."""
+    """Return the columns of a source.
+
+    Args:
+        settings: Data settings.
+        limits: Limits of this server.
+
+    Returns:
+        Column names.
+
+    Raises:
+        DataError: The source cannot be read.
+        DoesNotFit: The source exceeds a limit.
+        NotAvailable: The source cannot be reached.
+    """
     return _open(settings, limits, min(settings.rows, limits.rows)).table.columns
 
 
@@ -141,7 +176,7 @@ def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Open
 
 
 def _require_own(path: Path) -> None:
-    """Refuse a file that is neither an upload, nor kept with a record, nor shipped, wherever links lead."""
+    """Raise `NotAvailable` for a file, after resolving links, that is not an upload, part of a record, or shipped."""
     own = [home() / "uploads", home() / "runs", assets()]
     try:
         real = path.resolve()

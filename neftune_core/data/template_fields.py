@@ -1,6 +1,6 @@
-"""What a chat template writes beside the text of messages: calls of tools, their replies, tools, and reasoning.
+"""Fields that a chat template renders besides message text: tool calls and their results, tool lists, reasoning.
 
-Templates leave out in silence what they do not know, so each is tried once, with words that no template has.
+Templates silently ignore unknown fields, so each field is probed once with words that no template contains.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from neftune_core.language import later, say
 REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 _USER = {"role": "user", "content": "Hello"}
 _TEXT, _THOUGHT, _NAME, _ARGUMENT, _VALUE = "Zq1", "Zq2", "Zq3", "Zq4", "Zq5"
-_IDENTITY = "Zq6abcdef"  # nine letters and digits, as some templates want
+_IDENTITY = "Zq6abcdef"  # nine letters and digits, as some templates require
 
 Turns = list[dict[str, Any]]
 Render = Callable[[Turns, dict[str, Any], bool], str]
-"""From turns, further arguments of the template, and whether a reply is to follow, to text."""
+"""Maps (turns, further template arguments, whether to add a generation prompt) to text."""
 
 
 @dataclass(frozen=True)
 class Writes:
-    """What one chat template writes.
+    """Fields that one chat template renders.
 
     Attributes:
-        calls: Calls of tools.
-        arguments_as_text: Whether it wants their arguments as JSON text instead of an object.
-        beside: The text beside a call.
-        replies: Replies of tools.
+        calls: Tool calls.
+        arguments_as_text: Whether their arguments must be JSON text instead of an object.
+        beside: Text next to a tool call.
+        replies: Tool results.
         tools: The list of tools.
-        reasoning: The name under which it reads reasoning; "" if it writes none.
+        reasoning: Field name of reasoning; "" if not rendered.
     """
 
     calls: bool = False
@@ -50,7 +50,7 @@ NOTHING = Writes()
 
 
 def tried(render: Render) -> Writes:
-    """Return what a template writes of the probes; `render` may raise `RowRefused`."""
+    """Probe a template and return the fields that it renders; `render` may raise `RowRefused`."""
 
     def shows(turns: Turns, *words: str, reply: bool = False, **more: Any) -> bool:
         try:
@@ -89,7 +89,15 @@ def _tool() -> dict[str, Any]:
 
 
 def require_written(messages: Sequence[Message], writes: Writes) -> None:
-    """Raise `RowRefused` if the messages have what the template does not write."""
+    """Check that the template renders all fields of the messages.
+
+    Args:
+        messages: The messages.
+        writes: Fields that the template renders.
+
+    Raises:
+        RowRefused: A field would be lost.
+    """
     found = {name for message in messages for name, _ in message.fields}
     beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
     wanted = (
@@ -105,7 +113,15 @@ def require_written(messages: Sequence[Message], writes: Writes) -> None:
 
 
 def template_turns(messages: Sequence[Message], writes: Writes) -> tuple[Turns, dict[str, Any]]:
-    """Return the messages as a chat template reads them, and its further arguments: the tools, if there are any."""
+    """Convert messages to chat-template input.
+
+    Args:
+        messages: The messages.
+        writes: Fields that the template renders.
+
+    Returns:
+        Turns, and further template arguments (the tools, if any).
+    """
     turns, more = [], {}
     for message in messages:
         fields = {name: json.loads(text) for name, text in message.fields}
@@ -121,7 +137,15 @@ def template_turns(messages: Sequence[Message], writes: Writes) -> tuple[Turns, 
 
 
 def marked_message(message: Message, protected: re.Pattern[str]) -> Message:
-    """The message with the names of special tokens in its text and its fields broken (see `plain_text`)."""
+    """Escape special tokens in a message's text and fields (see `plain_text`).
+
+    Args:
+        message: The message.
+        protected: Pattern of protected names.
+
+    Returns:
+        The escaped message.
+    """
     fields = (
         (name, json.dumps(_marked(json.loads(text), protected), ensure_ascii=False)) for name, text in message.fields
     )

@@ -1,1 +1,1 @@
-"""Files and hub data sets to rows, read with limits in a process of their own."""
+"""Files and hub data sets to rows, read with limits in a separate process."""

@@ -1,8 +1,8 @@
-"""A process that reads foreign data sees neither the person's files nor any machine but those it is there for.
+"""Confinement of a process that reads untrusted data, by a permanent audit hook.
 
-Python reports every file that is opened or listed, every connection and every new process to an audit hook, which
-cannot be removed again. Here it refuses what is not needed. It guards against a library that does too much, such as one
-that searches the disk for a pattern; against code that runs in the process it is no wall.
+Python reports opened or listed files, connections and new processes to audit hooks. The hook refuses those that a
+reader does not need. It guards against libraries that do too much, such as searching the disk for a pattern; it is no
+sandbox against code that runs in the process.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.f
 
 
 def hub_hosts() -> set[str]:
-    """Return the hosts that a reader of the hub may reach: the hub's address and the proxies that are set."""
+    """Return the hosts that a hub reader may reach: the hub's address and configured proxies."""
     addresses = [os.environ.get("HF_ENDPOINT") or "https://huggingface.co", *getproxies().values()]
     return {host for host in (urlsplit(address).hostname for address in addresses) if host}
 
 
 def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> None:
-    """Refuse, from now on and for good, files, hosts and processes that a reader does not need.
+    """Permanently refuse files, hosts and processes that a reader does not need.
+
+    Files may be opened in the folders of Python and its packages, of temporary files, and of system configuration. A
+    refused call raises `PermissionError`.
 
     Args:
-        hosts: Names of hosts that may be reached.
+        hosts: Host names that may be reached.
         domains: Domains whose hosts may be reached as well.
-
-    `PermissionError` is raised inside the call that was refused. Files may be opened where Python and its packages
-    are, in the folder for temporary files, and where the system has its own settings.
     """
     roots = _roots()
     reachable: set[str] = set()
@@ -71,7 +71,7 @@ def _roots() -> tuple[Path, ...]:
 
 
 def _require_inside(path: Any, roots: tuple[Path, ...]) -> None:
-    if isinstance(path, int) or path is None:  # a file that is open already
+    if isinstance(path, int) or path is None:  # already open
         return
     real = Path(os.path.realpath(os.fsdecode(path)))
     if not any(real.is_relative_to(root) for root in roots):

@@ -1,7 +1,7 @@
-"""Files in: JSONL, JSON, CSV and Parquet as tables of records. Nothing in a file can run code here.
+"""JSONL, JSON, CSV and Parquet files as tables of records; no file content is executed.
 
-Text formats may be compressed with gzip or zstd: `rows.jsonl.gz`. They are unpacked in a process apart, to no more than
-a file may have.
+Text formats may be compressed with gzip or zstd (`rows.jsonl.gz`). They are decompressed in a separate process, up to
+the size limit of a file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,19 @@ UNPACK_SECONDS = 120
 
 
 def open_table(path: Path, limits: Limits) -> Table:
-    """The table in a file, by its extension. Raises `DataError` or `DoesNotFit` with one sentence."""
+    """Open a file by its extension.
+
+    Args:
+        path: The file.
+        limits: Limits of this server.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: The file cannot be read.
+        DoesNotFit: The file is too large.
+    """
     title = path.name
     packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
     extension = Path(path.stem).suffix.lower() if packing else path.suffix.lower()
@@ -59,7 +71,16 @@ def open_table(path: Path, limits: Limits) -> Table:
 
 
 def check_file(path: Path, limits: Limits) -> None:
-    """Raise `DataError` or `DoesNotFit` for a file that is missing, empty or larger than allowed."""
+    """Check that a file can be opened.
+
+    Args:
+        path: The file.
+        limits: Limits of this server.
+
+    Raises:
+        DataError: The file is missing, empty or unreadable.
+        DoesNotFit: The file is too large.
+    """
     title = path.name
     try:
         if not path.is_file():
@@ -83,10 +104,10 @@ def check_file(path: Path, limits: Limits) -> None:
 
 
 def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
-    """The content of a compressed file; raises `DoesNotFit` where it is larger than a file may be."""
+    """Return the content of a compressed file; raise `DoesNotFit` if it exceeds the size limit of a file."""
     most = limits.upload_megabytes * 1_000_000
     content = bytearray()
-    # A piece is written in base64, which takes four characters for three bytes.
+    # Base64 takes four characters for three bytes.
     bounds = Bounds(UNPACK_MEMORY_BYTES, UNPACK_SECONDS, row_characters=1_000_000, characters=2 * most + 1_000_000)
     try:
         for _, _, piece in said_by("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
@@ -113,17 +134,25 @@ def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
 
 
 def longest_row(limits: Limits) -> int:
-    """Characters of a row's own text in a file: JSON may write one character as twelve, and some are of other columns.
+    """Return the limit on a row's raw characters: JSON may escape one character as twelve, and other columns count too.
 
-    What is longer is never built: a list of empty lists takes twenty times the memory of its text.
+    Longer rows are never parsed, because a list of empty lists takes twenty times the memory of its text.
     """
     return max(1_000_000, 12 * limits.row_characters)
 
 
 def column_names(rows: Iterable[Row], title: str) -> list[str]:
-    """The column names of the first rows, in order of appearance; raises `DataError` where there are none, or too many.
+    """Return the column names of the first rows, in order of appearance, without unprintable ones.
 
-    Names that could not be shown are left out.
+    Args:
+        rows: Numbered rows.
+        title: Name of the source, for messages.
+
+    Returns:
+        The names.
+
+    Raises:
+        DataError: There are no names, or too many.
     """
     names: dict[str, None] = {}
     first_reason = ""
@@ -182,7 +211,7 @@ def _json(text: str, title: str, longest: int) -> Table:
 
 
 def _is_lines(text: str, longest: int) -> bool:
-    """Whether the text is JSON lines: its first two lines are each a whole object."""
+    """Return whether the text is JSON Lines: its first two lines are whole objects."""
     lines = islice((line for line in io.StringIO(text, newline="\n") if line.strip()), 2)
     objects = [isinstance(_line(line, longest), dict) for line in lines if line.lstrip().startswith("{")]
     return len(objects) == 2 and all(objects)
@@ -190,12 +219,12 @@ def _is_lines(text: str, longest: int) -> bool:
 
 DELIMITERS = (",", ";", "\t")
 _SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ]*(?:\r\n?|\n)', re.IGNORECASE)
-"""The first line by which spreadsheets name the separator of the cells."""
+"""First line by which spreadsheet programs declare the separator."""
 
 
 def _csv(text: str, title: str, longest: int) -> Table:
     text = text.lstrip("\r\n")
-    # The csv module has one limit for the whole process; rows are checked against the lab's own limit.
+    # The csv module has one process-wide limit; rows are checked against the lab's own limit.
     csv.field_size_limit(max(csv.field_size_limit(), longest + 1))
     named = _SEPARATOR.match(text)
     text = text[named.end() :] if named else text
@@ -222,10 +251,9 @@ def _csv(text: str, title: str, longest: int) -> Table:
 
 
 class _Lines:
-    """The lines of a text for one record after another; it refuses to hand out more than `longest` characters a record.
+    """Lines of a text, with at most `longest` characters per record; the rest of a longer line is skipped.
 
-    What is left of a line that is too long is passed over. An iterator of its own class: a generator would be at its
-    end after it has raised.
+    An iterator class, because a generator would be exhausted after raising.
     """
 
     def __init__(self, text: str, longest: int) -> None:
@@ -270,7 +298,7 @@ def _header(text: str, delimiter: str, longest: int) -> list[str]:
 
 
 def _fit(text: str, delimiter: str, longest: int) -> tuple[int, int]:
-    """How well a delimiter explains the header: columns of a known name, then columns."""
+    """Score a delimiter by its header: number of known column names, then number of columns."""
     known = {name for layout in LAYOUTS.values() for names in layout.parts.values() for name in names}
     header = _header(text, delimiter, longest)
     return sum(spelled(name) in known for name in header[:MOST_COLUMNS]), len(header)

@@ -1,7 +1,7 @@
-"""What the card of a hub data set may name: files of its own repository, and nothing else.
+"""Check that the card of a hub data set only names files of its own repository.
 
-The library `datasets` resolves the patterns of a card itself. An absolute one is searched on this machine's disk, and
-one with a protocol is fetched, before anything is refused. So the card is read here first, at a fixed commit.
+The library `datasets` resolves the patterns of a card itself: it would search this machine's disk for an absolute one,
+and fetch one with a protocol. The card is therefore checked first, at a fixed commit.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from typing import Any
 
 CARDS = ("README.md", ".huggingface.yaml")
 NAMING = ("data_files", "data_dir")
-"""The fields of a configuration that name files."""
+"""Fields of a configuration that name files."""
 
 
 class OutsideRepository(ValueError):
-    """A card names a file that is not in its repository."""
+    """A card names a file outside its repository."""
 
 
 def require_own_files(name: str, commit: str) -> None:
-    """Raise `OutsideRepository` if a card of the data set names anything but relative patterns inside it.
+    """Check the cards of a data set.
 
     Args:
         name: OWNER/NAME of the data set.
-        commit: The commit that is read afterwards, so that the card cannot change in between.
+        commit: Commit that is read afterwards, so that the card cannot change in between.
+
+    Raises:
+        OutsideRepository: A pattern is not relative, or leaves the repository.
     """
     for file in CARDS:
         for pattern in _named(_metadata(name, commit, file)):
@@ -40,7 +43,7 @@ def is_own(pattern: str) -> bool:
 
 
 def _metadata(name: str, commit: str, file: str) -> Any:
-    """The metadata of a card; empty if the repository does not have that file."""
+    """Return the metadata of a card; empty if the file does not exist."""
     import yaml
     from huggingface_hub import DatasetCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -55,7 +58,7 @@ def _metadata(name: str, commit: str, file: str) -> Any:
 
 
 def _named(metadata: Any) -> Iterator[str]:
-    """Every text that a field of `NAMING` holds, however deep: the library takes lists and tables there."""
+    """Yield every text in a field of `NAMING`, at any depth."""
     if isinstance(metadata, dict):
         for field, value in metadata.items():
             yield from _texts(value) if field in NAMING else _named(value)

@@ -1,7 +1,4 @@
-"""Data sets of the Hugging Face hub: their first rows, streamed. No code of a data set is ever run.
-
-They are read in a process apart: whoever names a data set may have made it.
-"""
+"""First rows of Hugging Face data sets, streamed in a separate process; a data set's own code is never run."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ logger = logging.getLogger(__name__)
 MEMORY_BYTES = 4_000_000_000
 SECONDS = 300
 UNKNOWN_LICENCE = "unknown: see the page of the data set"
-# A configuration or a split as the hub names them: no path, and no piece of the library's own language of slices.
+# Names of configurations and splits; excludes paths and the library's slice syntax.
 _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set offered by name; `configuration` is the one to use where it has several."""
+    """A data set offered by name; `configuration` is its default."""
 
     words: str
     licence: str
@@ -47,10 +44,21 @@ HUB_SETS: dict[str, HubSet] = {
 
 
 def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> list[Row]:
-    """At most the first `rows` rows of the hub data set `name` (owner/name), with their numbers.
+    """Fetch the first rows of a hub data set.
 
-    Raises `NotAvailable` where the hub or the set cannot be reached, `DataError` where it cannot be used, `DoesNotFit`
-    where the rows are larger than a file may be.
+    Args:
+        name: OWNER/NAME.
+        settings: Configuration and split.
+        rows: Maximum number of rows.
+        limits: Limits of this server.
+
+    Returns:
+        Numbered rows.
+
+    Raises:
+        NotAvailable: The hub or the data set cannot be reached.
+        DataError: The data set cannot be used.
+        DoesNotFit: The rows are larger than a file may be.
     """
     _require_hub_name(name)
     offered = HUB_SETS.get(name)
@@ -71,7 +79,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
 
 
 def _require_hub_name(name: str) -> None:
-    """By the hub's own rule, and with an owner: a bare name may be one of the library's readers of local files."""
+    """Check the hub's naming rule and require an owner: a bare name may select the library's reader of local files."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -80,7 +88,7 @@ def _require_hub_name(name: str) -> None:
         name = ""
     if name.count("/") != 1:
         raise DataError(say("{name!r} is not the name of a data set: it reads OWNER/NAME.", name=name[:80]))
-    if Path(name).exists():  # the library would read the folder instead of the hub
+    if Path(name).exists():  # the library would prefer the folder to the hub
         raise DataError(
             say(
                 "{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name.",
@@ -90,10 +98,19 @@ def _require_hub_name(name: str) -> None:
 
 
 def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
-    """The first rows of a hub data set, fetched as they are asked for; `HF_ENDPOINT` is respected.
+    """Stream the first rows of a hub data set from `HF_ENDPOINT`.
 
-    On a lab of one's own the hub gets the person's own token. On one that is open to everybody it gets none: the host's
-    is not for the data sets that visitors name.
+    A local lab passes the user's token on. A public one passes none, because visitors choose the data sets.
+
+    Args:
+        name: OWNER/NAME.
+        configuration: Its configuration; "" for the default.
+        split: Its split.
+        rows: Maximum number of rows.
+        limits: Limits of this server.
+
+    Yields:
+        Numbered rows.
     """
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
     asked = {"name": name, "configuration": configuration, "split": split, "rows": rows}
@@ -102,7 +119,7 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
 
 
 def _access(limits: Limits) -> dict[str, str]:
-    """The variables of the reading process: without the hub's own transfer program, which no guard can watch."""
+    """Return the reader's environment: the token, and no Xet transfer, which the audit hook cannot watch."""
     from huggingface_hub import get_token
 
     own = get_token() if limits.local_paths else None
@@ -136,7 +153,7 @@ def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
 
 
 def _choices(words: str, explained: str) -> str:
-    """The names that the library offers in place of a wrong one; "" if it offers none."""
+    """Return the valid names that the library lists for a wrong one; "" if none."""
     found = re.search(r"\[('[^\[\]]*')\]", words) if explained in (_NO_CONFIGURATION, _NO_SPLIT) else None
     names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
     return " " + say("It has: {names}.", names=", ".join(names)) if names else ""
@@ -153,7 +170,7 @@ _UNREACHABLE = (
     "name or service not known", "name resolution", "nodename nor servname", "network is unreachable", "no route",
     "connection", "max retries", "couldn't reach", "cannot reach", "offline",
 )  # fmt: skip
-# The names of what the library raised (empty: any), parts of its words, and the sentence; the first that fits counts.
+# Exception names (empty: any), parts of the message, error class, sentence; the first match counts.
 _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str], ...] = (
     (
         ("OutsideRepository", "PermissionError"),

@@ -1,4 +1,4 @@
-"""Parquet files as tables, read in a process apart."""
+"""Parquet files as tables, read in a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ MARK = b"PAR1"
 
 
 def parquet_table(path: Path, longest: int) -> Table:
-    """The table in the Parquet file at `path`, whose rows have at most `longest` characters; raises `DataError`."""
+    """Open a Parquet file.
+
+    Args:
+        path: The file.
+        longest: Maximum characters per row.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: The file is not a readable Parquet file.
+    """
     _require_marks(path)
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)
     where = str(path.resolve())
@@ -63,7 +74,7 @@ def _why(failed: ReaderFailed) -> str:
 
 
 def _require_marks(path: Path) -> None:
-    """Refuse at once what does not begin and end as a Parquet file does."""
+    """Raise `DataError` unless the file starts and ends with the Parquet magic bytes."""
     with path.open("rb") as file:
         begins = file.read(4)
         file.seek(-min(4, path.stat().st_size), 2)

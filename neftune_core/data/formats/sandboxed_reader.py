@@ -1,11 +1,11 @@
-"""Rows read in a process apart, with bounded memory and time.
+"""Rows read in a separate process with bounded memory and time.
 
-Readers written in C, fed with bytes that nobody has checked, can take any amount of memory (a Parquet file of one
-kilobyte may hold a thousand gigabytes) or fall over. Here they fall alone. The process says JSON, one list a line:
+Readers written in C, fed with unchecked bytes, can take any amount of memory (a Parquet file of one kilobyte may expand
+to a thousand gigabytes) or crash. The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
-Where the system cannot bound a process's memory (Windows, macOS), its time still is.
+Memory is not bounded on Windows and macOS, but time is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAU
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a reader may take: bytes of memory, seconds, characters of one row, and of all rows together."""
+    """Limits of a reader.
+
+    Attributes:
+        memory_bytes: Bytes of memory.
+        seconds: Run time.
+        row_characters: Characters per row.
+        characters: Characters of all rows.
+    """
 
     memory_bytes: int
     seconds: float
@@ -49,8 +56,7 @@ class Bounds:
 
 
 class ReaderFailed(Exception):
-    """The reader gave up; `kind` names what it raised, `died` if it left without a word, `size` or
-    `timeout` at a bound."""
+    """The reader failed; `kind` is the exception's name, or "died", "size" or "timeout"."""
 
     def __init__(self, kind: str, words: str) -> None:
         super().__init__(words)
@@ -65,20 +71,24 @@ def said_by(
     variables: Mapping[str, str] = MappingProxyType({}),
     module: str = __name__,
 ) -> Iterator[list[Any]]:
-    """Yield what a reader says, line by line, without its last; ending the iteration ends the process.
+    """Run a reader in a process, and yield its messages without the last.
 
-    The process has an empty folder as its home, for its temporary files and to work in, which goes with it, and none of
-    the tokens and keys of this one's environment.
+    The process has an empty temporary home and working folder, and none of the secrets in this environment. It is
+    killed
+    when the iteration ends.
 
     Args:
-        reader: A name of `READERS`.
-        arguments: The reader's arguments.
-        bounds: The memory, time and characters that it may take.
-        variables: More environment variables for it.
-        module: The module whose readers are meant; one of its own calls `main` with them.
+        reader: A key of `READERS`.
+        arguments: Arguments of the reader.
+        bounds: Limits.
+        variables: Additional environment variables.
+        module: Module with the readers, if not this one; it calls `main` with them.
+
+    Yields:
+        Messages, as lists.
 
     Raises:
-        ReaderFailed: The reader gave up.
+        ReaderFailed: The reader failed or exceeded a limit.
     """
     asked = json.dumps([reader, arguments, vars(bounds)])
     with (
@@ -113,7 +123,7 @@ def said_by(
 
 
 def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
-    longest = 4 * bounds.row_characters + 1_000_000  # bytes; the reader keeps to less as long as it is itself
+    longest = 4 * bounds.row_characters + 1_000_000  # bytes; an intact reader stays below
     while True:
         line = stream.readline(longest)
         if not line.endswith(b"\n"):
@@ -130,12 +140,12 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
 
 
 def is_secret(name: str) -> bool:
-    """Whether the environment holds a secret under this name, as in `HF_TOKEN`, `DB_PASS` or `SENTRY_DSN`."""
+    """Return whether an environment variable holds a secret, such as `HF_TOKEN`, `DB_PASS` or `SENTRY_DSN`."""
     return bool(_SECRET.search(name.upper()))
 
 
 def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without its secrets, with this package in reach and `folder` as the home."""
+    """Return this environment without secrets, with this package importable and `folder` as home."""
     kept = {name: value for name, value in os.environ.items() if not is_secret(name)}
     package = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
@@ -148,7 +158,7 @@ def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def parquet_columns(path: str) -> Iterator[list[Any]]:
-    """The columns of the Parquet file at `path`."""
+    """Yield the columns of a Parquet file."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
@@ -156,7 +166,15 @@ def parquet_columns(path: str) -> Iterator[list[Any]]:
 
 
 def unpacked(path: str, method: str) -> Iterator[list[Any]]:
-    """The content of a compressed file in pieces, in base64; never more than a piece of it is in memory."""
+    """Decompress a file in base64 pieces of bounded size.
+
+    Args:
+        path: The file.
+        method: Compression, as pyarrow names it.
+
+    Yields:
+        Messages with one piece each.
+    """
     import pyarrow
 
     with pyarrow.OSFile(path) as file, pyarrow.CompressedInputStream(file, method) as stream:
@@ -165,7 +183,15 @@ def unpacked(path: str, method: str) -> Iterator[list[Any]]:
 
 
 def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
-    """The rows of a Parquet file, with these columns only."""
+    """Read the rows of a Parquet file.
+
+    Args:
+        path: The file.
+        columns: Columns to read.
+
+    Yields:
+        Messages with one row each.
+    """
     import pyarrow.parquet
 
     number = 0
@@ -179,7 +205,17 @@ def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
-    """The first rows of a data set of the hub, streamed; pictures and sounds in them are not opened."""
+    """Stream the first rows of a hub data set without decoding pictures and sounds.
+
+    Args:
+        name: OWNER/NAME.
+        configuration: Its configuration; "" for the default.
+        split: Its split.
+        rows: Maximum number of rows.
+
+    Yields:
+        Messages with one row each.
+    """
     import datasets
     from huggingface_hub import HfApi
 
@@ -187,7 +223,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
     from neftune_core.data.formats.hub_card import require_own_files
 
     confine(hub_hosts())
-    commit = HfApi().dataset_info(name, timeout=10).sha  # says at once what the library retries for half a minute
+    commit = HfApi().dataset_info(name, timeout=10).sha  # fails at once, whereas the library retries for half a minute
     require_own_files(name, str(commit))
     datasets.disable_progress_bars()
     found = datasets.load_dataset(name, configuration or None, split=split, streaming=True, revision=commit)
@@ -196,7 +232,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
 
 
 def _as_written(value: Any, kind: Any) -> Any:
-    """The value with floats of few bits in the fewest digits that give them back: 0.1, not 0.10000000149011612."""
+    """Return low-precision floats with the fewest digits that restore them: 0.1, not 0.10000000149011612."""
     from pyarrow import types
 
     if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
@@ -219,7 +255,12 @@ READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
 
 
 def main(asked: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]] = READERS) -> None:
-    """Print what the reader says."""
+    """Run a reader and print its messages.
+
+    Args:
+        asked: JSON list of reader, arguments and bounds.
+        readers: Available readers.
+    """
     reader, arguments, given = json.loads(asked)
     bounds = Bounds(**given)
     _bound_memory(bounds.memory_bytes)
@@ -245,7 +286,7 @@ def _refused(number: int, bounds: Bounds) -> str:
 
 
 def _stand_in(value: Any) -> dict[str, str] | str:
-    """Dates and times in their ISO form, decimal numbers as written, and the name of the kind for the rest."""
+    """Convert a value that JSON lacks: ISO dates and times, decimals as text, else the name of its type."""
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
         value = value.date()
     if isinstance(value, datetime.date | datetime.time):

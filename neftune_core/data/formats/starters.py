@@ -1,4 +1,4 @@
-"""The starter sets: small instruction sets written for this project and shipped with it."""
+"""The starter sets: small instruction sets written for this project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from neftune_core.language import say
 
 @dataclass(frozen=True)
 class Starter:
-    """One set in words, with its licence, its file under `assets/`, and its own held-out file where it has one."""
+    """One starter set.
+
+    Attributes:
+        words: Description.
+        file: Its file under `assets/`.
+        held_out: Its separate held-out file; "" if none.
+        licence: Licence of the data.
+    """
 
     words: str
     file: str
@@ -40,12 +47,12 @@ STARTERS: dict[str, Starter] = {
 
 
 def starter_file(name: str) -> Path:
-    """The JSONL file of a starter set; raises `DataError` for a name that is not in the table."""
+    """Return the JSONL file of a starter set; raise `DataError` for an unknown name."""
     return assets() / _starter(name).file
 
 
 def held_out_file(name: str) -> Path | None:
-    """The held-out file that a starter set brings; None where a share is drawn from its rows."""
+    """Return the separate held-out file of a starter set; None if a share is drawn instead."""
     file = _starter(name).held_out
     return assets() / file if file else None
 

@@ -1,4 +1,4 @@
-"""What every source of rows gives."""
+"""The common table of all sources."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from neftune_core.errors import DataError
 from neftune_core.language import say
 
-# A row's 1-based number with its record, or with the reason for which it cannot be one.
+# A row's 1-based number, with its record or the `RowRefused` that says why it has none.
 Row = tuple[int, Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows not read yet: the columns there are, and `rows(columns)` to read them, as often as wanted."""
+    """Lazily read rows: the available columns, and `rows(columns)`, which can be called repeatedly."""
 
     columns: list[str]
     rows: Callable[[Sequence[str]], Iterator[Row]]
@@ -25,7 +25,15 @@ MOST_COLUMNS = 1000
 
 
 def require_few_columns(count: int, title: str) -> None:
-    """Raise `DataError` where a table has more columns than anybody chooses from."""
+    """Check the number of columns.
+
+    Args:
+        count: Number of columns.
+        title: Name of the source, for the message.
+
+    Raises:
+        DataError: There are more than `MOST_COLUMNS`.
+    """
     if count > MOST_COLUMNS:
         raise DataError(
             say(

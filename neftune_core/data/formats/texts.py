@@ -1,4 +1,4 @@
-"""Bytes to text and text to values, for files nobody has checked."""
+"""Decoding of untrusted bytes to text, and parsing of text to values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
 NOT_TEXT = "not text"
-"""The one name of an object that stands for a value JSON has no word for; it maps to words for its kind."""
+"""The only key of an object that stands for a value without JSON equivalent; its value names the type."""
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 DEEPEST = 100
@@ -22,7 +22,7 @@ MOST_LINES = 5_000_000
 MOST_MARKS = 4_000_000
 LONGEST_NAME = 200
 
-# What a file of another kind begins with, whatever its name says.
+# First bytes of other file types.
 SIGNATURES = {
     b"PAR1": later("a Parquet file: give it the extension .parquet"),
     b"PK\x03\x04": later("a zip file: unpack it first"),
@@ -34,13 +34,21 @@ SIGNATURES = {
 
 
 class RepeatedName(dict[str, Any]):
-    """A JSON object in which a name stood twice; the row that holds it is refused."""
+    """A JSON object with a repeated name; its row is refused."""
 
 
 def decoded(content: bytes, title: str) -> str:
-    """The text of a file: UTF-8 (with or without a byte order mark), or UTF-16 with one.
+    """Decode UTF-8 (with or without byte order mark), or UTF-16 with one.
 
-    Raises `DataError` naming the first byte that is something else.
+    Args:
+        content: Bytes of the file.
+        title: Name of the file, for messages.
+
+    Returns:
+        The text.
+
+    Raises:
+        DataError: It is not text (the message gives the first invalid byte), or has too many lines.
     """
     kind = next((words for signature, words in SIGNATURES.items() if content.startswith(signature)), None)
     if kind is not None:
@@ -75,7 +83,7 @@ def decoded(content: bytes, title: str) -> str:
 
 
 class Number(str):
-    """A number of JSON as its digits were written: 1.10 stays 1.10, and a million digits cost nothing."""
+    """A JSON number as written: 1.10 stays 1.10, and a million digits are cheap."""
 
     __slots__ = ()
 
@@ -94,16 +102,16 @@ _DECODER = json.JSONDecoder(
 
 
 def parsed(text: str) -> Any:
-    """The value of JSON text; numbers come back as their own text, NaN and Infinity as None.
+    """Parse JSON; numbers are returned as text, NaN and Infinity as None.
 
-    Raises `ValueError` for what is not JSON or is nested too deeply, with the reason as its text.
+    Raises `ValueError` with a reason if the text is not JSON or nested too deeply.
     """
     with _explained():
         return _DECODER.decode(text)
 
 
-class _explained:  # noqa: N801 - used as a word after `with`
-    """Turns what the JSON reader raises into a `ValueError` with a plain reason."""
+class _explained:  # noqa: N801 - a context manager
+    """Convert JSON parser errors to a `ValueError` with a plain reason."""
 
     def __enter__(self) -> None:
         pass
@@ -127,7 +135,7 @@ def _broken(error: json.JSONDecodeError) -> str:
     )
 
 
-# A whole string at once, so that what stands in it is never looked at; or one thing that opens or closes.
+# A whole string, so that its content is skipped; or one bracket or quote.
 _MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SCALAR = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,:\[\]{}"]++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*+")
@@ -138,10 +146,18 @@ class NoList(ValueError):
 
 
 def list_entries(text: str, longest: int) -> Iterator[Any]:
-    """The values of the list that the JSON `text` is, or that is the only list in its one object, one at a time.
+    """Parse the entries of a JSON list, or of the only list in an object, one at a time.
 
-    A value of more than `longest` characters is passed over unbuilt, and given as a `RowRefused`. Raises `ValueError`
-    with the reason, and `NoList`, where it meets something else.
+    Args:
+        text: JSON text.
+        longest: Entries with more characters are skipped and yielded as `RowRefused`.
+
+    Yields:
+        The entries.
+
+    Raises:
+        NoList: There is no such list.
+        ValueError: The text is not valid JSON.
     """
     with _explained():
         start = _skip(text, 0)
@@ -160,12 +176,20 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
 
 
 def too_long(length: int, longest: int) -> RowRefused:
-    """The refusal of a row of so many characters."""
+    """Return the refusal of a row that exceeds the character limit.
+
+    Args:
+        length: Characters of the row.
+        longest: The limit.
+
+    Returns:
+        The exception, not raised.
+    """
     return RowRefused(say("it has {length:,} characters; at most {most:,} are read", length=length, most=longest))
 
 
 def _only_list(text: str, start: int) -> int:
-    """Where the only list directly inside the object at `start` begins."""
+    """Return the start of the only list directly inside the object at `start`."""
     lists = []
     place = _skip(text, start + 1)
     while not text.startswith("}", place):
@@ -183,13 +207,13 @@ def _only_list(text: str, start: int) -> int:
 
 
 def _skip(text: str, place: int) -> int:
-    """The first place from `place` on that is not a space."""
+    """Return the first index from `place` on that is not white space."""
     found = _SPACE.match(text, place)
     return found.end() if found else place
 
 
 def _end(text: str, start: int) -> int:
-    """Where the value at `start` ends, without building it."""
+    """Return the end of the value at `start`, without building it."""
     if not text.startswith(("[", "{"), start):
         scalar = _SCALAR.match(text, start)
         if scalar is None:
@@ -222,7 +246,7 @@ def _value(text: str, start: int, end: int) -> Any:
 
 
 def _next(text: str, end: int, closing: str) -> int:
-    """Where the next entry of a list or an object begins after one that ended at `end`, or its closing mark stands."""
+    """Return the start of the next entry, or of the closing bracket."""
     place = _skip(text, end)
     if text.startswith(closing, place):
         return place
@@ -240,14 +264,22 @@ def _require_end(text: str, place: int) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether a column of this name can be shown and chosen: not too long, and of whole characters."""
+    """Return whether a column name can be shown: not too long, and valid Unicode."""
     return 0 < len(text) <= LONGEST_NAME and "\0" not in text and not _HALF.search(text)
 
 
 def as_text(value: Any, part: str) -> str:
-    """A cell as text: numbers, true and false become text, a list of text parts one text, a missing value "".
+    """Convert a cell to text: numbers and booleans are formatted, text parts joined, a missing value is "".
 
-    Raises `RowRefused` for the rest.
+    Args:
+        value: The cell.
+        part: Name of its role, for messages.
+
+    Returns:
+        The text.
+
+    Raises:
+        RowRefused: The value is no text.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -273,9 +305,17 @@ def _text_part(one: dict[str, Any], part: str) -> str:
 
 
 def as_json(value: Any, *, drop_none: bool = False) -> str:
-    """Return a value that `parsed` gave as JSON text, numbers as numbers; raise `RowRefused` for what has none.
+    """Serialise a value from `parsed`, with numbers as numbers.
 
-    `drop_none` leaves out names without a value, which tables write into every object.
+    Args:
+        value: The value.
+        drop_none: Leave out names without a value, which tables add to every object.
+
+    Returns:
+        JSON text.
+
+    Raises:
+        RowRefused: The value cannot be represented.
     """
     try:
         return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)
@@ -300,7 +340,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in words."""
+    """Return the type of a value in words."""
     if isinstance(value, dict) and NOT_TEXT in value:
         return str(value[NOT_TEXT])
     names = {bool: later("true or false"), list: later("a list"), dict: later("an object"), bytes: later("raw bytes")}
