@@ -1,4 +1,4 @@
-"""What a record says of its study when it begins: the model, what became of the data, and the machine."""
+"""Facts stored in a record when its study starts: model, data and machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neftune_core.studies.prompts import fitted_rows, fitting_words, mostly_reas
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
-    """Return what a record and its first event say of a run: arms, model, data, samples and machine."""
+    """Return the facts for a record and its first event: arms, model, data, samples and machine."""
     loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
@@ -52,7 +52,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
 
 
 def _report(run: Lockstep) -> dict[str, Any]:
-    """The report on the data that a record keeps, with what does not fit of the prompts that will be answered."""
+    """Return the stored report on the data, including prompts that do not fit."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
     kept = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
     rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]

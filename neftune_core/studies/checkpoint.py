@@ -1,10 +1,9 @@
-"""A run as it stands after a whole step, on disk, so that an ended process can be taken up again.
+"""Checkpoints: the state of a run after a whole step, on disk.
 
-The draws of noise, the order and the dropout masks depend on seed, epoch and step alone; what must be kept is the
-trained weights, the optimizer's averages, the step, the planned number of steps, which arms still take part, the noise
-schedules that follow the loss, and the scale of the loss.
+Noise, row order and dropout masks depend only on seed, epoch and step. A checkpoint stores the rest: trained weights,
+optimizer averages, step, planned number of steps, living arms, state of adaptive noise schedules, and loss scale.
 
-checkpoint/  state.json  tensors.safetensors   (written aside as `checkpoint.new` and renamed)
+checkpoint/  state.json  tensors.safetensors   (written as `checkpoint.new`, then renamed)
 """
 
 from __future__ import annotations
@@ -30,9 +29,13 @@ AVERAGES = ("exp_avg", "exp_avg_sq")
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """Write the state of `run` into `folder/checkpoint`; the last good one stays until the new one is whole.
+    """Write `folder/checkpoint`, replacing the last one only when the new one is complete.
 
-    The log up to here is on the disk before it: a run that goes on from the checkpoint keeps the events before it.
+    The log is flushed first, so that a resumed run has all events before the checkpoint.
+
+    Args:
+        run: The run.
+        folder: Folder of the record.
     """
     aside = folder / ASIDE
     shutil.rmtree(aside, ignore_errors=True)
@@ -46,7 +49,7 @@ def keep(run: Lockstep, folder: Path) -> None:
         flush(aside)
         if (folder / LOG).exists():
             flush(folder / LOG)
-    except Exception:  # a full disk comes as an OSError from Python, and as an error of its own from safetensors
+    except Exception:  # on a full disk, Python raises an OSError and safetensors its own error
         shutil.rmtree(aside, ignore_errors=True)
         raise
     current, old = folder / NAME, folder / OLD
@@ -58,15 +61,20 @@ def keep(run: Lockstep, folder: Path) -> None:
 
 
 def kept_step(folder: Path) -> int:
-    """The step of the checkpoint in `folder`; 0 where there is none."""
+    """Return the step of the checkpoint in `folder`; 0 if there is none."""
     found = _found(folder)
     return int(json.loads((found / "state.json").read_text(encoding="utf-8"))["step"]) if found else 0
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Put the checkpoint in `folder` into a fresh `run`; nothing changes where there is none.
+    """Load the checkpoint in `folder`, if any, into a new run.
 
-    Raises `RecordError` where it does not belong to this run.
+    Args:
+        run: The run.
+        folder: Folder of the record.
+
+    Raises:
+        RecordError: The checkpoint is damaged or belongs to another run.
     """
     found = _found(folder)
     if found is None:
@@ -92,12 +100,12 @@ def restore(run: Lockstep, folder: Path) -> None:
         raise RecordError(say("The checkpoint of this record belongs to other settings or other data: train it anew."))
     for place, weight in enumerate(values):
         weight.data.copy_(tensors[f"weight.{place}"])
-        if f"step.{place}" in tensors:  # a weight that never had a gradient has no averages
+        if f"step.{place}" in tensors:  # absent for weights that never had a gradient
             run.optimizer.adamw.state[weight] = {
                 "step": tensors[f"step.{place}"],
                 **{name: tensors[f"{name}.{place}"] for name in AVERAGES},
             }
-    run.plan(int(state["steps"]))  # with a time budget only the run that began it knows
+    run.plan(int(state["steps"]))  # a time budget was converted to steps by the original run
     run.done, run.alive = int(state["step"]), list(state["alive"])
     run.scale.value, run.scale.whole_steps = state["scale"]
     for slot, schedule in run.noise.adaptive.items():
@@ -105,13 +113,13 @@ def restore(run: Lockstep, folder: Path) -> None:
 
 
 def drop(folder: Path) -> None:
-    """Remove the checkpoint of a run that has ended whole."""
+    """Remove the checkpoint of a completed run."""
     for name in (NAME, ASIDE, OLD):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _found(folder: Path) -> Path | None:
-    """The checkpoint, or the one before it where a process ended between two renames."""
+    """Return the checkpoint, or the previous one if the process ended between the two renames."""
     whole = (folder / name for name in (NAME, OLD))
     return next((path for path in whole if (path / "state.json").is_file()), None)
 

@@ -1,4 +1,4 @@
-"""Answers of the base and the arms of a record, side by side."""
+"""Answers of the base and the arms of records, side by side."""
 
 from __future__ import annotations
 
@@ -31,21 +31,29 @@ ROLES = ("system", "user", "assistant")
 
 
 def saved_arms(record: Record, seed: int | None = None) -> list[str]:
-    """The arms whose weights of `seed` (by default the study's first) the record holds, control first."""
+    """Return the arms whose weights the record has, control first.
+
+    Args:
+        record: The record.
+        seed: Seed of the weights; None for the study's first.
+
+    Returns:
+        Names of arms.
+    """
     study = record.study
     chosen = study.seed if seed is None else seed
     return [name for name in study.arms if is_saved(record.arm_folder(name, chosen))]
 
 
 def saved_seeds(record: Record) -> list[int]:
-    """The seeds of which the record holds any arm, the first one first."""
+    """Return the seeds with any stored arm, the first one first."""
     study = record.study
     return [seed for seed in range(study.seed, study.seed + study.seeds) if saved_arms(record, seed)]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One arm of one record and seed, to be asked."""
+    """One arm of one record and seed."""
 
     record: Record
     arm: str
@@ -55,9 +63,18 @@ class Chosen:
 def chosen_arms(
     records: Sequence[Record], *, arms: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> list[Chosen]:
-    """The saved arms of the records: those called `arms`, of `seeds`, or all of each record's first seed with any.
+    """Select stored arms of records.
 
-    Raises `RecordError` where a record has no trained arm, or none of them has an arm or seed that is asked for.
+    Args:
+        records: The records.
+        arms: Names of arms; None for all.
+        seeds: Seeds; None for each record's first seed with any arm.
+
+    Returns:
+        The arms.
+
+    Raises:
+        RecordError: A record has no trained arm, or a requested arm or seed is in none of them.
     """
     found: list[Chosen] = []
     every: list[Chosen] = []
@@ -94,7 +111,7 @@ def chosen_arms(
 
 
 def names_of(chosen: Sequence[Chosen]) -> list[str]:
-    """A name for each: the arm's, with its seed and record where the arm alone would not be unique."""
+    """Return a unique name for each arm, with seed and record if needed."""
     records = {one.record.name for one in chosen}
     seeds = {one.seed for one in chosen}
     names = []
@@ -116,7 +133,19 @@ def compare(
     seed: int | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The growing answers of one record's arms to the prompts of `settings`; as `compare_arms`."""
+    """Answer the prompts of `settings` with one record's arms.
+
+    Args:
+        record: The record.
+        settings: Prompts and decoding.
+        limits: Limits of this server.
+        arms: Names of arms; None for all.
+        seed: Seed; None for the first with any arm.
+        should_stop: Polled during each pass; true cancels.
+
+    Yields:
+        The growing answers, see `compare_arms`.
+    """
     chosen, prompts = asked_of(record, settings, arms=arms, seed=seed)
     yield from compare_arms(chosen, prompts, settings, limits, should_stop)
 
@@ -124,7 +153,21 @@ def compare(
 def asked_of(
     record: Record, settings: AnswerSettings, *, arms: Sequence[str] | None = None, seed: int | None = None
 ) -> tuple[list[Chosen], list[Prompt]]:
-    """Whom the prompts of `settings` ask, and what: `arms` None is every saved arm, `seed` None the first with any."""
+    """Select the arms and prompts of a comparison.
+
+    Args:
+        record: The record.
+        settings: Prompts and decoding.
+        arms: Names of arms; None for all.
+        seed: Seed; None for the first with any arm.
+
+    Returns:
+        Arms, and prompts.
+
+    Raises:
+        DataError: There is no prompt.
+        RecordError: A requested arm or seed does not exist.
+    """
     settings.require_prompts()
     chosen = chosen_arms([record], arms=arms, seeds=None if seed is None else [seed])
     return chosen, [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
@@ -137,11 +180,23 @@ def compare_arms(
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The growing answers of the base and of arms of any records on it, yielded after each token of one batched decode.
+    """Answer prompts with the base and with arms of any records on it, in one batched decode.
 
-    Lines are those of `answer_lines`, the base first. Raises `DataError` where there is nothing to ask, `DoesNotFit`
-    where it is more than `limits` allow, `RecordError` where the records have different bases or one has changed, and
-    `Cancelled` once `should_stop()` is true.
+    Args:
+        chosen: The arms.
+        prompts: The prompts.
+        settings: Decoding settings.
+        limits: Limits of this server.
+        should_stop: Polled during each pass; true cancels.
+
+    Yields:
+        Lines of `answer_lines`, the base first, after each token.
+
+    Raises:
+        DataError: There is no arm or no prompt.
+        DoesNotFit: A limit is exceeded.
+        RecordError: The records have different bases, or the base has changed.
+        Cancelled: `should_stop()` returned true.
     """
     if not prompts or not chosen:
         raise DataError(say("There is nothing to ask: choose an arm, and write a prompt."))
@@ -158,13 +213,23 @@ def compare_arms(
 
 
 def _given(prompt: Prompt, name: str, one: Chosen, loaded: LoadedModel, settings: DecodingSettings) -> FittedPrompt:
-    """What an arm is given of a prompt, as in the record that it is of."""
+    """Return the prompt of one arm, with the date and reasoning mode of its record."""
     thinking = bool(one.record.said_of("data").get("reasoning"))
     return fitted_own(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
 
 
 def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
-    """Raise `DoesNotFit` where so many arms would have to answer more, or longer, than this server allows at once."""
+    """Check the size of a comparison.
+
+    Args:
+        prompts: The prompts.
+        arms: Number of arms.
+        settings: Decoding settings.
+        limits: Limits of this server.
+
+    Raises:
+        DoesNotFit: A limit is exceeded.
+    """
     if arms > limits.arms:
         raise DoesNotFit(say("This server lets at most {most} arms answer at once.", most=limits.arms))
     said = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
@@ -190,7 +255,7 @@ def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
 
 
 def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
-    """The model that all were trained on; raises `RecordError` where there are several, or it has changed since."""
+    """Load the common base; raise `RecordError` if there are several, or it has changed."""
     records = {one.record.name: one.record for one in chosen}
     bases = {json.dumps(_base_words(record), default=str): record for record in records.values()}
     if len(bases) > 1:
@@ -220,7 +285,7 @@ def _base_name(record: Record) -> str:
 
 
 def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:
-    """The base and the arms as columns; arms that were trained in the same way share a set, and so their passes."""
+    """Return the base and the arms as columns; arms with equal training methods share a set and its passes."""
     by_way: dict[str, list[Chosen]] = {}
     for one in chosen:
         by_way.setdefault(_way(one), []).append(one)
@@ -234,9 +299,9 @@ def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:
 
 
 def passes(chosen: Sequence[Chosen]) -> int:
-    """How many decodes follow each other until all have answered: arms of one way share theirs, or each has its own.
+    """Return the number of consecutive decodes; arms of one training method share one if trained together.
 
-    The base is among the first way's.
+    The base joins the first of them.
     """
     counts, first = Counter(_way(one) for one in chosen), _way(chosen[0])
     shared = {_way(one) for one in chosen if one.record.study.training.together}
@@ -244,16 +309,28 @@ def passes(chosen: Sequence[Chosen]) -> int:
 
 
 def _way(one: Chosen) -> str:
-    """How its weights are kept: those of one way fit into one set of arms."""
+    """Return a key of the training method; arms with equal keys fit into one set."""
     training = one.record.study.training
     return str((training.method, training.lora_rank, training.lora_alpha, training.lora_targets, training.together))
 
 
 def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
-    """Prompts from a file: of text, one a line; of JSONL, each line a text, a list of messages, or an object.
+    """Read prompts from a file: text with one prompt per line, or JSONL.
 
-    An object has `prompt` (a text) or `messages`, and may have a `reference`. Messages have `role` and `content`; the
-    last is the user's. Raises `DataError` with the line, or `DoesNotFit`.
+    A JSONL line is a text, a list of messages (`role` and `content`, the last one the user's), or an object with
+    `prompt`
+    or `messages`, and optionally `reference`.
+
+    Args:
+        path: The file.
+        limits: Limits of this server.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        DataError: The file or a line cannot be read.
+        DoesNotFit: A limit is exceeded.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -281,7 +358,7 @@ def _prompt_of(line: str, number: int) -> Prompt:
 
 
 def _messages(given: Any, number: int) -> tuple[Message, ...]:
-    """The messages of a line; raises `DataError` unless they are texts of known roles, the last one the user's."""
+    """Return the messages of a line; raise `DataError` if they are malformed or the last one is not the user's."""
     known = isinstance(given, list) and all(
         isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str) for one in given
     )

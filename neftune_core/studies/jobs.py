@@ -1,4 +1,4 @@
-"""Jobs: one worker that runs studies from a queue, whatever becomes of the page that asked for them."""
+"""Jobs: one worker that runs studies from a queue, independently of the pages that submitted them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from neftune_core.studies.settings import StudySettings
 
 logger = logging.getLogger(__name__)
 
-NICENESS = 10  # of the thread that trains: as `nice` has it, a tenth of the share of what answers the page
+NICENESS = 10  # of the training thread: about a tenth of the page's share of the processor
 
 RESERVED_SHARE = 4
-"""One place in this many of the queue is reserved for addresses that have no job waiting."""
+"""One place in this many of the queue is reserved for addresses without a waiting job."""
 
 Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
@@ -48,11 +48,11 @@ class _Job:
 
 
 class Jobs:
-    """The queue and its worker, a thread that starts with the first job and lives as long as the process.
+    """The queue and its worker thread, which starts with the first job and lives as long as the process.
 
     Args:
-        limits: What this server allows.
-        run: Runs a record, in the context of whoever asked for it; a platform that lends a GPU looks there.
+        limits: Limits of this server.
+        run: Runs a record, in the context of its submitter (needed by platforms that lend a GPU per request).
         admit: Called with the visitor's address before a job is queued; raises a `LabError` to refuse it.
     """
 
@@ -72,12 +72,34 @@ class Jobs:
         disk.sweep(limits)
 
     def submit(self, study: StudySettings, owner: str) -> Record:
-        """Put a study in the queue; raises a `LabError` where it is over a limit."""
+        """Create a record and queue it.
+
+        Args:
+            study: The study.
+            owner: Key of the visitor.
+
+        Returns:
+            The record.
+
+        Raises:
+            LabError: A limit is exceeded.
+        """
         study.check(self.limits)
         return self.submit_made(owner, lambda: create(study, owner, self.limits))
 
     def submit_made(self, owner: str, make: Callable[[], Record]) -> Record:
-        """Put the record that `make` makes in the queue, once it is sure that there is room for it."""
+        """Queue the record that `make` creates, after checking that the queue has room.
+
+        Args:
+            owner: Key of the visitor.
+            make: Creates the record.
+
+        Returns:
+            The record.
+
+        Raises:
+            LabError: A limit is exceeded.
+        """
         with self._submitting:
             self._check_room(owner)
             self._sweep()
@@ -86,7 +108,19 @@ class Jobs:
         return record
 
     def resume(self, record_id: str, owner: str) -> Record:
-        """Put an unfinished study back in the queue, to go on from its last checkpoint."""
+        """Queue an unfinished study again, to continue from its last checkpoint.
+
+        Args:
+            record_id: Id of the record.
+            owner: Key of the visitor.
+
+        Returns:
+            The record.
+
+        Raises:
+            RecordError: The study is running or finished, or its record is unusable.
+            LabError: A limit is exceeded.
+        """
         record = find(record_id, owner)
         with self._submitting:
             status = self.status(record)
@@ -100,7 +134,20 @@ class Jobs:
         return record
 
     def extend(self, record_id: str, owner: str, grow: Callable[[Record], None]) -> Record:
-        """Put a finished study back in the queue, after `grow` has given its record more to do."""
+        """Queue a finished study again.
+
+        Args:
+            record_id: Id of the record.
+            owner: Key of the visitor.
+            grow: Adds work to the record.
+
+        Returns:
+            The record.
+
+        Raises:
+            RecordError: The study is running.
+            LabError: A limit is exceeded.
+        """
         record = find(record_id, owner)
         with self._submitting:
             if not self.status(record).is_over:
@@ -111,17 +158,33 @@ class Jobs:
         return record
 
     def stop(self, record_id: str, owner: str) -> None:
-        """Ask a waiting or running study to end; it keeps the arms of its last whole step, and can be resumed."""
+        """Ask a waiting or running study to stop; it saves the arms of its last whole step, and can be resumed.
+
+        Args:
+            record_id: Id of the record.
+            owner: Key of the visitor.
+
+        Raises:
+            RecordError: It is not running, or belongs to another visitor.
+        """
         self._end(record_id, owner, discard=False)
 
     def discard(self, record_id: str, owner: str) -> None:
-        """Remove a study with all that it made, ending it first; raises `RecordError` where it is not the owner's."""
+        """Remove a study and its files, stopping it first.
+
+        Args:
+            record_id: Id of the record.
+            owner: Key of the visitor.
+
+        Raises:
+            RecordError: It belongs to another visitor or the command line.
+        """
         record = find(record_id, owner)
         if not record.is_owned:
             raise RecordError(
                 say("This study was made on the command line: remove it there, with `neftune runs remove`.")
             )
-        with self._change:  # in one piece: the job may end at any moment
+        with self._change:  # atomic, because the job may end at any moment
             self._discarded.add(record_id)
             if self._find(record_id) is not None:
                 self._end(record_id, owner, discard=True)
@@ -129,11 +192,11 @@ class Jobs:
                 disk.remove(record)
 
     def was_discarded(self, record_id: str) -> bool:
-        """Whether somebody has discarded this study here: that it is gone is no news."""
+        """Return whether this study was discarded here, so that its absence is expected."""
         return record_id in self._discarded
 
     def status(self, record: Record) -> Status:
-        """Where the study of a record stands, in this process or as its events tell."""
+        """Return the status of a record's study, from this process or from its events."""
         with self._change:
             job = self._find(record.id)
             if job is not None:
@@ -143,7 +206,7 @@ class Jobs:
         return unwritten or of_record(record)
 
     def current_of(self, owner: str) -> Record | None:
-        """The visitor's study that is running or waiting, the running one first."""
+        """Return the visitor's running or waiting study, the running one first."""
         with self._change:
             return next((job.record for job in self._all() if job.owner == owner), None)
 
@@ -154,15 +217,23 @@ class Jobs:
             return not self._all()
 
     def wait(self, record: Record, timeout_seconds: float) -> Status:
-        """Block until the study is over, or the time is."""
+        """Block until the study is over or the time is up.
+
+        Args:
+            record: The record.
+            timeout_seconds: Maximum time.
+
+        Returns:
+            The status.
+        """
         with self._change:
             self._change.wait_for(lambda: self._find(record.id) is None, timeout_seconds)
         return self.status(record)
 
     def close(self, timeout_seconds: float) -> None:
-        """End the work as the process ends: the running study stops with a checkpoint, those that wait are left.
+        """Shut down: the running study stops with a checkpoint, and waiting ones stay resumable.
 
-        All of them can be resumed. Gives up after `timeout_seconds`.
+        Gives up after `timeout_seconds`.
         """
         with self._change:
             self._closed = True
@@ -174,7 +245,7 @@ class Jobs:
             self.wait(running.record, timeout_seconds)
 
     def _check_room(self, owner: str) -> None:
-        """Raise a `LabError` if the queue has no place for one more job of `owner` at the address of this call."""
+        """Raise a `LabError` if the queue has no place for another job of `owner` at the address of this call."""
         address = asked_from.get()
         with self._change:
             mine, everybodys = sum(job.owner == owner for job in self._waiting), len(self._waiting)
@@ -227,11 +298,11 @@ class Jobs:
         return [*([self._running] if self._running else []), *self._waiting]
 
     def _find(self, record_id: str) -> _Job | None:
-        """The job of a record; one that waits again goes before the one that is just ending."""
+        """Return the job of a record; a queued one takes precedence over one that is just ending."""
         return next((job for job in reversed(self._all()) if job.record.id == record_id), None)
 
     def _order(self) -> list[_Job]:
-        """The waiting jobs as they will run: visitors in turn, each visitor's own in the order of asking."""
+        """Return the waiting jobs in running order: visitors take turns, each one's jobs in order of submission."""
         rounds: dict[str | None, int] = {self._last_owner: 1}
         ranked = []
         for place, job in enumerate(self._waiting):
@@ -252,7 +323,7 @@ class Jobs:
                 job.progress.state = "preparing"
             try:
                 job.context.run(self._run, job)
-            except Exception:  # what a job leaves behind must not keep the next one from its turn
+            except Exception:  # a failed job must not block the next one
                 logger.exception("the end of record %s could not be handled", job.record.id)
             with self._change:
                 self._running = None
@@ -260,7 +331,9 @@ class Jobs:
                 self._change.notify_all()
 
     def _discard_if_asked(self, job: _Job) -> None:
-        """Under the lock: whoever asks for it after this finds no job any more, and removes the record themselves."""
+        """Remove a discarded record. Called under the lock: a later `discard` finds no job, and removes the record
+        itself.
+        """
         if not job.discard:
             return
         try:
@@ -271,7 +344,7 @@ class Jobs:
     def _run(self, job: _Job) -> None:
         is_new = not job.record.events()
         try:
-            with in_language(ENGLISH):  # that of records, whoever asked for this one
+            with in_language(ENGLISH):  # the language of records
                 for event in self.run(job.record, self.limits, job.stop.is_set):
                     job.progress.follow(event)
         except Exception as error:  # the record itself could not be read or written
@@ -291,10 +364,9 @@ class Jobs:
 
 
 def _give_way() -> None:
-    """Let this thread, and those that it starts to compute with, go after others where the cores are few.
+    """Lower the priority of this thread and its compute threads, so that the page stays responsive on few cores.
 
-    A study is waited for in minutes, the page in tenths of a second, and the browser may be on the same machine.
-    Priorities of single threads are Linux's; elsewhere nothing is done.
+    Priorities of single threads exist on Linux only; elsewhere this does nothing.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -303,7 +375,7 @@ def _give_way() -> None:
 
 
 def _release_memory() -> None:
-    """Give back what the last study held: its adapters and their hooks refer to each other."""
+    """Free the memory of the last study, whose adapters and hooks form reference cycles."""
     import torch
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""From a record to the verdict on it: its question, what every arm reached with every seed, and what follows."""
+"""From a record to the verdict: its question, the results of every arm and seed, and the judgement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CHAOS_ARM, CONTROL, StudySettings
 
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
-"""How the sources begin whose rows have one right answer each."""
+"""Prefixes of sources whose rows have one right answer each."""
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
 """Own data counts as such where so great a share of the held-out responses has at most so many words."""
@@ -33,11 +33,19 @@ NAMES = {
     "held_out_exact": "exact",
     "train_loss": "train_loss",
 }
-"""What an `evaluated` event calls a measure, and what the measure is called."""
+"""Names of measures in `evaluated` events, and the names of the measures."""
 
 
 def has_known_answers(study: StudySettings, prepared: Prepared) -> bool:
-    """Whether the held-out rows have one right answer each: sets made so, or responses of a few words."""
+    """Return whether the held-out rows have one right answer each.
+
+    Args:
+        study: Settings of the study.
+        prepared: Its data.
+
+    Returns:
+        True for sources built that way, and for own data whose responses are mostly a few words long.
+    """
     source, rows = study.data.source, prepared.held_out
     if source.startswith(KNOWN_ANSWERS) or not rows:
         return bool(rows) and source not in NO_KNOWN_ANSWERS
@@ -46,7 +54,15 @@ def has_known_answers(study: StudySettings, prepared: Prepared) -> bool:
 
 
 def question_for(study: StudySettings, prepared: Prepared) -> Question:
-    """The question of a study that is about to begin, from its settings and its data alone."""
+    """Return the question of a study that is about to start, from its settings and data alone.
+
+    Args:
+        study: Settings of the study.
+        prepared: Its data.
+
+    Returns:
+        Measure and epoch.
+    """
     asked = study.measuring
     if asked.primary != AUTOMATIC:
         return Question(asked.primary, asked.epoch)
@@ -56,7 +72,7 @@ def question_for(study: StudySettings, prepared: Prepared) -> Question:
 
 
 def question_of(record: Record) -> Question:
-    """The question that a record was begun with; held-out loss at the last epoch where it does not say."""
+    """Return the question stored in a record; held-out loss at the last epoch if there is none."""
     named = record.said_of("question")
     try:
         return Question(str(named["measure"]), str(named["epoch"]))
@@ -66,16 +82,33 @@ def question_of(record: Record) -> Question:
 
 
 def verdict_of(record: Record, question: Question | None = None) -> Verdict:
-    """The verdict on a record as far as it goes; another `question` than its own is asked after looking."""
+    """Judge a record as far as it has run.
+
+    Args:
+        record: The record.
+        question: Another question than the record's own; it then counts as asked after looking.
+
+    Returns:
+        The verdict.
+    """
     asked = question or question_of(record)
     return verdict(outcomes_of(record, asked), asked)
 
 
 def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
-    """What the arms of a record reached, seed by seed; the examples are those of the question's measure and epoch.
+    """Return the results of a record's arms by seed.
 
-    Seeds that came to their planned end count; where none did, as in a study that was stopped, the first one as far as
-    it came. Raises `RecordError` where the settings cannot be read.
+    Only completed seeds count. If there are none, as in a stopped study, the first one counts as far as it ran.
+
+    Args:
+        record: The record.
+        question: Measure and epoch of the example statistics; None for the record's own.
+
+    Returns:
+        The results.
+
+    Raises:
+        RecordError: The settings cannot be read.
     """
     study, asked = record.study, question or question_of(record)
     found = courses(record, asked)
@@ -96,7 +129,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
 
 
 def rounding_of(record: Record) -> Rounding:
-    """What the number format of a record moves, as measured with the first seed that has it; empty if none has."""
+    """Return the effect of the number format, from the first seed that measured it; empty if none did."""
     for kept in metrics(record).values():
         floor = table(kept.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
@@ -106,7 +139,9 @@ def rounding_of(record: Record) -> Rounding:
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
-    """ROUGE-L of every measured answer to a training prompt with what was trained on, by arm, all seeds together."""
+    """Return by arm the ROUGE-L of every measured answer to a training prompt with its training response, over all
+    seeds.
+    """
     found: dict[str, list[float]] = {}
     for samples in answer_scores(record).values():
         for arm, scores in samples.get("train", {}).items():
@@ -115,7 +150,15 @@ def overlaps_of(record: Record) -> dict[str, list[float]]:
 
 
 def courses(record: Record, question: Question) -> dict[int, Course]:
-    """The course of every seed that counts."""
+    """Return the results over time of every seed that counts.
+
+    Args:
+        record: The record.
+        question: Measure and epoch of the example statistics.
+
+    Returns:
+        Courses by seed.
+    """
     steps: dict[int, dict[int, Mapping[str, Any]]] = {}
     planned: dict[int, int] = {}
     for event in record.events():
@@ -146,7 +189,7 @@ def courses(record: Record, question: Question) -> dict[int, Course]:
 
 
 def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
-    """The arms whose loss stopped being a number, by seed."""
+    """Return by seed the arms whose loss became NaN or infinite."""
     found: dict[int, frozenset[str]] = {}
     for event in record.events():
         if event["event"] == "diverged" and isinstance(event.get("seed"), int):
@@ -156,9 +199,17 @@ def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
 
 @dataclass(frozen=True)
 class Course:
-    """One seed: what the events say at every evaluation, the rows there, and what was measured at its end.
+    """One seed over time.
 
-    `planned` is its number of steps, and `diverged` names the arms whose loss stopped being a number.
+    Attributes:
+        steps: Numbers of every evaluation, by step and arm.
+        rows: Row measures of every evaluation, by step.
+        ends: Measures taken at its end, by arm.
+        answers: Scores of measured answers, by sample, arm and measure.
+        per_epoch: Steps per epoch.
+        planned: Planned number of steps.
+        diverged: Arms whose loss became NaN or infinite.
+        question: Measure and epoch of the example statistics.
     """
 
     steps: Mapping[int, Mapping[str, Any]]
@@ -172,17 +223,17 @@ class Course:
 
     @property
     def trained(self) -> list[int]:
-        """The evaluations after some training, in order."""
+        """Steps of the evaluations after some training, in order."""
         return sorted(step for step in self.steps if step > 0)
 
     @property
     def has_rows(self) -> bool:
-        """Whether the rows of every evaluation were kept, two or more of them held out."""
+        """Whether the row measures of every evaluation are stored, with at least two held-out rows."""
         samples = [self.rows.get(step, {}).get("held_out", {}) for step in self.trained]
         return all(any(len(rows.tokens) > 1 for rows in sample.values()) for sample in samples)
 
     def last(self, arm: str) -> dict[str, float]:
-        """Every measure after the last epoch; of the base, which does not change, whenever it was measured."""
+        """Return every measure after the last epoch; for the base, whenever it was measured."""
         if arm in self.diverged:
             return {}
         steps = [max(self.steps)] if arm != "base" else sorted(self.steps)
@@ -193,7 +244,7 @@ class Course:
         return {**measures_of(numbers), **ends}
 
     def lowest(self, arm: str) -> dict[str, float]:
-        """The lowest value of each measured loss after some training; of the base its only one."""
+        """Return the lowest value of each measured loss after some training; for the base, its only one."""
         if arm in self.diverged:
             return {}
         steps = self.steps if arm == "base" else self.trained
@@ -201,7 +252,7 @@ class Course:
         return {name: min(one[name] for one in known if name in one) for one in known for name in one}
 
     def outcome(self, arm: str) -> Outcome:
-        """What an arm reached."""
+        """Return the results of an arm."""
         base = self.last("base")
         if arm in self.diverged or not self.trained:
             return Outcome({}, base=base, steps=self.planned, diverged=arm in self.diverged)
@@ -220,7 +271,10 @@ class Course:
         return self.rows.get(step, {}).get(sample, {}).get(arm)
 
     def _stitched(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
-        """Each half of the held-out rows at the epoch that is best on the other half, its measures, and the epoch."""
+        """Cross-select the best epoch: each half of the held-out rows at the epoch that is best on the other half.
+
+        Returns the rows, their measures and the mean epoch; None if rows are missing.
+        """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
         kept = [(step, rows) for step, rows in by_step if rows is not None]
         if len(kept) < len(by_step) or min(len(rows.tokens) for _, rows in kept) < 2:
@@ -244,7 +298,7 @@ class Course:
         return found, named, sum(chosen) / 2 / self.per_epoch
 
     def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
-        """The evaluation of the lowest held-out loss, where no rows were kept."""
+        """Return the evaluation with the lowest held-out loss, used if no row measures are stored."""
         known = {step: measures_of(self.steps[step].get(arm, {})) for step in self.trained}
         known = {step: numbers for step, numbers in known.items() if "held_out_loss" in numbers}
         if not known:
@@ -253,7 +307,9 @@ class Course:
         return known[step], step / self.per_epoch
 
     def _examples(self, arm: str, rows: RowMeasures | None) -> tuple[dict[str, Floats], Floats | None]:
-        """The scores of the question's measure example by example, and the lengths of the answers they are of."""
+        """Return the example statistics of the question's measure, and the lengths of the answers, if it is about
+        answers.
+        """
         measure = self.question.measure
         if MEASURES[measure].of_answers:
             sample = "train" if measure.startswith("memorised") else "held_out"
@@ -273,7 +329,7 @@ class Course:
 
 
 def measures_of(numbers: Mapping[str, Any]) -> dict[str, float]:
-    """The measures of one evaluation under their own names, with those that follow from them."""
+    """Return the measures of one evaluation by name, with derived ones (perplexity, gap)."""
     found = {ours: float(numbers[theirs]) for theirs, ours in NAMES.items() if _is_number(numbers.get(theirs))}
     if "held_out_loss" in found:
         found["perplexity"] = math.exp(min(found["held_out_loss"], 700.0))
@@ -287,7 +343,7 @@ def _is_number(value: Any) -> bool:
 
 
 def together(parts: Sequence[Outcomes]) -> Outcomes:
-    """Records of one study with other seeds each as one: of a seed that several have, the last one counts."""
+    """Merge records of one study with different seeds; for a repeated seed, the last record counts."""
 
     def union(of: Sequence[Mapping[str, Seeds]]) -> dict[str, Seeds]:
         names = dict.fromkeys(name for tables in of for name in tables)
@@ -301,16 +357,16 @@ def together(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def largest(parts: Sequence[Rounding]) -> Rounding:
-    """What rounding moves in several studies: the largest of each measure, of those that measured it."""
+    """Return the largest effect of rounding per measure over several studies."""
     known = [part for part in parts if part.sizes]
     sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
     return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
 
 
 def side_by_side(cells: Mapping[str, Outcomes]) -> Outcomes:
-    """The arms of several cells in one comparison, each against the control of its own cell: `cell: arm` by name.
+    """Combine the arms of several cells in one comparison, named `cell: arm`, each against the control of its own cell.
 
-    Holm's correction then goes over all of them. The first cell's control and floors stand for the study's.
+    Holm's correction then covers all of them. Control and floors are those of the first cell.
     """
     arms = {f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()}
     own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}

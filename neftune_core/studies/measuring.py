@@ -1,7 +1,7 @@
-"""What is measured once, when a seed ends: answers to fixed prompts, and how much disturbance every arm bears.
+"""Measures taken once, when a seed ends: answers to fixed prompts, and robustness of every arm.
 
-All of it is taken with noise off, unless it is about noise, and on the first rows of each part, so that arms, seeds
-and records of one data set are measured on the same examples.
+Noise is off, except where it is the subject. The first rows of each part are used, so that arms, seeds and records of
+one data set are measured on the same examples.
 """
 
 from __future__ import annotations
@@ -40,23 +40,27 @@ from neftune_core.studies.prompts import fitted_rows, those_that_fit
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
-"""Of the Gaussian noise under which arms are measured, in root mean square coordinates of the embeddings."""
+"""Strengths of the Gaussian noise for robustness, relative to the root mean square coordinate of the embeddings."""
 RATES = (0.1, 0.2)
-"""The shares of letters with a typing error."""
+"""Probabilities of a typing error per letter."""
 ROBUSTNESS_SHARE = 0.5
-"""Of the held-out sample: five passes over it are as much as half a study's evaluations otherwise."""
+"""Share of the held-out sample: its five passes cost about half of a study's other evaluations."""
 MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
 """Those that the tables name."""
 DRAWN_EPOCH = 1_000_000
-"""In place of an epoch in the keys of these draws, so that no training has seen them."""
+"""Used as the epoch in the keys of these draws, so that no training has seen them."""
 
 
 @dataclass
 class Measured:
-    """What a seed reached, as a record keeps it.
+    """Measures of a seed as stored in a record.
 
-    arms: measures by arm; robustness: `noise` and `typos` with their strengths and by arm the losses and accuracies;
-    answers: by sample the texts and the scores of each answer; signatures: sacrebleu's; samples: in words.
+    Attributes:
+        arms: Measures by arm.
+        robustness: `noise` and `typos`, with their strengths, and losses and accuracies by arm.
+        answers: Texts and scores of each answer, by sample.
+        signatures: sacrebleu's signatures.
+        samples: Descriptions of the samples.
     """
 
     arms: dict[str, dict[str, float]]
@@ -67,7 +71,19 @@ class Measured:
 
 
 def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> Measured:
-    """The measures of `slots` at the end of a run. Raises `Cancelled` once `should_stop()` is true."""
+    """Take the measures of a completed seed.
+
+    Args:
+        run: The run.
+        slots: Slots to measure, 0 for the base.
+        should_stop: Polled during each pass; true cancels.
+
+    Returns:
+        The measures.
+
+    Raises:
+        Cancelled: `should_stop()` returned true.
+    """
     ending = _Ending(run, slots, should_stop)
     found = Measured({name: {} for name in ending.names})
     with accelerator.held():
@@ -101,7 +117,7 @@ class _Ending:
         )
 
     def noise_penalty(self, found: Measured) -> None:
-        """What each arm's own noise adds to its loss on the training sample; nothing without noise."""
+        """Measure the increase of each arm's loss on the training sample under its own noise."""
         sample = self.run.prepared.train[: self.run.sample_rows]
         own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
         noisy = [slot for slot, arm in own.items() if arm.strength]
@@ -114,10 +130,10 @@ class _Ending:
             found.arms[self.run.name(slot)]["noise_penalty"] = penalty
 
     def robustness(self, found: Measured) -> None:
-        """Losses and accuracies of the arms on held-out rows under noise, and under typing errors."""
+        """Measure losses and accuracies on held-out rows under noise and typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
-        if not slots:  # every arm has diverged
+        if not slots:  # all arms have diverged
             return
         noisy = [_noise([ArmNoise(_gaussian(strength))] * len(slots)) for strength in STRENGTHS]
         ways = {
@@ -137,7 +153,7 @@ class _Ending:
         found.samples["robustness"] = later("the first {count} held-out rows").format(count=len(sample))
 
     def _with_typos(self, sample: Sequence[Encoded], rate: float) -> list[Encoded]:
-        """The rows with errors in what the person says; one that then no longer fits stays as it was."""
+        """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
         data, loaded = self.run.study.data.within(self.run.stack.loaded.context), self.run.stack.loaded
         found = []
         for place, row in enumerate(sample):
@@ -152,7 +168,7 @@ class _Ending:
         return found
 
     def answers(self, found: Measured) -> None:
-        """Greedy answers to the first prompts of both parts, from one batched decode, and what they are like."""
+        """Answer the first prompts of both parts greedily, in one batched decode, and measure the answers."""
         count, prepared = sample_prompts(self.run), self.run.prepared
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
@@ -206,7 +222,7 @@ class _Ending:
         sample["scores"][arm] = {**lengths, **scores}
 
     def _right(self, replies: Sequence[Reply], rows: Sequence[Encoded]) -> Iterator[TextMeasures]:
-        """The scores of answers to held-out prompts, where the data has known ones."""
+        """Yield the scores of answers to held-out prompts, if the data has known ones."""
         if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
             return
         truths = _truths(self.run.study.data.source)
@@ -217,7 +233,7 @@ class _Ending:
 
 
 def _noise(arms: Sequence[ArmNoise]) -> NoiseOf:
-    """The noise of every slot on rows of a sample: one draw a row, the same for all slots and strengths."""
+    """Return a function for the noise of every slot: one draw per row, shared by all slots and strengths."""
 
     def of(rows: Sequence[Encoded], batch: Batch, places: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, place) for place in places], rows))
@@ -234,7 +250,7 @@ def _reply(answer: Answer, tokenizer: Any) -> Reply:
 
 
 def _truths(source: str) -> list[Mapping[str, Any]]:
-    """The rows of a bundled world's held-out file, which say what a right answer is; none for other data."""
+    """Return the rows of a bundled world's held-out file, which define right answers; empty for other data."""
     if not source.startswith("starter:world-"):
         return []
     file = held_out_file(source.partition(":")[2])
@@ -242,13 +258,13 @@ def _truths(source: str) -> list[Mapping[str, Any]]:
 
 
 def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
-    """What a right answer to an example is: the row of the world it was made from, else its response."""
+    """Return the definition of a right answer: the row of the world, else the response."""
     at = example.row - 1
     known = at < len(truths) and truths[at]["output"] == example.response
     return truths[at] if known else {"output": example.response}
 
 
 def sample_prompts(run: Lockstep) -> int:
-    """Return how many prompts of each part have their answers measured: if automatic, no more than rows."""
+    """Return the number of prompts per part whose answers are measured; if automatic, at most the sample's rows."""
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)

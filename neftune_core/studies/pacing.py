@@ -1,4 +1,4 @@
-"""The steps of a run as they are timed, and the pace that later estimates follow."""
+"""Timing of a run's steps, and the measured pace for later estimates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST_STEPS = 50
 
 
 class Pacer:
-    """Times the steps of one run. The first one is left out: it pays for warming up."""
+    """Times the steps of one run, except the first, which includes warm-up."""
 
     def __init__(self, run: Lockstep) -> None:
         self.run = run
@@ -26,7 +26,7 @@ class Pacer:
         self.count, self.seconds = -1, 0.0
 
     def timed(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Yield the same events; the time that the consumer takes between them does not count."""
+        """Yield the same events, excluding the consumer's time between them."""
         before = time.perf_counter()
         for event in events:
             if event["event"] == "step":
@@ -41,7 +41,7 @@ class Pacer:
             self.last.append(seconds)
 
     def keep(self, *, finished: bool) -> None:
-        """Remember the pace of the last steps, and of a run that has finished also what comes on top of its steps."""
+        """Store the pace of the last steps, and for a finished run also the overhead besides steps."""
         if len(self.last) < FEWEST_STEPS:
             return
         study, stack = self.run.study, self.run.stack

@@ -1,4 +1,4 @@
-"""What a study would take on this machine, and, where that is too much, what would fit."""
+"""Resources of a study on this machine, and smaller studies that fit."""
 
 from __future__ import annotations
 
@@ -21,17 +21,35 @@ from neftune_core.settings import Limits
 from neftune_core.studies.prompts import fitted_rows, study_asked
 from neftune_core.studies.settings import StudySettings
 
-# Bytes of a number in a checkpoint: itself and the two averages of AdamW, in float32.
+# Bytes per number in a checkpoint: weight and both AdamW averages, in float32.
 CHECKPOINT_BYTES = 12
 
 
 def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
-    """What the study would take here on top of the loaded model; the page and the job ask the same."""
+    """Estimate the memory and time of a study beyond the loaded model.
+
+    Args:
+        study: Settings of the study.
+        loaded: The model.
+        prepared: The data.
+
+    Returns:
+        The estimate, used by both page and job.
+    """
     return _estimate(work_of(study, prepared, loaded), study, loaded)
 
 
 def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
-    """Raise `DoesNotFit`, saying what would fit, where the study needs more memory than is free."""
+    """Check that a study fits in free memory.
+
+    Args:
+        study: Settings of the study.
+        loaded: The model.
+        prepared: The data.
+
+    Raises:
+        DoesNotFit: It does not; the message suggests smaller studies.
+    """
     found = memory_and_time(study, loaded, prepared)
     if found.fits:
         return
@@ -45,8 +63,15 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 
 
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
-    """The most that a study of copies of all weights writes: two checkpoints, while one replaces the other, and the
-    trained arms of every seed. Adapters are small: 0."""
+    """Return the maximum disk use of full fine-tuning: two checkpoints per arm, and the trained arms of every seed.
+
+    Args:
+        study: Settings of the study.
+        loaded: The model.
+
+    Returns:
+        Bytes; 0 for adapters, which are small.
+    """
     if study.training.method != "full":
         return 0
     weights = list(loaded.model.parameters())
@@ -55,7 +80,17 @@ def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
 
 
 def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:
-    """Raise `DoesNotFit` where a study that is written into `folder` needs more disk than is free or allowed."""
+    """Check that a study fits on the disk.
+
+    Args:
+        study: Settings of the study.
+        loaded: The model.
+        folder: Folder of the record.
+        limits: Limits of this server.
+
+    Raises:
+        DoesNotFit: It needs more disk than is free or allowed.
+    """
     needed = disk_bytes(study, loaded)
     if not needed:
         return
@@ -74,7 +109,16 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
 
 
 def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> str:
-    """A sentence with the least change of each kind with which the study would fit."""
+    """Suggest the smallest change of each kind that makes a study fit.
+
+    Args:
+        study: Settings of the study.
+        loaded: The model.
+        prepared: The data.
+
+    Returns:
+        A sentence.
+    """
     work = work_of(study, prepared, loaded)
     rows, length = study.training.batch_size, work.length
     parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
@@ -105,7 +149,16 @@ def _measuring(prompts: int, study: StudySettings) -> StudySettings:
 
 
 def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Work:
-    """The size of the whole study, all seeds together; those of a floor train the control alone."""
+    """Return the size of the whole study over all seeds; seeds of a floor train only the control.
+
+    Args:
+        study: Settings of the study.
+        prepared: The data.
+        loaded: The model.
+
+    Returns:
+        The size.
+    """
     training, arms = study.training, len(study.arms)
     longest = max(row.length for row in [*prepared.train, *prepared.held_out])
     mean = sum(-(-row.length // LENGTH_STEP) * LENGTH_STEP for row in prepared.train) / max(1, len(prepared.train))
@@ -124,13 +177,13 @@ def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Wo
 
 
 def _answered(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
-    """Tokens of all prompts and answers of the base and the arms that are kept at once when a seed ends."""
+    """Return the tokens of prompts and answers that the base and the arms keep at once when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens
 
 
 def _measured_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
-    """Tokens of the prompts and answers that are measured together, as long as the longest of them."""
+    """Return the padded tokens of prompts and answers that are measured together."""
     measuring = study.measuring
     most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
     count = measuring.prompts if study.training.evaluation_rows else most
@@ -139,7 +192,7 @@ def _measured_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedMod
 
 
 def _asked_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
-    """Tokens of the prompts that are answered together, with the answers, as long as the longest of them."""
+    """Return the padded tokens of the study's prompts and answers."""
     found = [fitted for _, fitted in study_asked(study, prepared, loaded)]
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 

@@ -1,4 +1,4 @@
-"""The prompts that a study answers when a seed ends, and its answers as the record keeps them."""
+"""Prompts that a study answers when a seed ends, and its answers as stored in the record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from neftune_core.models.loading import LoadedModel
 from neftune_core.studies.settings import StudySettings
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a cell begins with that a spreadsheet would run as a formula; the apostrophe before it shows it as text."""
+"""First characters of cells that a spreadsheet would run as a formula; an apostrophe before them marks text."""
 
 COLUMNS = ("prompt", "sample", "reference", "arm", "text", "tokens", "characters", "ended", "repetition", "rouge_l")
 
@@ -28,12 +28,12 @@ Line = Mapping[str, Any]
 
 
 def as_jsonl(lines: Sequence[Line]) -> str:
-    """One object a prompt, as the comparison gave them."""
+    """Return the answers as JSONL, one object per prompt."""
     return "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
 
 
 def as_csv(lines: Sequence[Line]) -> str:
-    """One row an answer; a `vote` of the line stands in each of its rows."""
+    """Return the answers as CSV, one row per answer; a line's `vote` is repeated in each of its rows."""
     names = [*COLUMNS, "vote"] if any("vote" in line for line in lines) else list(COLUMNS)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -61,9 +61,12 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer, and the reference where it is a held-out row.
+    """A prompt to answer.
 
-    `own` is the conversation so far of each arm that has one of its own, by its name; `messages` is what is common.
+    Attributes:
+        messages: The common conversation.
+        reference: The reference answer of a held-out row; else "".
+        own: Conversations of arms that have their own, by name.
     """
 
     messages: tuple[Message, ...]
@@ -71,17 +74,25 @@ class Prompt:
     own: Mapping[str, tuple[Message, ...]] = field(default_factory=dict)
 
     def of(self, name: str) -> tuple[Message, ...]:
-        """What one arm is given."""
+        """Return the conversation of one arm."""
         return self.own.get(name, self.messages)
 
     @property
     def text(self) -> str:
-        """The last thing the person says."""
+        """Last message of the user."""
         return self.messages[-1].content
 
 
 def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
-    """The study's own prompts, or the first held-out ones where it names none."""
+    """Return the study's own prompts, or else the first held-out ones.
+
+    Args:
+        study: Settings of the study.
+        prepared: The data.
+
+    Returns:
+        The prompts.
+    """
     if study.answers.prompts:
         return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
     rows = prepared.held_out[:HELD_OUT_PROMPTS]
@@ -89,18 +100,35 @@ def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
 
 
 def model_room(loaded: LoadedModel, new_tokens: int) -> Room:
-    """The room for a prompt of a model that is to answer with up to `new_tokens`."""
+    """Return the token limits of a prompt.
+
+    Args:
+        loaded: The model.
+        new_tokens: Maximum length of the answer.
+
+    Returns:
+        The limits.
+    """
     return room_for(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
 
 
 def fitted_rows(rows: Sequence[Encoded], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
-    """The prompts of rows, cut from the left to what the model can read; None for one that cannot be cut so far."""
+    """Shorten the prompts of rows from the left to fit the context.
+
+    Args:
+        rows: The rows.
+        loaded: The model.
+        new_tokens: Maximum length of an answer.
+
+    Returns:
+        One prompt per row; None if it cannot be shortened enough.
+    """
     room = model_room(loaded, new_tokens)
     return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
 
 
 def _fitted_row(row: Encoded, tokenizer: Any, room: Room) -> FittedPrompt | None:
-    """The prompt of a row; that of a single reply stands in its tokens already."""
+    """Return the prompt of a row, taken from its tokens if it has a single reply."""
     messages = row.example.messages
     if row.prompt_length <= room.wanted and sum(message.role == "assistant" for message in messages) == 1:
         before = row.ids[: row.prompt_length] if row.source is None else row.source
@@ -109,10 +137,22 @@ def _fitted_row(row: Encoded, tokenizer: Any, room: Room) -> FittedPrompt | None
 
 
 def fitted_own(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, *, thinking: bool) -> FittedPrompt:
-    """What one arm is given of a prompt that a person wrote, or of a held-out row.
+    """Shorten one arm's prompt to fit the context.
 
-    Earlier turns are left out from the left if they do not fit, of a held-out row also the beginning of its text.
-    Raises `DoesNotFit` if the last turn does not fit.
+    Earlier turns are dropped first. Only held-out rows may also lose the beginning of their text.
+
+    Args:
+        prompt: The prompt.
+        name: Name of the arm.
+        loaded: The model.
+        new_tokens: Maximum length of the answer.
+        thinking: As for `prompt_ids`.
+
+    Returns:
+        The prompt.
+
+    Raises:
+        DoesNotFit: The last turn does not fit.
     """
     room, messages = model_room(loaded, new_tokens), prompt.of(name)
     found = fitted_prompt(messages, loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
@@ -131,9 +171,18 @@ def fitted_own(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
 def study_asked(
     study: StudySettings, prepared: Prepared, loaded: LoadedModel
 ) -> list[tuple[Prompt, FittedPrompt | None]]:
-    """The prompts of `study_prompts` with what the model is given of each; None for a held-out one that is left out.
+    """Return the prompts of `study_prompts` with their tokens.
 
-    Raises `DoesNotFit` if one of the study's own prompts does not fit.
+    Args:
+        study: Settings of the study.
+        prepared: The data.
+        loaded: The model.
+
+    Returns:
+        Prompt and tokens; None for a held-out prompt that does not fit.
+
+    Raises:
+        DoesNotFit: One of the study's own prompts does not fit.
     """
     prompts = study_prompts(study, prepared)
     if study.answers.prompts:
@@ -145,18 +194,26 @@ def study_asked(
 
 
 def mostly_reasons(rows: Sequence[Encoded]) -> bool:
-    """Whether most rows have replies with reasoning, so that a model trained on them is asked for it."""
+    """Return whether most replies contain reasoning, so that the trained model should be prompted for it."""
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 
 
 def those_that_fit(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> tuple[list[Row], list[list[int]]]:
-    """The rows whose prompts fit, and the tokens of these."""
+    """Select the rows whose prompts fit.
+
+    Args:
+        rows: The rows.
+        found: One prompt per row; None if it does not fit.
+
+    Returns:
+        Rows, and token ids of their prompts.
+    """
     kept = [(row, one.ids) for row, one in zip(rows, found, strict=True) if one is not None]
     return [row for row, _ in kept], [ids for _, ids in kept]
 
 
 def fitting_words(found: Sequence[FittedPrompt | None]) -> str:
-    """How many prompts were cut and left out, as a sentence; "" if all fit as they are."""
+    """Return a sentence on prompts that were shortened or left out; "" if there are none."""
     cut, left_out = sum(one is not None and one.cut for one in found), sum(one is None for one in found)
     if not cut and not left_out:
         return ""
@@ -167,13 +224,30 @@ def fitting_words(found: Sequence[FittedPrompt | None]) -> str:
 
 
 def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
-    """One user prompt, after a system prompt where there is one."""
+    """Return a user prompt as messages.
+
+    Args:
+        prompt: The text.
+        system: System prompt; blank for none.
+
+    Returns:
+        The messages.
+    """
     head = (Message("system", system),) if system.strip() else ()
     return (*head, Message("user", prompt))
 
 
 def further(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
-    """The next turn of a conversation in which each arm hears its own answers (by name), and no reference is known."""
+    """Continue a conversation; each arm sees its own answers.
+
+    Args:
+        prompt: The conversation so far.
+        answers: The last answers, by arm.
+        turn: The user's next message.
+
+    Returns:
+        The next prompt, without reference.
+    """
     said = Message("user", turn)
     own = {name: (*prompt.of(name), Message("assistant", text), said) for name, text in answers.items()}
     return Prompt((*prompt.messages, said), own=own)
@@ -182,10 +256,18 @@ def further(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
 def answer_lines(
     prompts: Sequence[Prompt], names: Sequence[str], answers: Answers, tokenizer: Any, *, cut: Sequence[bool] = ()
 ) -> list[dict[str, Any]]:
-    """One object per prompt: `prompt`, `reference`, and by arm its `text`, `tokens` and how it `ended`.
+    """Return answers as objects, one per prompt and sample.
 
-    A prompt with several answers has an object for each, numbered from 1 by `sample`. One whose beginning did not fit
-    the model, as `cut` says, has `cut`.
+    Args:
+        prompts: The prompts.
+        names: Names of the columns.
+        answers: Answers by column, then by prompt.
+        tokenizer: The model's tokenizer.
+        cut: Whether each prompt was shortened.
+
+    Returns:
+        Objects with `prompt`, `reference`, and by arm `text`, `tokens` and `ended`; with `sample` (from 1) if there are
+        several answers per prompt, and `cut` if the prompt was shortened.
     """
     each = len(answers[0]) // len(prompts)
     return [

@@ -1,4 +1,4 @@
-"""What the base and the arms of a record reached, as every table shows it: means over the same seeds."""
+"""Results of a record as shown in every table: means over the same seeds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from neftune_core.studies.settings import CHAOS_ARM
 
 @dataclass(frozen=True)
 class Reached:
-    """What the base and the arms of a record reached: means over the same seeds.
+    """Results of the base and the arms, as means over the same seeds.
 
     Attributes:
         seeds: The seeds of the means.
-        last: By arm, every measure after the last epoch. The base comes first; an arm without any number is left out.
-        lowest: By arm, the lowest value of each loss after some training; of the base its only one.
-        lost: By arm, the seeds in which its loss stopped being a number.
-        rounding: What the number format moves.
+        last: Measures after the last epoch by arm, the base first; arms without any value are left out.
+        lowest: Lowest value of each loss after some training, by arm; for the base its only one.
+        lost: Seeds in which the loss became NaN or infinite, by arm.
+        rounding: Effect of the number format.
     """
 
     seeds: tuple[int, ...]
@@ -35,7 +35,7 @@ class Reached:
 
     @property
     def of_seeds(self) -> str:
-        """Over which seeds the means are, to stand behind a heading; empty for one."""
+        """Suffix for a heading that names the number of seeds; empty for one."""
         if len(self.seeds) == 1:
             return ""
         if not self.seeds:
@@ -44,7 +44,7 @@ class Reached:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known of the numbers: the seeds that are left out, and what rounding moves."""
+        """Notes on the numbers: seeds that are left out, and the effect of rounding."""
         lost = [
             say("{arm} diverged with seed {seeds}.", arm=arm, seeds=", ".join(map(str, seeds)))
             for arm, seeds in self.lost.items()
@@ -55,9 +55,16 @@ class Reached:
 
 
 def reached(record: Record, question: Question | None = None) -> Reached:
-    """What the base and the arms reached, as means over the seeds that all arms have.
+    """Average the results over the seeds that all arms have.
 
-    An arm that lost every seed takes no part in that choice and has no mean. Seeds of the A/A floor are left out.
+    Arms that lost every seed are ignored in that choice and have no mean. Seeds of the A/A floor are left out.
+
+    Args:
+        record: The record.
+        question: Measure and epoch; None for the record's own.
+
+    Returns:
+        The means.
     """
     study = record.study
     every = courses(record, question or question_of(record))
@@ -84,7 +91,7 @@ def _means(reached: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def lost_every_noise_arm(record: Record) -> bool:
-    """Whether the loss of each noise arm stopped being a number with every seed."""
+    """Return whether the loss of each noise arm became NaN or infinite with every seed."""
     study, lost = record.study, diverged_arms(record)
     noisy = [name for name, noise in study.arms.items() if not noise.is_silent and name != CHAOS_ARM]
     seeds = range(study.seed, study.seed + study.seeds)
@@ -92,5 +99,13 @@ def lost_every_noise_arm(record: Record) -> bool:
 
 
 def rounding_words(rounding: Rounding, measure: str = "held_out_loss") -> str:
-    """The sentence about rounding that goes with every table of numbers."""
+    """Return the note on rounding for a table.
+
+    Args:
+        rounding: Effect of the number format.
+        measure: Name of the measure.
+
+    Returns:
+        A sentence.
+    """
     return rounding_line(rounding, measure).text(ENGLISH)

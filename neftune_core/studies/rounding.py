@@ -1,7 +1,7 @@
-"""How far a study's number format moves its losses: the same arms measured once more, otherwise.
+"""Effect of a study's number format on its losses, found by evaluating the same arms in a second way.
 
-In bfloat16 and float16 they are measured again in float32, with the weights as they are; in float32, in batches of
-another size, which changes the order of the sums.
+For bfloat16 and float16, the second evaluation uses float32 with the same weights. For float32, it uses another batch
+size, which changes the order of summation.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from neftune_core.studies.judging import measures_of
 logger = logging.getLogger(__name__)
 
 FREE_SHARE = 1.5
-"""Free memory that a float32 copy of the weights has to leave, as a multiple of its size."""
+"""Free memory required for a float32 copy of the weights, as a multiple of its size."""
 
 
 def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Return what rounding moves at the end of a run, as a record keeps it.
+    """Measure the effect of rounding at the end of a run.
 
     Args:
-        run: A run whose arms stand at their last step.
-        should_stop: Asked between layers.
+        run: A run at its last step.
+        should_stop: Polled between layers; true cancels.
 
     Returns:
-        `precision` (of the study), `against` (how they were measured again), and by measure the `largest` and the
-        `typical` (root mean square) difference over the living arms. Empty if it cannot be measured: no arm lives, or
-        a float32 copy of the weights does not fit in memory.
+        `precision` (of the study), `against` (the second evaluation), and by measure the `largest` and `typical` (root
+        mean square) difference over the living arms. Empty if no arm is alive, or a float32 copy of the weights does
+        not
+        fit in memory.
 
     Raises:
-        Cancelled: Once `should_stop()` is true.
+        Cancelled: `should_stop()` returned true.
     """
     precision = run.stack.loaded.precision
     is_wide = precision == "float32"
@@ -54,7 +55,7 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
                 part: _rows(run, sample, _half(size, len(sample)) if is_wide else size, should_stop)
                 for part, sample in run.samples().items()
             }
-    except (RuntimeError, TypeError, ValueError):  # a family whose code does not take other weights than its own
+    except (RuntimeError, TypeError, ValueError):  # model code that only accepts its original weights
         logger.warning("what rounding to %s moves could not be measured", precision, exc_info=True)
         return {}
     with accelerator.held():
@@ -87,7 +88,7 @@ def _rows(run: Lockstep, sample: Sequence[Any], size: int, should_stop: Callable
 
 
 def _measures(rows: Mapping[str, RowMeasures], place: int) -> dict[str, float]:
-    """The measures of one arm from its rows, under the names that a verdict knows them by."""
+    """Return the measures of one arm from its rows, by name."""
     return measures_of(
         {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(place)).items()}
     )
@@ -99,9 +100,9 @@ def _moved(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], 
 
 
 def _resolution(measure: str, value: float, words: int) -> float:
-    """What float32 resolves of a loss: a unit in the last place of scores over `words` tokens.
+    """Return the float32 resolution of a loss: one unit in the last place of scores over `words` tokens.
 
-    Batches of another size may agree to the bit by luck, and would show no rounding at all.
+    It is a lower bound, because different batch sizes can agree bit for bit by chance.
     """
     if not measure.endswith(("loss", "gap", "perplexity")):
         return 0.0

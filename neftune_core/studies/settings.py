@@ -1,4 +1,4 @@
-"""What a study is: the model, the data, how it is trained, and what its arms differ in."""
+"""Settings of a study: model, data, training, and the arms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neftune_core.settings import Limits, Settings, setting
 
 CONTROL = NoiseSettings(strength=0)
 CHAOS = NoiseSettings(strength=0.01)
-"""A disturbance as small as rounding: how far two runs part by luck alone."""
+"""A disturbance as small as rounding, to show how far two runs diverge by chance."""
 CHAOS_ARM = "chaos"
 MOST_SEEDS = 64
 
@@ -77,26 +77,26 @@ class StudySettings(Settings):
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """The noise of every arm that is trained, control first, by name; a regulariser's is that of the control."""
+        """Noise of every trained arm by name, control first; regularisers have the control's noise."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: CONTROL for arm in self.regularisers} | chaos
 
     @property
     def runs(self) -> dict[int, tuple[str, ...]]:
-        """The seeds in the order of running, and the arms of each: after those of the study, those of the A/A floor."""
+        """Seeds in running order with their arms; seeds of the A/A floor follow those of the study."""
         seeds = range(self.seed, self.seed + self.seeds)
         again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
         return {seed: tuple(self.arms) for seed in seeds} | again
 
     def regulariser_of(self, arm: str) -> RegulariserSettings:
-        """Adapter dropout and weight decay of an arm, both given."""
+        """Return adapter dropout and weight decay of an arm, both set."""
         usual = {"lora_dropout": self.training.lora_dropout, "weight_decay": self.training.weight_decay}
         own = next((found.model_dump(exclude_none=True) for found in self.regularisers if found.name == arm), {})
         return RegulariserSettings(**(usual | own))
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` where this study is over a limit of this server."""
+        """Raise `DoesNotFit` if a limit of this server is exceeded."""
         if len(self.arms) > limits.arms:
             raise DoesNotFit(
                 say(
@@ -114,28 +114,30 @@ EXAMPLE = StudySettings(
     data=DataSettings(source="starter:world-format"),
     training=TrainingSettings(epochs=6, batch_size=8, learning_rate=3e-3, evaluations=6, evaluation_rows=MOST_SAMPLED),
 )
-"""What the page opens with: the bundled model learns to answer in a form that it has not seen."""
+"""Initial settings of the page: the bundled model learns to answer in a new form."""
 
 
 USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
-"""For models other than the bundled one: measured once an epoch, since there measuring takes time from training."""
+"""Defaults for models other than the bundled one: one evaluation per epoch, because evaluation is expensive there."""
 
 
 def usual_training(model: ModelSettings) -> TrainingSettings:
-    """Training settings to begin with: the bundled model is small and learns fast, others want smaller steps."""
+    """Return default training settings: the bundled model is small and learns fast, others need a smaller learning
+    rate.
+    """
     return EXAMPLE.training if model.source == BUNDLED else USUAL_OF_OTHERS
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Training settings under a name: `bundled` for the bundled model, `others` for every other one."""
+    """Named training settings: `bundled` for the bundled model, `others` for all others."""
 
     words: str
     bundled: TrainingSettings
     others: TrainingSettings
 
     def training(self, model: ModelSettings) -> TrainingSettings:
-        """The settings for `model`."""
+        """Return the settings for `model`."""
         return self.bundled if model.source == BUNDLED else self.others
 
 
@@ -161,4 +163,4 @@ PRESETS: dict[str, Preset] = {
         others=TrainingSettings(epochs=10, learning_rate=5e-4, lora_rank=16, lora_alpha=32, evaluations=10),
     ),
 }
-"""Where to begin; every value can be changed afterwards."""
+"""Starting points; every value can be changed afterwards."""

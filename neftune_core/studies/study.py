@@ -1,4 +1,4 @@
-"""One study from its record's settings to its end, seed by seed, as a generator of the events it writes."""
+"""Run of one study from its record's settings, seed by seed, as a generator of the events it writes."""
 
 from __future__ import annotations
 
@@ -49,17 +49,29 @@ from neftune_core.studies.settings import StudySettings
 logger = logging.getLogger(__name__)
 
 SHARE = 20
-"""Checkpoints by time take at most one part in so many of a run."""
+"""Timed checkpoints take at most one part in this many of a run."""
 EVERY_STEP = range(sys.maxsize)
-"""Of processes that follow another one: it measures."""
+"""Used by follower processes, because only the first process evaluates."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
-    """Run the study of `record`, from its checkpoint where it has one; every event is on disk before it is yielded.
+    """Run the study of `record`, resuming from its checkpoint if there is one.
 
-    The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with its sentence); the arms
-    of the last whole step are kept in each case. Raises `RecordError` where the record itself cannot be used, or is
-    written by another process; nothing else that a person can cause. The accelerator is held pass by pass.
+    Every event is on disk before it is yielded. The last one is `finished`, `stopped` (on request, or at the time
+    limit) or
+    `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is acquired per
+    pass.
+
+    Args:
+        record: The record.
+        limits: Limits of this server.
+        should_stop: Polled during each pass; true stops.
+
+    Yields:
+        Events.
+
+    Raises:
+        RecordError: The record is unusable, or another process writes it.
     """
     record.require_usable()
     study = record.study
@@ -79,7 +91,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
 
 class Deadline:
-    """A stop that also comes when the study has run as long as the server allows."""
+    """A stop condition that also holds when the study has run as long as the server allows."""
 
     def __init__(self, limits: Limits, should_stop: Stop) -> None:
         self.minutes, self.should_stop = limits.study_minutes, should_stop
@@ -90,17 +102,17 @@ class Deadline:
 
     @property
     def is_late(self) -> bool:
-        """Whether its time is over."""
+        """Whether the time is up."""
         return time.monotonic() > self.end
 
     def check(self, *_: object) -> None:
-        """Raise `Cancelled` where it is time."""
+        """Raise `Cancelled` if the condition holds."""
         if self():
             raise Cancelled(self.words)
 
     @property
     def words(self) -> str:
-        """Why it stopped; what `should_stop` has to say under the same name goes first."""
+        """Reason for the stop; an attribute `words` of `should_stop` takes precedence."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
         return later("Stopped after {minutes:,} minutes, the longest that this server allows.").format(
@@ -110,7 +122,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class _Ready:
-    """What all seeds of a study share."""
+    """State shared by all seeds of a study."""
 
     study: StudySettings
     record: Record
@@ -120,9 +132,9 @@ class _Ready:
     stop: Deadline
 
     def run(self, seed: int) -> Lockstep:
-        """A fresh run of one seed; the arms begin anew.
+        """Return a new run of one seed with reset arms.
 
-        A time budget is turned into steps by the first seed; the others make as many.
+        The first seed converts a time budget to steps; the others take the same number.
         """
         study = self.study.model_copy(update={"seed": seed})
         arms = {name: study.arms[name] for name in self.study.runs[seed]}
@@ -150,7 +162,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part in the study of the first process, in one of the others, until it is over.
+    """Take part in the study of the first process, as another process, until it is over.
 
     Raises what `_prepared_together` raises.
     """
@@ -172,7 +184,7 @@ def follow_study(limits: Limits) -> None:
 
 
 def _kept(record: Record, event: Event) -> Event:
-    """The event without the numbers of each row, which are on disk before it: curves do not need them."""
+    """Write the row measures to disk, and return the event without them."""
     rows = event.pop("rows", None)
     if rows:
         write_rows(record, event["seed"], event["step"], rows)
@@ -180,9 +192,9 @@ def _kept(record: Record, event: Event) -> Event:
 
 
 def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready:
-    """What `_prepare` gives, once every process has it.
+    """Run `_prepare` in every process.
 
-    Where one cannot, none goes on: raises its error there, and its sentence as `NotAvailable` in the others.
+    If it fails in one, that process raises the error, and the others raise `NotAvailable` with its message.
     """
     failure: Exception | None = None
     try:
@@ -219,9 +231,17 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
 
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
-    """The model that a record was or is to be trained on, with its tokenizer as on the day of the record's start.
+    """Load the base model of a record, with the tokenizer dated to the record's start.
 
-    Raises `RecordError` where its weights have changed since.
+    Args:
+        record: The record.
+        should_stop: Polled while loading; true cancels.
+
+    Returns:
+        The model.
+
+    Raises:
+        RecordError: Its weights have changed since training.
     """
     about, model = record.said_of("model"), record.study.model
     precision = about.get("precision", model.precision)
@@ -237,13 +257,21 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
 
 
 def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
-    """The same model with a tokenizer whose chat template prints the day of the record's start as that of today."""
+    """Return the model with a tokenizer whose chat template prints the date of the record's start.
+
+    Args:
+        record: The record.
+        loaded: The model.
+
+    Returns:
+        The model.
+    """
     tokenizer = dated(loaded.tokenizer, record.day, hashed="date" in record.about)
     return loaded if tokenizer is loaded.tokenizer else replace(loaded, tokenizer=tokenizer)
 
 
 def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
-    """All events of one seed; whatever breaks it off, what it had is kept."""
+    """Yield all events of one seed; if it is interrupted, its state is saved."""
     run, record = ready.run(seed), ready.record
     pacer = Pacer(run)
     try:
@@ -265,19 +293,19 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
 
 
 def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
-    """`started` for a new seed; for one that goes on, its checkpoint is put back and the log cut to there.
+    """Yield `started` for a new seed; otherwise restore its checkpoint and rewind the log.
 
-    Returns the steps whose losses are measured already.
+    Returns the steps whose losses are already measured.
     """
     record, seed = ready.record, run.study.seed
     if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):
-        checkpoint.drop(record.folder)  # of the seed before, whose process ended right after it
+        checkpoint.drop(record.folder)  # left by the previous seed, if the process ended right after it
     checkpoint.restore(run, record.folder)
     measured = record.rewind(seed, run.done)
     if run.done == 0:
         about = about_run(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
-        if seed != ready.study.seed:  # the log has the report on the data once
+        if seed != ready.study.seed:  # the log contains the data report only once
             del about["data"]["report"]
         yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
@@ -285,9 +313,9 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
 
 @dataclass
 class _Keeper:
-    """Writes a checkpoint at every so many steps, at the end, and when the last one is too long ago.
+    """Writes checkpoints every `checkpoint_steps`, at the end, and after `checkpoint_seconds`.
 
-    One that is due by time waits until `SHARE` times what the last one took to write has passed.
+    A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
     """
 
     run: Lockstep
@@ -312,7 +340,7 @@ class _Keeper:
 
 
 def _ending(study: StudySettings, record: Record) -> Event:
-    """`finished`, or `failed` where no arm of any seed was left; either says which arms diverged."""
+    """Return `finished`, or `failed` if no arm of any seed survived, with the arms that diverged."""
     lost = {
         (event.get("seed"), arm)
         for event in record.events()
@@ -338,12 +366,12 @@ def _save(run: Lockstep, record: Record) -> Event:
         if slot in run.alive:
             run.stack.save(slot, folder)
         else:
-            shutil.rmtree(folder, ignore_errors=True)  # of an earlier ending of this run, before the arm diverged
+            shutil.rmtree(folder, ignore_errors=True)  # saved by an earlier interruption, before the arm diverged
     return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
 
 
 def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
-    """Measure what is measured once; the base, which is the same for all seeds, with the study's first."""
+    """Take the measures of a completed seed; the base, equal for all seeds, is measured with the first."""
     study = run.study
     first = study.seed == record.study.seed
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
@@ -364,7 +392,7 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     if prompts:
         answers: Answers = []
         for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
-            pass  # the last state of the growing answers is what is kept
+            pass  # only the final answers are stored
         cut = [found.cut for found in fitted if found is not None]
         lines = answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
         record.write_answers(lines, run.study.seed)

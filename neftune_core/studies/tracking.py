@@ -1,4 +1,4 @@
-"""The events of a study as metrics of a tracker: every arm and seed is a run, whose curves lie over the others'."""
+"""Metrics of a study in a tracker, one overlaid run per arm and seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 
 def require_tracker(name: str) -> None:
-    """Raise `InvalidSetting` or `NotAvailable` where there is no such tracker."""
+    """Raise `InvalidSetting` for an unknown tracker, or `NotAvailable` if it is not installed."""
     if name not in TRACKERS:
         raise InvalidSetting(f"There is no tracker called {name!r} here: choose {' or '.join(TRACKERS)}.")
     if importlib.util.find_spec(name) is None:
@@ -27,8 +27,16 @@ def require_tracker(name: str) -> None:
 
 
 def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
-    """The same events, told to the tracker called `name` as they pass. One that fails is left out, and the study goes
-    on."""
+    """Pass events through, and log them to a tracker; a tracker that fails is dropped, and the study continues.
+
+    Args:
+        record: The record.
+        events: Events of the study.
+        name: A key of `TRACKERS`.
+
+    Yields:
+        The same events.
+    """
     tracker = TRACKERS[name](record)
     works = True
     try:
@@ -50,19 +58,19 @@ def _worked(act: Callable[..., Any], *given: Any) -> bool:
 
 
 class Tracker(Protocol):
-    """Where the numbers of one study are shown while it runs."""
+    """Protocol of a tracker."""
 
     def tell(self, event: Event) -> None:
-        """Take a `step` or `evaluated` of the study."""
+        """Log a `step` or `evaluated` event."""
 
     def finish(self) -> None:
-        """The study has ended; raises nothing."""
+        """Close the tracker when the study has ended; raises nothing."""
 
 
 class Trackio:
-    """Every arm and seed as a run of trackio, in a group of the study's own.
+    """One trackio run per arm and seed, in a group per study.
 
-    A study that goes on from a checkpoint makes steps again that a run has already: they are not told twice.
+    Steps that are repeated after resuming from a checkpoint are not logged twice.
     """
 
     def __init__(self, record: Record) -> None:
@@ -75,7 +83,7 @@ class Trackio:
             place = event.get("seed"), arm
             if place not in self.runs:
                 self.runs[place] = self._begun(*place)
-                self.known[place] = getattr(self.runs[place], "_next_step", 0)  # of which trackio makes no public name
+                self.known[place] = getattr(self.runs[place], "_next_step", 0)  # not public in trackio
             if event["step"] < self.known[place]:
                 continue
             told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
@@ -88,7 +96,7 @@ class Trackio:
             _worked(run.finish)
 
     def _begun(self, seed: Any, arm: str) -> Any:
-        """A run of the tracker, in a context of its own: it ends the one before it in the same context."""
+        """Start a run in its own context, because `trackio.init` finishes the previous run of the same context."""
         import trackio
 
         return contextvars.copy_context().run(
@@ -103,4 +111,4 @@ class Trackio:
 
 
 TRACKERS: dict[str, Callable[[Record], Tracker]] = {"trackio": Trackio}
-"""By the name that the command line, the package and the extra share."""
+"""By the name shared by the command line, the package and the extra."""

@@ -1,4 +1,4 @@
-"""Votes between two arms whose names were hidden: kept in the record, and told with their interval."""
+"""Blind votes between two arms, stored in the record and reported with their interval."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ MOST_VOTES = 10_000
 
 @dataclass(frozen=True)
 class Tally:
-    """Votes between two arms: `wins` for the first and for the second, ties, and both bad."""
+    """Votes between two arms.
+
+    Attributes:
+        names: The two arms.
+        wins: Votes for the first and the second.
+        ties: Votes for neither, both good.
+        both_bad: Votes for neither, both bad.
+    """
 
     names: tuple[str, str]
     wins: tuple[int, int]
@@ -29,14 +36,23 @@ class Tally:
 
     @property
     def share(self) -> Interval:
-        """The first arm's share of the votes that chose one, with Clopper and Pearson's interval."""
+        """Share of the first arm among votes that chose one, with the Clopper-Pearson interval."""
         return binomial_interval(self.wins[0], sum(self.wins))
 
 
 def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, line: Mapping[str, Any]) -> None:
-    """Keep a vote with the answers that it is about; one with the same `ballot` replaces an earlier one.
+    """Store a vote with the answers it is about; a vote with the same ballot replaces an earlier one.
 
-    `vote` is one of `names`, `TIE` or `BOTH_BAD`. Raises `InvalidSetting`, or `DoesNotFit` where the record is full.
+    Args:
+        record: The record.
+        ballot: Id of the ballot.
+        names: The two arms.
+        vote: One of `names`, `TIE` or `BOTH_BAD`.
+        line: The line of answers.
+
+    Raises:
+        InvalidSetting: The vote is not one of the choices.
+        DoesNotFit: The record has `MOST_VOTES` votes.
     """
     if vote not in (*names, TIE, BOTH_BAD):
         raise InvalidSetting(say("A vote is for one of the two, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD))
@@ -47,7 +63,7 @@ def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, li
 
 
 def votes(record: Record) -> list[dict[str, Any]]:
-    """All votes that can be read, the last of each ballot."""
+    """Return all readable votes, the last of each ballot."""
     try:
         lines = (record.folder / "votes.jsonl").read_bytes().splitlines()
     except OSError:
@@ -64,14 +80,22 @@ def _is_vote(vote: dict[str, Any]) -> bool:
 
 
 def tally(record: Record, names: tuple[str, str]) -> Tally:
-    """The votes of the record between these two."""
+    """Count the votes between two arms.
+
+    Args:
+        record: The record.
+        names: The two arms.
+
+    Returns:
+        The counts.
+    """
     cast = [vote["vote"] for vote in votes(record) if vote["between"] == sorted(names)]
     wins = (cast.count(names[0]), cast.count(names[1]))
     return Tally(names, wins, cast.count(TIE), cast.count(BOTH_BAD))
 
 
 def tally_words(found: Tally) -> str:
-    """The tally in a sentence, which claims a preference only where the interval leaves out one half."""
+    """Describe a tally; a preference is only claimed if the interval excludes one half."""
     first, second = found.names
     others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)
     decided = sum(found.wins)

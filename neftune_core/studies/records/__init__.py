@@ -1,13 +1,13 @@
-"""What a study leaves on disk: one folder per record, readable while it grows and after damage.
+"""Storage of a study: one folder per record, readable while it grows and after damage.
 
 record      the folder: settings, facts, events, arms, answers
 parts       typed models of its files, with their limits
 log         the events, line by line
-numbers     what was measured, by seed and by row
-user_rows   copies of the rows that a study was given
-owners      whose record it is, from an index
-claims      the lock of its one writer
-progress    where a study stands, from its events
-integrity   what is missing or damaged, in sentences
-disk        removing records, and the clean-up of a host
+numbers     measures by seed and by row
+user_rows   copies of the user's rows
+owners      index of the records' owners
+claims      lock of the single writer
+progress    status of a study, from its events
+integrity   missing or damaged parts, in sentences
+disk        removal of records, and clean-up of a host
 """

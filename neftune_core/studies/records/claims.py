@@ -1,7 +1,6 @@
-"""One writer per record: a file lock that the system takes back when its holder ends, however it ends.
+"""One writer per record: a file lock that the system releases when its holder ends in any way.
 
-Neither process numbers nor clocks are trusted, so that a number that is given out again or a clock that is set back
-cannot make a dead writer look alive, or a living one dead.
+Neither process ids nor clocks are used, so that a reused id or a clock that is set back cannot mislead.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 PATIENCE_SECONDS = 0.4
-"""A look at a file holds its lock for a moment: whoever claims it tries again for this long."""
+"""How long a claim is retried, because `is_claimed` holds the lock for a moment."""
 
 
 @contextmanager
 def claiming(path: Path) -> Iterator[bool]:
-    """Hold the file at `path`, made if missing, until the block is left; yields whether it was free.
+    """Hold the file at `path`, created if missing, during the block; yield whether it was free.
 
     Raises `OSError` if the file cannot be written.
     """
@@ -35,7 +34,7 @@ def claiming(path: Path) -> Iterator[bool]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether a living process, this one or another, holds the file at `path`; no file is made."""
+    """Return whether a living process holds the file at `path`; the file is not created."""
     if not path.exists():
         return False
     lock = _lock(path)
@@ -43,7 +42,7 @@ def is_claimed(path: Path) -> bool:
         lock.acquire(blocking=False)
     except Timeout:
         return True
-    except OSError:  # it cannot be written here, so nobody here holds it
+    except OSError:  # not writable, so no process here can hold it
         return False
     lock.release()
     return False

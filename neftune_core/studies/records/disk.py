@@ -1,4 +1,4 @@
-"""Removing records: one that a person gives up, and those that are over the age or size that a host allows."""
+"""Removal of records: discarded ones, and those beyond a host's age or size limits."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DAY_SECONDS = 24 * 3600
 
 
 def remove(record: Record) -> None:
-    """Remove a record, whole or not at all; raises `RecordError` where a process writes it."""
+    """Remove a record completely or not at all; raise `RecordError` if a process writes it."""
     aside = record.folder.with_name(f"{REMOVED}{record.id}")
-    # Claimed, so that nobody begins to write it meanwhile; a claim that cannot be made for want of room is nobody's,
-    # and some systems do not rename a folder with an open file.
+    # Claim it, so that no process starts to write it. The claim may fail on a full disk, and some systems do not rename
+    # a folder with an open file; then the folder is removed directly.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is under way: stop it first."))
@@ -43,9 +43,9 @@ def remove(record: Record) -> None:
 
 
 def drop_unbegun(record: Record) -> bool:
-    """Remove a record whose run failed before its first step; returns whether it did.
+    """Remove a record whose run failed before its first step; return whether it did.
 
-    What its run says of itself can still be asked for: see `failed_words`.
+    Its message stays available, see `failed_words`.
     """
     if (record.ending() or {}).get("event") != "failed" or _has_steps(record):
         return False
@@ -60,14 +60,21 @@ def _has_steps(record: Record) -> bool:
 
 
 def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
-    """Remove visitors' records that are older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
+    """Remove visitors' records older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
 
-    Never one that runs or whose id is `busy`, nor one of the command line, nor a visitor's newest for its size alone.
-    Gives the ids of those removed.
+    Running records, those of the command line, and a visitor's newest (for size alone) are never removed.
+
+    Args:
+        limits: Limits of this server.
+        busy: Ids of records in use.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        Ids of the removed records.
     """
     root = folder or runs_folder()
     for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
-        if not is_claimed(left / CLAIM):  # by an import under way
+        if not is_claimed(left / CLAIM):  # claimed by a running import
             shutil.rmtree(left, ignore_errors=True)
     if not limits.record_days and not limits.visitor_gigabytes:
         return []
@@ -79,7 +86,15 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
 
 
 def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
-    """Remove all records that have not been written for `days` and do not run; gives the bytes of each by id."""
+    """Remove all records that are not running and were not written for a time.
+
+    Args:
+        days: Minimum age in days.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        Bytes of the removed records, by id.
+    """
     idle = (record for record in all_records(folder=folder) if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
     for record in old:
@@ -88,7 +103,7 @@ def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
 
 
 def last_written(record: Record) -> float:
-    """When the record last grew, in seconds since 1970."""
+    """Return the time of the record's last event, in seconds since 1970."""
     try:
         return (record.folder / "events.jsonl").stat().st_mtime
     except OSError:
@@ -107,7 +122,7 @@ def _age_days(record: Record) -> float:
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """What is over a visitor's share, counted from the newest on; `records` are sorted that way."""
+    """Return the records beyond a visitor's share, counted from the newest; `records` are sorted that way."""
     if not limits.visitor_gigabytes:
         return []
     old = {record.id for record in _old(records, limits)}

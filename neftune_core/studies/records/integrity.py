@@ -1,4 +1,4 @@
-"""What is missing or broken in a record, in plain sentences; everything else of it can still be read."""
+"""Missing or damaged parts of a record, in sentences; all other parts remain readable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from neftune_core.studies.records.record import Record
 
 
 def damages(record: Record, log: Log) -> list[str]:
-    """One sentence for each thing that is wrong with a record; `log` is its log as read."""
+    """List everything that is wrong with a record.
+
+    Args:
+        record: The record.
+        log: Its log, already read.
+
+    Returns:
+        One sentence per fault.
+    """
     found = [*_settings(record), *_log(log)]
     saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
     lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _is_kept(record, arm, seed)]

@@ -1,4 +1,4 @@
-"""The log of a record: one event a line, appended as it happens, and readable while it grows however it was damaged."""
+"""The log of a record: one event per line, appended as it happens, and readable while it grows or after damage."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ Event = dict[str, Any]
 
 TAIL = 64
 VALUES_A_LINE = 4
-"""What a line counts besides its own values: one without any still takes memory and time."""
+"""Counted for each line in addition to its values, because even empty lines take memory and time."""
 
 
 class Log:
-    """The events of one log as far as they can be read; `read` takes in what is new since the last time.
+    """The readable events of one log; `read` adds new ones. An incomplete last line is left for the next call.
 
     Attributes:
-        events: The events so far, in their order.
-        skipped: Lines that are no events.
-        doubled: Lines that stand there a second time; they are not among the events.
-        cut: Whether the log is larger than may be read; what follows is left out.
-
-    A last line without its end is left for the next time.
+        events: Events so far, in order.
+        skipped: Number of lines that are not events.
+        doubled: Number of repeated lines, which are not among the events.
+        cut: Whether the log exceeds the size limit; the rest is left out.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
@@ -44,7 +42,7 @@ class Log:
         self._seen: set[Any] = set()
 
     def read(self) -> list[Event]:
-        """Return all events so far; begins anew if the log was cut back, as before a run goes on."""
+        """Return all events so far; start over if the log was truncated, as before a run resumes."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.size - len(self._tail))
@@ -85,9 +83,12 @@ class Log:
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:
-    """Write one event as a whole line; what a full disk or a killed process left of a line stays a line of its own.
+    """Write one event as a whole line; the remains of an interrupted write stay on a line of their own.
 
-    With `flushed` it is on the disk when this returns, and so is all that was written before it.
+    Args:
+        path: The log.
+        event: The event.
+        flushed: Wait until it and everything before it is on disk.
     """
     line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with path.open("a+b") as file:
@@ -102,12 +103,12 @@ def append(path: Path, event: Event, *, flushed: bool = True) -> None:
 
 
 def as_text(events: list[Event]) -> str:
-    """Events as the lines of a log."""
+    """Return events as the lines of a log."""
     return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
-    """A line as a JSON object; None for anything else, numbers that JSON does not have included."""
+    """Parse a line as a JSON object; None for anything else, including NaN and infinities."""
     try:
         entry = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -120,7 +121,7 @@ def _refuse(constant: str) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The same nested value with NaN and infinities as None: JSON has no word for them."""
+    """Replace NaN and infinities in a nested value by None, for JSON."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
-"""The numbers that a record keeps besides its events, so that whatever was measured can be analysed again.
+"""Measures that a record stores besides its events, for later analysis.
 
-metrics.json     by seed, when it ends: the measures of every arm, robustness, signatures, and the samples in words
-examples.jsonl   by example: a line `rows` at every evaluation (losses and hits of each row), a line `answers` at a
-                 seed's end (texts and scores of each answer); where a seed went that way twice, the last line counts
+metrics.json     by seed, when it ends: measures of every arm, robustness, signatures, descriptions of the samples
+examples.jsonl   by example: a line `rows` per evaluation (losses and hits of each row), a line `answers` per seed
+                 (texts and scores of each answer); of repeated lines, the last one counts
 """
 
 from __future__ import annotations
@@ -28,23 +28,42 @@ Sampled = dict[str, dict[str, RowMeasures]]
 
 
 def write_rows(record: Record, seed: int, step: int, samples: Mapping[str, Any]) -> None:
-    """Keep the numbers of every row after a step, as `RowMeasures.kept` gives them."""
+    """Append the row measures of an evaluation.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        step: The step.
+        samples: From `RowMeasures.kept`, by sample.
+    """
     append(record.folder / EXAMPLES, {"kind": "rows", "seed": seed, "step": step, "samples": dict(samples)})
 
 
 def write_answers(record: Record, seed: int, samples: Mapping[str, Any]) -> None:
-    """Keep the measured answers of a seed: by sample, `texts` and `scores` by arm."""
+    """Append the measured answers of a seed.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        samples: `texts` and `scores` by arm, for each sample.
+    """
     append(record.folder / EXAMPLES, {"kind": "answers", "seed": seed, "samples": dict(samples)})
 
 
 def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None:
-    """Keep what a seed reached beside what the others did."""
+    """Store the measures of a seed, beside those of other seeds.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        numbers: The measures.
+    """
     seeds = {**metrics(record), str(seed): numbers}
     write_whole(record.folder / METRICS, json.dumps(finite({"seeds": seeds}), indent=1, ensure_ascii=False))
 
 
 def metrics(record: Record) -> dict[str, dict[str, Any]]:
-    """What each seed reached, by its number as text; empty where nothing was kept or can be read."""
+    """Return the measures of each seed, by its number as text; empty if nothing is stored or readable."""
     try:
         return metrics_of(record.folder / METRICS)
     except (OSError, ValueError):
@@ -52,7 +71,7 @@ def metrics(record: Record) -> dict[str, dict[str, Any]]:
 
 
 def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
-    """The rows of every evaluation, by seed and step."""
+    """Return the row measures of every evaluation, by seed and step."""
     found: dict[tuple[int, int], Sampled] = {}
     for line in _lines(record, "rows"):
         seed, step = line.get("seed"), line.get("step")
@@ -62,7 +81,7 @@ def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
 
 
 def answer_scores(record: Record) -> dict[int, dict[str, dict[str, dict[str, Floats]]]]:
-    """The scores of the measured answers: by seed, sample, arm and measure, `[answers]` or `[answers, fields]`."""
+    """Return scores of measured answers by seed, sample, arm and measure, `[answers]` or `[answers, fields]`."""
     found = {}
     for line in _lines(record, "answers"):
         if isinstance(line.get("seed"), int):
@@ -74,7 +93,7 @@ def answer_scores(record: Record) -> dict[int, dict[str, dict[str, dict[str, Flo
 
 
 def table(value: Any) -> dict[str, Any]:
-    """The value where it is a table; an empty one for anything else."""
+    """Return the value if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -107,7 +126,7 @@ def _scores(scores: Any) -> dict[str, Floats]:
 
 
 def _floats(values: Any) -> Floats | None:
-    """An array of numbers, None among them as NaN; None for anything else, and for an empty one."""
+    """Return an array of numbers, with None as NaN; None if the value is empty or not numeric."""
     try:
         found = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):

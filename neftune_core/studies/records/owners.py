@@ -1,4 +1,4 @@
-"""Whose each record is, as an index in memory, so that a list of records reads nobody else's."""
+"""Owners of the records, as an index in memory, so that listing records does not read other visitors' files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _guard = threading.Lock()
 
 
 def owner_of(folder: Path) -> str | None:
-    """Return what `owner_hash` gave for the owner of the record in `folder`; None if it does not say.
+    """Return the `owner_hash` of the record in `folder`; None if unknown.
 
-    `record.json` is read once, and again after it was replaced: otherwise its time and size are all that is looked at.
+    `record.json` is read again only if its time or size has changed.
     """
     path = folder / "record.json"
     try:

@@ -1,7 +1,7 @@
-"""The parts of a record as typed values: how large each may be, and what every reader can rely on.
+"""The files of a record as typed models, with size limits.
 
-A record may come from another machine, so nothing in it is what it should be until it was checked here. Unknown fields
-are kept, since older and newer versions write others.
+A record may come from another machine, so nothing is trusted before it is checked here. Unknown fields are preserved,
+because older and newer versions write different ones.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from neftune_core.language import say
 from neftune_core.models.settings import PRECISIONS
 
 LINE_BYTES = 1_000_000
-"""Longest line of a log; what is longer is no event."""
+"""Longest line of a log; longer ones are not events."""
 LOG_BYTES, LOG_VALUES = 32_000_000, 1_000_000
 """Largest log of a record that came from elsewhere, in bytes and in values: about 20,000 steps of five arms."""
 OWN_LOG_BYTES = 2_000_000_000
 """Largest log of a record that was made here, whose steps are limited by the settings of this server."""
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
 VALUES_AN_ANSWER = 50
-"""What a line of answers counts besides its own values, so that empty ones do not take minutes to refuse."""
+"""Counted for each line of answers in addition to its values, so that many empty ones are refused quickly."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
 ADAPTER_CONFIG_BYTES = 256_000
 
@@ -105,7 +105,7 @@ class About(_Part):
 
 
 class _Event(_Part):
-    """What is there is of its kind; only what may have been NaN, and the seed, can be null."""
+    """An event with checked field types; only the seed and numbers that may have been NaN can be null."""
 
     event: Name
     time: Moment = 0
@@ -154,7 +154,7 @@ class _Robustness(_Part):
 
 
 class SeedMetrics(_Part):
-    """What `metrics.json` has of one seed."""
+    """The entry of one seed in `metrics.json`."""
 
     arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
     robustness: dict[Name, _Robustness] = {}
@@ -163,11 +163,11 @@ class SeedMetrics(_Part):
 
 
 COUNTED = ("step", "evaluated")
-"""Events that happen once for each seed and step; their losses are drawn."""
+"""Events that happen once per seed and step; their losses are plotted."""
 
 
 def event_of(line: bytes) -> dict[str, Any] | None:
-    """Return a line of a log as an event, or None if it is none."""
+    """Parse a line of a log; None if it is not an event."""
     try:
         entry = read_json(line, LOG_VALUES)
         (_Counted if isinstance(entry, dict) and entry.get("event") in COUNTED else _Event).model_validate(entry)
@@ -177,7 +177,7 @@ def event_of(line: bytes) -> dict[str, Any] | None:
 
 
 def answer_of(line: bytes) -> dict[str, Any] | None:
-    """Return a line of `answers.jsonl` as an answer, or None if it is none."""
+    """Parse a line of `answers.jsonl`; None if it is not an answer."""
     try:
         entry = read_json(line, LOG_VALUES)
         AnswerLine.model_validate(entry)
@@ -187,11 +187,17 @@ def answer_of(line: bytes) -> dict[str, Any] | None:
 
 
 def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return what a `record.json` says, and the names of the parts that are left out because they cannot be used.
+    """Read `record.json`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, and the names of unusable parts, which are left out.
 
     Raises:
-        OSError: If it is missing.
-        ValueError: If it is too large or no JSON object.
+        OSError: The file is missing.
+        ValueError: It is too large or not a JSON object.
     """
     found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
     if not isinstance(found, dict):
@@ -205,11 +211,17 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what `metrics.json` has of each seed, by its number as text; seeds that cannot be used are left out.
+    """Read `metrics.json`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Measures of each seed, by its number as text; unusable seeds are left out.
 
     Raises:
-        OSError: If it is missing.
-        ValueError: If it is too large or has no seeds.
+        OSError: The file is missing.
+        ValueError: It is too large or has no seeds.
     """
     found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
     seeds = found.get("seeds") if isinstance(found, dict) else None
@@ -227,7 +239,7 @@ def _fits(cls: type[BaseModel], value: Any) -> bool:
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
-    """Return the answers in an `answers.jsonl`, as far as they can be used and are not too many."""
+    """Return the usable answers in an `answers.jsonl`, up to the size limit."""
     found: list[dict[str, Any]] = []
     left, values = ANSWERS_BYTES, ANSWERS_VALUES
     with contextlib.suppress(OSError), path.open("rb") as file:
@@ -242,7 +254,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 
 
 def settings_text(path: Path) -> str:
-    """Return the text of a settings file; raises `InvalidSetting` if it is too large, or `OSError`."""
+    """Return the text of a settings file; raise `InvalidSetting` if it is too large."""
     try:
         return read_file(path, SETTINGS_BYTES).decode()
     except UnicodeDecodeError:

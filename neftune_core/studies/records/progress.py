@@ -1,4 +1,4 @@
-"""How far a study has come, from its events: one state in one word, and the numbers behind it."""
+"""Progress of a study from its events: a state, and numbers."""
 
 from __future__ import annotations
 
@@ -35,10 +35,19 @@ OVER = (*ENDINGS, "interrupted")
 
 @dataclass(frozen=True)
 class Status:
-    """Where a study stands. `place` counts from 1 in the queue; `seconds_left` is None while it is unknown.
+    """The status of a study.
 
-    `step` and `steps` run over all seeds; `seed_number` counts the seeds from 1, and is 0 before the first. `losses`
-    are those of the last step by arm; a diverged arm has none.
+    Attributes:
+        state: A key of `WORDS`.
+        place: Position in the queue, from 1; 0 if not waiting.
+        step: Steps done over all seeds.
+        steps: Steps in total over all seeds.
+        seed_number: Number of the current seed, from 1; 0 before the first.
+        seeds: Number of seeds.
+        tokens_per_second: Speed.
+        seconds_left: Estimate; None if unknown.
+        message: Message of the last event.
+        losses: Losses of the last step by arm, without diverged arms.
     """
 
     state: str
@@ -54,18 +63,18 @@ class Status:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether nothing more happens without a user's action."""
         return self.state in OVER
 
     @property
     def can_resume(self) -> bool:
-        """Whether it ended before its time, so that it can go on."""
+        """Whether it ended early and can be resumed."""
         return self.is_over and self.state != "finished"
 
 
 @dataclass
 class Progress:
-    """What the events so far say; `follow` takes them one by one."""
+    """Progress from the events passed to `follow`."""
 
     state: str = "preparing"
     seeds: int = 1
@@ -79,16 +88,16 @@ class Progress:
 
     @property
     def step(self) -> int:
-        """Steps done, those of the earlier seeds included."""
+        """Steps done, including those of earlier seeds."""
         return max(0, self.seed_number - 1) * self.steps_of_seed + self.step_of_seed
 
     @property
     def steps(self) -> int:
-        """Steps in all, never fewer than are done."""
+        """Steps in total, at least those done."""
         return max(self.step, self.seeds * self.steps_of_seed)
 
     def follow(self, event: Event) -> None:
-        """Take one event in."""
+        """Process one event."""
         name, seed = event["event"], event.get("seed")
         if name in ENDINGS:
             self.state, self.message = name, str(event.get("message") or "")
@@ -108,7 +117,7 @@ class Progress:
             self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
 
     def status(self, *, stopping: bool = False) -> Status:
-        """Where the study stands."""
+        """Return the status."""
         speed = self._clock.steps_per_second
         return Status(
             state="stopping" if stopping else self.state,
@@ -124,10 +133,11 @@ class Progress:
 
 
 class _Clock:
-    """The speed of the steps; the first one pays for warming up, and is left out.
+    """Speed of the steps, except the first, which includes warm-up.
 
-    Steps are counted as they happen, not by their numbers: these jump back where a run is taken up again, and forward
-    where a study of a sweep is given up.
+    Steps are counted as they happen, because their numbers jump back on resume, and forward when a sweep's study is
+    given
+    up.
     """
 
     def __init__(self) -> None:
@@ -163,14 +173,14 @@ def _count(event: Event, name: str) -> int:
 
 
 def as_clock(seconds: float) -> str:
-    """Seconds as `3:05` or `1:02:03`."""
+    """Format seconds as `3:05` or `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def of_events(events: Iterable[Event]) -> Progress:
-    """The progress after these events."""
+    """Return the progress after these events."""
     progress = Progress()
     for event in events:
         progress.follow(event)
@@ -178,14 +188,14 @@ def of_events(events: Iterable[Event]) -> Progress:
 
 
 def before_run(record: Record) -> Progress:
-    """The progress of a study that waits for its turn: a resumed one counts from where it was."""
+    """Return the progress of a waiting study; a resumed one continues its count."""
     found = of_events(record.events())
     found.state, found.message, found._clock = "waiting", "", _Clock()
     return found
 
 
 def of_record(record: Record) -> Status:
-    """Where a study stands that no queue of this process knows: over, or run by another process."""
+    """Return the status of a study that is in no queue of this process: over, or run by another process."""
     found = _of_log(record)
     if found.state in ENDINGS:
         state, message = found.state, found.message
@@ -204,7 +214,7 @@ _guard = threading.Lock()
 
 
 def _of_log(record: Record) -> Progress:
-    """The progress in a record's log, which is read again only after it changed: a list shows many records."""
+    """Return the progress from a record's log, cached until the log changes."""
     try:
         about = (record.folder / LOG).stat()
     except OSError:

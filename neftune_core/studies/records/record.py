@@ -1,9 +1,9 @@
-"""What a study produced, on disk in one folder, readable while it grows and after any ending.
+"""The record of a study: one folder, readable while it grows and after any ending.
 
 runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
             claim  (held by the process that writes it)
 
-A sweep has `sweep.toml` in place of `study.toml`, and a record of each of its cells below `cells/` (sweep.py).
+A sweep has `sweep.toml` instead of `study.toml`, and the records of its cells in `cells/` (sweep.py).
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 _SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
-"""The network address that the current call comes from; empty for the command line and for code."""
+"""Network address of the current call; empty for the command line and for code."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One study's folder. Reading never changes it, and reads as far as it can."""
+    """The folder of one study. Reading never changes it, and tolerates damage."""
 
     folder: Path
 
     @property
     def id(self) -> str:
-        """The folder's name, unique on this machine and safe in links."""
+        """Name of the folder, unique on this machine and safe in links."""
         return self.folder.name
 
     @property
     def name(self) -> str:
-        """What commands call it: its id, or `SWEEP/CELL` for a study of a sweep."""
+        """Name in commands: the id, or `SWEEP/CELL` for a study of a sweep."""
         above = self.folder.parent
         return f"{above.parent.name}/{self.id}" if above.name == CELLS else self.id
 
     @property
     def study(self) -> StudySettings:
-        """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
+        """Exact settings with absolute file names; raises `RecordError` if they cannot be read."""
         try:
             return located(self._read_study(), self.folder)
         except FileNotFoundError:
@@ -80,12 +80,12 @@ class Record:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it holds the cells of a sweep, whose study is the one that is varied."""
+        """Whether it is a sweep; `study` is then the study that is varied."""
         return (self.folder / SWEEP_FILE).is_file()
 
     @property
     def settings_file(self) -> Path:
-        """The file with its settings."""
+        """The file with the settings."""
         return self.folder / (SWEEP_FILE if self.is_sweep else STUDY_FILE)
 
     def _read_study(self) -> StudySettings:
@@ -99,24 +99,24 @@ class Record:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Owner, times, versions, machine, model and data: the usable parts of `record.json`, empty if unreadable."""
+        """Usable parts of `record.json` (owner, times, versions, machine, model, data); empty if unreadable."""
         return self.read_about()[0]
 
     def read_about(self) -> tuple[dict[str, Any], list[str]]:
-        """Return the parts of `record.json`, and the names of those that are left out because they cannot be used."""
+        """Return the usable parts of `record.json`, and the names of unusable ones."""
         try:
             return about_of(self.folder / "record.json")
         except (OSError, ValueError):
             return {}, []
 
     def said_of(self, part: str) -> dict[str, Any]:
-        """One table of what `record.json` says, such as `model` or `data`; empty where it is missing or no table."""
+        """Return one table of `record.json`, such as `model` or `data`; empty if missing or malformed."""
         found = self.about.get(part)
         return found if isinstance(found, dict) else {}
 
     @property
     def day(self) -> date | None:
-        """The day of its start, which chat templates print as that of today; None if the record does not know it."""
+        """Date of its start, which chat templates print as today; None if unknown."""
         about = self.about
         try:
             return date.fromisoformat(about["date"]) if "date" in about else date.fromtimestamp(about["created"])
@@ -125,27 +125,27 @@ class Record:
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """The arms by name, control first: as the study says, or else as far as `record.json` tells."""
+        """Arms by name, control first, from the study or else from `record.json`."""
         try:
             return self.study.arms
         except RecordError:
             return {name: _noise(values) for name, values in self.said_of("arms").items()}
 
     def belongs_to(self, owner: str) -> bool:
-        """Whether the key `owner` may see and stop this record; one made on the command line is everybody's.
+        """Return whether the key `owner` may see and stop this record.
 
-        A record that does not say whose it is belongs to nobody.
+        Records of the command line belong to everybody; those without a readable owner belong to nobody.
         """
         kept = owner_of(self.folder)
         return kept == "" or (kept is not None and kept == owner_hash(owner))
 
     @property
     def is_owned(self) -> bool:
-        """Whether it is one visitor's, and not of the command line or of nobody."""
+        """Whether it belongs to one visitor."""
         return bool(owner_of(self.folder))
 
     def require_usable(self) -> None:
-        """Raise `RecordError` where this record cannot be run: a newer version made it, or parts of it are gone."""
+        """Raise `RecordError` if this record cannot be run: it is from a newer version, or damaged."""
         if self.is_newer:
             raise RecordError(say("A newer version of the lab made this record: go on with it there."))
         if "owner" not in self.about:
@@ -156,30 +156,32 @@ class Record:
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer version of the lab, with another format of records, made this one."""
+        """Whether a newer version with another format made this record."""
         about, unusable = self.read_about()
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
-        """Write one event as a whole line, with its time first; all but steps are on the disk when this returns.
-
-        The steps up to a checkpoint are flushed with it.
-        """
+        """Append one event with its time. All but steps are flushed; steps are flushed with the next checkpoint."""
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
-        """The log, not yet read; that of an imported record is read within limits."""
+        """Return the log, not yet read; that of an imported record has size limits."""
         path = self.folder / LOG
         return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 
     def events(self) -> list[Event]:
-        """All events that can be read."""
+        """Return all readable events."""
         return self.log().read()
 
     def rewind(self, seed: int, step: int) -> set[int]:
-        """Forget what `seed` did after `step`, and any ending, before a run goes on; gives the steps measured by then.
+        """Remove what `seed` logged after `step`, and any ending, before a run resumes; other seeds are unchanged.
 
-        With `step` 0 the seed begins anew. What other seeds did stays.
+        Args:
+            seed: The seed.
+            step: Step of the checkpoint; 0 starts the seed again.
+
+        Returns:
+            Steps already evaluated.
         """
         kept = [event for event in self.events() if _stays(event, seed, step)]
         write_whole(self.folder / LOG, as_text(kept))
@@ -187,25 +189,38 @@ class Record:
         return {event["step"] for event in mine}
 
     def ending(self) -> Event | None:
-        """The last event that ended the run (`finished`, `stopped` or `failed`), if there is one."""
+        """Return the last event that ended the run (`finished`, `stopped` or `failed`), if any."""
         return next((event for event in reversed(self.events()) if event["event"] in ENDINGS), None)
 
     def arm_folder(self, arm: str, seed: int) -> Path:
-        """Where the adapter of one arm and seed is kept."""
+        """Return the folder of one arm and seed.
+
+        Args:
+            arm: Name of the arm.
+            seed: The seed.
+
+        Returns:
+            The folder, which may not exist.
+        """
         return self.folder / "arms" / arm / f"seed-{seed}"
 
     def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
-        """The kept answers, one object a prompt with the text of each arm: of one seed, or of all."""
+        """Return the stored answers, one object per prompt: of one seed, or of all."""
         answers = read_answers(self.folder / "answers.jsonl")
         return [answer for answer in answers if seed is None or answer.get("seed", seed) == seed]
 
     def write_answers(self, answers: list[dict[str, Any]], seed: int) -> None:
-        """Keep the answers of one seed beside those of the others."""
+        """Store the answers of one seed beside those of others.
+
+        Args:
+            answers: Lines of `answer_lines`.
+            seed: The seed.
+        """
         others = [answer for answer in self.answers() if answer.get("seed") != seed]
         write_whole(self.folder / "answers.jsonl", as_text([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
-        """Add to what `record.json` says; raises `RecordError` where it cannot be read, and would lose its owner."""
+        """Add values to `record.json`; raise `RecordError` if it is damaged, because the owner would be lost."""
         if "owner" not in self.about:
             raise RecordError(
                 say("The record {record} no longer says whose it is: its record.json is damaged.", record=self.id)
@@ -214,12 +229,12 @@ class Record:
         write_whole(self.folder / "record.json", text)
 
     def is_running(self) -> bool:
-        """Whether a living process writes this record; what a killed one left behind does not count."""
+        """Return whether a living process writes this record."""
         return is_claimed(self.folder / CLAIM)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Be the one process that writes this record; raises `RecordError` where another does."""
+        """Be the only process that writes this record; raise `RecordError` if another one does."""
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
                 raise RecordError(say("This study is under way already, here or in another process."))
@@ -227,18 +242,18 @@ class Record:
 
 
 def _stays(event: Event, seed: int, step: int) -> bool:
-    """Whether an event is part of a record whose `seed` stands at `step`."""
+    """Return whether an event remains when `seed` is rewound to `step`."""
     if event["event"] in ENDINGS:
         return False
     if event.get("seed") != seed:
         return True
     if event["event"] == "started" or step == 0:
         return step > 0
-    return bool(event.get("step", step + 1) <= step)  # what has no step, such as `saved`, comes after the last one
+    return bool(event.get("step", step + 1) <= step)  # events without a step, such as `saved`, follow the last one
 
 
 def _noise(values: Any) -> NoiseSettings:
-    """An arm's settings as far as this version knows them."""
+    """Return an arm's settings as far as this version knows them."""
     given = values if isinstance(values, dict) else {}
     try:
         return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})
@@ -247,9 +262,19 @@ def _noise(values: Any) -> NoiseSettings:
 
 
 def create(study: StudySettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
-    """A new record of `study` with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
+    """Create a record with its own copy of uploaded rows.
 
-    Raises a `LabError` where a file of the study cannot be used, or the records take more disk than is allowed.
+    Args:
+        study: The study.
+        owner: Key of the visitor; empty for everybody.
+        limits: Limits of this server.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The record.
+
+    Raises:
+        LabError: A file of the study cannot be used, or the disk limit is exceeded.
     """
     with new_record(study, owner, limits, folder) as record:
         write_whole(record.folder / STUDY_FILE, to_toml(with_own_rows(study, record.folder), comments=True))
@@ -258,7 +283,20 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
 
 @contextmanager
 def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: Path | None) -> Iterator[Record]:
-    """A new folder that says whose it is, to be filled with settings; what goes wrong meanwhile leaves none behind."""
+    """Create a folder for a record, to be filled in the block; it is removed if the block fails.
+
+    Args:
+        study: The study.
+        owner: Key of the visitor; empty for everybody.
+        limits: Limits of this server.
+        folder: Folder of all records; None for the default.
+
+    Yields:
+        The record.
+
+    Raises:
+        LabError: A file of the study cannot be used, or the disk limit is exceeded.
+    """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
     require_room(root, owner, limits)
@@ -278,8 +316,8 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
 
     Args:
         record: The record, whose folder exists.
-        owned_by: What `owner_hash` gives.
-        day: The day that chat templates print as that of today; by default today.
+        owned_by: Result of `owner_hash`.
+        day: Date that chat templates print; None for today.
     """
     about = {"format": FORMAT, "owner": owned_by, "created": round(time.time(), 3)}
     about["date"] = (day or date.today()).isoformat()
@@ -287,13 +325,16 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
 
 
 def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
-    """Raise `DoesNotFit` if the records take more disk than is allowed.
+    """Check the disk limits.
 
     Args:
-        root: The folder of all records, and of what is about to become one.
-        owner: The key of the visitor, whose own records are limited too.
-        limits: What is allowed.
-        more: Bytes in `root` that are about to be the visitor's.
+        root: Folder of all records, including files about to become one.
+        owner: Key of the visitor, who has a limit too.
+        limits: Limits of this server.
+        more: Bytes in `root` that will belong to the visitor.
+
+    Raises:
+        DoesNotFit: A limit is exceeded.
     """
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:
@@ -318,7 +359,16 @@ def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
 
 
 def room_left(root: Path, owner: str, limits: Limits) -> int:
-    """Return the bytes that `owner` may still add to the records in `root`."""
+    """Return the bytes that a visitor may still add.
+
+    Args:
+        root: Folder of all records.
+        owner: Key of the visitor.
+        limits: Limits of this server.
+
+    Returns:
+        Bytes.
+    """
     left = limits.disk_gigabytes * 1e9 - folder_bytes(root)
     if owner and limits.visitor_gigabytes:
         left = min(left, limits.visitor_gigabytes * 1e9 - bytes_of(owner, root))
@@ -326,12 +376,29 @@ def room_left(root: Path, owner: str, limits: Limits) -> int:
 
 
 def bytes_of(owner: str, root: Path) -> int:
-    """The bytes of the records of the key `owner`, without those of the command line, which are everybody's."""
+    """Return the size of a visitor's records, without those of the command line.
+
+    Args:
+        owner: Key of the visitor.
+        root: Folder of all records.
+
+    Returns:
+        Bytes.
+    """
     return sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
 
 
 def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
-    """The newest record of this very study that `owner` made; an empty owner is the command line."""
+    """Find the newest record of an equal study by the same owner.
+
+    Args:
+        study: The study.
+        owner: Key of the visitor; empty for the command line.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The record; None if there is none.
+    """
     key = study_key(study)
     for record in owned_records(owner, folder=folder):
         if record.is_sweep or owner_of(record.folder) != owner_hash(owner):
@@ -345,14 +412,23 @@ def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -
 
 
 def runs_folder() -> Path:
-    """Where records are kept."""
+    """Return the folder of all records."""
     return home() / "runs"
 
 
 def find(record_id: str | None, owner: str | None, *, folder: Path | None = None) -> Record:
-    """The record called `record_id`; raises `RecordError` where it is missing or somebody else's.
+    """Find a record.
 
-    `owner` None asks for no key: the command line of this machine may read every record.
+    Args:
+        record_id: Its id.
+        owner: Key of the visitor; None for the command line, which may read every record.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: It is missing, or belongs to another visitor.
     """
     record_id = record_id or ""
     record = Record((folder or runs_folder()) / record_id)
@@ -369,7 +445,7 @@ MOST_FAILED = 1_000
 
 
 def remember_failure(record: Record) -> None:
-    """Keep, in this process, why a record that is about to be removed failed: whoever asks for it is told."""
+    """Remember in this process why a record failed that is about to be removed."""
     message = str((record.ending() or {}).get("message") or "")
     while len(_failed) >= MOST_FAILED:
         _failed.pop(next(iter(_failed)))
@@ -377,7 +453,15 @@ def remember_failure(record: Record) -> None:
 
 
 def failed_words(record_id: str, owner: str | None) -> str:
-    """Why a study of `owner` that was not kept failed; empty if there was none of that id."""
+    """Return why a removed study failed.
+
+    Args:
+        record_id: Its id.
+        owner: Key of the visitor; None for the command line.
+
+    Returns:
+        A sentence; empty if unknown.
+    """
     of, message = _failed.get(record_id, ("", ""))
     if not message or (owner is not None and of != owner_hash(owner)):
         return ""
@@ -385,7 +469,7 @@ def failed_words(record_id: str, owner: str | None) -> str:
 
 
 def all_records(*, folder: Path | None = None) -> list[Record]:
-    """Every record, the newest first."""
+    """Return every record, newest first."""
     root = folder or runs_folder()
     if not root.is_dir():
         return []
@@ -394,10 +478,18 @@ def all_records(*, folder: Path | None = None) -> list[Record]:
 
 
 def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
-    """The visitor's records, the newest first."""
+    """Return the visitor's records, newest first.
+
+    Args:
+        owner: Key of the visitor.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The records.
+    """
     return [record for record in all_records(folder=folder) if record.belongs_to(owner)]
 
 
 def owner_hash(owner: str) -> str:
-    """What is kept of an owner's key: enough to recognise it, not to use it."""
+    """Return the stored form of an owner's key, which can identify but not replace it."""
     return hashlib.sha256(owner.encode()).hexdigest() if owner else ""

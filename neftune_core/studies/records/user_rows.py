@@ -1,4 +1,4 @@
-"""The files of rows that a study names: where they lie, the record's own copy of them, and what is in them."""
+"""The row files of a study: their location, the record's own copies, and their hashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ FILE_PARTS = ("source", "held_out_source")
 
 
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Raise a `LabError` where a file of the study is missing, too large or of no known format."""
+    """Check the files of a study.
+
+    Args:
+        study: The study.
+        limits: Limits of this server.
+
+    Raises:
+        LabError: A file is missing, too large or of an unknown format.
+    """
     for part in FILE_PARTS:
         path = _file_of(study, part)
         if path is not None:
@@ -24,7 +32,15 @@ def check_rows(study: StudySettings, limits: Limits) -> None:
 
 
 def with_own_rows(study: StudySettings, folder: Path) -> StudySettings:
-    """The study with its files copied into `folder/data`, named relative to `folder`."""
+    """Copy the files of a study into its record.
+
+    Args:
+        study: The study.
+        folder: Folder of the record.
+
+    Returns:
+        The study with paths relative to `folder`.
+    """
     changed = {}
     for part in FILE_PARTS:
         original = _file_of(study, part)
@@ -38,12 +54,20 @@ def with_own_rows(study: StudySettings, folder: Path) -> StudySettings:
 
 
 def _safe_name(name: str) -> str:
-    """The name of an upload, as people know it, without what a file system or a link could trip over."""
+    """Return the name of an upload without characters that are special in file systems or links."""
     return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip("._-") or "rows"
 
 
 def located(study: StudySettings, folder: Path) -> StudySettings:
-    """The study with file names that are relative to `folder` made whole."""
+    """Make the file names of a study absolute.
+
+    Args:
+        study: The study.
+        folder: Folder that relative names refer to.
+
+    Returns:
+        The study.
+    """
     changed = {}
     for part in FILE_PARTS:
         path = _file_of(study, part)
@@ -58,7 +82,7 @@ def _file_of(study: StudySettings, part: str) -> Path | None:
 
 
 def study_key(study: StudySettings) -> str:
-    """A fingerprint of a study with the content of its files, wherever these lie: equal for equal runs."""
+    """Return a fingerprint of a study and the content of its files, independent of their location."""
     contents = {}
     for part in FILE_PARTS:
         path = _file_of(study, part)
