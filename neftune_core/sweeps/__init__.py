@@ -1,12 +1,12 @@
 """Many studies from one file.
 
-settings    the axes of a sweep, and its cells
-record      a sweep's folder, with one record per cell
-sweep       cell after cell
+settings    axes of a sweep, and its cells
+record      folder of a sweep, with one record per cell
+sweep       run of one cell after another
 queue       studies and sweeps in one queue of jobs
 more_seeds  more seeds for a finished study or sweep
-estimate    how long it takes on this machine
-table       what each setting did, with intervals
+estimate    duration on this machine
+table       effects of every setting, with intervals
 on_ray      cells as tasks of Ray
-transfer    what its machines send each other
+transfer    files sent between its machines
 """

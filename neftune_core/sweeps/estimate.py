@@ -1,4 +1,4 @@
-"""How long a sweep would take on this machine."""
+"""Duration of a sweep on this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,23 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds of all cells together, and a sentence that says where the number comes from."""
+    """Seconds of all cells, and a sentence that names the basis of the estimate."""
 
     seconds: float
     sentence: str
 
 
 def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: LoadedModel) -> TimeEstimate:
-    """How long `cells` take on rows `prepared` for each of them."""
+    """Estimate the duration of cells.
+
+    Args:
+        cells: The cells.
+        prepared: The data of each cell.
+        loaded: The model.
+
+    Returns:
+        The estimate.
+    """
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
     known = known_pace(training_key(first.model, work_of(first, prepared[0], loaded)))
@@ -44,9 +53,17 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: Load
 
 
 def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
-    """How long the whole sweep takes here.
+    """Estimate the duration of a whole sweep; raises what `load` and `prepare` raise.
 
-    Raises what `load` and `prepare` raise, and `DoesNotFit` where a study is longer than this server allows.
+    Args:
+        settings: The sweep.
+        limits: Limits of this server.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        DoesNotFit: A study is longer than this server allows.
     """
     loaded = load(settings.study.model)
 

@@ -1,4 +1,4 @@
-"""More seeds for a study or a sweep that has been trained: what is there stays, to the bit, and the rest is run."""
+"""More seeds for a trained study or sweep: existing results stay bit-identical, and missing seeds are trained."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from neftune_core.sweeps.settings import SweepSettings
 
 
 def next_seeds(seeds: int) -> int:
-    """Return how many seeds to train next: as many as a claim takes, then twice as many, at most `MOST_SEEDS`."""
+    """Return the next number of seeds: that of a claim, then twice as many, up to `MOST_SEEDS`."""
     return min(MOST_SEEDS, CLAIM_SEEDS if seeds < CLAIM_SEEDS else 2 * seeds)
 
 
 def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | None:
-    """Return the record of `owner` that differs from `asked` only by fewer seeds, that with most seeds first.
+    """Find the record that differs from a study or sweep only by fewer seeds, preferring the most seeds.
 
     Args:
-        asked: The study or sweep that is to be run.
-        owner: The key of whoever asks; empty for the command line.
+        asked: The study or sweep.
+        owner: Key of the visitor; empty for the command line.
+
+    Returns:
+        The record; None if there is none.
     """
     key, most = _key_without_seeds(asked), _seeds(asked)
     found: list[tuple[int, Record]] = []
@@ -43,12 +46,16 @@ def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | N
 
 
 def extend(record: Record, seeds: int) -> None:
-    """Give a record `seeds` seeds in all; its next run trains those that are missing.
+    """Raise the number of seeds of a record; its next run trains the missing ones.
 
-    Seeds that only the control was trained with, as the A/A floor, are run anew where they now count for every arm.
+    Seeds of the A/A floor, which only trained the control, are run again if they now count for every arm.
+
+    Args:
+        record: The record.
+        seeds: New number of seeds.
 
     Raises:
-        RecordError: The record is being written, cannot be used, or has as many seeds already.
+        RecordError: The record is being written, is unusable, or has that many seeds already.
     """
     record.require_usable()
     if seeds <= record.study.seeds:

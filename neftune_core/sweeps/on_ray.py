@@ -1,8 +1,8 @@
-"""The studies of a sweep as tasks of Ray, on this machine or a cluster.
+"""Studies of a sweep as Ray tasks, on this machine or a cluster.
 
-The sweep's rows go out once, and with each study its record; what it made comes back through a folder that all
-machines can write, any that fsspec knows (a shared disk, s3://, gs://, ...). A task whose machine is lost is run again
-on another one; a study that fails by itself is not. Tasks are handed over as places become free.
+The sweep's rows are sent once, and each study's record with its task. Results return through a folder that all
+machines can write, as supported by fsspec (shared disk, s3://, gs://, ...). A task is retried if its machine is lost,
+but not if the study itself fails. Tasks are submitted as capacity becomes free.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from neftune_core.sweeps.transfer import fetch, pack, pack_rows, send, unpack
 
 LOCAL = "local"
 TRIES = 4
-"""How often a task is begun whose machine is lost."""
+"""Maximum number of starts of a task whose machine is lost."""
 POLL_SECONDS = 0.3
 AHEAD = 2
-"""How many tasks are handed over for each place of the cluster, so that none is empty between two of them."""
+"""Tasks submitted per slot of the cluster, so that no slot is idle between two tasks."""
 SILENT_SECONDS = 30
-"""How long a sweep that was stopped waits for a study since it was last heard of."""
+"""After a stop, a study without heartbeat for this long counts as lost."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped. Its machine is no longer heard of: what was done there since it began is lost.")
 ASKED = later("Stopped as asked.")
@@ -49,7 +49,7 @@ Event = dict[str, Any]
 
 
 class Board:
-    """Where tasks tell how far they are, and hear that it is time to stop; an actor next to the sweep."""
+    """Actor that collects the progress of tasks and distributes the stop signal."""
 
     def __init__(self) -> None:
         self.told: dict[str, list[Event]] = {}
@@ -58,39 +58,51 @@ class Board:
         self.words = ""
 
     def asks(self, name: str) -> str:
-        """A task is there, as it begins and then every now and then; gives why all are to stop, once they are."""
+        """Record a heartbeat of a task; return the reason for stopping, or ""."""
         self.heard[name] = time.monotonic()
         return self.words
 
     def tell(self, name: str, event: Event) -> None:
-        """Take what a study tells; of its steps the last one counts."""
+        """Add an event of a study; consecutive steps are replaced by the last one."""
         events = self.told.setdefault(name, [])
         if events and event["event"] == events[-1]["event"] == "step":
             events.pop()
         events.append(event)
 
     def take(self) -> dict[str, list[Event]]:
-        """All that was told since the last time."""
+        """Return the events since the last call, by study."""
         taken, self.told = self.told, {}
         return taken
 
     def stop(self, words: str) -> set[str]:
-        """Let all tasks stop, and say `words`; gives those that have begun."""
+        """Signal all tasks to stop with the reason `words`; return the names of those that have started."""
         self.stopped, self.words = time.monotonic(), words
         return set(self.heard)
 
     def silent(self, names: set[str], seconds: float) -> set[str]:
-        """Those of `names` that have not been heard of for `seconds`; one that never was, since the stop."""
+        """Return the names without a heartbeat for some time.
+
+        Args:
+            names: Names of studies.
+            seconds: Time since the last heartbeat, or since the stop if there was none.
+
+        Returns:
+            The unresponsive ones.
+        """
         now = time.monotonic()
         return {name for name in names if now - self.heard.get(name, self.stopped or now) > seconds}
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """Runs the cells of a sweep on the cluster at `address` ("local": one of this machine's own).
+    """Runs the cells of a sweep on a Ray cluster.
 
-    store: the folder through which records come back, as fsspec writes it; the sweep's own where it is empty, which all
-    machines must then see. cpus, gpus: what each study is given.
+    Attributes:
+        address: HOST:PORT of the cluster; "local" starts one on this machine.
+        store: fsspec folder through which records return; empty for the sweep's own, which all machines must see.
+        cpus: CPUs per study.
+        gpus: GPUs per study.
+        options: Further arguments of `ray.init`.
     """
 
     address: str = LOCAL
@@ -102,7 +114,21 @@ class OnRay:
     def __call__(
         self, cells: Sequence[SweepCell], limits: Limits, should_stop: Callable[[], bool]
     ) -> Iterator[tuple[SweepCell, Event]]:
-        """The events of all cells as they come; raises `NotAvailable` where there is no such cluster."""
+        """Run the cells.
+
+        Args:
+            cells: The cells.
+            limits: Limits of this server.
+            should_stop: Polled regularly; true stops.
+
+        Yields:
+            Events of all cells as they arrive.
+
+        Raises:
+            NotAvailable: Ray or the cluster is not available.
+            InvalidSetting: The address is malformed.
+            DoesNotFit: No machine has the requested CPUs or GPUs.
+        """
         if not cells:
             return
         ray = self._connected()
@@ -121,7 +147,7 @@ class OnRay:
         host, _, port = self.address.rpartition(":")
         answers = False
         try:
-            if host and port.isdigit():  # Ray itself would try for minutes
+            if host and port.isdigit():  # Ray itself would retry for minutes
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
                 answers = True
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
@@ -140,7 +166,14 @@ class OnRay:
 
 @dataclass(frozen=True)
 class Errand:
-    """What a task is asked for: which study, where its record goes, and what of it."""
+    """One task.
+
+    Attributes:
+        name: Name of the study.
+        target: Where its record is written.
+        limits: Limits of the server, as plain values.
+        keeps_adapters: Whether trained adapters are returned.
+    """
 
     name: str
     target: str
@@ -150,7 +183,7 @@ class Errand:
 
 @dataclass
 class _Round:
-    """One go at the cells of a sweep: those that wait, and those handed over by what Ray calls them."""
+    """One run through the cells of a sweep: waiting ones, and submitted ones by Ray's reference."""
 
     ray: Any
     place: OnRay
@@ -172,7 +205,7 @@ class _Round:
             ended, _ = self.ray.wait(list(self.pending), timeout=POLL_SECONDS)
             by_name = {one.cell.name: one for one in self.pending.values()}
             for name, events in self.ray.get(self.board.take.remote()).items():
-                if name in by_name:  # what is told may come after the ending
+                if name in by_name:  # events may arrive after the ending
                     yield from ((by_name[name], event) for event in events)
             for task in ended:
                 yield from self._ended(task)
@@ -182,7 +215,7 @@ class _Round:
             yield from self._given_up() if stopped else self._handed_over()
 
     def _stop(self) -> None:
-        """Tell those that have begun, and call the others back."""
+        """Signal the started tasks to stop, and cancel the others."""
         words = str(getattr(self.should_stop, "words", ASKED))
         begun = self.ray.get(self.board.stop.remote(words))
         for task, one in self.pending.items():
@@ -190,7 +223,7 @@ class _Round:
                 self.ray.cancel(task)
 
     def _given_up(self) -> Iterator[tuple[SweepCell, Event]]:
-        """After a stop: the ending of those whose machine is gone, or has not come."""
+        """After a stop, end the cells whose machine is lost or never came."""
         names = {one.cell.name for one in self.pending.values()}
         silent = self.ray.get(self.board.silent.remote(names, SILENT_SECONDS))
         for task, one in list(self.pending.items()):
@@ -199,14 +232,14 @@ class _Round:
                 yield self.pending.pop(task), {"event": "stopped", "message": LOST}
 
     def _board(self) -> Any:
-        """The board, on the machine that runs the sweep: if that is lost, all is."""
+        """Create the actor on the machine that runs the sweep, without which the sweep could not continue anyway."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
         return self.ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def _handed_over(self) -> Iterator[tuple[SweepCell, Event]]:
-        """As many waiting cells as tasks as the cluster is to hold; of those that cannot begin, their ending."""
+        """Submit waiting cells up to the cluster's capacity; yield the ending of those that cannot start."""
         most = AHEAD * self._places() if self.waiting else 0
         while self.waiting and len(self.pending) < most:
             one = self.waiting.popleft()
@@ -222,7 +255,7 @@ class _Round:
             self.pending[task.remote(errand, packed, self.rows, self.board)] = one
 
     def _places(self) -> int:
-        """How many studies the cluster as it is now can run at once, at least one."""
+        """Return how many studies the current cluster can run at once, at least one."""
         asked = {kind: share for kind, share in (("CPU", self.place.cpus), ("GPU", self.place.gpus)) if share}
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         fitting = (
@@ -235,7 +268,7 @@ class _Round:
         return f"{folder}/{one.sweep.id}-{one.cell.name}.zip"
 
     def _ended(self, task: Any) -> Iterator[tuple[SweepCell, Event]]:
-        """Bring the record home; the ending of a task that was lost, or never begun, says so."""
+        """Fetch the record of a completed task; yield its ending."""
         one = self.pending.pop(task)
         try:
             ending = self.ray.get(task)
@@ -243,7 +276,7 @@ class _Round:
                 fetch(self._target(one), one)
         except self.ray.exceptions.TaskCancelledError:
             return
-        except self.ray.exceptions.RayTaskError as error:  # what the study itself raised, or the store
+        except self.ray.exceptions.RayTaskError as error:  # raised by the study or the store
             ending = {"event": "failed", "message": sentence(getattr(error, "cause", error))}
         except self.ray.exceptions.RayError as error:
             ending = {"event": "failed", "message": _lost(error)}
@@ -258,7 +291,17 @@ def _lost(error: Exception) -> str:
 
 
 def on_worker(errand: Errand, packed: bytes, rows: bytes, board: Any) -> Event:
-    """On whichever machine: run one study, write its record to its target, and give its ending."""
+    """Run one study on a worker, and write its record to the target.
+
+    Args:
+        errand: The task.
+        packed: Zip file of the record.
+        rows: Zip file of the sweep's rows.
+        board: The progress actor.
+
+    Returns:
+        The ending.
+    """
     import ray
 
     if ray.get(board.asks.remote(errand.name)):
@@ -281,7 +324,7 @@ def on_worker(errand: Errand, packed: bytes, rows: bytes, board: Any) -> Event:
 
 @dataclass
 class _Told:
-    """Whether the board said to stop, and why."""
+    """Stop signal with its reason."""
 
     words: str = ""
 
@@ -291,9 +334,9 @@ class _Told:
 
 @contextlib.contextmanager
 def _asking(board: Any, name: str) -> Iterator[_Told]:
-    """Whether the board says to stop, asked now and then beside the work, which shows it that the task is alive.
+    """Poll the actor for the stop signal in a thread, which also serves as heartbeat.
 
-    A board that is gone says so too.
+    Losing the actor also counts as a stop.
     """
     import ray
 

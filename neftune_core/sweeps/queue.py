@@ -1,4 +1,4 @@
-"""The queue of the lab: studies and sweeps, each as one job."""
+"""The queue of the lab; a study or a whole sweep is one job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neftune_core.sweeps.sweep import run_record
 
 
 class LabJobs(Jobs):
-    """A queue that takes sweeps as well as studies."""
+    """A queue that accepts sweeps as well as studies."""
 
     def __init__(
         self, limits: Limits, run: Run = run_record, admit: Callable[[str], None] = lambda address: None
@@ -22,10 +22,29 @@ class LabJobs(Jobs):
         super().__init__(limits, run, admit)
 
     def submit_sweep(self, sweep: SweepSettings, owner: str) -> Record:
-        """Put a sweep in the queue, as one job; raises a `LabError` if it is over a limit."""
+        """Create the record of a sweep and queue it.
+
+        Args:
+            sweep: The sweep.
+            owner: Key of the visitor.
+
+        Returns:
+            The record.
+
+        Raises:
+            LabError: A limit is exceeded.
+        """
         sweep.check(self.limits)
         return self.submit_made(owner, lambda: create_sweep(sweep, owner, self.limits))
 
     def add_seeds(self, record_id: str, owner: str) -> Record:
-        """Put a finished study or sweep back in the queue with as many seeds as `next_seeds` says."""
+        """Queue a finished study or sweep again with `next_seeds` seeds.
+
+        Args:
+            record_id: Id of the record.
+            owner: Key of the visitor.
+
+        Returns:
+            The record.
+        """
         return self.extend(record_id, owner, lambda record: extend(record, next_seeds(record.study.seeds)))

@@ -1,9 +1,9 @@
-"""A sweep on disk: a record whose settings are a sweep's, with a record of each of its cells.
+"""A sweep on disk: a record with the sweep's settings, and a record per cell.
 
 runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
 
-The sweep's own log has `started`, a `cell` for each that ended (`state`, `message`, and how many steps of all are
-done), and the ending.
+The sweep's own log contains `started`, a `cell` event per completed cell (`state`, `message`, steps done so far), and
+the ending.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells
 
 @dataclass(frozen=True)
 class Sweep(Record):
-    """One sweep's folder: a record whose settings are a sweep's, with the records of its cells."""
+    """The folder of one sweep."""
 
     @property
     def settings(self) -> SweepSettings:
-        """The exact settings, file names made whole; raises `RecordError` where they cannot be read."""
+        """Exact settings with absolute file names; raises `RecordError` if they cannot be read."""
         try:
             found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
         except FileNotFoundError:
@@ -56,16 +56,16 @@ class Sweep(Record):
         return found.model_copy(update={"study": located(found.study, self.folder)})
 
     def record_of(self, cell: Cell) -> Record:
-        """The record of one of its cells, whether it was begun or not."""
+        """Return the record of a cell, which may not exist yet."""
         return Record(self.folder / CELLS / cell.name)
 
     def begun_cells(self) -> list[str]:
-        """The names of the cells that have a record, in the order of running."""
+        """Return the names of the cells that have a record, in running order."""
         begun = {path.parent.name for path in self.folder.glob(f"{CELLS}/*/{STUDY_FILE}")}
         return [cell.name for cell in cells(self.settings) if cell.name in begun]
 
     def states(self) -> dict[str, Event]:
-        """The last that the log says of each cell that ended, by its name."""
+        """Return the last `cell` event of each completed cell, by name."""
         return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
 
 
@@ -73,10 +73,17 @@ MOST_LISTED = 8
 
 
 def find_study(name: str, owner: str | None) -> Record:
-    """Return the record called `name`, which may be a cell of a sweep, as `SWEEP/CELL`.
+    """Find a record, or the record of a cell (`SWEEP/CELL`).
+
+    Args:
+        name: Id of a record, or `SWEEP/CELL`.
+        owner: Key of the visitor; None for the command line.
+
+    Returns:
+        The record.
 
     Raises:
-        RecordError: There is none, it is somebody else's, or the sweep has no such cell.
+        RecordError: It does not exist, or belongs to another visitor.
     """
     sweep_id, _, cell = name.partition("/")
     record = find(sweep_id, owner)
@@ -100,7 +107,7 @@ def _cell_of(record: Record, cell: str) -> Record:
 
 
 def require_single(record: Record) -> Record:
-    """Return `record` if it is one study; raise `RecordError`, which lists the cells, if it is a sweep."""
+    """Return `record` if it is one study; raise `RecordError`, listing the cells, if it is a sweep."""
     if not record.is_sweep:
         return record
     begun = Sweep(record.folder).begun_cells()
@@ -125,9 +132,19 @@ def _listed(names: Sequence[str]) -> str:
 def create_sweep(
     settings: SweepSettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None
 ) -> Sweep:
-    """A new sweep with its own copy of uploaded rows, owned by the key `owner` (empty: everybody's).
+    """Create a sweep with its own copy of uploaded rows.
 
-    Raises a `LabError` where a cell cannot be, a file cannot be used, or a limit of this server is passed.
+    Args:
+        settings: The sweep.
+        owner: Key of the visitor; empty for everybody.
+        limits: Limits of this server.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        LabError: A cell is invalid, a file cannot be used, or a limit is exceeded.
     """
     limits = limits or Limits()
     settings.check(limits)
@@ -138,7 +155,7 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """The sweep in a TOML file; file names in it are relative to the file. Raises `InvalidSetting`."""
+    """Read a sweep from a TOML file; file names are relative to it. Raise `InvalidSetting` if it is invalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -148,7 +165,16 @@ def read_sweep(path: Path) -> SweepSettings:
 
 
 def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
-    """The newest record of this very sweep that `owner` made; an empty owner is the command line."""
+    """Find the newest record of an equal sweep by the same owner.
+
+    Args:
+        settings: The sweep.
+        owner: Key of the visitor; empty for the command line.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The sweep; None if there is none.
+    """
     key = sweep_key(settings)
     for record in owned_records(owner, folder=folder):
         if not record.is_sweep or owner_of(record.folder) != owner_hash(owner):
@@ -163,12 +189,12 @@ def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None 
 
 
 def sweep_key(settings: SweepSettings) -> tuple[str, str]:
-    """Equal for equal sweeps, wherever their files lie."""
+    """Return a key that is equal for equal sweeps, independent of the location of their files."""
     return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
 
 
 def described(varied: Mapping[str, Any]) -> str:
-    """What sets a cell's training apart: `learning rate 0.002, LoRA rank 8`; empty where nothing does."""
+    """Describe a cell's training, such as `learning rate 0.002, LoRA rank 8`; empty if nothing varies."""
     known = axes()
     parts = []
     for name, value in varied.items():

@@ -1,7 +1,7 @@
-"""What a sweep is: a study, the settings that vary, and the studies of one seed (cells) that these make.
+"""Settings of a sweep: a study, the settings that vary, and the resulting studies of one seed (cells).
 
-Settings that differ in their noise alone are arms of one cell, trained in lockstep against one control; another
-training setting or another seed is another cell.
+Settings that differ only in noise are arms of one cell, trained in lockstep with one control. Each combination of
+training settings and seed is a cell of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=Settings)
 
 Value = bool | int | float | str
 Point = Mapping[str, Value]
-"""One value for each setting that varies, by its dotted name."""
+"""One value per varied setting, by dotted name."""
 
 NOISE, TRAINING, DATA = "noise.", "training.", "data."
 TIME_BUDGET = "training.time_budget_seconds"
@@ -37,9 +37,9 @@ MOST_VALUES = 1_000
 
 @cache
 def axes() -> dict[str, Control]:
-    """Everything that a sweep can vary, by its dotted name: the noise, the training, and how many rows are read.
+    """Return everything that a sweep can vary, by dotted name: noise, training, and number of rows.
 
-    Not the time budget: its number of steps depends on how busy the machine is, and would differ from cell to cell.
+    The time budget is excluded, because its number of steps depends on the load of the machine.
     """
     found = {NOISE + one.name: one for one in controls(NoiseSettings)}
     found |= {TRAINING + one.name: one for one in controls(TrainingSettings)}
@@ -49,7 +49,7 @@ def axes() -> dict[str, Control]:
 
 
 class SweepSettings(Settings):
-    """A study whose settings are varied: each of `axes` with each other, and each of `points` as it stands."""
+    """A study with varied settings: the grid of all `axes`, and each of `points`."""
 
     title: str = setting("", "A name for the sweep.", max_length=200)
     most_arms: int = setting(
@@ -83,7 +83,7 @@ class SweepSettings(Settings):
     @field_validator("axes", mode="before")
     @classmethod
     def _flat_axes(cls, given: Any) -> Any:
-        """TOML reads `noise.strength = [0, 5]` as a table in a table."""
+        """Flatten TOML tables: `noise.strength = [0, 5]` is parsed as a nested table."""
         return dict(_flat(given)) if isinstance(given, Mapping) else given
 
     @field_validator("points", mode="before")
@@ -132,11 +132,11 @@ class SweepSettings(Settings):
 
     @property
     def seeds(self) -> range:
-        """The seeds of the sweep."""
+        """Seeds of the sweep."""
         return range(self.study.seed, self.study.seed + self.study.seeds)
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` or `InvalidSetting` where this sweep is over a limit of this server or cannot be made."""
+        """Raise `DoesNotFit` if a limit of this server is exceeded, or `InvalidSetting` if a combination is invalid."""
         found = cells(self)
         if len(found) > limits.sweep_studies:
             raise DoesNotFit(
@@ -161,7 +161,7 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One study of one seed. `varied` holds what sets its training apart from that of others, by dotted name."""
+    """One study of one seed; `varied` has its differing training settings by dotted name."""
 
     name: str
     varied: Point
@@ -169,7 +169,7 @@ class Cell:
 
 
 def points(sweep: SweepSettings) -> list[dict[str, Value]]:
-    """All combinations, the grid first; raises `DoesNotFit` where they are too many to be listed."""
+    """Return all combinations, the grid first; raise `DoesNotFit` if there are too many."""
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
         raise DoesNotFit(
@@ -180,9 +180,9 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
 
 
 def cells(sweep: SweepSettings) -> list[Cell]:
-    """The cells in the order in which they run, all of the first seed first; the same list for the same settings.
+    """Return the cells in running order, all of one seed before the next; deterministic for given settings.
 
-    Raises `InvalidSetting`, naming the combination, where one cannot be.
+    Raises `InvalidSetting`, naming the combination, if one is invalid.
     """
     groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
     for point in points(sweep):
@@ -202,7 +202,7 @@ def cells(sweep: SweepSettings) -> list[Cell]:
 
 
 def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
-    """The noise arms of one combination; none where its strength is 0, which is the control."""
+    """Return the noise arms of one combination; none for strength 0, which is the control."""
     changes = {name.removeprefix(NOISE): value for name, value in point.items() if name.startswith(NOISE)}
     if not changes:
         return list(study.noise)
@@ -211,7 +211,7 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 
 
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
-    """Noise arms in groups that fit beside a control and the study's regularisers; equal ones count once."""
+    """Group distinct noise arms so that each group fits beside a control and the study's regularisers."""
     distinct = list({noise.name: noise for noise in noises}.values())
     room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:
@@ -234,7 +234,7 @@ def _study(base: StudySettings, varied: Point, noise: tuple[NoiseSettings, ...])
 
 
 def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
-    """`base` with `changes`; the sentence of what cannot be names the whole combination."""
+    """Return `base` with `changes`; an error names the whole combination."""
     if not changes:
         return base
     try:
@@ -248,7 +248,7 @@ def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
 
 
 def size_words(sweep: SweepSettings) -> str:
-    """How much is trained, in one sentence without its end: `5 settings x 8 seeds in 8 studies of 6 arms`."""
+    """Describe the size of a sweep, without a full stop."""
     found = cells(sweep)
     per_seed = found[: len(found) // len(sweep.seeds)]
     settings = sum(len(cell.study.arms) for cell in per_seed)
@@ -272,4 +272,4 @@ EXAMPLE_SWEEP = SweepSettings(
     axes={"noise.strength": (0, 2, 5, 12)},
     study=EXAMPLE.model_copy(update={"title": "", "seed": 1, "seeds": 3}),
 )
-"""What `neftune sweep --example` prints: about a minute on two cores."""
+"""Printed by `neftune sweep --example`; takes about a minute on two cores."""

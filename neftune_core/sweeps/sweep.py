@@ -1,6 +1,6 @@
-"""A sweep from its settings to its end: cell after cell, each a study with a record of its own below the sweep's.
+"""Run of a sweep, cell after cell; each is a study with its own record in the sweep's folder.
 
-A cell that fails leaves the others; what is finished is never run again.
+A failed cell does not affect the others; finished cells are never run again.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 Cells = Sequence["SweepCell"]
 RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
-"""What runs cells, each from where it stands: events of any of them in any order, the last of each its ending."""
+"""Runs or resumes cells: yields their events in any order, the last of each being its ending."""
 
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One cell of a sweep, and where its record is."""
+    """One cell of a sweep, with its record."""
 
     sweep: Sweep
     cell: Cell
@@ -44,7 +44,7 @@ class SweepCell:
         return self.sweep.record_of(self.cell)
 
     def begin(self) -> Record:
-        """Its own record, made if missing, of the same owner; the sweep's rows are not copied but named from there."""
+        """Return the cell's record, created if missing, with the sweep's owner and references to the sweep's rows."""
         record = self.record
         if record.settings_file.is_file():
             return record
@@ -63,22 +63,43 @@ class SweepCell:
 
 
 def in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tuple[SweepCell, Event]]:
-    """One cell after the other, here."""
+    """Run cells one after another in this process.
+
+    Args:
+        cells: The cells.
+        limits: Limits of this server.
+        should_stop: Polled during each pass; true stops.
+
+    Yields:
+        Cells with their events.
+    """
     for one in cells:
         if should_stop():
             return
         try:
             for event in run_study(one.begin(), limits, should_stop):
                 yield one, event
-        except Exception as error:  # its record cannot be used: the other cells can
+        except Exception as error:  # an unusable record must not affect the other cells
             yield one, {"event": "failed", "message": sentence(error)}
 
 
 def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = in_turn) -> Iterator[Event]:
-    """Run what is not finished of `sweep`; the steps that are yielded count those of all cells.
+    """Run the unfinished cells of a sweep.
 
-    The last event is `finished`, `stopped` (as asked, or at the time limit) or `failed` (with the first sentence of a
-    cell that did). Raises `RecordError` where the sweep itself cannot be used, or is written by another process.
+    The last event is `finished`, `stopped` (on request, or at the time limit) or `failed` (with the first message of a
+    failed cell).
+
+    Args:
+        sweep: The sweep.
+        limits: Limits of this server.
+        should_stop: Polled during each pass; true stops.
+        run: Runs the cells.
+
+    Yields:
+        Events, whose steps count over all cells.
+
+    Raises:
+        RecordError: The sweep is unusable, or another process writes it.
     """
     sweep.require_usable()
     with sweep.claimed():
@@ -97,7 +118,16 @@ def _is_tried_again(event: Event) -> bool:
 
 
 def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
-    """Run a study or a sweep, whichever `record` is."""
+    """Run a study or a sweep.
+
+    Args:
+        record: The record.
+        limits: Limits of this server.
+        should_stop: Polled during each pass; true stops.
+
+    Returns:
+        Iterator of events.
+    """
     if record.is_sweep:
         return run_sweep(Sweep(record.folder), limits, should_stop)
     return run_study(record, limits, should_stop)
@@ -105,7 +135,7 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
 
 @dataclass
 class _Run:
-    """One go through the cells of a sweep. `done` counts the steps of those that are over, `under_way` of others."""
+    """One run through the cells; `done` counts the steps of completed cells, `under_way` those of running ones."""
 
     sweep: Sweep
     limits: Limits
@@ -146,7 +176,7 @@ class _Run:
         return sum(self.steps.values())
 
     def _told(self, one: SweepCell, event: Event) -> Iterator[Event]:
-        """What an event of a cell is to the sweep."""
+        """Convert an event of a cell to events of the sweep."""
         if event["event"] == "step":
             yield self._step(one, event)
         elif event["event"] == "started":
@@ -157,7 +187,7 @@ class _Run:
             yield from self._over(one, event)
 
     def _over(self, one: SweepCell, ending: Event) -> Iterator[Event]:
-        """The event `cell`, unless the log has it already."""
+        """Yield the event `cell`, unless the log has it already."""
         name, state = one.cell.name, ending["event"]
         self.under_way.pop(name, None)
         self.done += self.steps[name] if state in ("finished", "failed") else 0
@@ -168,14 +198,14 @@ class _Run:
         yield self._written({"event": "cell", "cell": name, "state": state, **counted, **told})
 
     def _step(self, one: SweepCell, event: Event) -> Event:
-        """A step of a cell as one of the sweep: shown, and kept in the log of the cell alone."""
+        """Return a cell's step as one of the sweep; only the cell's log stores it."""
         self.under_way[one.cell.name] = event["step"]
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
         return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
 
     def _introduce(self, event: Event) -> None:
-        """Model, data and machine of the first cell are those of the sweep."""
+        """Copy model, data and machine from the first cell."""
         if "model" not in self.sweep.about:
             about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
             self.sweep.update_about(**about)
@@ -217,9 +247,17 @@ class _Run:
 
 
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """The steps of each cell by its name; 0 where its rows cannot be used, which its own run will tell.
+    """Return the steps of each cell by name; 0 if its rows cannot be used, which its own run reports.
 
-    The rows are read once for all cells that share them. Raises what `load` raises.
+    Rows are read once for all cells that share them. Raises what `load` raises.
+
+    Args:
+        every: The cells.
+        limits: Limits of this server.
+        should_stop: Polled while loading; true cancels.
+
+    Returns:
+        Steps by name.
     """
     rows: dict[str, int] = {}
     planned = {}

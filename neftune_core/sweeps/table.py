@@ -1,4 +1,4 @@
-"""What a sweep found, as far as it has come: every setting's measures by seed, and its effect over its control."""
+"""Results of a sweep so far: measures of every setting by seed, and effects against the control."""
 
 from __future__ import annotations
 
@@ -40,10 +40,16 @@ from neftune_core.sweeps.settings import Cell, Point, SweepSettings, cells
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: the training it had (`varied`, in words `cell`; empty where only the noise varies) and its arm.
+    """One setting of a sweep.
 
-    effects: by measure and epoch, the comparison with its control; empty for a control, for the base, and for an arm
-    that cannot be judged; rounding: what the number format moves.
+    Attributes:
+        varied: Its training settings that differ.
+        arm: Name of the arm.
+        noise: Noise of the arm.
+        seeds: Outcomes by seed.
+        effects: Comparison with the control by measure and epoch; empty for controls, the base, and arms that cannot be
+            judged.
+        rounding: Effect of the number format.
     """
 
     varied: Point
@@ -55,22 +61,38 @@ class Row:
 
     @property
     def cell(self) -> str:
-        """What sets its training apart from that of others, in words."""
+        """Description of its training; empty if only the noise varies."""
         return described(self.varied)
 
     @property
     def is_control(self) -> bool:
-        """Whether others are compared with it."""
+        """Whether it is a control."""
         return self.arm == CONTROL.name
 
     def mean(self, measure: str, epoch: str) -> float:
-        """The mean over the seeds that have a number; NaN where none has."""
+        """Return the mean over the seeds that have a value; NaN if none has.
+
+        Args:
+            measure: Name of the measure.
+            epoch: "last" or "best".
+
+        Returns:
+            The mean.
+        """
         values = [outcome.value(measure, epoch) for outcome in self.seeds.values()]
         known = [value for value in values if np.isfinite(value)]
         return float(np.mean(known)) if known else float("nan")
 
     def stands_out(self, measure: str, epoch: str) -> bool:
-        """Whether its effect has an interval without zero, and is no smaller than rounding can make it."""
+        """Return whether its effect is significant: the interval excludes zero, and rounding cannot explain it.
+
+        Args:
+            measure: Name of the measure.
+            epoch: "last" or "best".
+
+        Returns:
+            True for a significant effect.
+        """
         found = self.effects.get(measure, {}).get(epoch)
         if found is None or found.interval is None or not found.interval.excludes_zero:
             return False
@@ -78,19 +100,26 @@ class Row:
 
     @property
     def counted(self) -> int:
-        """The seeds that have a number."""
+        """Number of seeds that have results."""
         return sum(bool(outcome.last) for outcome in self.seeds.values())
 
     def has(self, measure: str) -> bool:
-        """Whether it was measured at all."""
+        """Return whether a measure was taken."""
         return any(np.isfinite(self.mean(measure, epoch)) for epoch in EPOCHS)
 
 
 @dataclass(frozen=True)
 class SweepTable:
-    """The settings in the order of the sweep, controls included; the verdict on its question, once there is a number.
+    """Settings in the order of the sweep, including controls.
 
-    studies, done: how many cells there are, and how many are finished; base: the untouched model.
+    Attributes:
+        question: Measure and epoch that are judged.
+        rows: The settings.
+        verdict: The verdict; None without results.
+        studies: Number of cells.
+        done: Number of finished cells.
+        base: The untouched model.
+        rounding: Effect of the number format.
     """
 
     question: Question
@@ -103,21 +132,30 @@ class SweepTable:
 
     @property
     def shown(self) -> tuple[Row, ...]:
-        """The rows of a table for people, the base first."""
+        """Rows for display, the base first."""
         return (self.base, *self.rows) if self.base else self.rows
 
     @property
     def measures(self) -> list[str]:
-        """The measures that have a number anywhere, the question's first."""
+        """Measures with any value, the question's first."""
         known = [name for name in MEASURES if any(row.has(name) for row in self.rows)]
         return sorted(known, key=lambda name: name != self.question.measure)
 
 
 def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
-    """The table of a sweep; another `question` than its own is asked after looking.
+    """Compute the table of a sweep.
 
-    Effects are paired by seed, and Holm's correction goes over all arms of the sweep. What cannot be read of a cell is
-    as if it had not run. Raises `RecordError` where the sweep's settings cannot be read.
+    Effects are paired by seed, with Holm's correction over all arms of the sweep. Unreadable cells count as not run.
+
+    Args:
+        sweep: The sweep.
+        question: Another question than the sweep's own; it then counts as asked after looking.
+
+    Returns:
+        The table.
+
+    Raises:
+        RecordError: The sweep's settings cannot be read.
     """
     settings = sweep.settings
     every = cells(settings)
@@ -139,20 +177,20 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
 
 def _judged(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
-    """Every arm against its control; what cannot be judged has no effect to show, and is left out."""
+    """Compare every arm with its control, without those that cannot be judged."""
     void = obstacles(outcomes, question)
     compared = compare_arms(outcomes, question.measure, question.epoch)
     return {name: found for name, found in compared.items() if name not in void}
 
 
 def _base(control: Seeds) -> Row | None:
-    """The untouched model as a row; the same with every seed."""
+    """Return the untouched model, which is equal for all seeds, as a row."""
     measured = next((outcome.base for outcome in control.values() if outcome.base), None)
     return Row({}, "base", CONTROL, {0: Outcome(measured, measured)}, {}) if measured else None
 
 
 Groups = Mapping[str, tuple[Cell, Outcomes]]
-"""The cells of one training setting and their outcomes over all seeds, by the number of the cell."""
+"""Cells of one training setting with their outcomes over all seeds, by cell number."""
 
 
 def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
@@ -173,7 +211,7 @@ def _number(cell: Cell) -> str:
 
 
 def _question(sweep: Sweep, every: list[Cell]) -> Question:
-    """What the first cell that was begun was asked; the settings say it where none was."""
+    """Return the question of the first started cell, or else of the settings."""
     for cell in every:
         record = sweep.record_of(cell)
         if record.settings_file.is_file() and record.said_of("question"):
@@ -206,7 +244,7 @@ def _rows(
 
 
 def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
-    """Arms named as a person knows them: by their training setting, and not by the number of a cell."""
+    """Name arms by their training setting instead of the cell number."""
     names: dict[str, str] = {}
     for number, (cell, found) in groups.items():
         words = described(cell.varied)
@@ -224,7 +262,15 @@ def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
 
 
 def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
-    """The table as plain values for JSON: the question, and each setting with its effects and its single runs."""
+    """Convert the table to JSON values.
+
+    Args:
+        table: The table.
+        settings: The sweep.
+
+    Returns:
+        The question, and each setting with its effects and single runs.
+    """
     return {
         "title": settings.title,
         "question": {"measure": table.question.measure, "epoch": table.question.epoch},
@@ -238,7 +284,14 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
 
 
 def judged(record: Record, question: Question | None = None) -> Verdict:
-    """Return the verdict on a study or a sweep; another `question` than its own is asked after looking.
+    """Judge a study or a sweep.
+
+    Args:
+        record: The record.
+        question: Another question than its own; it then counts as asked after looking.
+
+    Returns:
+        The verdict.
 
     Raises:
         RecordError: Nothing was measured yet, or the settings cannot be read.
@@ -252,7 +305,7 @@ def judged(record: Record, question: Question | None = None) -> Verdict:
 
 
 def question_named(record: Record) -> Question:
-    """Return the question that a study or a sweep was begun with."""
+    """Return the original question of a study or a sweep."""
     if not record.is_sweep:
         return question_of(record)
     sweep = Sweep(record.folder)
@@ -260,7 +313,15 @@ def question_named(record: Record) -> Question:
 
 
 def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
-    """Return every measure after the last epoch, by arm or by setting of a sweep: means over the seeds."""
+    """Return every measure after the last epoch by arm, or by setting of a sweep, as means over the seeds.
+
+    Args:
+        record: The record.
+        question: Measure and epoch; None for the record's own.
+
+    Returns:
+        Means by arm and measure.
+    """
     if not record.is_sweep:
         return {name: dict(means) for name, means in reached(record, question).last.items()}
     rows = sweep_table(Sweep(record.folder), question).shown
@@ -270,7 +331,7 @@ def means_by_arm(record: Record, question: Question | None = None) -> dict[str, 
 
 
 def table_csv(table: SweepTable) -> str:
-    """Return the table as CSV, one line per setting and seed; a measure has a column for each epoch it is known at."""
+    """Return the table as CSV: one line per setting and seed, one column per measure and epoch."""
     columns = [(name, epoch) for name in table.measures for epoch in (EPOCHS if name in EVERY_EPOCH else ("last",))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -284,9 +345,20 @@ def table_csv(table: SweepTable) -> str:
 
 
 def write_table(record: Record, path: Path) -> Path:
-    """Write the table of a sweep's record to `path` as JSON; raises `RecordError` where it is no sweep."""
+    """Write the table of a sweep as JSON.
+
+    Args:
+        record: Record of the sweep.
+        path: Target file.
+
+    Returns:
+        The path.
+
+    Raises:
+        RecordError: The record is not a sweep.
+    """
     sweep = Sweep(record.folder)
-    with in_language(ENGLISH):  # for programs, whoever asks
+    with in_language(ENGLISH):  # machine-readable output
         values = table_values(sweep_table(sweep), sweep.settings)
     write_whole(path, json.dumps(values, indent=2, ensure_ascii=False))
     return path

@@ -1,4 +1,4 @@
-"""What the machines of a cluster send each other: records and rows as zip files."""
+"""Zip files of records and rows, exchanged between the machines of a cluster."""
 
 from __future__ import annotations
 
@@ -21,21 +21,28 @@ NOT_BACK = (
 
 
 def pack(one: SweepCell) -> bytes:
-    """What a cell alone needs elsewhere: its record as it stands."""
+    """Return the record of a cell as a zip file."""
     held = io.BytesIO()
     write_zip(held, one.record.folder, one.sweep.folder)
     return held.getvalue()
 
 
 def pack_rows(sweep: Sweep) -> bytes:
-    """What all cells of a sweep need elsewhere: its rows."""
+    """Return the rows of a sweep, shared by all cells, as a zip file."""
     held = io.BytesIO()
     write_zip(held, sweep.folder / "data", sweep.folder)
     return held.getvalue()
 
 
 def write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] = ()) -> None:
-    """The files of `folder`, if it is there, by their names under `root`; folders called as in `without` stay."""
+    """Write the files of a folder, if it exists, to a zip file.
+
+    Args:
+        held: Target stream.
+        folder: The folder.
+        root: Names in the archive are relative to this folder.
+        without: Names of direct subfolders to leave out.
+    """
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.relative_to(folder).parts[0] not in without:
@@ -43,13 +50,26 @@ def write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] 
 
 
 def unpack(packed: bytes | Path, folder: Path, only: str = "") -> None:
-    """Write what `write_zip` gave under `folder`, those files alone whose names begin with `only`; none leaves it."""
+    """Extract files from a zip file of `write_zip`; names cannot escape the folder.
+
+    Args:
+        packed: The zip file, or its content.
+        folder: Target folder.
+        only: Prefix of the names to extract.
+    """
     with zipfile.ZipFile(packed if isinstance(packed, Path) else io.BytesIO(packed)) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if name.startswith(only)])
 
 
 def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> None:
-    """Write the files of `folder`, as `write_zip` packs them, to `target`, through a zip file in `root`."""
+    """Write the files of a folder as a zip file to a store.
+
+    Args:
+        folder: The folder.
+        root: Names in the archive are relative to this folder, which also holds the temporary file.
+        target: fsspec URL.
+        without: Names of direct subfolders to leave out.
+    """
     import fsspec
 
     files, path = fsspec.url_to_fs(target)
@@ -61,9 +81,14 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
 
 
 def fetch(target: str, one: SweepCell) -> None:
-    """Put the record of a cell, as the worker wrote it, in place of the one here, and remove it there.
+    """Replace the local record of a cell by the worker's, and remove it from the store.
 
-    Raises `RecordError` where it has not come.
+    Args:
+        target: fsspec URL.
+        one: The cell.
+
+    Raises:
+        RecordError: The record is not in the store.
     """
     import fsspec
 
@@ -75,6 +100,6 @@ def fetch(target: str, one: SweepCell) -> None:
         packed = Path(aside) / "record.zip"
         files.get_file(path, str(packed))
         unpack(packed, Path(aside), only=f"cells/{one.cell.name}/")
-        with written_aside(home) as whole:  # what the run has dropped does not stay here
+        with written_aside(home) as whole:  # also removes files that the run deleted
             move(Path(aside) / "cells" / one.cell.name, whole)
     files.rm_file(path)
