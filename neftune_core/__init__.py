@@ -1,43 +1,43 @@
-"""NEFTune Lab: what does noise on the embeddings do to a language model while it is fine-tuned on instructions?
+"""NEFTune Lab: measure what noise on the embeddings does to a language model in instruction tuning.
 
-The map, from the page down to the mechanism. Imports go downwards only; import-linter checks it.
+Imports go downwards only, which import-linter checks. From the page down to the mechanism:
 
     cli            the command `neftune`
-    commands       one module per group of commands: their options and what they do
-    bench          what a user measures on their own machine: the page, training, other work beside it
-    ui             the page; the only part that knows Gradio
-      tabs           one file per tab, with the files that only it uses
+    commands       one module per group of commands: options and actions
+    bench          benchmarks of a user's own machine: the page, training, other work beside it
+    ui             the page; the only package that imports Gradio
+      tabs           one file per tab, and files that only this tab uses
       parts          shared components: controls, the live figure, the strip, answers, verdicts, the page's state
-      server         launching, admission, rate limits, uploads, logs, the first view, the HTTP API
-    space          Hugging Face Spaces: profiles, the folder that is pushed, ZeroGPU, accounts
+      server         launch, admission, rate limits, uploads, logs, the first view, the HTTP API
+    space          Hugging Face Spaces: profiles, the uploaded folder, ZeroGPU, accounts
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
-    figures        records and arrays to Plotly figures; pure; the only part that knows Plotly
-    lessons        lesson files, the faults of a common snippet as runs, facts that exercises ask for
-    sweeps         many studies from one file: settings, record, table, time estimate, run here or on Ray
+    figures        Plotly figures from records and arrays; pure; the only package that imports Plotly
+    lessons        lesson files, the faults of a common snippet as runs, facts used by exercises
+    sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
-      records        what a study leaves on disk: log, owner, lock, numbers, limits of every part
-    evaluation     answers of all arms at once, measures of texts, statistics, the verdict
+      records        a study on disk: log, owner, lock, numbers, limits on every field
+    evaluation     generation for all arms at once, text metrics, statistics, the verdict
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
     data           examples, chat rendering and labels, batches, the report on how rows are read
-      formats        files and hub data sets to rows, read in a process of their own
+      formats        files and hub data sets to rows, read in a separate process
     models         catalogue, loading, the anatomy of each family, this machine
-      sources        ways to a model: hub, mirror, folder, GGUF, package index
+      sources        model sources: hub, mirror, folder, GGUF, package index
     world          the bundled world: scoring at run time
       generator      its text: grammar, facts, stories, instruction sets
-      pretraining    how the bundled model is made from that text
-    noise          kinds, strength, schedules, sites, one draw for all arms, noise on a live model, the preview
-    randomness     private streams of random numbers, one per purpose
-    settings       a setting is declared once: page, command line, TOML, link and validation follow
-    sentences      any exception as one sentence for a person
+      pretraining    training of the bundled model on that text
+    noise          kinds, strength, schedules, sites, batched draws, noise on a live model, the preview
+    randomness     private random streams, one per purpose
+    settings       settings declared once, for page, command line, TOML, links and validation
+    sentences      any exception as one sentence for users
     language       English and Simplified Chinese
-    durable        files that appear whole and survive a power cut
-    bounded        reading with limits on bytes, values and depth
-    home           where files live
-    errors         everything that can go wrong for a person, as one tree
+    durable        atomic and durable files and folders
+    bounded        reading with limits on size, number of values and depth
+    home           file locations
+    errors         the exceptions shown to users
 
-Data goes one way: upload, data, study, training (events), record, evaluation, figures, ui.
+Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 
-The public names work under anybody's training loop:
+The public names work in any training loop:
 
     from neftune_core import NoiseSettings, noisy_embeddings
 
@@ -66,7 +66,7 @@ _HOMES = {"NoiseSettings": "neftune_core.noise.settings", "noisy_embeddings": "n
 
 
 def __getattr__(name: str) -> Any:
-    """The public names on first use: importing the package must not import torch."""
+    """Import public names on first use, so that importing the package does not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

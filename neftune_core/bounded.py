@@ -1,4 +1,4 @@
-"""JSON and TOML that strangers wrote, read within limits: bytes, nesting, number of values and size of numbers."""
+"""Reading of untrusted JSON and TOML within limits on size, nesting, number of values and magnitude."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEEPEST = 40
 DEEPEST_KEY = 16
 LARGEST_WHOLE = 2**53
 LARGEST_NUMBER = 1e100
-"""Measured numbers are float32 (up to 3.4e38); the square of this one is still finite."""
+"""Largest magnitude of a number; its square is still finite in float64."""
 
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TOML_TEXT = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*+"|\'[^\'\n]*+\'|#[^\n]*+', re.DOTALL)
@@ -27,11 +27,13 @@ _LONG_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:\s*+\.\s*+[\w-]++){{{DEEPEST_KEY},
 
 
 def read_toml(text: str) -> dict[str, Any]:
-    """Return the table in TOML text.
+    """Parse TOML text.
+
+    Size and depth are checked first: the parser of the standard library recurses for every bracket, and takes seconds
+    for a dotted key of a few kilobytes.
 
     Raises:
-        InvalidSetting: If it is too large, nested too deeply or not TOML. The TOML reader of the standard library takes
-            seconds for a dotted key of some kilobytes and recurses for every bracket, so both are counted before.
+        InvalidSetting: If the text is too large, nested too deeply or invalid.
     """
     if len(text) > SETTINGS_BYTES:
         raise InvalidSetting(
@@ -55,16 +57,16 @@ def _deepest(bare: str) -> int:
 
 
 def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> Any:
-    """Return the value in JSON text.
+    """Parse JSON text.
 
     Args:
-        block: The text, as UTF-8.
-        most_values: Most commas and brackets in it.
+        block: The text in UTF-8.
+        most_values: Largest number of commas and opening brackets.
         odd_numbers: Read numbers that are out of range as NaN instead of raising.
 
     Raises:
-        ValueError: If it is not JSON, is nested more than `DEEPEST` deep, has too many values, or has a number that is
-            out of range. NaN and infinities are no JSON.
+        ValueError: If the text is invalid, nested more than `DEEPEST` levels, has too many values, or has a number that
+            is out of range, NaN or infinite.
     """
     if count_values(block) > most_values:
         raise ValueError("too many values")
@@ -78,12 +80,12 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
 
 
 def count_values(block: bytes) -> int:
-    """Return the number of commas and opening brackets, which no number of values exceeds by more than one."""
+    """Return the number of commas and opening brackets, an upper bound on the number of values minus one."""
     return sum(block.count(mark) for mark in (b",", b"[", b"{"))
 
 
 def require_shallow(block: bytes) -> None:
-    """Raise `ValueError` if JSON text is nested more than `DEEPEST` deep; brackets inside strings do not count."""
+    """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings do not count."""
     depth = 0
     for mark in re.findall(rb"[\[\]{}]", _JSON_STRING.sub(b"", block)):
         depth += 1 if mark in b"[{" else -1
@@ -111,7 +113,16 @@ _STRICT, _TOLERANT = _decoder(_refuse), _decoder(lambda _: float("nan"))
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a file of at most `most` bytes; raises `ValueError` if it is larger, or `OSError`."""
+    """Read a whole file.
+
+    Args:
+        path: The file.
+        most: Largest size in bytes.
+
+    Raises:
+        ValueError: If the file is larger.
+        OSError: If it cannot be read.
+    """
     with path.open("rb") as file:
         block = file.read(most + 1)
     if len(block) > most:
@@ -120,7 +131,12 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def lines_of(file: IO[bytes], longest: int) -> Iterator[bytes]:
-    """Yield the lines of a file, the last one without its end too; of a line over `longest` bytes its beginning."""
+    """Yield the lines of a file, including an unterminated last line.
+
+    Args:
+        file: The file.
+        longest: Bytes after which a line is truncated; the rest of it is skipped.
+    """
     while line := file.readline(longest):
         yield line
         while not line.endswith(b"\n") and len(line) == longest:

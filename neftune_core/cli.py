@@ -1,6 +1,6 @@
 """The command `neftune`: serve, data, train, sweep, compare, report, script, runs, models, world, doctor, space, bench.
 
-The exit status is 0 only if the command succeeded; otherwise one sentence on standard error gives the reason.
+The exit status is 0 only on success; errors are one sentence on standard error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from neftune_core.sentences import sentence
 
 
 def main() -> None:
-    """Run the command line and end the process with its exit status."""
+    """Run the command line and exit with its status."""
     prepare_waiting()
     try:
         status = _main(sys.argv[1:])
@@ -67,7 +67,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _log_to_file() -> None:
-    """Log internal errors to `lab.log` in the home folder, not to the terminal."""
+    """Log internal errors to `lab.log` in the home folder instead of the terminal."""
     from neftune_core.home import home
 
     log = logging.getLogger("neftune_core")
@@ -76,7 +76,7 @@ def _log_to_file() -> None:
 
 
 def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
-    """Parse the options of one command; report a parsing error in one sentence without a box."""
+    """Parse the options of one command; parser errors become one sentence, without tyro's box."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

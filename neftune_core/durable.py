@@ -1,7 +1,7 @@
-"""Files and folders that appear whole, and are still there after a power cut.
+"""Files and folders that appear atomically and survive a power failure.
 
-They are written aside, flushed to the disk and renamed, and the folder with the new name is flushed as well: a rename
-alone may reach the disk before the content that it names.
+They are written under a temporary name, flushed to disk and renamed; then the parent folder is flushed. A rename alone
+may reach the disk before the content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Windows flushes only what is open for writing.
+# Windows can only flush files opened for writing.
 _FLAGS = os.O_RDONLY if os.name == "posix" else os.O_RDWR
 
 UMASK = os.umask(0o022)
@@ -22,9 +22,10 @@ os.umask(UMASK)
 
 
 def flush(path: Path) -> None:
-    """Have a file, or a folder with all that is below it, and its name written to the disk before this returns.
+    """Flush a file or folder, everything below it, and its directory entry to disk.
 
-    Raises `OSError` if the content of a file cannot be written, as on a full disk.
+    Raises:
+        OSError: If the content of a file cannot be written, for example because the disk is full.
     """
     _flush_below(path)
     _flush_names(path.parent)
@@ -42,7 +43,7 @@ def _flush_below(path: Path) -> None:
 
 
 def _flush_names(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # Windows and some network file systems do not open folders
+    with contextlib.suppress(OSError):  # Windows and some network file systems cannot open folders
         _flush(folder, os.O_RDONLY)
 
 
@@ -55,9 +56,14 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def publish(aside: Path, target: Path) -> None:
-    """Give the finished file or folder `aside` the name `target`, with the permissions of any new file.
+    """Flush a finished file or folder and rename it, with the permissions of a new file.
 
-    A file takes the place of another one; a folder takes no place: one that is there already is an `OSError`.
+    Args:
+        aside: The finished file or folder.
+        target: Its final name. A file replaces an existing file; a folder replaces nothing.
+
+    Raises:
+        OSError: If `aside` is a folder and `target` exists.
     """
     _open_to_readers(aside)
     _flush_below(aside)
@@ -65,7 +71,7 @@ def publish(aside: Path, target: Path) -> None:
 
 
 def _open_to_readers(path: Path) -> None:
-    """Undo the private permissions that libraries give to temporary files, safetensors among them."""
+    """Replace the private permissions of temporary files, such as those that safetensors writes."""
     if path.is_symlink():
         return
     is_folder = path.is_dir()
@@ -76,7 +82,12 @@ def _open_to_readers(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename what is on the disk already, and have the new name written to the disk."""
+    """Rename a file or folder that is already on disk, and flush the directory entries.
+
+    Args:
+        source: Current name.
+        target: New name.
+    """
     if source.is_dir():
         os.rename(source, target)  # noqa: PTH104 - Path.rename overwrites files on some systems
     else:
@@ -87,9 +98,9 @@ def move(source: Path, target: Path) -> None:
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
-    """A free name beside `target` for a file or a folder, which is published as `target` at the end of the block.
+    """Yield a temporary name next to `target`; what is written there becomes `target` at the end of the block.
 
-    What stands at `target` stays until the new one is whole, and if the block raises.
+    An existing `target` stays in place until then, and if the block raises.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     before = aside.with_name(f"{aside.name}.old")
@@ -109,7 +120,7 @@ def written_aside(target: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -117,6 +128,11 @@ def remove(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader never sees half of it, also if the disk is full."""
+    """Write a text file atomically.
+
+    Args:
+        path: The file.
+        text: Its content.
+    """
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

@@ -1,17 +1,17 @@
-"""Everything that can go wrong for a person, as one tree.
+"""The exceptions shown to users, as one tree.
 
-LabError                 a sentence for a person: what is wrong, where, and what to do
-├── InvalidSetting       a setting out of its range, unknown, or of the wrong type
-├── DataError            the uploaded or named instructions cannot be used
-├── ModelError           the model cannot be found, loaded or used
-│   └── NoEffect         noise would do nothing on this model
-├── DoesNotFit           not enough memory, or a limit of this server
-├── RecordError          a record that is missing, unreadable or somebody else's
-└── NotAvailable         something this machine or its network does not have
-Cancelled                not an error: somebody asked for the work to end
+    LabError                 one sentence: what is wrong, where, and what to do
+    ├── InvalidSetting       a setting that is out of range, unknown or of the wrong type
+    ├── DataError            instructions that cannot be read or used
+    ├── ModelError           a model that cannot be found, loaded or used
+    │   └── NoEffect         noise has no effect on this model
+    ├── DoesNotFit           not enough memory, or over a limit of this server
+    ├── RecordError          a record that is missing, unreadable or owned by someone else
+    └── NotAvailable         something that this machine or its network lacks
+    Cancelled                not an error: the work was cancelled
 
-Every message is one plain sentence, safe to show. The page and the command line show what `sentences.sentence` says;
-anything outside the tree is a fault of the lab and is logged with its traceback.
+Every message is one plain sentence, safe to show. The page and the command line show `sentences.sentence(error)`; any
+other exception is a bug and is logged with its traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LabError(Exception):
 
 
 class InvalidSetting(LabError):
-    """A setting out of its range, unknown, or of the wrong type."""
+    """A setting that is out of range, unknown or of the wrong type."""
 
 
 class DataError(LabError):
@@ -34,7 +34,7 @@ class ModelError(LabError):
 
 
 class NoEffect(ModelError):
-    """Noise would do nothing on this model."""
+    """Noise has no effect on this model."""
 
 
 class DoesNotFit(LabError):
@@ -42,12 +42,12 @@ class DoesNotFit(LabError):
 
 
 class RecordError(LabError):
-    """A record that is missing, unreadable, or somebody else's."""
+    """A record that is missing, unreadable or owned by someone else."""
 
 
 class NotAvailable(LabError):
-    """Something this machine or its network does not have."""
+    """Something that this machine or its network lacks."""
 
 
 class Cancelled(Exception):
-    """Somebody asked for the work to end."""
+    """The work was cancelled."""

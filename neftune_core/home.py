@@ -1,4 +1,4 @@
-"""Where files live: what the lab keeps (`NEFTUNE_HOME`) and what it ships (`assets/`)."""
+"""File locations: the user's data (`NEFTUNE_HOME`) and the packaged files (`assets/`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from neftune_core.errors import NotAvailable
 
 SPACE_STORAGE = Path("/data")
-"""Where a Space has its persistent storage, if it has any."""
+"""Mount point of a Space's persistent storage, if any."""
 
 LOST_ON_SPACE = (
     "This Space has no persistent storage: what is trained here is lost when it restarts or sleeps, so download what "
@@ -26,16 +26,19 @@ LOST_HERE = (
 
 
 def home() -> Path:
-    """The folder that holds records, converted models and logs; made if missing.
+    """Return the folder for records, models and logs, creating it if necessary.
 
-    `NEFTUNE_HOME`; else the platform's own data folder, which on a Space is its persistent storage; else a temporary
-    one, of which `home_note` tells. Raises `NotAvailable` where a folder that was named cannot be made.
+    It is `NEFTUNE_HOME` if set, otherwise the platform's data folder (on a Space, its persistent storage), otherwise a
+    temporary folder, which `home_note` reports.
+
+    Raises:
+        NotAvailable: If the folder in `NEFTUNE_HOME` cannot be created.
     """
     return _kept(os.environ.get("NEFTUNE_HOME", ""))[0]
 
 
 def home_note() -> str:
-    """What a person should know of the folder: that it will not last. Empty where it will."""
+    """Return a warning if the home folder is temporary; otherwise an empty text."""
     return _kept(os.environ.get("NEFTUNE_HOME", ""))[1]
 
 
@@ -55,7 +58,7 @@ def _kept(chosen: str) -> tuple[Path, str]:
 
 
 def _made(folder: Path) -> bool:
-    """Whether the folder is there and can be written."""
+    """Create a folder if necessary; return whether it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -77,7 +80,7 @@ def _data_folder() -> Path:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in `folder` and below; what goes away meanwhile counts nothing."""
+    """Return the total size of all files below `folder` in bytes; files that disappear meanwhile are ignored."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -87,17 +90,19 @@ def folder_bytes(folder: Path) -> int:
 
 
 def storage() -> dict[str, int]:
-    """Bytes of what the lab keeps under `home()`: `records`, `models` (fetched, converted or made), and `other`."""
+    """Return the bytes under `home()` by category: `records`, `models` and `other`."""
     root = home()
     sizes = {"records": folder_bytes(root / "runs"), "models": folder_bytes(root / "models")}
     return {**sizes, "other": max(0, folder_bytes(root) - sum(sizes.values()))}
 
 
 def remove_models() -> int:
-    """Remove the models under `home()`, and give the bytes freed; what is named again is fetched or converted again.
+    """Remove the models under `home()`, which are downloaded or converted again on demand.
 
-    A model in memory stays usable; what is being written at this moment is kept, and so are local folders and the
-    cache of the hub, which belong to others.
+    Models in memory remain usable. Unfinished folders, local folders and the hub's cache are not removed.
+
+    Returns:
+        The number of bytes freed.
     """
     folder = home() / "models"
     before = folder_bytes(folder)
@@ -108,6 +113,6 @@ def remove_models() -> int:
 
 
 def assets() -> Path:
-    """The folder of what the lab ships: inside the package when installed, beside it in a checkout."""
+    """Return the folder of packaged files: inside the package if installed, next to it in a checkout."""
     inside = Path(__file__).parent / "assets"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "assets"

@@ -1,7 +1,7 @@
-"""The languages of the page: a text is written in English where it is used, and looked up there in the other one.
+"""Translation: texts are written in English in the code and looked up in a catalogue.
 
-A catalogue (assets/language/zh.json) maps an English sentence to the same in the other language; what it lacks is said
-in English. Values stand in braces, `{count:,} rows`, and are put in after the sentence was found.
+A catalogue (assets/language/zh.json) maps English texts to translations; missing texts stay English. Values in braces,
+such as `{count:,} rows`, are inserted after the lookup.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from neftune_core.home import assets
 
 ENGLISH, CHINESE = "en", "zh"
 TAGS = {ENGLISH: "en", CHINESE: "zh-CN"}
-"""The languages as pages name their own."""
+"""Language tags for HTML."""
 
 _current: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
 def current() -> str:
-    """The language that is spoken here and now, `en` or `zh`."""
+    """Return the current language, `en` or `zh`."""
     return _current.get()
 
 
 @contextmanager
 def in_language(code: str) -> Iterator[None]:
-    """Speak that language inside; never around a `yield` of a generator, whose next step may run elsewhere."""
+    """Set the language inside the block; do not use it around a `yield`, since the generator may resume elsewhere."""
     token = _current.set(code)
     try:
         yield
@@ -40,26 +40,31 @@ def in_language(code: str) -> Iterator[None]:
 
 
 def say(text: str, /, **values: Any) -> str:
-    """The English `text` in the current language, with its `values` in place of the names in braces."""
+    """Translate a text to the current language and insert its values.
+
+    Args:
+        text: The English text, a key of the catalogue.
+        values: Values of the names in braces.
+    """
     found = catalogue(current()).get(text, text)
     return found.format(**values) if values else found
 
 
 def later(text: str) -> str:
-    """The text itself: marks one that is kept in a table, and is said by `say` where it is used."""
+    """Mark a text for translation that is stored in a table and passed to `say` later; return it unchanged."""
     return text
 
 
 def retold(kept: str) -> str:
-    """An English sentence that was kept with its values in it, as in a record, in the current language.
+    """Translate a finished English sentence, such as one stored in a record, to the current language.
 
-    A value that is such a sentence is retold as well; what comes from no text of the catalogue is said as it is.
+    Values that are sentences of the catalogue are translated as well. Unknown sentences are returned unchanged.
     """
     return _retold(kept, current())
 
 
 SHORTEST = 12
-"""Letters of its own by which a text is known again among the values in it."""
+"""Fewest fixed letters in a text with values that `retold` matches."""
 
 
 @functools.lru_cache(maxsize=1000)
@@ -79,7 +84,7 @@ def _inside(value: str, code: str) -> str:
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """A text with its values, which are words already, whatever number it would have written."""
+    """Insert values that are already formatted."""
     return _PLACE.sub(lambda place: values[place[1]], text)
 
 
@@ -88,7 +93,7 @@ _PLACE = re.compile(r"\{(\w+)[^{}]*\}")
 
 @functools.cache
 def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
-    """The texts with values: what stands around these, and their names; those that say most come first."""
+    """Return the texts with values, the pieces between the values, and the names; most specific first."""
     found = []
     for text in catalogue(code):
         parts = [(piece, name) for piece, name, _, _ in string.Formatter().parse(text)]
@@ -100,7 +105,7 @@ def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
 
 
 def _values_in(kept: str, pieces: list[str], names: list[str]) -> dict[str, str] | None:
-    """What `kept` has between the `pieces`, by the names of the places; None where it has not all of them."""
+    """Return what `kept` has between the `pieces`, by name; None if it does not match."""
     if not (kept.startswith(pieces[0]) and kept.endswith(pieces[-1])):
         return None
     values, begin, end = {}, len(pieces[0]), len(kept) - len(pieces[-1])
@@ -115,7 +120,7 @@ def _values_in(kept: str, pieces: list[str], names: list[str]) -> dict[str, str]
 
 @functools.cache
 def catalogue(code: str) -> Mapping[str, str]:
-    """English sentence to its translation; empty for English itself."""
+    """Return the translations of a language by English text; empty for English."""
     if code == ENGLISH:
         return {}
     return json.loads((assets() / "language" / f"{code}.json").read_text(encoding="utf-8"))
@@ -127,7 +132,7 @@ _IN_SCRIPT = re.compile(rf"(?:Lab|LabLanguage)\.text\(\s*({_PIECE.pattern}(?:\s*
 
 @functools.cache
 def in_scripts() -> tuple[str, ...]:
-    """The English texts that the page's scripts say, as they are written in them."""
+    """Return the English texts in the page's JavaScript."""
     found = set()
     for path in sorted((assets() / "page").glob("*.js")):
         for literals in _IN_SCRIPT.findall(path.read_text(encoding="utf-8")):

@@ -1,6 +1,7 @@
-"""Private streams of random numbers: each purpose has its own, and none is the global generator.
+"""Private random streams, one per purpose; the global generators are never used.
 
-numpy's seed sequences treat (0,) and (0, 0) alike, so every key begins with a purpose, which is never 0.
+numpy's seed sequences treat `(0,)` and `(0, 0)` alike, so every key starts with its purpose, which is never 0, and its
+length.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from neftune_core.language import say
 
 
 class Purpose(IntEnum):
-    """What a stream is drawn for."""
+    """What a stream is used for."""
 
     NOISE = 1
     ORDER = 2
@@ -28,12 +29,20 @@ class Purpose(IntEnum):
 
 
 def stream(purpose: Purpose, *key: int) -> np.random.Generator:
-    """A generator that depends on the purpose and the key alone; raises `InvalidSetting` for a negative number."""
+    """Return a generator that depends only on its arguments.
+
+    Args:
+        purpose: Purpose of the stream.
+        key: Non-negative integers that select the stream.
+
+    Raises:
+        InvalidSetting: If a number in `key` is negative.
+    """
     return np.random.Generator(np.random.Philox(_sequence(purpose, key)))
 
 
 def torch_seed(purpose: Purpose, *key: int) -> int:
-    """A seed for a `torch.Generator`, from the same streams."""
+    """Return a seed for a `torch.Generator`; see `stream`."""
     return int(_sequence(purpose, key).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -1,4 +1,4 @@
-"""The one translator from any exception to a sentence for a person, in the language of the page."""
+"""Translation of any exception to one sentence for users, in the language of the page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from neftune_core.language import later, say
 
 logger = logging.getLogger(__name__)
 
-# What torch says on its devices: CUDA and Apple's, the processor on Linux and on Windows.
+# Messages of torch on CUDA and Apple GPUs, and on the CPU under Linux and Windows.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-# How safetensors tells of a full disk, on Linux and macOS, and on Windows.
+# Messages of safetensors for a full disk, on Linux and macOS, and on Windows.
 DISK_FULL = ("os error 28", "os error 112")
 
 
 def sentence(error: BaseException) -> str:
-    """The one sentence to show for any exception; faults of the lab are logged with their traceback."""
+    """Return the sentence to show for an exception; bugs are logged with their traceback."""
     if isinstance(error, LabError | Cancelled):
         return str(error) or say("Stopped as asked.")
     if is_out_of_memory(error):
@@ -46,15 +46,15 @@ CAUSES = {
     errno.ENAMETOOLONG: later("its name is too long"),
     errno.EMFILE: later("too many files are open"),
 }
-"""Why a file cannot be used, by the system's number for it."""
+"""Why a file cannot be used, by `errno`."""
 LONGEST_CAUSE = 200
 
 
 def cause(error: BaseException) -> str:
-    """Return why something failed in a few words without a full stop, to be put into a sentence.
+    """Return the reason for a failure in a few words, without a full stop, to embed in a sentence.
 
     Returns:
-        The reason in the current language if it is known; otherwise the first line of what the error says.
+        The translated reason if it is known, otherwise the first line of the error's message.
     """
     if isinstance(error, OSError) and error.errno in CAUSES:
         return say(CAUSES[error.errno])
@@ -66,12 +66,12 @@ def cause(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory, also in the words of torch."""
+    """Return whether an exception means that memory ran out, including those of torch."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no room to write, also in the words of a library that writes in another language."""
+    """Return whether an exception means that the disk is full, including those of native libraries."""
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno) in ("ENOSPC", "EDQUOT")
     return any(words in str(error).lower() for words in DISK_FULL)

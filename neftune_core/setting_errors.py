@@ -1,4 +1,4 @@
-"""What is wrong with settings, in one sentence: pydantic's faults in the language of the page, and what to write."""
+"""Validation errors of settings as one sentence: pydantic's messages translated, with a suggestion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from neftune_core.language import later, say
 
 
 def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
-    """Return the first thing that is wrong with settings of `cls`, in one sentence."""
+    """Return the first validation error as one sentence.
+
+    Args:
+        cls: The settings class.
+        error: The error of pydantic.
+    """
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:100]
     given = repr(first.get("input"))[:60]
@@ -40,7 +45,7 @@ TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
 
 
 def _nearest(cls: type[BaseModel], where: str) -> str:
-    """The setting of `cls` that is spelt most like the unknown `where`, or has its name in another table."""
+    """Return the setting of `cls` with the most similar name, or the same name in another table."""
     known = _names(cls)
     table, _, last = where.rpartition(".")
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]
@@ -53,7 +58,7 @@ def _table_of(name: str) -> str:
 
 
 def _names(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every name that a file of these settings may have, tables included, dotted."""
+    """Return the dotted names of all settings and tables."""
     found = []
     for name, field in cls.model_fields.items():
         found.append(prefix + name)
@@ -63,7 +68,7 @@ def _names(cls: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
-# What pydantic says of a value, by its name for the fault.
+# Messages of pydantic by error type.
 _REASONS = {
     "greater_than_equal": later("input should be greater than or equal to {ge}"),
     "less_than_equal": later("input should be less than or equal to {le}"),
@@ -86,7 +91,7 @@ _REASONS = {
 
 
 def _reason(fault: ErrorDetails) -> str:
-    """Why a value is refused: a validator's own words, or pydantic's, in the language of the page where it is known."""
+    """Return why a value is invalid: the message of a validator, or that of pydantic, translated if known."""
     if fault["type"] in _REASONS:
         bounds = fault.get("ctx", {}).items()
         written = {name: f"{bound:.15g}" for name, bound in bounds if isinstance(bound, int | float)}

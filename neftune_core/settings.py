@@ -1,8 +1,8 @@
-"""The mechanism by which a setting is declared once.
+"""Settings that are declared once.
 
-A settings class is a frozen pydantic model whose fields are made by `setting(...)`. From the declaration
-come the validation here, the controls of the page (`controls`), the command line, the TOML file
-(`to_toml`, `parse`) and the parameters of a link (`to_query`, `from_query`).
+A settings class is a frozen pydantic model whose fields are created by `setting(...)`. The declaration provides
+validation, the controls of the page (`controls`), the command line, the TOML file (`to_toml`, `parse`) and the
+parameters of a link (`to_query`, `from_query`).
 
     class NoiseSettings(Settings):
         strength: float = setting(5.0, "How strong the noise is.", minimum=0, maximum=1000, step=0.5)
@@ -29,11 +29,7 @@ Choices = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Control:
-    """One setting as a person meets it.
-
-    `name` is dotted (`training.learning_rate`); `choices` maps a value to the words for it, and is None
-    where the value is free; `slider_maximum` may be lower than `maximum` (what is allowed, not offered).
-    """
+    """One setting as the page shows it: the arguments of `setting`, with its dotted `name`, `type` and resolved `choices`."""
 
     name: str
     type: type
@@ -49,7 +45,7 @@ class Control:
     advanced: bool = False
 
 
-def setting(  # noqa: PLR0913 - the one place where all of a setting is said
+def setting(  # noqa: PLR0913 - a declaration with keyword arguments
     default: Any,
     help: str,
     *,
@@ -63,7 +59,21 @@ def setting(  # noqa: PLR0913 - the one place where all of a setting is said
     advanced: bool = False,
     max_length: int | None = None,
 ) -> Any:
-    """Declare a field of a `Settings` class: its default, range (inclusive), step, unit, choices and help."""
+    """Declare a field of a `Settings` class.
+
+    Args:
+        default: Default value.
+        help: One sentence.
+        label: Short label; derived from the field's name if empty.
+        minimum: Smallest allowed value (inclusive).
+        maximum: Largest allowed value (inclusive).
+        slider_maximum: Upper end of the slider, if below `maximum`.
+        step: Step of the slider.
+        unit: Unit, such as "seconds".
+        choices: Labels by value, or a function that returns them.
+        advanced: Whether the page hides it at first.
+        max_length: Largest number of characters of a text.
+    """
     extra: dict[str, Any] = {
         "label": label,
         "slider_maximum": slider_maximum,
@@ -94,22 +104,22 @@ def _resolve(choices: Choices | None) -> Mapping[str, str] | None:
 
 
 class Settings(BaseModel):
-    """A frozen set of settings. Unknown names, wrong types and values out of range are refused."""
+    """A frozen set of settings; unknown names, wrong types and values out of range are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
-        """Settings made in code; raises `InvalidSetting` with one sentence, as everywhere else."""
+        """Create settings; raises `InvalidSetting` with one sentence."""
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise InvalidSetting(setting_error(type(self), error)) from None
 
-    # Tells pydantic that settings inside others need not be made by the method above: the sentence then says where.
+    # Nested settings are then validated without the method above, so that the error includes their location.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        """By value, also where a setting is a table: the page tells by it whether what it keeps has changed."""
+        """Return a hash of the values, including those of tables; the page uses it to detect changes."""
         return hash(self.model_dump_json())
 
     @model_validator(mode="after")
@@ -133,7 +143,15 @@ S = TypeVar("S", bound=Settings)
 
 
 def parse(cls: type[S], values: Mapping[str, Any]) -> S:
-    """`values` (nested, as from TOML or JSON) as settings; raises `InvalidSetting` with one sentence."""
+    """Create settings from nested values.
+
+    Args:
+        cls: The settings class.
+        values: Nested values, as read from TOML or JSON.
+
+    Raises:
+        InvalidSetting: If a value is invalid, with one sentence.
+    """
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
@@ -145,14 +163,19 @@ def _settings_class(annotation: Any) -> type[Settings] | None:
 
 
 def _plain_type(annotation: Any) -> type:
-    """The scalar type of an annotation such as `int | None`; `str` where there is none."""
+    """Return the scalar type of an annotation such as `int | None`; `str` if it has none."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     return annotation if isinstance(annotation, type) else str
 
 
 def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
-    """Every scalar setting of `cls` and of the settings classes inside it, in the order of declaration."""
+    """Return the controls of all scalar settings, nested ones included, in order of declaration.
+
+    Args:
+        cls: The settings class.
+        prefix: Prefix of the dotted names.
+    """
     found: list[Control] = []
     for name, field in cls.model_fields.items():
         inner = _settings_class(field.annotation)
@@ -182,12 +205,17 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
 
 
 def control(cls: type[Settings], name: str) -> Control:
-    """The one control of `cls` called `name` (dotted)."""
+    """Return the control of one setting.
+
+    Args:
+        cls: The settings class.
+        name: Dotted name.
+    """
     return next(found for found in controls(cls) if found.name == name)
 
 
 def to_query(settings: Settings) -> dict[str, str]:
-    """The settings that differ from their defaults, as dotted names and text: the parameters of a link."""
+    """Return the settings that differ from their defaults as link parameters: dotted names and text."""
     values = _flat(settings.model_dump())
     return {
         found.name: str(values[found.name]) for found in controls(type(settings)) if values[found.name] != found.default
@@ -195,7 +223,12 @@ def to_query(settings: Settings) -> dict[str, str]:
 
 
 def from_query(cls: type[S], query: Mapping[str, str]) -> S:
-    """Settings from the parameters of a link; numbers out of range are clamped, unknown names ignored."""
+    """Create settings from link parameters; numbers are clamped to their range and unknown names ignored.
+
+    Args:
+        cls: The settings class.
+        query: Values by dotted name.
+    """
     nested: dict[str, Any] = {}
     for found in controls(cls):
         if found.name in query:
@@ -239,7 +272,12 @@ def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def to_toml(settings: Settings, *, comments: bool = False) -> str:
-    """The settings as TOML; with `comments`, each with its help, unit and range above it."""
+    """Format settings as TOML.
+
+    Args:
+        settings: The settings.
+        comments: Whether to add help, unit and range as a comment above each setting.
+    """
     document = tomlkit.document()
     _fill(document, settings, comments=comments)
     return tomlkit.dumps(document)
@@ -263,7 +301,7 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
 
 
 def _inner(value: Any, words: str, *, comments: bool) -> Any:
-    """A table of the document: of settings, of named values, or an array of either."""
+    """Return a TOML table of settings or named values, or an array of such tables."""
     if isinstance(value, tuple):
         array = tomlkit.aot()
         for index, entry in enumerate(value):
@@ -299,12 +337,20 @@ def _comment(field: Any) -> str:
 
 
 def from_toml(cls: type[S], text: str) -> S:
-    """Settings from TOML text; raises `InvalidSetting` with one sentence."""
+    """Create settings from TOML text.
+
+    Args:
+        cls: The settings class.
+        text: The TOML text.
+
+    Raises:
+        InvalidSetting: If the text or a value is invalid, with one sentence.
+    """
     return parse(cls, read_toml(text))
 
 
 class Limits(Settings):
-    """What one server allows; the same for the page, the API and the command line."""
+    """Limits of a server, shared by the page, the API and the command line."""
 
     upload_megabytes: int = setting(50, "Largest file that may be uploaded.", minimum=1, maximum=100_000, unit="MB")
     rows: int = setting(20_000, "Most rows read from one file or data set.", minimum=1, maximum=10_000_000)

@@ -1,1 +1,1 @@
-"""Models: the catalogue, loading from any source, the anatomy of each family, and what this machine can do."""
+"""Models: catalogue, loading from any source, the anatomy of each family, and this machine's capabilities."""

@@ -1,7 +1,7 @@
-"""Where the parts of a language model are, whatever its family calls them.
+"""The components of a language model, found by structure for every family.
 
-A causal model reads its prompt and writes its answer with one stack of layers, the decoder; an encoder-decoder reads
-the prompt with an encoder, and its decoder writes the answer.
+A causal model reads its prompt and writes its answer with one stack of layers, the decoder. An encoder-decoder reads
+the prompt with an encoder and writes the answer with a decoder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ATTENTION_NAME = re.compile("attn|attention", re.IGNORECASE)
 
-# What a family does to the logits after its head, by the attribute of the configuration that says so.
+# Post-processing of the logits in some families, by the configuration attribute that enables it.
 LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "logits_scaling": lambda logits, factor: logits / factor,  # Granite
     "logit_scale": lambda logits, factor: logits * factor,  # Cohere
@@ -32,7 +32,11 @@ LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 
 
 def body(model: nn.Module) -> nn.Module:
-    """The module whose `last_hidden_state` is what the head reads: of an encoder-decoder, the decoder."""
+    """Return the module whose `last_hidden_state` the head reads; for an encoder-decoder, the decoder.
+
+    Raises:
+        ModelError: If the model has no such module.
+    """
     encoder_decoder = is_encoder_decoder(model)
     found = model_parts(model)["decoder"] if encoder_decoder else getattr(model, "base_model", None)
     if found is None or found is model:
@@ -41,16 +45,30 @@ def body(model: nn.Module) -> nn.Module:
 
 
 def encoded_source(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the decoder of an encoder-decoder is given beside its own tokens, for the prompts `ids` `[batch, length]`.
+    """Run the encoder and return the decoder's extra inputs.
 
-    `mask` is 1 on true tokens and 0 on padding.
+    Args:
+        model: An encoder-decoder.
+        ids: Prompt token ids, `[batch, length]`.
+        mask: 1 on real tokens and 0 on padding, `[batch, length]`.
     """
     states = model_parts(model)["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
 def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """The logits [..., vocabulary] that `model` gives for last hidden states [..., width]."""
+    """Return the logits for last hidden states.
+
+    Args:
+        model: The model.
+        hidden: Last hidden states, `[..., width]`.
+
+    Returns:
+        `[..., vocabulary]`, after the scaling that some families apply.
+
+    Raises:
+        ModelError: If the model has no language modelling head.
+    """
     config: Any = model.config
     if getattr(config, "scale_decoder_outputs", False):  # T5 with a head that is tied to the embedding
         hidden = hidden * config.d_model**-0.5
@@ -66,7 +84,7 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _head(model: nn.Module) -> nn.Module:
-    """The part of `model` that makes the logits: BERT and RoBERTa transform the states before they project them."""
+    """Return the module that computes the logits; BERT and RoBERTa transform the states before the projection."""
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:
         raise ModelError(
@@ -81,9 +99,9 @@ def _head(model: nn.Module) -> nn.Module:
 
 
 def head_matches(model: nn.Module) -> bool:
-    """Whether `head_logits` of the body's hidden states are the logits of the model, tried on one tiny input.
+    """Return whether `head_logits` of the body's hidden states equals the model's logits, tested on a tiny input.
 
-    The tolerance is one per cent of the largest logit: bfloat16 carries eight bits.
+    The tolerance is 1% of the largest logit, since bfloat16 has eight significant bits.
     """
     import torch
 
@@ -96,9 +114,9 @@ def head_matches(model: nn.Module) -> bool:
 
 
 def reads_ahead(model: nn.Module) -> bool:
-    """Whether what follows a token changes what the model makes of it, tried on one tiny input.
+    """Return whether later tokens change the logits of earlier ones, tested on a tiny input.
 
-    The engine puts padding behind a text and no mask on it; of a model that reads ahead the losses would be wrong.
+    The engine pads on the right without an attention mask, so the losses of such a model would be wrong.
     """
     import torch
 
@@ -111,7 +129,7 @@ def reads_ahead(model: nn.Module) -> bool:
 
 @contextmanager
 def _trial(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Five token ids `[1, 5]` for a try in evaluation mode without gradients; the model's mode is put back."""
+    """Yield five token ids, `[1, 5]`, in evaluation mode without gradients; the model's mode is restored."""
     import torch
 
     embedding = model.get_input_embeddings()  # type: ignore[operator]
@@ -125,22 +143,26 @@ def _trial(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = None) -> torch.Tensor:
-    """The model's own logits, float32, for a text `written` (`ids` where it is not given) after the prompt `ids`."""
+    """Return the model's logits in float32 for the text `written` (default `ids`) after the prompt `ids`."""
     written = ids if written is None else written
     inputs = {"input_ids": ids, "decoder_input_ids": written} if is_encoder_decoder(model) else {"input_ids": written}
     return model(**inputs, use_cache=False).logits.float()
 
 
 def all_layers(model: nn.Module) -> list[nn.Module]:
-    """Every layer, from the embedding upwards; those of an encoder come before those of its decoder."""
+    """Return every layer, from the embedding upwards; those of an encoder precede those of its decoder."""
     return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 
 
 def linear_maps(model: nn.Module, targets: str) -> list[str]:
-    """The names of the linear maps (`nn.Linear` and transformers' `Conv1D`) inside the layers.
+    """Return the names of the linear modules (`nn.Linear` and transformers' `Conv1D`) inside the layers.
 
-    `targets` is "all" or "attention", which includes a decoder's attention to its encoder; the head and the
-    embeddings are in neither.
+    Args:
+        model: The model.
+        targets: "all", or "attention", which includes cross-attention. Neither includes the head or embeddings.
+
+    Raises:
+        ModelError: If there are none.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
@@ -165,10 +187,10 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
 
 
 def rows_stay_apart(tree: nn.Module) -> bool:
-    """Whether every linear map of `tree` reads the rows of a batch one after another; tried on one row and on two.
+    """Return whether every linear module processes the rows of a batch in order, tested on one row and on two.
 
-    Stacked adapters tell arms by their place on the first axis. A map that reads another layout (LED), or only some of
-    the tokens (a mixture of experts), or is not called at all (Mamba) would give an arm the adapter of another.
+    Stacked adapters identify arms by their position on the first axis. A module that gets another layout (LED), only
+    some of the tokens (mixture of experts), or is never called (Mamba) would apply the adapter of the wrong arm.
     """
     import torch
 
@@ -180,7 +202,7 @@ def rows_stay_apart(tree: nn.Module) -> bool:
 
 
 def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What every linear map of the layers reads in a pass over `ids`, as rows `[..., inputs]`, by name."""
+    """Return the input of every linear module in a pass over `ids`, as rows `[..., inputs]`, by name."""
     found: dict[str, torch.Tensor] = {}
 
     def keep(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -198,14 +220,14 @@ def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _begins_with(both: torch.Tensor, alone: torch.Tensor) -> bool:
-    """Whether the first of two rows is what it is alone, to one per cent of its largest entry."""
+    """Return whether the first of two rows equals the row run alone, within 1% of its largest entry."""
     if len(both) != 2 * len(alone):
         return False
     return bool((both[: len(alone)] - alone).abs().max() <= 0.01 * alone.abs().max())
 
 
 def first_position(model: nn.Module) -> int:
-    """The number of a text's first position: 0, or one after the padding token in RoBERTa and its kin."""
+    """Return the position id of the first token: 0, or one after the padding id in RoBERTa and related models."""
     from torch import nn
 
     for module in model.modules():
@@ -216,10 +238,14 @@ def first_position(model: nn.Module) -> int:
 
 
 def set_model_dropout(tree: nn.Module, rate: float) -> None:
-    """Set every dropout of `tree` to `rate`; with 0 its training mode computes what its evaluation mode does.
+    """Set every dropout rate of `tree`; with 0, training mode computes the same as evaluation mode.
 
-    Covers dropout modules, rates that families keep as plain numbers on their modules (OPT, GPT-NeoX), and
-    rates read from the configuration at each call. Skipping whole layers at random is always switched off.
+    This covers dropout modules, rates stored as plain numbers on modules (OPT, GPT-NeoX), and rates read from the
+    configuration at each call. Layer dropout is always disabled.
+
+    Args:
+        tree: The model.
+        rate: The dropout rate.
     """
     from torch import nn
 
@@ -232,7 +258,7 @@ def set_model_dropout(tree: nn.Module, rate: float) -> None:
 
 
 def dropout_rates(holder: Any) -> dict[str, float]:
-    """The dropout rates that a configuration or a module keeps as plain numbers, by their names."""
+    """Return the dropout rates that a configuration or a module stores as plain numbers, by name."""
     return {
         name: value
         for name, value in vars(holder).items()
@@ -242,7 +268,12 @@ def dropout_rates(holder: Any) -> dict[str, float]:
 
 @contextmanager
 def configured(tree: Any, rates: Mapping[str, float]) -> Iterator[None]:
-    """Give the configuration of `tree` these dropout rates inside the block, as it is saved with the model's own."""
+    """Set dropout rates in a model's configuration inside the block, so that they are saved with it.
+
+    Args:
+        tree: The model.
+        rates: Rates by name.
+    """
     before = {name: getattr(tree.config, name) for name in rates}
     vars(tree.config).update(rates)
     try:

@@ -1,8 +1,8 @@
-"""Causal attention for short rows on a processor, as batched products: torch's kernel takes twice as long.
+"""Causal attention for short rows on a CPU, as batched matrix products; torch's kernel takes twice as long.
 
-Query heads that share a key head go through one product. The probabilities are not kept for the way back but computed
-again: nothing of the size tokens times tokens stays between the two. In bfloat16 scores are rounded before the softmax,
-as in the plain attention of `transformers`. What is not a whole causal row without a mask goes to torch's kernel.
+Query heads that share a key head are batched in one product. Probabilities are recomputed in the backward pass, so
+nothing of size tokens times tokens is stored. In bfloat16, scores are rounded before the softmax, as in the eager
+attention of `transformers`. All other cases fall back to torch's kernel.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 NAME = "causal_rows"
 LONGEST_ROW = 1024
-"""Tokens; on longer rows torch's kernel is faster in float32."""
+"""Longest row in tokens; beyond it torch's kernel is faster in float32."""
 BLOCK = 64
-"""Tokens that look at once, each block only as far back as it sees."""
+"""Query tokens per block; each block multiplies only the keys up to its own end."""
 
 
 def use_on(model: Any) -> None:
-    """Let a `transformers` model on a processor attend this way, where it would use torch's kernel."""
+    """Make a `transformers` model on a CPU use this attention in place of torch's kernel."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -35,7 +35,19 @@ def use_on(model: Any) -> None:
 def attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **given: Any
 ) -> tuple[Tensor, None]:
-    """`[rows, tokens, heads, width]`, as the attention functions of `transformers` give it, and no weights."""
+    """Compute attention with the interface of transformers' attention functions.
+
+    Args:
+        module: The attention module.
+        query: `[batch, heads, tokens, width]`.
+        key: `[batch, key heads, tokens, width]`.
+        value: `[batch, key heads, tokens, width]`.
+        attention_mask: A mask; if given, torch's kernel is used.
+        given: Further options of the interface.
+
+    Returns:
+        `[batch, tokens, heads, width]`, and None for the weights.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if attention_mask is not None or not _is_plain(module, query, key, given):
@@ -45,7 +57,7 @@ def attention(
 
 
 def _is_plain(module: Any, query: Tensor, key: Tensor, given: dict[str, Any]) -> bool:
-    """Whether these are whole rows of which each token sees those before it, and nothing else is asked."""
+    """Return whether this is unmasked causal attention over whole rows without further options."""
     causal = given.get("is_causal")
     special = any(given.get(name) is not None for name in ("position_bias", "cache", "softcap"))
     return (
@@ -60,8 +72,17 @@ def _is_plain(module: Any, query: Tensor, key: Tensor, given: dict[str, Any]) ->
 
 
 def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Attention of `[rows, heads, tokens, width]` over `[rows, key heads, tokens, width]`, each token over those up to
-    itself; the shape of `query`."""
+    """Compute causal attention.
+
+    Args:
+        query: `[batch, heads, tokens, width]`.
+        key: `[batch, key heads, tokens, width]`.
+        value: `[batch, key heads, tokens, width]`.
+        scale: Factor on the scores.
+
+    Returns:
+        `[batch, heads, tokens, width]`.
+    """
     rows, heads, tokens, width = query.shape
     groups = heads // key.shape[1]
     folded = query.reshape(-1, groups, tokens, width)
@@ -70,7 +91,7 @@ def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tens
 
 
 class _CausalRows(torch.autograd.Function):
-    """Softmax of the masked products, times the values: `[rows and key heads, groups, tokens, width]`."""
+    """Causal softmax attention on `[batch * key heads, groups, tokens, width]`."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -103,17 +124,17 @@ class _CausalRows(torch.autograd.Function):
 
 
 def _blocks(tokens: int) -> list[slice]:
-    """The tokens that look, in blocks: each looks only as far as its own end."""
+    """Split the query tokens into blocks."""
     return [slice(start, min(start + BLOCK, tokens)) for start in range(0, tokens, BLOCK)]
 
 
 def _flat(of: Tensor, block: slice) -> Tensor:
-    """A block of `[rows, groups, tokens, width]` as `[rows, groups times tokens, width]`."""
+    """Return a block of `[rows, groups, tokens, width]` as `[rows, groups * tokens, width]`."""
     return of[:, :, block].reshape(len(of), -1, of.shape[-1])
 
 
 def _probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Tensor:
-    """`[rows and key heads, groups times tokens of the block, tokens up to its end]`."""
+    """Return probabilities, `[batch * key heads, groups * block tokens, keys up to the end of the block]`."""
     hidden = _hidden(block.start, block.stop, query.shape[1], query.dtype)
     keys = key[:, : block.stop].transpose(1, 2)
     return torch.softmax(torch.baddbmm(hidden, _flat(query, block), keys, alpha=scale), dim=-1)
@@ -121,6 +142,6 @@ def _probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Te
 
 @functools.lru_cache(maxsize=128)
 def _hidden(start: int, stop: int, groups: int, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores: minus infinity for every token after the one that looks."""
+    """Return the additive causal mask: minus infinity for every key after the query."""
     hidden = torch.full((stop - start, stop), float("-inf"), dtype=dtype).triu(1 + start)
     return hidden.repeat(groups, 1)[None]

@@ -1,6 +1,6 @@
-"""The models that the lab knows by name, before anything of them is fetched.
+"""The catalogue of known models, available before anything is downloaded.
 
-The numbers are those of the models' own files; nothing heavy is imported to read them.
+The numbers come from the models' own files. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ CONVERTED = "The safetensors files are the hub's own conversion of the original 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model before it is fetched.
+    """What is known about a model before it is downloaded.
 
-    `width` is that of an embedding vector, `layers` those of an encoder and its decoder together; `parameters` counts
-    tied weights once; `revision` is pinned where it is not empty; `gated` models ask for an account that has accepted
-    their licence; `chat` says whether it was trained to answer; `package` whether it comes from the package index.
+    Attributes:
+        source: `bundled`, a package name or a hub id.
+        words: One-sentence description.
+        parameters: Number of parameters; tied weights count once.
+        width: Embedding width.
+        layers: Number of layers, of encoder and decoder together.
+        vocabulary: Number of rows of the embedding.
+        licence: Licence of the weights.
+        download_megabytes: Size of the download.
+        revision: Pinned commit on the hub; empty if not pinned.
+        chat: Whether the model was trained to answer.
+        gated: Whether the hub requires an account that has accepted the licence.
+        note: What a user should know before choosing it.
+        package: Whether it comes from the Python package index.
     """
 
     source: str
@@ -47,7 +58,7 @@ class Card:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether its content cannot change: it ships with the lab, is checked against a sum, or is of one commit."""
+        """Whether its content cannot change: bundled, verified by checksum, or at a fixed commit."""
         return self.source == BUNDLED or self.package or bool(self.revision)
 
 

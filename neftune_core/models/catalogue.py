@@ -1,6 +1,6 @@
-"""What a study with a model would take on this machine, and the models that the lab knows by name.
+"""Estimates of the memory and time of a study on this machine, and the catalogue of known models.
 
-Reading it imports nothing heavy; torch comes with the first estimate.
+Importing this module does not import torch; the first estimate does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["CATALOGUE", "Card", "Estimate", "Sized", "Work", "duration", "estima
 
 
 class Sized(Protocol):
-    """What an estimate asks of a model: a `Card` and a `LoadedModel` both say it."""
+    """The size of a model, as a `Card` or a `LoadedModel` reports it."""
 
     @property
     def parameters(self) -> int: ...
@@ -33,12 +33,17 @@ class Sized(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """The size of a study: `steps` optimizer steps of `batch_size` rows of `length` tokens for each of `arms`.
+    """The size of a study.
 
-    `rank` is that of the adapters; None trains a full copy of the weights for each arm, which go in turn. `together`
-    says whether adapters of several arms go through the model in one pass. Memory follows the longest rows (`length`),
-    time the mean of them (`mean_length`; 0 if all are equally long). `answered` is the number of tokens of all
-    prompts and answers that are kept at once when the study ends.
+    Attributes:
+        arms: Number of arms.
+        batch_size: Rows per step and arm.
+        length: Tokens in the longest rows; determines memory.
+        steps: Number of optimizer steps.
+        rank: LoRA rank; None for full fine-tuning, whose arms always run in turn.
+        together: Whether adapters of several arms run in one pass.
+        mean_length: Mean tokens per row, which determines time; 0 if all rows have `length`.
+        answered: Tokens of all prompts and answers held in memory at once at the end.
     """
 
     arms: int
@@ -53,7 +58,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study would take here: bytes at the peak, seconds, whether it fits, and all that in one sentence."""
+    """The predicted cost of a study on this machine.
+
+    Attributes:
+        memory_bytes: Peak memory in bytes.
+        seconds: Duration in seconds.
+        fits: Whether the memory is available.
+        sentence: All of this in one sentence.
+    """
 
     memory_bytes: int
     seconds: float
@@ -61,19 +73,19 @@ class Estimate:
     sentence: str
 
 
-# Bytes of a trained number: itself, its gradient and the two averages of AdamW, in float32.
+# Bytes per trained parameter in float32: the value, its gradient and the two moments of AdamW.
 TRAINED_BYTES = 16
-# Numbers kept for the backward pass, for each token and layer, in widths of the model; measured on a Llama.
+# Activations stored for the backward pass per token and layer, in multiples of the width; measured on a Llama.
 KEPT_WIDTHS = 30
-# Inputs and outputs of a layer's linear maps together, in widths of the model.
+# Summed inputs and outputs of the linear modules of a layer, in multiples of the width.
 ADAPTED_WIDTHS = 20
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
 PROCESS_BYTES = 500_000_000
-# Multiplications and additions of a step for each weight it passes: forward, back to the inputs, back to the weights.
+# Floating point operations per token and weight: forward, gradient to inputs, gradient to weights.
 ADAPTER_FLOPS, FULL_FLOPS = 4, 6
-# Share of the speed of a plain matrix product that a step reaches; measured.
+# Speed of a step relative to that of a plain matrix product; measured.
 EFFICIENCY = 0.6
-# What a layer costs in each step however few the tokens are.
+# Fixed cost per layer and step.
 LAYER_SECONDS = 0.002
 LABELLED_SHARE = 0.5
 
@@ -81,11 +93,17 @@ LABELLED_SHARE = 0.5
 def estimate(
     model: Sized, work: Work, settings: ModelSettings | None = None, *, weights_are_loaded: bool = False
 ) -> Estimate:
-    """What `work` on `model` would take on this machine, in the device and precision of `settings`.
+    """Estimate the memory and time of a study on this machine.
 
-    With `weights_are_loaded` the memory is what comes on top of a loaded model. Memory is right within about a third.
-    Time follows the last study of this model on this machine, and is then within a factor of two; without one it
-    follows the speed of a matrix product, within a factor of three on an otherwise idle machine.
+    Memory is accurate within about a third. Time is scaled by the last study of the same model on this machine, and is
+    then within a factor of two; otherwise it follows the speed of a matrix product, within a factor of three on an idle
+    machine.
+
+    Args:
+        model: The model.
+        work: Size of the study.
+        settings: Device and precision.
+        weights_are_loaded: Whether to count only the memory needed in addition to the loaded model.
     """
     from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision
     from neftune_core.models.pace import Pace, known_pace
@@ -112,7 +130,12 @@ def estimate(
 
 
 def training_key(settings: ModelSettings, work: Work) -> str:
-    """Return the key of `pace.known_pace` for `work` on the model of `settings`."""
+    """Return the key of `pace.known_pace` for a study.
+
+    Args:
+        settings: The model, device and precision.
+        work: Size of the study.
+    """
     from neftune_core.models.device import choose_device, choose_precision
     from neftune_core.models.pace import pace_key
 
@@ -122,7 +145,13 @@ def training_key(settings: ModelSettings, work: Work) -> str:
 
 
 def arithmetic_seconds(model: Sized, work: Work, settings: ModelSettings) -> float:
-    """Return the seconds that the steps of `work` take by this machine's arithmetic alone."""
+    """Return the seconds that the steps take by this machine's arithmetic alone.
+
+    Args:
+        model: The model.
+        work: Size of the study.
+        settings: Device and precision.
+    """
     from neftune_core.models.device import choose_device, choose_precision
 
     device = choose_device(settings.device)
@@ -142,12 +171,12 @@ def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> i
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     weights = model.parameters * size
-    rounded = weights if work.rank is None and precision != "float32" else 0  # of the arm that has its turn
+    rounded = weights if work.rank is None and precision != "float32" else 0  # of the active arm
     return int(PROCESS_BYTES + weights + rounded + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
 
 
 def _inner_width(model: Sized) -> float:
-    """The width of the layers, from their size: twelve squared widths a layer; an embedding may be narrower."""
+    """Return the width of the layers, from about `12 * width^2` parameters per layer; embeddings may be narrower."""
     inner = max(0, model.parameters - model.vocabulary * model.width)
     return float(max(model.width, (inner / (12 * max(1, model.layers))) ** 0.5))
 
@@ -163,12 +192,12 @@ def _seconds(model: Sized, work: Work, device: torch.device, precision: str) -> 
 
 
 def gigabytes(count: float) -> str:
-    """Bytes as a person reads them."""
+    """Format bytes for users."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
+    """Format seconds for users."""
     if seconds < 90:
         count = max(1, round(seconds))
         return say("1 second") if count == 1 else say("{count} seconds", count=count)

@@ -1,4 +1,4 @@
-"""What is checked about a model's folder before its weights are read."""
+"""Checks on a model's folder before its weights are read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     import torch
 
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-# Encoder-decoders are also published without their head, which is tied to the embedding (BART).
+# Encoder-decoders may be published without their head, which is tied to the embedding (BART).
 ENCODER_DECODER_ENDINGS = ("ForConditionalGeneration", "MTModel", "Model")
-# Encoders that fill gaps (BERT, RoBERTa): run as decoders they write text, which they never learnt.
+# Masked language models (BERT, RoBERTa), which can be run as decoders without being trained for it.
 FILLING_ENDINGS = ("ForMaskedLM", "ForPreTraining")
 NOT_PRETRAINED = "Not pre-trained for this: it learnt to fill gaps in a text that it reads both ways, not to write one."
-# Loading needs a little more than the weights: the tokenizer, buffers, and pages of the file being read.
+# Memory for loading relative to the weights: also the tokenizer, buffers and pages of the file being read.
 LOADING_MARGIN = 1.1
 
 
 def checked(folder: Path) -> Any:
-    """The configuration in `folder`, that of an encoder such as BERT changed so that it decodes.
+    """Return the configuration in `folder`; masked language models such as BERT are configured as decoders.
 
-    Raises `ModelError` unless it is a model that writes text, in safetensors files.
+    Raises:
+        ModelError: If it is not a text generation model with safetensors files.
     """
     config = _configuration(folder)
     _require_writer(config, folder)
@@ -40,7 +41,7 @@ def checked(folder: Path) -> Any:
 
 
 def fills_gaps(config: Any) -> bool:
-    """Whether the weights were trained to fill gaps in a text, and not to write one."""
+    """Return whether the weights belong to a masked language model."""
     return any(name.endswith(FILLING_ENDINGS) for name in config.architectures or [])
 
 
@@ -130,9 +131,10 @@ def _require_safetensors(folder: Path) -> None:
 
 
 def safetensors_files(folder: Path) -> list[Path]:
-    """The weight files of `folder` as its index names them, or the single `model.safetensors`.
+    """Return the weight files listed in the index of `folder`, or the single `model.safetensors`.
 
-    Raises `ModelError` where the index names a file that is not there.
+    Raises:
+        ModelError: If a listed file is missing or the index cannot be read.
     """
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
@@ -159,7 +161,11 @@ def safetensors_files(folder: Path) -> list[Path]:
 
 
 def safetensors_header(file: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file by name, without reading them; raises `ModelError` for a broken file."""
+    """Return the tensor entries of a safetensors file by name, without reading the tensors.
+
+    Raises:
+        ModelError: If the file is broken.
+    """
     broken = ModelError(
         say(
             "The weight file {file} is broken or cut short: fetch the model again.",
@@ -185,18 +191,32 @@ def safetensors_header(file: Path) -> dict[str, Any]:
 
 
 def weight_bytes(folder: Path, precision: str) -> int:
-    """Bytes that the weights in `folder` take in memory in `precision`."""
+    """Return the bytes that the weights take in memory.
+
+    Args:
+        folder: Folder of the model.
+        precision: dtype in memory.
+    """
     return parameter_count(folder) * BYTES[precision]
 
 
 def parameter_count(folder: Path) -> int:
-    """The numbers in the weight files of `folder`."""
+    """Return the number of parameters in the weight files of `folder`."""
     tensors = [entry for file in safetensors_files(folder) for entry in safetensors_header(file).values()]
     return sum(prod(entry["shape"]) for entry in tensors)
 
 
 def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
-    """Raise `DoesNotFit` where `needed_bytes` of weights do not fit into the free memory of `device`."""
+    """Check that weights fit in memory.
+
+    Args:
+        needed_bytes: Size of the weights in bytes.
+        name: Name of the model, for the message.
+        device: Target device.
+
+    Raises:
+        DoesNotFit: If there is not enough free memory.
+    """
     free = available_memory(str(device))
     if needed_bytes * LOADING_MARGIN > free:
         raise DoesNotFit(

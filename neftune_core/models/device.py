@@ -1,4 +1,4 @@
-"""What this machine can do: where a model runs, in which precision, how much memory is free, how fast it multiplies."""
+"""The capabilities of this machine: devices, precisions, free memory and matrix multiplication speed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from neftune_core.models.threads import usual_threads, waiting_words
 if TYPE_CHECKING:
     import torch
 
-# Processor flags of units that multiply bfloat16 itself; without one of them it is emulated, many times slower.
+# CPU flags for native bfloat16 multiplication; emulation is many times slower.
 FAST_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 PASS_NUMBERS = 2**21
-"""Numbers of a hidden state, of all arms of a pass, beyond which a processor takes longer for each arm, not shorter."""
+"""Largest hidden state over all arms of a pass, in elements, up to which a CPU gets faster by batching arms."""
 SLOW_SHARE = 0.5
-"""Of the speed of float32: below it bfloat16 is not multiplied by the unit that the processor names."""
+"""Speed of bfloat16 relative to float32 below which the native unit is evidently not used."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
@@ -36,19 +36,24 @@ LENT = later("The GPU of this lab is lent to one call at a time, by itself: leav
 
 
 def keep_off_gpu() -> None:
-    """From now on this process uses no GPU: the platform lends one to other processes, which say `take_gpu()`."""
+    """Use no GPU in this process from now on; the platform lends GPUs to other processes, which call `take_gpu`."""
     _off_gpu.set()
 
 
 def take_gpu() -> None:
-    """This process has a GPU, whatever the one that it was forked from said."""
+    """Allow this process to use a GPU, even if its parent may not."""
     _off_gpu.clear()
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`. Raises `NotAvailable` where it is not here.
+    """Return the device for a setting.
 
-    "auto" is what NEFTUNE_DEVICE names, else a CUDA GPU, else Apple's, else the processor.
+    Args:
+        name: A torch device, or "auto": the value of NEFTUNE_DEVICE, else a CUDA GPU, else an Apple GPU, else the CPU.
+
+    Raises:
+        InvalidSetting: If there is no device of this name.
+        NotAvailable: If this machine does not have it.
     """
     import torch
 
@@ -99,7 +104,12 @@ def _check_present(device: torch.device) -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`name`, or for "auto" bfloat16 where `device` multiplies it fast, float16 on older CUDA GPUs, else float32."""
+    """Return the precision for a setting.
+
+    Args:
+        name: A precision, or "auto": bfloat16 if it is fast on `device`, else float16 on CUDA GPUs, else float32.
+        device: The device.
+    """
     if name != "auto":
         return name
     if fast_bfloat16(device):
@@ -108,7 +118,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 faster than float32; asked once for each kind of device."""
+    """Return whether `device` multiplies bfloat16 faster than float32; cached per device."""
     return _fast_bfloat16(device.type, device.index)
 
 
@@ -124,14 +134,14 @@ def _fast_bfloat16(kind: str, index: int | None) -> bool:
     flags = _processor_flags()
     if flags and not flags & FAST_BFLOAT16_FLAGS:
         return False
-    # One busy moment must not make two processes of a study choose differently: a processor that says it can is doubted
-    # only if it is far slower three times over.
+    # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
+    # only if bfloat16 is far slower in three measurements.
     tries, least = (3, SLOW_SHARE) if flags else (1, 1.0)
     return any(_measured_speed("bfloat16", 0.1) > least * _measured_speed("float32", 0.1) for _ in range(tries))
 
 
 def _processor_flags() -> set[str]:
-    """The flags of the first processor, where the system tells them; empty where it does not."""
+    """Return the feature flags of the first CPU; empty if the system does not list them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -144,7 +154,7 @@ def _lists_flags(line: str) -> bool:
 
 
 def _measured_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Floating point operations a second of a matrix product shaped like a small model's, over about `seconds`."""
+    """Measure a matrix product shaped like that of a small model for about `seconds`; return operations per second."""
     import torch
 
     rows, width = 512, 576
@@ -154,27 +164,39 @@ def _measured_speed(precision: str, seconds: float, device: str = "cpu") -> floa
     while time.perf_counter() < end or best == float("inf"):
         start = time.perf_counter()
         with torch.no_grad():
-            (left @ right)[0, 0].item()  # reading a value waits for the device
+            (left @ right)[0, 0].item()  # synchronise
         best = min(best, time.perf_counter() - start)
     return 2 * rows * width * width / best
 
 
 @cache
 def matrix_speed(device: str, precision: str) -> float:
-    """Floating point operations a second that `device` reaches in a matrix product; measured once, in 0.05 s."""
+    """Return the measured speed of a matrix product in floating point operations per second; takes 0.05 s, cached.
+
+    Args:
+        device: torch device.
+        precision: dtype of the operands.
+    """
     return _measured_speed(precision, 0.05, device)
 
 
 def positions_of_a_pass(device: torch.device, width: int) -> int:
-    """How many tokens of several arms are best taken in one pass: on a GPU any number, on a processor as many as its
-    caches hold, and always those of one arm."""
+    """Return how many tokens of all arms together run best in one pass.
+
+    Args:
+        device: The device.
+        width: Embedding width.
+
+    Returns:
+        Unlimited on a GPU; on a CPU, as many as fit in its caches.
+    """
     return PASS_NUMBERS // width if device.type == "cpu" else sys.maxsize
 
 
 def available_memory(device: str = "cpu") -> int:
-    """Bytes of memory that a model on `device` could still take, the limit of a container included.
+    """Return the bytes of memory still available to a model on `device`, within the limits of a container.
 
-    Of main memory it is this process's part, where a launcher has started several of one study here.
+    Main memory is divided among the processes of one study on this machine.
     """
     import psutil
 
@@ -182,15 +204,13 @@ def available_memory(device: str = "cpu") -> int:
         import torch
 
         place = torch.device(device)
-        kept = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(
-            place
-        )  # torch's own, free to be used again
-        return int(torch.cuda.mem_get_info(place)[0]) + kept
+        cached = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+        return int(torch.cuda.mem_get_info(place)[0]) + cached
     return min([psutil.virtual_memory().available, *_container_memory()]) // processes_here()
 
 
 def processes_here() -> int:
-    """How many processes of one study torchrun or accelerate has started on this machine, this one included."""
+    """Return the number of processes of one study that torchrun or accelerate started on this machine."""
     said = os.environ.get("LOCAL_WORLD_SIZE", "")
     return max(1, int(said)) if said.isdecimal() else 1
 
@@ -207,7 +227,7 @@ def _container_memory() -> list[int]:
 
 
 def _reclaimable() -> int:
-    """Bytes of cached files that count as used by the container but give way when memory is asked for."""
+    """Return the bytes of page cache that count as used by the container but can be reclaimed."""
     for file in ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"):
         try:
             lines = Path(file).read_text().splitlines()
@@ -219,7 +239,7 @@ def _reclaimable() -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What a record and `neftune doctor` say about this machine: plain JSON values, nothing that names its owner."""
+    """Describe this machine for records and `neftune doctor`, as JSON values that do not identify its owner."""
     import psutil
     import torch
     import transformers
@@ -244,7 +264,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""Models by source, loaded once for the whole process and never modified.
+"""Load models by source, once per process; loaded models are never modified.
 
-`load` finds the folder of a source (`sources`), checks it (`checks`), and reads it. What it returns is shared: whoever
-wants hooks or other modules takes `private_tree(loaded.model)`.
+`load` resolves a source to a folder (`sources`), checks it (`checks`) and reads it. The result is shared; use
+`private_tree(loaded.model)` to add hooks or replace modules.
 """
 
 from __future__ import annotations
@@ -52,12 +52,24 @@ DEFAULT_CONTEXT = 1024
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model to be used and never changed: evaluation mode, no gradients, all dropout rates 0.
+    """A shared, read-only model in evaluation mode, without gradients and with all dropout rates 0.
 
-    `width` is that of an embedding vector, `vocabulary` the rows of the embedding, `context` the longest
-    sequence, `layers` those of an encoder and its decoder together. Tied
-    weights count once in `parameters`. `note` says what a person should know before using it, if anything; `revision`
-    is its commit on the hub, if it is from there; `dropout` has the rates of its own configuration.
+    Attributes:
+        model: The model.
+        tokenizer: Its tokenizer.
+        source: The source it was requested by.
+        name: Short name.
+        licence: Licence of the weights.
+        parameters: Number of parameters; tied weights count once.
+        width: Embedding width.
+        layers: Number of layers, of encoder and decoder together.
+        vocabulary: Number of rows of the embedding.
+        context: Longest sequence in tokens.
+        device: Device of the weights.
+        precision: dtype of the weights.
+        note: What a user should know before using it; may be empty.
+        revision: Commit on the hub; empty for other sources.
+        dropout: Original dropout rates of its configuration, by name.
     """
 
     model: PreTrainedModel
@@ -78,14 +90,14 @@ class LoadedModel:
 
     @property
     def encoder_decoder(self) -> bool:
-        """Whether an encoder reads the prompt, and a decoder writes the answer."""
+        """Whether the model is an encoder-decoder."""
         return is_encoder_decoder(self.model)
 
 
 class _Shelf:
-    """The loaded models of this process, the last used last; each is made by one thread while others wait for it.
+    """An LRU cache of loaded models; one thread loads a model while others wait for it.
 
-    Of different models one is read at a time: two that fit alone need not fit together.
+    Models are read one at a time, because two that fit separately may not fit together.
     """
 
     def __init__(self, size: int) -> None:
@@ -108,7 +120,7 @@ class _Shelf:
                 self.models.popitem(last=False)
 
     def maker(self, asked: Asked) -> threading.Lock:
-        """The lock of whoever fetches and reads `asked`; it goes when nobody holds it."""
+        """Return the lock held while `asked` is fetched and read; it is discarded when unused."""
         with self.lock:
             return self.makers.setdefault(asked, threading.Lock())
 
@@ -117,7 +129,7 @@ class _Shelf:
             self.models.clear()
 
     def unlock(self) -> None:
-        """In a process that was just forked: whoever held a lock is not here to let it go."""
+        """Replace the locks in a forked process, where their holders do not exist."""
         self.lock = threading.Lock()
         self.makers = WeakValueDictionary()
         self.reader = threading.Lock()
@@ -125,7 +137,7 @@ class _Shelf:
 
 @contextmanager
 def _held(lock: threading.Lock, watch: Watch) -> Iterator[None]:
-    """Have `lock`; raises `Cancelled` while it waits for it."""
+    """Acquire `lock`; raises `Cancelled` if cancelled while waiting."""
     while not lock.acquire(timeout=0.1):
         watch.check()
     try:
@@ -145,9 +157,18 @@ def load(
     progress: ProgressCallback | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> LoadedModel:
-    """The model of `settings`, from memory where it was loaded before; the three last used are kept.
+    """Load a model, or return it from the cache of the three most recently used.
 
-    Raises `ModelError`, `NotAvailable` or `DoesNotFit` with one sentence, and `Cancelled` where `cancelled()` says so.
+    Args:
+        settings: Source, revision, device and precision.
+        progress: Called with the progress of downloads and conversions.
+        cancelled: Polled during the work.
+
+    Raises:
+        ModelError: If there is no such model, or it cannot be read or used.
+        NotAvailable: If the network or the device is not available.
+        DoesNotFit: If memory or disk space is insufficient.
+        Cancelled: If `cancelled()` returns true.
     """
     import_transformers()
     watch = Watch(progress, cancelled)
@@ -166,13 +187,13 @@ def load(
 
 
 def loaded_models() -> list[LoadedModel]:
-    """The models kept in memory, the last used last."""
+    """Return the cached models, most recently used last."""
     with _shelf.lock:
         return list(_shelf.models.values())
 
 
 def evict_all() -> None:
-    """Forget all kept models; the memory of those in use comes back when their users are done."""
+    """Clear the cache; the memory of models in use is freed when their users release them."""
     _shelf.clear()
     gc.collect()
     import torch
@@ -186,7 +207,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
 
     device, precision = where
     config = checked(place.folder)
-    with _held(_shelf.reader, watch):  # from the look at the free memory until it is taken
+    with _held(_shelf.reader, watch):  # the free memory must not change between check and use
         _make_room(place, device, precision)
         watch.say(0, 0, say("Reading {what}", what=place.name))
         model = _weights(place, config, precision)
@@ -220,7 +241,15 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
 
 
 def require_finite(model: Any, place: Place) -> None:
-    """Raise `ModelError`, with the name of the tensor, if a weight is NaN or infinite."""
+    """Check that all weights are finite.
+
+    Args:
+        model: The model.
+        place: Its folder, for the message.
+
+    Raises:
+        ModelError: If a weight is NaN or infinite; names the tensor.
+    """
     for name, weight in model.named_parameters():
         low, high = (float(end) for end in weight.aminmax()) if weight.numel() else (0.0, 0.0)
         if math.isfinite(low) and math.isfinite(high):
@@ -238,7 +267,7 @@ def require_finite(model: Any, place: Place) -> None:
 
 
 def _make_room(place: Place, device: torch.device, precision: str) -> None:
-    """Refuse what does not fit, after the kept models that nobody may need were let go."""
+    """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
     needed = weight_bytes(place.folder, precision)
     try:
         require_memory(needed, place.name, device)
@@ -287,7 +316,7 @@ def _weights(place: Place, config: Any, precision: str) -> Any:
 
 
 def _require_known_shape(model: Any, name: str) -> None:
-    """Refuse, by running a few tokens, a model whose parts the lab would get wrong or on which noise does nothing."""
+    """Run a few tokens, and raise `ModelError` or `NoEffect` for architectures that the engine does not support."""
     from neftune_core.noise.attach import noisy_embeddings
     from neftune_core.noise.settings import NoiseSettings
 

@@ -1,4 +1,4 @@
-"""Module trees over shared tensors, and a fingerprint of the tensors."""
+"""Module trees over shared tensors, and hashes of the tensors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-# The mark by which transformers knows that it has put its own hooks on a model. A tree without hooks must
-# not carry it, or hidden states asked for later would never be collected.
+# Attribute by which transformers records that it has installed its hooks. A tree without hooks must not have it,
+# because its hidden states would never be collected.
 HOOKED_MARK = "_output_capturing_hooks_installed"
 
 
 def private_tree(model: nn.Module) -> nn.Module:
-    """An independent tree of modules over the same parameter and buffer tensors as `model`.
+    """Return an independent module tree over the same parameters and buffers.
 
-    Hooks put on it, modules replaced in it and attributes set on it never reach `model`. It has none of
-    `model`'s hooks. Tied parameters stay tied.
+    Hooks, replaced modules and attributes of the tree do not affect `model`. Hooks of `model` are not copied. Tied
+    parameters stay tied.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -37,7 +37,7 @@ def _is_hook_table(name: str, value: Any) -> bool:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """sha256 over the names, types, shapes and bytes of all parameters: equal only where nothing changed."""
+    """Return the SHA-256 over names, dtypes, shapes and bytes of all parameters."""
     import torch
 
     digest = hashlib.sha256()
@@ -49,7 +49,7 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short sha256 over the first values of every parameter: enough to tell one base from another."""
+    """Return a short SHA-256 over the first values of every parameter, enough to distinguish base models."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         first = parameter.detach().flatten()[:64].float().cpu().numpy()

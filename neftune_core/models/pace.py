@@ -1,4 +1,4 @@
-"""How fast this machine trained last, kept on disk: estimates follow it."""
+"""Measured training speed of this machine, stored on disk to calibrate estimates."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from neftune_core.home import home
 
 MOST_KEPT = 200
 SLOWEST = 1000.0
-"""A ratio beyond it, or below its inverse, is no measurement."""
+"""Ratios above this, or below its inverse, are discarded as invalid."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Measured over estimated time.
+    """Ratios of measured to estimated time.
 
     Attributes:
-        steps: Seconds of the last measured steps over those that the machine's arithmetic alone gives.
-        whole: Seconds of a run with its measuring and its answers, over those of its steps.
+        steps: Seconds of the last measured steps over the seconds that the machine's arithmetic predicts.
+        whole: Seconds of a run with evaluations and answers, over those of its steps.
     """
 
     steps: float = 1.0
@@ -28,17 +28,24 @@ class Pace:
 
     @property
     def factor(self) -> float:
-        """What an estimate of the steps is multiplied by, for the whole run."""
+        """Factor from the estimate of the steps to the time of the whole run."""
         return self.steps * self.whole
 
 
 def pace_key(source: str, device: str, precision: str, method: str) -> str:
-    """Return the name of a pace: trainings of one model, device, number format and method share it."""
+    """Return the key under which a pace is stored.
+
+    Args:
+        source: Source of the model.
+        device: Device name.
+        precision: dtype of the weights.
+        method: "lora" or "full".
+    """
     return "|".join((source, device, precision, method))
 
 
 def known_pace(key: str) -> Pace | None:
-    """Return the pace that was measured last under `key`, or None if there is none."""
+    """Return the last measured pace under `key`, or None."""
     found = _all().get(key)
     try:
         pace = Pace(float(found["steps"]), float(found["whole"])) if isinstance(found, dict) else None
@@ -48,7 +55,12 @@ def known_pace(key: str) -> Pace | None:
 
 
 def remember_pace(key: str, pace: Pace) -> None:
-    """Keep `pace` under `key`; a disk that cannot be written changes nothing."""
+    """Store a pace; write errors are ignored.
+
+    Args:
+        key: Key from `pace_key`.
+        pace: The measurement.
+    """
     if not _is_sound((pace.steps, pace.whole)):
         return
     kept = {name: value for name, value in _all().items() if name != key} | {key: asdict(pace)}

@@ -1,4 +1,4 @@
-"""Which model, and in what precision and where it runs."""
+"""Settings of the model: source, precision and device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PRECISIONS = {"auto": "What is fastest here", "float32": "float32", "bfloat16": 
 
 
 class ModelSettings(Settings):
-    """A model by source: `bundled`, a name of the catalogue, a hub id, a local folder or a GGUF file."""
+    """A model by source: `bundled`, a name in the catalogue, a hub id, a local folder or a GGUF file."""
 
     source: str = setting(
         BUNDLED,

@@ -1,4 +1,4 @@
-"""Keeping transformers from surprising: what it prints while the lab works, and what it is while it is imported."""
+"""Workarounds for transformers: silence its output, and import it safely from several threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """No progress bars and no advice from transformers inside; its errors are raised as ever."""
+    """Disable progress bars and warnings of transformers inside the block; errors are still raised."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -23,9 +23,9 @@ def quietly() -> Iterator[None]:
 
 
 def import_transformers() -> None:
-    """Wait until the package is there, if another thread is importing it.
+    """Wait until transformers is fully imported, if another thread is importing it.
 
-    At the end of its import it puts another module in its own place. A thread whose `from transformers import ...`
-    waits for that end goes on with the first one, which has none of the names; the next statement finds the second.
+    At the end of its import, the package replaces its own module object. A thread whose `from transformers import ...`
+    waits for that import continues with the old object, which lacks the names; a later statement finds the new one.
     """
     import transformers  # noqa: F401

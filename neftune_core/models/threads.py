@@ -1,12 +1,12 @@
-"""OpenMP threads: how they wait for one another, and how many of them a study uses.
+"""OpenMP threads: how they wait, and how many of them a study uses.
 
-Threads that spin while they wait are fastest on an idle machine, and many times slower as soon as another process
-wants a core: the spinning thread holds the core that the awaited one needs. GNU's OpenMP runtime, which the Linux
-builds of torch bring, stops spinning by itself once it manages more threads than there are cores. `YieldingWhenBusy`
-makes use of that: it watches how long this process waits for a core, and while it does, keeps one idle thread pool
-more. Only the waiting changes, never the number of threads of a computation, on which the rounding of sums depends.
+Spinning threads are fastest on an idle machine, but many times slower as soon as another process needs a core: a
+spinning thread occupies the core that the awaited thread needs. GNU's OpenMP runtime, used by the Linux builds of
+torch, stops spinning when it manages more threads than there are cores. `YieldingWhenBusy` exploits this: it monitors
+how long this process waits for a core, and meanwhile keeps an additional idle thread pool. Only the waiting changes,
+never the number of threads of a computation, which determines the rounding of sums.
 
-Other runtimes (macOS, Windows) read the same variable `OMP_WAIT_POLICY`, and wait passively throughout.
+Other runtimes (macOS, Windows) also read `OMP_WAIT_POLICY`, and always wait passively.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from pathlib import Path
 
 POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 WAITING = {POLICY: "passive", SPINS: "300000"}
-"""The variables that the lab sets: 300,000 turns, GNU's own default, and none once threads outnumber the cores."""
+"""The variables that the lab sets. GNU's default spin count is 300,000, and 0 once threads outnumber the cores."""
 
 CHECK_SECONDS = 0.2
 BUSY_SHARE = 0.1
-"""Of the time, summed over the threads: above it this process waits for a core that somebody else has."""
+"""Share of time, summed over threads, spent waiting for a core; above it other processes compete for the cores."""
 CALM_CHECKS = 10
-"""How many checks in a row must find an idle machine before threads spin again."""
+"""Consecutive checks that must find an idle machine before threads spin again."""
 
 _lock = threading.Lock()
 _limit: int | None = None
 
 
 def prepare_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set how OpenMP's threads wait; to be called before torch is imported, since the runtime reads it once.
+    """Configure how OpenMP threads wait; call it before torch is imported, because the runtime reads it once.
 
-    Does nothing if the environment already says how threads wait, or if torch is already there.
+    Do nothing if the environment already configures it, or if torch is already imported.
     """
     if "torch" not in sys.modules and not any(name in environment for name in (POLICY, SPINS, "KMP_BLOCKTIME")):
         environment.update(WAITING)
 
 
 def limit_threads(count: int) -> None:
-    """Use `count` threads in this process from now on, whatever a study or a record asks for."""
+    """Use `count` threads in this process from now on, regardless of studies and records."""
     global _limit
     import torch
 
@@ -55,7 +55,7 @@ def limit_threads(count: int) -> None:
 
 @cache
 def usual_threads() -> int:
-    """Return the number of threads of a new study: the limit of this process, else what torch was started with."""
+    """Return the number of threads of a new study: the limit of this process, else torch's default."""
     import torch
 
     return _limit or torch.get_num_threads()
@@ -63,9 +63,11 @@ def usual_threads() -> int:
 
 @contextmanager
 def fixed_threads(count: int | None = None) -> Iterator[None]:
-    """Compute with `count` threads inside the block, or with `usual_threads()` if None.
+    """Compute with a fixed number of threads inside the block.
 
-    Resuming a study uses the number in its record. A process whose threads are limited stays within its limit.
+    Args:
+        count: Number of threads, such as that of a resumed study; `usual_threads()` if None. `limit_threads` takes
+            precedence.
     """
     import torch
 
@@ -78,12 +80,12 @@ def fixed_threads(count: int | None = None) -> Iterator[None]:
 
 
 def adapts() -> bool:
-    """Return whether `YieldingWhenBusy` has an effect here: on Linux, with the lab's own `WAITING`."""
+    """Return whether `YieldingWhenBusy` has an effect: on Linux with the lab's `WAITING`."""
     return sys.platform == "linux" and all(os.environ.get(name) == value for name, value in WAITING.items())
 
 
 def waiting_words() -> str:
-    """Return how threads wait on this machine, in one sentence for `neftune doctor`."""
+    """Return how threads wait on this machine, for `neftune doctor`."""
     if adapts():
         return "threads spin while the machine is idle, and give way as soon as another process wants a core"
     if sys.platform != "linux":
@@ -93,9 +95,9 @@ def waiting_words() -> str:
 
 
 class YieldingWhenBusy:
-    """Within the block, OpenMP's threads stop spinning whenever other processes compete for the cores.
+    """Inside the block, OpenMP threads stop spinning while other processes compete for the cores.
 
-    Blocks may overlap, also in several threads; one watching thread serves all of them.
+    Blocks may overlap and nest across threads; a single monitor thread serves all of them.
     """
 
     _users = 0
@@ -118,14 +120,14 @@ class YieldingWhenBusy:
 
 
 class IdlePool:
-    """One thread pool more than there are cores for, so that the OpenMP runtime no longer lets any thread spin."""
+    """An extra thread pool that makes the OpenMP runtime stop spinning, because threads outnumber the cores."""
 
     def __init__(self) -> None:
         self._release: threading.Event | None = None
         self._holder: threading.Thread | None = None
 
     def keep(self) -> None:
-        """Make the pool, if it is not there."""
+        """Create the pool if it does not exist."""
         if self._holder is None:
             self._release, ready = threading.Event(), threading.Event()
             self._holder = threading.Thread(target=_hold, args=(ready, self._release), name="idle-pool", daemon=True)
@@ -133,7 +135,7 @@ class IdlePool:
             ready.wait()
 
     def release(self) -> None:
-        """Remove the pool, if it is there; it goes with its thread."""
+        """Remove the pool if it exists; it ends with its thread."""
         if self._holder is not None and self._release is not None:
             self._release.set()
             self._holder.join()
@@ -141,7 +143,7 @@ class IdlePool:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the pool is there."""
+        """Whether the pool exists."""
         return self._holder is not None
 
 
@@ -158,7 +160,7 @@ def _hold(ready: threading.Event, release: threading.Event) -> None:
 
 
 def _watch(stop: threading.Event) -> None:
-    """Keep the idle pool while this process waits for cores; ends when `stop` is set."""
+    """Keep the idle pool while this process waits for cores, until `stop` is set."""
     pool, calm = IdlePool(), 0
     waited, at = _seconds_waited(), time.monotonic()
     while not stop.wait(CHECK_SECONDS):
@@ -173,19 +175,18 @@ def _watch(stop: threading.Event) -> None:
 
 
 def _seconds_waited(process: Path = Path("/proc/self/task"), machine: Path = Path("/proc/stat")) -> float:
-    """Return the seconds that this process's threads were ready and had no core, those that a host took included.
+    """Return the seconds for which threads of this process were ready to run without a core, steal time included.
 
     Args:
         process: Folder with a `schedstat` per thread, whose second number is the wait in nanoseconds.
-        machine: File whose first line has the time taken by the host of a virtual machine as its eighth number,
-            in hundredths of a second.
+        machine: File whose first line has the steal time as its eighth number, in hundredths of a second.
     """
     total = 0.0
     for thread in process.iterdir():
         try:
             total += int((thread / "schedstat").read_text().split()[1]) / 1e9
         except (OSError, ValueError, IndexError):
-            continue  # a thread that has ended meanwhile
+            continue  # the thread has ended
     try:
         return total + int(machine.read_text().split(maxsplit=9)[8]) / 100
     except (OSError, ValueError, IndexError):
@@ -193,7 +194,7 @@ def _seconds_waited(process: Path = Path("/proc/self/task"), machine: Path = Pat
 
 
 def _forget_watch() -> None:
-    """In a forked process there is no watching thread, and the lock may have been held by one."""
+    """Reset the state in a forked process, which has no monitor thread and may have inherited a held lock."""
     global _lock
     _lock = threading.Lock()
     YieldingWhenBusy._users, YieldingWhenBusy._stop = 0, None

@@ -1,7 +1,7 @@
-"""Tokens as text that never ends inside a character.
+"""Text of tokens, never cut inside a character.
 
-Byte-level tokenizers (GPT-2, Llama 3, Qwen) and those that fall back to bytes (Llama 2, Gemma, T5) write a Chinese
-character or an emoji as several tokens, none of which is text by itself.
+Byte-level tokenizers (GPT-2, Llama 3, Qwen) and tokenizers with byte fallback (Llama 2, Gemma, T5) may split a Chinese
+character or an emoji into several tokens, none of which is valid text alone.
 """
 
 from __future__ import annotations
@@ -12,31 +12,40 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-REPLACEMENT = "\ufffd"  # what a tokenizer writes for bytes that are no character
-LONGEST_CHARACTER = 4  # bytes of UTF-8
+REPLACEMENT = "\ufffd"  # the decoding of invalid bytes
+LONGEST_CHARACTER = 4  # bytes in UTF-8
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool = False) -> str:
-    """Return the text of `ids` up to the last whole character, with its spaces as they are.
+    """Return the text of token ids up to the last complete character, with whitespace unchanged.
 
-    A character whose last bytes are missing is left out; a replacement character that the text itself has stays.
+    Replacement characters that are part of the text are kept.
+
+    Args:
+        ids: Token ids.
+        tokenizer: The tokenizer.
+        skip_special_tokens: Whether to leave out special tokens.
     """
     text = _decoded(ids, tokenizer, skip_special_tokens)
     if not text.endswith(REPLACEMENT):
         return text
     tail = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids[-LONGEST_CHARACTER:]))]
     begun = _begun(b"".join(map(_token_bytes, tail)))
-    if begun and _BYTE.fullmatch(tail[-1]):  # one token per byte: a run that is not whole has no right character at all
+    if begun and _BYTE.fullmatch(tail[-1]):  # byte fallback: an incomplete run decodes to nothing valid
         return _decoded(ids[:-begun], tokenizer, skip_special_tokens)
     return text[:-1] if begun else text
 
 
 def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
-    """Return a label for each token: its text, without replacement characters that the text of `ids` does not have.
+    """Return a label for each token: its text, or for parts of characters the character with a counter.
 
-    Tokens that are parts of characters are labelled with the text that they make together and their number, such as
-    "你 1/3"; those that make none, with their bytes, such as "<0xE4>".
+    For example, the three tokens of one character are labelled "你 1/3" to "你 3/3". Bytes that form no character are
+    labelled as "<0xE4>".
+
+    Args:
+        ids: Token ids.
+        tokenizer: The tokenizer.
     """
     names = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids))]
     alone = [_decoded([token], tokenizer) for token in ids]
@@ -56,7 +65,7 @@ def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
 
 
 def _completed(names: Sequence[str], alone: Sequence[str], start: int) -> int | None:
-    """Where the parts of characters that begin at `start` are whole for the first time; None if they never are."""
+    """Return where the partial characters that start at `start` are first complete; None if never."""
     joined = b""
     for stop in range(start, len(names)):
         if not _is_part(alone[stop], names[stop]):
@@ -80,14 +89,14 @@ def _is_text(data: bytes) -> bool:
 
 
 def _begun(data: bytes) -> int:
-    """How many bytes at the end of `data` begin a character that is not whole."""
+    """Return the number of trailing bytes of `data` that start an incomplete character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data)
     return len(decoder.getstate()[0])
 
 
 def _token_bytes(token: str) -> bytes:
-    """The bytes that a token stands for, by its name in the vocabulary."""
+    """Return the bytes that a token stands for, from its vocabulary entry."""
     byte = _BYTE.fullmatch(token)
     if byte:
         return bytes([int(byte.group(1), 16)])
@@ -99,7 +108,7 @@ def _token_bytes(token: str) -> bytes:
 
 @cache
 def _byte_alphabet() -> dict[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for (GPT-2's table)."""
+    """Return the byte for each letter of a byte-level vocabulary (GPT-2's table)."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     return {letter: byte for byte, letter in bytes_to_unicode().items()}

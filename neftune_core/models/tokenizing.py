@@ -1,4 +1,4 @@
-"""A model's tokenizer, with all that the lab asks of one and no new row in the embedding."""
+"""Read a model's tokenizer and adapt it to the model, without adding embedding rows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from neftune_core.sentences import cause
 
 @dataclass(frozen=True)
 class Decoding:
-    """Token ids: `start` is what the decoder of an encoder-decoder is given first (None for a causal model), `first`
-    the one that every answer begins with (None where it is free), `never` those that no answer holds.
+    """Token ids that constrain decoding.
+
+    Attributes:
+        start: First input of the decoder in an encoder-decoder; None for a causal model.
+        first: Forced first token of every answer; None if not forced.
+        never: Ids that are never generated.
     """
 
     start: int | None = None
@@ -26,7 +30,11 @@ class Decoding:
 
 
 def decoding(model: Any) -> Decoding:
-    """What the configuration of `model` says; raises `ModelError` where it does not say how a decoder starts."""
+    """Read the decoding constraints from the configuration of `model`.
+
+    Raises:
+        ModelError: If an encoder-decoder has no decoder start token.
+    """
     never = {int(token) for token in _said(model, "suppress_tokens") or ()}
     never |= {int(words[0]) for words in _said(model, "bad_words_ids") or () if len(words) == 1}
     if not model.config.is_encoder_decoder:
@@ -43,16 +51,21 @@ def decoding(model: Any) -> Decoding:
 
 
 def _said(model: Any, name: str) -> Any:
-    """A setting of the model's configuration or, where it has none, of its generation configuration."""
+    """Return a value from the model's configuration, or else from its generation configuration."""
     said = getattr(model.config, name, None)
     return getattr(getattr(model, "generation_config", None), name, None) if said is None else said
 
 
 def read_tokenizer(folder: Path, model: Any) -> Any:
-    """The tokenizer in `folder`, made ready for `model` by `fitted`.
+    """Read the tokenizer of a model and adapt it with `fitted`.
 
-    Raises `NotAvailable` where it needs a package that is not installed, `ModelError` where it cannot be read or has
-    ids for which the embedding of `model` has no row.
+    Args:
+        folder: Folder of the model.
+        model: The model.
+
+    Raises:
+        NotAvailable: If it needs a package that is not installed.
+        ModelError: If it cannot be read, or has ids without a row in the model's embedding.
     """
     from transformers import AutoTokenizer
 
@@ -88,7 +101,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
 
 
 def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
-    """Raise `ModelError` if the tokenizer has an id, other than that of padding, without a row of the embedding."""
+    """Raise `ModelError` if a token id other than that of padding has no row in the embedding."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = {*tokenizer.get_vocab().values()} - {tokenizer.pad_token_id}
     if max(ids) >= rows:
@@ -104,10 +117,12 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
 
 
 def dated(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
-    """Return a tokenizer whose chat template prints `day` as the date of today.
+    """Return a tokenizer whose chat template renders a fixed date as today.
 
-    The tokenizer itself is returned if its template prints no date, or `day` is None. `hashed` says whether the day
-    counts for `day_of`, and so for the hash of data that is rendered with it.
+    Args:
+        tokenizer: The tokenizer; returned unchanged if its template uses no date.
+        day: The date; None for no change.
+        hashed: Whether the date counts for `day_of`, and thus for the hash of rendered data.
     """
     template = getattr(tokenizer, "undated", None) or getattr(tokenizer, "chat_template", None)
     if day is None or "strftime_now" not in str(template):
@@ -124,14 +139,14 @@ def dated(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
 
 
 def day_of(tokenizer: Any) -> str:
-    """The day that a tokenizer made by `dated` prints, as an ISO date; "" if there is none, or it is not hashed."""
+    """Return the ISO date set by `dated`; "" if there is none or it is not hashed."""
     return str(getattr(tokenizer, "day", ""))
 
 
 def _clock(day: date) -> str:
-    """The beginning of a template in which `strftime_now` is midnight of `day`; it renders as nothing.
+    """Return a template prefix that defines `strftime_now` as midnight of `day` and renders as nothing.
 
-    transformers turns functions that are given to a template into text, so that this is a macro.
+    It must be a macro, because transformers converts functions passed to a template to text.
     """
     values = {f"%{letter}": day.strftime(f"%{letter}") for letter in "aAbBcdeFHIjmMpSuUwWxXyY"}
     values |= {f"%-{letter}": values[f"%{letter}"].lstrip("0 ") or "0" for letter in "deHIjmMSUWy"} | {"%%": "%"}
@@ -140,8 +155,17 @@ def _clock(day: date) -> str:
 
 
 def fitted(tokenizer: Any, model: Any) -> Any:
-    """`tokenizer`, changed so that it pads with a token that the embedding of `model` has a row for, ends answers
-    with a separator where it has no end of sequence (BERT), and knows the token that a decoder starts from.
+    """Adapt a tokenizer in place to a model.
+
+    It pads on the right with a token that has an embedding row, ends answers with the separator if there is no
+    end-of-sequence token (BERT), and stores the decoder start token.
+
+    Args:
+        tokenizer: The tokenizer.
+        model: The model.
+
+    Returns:
+        `tokenizer`.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
@@ -154,12 +178,12 @@ def fitted(tokenizer: Any, model: Any) -> Any:
 
 
 def decoder_start(tokenizer: Any) -> int | None:
-    """The token that the decoder of this tokenizer's model starts from; None for a causal model."""
+    """Return the decoder start token stored by `fitted`; None for a causal model."""
     return getattr(tokenizer, "decoder_start", None)
 
 
 def _padding_token(tokenizer: Any, rows: int) -> str:
-    """An existing token; padding is masked everywhere, so any will do."""
+    """Return an existing token for padding, which is masked everywhere."""
     for token_id in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, 0):
         if token_id is not None and token_id < rows:
             return str(tokenizer.convert_ids_to_tokens(token_id))

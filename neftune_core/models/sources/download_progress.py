@@ -1,4 +1,4 @@
-"""How long work on a model says how far it is, and learns that it should end."""
+"""Progress and cancellation of long operations on models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from neftune_core.errors import Cancelled
 
 @dataclass(frozen=True)
 class Progress:
-    """`done_bytes` of `total_bytes` (0 where unknown) of `what`, in words."""
+    """Progress of one operation.
+
+    Attributes:
+        done_bytes: Bytes done.
+        total_bytes: Total bytes; 0 if unknown.
+        what: Description of the operation.
+    """
 
     done_bytes: int
     total_bytes: int
@@ -22,7 +28,7 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """A model as it was asked for: its source, and a revision or an empty text."""
+    """A requested model: source and revision (may be empty)."""
 
     source: str
     revision: str = ""
@@ -30,17 +36,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Watch:
-    """The two callbacks of long work, either of which may be missing."""
+    """The callbacks of a long operation; either may be None."""
 
     progress: ProgressCallback | None = None
     cancelled: Callable[[], bool] | None = None
 
     def say(self, done_bytes: int, total_bytes: int, what: str) -> None:
-        """Report progress."""
+        """Report progress; see `Progress`."""
         if self.progress is not None:
             self.progress(Progress(done_bytes, total_bytes, what))
 
     def check(self) -> None:
-        """Raise `Cancelled` where somebody asked for the work to end."""
+        """Raise `Cancelled` if cancellation was requested."""
         if self.cancelled is not None and self.cancelled():
             raise Cancelled("Loading the model was stopped as asked.")

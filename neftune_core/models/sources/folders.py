@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Model folders that are created atomically."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ UNFINISHED = ".unfinished-"
 
 
 def models_home() -> Path:
-    """The folder under `home()` that keeps the models the lab made or converted; made if missing."""
+    """Return the folder for downloaded and converted models, creating it if necessary."""
     folder = home() / "models"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def made_once(target: Path, make: Callable[[Path], None]) -> Path:
-    """`target`, filled by `make(folder)` where it is missing.
+    """Create a folder unless it exists.
 
-    Another process sees the folder whole or not at all; where two make it at once, the first wins and the
-    other's work is dropped.
+    Other processes see either the complete folder or none. If two create it at the same time, the first wins and the
+    other's result is discarded.
+
+    Args:
+        target: The folder.
+        make: Fills a temporary folder, which then becomes `target`.
+
+    Returns:
+        `target`.
     """
     if target.is_dir():
         return target
@@ -50,7 +57,7 @@ def _publish(unfinished: Path, target: Path) -> None:
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove what a process that died more than a day ago left unfinished in `parent`."""
+    """Remove unfinished folders in `parent` that are older than a day."""
     for left in parent.glob(f"{UNFINISHED}*"):
         try:
             old = time.time() - left.stat().st_mtime > STALE_SECONDS

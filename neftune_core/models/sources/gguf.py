@@ -1,4 +1,4 @@
-"""GGUF files, turned once into safetensors."""
+"""Conversion of GGUF files to safetensors."""
 
 from __future__ import annotations
 
@@ -22,14 +22,23 @@ from neftune_core.sentences import cause
 
 CHUNK_BYTES = 1 << 22
 VERSION = 1
-CONVERTING_BYTES = 6  # for each parameter: once in float32, once in bfloat16
+CONVERTING_BYTES = 6  # per parameter: one copy in float32, one in bfloat16
 
 
 def convert(file: Path, watch: Watch) -> Path:
-    """The folder with the model of the GGUF `file` in bfloat16 safetensors, kept under `home()` by the file's hash.
+    """Convert a GGUF file to bfloat16 safetensors, cached under `home()` by the file's hash.
 
-    Takes about 15 seconds for 135 million parameters the first time. Raises `ModelError` for a file that is broken or
-    of a kind transformers does not read.
+    The first conversion takes about 15 seconds for 135 million parameters.
+
+    Args:
+        file: The GGUF file.
+        watch: Progress and cancellation.
+
+    Returns:
+        Folder of the converted model.
+
+    Raises:
+        ModelError: If the file is broken or of a kind that transformers does not support.
     """
     digest = file_sha256(file, watch)
     target = models_home() / "converted" / f"{digest[:24]}-v{VERSION}"
@@ -37,7 +46,12 @@ def convert(file: Path, watch: Watch) -> Path:
 
 
 def file_sha256(file: Path, watch: Watch) -> str:
-    """The sha256 of `file`, with progress."""
+    """Return the SHA-256 of a file as hexadecimal digits.
+
+    Args:
+        file: The file.
+        watch: Progress and cancellation.
+    """
     digest, done, size = hashlib.sha256(), 0, file.stat().st_size
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -49,7 +63,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
 
 
 def rounding_note(file: Path) -> str:
-    """What the weights of a GGUF file lost, as a sentence; "" if most of them are not quantised, or it is broken."""
+    """Return a sentence on the quantisation of a GGUF file; "" if it is mostly unquantised or broken."""
     try:
         about = file.stat()
     except OSError:
@@ -65,7 +79,7 @@ def _rounding_note(file: Path, *_: int) -> str:
     try:
         for tensor in GGUFReader(file).tensors:
             sizes[tensor.tensor_type.name] += int(tensor.n_elements)
-    except Exception:  # a broken file is refused in words when it is converted
+    except Exception:  # conversion reports a broken file
         return ""
     kind = max(sizes, key=sizes.__getitem__, default="")
     bits = re.match(r"I?Q(\d)", kind)
@@ -77,12 +91,18 @@ def _rounding_note(file: Path, *_: int) -> str:
     ).format(file=file.name, kind=kind, values=2 ** int(bits[1]))
 
 
-# Reading replaces a name of transformers for its duration, which two conversions must not do at once.
+# Conversion patches a global of transformers, so only one may run at a time.
 _one_at_a_time = threading.Lock()
 
 
 def convert_into(folder: Path, file: Path, watch: Watch) -> None:
-    """Write the model and tokenizer of the GGUF `file` into `folder`."""
+    """Convert a GGUF file into an existing folder.
+
+    Args:
+        folder: Target folder, which gets model and tokenizer.
+        file: The GGUF file.
+        watch: Progress and cancellation.
+    """
     watch.check()
     watch.say(0, 0, say("Converting {file}", file=file.name))
     with _one_at_a_time, quietly(), _dequantising(watch, file.name):
@@ -95,7 +115,7 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
 
 @contextmanager
 def _dequantising(watch: Watch, name: str) -> Iterator[None]:
-    """Transformers' own progress bar over the tensors of a GGUF file, turned into `watch` and a check of the memory."""
+    """Replace transformers' progress bar over GGUF tensors by `watch` and a memory check."""
     import torch
     from transformers import modeling_gguf_pytorch_utils as reading
 
@@ -139,14 +159,14 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def _plain(quantised: Any) -> Any:
-    """A bfloat16 model with the weights of `quantised`; what is read from a GGUF file refuses to be saved."""
+    """Return a bfloat16 model with the weights of `quantised`; models read from GGUF files refuse to be saved."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     described = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
     config = AutoConfig.for_model(**described)
     config.architectures = [type(quantised).__name__]
-    with torch.device("meta"):  # no weights are made up only to be overwritten
+    with torch.device("meta"):  # skip initialisation
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}
     model.load_state_dict(weights, assign=True)

@@ -1,6 +1,7 @@
-"""Models from the hub: from the local cache where they are, else downloaded with progress.
+"""Models from the hub: from the local cache if complete, otherwise downloaded with progress.
 
-Endpoint, proxies, token and cache folder are the library's own settings (HF_ENDPOINT, HTTPS_PROXY, HF_TOKEN, HF_HOME).
+Endpoint, proxies, token and cache folder are the settings of huggingface_hub (HF_ENDPOINT, HTTPS_PROXY, HF_TOKEN,
+HF_HOME).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from neftune_core.models.sources.download_progress import Watch
 logger = logging.getLogger(__name__)
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md"]
-UNWANTED = ["*/*", "consolidated*"]  # other formats in folders, and the same weights a second time
+UNWANTED = ["*/*", "consolidated*"]  # other formats in subfolders, and duplicate weights
 TOKENIZERS = ["tokenizer.json", "*.model", "*.spm", "vocab.*"]
 REACH_SECONDS = 15
 STALL_SECONDS = 120
@@ -33,10 +34,18 @@ T = TypeVar("T")
 
 
 def fetch(repository: str, revision: str, watch: Watch) -> Path:
-    """The folder with the files of `repository` (owner/name) at `revision` ("" for main).
+    """Return the local folder of a model on the hub, downloading what is missing.
 
-    What is whole in the cache needs no network; a file that is missing there, or weights that were cut short, are
-    fetched. Raises one sentence for every failure, `Cancelled` when asked to stop.
+    Complete cached models need no network. Missing files and truncated weights are downloaded.
+
+    Args:
+        repository: Hub id, owner/name.
+        revision: Branch, tag or commit; "" for main.
+        watch: Progress and cancellation.
+
+    Raises:
+        LabError: For every failure, with one sentence.
+        Cancelled: If cancellation was requested.
     """
     cached = _cached(repository, revision)
     if cached is not None and _has_tokenizer(cached):
@@ -49,12 +58,12 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
     except Exception as error:
         told = error if isinstance(error, LabError | Cancelled) else explained(error, repository, revision)
         if cached is not None and isinstance(told, NotAvailable):
-            return cached  # its tokenizer may be of a kind that needs none of the usual files
+            return cached  # its tokenizer may not need any of the usual files
         raise told from (None if told is error else error)
 
 
 def commit_of(folder: Path) -> str:
-    """The commit of a folder of the hub's cache, which is named after it; "" for any other folder."""
+    """Return the commit of a folder in the hub's cache, which is named after it; "" for other folders."""
     return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
 
 
@@ -76,7 +85,7 @@ def _cached(repository: str, revision: str) -> Path | None:
 
 
 def _has_whole_weights(folder: Path) -> bool:
-    """Whether all weight files are there; one that was cut short is removed, or it would never be fetched again."""
+    """Return whether all weight files are complete; a truncated file is removed so that it is downloaded again."""
     files, whole = safetensors_files(folder), True
     for file in files:
         try:
@@ -93,7 +102,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _sizes(repository: str, revision: str) -> dict[str, int]:
-    """Bytes of the wanted files by name."""
+    """Return the sizes in bytes of the wanted files by name."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
@@ -167,7 +176,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
         watch.say(count.done(), total, say("Downloading {what}", what=repository))
         return count.silence() > STALL_SECONDS
 
-    watch.say(0, total, say("Downloading {what}", what=repository))  # a small model is here before anybody looks again
+    watch.say(0, total, say("Downloading {what}", what=repository))  # small downloads finish before the first poll
     try:
         return _in_background(work, watch, stalled)
     finally:
@@ -175,7 +184,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
 
 
 class _Count:
-    """The bytes that the bars of one download have seen; `stop` ends it at the next piece."""
+    """Bytes counted by the progress bars of one download; `stop` interrupts it."""
 
     def __init__(self) -> None:
         self.bars: dict[int, float] = {}
@@ -189,7 +198,7 @@ class _Count:
             raise Cancelled("The download was stopped as asked.")
 
     def done(self) -> int:
-        # One bar counts what came over the network and one what was written: the further one is how far it is.
+        # One bar counts bytes received, another bytes written.
         return int(max(self.bars.values(), default=0))
 
     def silence(self) -> float:
@@ -197,7 +206,7 @@ class _Count:
 
 
 def _meter(count: _Count) -> type:
-    """A progress bar that shows nothing and counts bytes in `count`."""
+    """Return a progress bar class that displays nothing and counts bytes in `count`."""
     from tqdm.auto import tqdm
 
     class Meter(tqdm):
@@ -213,9 +222,9 @@ def _meter(count: _Count) -> type:
 
 
 def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[float], bool]) -> T:
-    """What `work()` returns or raises; it runs in a thread of its own, so that nothing it does can hold the caller.
+    """Run `work` in a thread, so that it cannot block the caller, and return or raise its result.
 
-    `given_up(seconds waited)` is asked ten times a second and ends the wait.
+    `given_up` is called with the seconds waited, ten times per second; returning true ends the wait.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -242,13 +251,19 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
 
 
 def explained(error: BaseException, repository: str, revision: str) -> LabError:
-    """The sentence for what the hub's library raised."""
+    """Translate an exception of huggingface_hub to an error for users.
+
+    Args:
+        error: The exception.
+        repository: Hub id.
+        revision: Branch, tag or commit; "" for main.
+    """
     chain = [*_chain(error)]
     for matches, explain in _EXPLANATIONS:
         for link in chain:
             if matches(link):
                 return explain(repository, revision)
-    logger.warning("%s could not be fetched", repository, exc_info=error)  # its words may hold what is secret
+    logger.warning("%s could not be fetched", repository, exc_info=error)  # the message may contain secrets
     return ModelError(
         say(
             "{repository} could not be fetched from the hub: try again later; the log has the details.",
@@ -264,7 +279,7 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def _named(*names: str) -> Callable[[BaseException], bool]:
-    """By the names of its classes: the library has changed its network library, and so their home, before."""
+    """Match exceptions by class name, because huggingface_hub has changed its HTTP library before."""
     return lambda error: any(cls.__name__ in names for cls in type(error).__mro__)
 
 
@@ -363,7 +378,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
 
 
 def licence_in(folder: Path) -> str:
-    """The licence that the README in `folder` states; empty where it states none."""
+    """Return the licence stated in the README of `folder`; empty if there is none."""
     readme = folder / "README.md"
     if not readme.is_file():
         return ""
@@ -371,6 +386,6 @@ def licence_in(folder: Path) -> str:
 
     try:
         stated = (metadata_load(readme) or {}).get("license", "")
-    except Exception:  # a README is anybody's text; without a readable head it states no licence
+    except Exception:  # the metadata of a README may be malformed
         return ""
     return ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated)

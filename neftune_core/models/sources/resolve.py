@@ -1,4 +1,4 @@
-"""From the source a person named to a folder on disk that holds a model."""
+"""Resolve the source that a user named to a local folder with a model."""
 
 from __future__ import annotations
 
@@ -26,17 +26,25 @@ UNKNOWN_LICENCE = "not stated"
 
 
 def close_this_machine() -> None:
-    """From now on this process opens no model from the files and folders of its machine that somebody names."""
+    """Forbid this process to open models from local files and folders named by users."""
     _closed.set()
 
 
 def allow_only(models: Mapping[str, str]) -> None:
-    """From now on this process opens no model but these, each at the revision that it maps to (empty: the main one)."""
+    """Restrict this process to these models, each at the revision that it maps to (empty: main)."""
     _allowed[:] = [dict(models)]
 
 
 def require_allowed(source: str, revision: str) -> None:
-    """Raise `ModelError` where this process does not open that model, or not at that revision."""
+    """Check a model against `allow_only`.
+
+    Args:
+        source: The requested source.
+        revision: The requested revision; may be empty.
+
+    Raises:
+        ModelError: If the model or the revision is not allowed.
+    """
     if not _allowed:
         return
     if source not in _allowed[0]:
@@ -57,7 +65,7 @@ def require_allowed(source: str, revision: str) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a model, and what is known about it beside its files: see `LoadedModel`."""
+    """A local folder with a model, and metadata that is not in its files; see `LoadedModel`."""
 
     folder: Path
     name: str
@@ -66,14 +74,21 @@ class Place:
     revision: str = ""
 
     def stamp(self) -> str:
-        """A text that changes when a file of the folder is replaced."""
+        """Return a text that changes when a file of the folder is replaced."""
         return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
 
 
 def find(asked: Asked, watch: Watch) -> Place:
-    """The place of `asked`, fetched, converted or made where it is not on disk yet.
+    """Resolve a source to a local folder, downloading or converting the model if necessary.
 
-    A folder on disk goes before a hub id of the same name.
+    A local folder takes precedence over a hub id of the same name.
+
+    Args:
+        asked: The requested model.
+        watch: Progress and cancellation.
+
+    Raises:
+        ModelError: If there is no such model, or it is not allowed.
     """
     require_allowed(asked.source, asked.revision)
     if asked.source == BUNDLED:
@@ -100,7 +115,7 @@ def find(asked: Asked, watch: Watch) -> Place:
 
 
 def _refuse_paths(source: str, path: Path) -> None:
-    """Raise `ModelError` for all that is not an id; an id that is also a folder here is not asked of the hub either."""
+    """Raise `ModelError` for anything but a hub id; an id that is also a local path is refused as well."""
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
         raise ModelError(
             say(
