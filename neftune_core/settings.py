@@ -29,7 +29,7 @@ Choices = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Control:
-    """One setting as the page shows it: the arguments of `setting`, with its dotted `name`, `type` and resolved `choices`."""
+    """One setting as the page shows it: the arguments of `setting`, its dotted `name`, and resolved `choices`."""
 
     name: str
     type: type
