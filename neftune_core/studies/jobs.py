@@ -121,7 +121,7 @@ class Jobs:
             RecordError: The study is running or finished, or its record is unusable.
             LabError: A limit is exceeded.
         """
-        record = find(record_id, owner)
+        record = self._find_to_change(record_id, owner)
         with self._submitting:
             status = self.status(record)
             if not status.is_over:
@@ -148,7 +148,7 @@ class Jobs:
             RecordError: The study is running.
             LabError: A limit is exceeded.
         """
-        record = find(record_id, owner)
+        record = self._find_to_change(record_id, owner)
         with self._submitting:
             if not self.status(record).is_over:
                 raise RecordError(say("This study is under way already."))
@@ -243,6 +243,19 @@ class Jobs:
             self._change.notify_all()
         if running is not None:
             self.wait(running.record, timeout_seconds)
+
+    def _find_to_change(self, record_id: str, owner: str) -> Record:
+        """Return a record that `owner` may have trained further.
+
+        Raises:
+            RecordError: It is missing or another visitor's, or of the command line and its visitors are strangers.
+        """
+        record = find(record_id, owner)
+        if not record.is_owned and not self.limits.local_paths:
+            raise RecordError(
+                say("This study was made on the command line, and visitors cannot change it: begin one of your own.")
+            )
+        return record
 
     def _check_room(self, owner: str) -> None:
         """Raise a `LabError` if the queue has no place for another job of `owner` at the address of this call."""

@@ -14,8 +14,11 @@ from neftune_core.language import say
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
 
+VOTES = "votes.jsonl"
 TIE, BOTH_BAD = "tie", "both bad"
 MOST_VOTES = 10_000
+MOST_BYTES = 16_000_000
+"""Largest file of votes: those that are cast again for the same ballot stay in it."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,17 @@ def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, li
     """
     if vote not in (*names, TIE, BOTH_BAD):
         raise InvalidSetting(say("A vote is for one of the two, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD))
-    if len(votes(record)) >= MOST_VOTES:
-        raise DoesNotFit(say("This record holds {most:,} votes, as many as are kept.", most=MOST_VOTES))
+    path = record.folder / VOTES
+    if len(votes(record)) >= MOST_VOTES or (path.exists() and path.stat().st_size >= MOST_BYTES):
+        raise DoesNotFit(say("This record holds as many votes as are kept."))
     kept = {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line}
-    append(record.folder / "votes.jsonl", json.loads(json.dumps(kept)))
+    append(path, json.loads(json.dumps(kept)))
 
 
 def votes(record: Record) -> list[dict[str, Any]]:
     """Return all readable votes, the last of each ballot."""
     try:
-        lines = (record.folder / "votes.jsonl").read_bytes().splitlines()
+        lines = (record.folder / VOTES).read_bytes().splitlines()
     except OSError:
         return []
     found = [vote for vote in map(parsed, lines) if vote and _is_vote(vote)]

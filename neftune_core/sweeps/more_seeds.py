@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from neftune_core.durable import write_whole
+from neftune_core.engine.lockstep import check_length
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
-from neftune_core.settings import Settings, from_toml, to_toml
+from neftune_core.settings import Limits, Settings, from_toml, to_toml
 from neftune_core.studies.records.log import as_text
 from neftune_core.studies.records.owners import owner_of
 from neftune_core.studies.records.record import ENDINGS, Record, owned_records, owner_hash
@@ -43,6 +44,16 @@ def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | N
         except RecordError:
             continue
     return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
+    """Raise `DoesNotFit` if a finished record with `seeds` seeds in all would be over a limit of this server."""
+    if record.is_sweep:
+        settings = Sweep(record.folder).settings
+        settings.model_copy(update={"study": _with_seeds(settings.study, seeds)}).check(limits)
+    else:
+        study = _with_seeds(record.study, seeds)
+        check_length(record.said_of("data").get("train", 1), study.training, limits, seeds=len(study.runs))
 
 
 def extend(record: Record, seeds: int) -> None:

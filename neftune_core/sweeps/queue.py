@@ -7,7 +7,7 @@ from collections.abc import Callable
 from neftune_core.settings import Limits
 from neftune_core.studies.jobs import Jobs, Run
 from neftune_core.studies.records.record import Record
-from neftune_core.sweeps.more_seeds import extend, next_seeds
+from neftune_core.sweeps.more_seeds import extend, next_seeds, require_allowed
 from neftune_core.sweeps.record import create_sweep
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.sweep import run_record
@@ -46,5 +46,14 @@ class LabJobs(Jobs):
 
         Returns:
             The record.
+
+        Raises:
+            LabError: A limit is exceeded, or `owner` may not change the record.
         """
-        return self.extend(record_id, owner, lambda record: extend(record, next_seeds(record.study.seeds)))
+
+        def grow(record: Record) -> None:
+            seeds = next_seeds(record.study.seeds)
+            require_allowed(record, seeds, self.limits)
+            extend(record, seeds)
+
+        return self.extend(record_id, owner, grow)

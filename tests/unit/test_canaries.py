@@ -40,7 +40,9 @@ def source(function: Any) -> str:
 
 
 def test_gradio_makes_its_application_by_app_create_app() -> None:
-    why = "The gate is no longer outermost, so that CORS answers foreign origins: mend ui/launch.py, `outermost`."
+    why = (
+        "The gate is no longer outermost, so that CORS answers foreign origins: mend ui/server/launch.py, `outermost`."
+    )
     assert "App.create_app(" in source(gr.Blocks.launch), why
     with launch.outermost(Middleware(SimpleNamespace)):  # type: ignore[arg-type]
         app = routes.App.create_app(small_page())
@@ -49,14 +51,14 @@ def test_gradio_makes_its_application_by_app_create_app() -> None:
 
 
 def test_gradio_calls_every_handler_through_process_api_of_the_page() -> None:
-    why = "Values of calls are no longer checked, nor errors made sentences: mend ui/calls.py, `guard`."
+    why = "Values of calls are no longer checked, nor errors made sentences: mend ui/server/calls.py, `guard`."
     assert "get_blocks().process_api(" in source(route_utils.call_process_api), why
     names = set(inspect.signature(gr.Blocks.process_api).parameters)
     assert {"block_fn", "inputs", "request", "iterator", "session_hash", "event_data"} <= names, why
 
 
 def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
-    why = "Calls cannot be checked by their functions: mend ui/gate.py, `check_call`, and ui/calls.py, `guard`."
+    why = "Calls cannot be checked by their functions: mend ui/server/gate.py, `check_call`, and ui/server/calls.py, `guard`."
     fn = next(iter(small_page().fns.values()))
     assert fn.api_name == "echo", why
     assert not fn.cancels, why
@@ -65,9 +67,7 @@ def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
 
 
 def test_gradio_lets_the_oldest_session_go_by_popitem() -> None:
-    why = (
-        "A page whose session was evicted is no longer told to reload: mend ui/calls.py, `Sessions`, and ui/launch.py."
-    )
+    why = "A page whose session was evicted is no longer told to reload: mend ui/server/calls.py, `Sessions`, and ui/server/launch.py."
     holder, evicted = StateHolder(), Evicted()
     holder.set_blocks(small_page_with_capacity(1))
     assert type(holder.session_data) is OrderedDict, why
@@ -86,24 +86,24 @@ def small_page_with_capacity(capacity: int) -> gr.Blocks:
 
 
 def test_gradio_reads_a_components_signature_of_its_class() -> None:
-    why = "Opening a page takes a tenth of a second more: mend ui/launch.py, `keep_signatures`."
+    why = "Opening a page takes a tenth of a second more: mend ui/server/launch.py, `keep_signatures`."
     from gradio.blocks import Block
 
     assert "inspect.signature(cls.__init__)" in source(Block.get_config), why
 
 
 def test_gradio_keeps_the_data_of_an_event_in_data() -> None:
-    why = "A call with odd event data is a fault of the lab: mend ui/calls.py, `guard`."
+    why = "A call with odd event data is a fault of the lab: mend ui/server/calls.py, `guard`."
     assert gr.EventData(None, {"id": 1})._data == {"id": 1}, why
 
 
 def test_gradio_prints_no_traceback_of_an_error_that_says_so() -> None:
-    why = "Errors of visitors fill the terminal with tracebacks: mend ui/calls.py, `guard`."
+    why = "Errors of visitors fill the terminal with tracebacks: mend ui/server/calls.py, `guard`."
     assert Error("x", print_exception=False).print_exception is False, why
 
 
 def test_gradio_keeps_uploads_where_its_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    why = "Uploads lie in a folder that all users share: mend ui/uploads.py, `keep_uploads_at_home`."
+    why = "Uploads lie in a folder that all users share: mend ui/server/uploads.py, `keep_uploads_at_home`."
     from gradio.utils import get_upload_folder
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
@@ -111,14 +111,14 @@ def test_gradio_keeps_uploads_where_its_variable_says(monkeypatch: pytest.Monkey
 
 
 def test_gradio_sums_up_its_calls_as_seldom_as_its_variables_say() -> None:
-    why = "Every call sums up ten thousand earlier ones: mend the variables at the top of ui/launch.py."
+    why = "Every call sums up ten thousand earlier ones: mend the variables at the top of ui/server/launch.py."
     page = small_page()
     page.queue()
     assert (page._queue.ANALYTICS_MAX_EVENTS, page._queue.ANAYLTICS_CACHE_FREQUENCY) == (100, 1000), why
 
 
 def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> None:
-    why = "The first view and the page's language are not put into the page: mend ui/first_view.py, `Added.to`."
+    why = "The first view and the page's language are not put into the page: mend ui/server/first_view.py, `Added.to`."
     from neftune_core.ui.server.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, HEAD_BEGINS
 
     page = (Path(gr.__file__).parent / "templates" / "frontend" / "index.html").read_bytes()
@@ -128,7 +128,7 @@ def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> 
 
 
 def test_gradio_says_that_no_port_is_free_as_the_start_reads_it() -> None:
-    why = "A start without a free port is told as a fault of the lab: mend ui/serve.py, `_launched`."
+    why = "A start without a free port is told as a fault of the lab: mend ui/server/serve.py, `_launched`."
     assert "Cannot find empty port" in source(http_server.start_server), why
 
 
@@ -143,7 +143,7 @@ def tiny_llama() -> Any:
 
 
 def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
-    why = "Hidden states asked of a private tree are never collected: mend models/trees.py, `HOOKED_MARK`."
+    why = "Hidden states asked of a private tree are never collected: mend models/module_trees.py, `HOOKED_MARK`."
     from neftune_core.models.module_trees import HOOKED_MARK, private_tree
 
     model = tiny_llama()
@@ -173,7 +173,7 @@ def test_transformers_takes_an_attention_function_by_name() -> None:
 
 
 def test_transformers_keeps_a_layers_keys_and_values_in_a_dynamic_layer() -> None:
-    why = "Rows read ahead of decoding are lost: mend evaluation/reading.py."
+    why = "Rows read ahead of decoding are lost: mend evaluation/kv_prefill.py."
     from transformers import DynamicCache
 
     cache = DynamicCache()
@@ -194,7 +194,7 @@ def test_transformers_has_the_names_that_the_lab_imports_from_inside() -> None:
 
 
 def test_torch_knows_whether_a_backward_pass_is_under_way() -> None:
-    why = "Noise under gradient checkpointing is drawn twice: mend noise/listening.py, `recomputing`."
+    why = "Noise under gradient checkpointing is drawn twice: mend noise/hooks.py, `recomputing`."
     from neftune_core.noise.hooks import recomputing
 
     seen: list[bool] = []
@@ -215,7 +215,7 @@ def test_torchs_gradient_of_the_softmax_is_the_one_of_autograd() -> None:
 
 
 def test_torch_keeps_a_modules_tensors_and_hooks_in_the_tables_that_are_shared() -> None:
-    why = "A private tree copies the weights or keeps hooks: mend models/trees.py and arms/copies.py."
+    why = "A private tree copies the weights or keeps hooks: mend models/module_trees.py and engine/copies.py."
     module = nn.BatchNorm1d(2)
     module.register_forward_hook(lambda *_: None)
     assert set(module._parameters) == {"weight", "bias"}, why
@@ -235,7 +235,7 @@ def test_torch_keeps_the_module_that_it_compiles_as_orig_mod() -> None:
 
 
 def test_datasets_streams_rows_without_opening_pictures_and_sounds() -> None:
-    why = "Rows of the hub open what is in them: mend data/apart.py, the reader of the hub."
+    why = "Rows of the hub open what is in them: mend data/formats/sandboxed_reader.py, the reader of the hub."
     import datasets
 
     assert "streaming" in inspect.signature(datasets.load_dataset).parameters, why

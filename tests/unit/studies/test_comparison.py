@@ -165,6 +165,18 @@ def test_votes_stay_in_the_record_and_the_last_of_a_ballot_counts(records: list[
     assert [vote["prompt"] for vote in votes(records[0])] == ["=1+1"] * 3
 
 
+def test_votes_cast_again_and_again_do_not_fill_the_disk(
+    records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_core.studies.votes.MOST_BYTES", 5_000)
+    kept = votes(records[1])
+    with pytest.raises(DoesNotFit, match="as many votes"):
+        for _ in range(100):
+            keep_vote(records[1], "again", ("control", "uniform-alpha-5"), TIE, LINE)
+    assert (records[1].folder / "votes.jsonl").stat().st_size < 7_000
+    assert len(votes(records[1])) == len(kept) + 1
+
+
 def test_the_tally_tells_the_exact_interval_and_claims_nothing_within_it(records: list[Record]) -> None:
     pair = ("a", "b")
     for number in range(10):

@@ -408,6 +408,22 @@ def test_what_the_command_line_made_is_not_discarded_from_the_page(rows: Path) -
     assert record.folder.exists()
 
 
+def test_strangers_do_not_change_what_the_command_line_made(rows: Path) -> None:
+    finished, broken = (create(_study(rows), "") for _ in range(2))
+    list(run_study(finished, Limits(), lambda: False))
+    list(run_study(broken, Limits(), lambda: True))
+    before = finished.settings_file.read_bytes(), finished.events(), broken.events()
+    jobs = LabJobs(Limits(local_paths=False))
+    for change in (lambda: jobs.add_seeds(finished.id, ANN), lambda: jobs.resume(broken.id, ANN)):
+        with pytest.raises(RecordError, match="visitors cannot change it"):
+            change()
+    assert jobs.is_idle
+    assert before == (finished.settings_file.read_bytes(), finished.events(), broken.events())
+    own = LabJobs(Limits())  # whose host is its only visitor
+    own.resume(broken.id, ANN)
+    assert own.wait(broken, 60).state == "finished"
+
+
 def test_a_study_of_another_process_is_told_as_running_and_is_not_touched(rows: Path) -> None:
     record = create(_study(rows), ANN)
     with record.claimed():

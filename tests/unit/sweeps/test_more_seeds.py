@@ -14,7 +14,7 @@ from neftune_core.commands.sweep import begun
 from neftune_core.commands.train import found_to_resume
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
-from neftune_core.errors import RecordError
+from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
@@ -131,6 +131,19 @@ def test_a_finished_study_is_put_back_in_the_queue_for_its_owner(study: StudySet
     assert status.step == status.steps
     assert record.study.seeds == 6
     assert len(outcomes_of(record).control) == 6
+
+
+def test_more_seeds_than_this_server_allows_are_refused_and_nothing_is_lost(study: StudySettings) -> None:
+    record = _run(create(study, "ann"))
+    before = record.settings_file.read_bytes(), record.events()
+    with pytest.raises(DoesNotFit, match="this server allows 2"):
+        LabJobs(Limits(steps=2)).add_seeds(record.id, "ann")
+    assert before == (record.settings_file.read_bytes(), record.events())
+    sweep = create_sweep(SweepSettings(axes={"noise.strength": (5,)}, study=study), "ann")
+    list(run_sweep(sweep, Limits(), lambda: False))
+    with pytest.raises(DoesNotFit, match="studies and this server allows 1"):
+        LabJobs(Limits(sweep_studies=1)).add_seeds(sweep.id, "ann")
+    assert sweep.settings.study.seeds == 1
 
 
 def test_a_sweep_gets_more_seeds_too(study: StudySettings, tmp_path: Path) -> None:
