@@ -19,6 +19,8 @@ from tests.stress.visitor import Function, Server, Visitor, served
 
 LIMITS = {"steps": 50, "waiting_jobs": 2, "queue_places": 100, "study_minutes": 1, "local_paths": False}
 STUDY = {"train_steps": 20, "train_evaluations": 2, "train_evaluation_rows": 8, "train_strengths": ""}
+PATIENCE_SECONDS = 5.0
+"""After which a hostile visitor gives up on an answer: some ask for streams that never end."""
 HOSTILE_ADDRESS = "127.0.0.2"
 """Hostile visitors come from another address of the loopback, as they would on a network."""
 
@@ -96,10 +98,10 @@ async def _honest(one: Session, crowd: Crowd, until: float) -> None:
 
 def _hostile(server: Server, functions: list[Function], seed: int, until: float) -> int:
     """Send hostile uploads, calls and requests one after another; how many."""
-    visitor, hostile, cases = Visitor(server.address), Hostile(seed), 0
+    visitor, hostile, cases = Visitor(server.address, longest=PATIENCE_SECONDS), Hostile(seed), 0
     visitor.client.close()
     transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)
-    visitor.client = httpx.Client(base_url=server.address, timeout=15, transport=transport)  # seconds; it gives up
+    visitor.client = httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS, transport=transport)
     while time.perf_counter() < until and server.process.poll() is None:
         drawn(hostile, functions, visitor).send(visitor)
         cases += 1

@@ -113,18 +113,20 @@ class Session:
         joined = await self.client.post("/gradio_api/queue/join", json=body)
         if joined.status_code != 200:
             raise ValueError(f"status {joined.status_code}: {joined.text}")
-        outputs: list[Any] = []
+        outputs, refused = list[Any](), ""
         address = f"/gradio_api/queue/data?session_hash={self.session}"
         async with self.client.stream("GET", address) as stream:
             async for line in stream.aiter_lines():
                 message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
                 if message.get("msg") == "log":
-                    raise Refused(str(message["log"]))
+                    refused = str(message["log"])  # read on: a stream that is dropped takes events of the next call
                 if message.get("msg") in ("process_generating", "process_completed"):
                     said = message.get("output") or {}
                     if not message["success"]:
                         raise ValueError(str(said))
                     outputs = said.get("data") or outputs
+        if refused:
+            raise Refused(refused)
         return outputs
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from stress.crowd import run_crowd
 from stress.target import Attack, Target, all_attacks, target
+from stress.visitor import Visitor
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,29 @@ def test_an_attack_does_no_harm(lab: Target, attack: Attack) -> None:
     attack(lab)
     assert lab.server.process.poll() is None
     assert "Traceback" not in lab.server.printed()
+
+
+def test_an_answer_that_never_ends_is_given_up() -> None:
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b": heartbeat\n")
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        visitor = Visitor(f"http://127.0.0.1:{server.server_port}", longest=0.3)
+        begun = time.monotonic()
+        assert visitor.send("GET", "/").text.startswith(": heartbeat")
+        assert time.monotonic() - begun < 5
+        visitor.client.close()
+        server.shutdown()
 
 
 @pytest.mark.slow

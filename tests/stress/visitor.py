@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 
 SECONDS = 60
+LONGEST_ANSWER_SECONDS = 600.0
 NO_HUB = "http://127.0.0.1:9"  # the port of nothing: what is asked of the hub fails at once, and nothing leaves
 
 OWNER_KEY = "owner-key"
@@ -68,9 +70,14 @@ class Answer:
 
 
 class Visitor:
-    """One session, with its own key. Every method gives the server's answer; none raises for what it says."""
+    """One session, with its own key. Every method gives the server's answer; none raises for what it says.
 
-    def __init__(self, address: str, key: str = "") -> None:
+    Attributes:
+        longest: Seconds after which the rest of an answer is not waited for: a stream of events may never end.
+    """
+
+    def __init__(self, address: str, key: str = "", longest: float = LONGEST_ANSWER_SECONDS) -> None:
+        self.longest = longest
         self.client = httpx.Client(base_url=address, timeout=SECONDS, trust_env=False)
         self.key = key or secrets.token_hex(32)
         self.session = secrets.token_hex(8)
@@ -108,11 +115,16 @@ class Visitor:
 
     def send(self, method: str, address: str, **request: Any) -> Answer:
         """Any request."""
+        end, blocks = time.monotonic() + self.longest, list[bytes]()
         try:
-            response = self.client.request(method, address, **request)
+            with self.client.stream(method, address, **request) as response:
+                for block in response.iter_bytes():
+                    blocks.append(block)
+                    if time.monotonic() > end:
+                        break
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Answer(0, f"{type(error).__name__}: {error}")
-        return Answer(response.status_code, response.text)
+        return Answer(response.status_code, b"".join(blocks).decode("utf-8", "replace"))
 
     def _followed(self, joined: Answer) -> Answer:
         """What a queued call says until its stream ends."""

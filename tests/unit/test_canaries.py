@@ -7,7 +7,10 @@ pyproject.toml declares are those of the releases with which these tests passed.
 from __future__ import annotations
 
 import inspect
+import re
+import tomllib
 from collections import OrderedDict
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +21,15 @@ import torch
 from gradio import http_server, route_utils, routes
 from gradio.exceptions import Error
 from gradio.state_holder import StateHolder
+from packaging.requirements import Requirement
+from packaging.version import Version
 from starlette.middleware import Middleware
 from torch import nn
 
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.calls import Evicted, Sessions
+
+ROOT = Path(__file__).parents[2]
 
 
 def small_page() -> gr.Blocks:
@@ -34,6 +41,24 @@ def small_page() -> gr.Blocks:
 
 def source(function: Any) -> str:
     return inspect.getsource(function)
+
+
+FRAMEWORKS = ("gradio", "torch", "transformers", "datasets", "sacrebleu")
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_declared_range_ends_after_the_release_that_was_tried(name: str) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    (range_,) = [found.specifier for found in map(Requirement, declared) if found.name == name]
+    here = Version(version(name)).release
+    assert ".".join(map(str, here)) in range_, f"{name} {here} is installed: run this file, then widen its range"
+    assert f"{here[0]}.{here[1] + 1}" not in range_, f"the next release of {name} has not been tried"
+
+
+def test_every_place_to_mend_is_there() -> None:
+    named = set(re.findall(r"\b[a-z]\w*(?:/\w+)+\.py\b", Path(__file__).read_text(encoding="utf-8")))
+    assert len(named) > 10
+    assert not [name for name in named if not (ROOT / "neftune_core" / name).is_file()]
 
 
 # ---------------------------------------------------------------- Gradio
@@ -58,7 +83,7 @@ def test_gradio_calls_every_handler_through_process_api_of_the_page() -> None:
 
 
 def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
-    why = "Calls cannot be checked by their functions: mend ui/server/gate.py, `check_call`, and ui/server/calls.py, `guard`."
+    why = "Calls cannot be checked: mend ui/server/gate.py, `check_call`, and ui/server/calls.py, `guard`."
     fn = next(iter(small_page().fns.values()))
     assert fn.api_name == "echo", why
     assert not fn.cancels, why
@@ -67,7 +92,9 @@ def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
 
 
 def test_gradio_lets_the_oldest_session_go_by_popitem() -> None:
-    why = "A page whose session was evicted is no longer told to reload: mend ui/server/calls.py, `Sessions`, and ui/server/launch.py."
+    why = (
+        "An evicted session is no longer told to reload: mend ui/server/calls.py, `Sessions`, and ui/server/launch.py."
+    )
     holder, evicted = StateHolder(), Evicted()
     holder.set_blocks(small_page_with_capacity(1))
     assert type(holder.session_data) is OrderedDict, why

@@ -18,7 +18,7 @@ from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
-from neftune_core.studies.records.record import Record, asked_from, find
+from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import CONTROL, StudySettings
 from neftune_core.ui.parts.controls import Form
@@ -212,7 +212,7 @@ def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
     for part in FILE_PARTS:
         source: str = getattr(data, part)
         name = source.removeprefix(FILE)
-        usable = _lies_in(uploads, name) and room_of(lab.limits).is_of(asked_from.get(), name)
+        usable = _lies_in(uploads, name) and room_of(lab.limits).may_name(name)
         if source.startswith(FILE) and not usable:
             raise DataError(say("The file that was uploaded before is no longer here: upload it again."))
     return data

@@ -22,6 +22,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Of a handler that checks its settings itself: the framework would take every single input through a thread.
 UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
 
+OWNER_KEY = "owner-key"
 SECONDS_SHOWN = 20
 
 
@@ -97,7 +98,7 @@ def events(component: Component) -> Any:
 
 def owner_key() -> gr.Textbox:
     """The hidden component that carries this browser's unguessable key to handlers; see `fill_owner_key`."""
-    return gr.Textbox(visible=False, elem_id="owner-key", label="Owner key")
+    return gr.Textbox(visible=False, elem_id=OWNER_KEY, label="Owner key")
 
 
 def fill_owner_key(page: gr.Blocks, key: gr.Textbox) -> None:

@@ -21,14 +21,14 @@ from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, parse
-from neftune_core.studies.records.record import Record, asked_from, find
+from neftune_core.studies.records.record import Record, find, owner_hash
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.record import find_study, require_single
 from neftune_core.ui.parts.study_form import plan_words, require_fit
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import read_sentence
-from neftune_core.ui.server.uploads import room_of
+from neftune_core.ui.server.uploads import asked_as, room_of
 
 MOST_EVENTS = 2_000
 LONGEST_TEXT = 2_000
@@ -162,7 +162,7 @@ def _require_own_rows(lab: Lab, data: DataSettings) -> None:
         if not source.startswith(FILE):
             continue
         path = Path(source.removeprefix(FILE))
-        if not (_is_within(path, uploads) and room_of(lab.limits).is_of(asked_from.get(), str(path))):
+        if not (_is_within(path, uploads) and room_of(lab.limits).may_name(str(path))):
             raise DataError("This is not a file that was uploaded here: upload it with read_instructions first.")
 
 
@@ -181,6 +181,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
         `key` is a long secret of your own: who has it sees the study, stops it and reads its answers.
         """
         owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
+        asked_as.set(owner_hash(owner))
         _require_own_rows(lab, study.data)
         plan_words(lab, study)  # raises where it is too long, also while the server is busy with others
         require_fit(lab, study)

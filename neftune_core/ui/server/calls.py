@@ -16,9 +16,10 @@ from neftune_core.errors import Cancelled, InvalidSetting, LabError
 from neftune_core.language import CHINESE, ENGLISH, in_language, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
-from neftune_core.studies.records.record import asked_from
+from neftune_core.studies.records.record import asked_from, owner_hash
+from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server.addresses import FORWARDED, address_of
-from neftune_core.ui.server.uploads import room_of
+from neftune_core.ui.server.uploads import asked_as, room_of
 
 NOT_UPLOADED = "This is not a file that was uploaded here: upload it first."
 NOT_A_FILE = "An uploaded file is not described as the page does it: upload it first."
@@ -48,15 +49,16 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters
-    gone = evicted or Evicted()
+    gone, keys = evicted or Evicted(), Keys()
 
     async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
         fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
         event = named.get("event_data")
         if event is not None and not isinstance(event._data, dict):
             event._data = {}
-        asked_from.set(_asked_from(named.get("request")))
         try:
+            asked_from.set(_asked_from(named.get("request")))
+            asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
             if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
                 raise InvalidSetting(_reload(fn))
             if not (named.get("iterator") or fn.cancels):
@@ -71,11 +73,33 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
 
 
 def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
-    """Raise `InvalidSetting` if a file among the values was uploaded from another network address."""
+    """Raise `InvalidSetting` if a file among the values was uploaded by another visitor."""
     for value in values:
         path = value.get("path") if isinstance(value, dict) else None
-        if isinstance(path, str) and not room_of(limits).is_of(asked_from.get(), path):
+        if isinstance(path, str) and not room_of(limits).may_name(path):
             raise InvalidSetting(NOT_UPLOADED)
+
+
+class Keys:
+    """The hashed key of each session that has told it; the latest sessions alone are remembered."""
+
+    MOST = 10_000
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, str] = OrderedDict()
+
+    def of(self, session: Any, blocks: Sequence[Any], values: Any) -> str:
+        """Return the hashed key of a call, or the one that its session told before; empty if there is none."""
+        if not isinstance(session, str) or not isinstance(values, list):
+            return ""
+        named = zip(blocks, values, strict=False)
+        key = next((value for block, value in named if getattr(block, "elem_id", "") == OWNER_KEY), None)
+        if isinstance(key, str) and key:
+            self._known[session] = owner_hash(key)
+            self._known.move_to_end(session)
+            if len(self._known) > self.MOST:
+                self._known.popitem(last=False)
+        return self._known.get(session, "")
 
 
 def _asked_from(request: Any) -> str:

@@ -17,7 +17,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.responses import JSONResponse
@@ -27,6 +28,7 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.settings import Limits
+from neftune_core.studies.records.record import asked_from
 from neftune_core.ui.server.addresses import FORWARDED, address_of, header
 
 KEPT_SECONDS = 24 * 3600
@@ -35,6 +37,8 @@ FILES_KEPT = 20_000
 SHARE = 4
 """Where visitors are strangers, one address has at most this part of the room: a fourth."""
 BETWEEN_LOOKS_SECONDS = 60
+asked_as: ContextVar[str] = ContextVar("asked_as", default="")
+"""The hash of the key that the session of the current call has told; empty if it has told none, and for code."""
 UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
 
@@ -78,10 +82,23 @@ def linked(path: Path, folder: Path) -> Path:
     return target
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Kept:
+    """One file.
+
+    Attributes:
+        address: The network address that it is counted under; empty for what was here when the server started.
+        size: Its bytes.
+        addresses: All addresses that it was uploaded from: files of the same content lie at the same path.
+        owners: The hashed keys of those who have named it in a call.
+        unnamed: How many of its uploads nobody has named yet.
+    """
+
     address: str
     size: int
+    addresses: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
+    unnamed: int = 1
 
 
 class Room:
@@ -135,8 +152,13 @@ class Room:
         with contextlib.suppress(OSError):
             about = path.lstat()
             with self._lock:
-                self._forget(path)
+                before = self._forget(path)
                 kept = self._kept[path] = _Kept(address, about.st_size if about.st_nlink == 1 else 0)
+                kept.addresses.add(address)
+                if before is not None and "" not in before.addresses:  # those may have been found before they were told
+                    kept.addresses |= before.addresses
+                    kept.owners = before.owners
+                    kept.unnamed += before.unnamed
                 self._bytes[address] += kept.size
                 self._files[address] += 1
                 self._total += kept.size
@@ -144,17 +166,46 @@ class Room:
     def is_of(self, address: str, path: str) -> bool:
         """Return whether whoever is at `address` may use a file: it came from there, or nobody knows from where."""
         try:
-            kept = self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
+            kept = self._found(path)
         except (OSError, ValueError, RuntimeError):  # what no file can be called
             return False
-        return kept is None or not kept.address or kept.address == address
+        return kept is None or "" in kept.addresses or address in kept.addresses
 
-    def _forget(self, path: Path) -> None:
+    def is_for(self, owner: str, path: str) -> bool:
+        """Return whether a visitor may name a file: as the first one after its upload, or because they did before.
+
+        Args:
+            owner: The hash of the visitor's key; empty if the call has told none, as those of programs.
+            path: The file.
+        """
+        try:
+            kept = self._found(path)
+        except (OSError, ValueError, RuntimeError):
+            return False
+        if kept is None or owner in kept.owners:
+            return True
+        with self._lock:
+            allowed = not kept.owners or kept.unnamed > 0
+            if allowed and owner:
+                kept.owners.add(owner)
+                kept.unnamed = max(0, kept.unnamed - 1)
+        return allowed
+
+    def may_name(self, path: str) -> bool:
+        """Return whether the visitor of the current call may name a file; a private lab asks for the address alone."""
+        here = self.is_of(asked_from.get(), path)
+        return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
+
+    def _found(self, path: str) -> _Kept | None:
+        return self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
+
+    def _forget(self, path: Path) -> _Kept | None:
         kept = self._kept.pop(path, None)
         if kept is not None:
             self._bytes[kept.address] -= kept.size
             self._files[kept.address] -= 1
             self._total -= kept.size
+        return kept
 
     def _look_soon(self) -> None:
         if time.monotonic() - self._looked > BETWEEN_LOOKS_SECONDS and not self._looking.locked():

@@ -15,3 +15,9 @@ def test_every_test_that_the_page_names_is_there() -> None:
     there = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)}
     assert len(named) > 20
     assert named <= there
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8")))
+    assert len(named) > 3
+    assert not [name for name in named if not (ROOT / "neftune_core" / name).is_file()]

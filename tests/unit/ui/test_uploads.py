@@ -8,6 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.records.record import Record, asked_from, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts import page_state
+from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server import calls, uploads
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import take_away
@@ -189,6 +191,44 @@ def test_a_call_may_name_only_the_uploads_of_its_own_address(folder: Path) -> No
                 calls._require_own_files([{"path": str(path)}], PUBLIC)
         finally:
             asked_from.reset(asked)
+
+
+def test_an_upload_is_of_the_key_that_names_it_first_and_of_who_uploads_the_same(folder: Path) -> None:
+    path, room = came(folder, "a", 10), uploads.room_of(PUBLIC)
+    room.keep("10.0.0.1", path)
+    blocks, keys = [SimpleNamespace(elem_id=OWNER_KEY), SimpleNamespace(elem_id=None)], calls.Keys()
+
+    def may_name(session: str, key: str = "") -> bool:
+        values = [key, {"path": str(path)}]
+        told = keys.of(session, blocks if key else blocks[1:], values if key else values[1:])
+        address, owner = asked_from.set("10.0.0.1"), uploads.asked_as.set(told)
+        try:
+            calls._require_own_files(values, PUBLIC)
+        except InvalidSetting:
+            return False
+        finally:
+            uploads.asked_as.reset(owner)
+            asked_from.reset(address)
+        return True
+
+    assert may_name("a program")
+    keys.of("one", blocks, ["key of one", None])
+    assert may_name("one")
+    assert may_name("one after a reload", "key of one")
+    assert not may_name("two", "key of two")
+    assert not may_name("a program")
+    room.keep("10.0.0.1", path)
+    assert may_name("two", "key of two")
+    assert may_name("one")
+    assert not may_name("three", "key of three")
+
+
+def test_the_same_file_from_two_addresses_is_of_both(folder: Path) -> None:
+    path, room = came(folder, "a", 10), uploads.Room(PUBLIC)
+    for address in ("10.0.0.1", "10.0.0.2"):
+        room.keep(address, path)
+    assert [room.is_of(f"10.0.0.{number}", str(path)) for number in (1, 2, 3)] == [True, True, False]
+    assert room._total == 10
 
 
 def test_an_import_counts_as_a_study_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
