@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neftune_core.durable import write_whole
-from neftune_core.engine.lockstep import check_length
+from neftune_core.engine.settings import check_length
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
