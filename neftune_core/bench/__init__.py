@@ -1,4 +1,4 @@
-"""Measuring this machine: one entry a benchmark, each giving a table as Markdown and JSON."""
+"""Benchmarks of this machine: one entry per benchmark, each returning a table for Markdown and JSON."""
 
 from __future__ import annotations
 

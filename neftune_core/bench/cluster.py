@@ -1,4 +1,4 @@
-"""What Ray costs a sweep, and what it gains: the same studies one after the other, and as tasks of one or two cores."""
+"""Cost and benefit of Ray for a sweep: the same studies one after another, and as tasks of one or two cores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = 1000
 
 
 def measure_cluster(runs: int = 1) -> Table:
-    """The sweep of `CELLS` studies of the bundled world, each on one thread: seconds, and what follows from them."""
+    """Time a sweep of `CELLS` studies on the bundled model, each on one thread."""
     import torch
 
     from neftune_core.models.device import describe_machine
@@ -70,7 +70,7 @@ def _hours(here: float, overhead: float, count: int) -> float:
 
 
 def _seconds(run: RunCells) -> tuple[float, float]:
-    """The seconds of the whole sweep, and those until the first of its studies has ended."""
+    """Return the seconds of the whole sweep, and those until its first study has ended."""
     with _sweep() as sweep:
         started = time.perf_counter()
         first = 0.0

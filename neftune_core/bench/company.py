@@ -1,4 +1,4 @@
-"""What other work on the same machine costs a study: a busy process, or the page traffic of two watched studies."""
+"""The slowdown of a study by other work: a busy process, or the page traffic of two watched studies."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ WATCHERS = 2
 
 @contextmanager
 def _busy() -> Iterator[None]:
-    """One process that never rests."""
+    """Run a process that keeps one core busy."""
     with _ended(subprocess.Popen([sys.executable, "-c", "while True: pass"])):
         yield
 
 
 @contextmanager
 def _pages() -> Iterator[None]:
-    """A served lab, and visitors who each watch a study there and turn the noise."""
+    """Serve a lab with visitors who each watch a study and move the noise slider."""
     with tempfile.TemporaryDirectory() as folder, served(NEFTUNE_HOME=folder) as (address, _):
         watching = subprocess.Popen(
             [sys.executable, "-m", "neftune_core.bench.company", address], stdout=subprocess.PIPE
         )
         with _ended(watching):
             assert watching.stdout is not None
-            watching.stdout.readline()  # their studies are over; only their watching goes on
+            watching.stdout.readline()  # their studies have ended; only the polling continues
             yield
 
 
@@ -59,15 +59,15 @@ COMPANY: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Table:
-    """Measure a study alone, as fast as spinning threads make it, and in company.
+    """Measure a study alone, as fast as spinning threads allow, and under load.
 
     Args:
-        sizes: The model and how many rows are trained on; the bundled model's own study for the bundled model.
-        runs: Runs of each, taken in turn.
+        sizes: The model and the number of rows; the bundled model's own study for the bundled model.
+        runs: Runs of each measurement, interleaved.
         precisions: Number formats to train in.
 
     Returns:
-        A table with the median, least and greatest seconds of each, and the ratios to the time alone.
+        A table with the median, minimum and maximum seconds, and the ratios to the time alone.
     """
     table = Table(f"Company: {sizes.model}", describe_machine())
     side = "study" if sizes.model == BUNDLED else "lora"
@@ -94,14 +94,14 @@ def _ratio(what: str, value: float, goal: str) -> dict[str, object]:
 
 
 def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:
-    """Seconds of the training, its measuring included, without loading."""
+    """Return the seconds of training, including its measurements but not loading."""
     found = run_side(side, sizes, environment or {})
     parts = found.get("parts")
     return float(parts["training"] + parts["held-out and training loss"] if parts else found["seconds"])
 
 
 def watch(address: str) -> None:
-    """Be the visitors: each has a short study trained, says so, and then asks for its state as an open page does."""
+    """Act as the visitors: each starts a short study and then polls its state as an open page does."""
     import secrets
 
     from gradio_client import Client

@@ -1,6 +1,6 @@
-"""How far the lab's verdicts can be trusted: false alarms where nothing is there, power where something is, and times.
+"""Reliability of the verdicts: false alarms without an effect, power with one, and computing time.
 
-Everything is simulated, so that the truth is known, and goes through the very `verdict` that studies get.
+All outcomes are simulated, so that the truth is known, and judged by the same `verdict` function as real studies.
 """
 
 from __future__ import annotations
@@ -52,7 +52,18 @@ SPREADS: dict[str, Draw] = {
 
 
 def study(generator: np.random.Generator, draw: Draw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
-    """A study whose truth is known: every arm is the control plus `effect`; runs of one seed share half of the rest."""
+    """Simulate a study with a known effect; runs with the same seed share half of their variance.
+
+    Args:
+        generator: Random generator.
+        draw: Draws noise of a given shape.
+        seeds: Number of seeds.
+        arms: Number of noise arms.
+        effect: True difference of every noise arm from the control.
+
+    Returns:
+        The outcomes.
+    """
     shared, own = draw(generator, (seeds,)), draw(generator, (arms + 1, seeds))
     values = shared + own + effect * (np.arange(arms + 1) > 0)[:, None]
     by_arm = [{seed: Outcome({QUESTION.measure: value}) for seed, value in enumerate(row)} for row in values.tolist()]
@@ -60,12 +71,12 @@ def study(generator: np.random.Generator, draw: Draw, seeds: int, arms: int, eff
 
 
 def claims(outcomes: Outcomes) -> bool:
-    """Whether the verdict claims anything of any arm."""
+    """Return whether the verdict claims an effect of any arm."""
     return any(arm.status in CLAIMS for arm in verdict(outcomes, QUESTION).arms.values())
 
 
 def measure_evidence(studies: int = STUDIES) -> Table:
-    """The whole table: about two minutes on one core for the default number of studies."""
+    """Return the whole table; about two minutes on one core with the default number of studies."""
     from neftune_core.models.device import describe_machine
 
     table = Table(f"Verdicts on {studies} simulated studies a row", describe_machine())
@@ -107,7 +118,7 @@ def _differences(outcomes: Outcomes) -> list[float]:
 
 
 def _naive_bootstrap(generator: np.random.Generator, differences: Floats) -> list[bool]:
-    """Whether each study's percentile interval of resampled seeds excludes zero."""
+    """Return, per study, whether the percentile interval of resampled seeds excludes zero."""
     studies, seeds = differences.shape
     places = generator.integers(0, seeds, (studies, 1000, seeds))
     means = np.take_along_axis(differences[:, None, :], places, axis=2).mean(2)
@@ -124,7 +135,7 @@ def _power_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[s
 
 
 def _example_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
-    """False alarms of the bootstrap over examples: where only the examples scatter, and where the runs do too."""
+    """Yield false alarms of the bootstrap over examples, with and without variance between runs."""
     for what, between in (("examples alone scatter", 0.0), ("runs scatter by 0.1 of an example's deviation", 0.1)):
         found = []
         for _ in range(studies):

@@ -1,4 +1,4 @@
-"""What a GPU makes of the arms: one, five and eight in a pass, eager and compiled, at SmolLM2-135M's shape."""
+"""Throughput of several arms on a GPU: one, five and eight per pass, eager and compiled, at SmolLM2-135M's shape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,18 @@ COMMAND = "neftune bench gpu"
 
 
 def measure_gpu(device: str = "auto", runs: int = 5) -> Table:
-    """The GPU rows of the table of speed, kept for `neftune doctor`; raises `NotAvailable` where there is no GPU."""
+    """Measure the GPU rows of the speed table, and store them for `neftune doctor`.
+
+    Args:
+        device: Name of the device; "auto" for the first GPU.
+        runs: Runs of each measurement.
+
+    Returns:
+        The table.
+
+    Raises:
+        NotAvailable: If there is no GPU.
+    """
     from neftune_core.models.device import choose_device, describe_machine
 
     place = choose_device(device)
@@ -64,7 +75,7 @@ def _row(what: str, values: list[float], goal: str = "") -> dict[str, Any]:
 
 
 def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: Any) -> float:
-    """The median time of a whole step of `count` noise arms, after a few that are not timed."""
+    """Return the median time of a whole step of `count` noise arms, after warm-up steps."""
     from neftune_core.bench.matrix import random_rows
     from neftune_core.bench.train_sides import lockstep
     from neftune_core.engine.settings import TrainingSettings
@@ -77,13 +88,13 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
     seconds = []
     for step in run.steps():
         started = time.perf_counter()
-        run.step(step, 1e-4, lambda: False)  # its numbers are read from the device: it ends with the step
+        run.step(step, 1e-4, lambda: False)  # reading its numbers synchronises the device
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[WARM_STEPS:])
 
 
 def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
-    """Peak memory of five arms over that of one, together and in turn."""
+    """Return the peak memory of five arms relative to one, together and one after another."""
     import torch
 
     if loaded.device.type != "cuda":
@@ -101,7 +112,7 @@ def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
 
 
 def _peft_rows(loaded: LoadedModel, runs: int) -> list[dict[str, Any]]:
-    """What one adapter takes in a plain loop of PEFT's, where PEFT is installed."""
+    """Return the time of one adapter in a plain PEFT loop, if PEFT is installed."""
     if not find_spec("peft"):
         return []
     return [_row("plain PEFT loop, tokens/s", [BATCH * LENGTH / _peft_seconds(loaded) for _ in range(runs)])]
@@ -130,19 +141,19 @@ def _peft_seconds(loaded: LoadedModel) -> float:
 
 
 def gpu_name(device: Any) -> str:
-    """The name of a GPU as its maker gives it."""
+    """Return the vendor's name of a GPU."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU (mps)"
 
 
 def kept_file(name: str) -> Path:
-    """Where the measurement of a GPU is kept."""
+    """Return the file with the stored measurement of a GPU."""
     return home() / "bench" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
 
 
 def untried_words(device: Any) -> str:
-    """What to tell about a GPU that nobody has measured here yet; empty where there is none, or it has been."""
+    """Return a note for a GPU that has not been measured yet; "" otherwise."""
     if device.type == "cpu" or kept_file(gpu_name(device)).is_file():
         return ""
     return f"The lab has not been measured on this {gpu_name(device)} yet: `{COMMAND}` does it in about five minutes."

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices of the shapes that a model has."""
+"""Matrix multiplication speed of this machine for the shapes of a model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ REPEATS = 7
 
 
 def weights_of(loaded: LoadedModel) -> tuple[int, int]:
-    """Weights of the linear maps of all layers, and of the head: each costs two operations a token and direction."""
+    """Return the number of weights in the linear maps of all layers, and in the head.
+
+    Each weight costs two operations per token and direction.
+    """
     shapes, head = _shapes(loaded)
     return sum(count * rows * columns for (rows, columns), count in shapes.items()), head[0] * head[1]
 
 
 def _shapes(loaded: LoadedModel) -> tuple[dict[tuple[int, int], int], tuple[int, int]]:
-    """How many maps of each shape the layers have, and the shape of the head."""
+    """Return the number of linear maps per shape in the layers, and the shape of the head."""
     from neftune_core.models.anatomy import linear_maps
 
     found: dict[tuple[int, int], int] = {}
@@ -31,9 +34,9 @@ def _shapes(loaded: LoadedModel) -> tuple[dict[tuple[int, int], int], tuple[int,
 
 
 def own_peak(loaded: LoadedModel) -> float:
-    """Operations a second of plain products of 1,024 tokens with this model's own maps, in its own precision.
+    """Measure the operations per second of matrix products of 1,024 tokens with this model's shapes and precision.
 
-    The best of seven for each shape, weighted by how often the layers have it.
+    The best of seven runs per shape, weighted by the number of maps with that shape.
     """
     import torch
 
@@ -58,7 +61,16 @@ def _seconds(left: object, right: object) -> float:
 
 
 def random_rows(loaded: LoadedModel, count: int, length: int) -> list[Encoded]:
-    """Rows of `length` random tokens, the second half of each trained on."""
+    """Make rows of random tokens; the second half of each row is trained on.
+
+    Args:
+        loaded: The model, for its vocabulary.
+        count: Number of rows.
+        length: Tokens per row.
+
+    Returns:
+        The encoded rows.
+    """
     import numpy as np
 
     from neftune_core.data.chat import Encoded

@@ -1,4 +1,4 @@
-"""What noise costs: a training step of each kind beside the same step at strength 0, in alternation; and memory."""
+"""Cost of noise: a step of each kind compared with the same step at strength 0, interleaved; and memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 @dataclass(frozen=True)
 class Size:
-    """The model (a Llama with random weights), the batch, and how long each kind is timed."""
+    """A Llama with random weights, the batch, and the measuring time per kind."""
 
     vocabulary: int = 49_152
     width: int = 576
@@ -45,7 +45,7 @@ class Size:
 
     @property
     def words(self) -> str:
-        """The batch in words."""
+        """Describe the batch."""
         return f"{self.rows} rows of {self.length} tokens, {self.layers} layers of width {self.width}"
 
 
@@ -54,7 +54,7 @@ SMOLLM2_135M = Size()
 
 
 def measure_noise(size: Size = SMOLLM2_135M) -> Table:
-    """Every kind's step over the step without noise, with 95 % intervals; then memory, and the Noise tab's numbers."""
+    """Measure each kind's step time relative to a step without noise, with 95 % intervals, and the memory."""
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 
@@ -91,7 +91,16 @@ def _loud(kind: str) -> NoiseSettings:
 
 
 def random_model(size: Size, device: torch.device | None = None, precision: str = "auto") -> LoadedModel:
-    """A Llama of that shape with random weights; where and in which precision as in the settings of a model."""
+    """Build a Llama with random weights.
+
+    Args:
+        size: Its shape.
+        device: The device; chosen automatically if None.
+        precision: Number format, as in the model settings.
+
+    Returns:
+        The model.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -132,7 +141,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
 
 
 def _rows(size: Size) -> list[Encoded]:
-    """Rows of one length, the second half of each trained on."""
+    """Return rows of one length; the second half of each is trained on."""
     from neftune_core.data.chat import Encoded
     from neftune_core.data.examples import Example, Message
 
@@ -144,7 +153,7 @@ def _rows(size: Size) -> list[Encoded]:
 
 
 def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
-    """Seconds of a step with each of `noises` over those of one without, in rounds of one step each, shuffled."""
+    """Return the step times with each of `noises` relative to a step without, in shuffled rounds of one step each."""
     training = TrainingSettings(steps=MOST_ROUNDS, batch_size=size.rows, learning_rate=1e-5)
     sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, *noises)]
     rounds: list[NDArray[np.float64]] = []
@@ -174,11 +183,10 @@ def _row(differences: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[s
 
 
 def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The Hodges-Lehmann estimate of the middle of `differences`, and its 95 % interval by Wilcoxon's signed ranks.
+    """Compute the Hodges-Lehmann estimate of the median of `differences`, and its 95 % Wilcoxon signed-rank interval.
 
-    A few of them in which the machine did something else move it little. The interval's ranks come from the normal
-    approximation, which serves from about eight differences on (Hollander and Wolfe, Nonparametric Statistical
-    Methods, chapter 3).
+    It is robust against a few disturbed measurements. The ranks of the interval come from the normal approximation,
+    which is adequate from about eight differences (Hollander and Wolfe, Nonparametric Statistical Methods, chapter 3).
     """
     count = len(differences)
     first, second = np.triu_indices(count)
@@ -189,7 +197,7 @@ def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise: NoiseSettings) -> Callable[[], object]:
-    """A function that makes the next step of a run of one arm."""
+    """Return a function that runs the next step of one arm."""
     from neftune_core.engine.lockstep import Lockstep
 
     prepared: Any = SimpleNamespace(train=_rows(size), held_out=[])
@@ -199,7 +207,7 @@ def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise:
 
 
 def _seconds(work: Callable[[], object], times: int) -> float:
-    """The mean time of `work`."""
+    """Return the mean time of `work`."""
     started = time.perf_counter()
     for _ in range(times):
         work()
@@ -207,7 +215,7 @@ def _seconds(work: Callable[[], object], times: int) -> float:
 
 
 def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
-    """Bytes that adding noise takes, as the profiler counts them, over those of the vectors in float32."""
+    """Return the bytes that adding noise allocates, relative to the float32 size of the vectors."""
     import torch
 
     from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows

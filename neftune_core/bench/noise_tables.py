@@ -1,4 +1,4 @@
-"""How strong noise is where lengths differ: padded rows and packed documents under each rule, measured on vectors."""
+"""Noise strength with different lengths: padded rows and packed documents under each rule, measured on vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOCABULARY, SEED = 256, 0
 
 @dataclass(frozen=True)
 class Layout:
-    """One batch of one row: `length` vectors, of which the documents fill the first ones."""
+    """One batch with one row of `length` vectors, of which the documents fill the first ones."""
 
     words: str
     documents: tuple[int, ...]
@@ -47,7 +47,12 @@ def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:
 
 @contextmanager
 def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
-    """The noise that `neftune_noise_alpha` of the common trainers puts on a model."""
+    """Apply the noise hook that transformers' `Trainer` uses for `neftune_noise_alpha`.
+
+    Args:
+        model: The model.
+        alpha: Noise strength.
+    """
     from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
     handle = activate_neftune(model, neftune_noise_alpha=alpha)
@@ -78,7 +83,7 @@ RULES: dict[str, Rule] = {
 
 
 def length_rules_table() -> Table:
-    """The standard deviation of one coordinate of the noise that each rule adds, measured, and by its formula."""
+    """Return the standard deviation of one noise coordinate under each rule, measured and by formula."""
     from neftune_core.models.device import describe_machine
 
     table = Table(f"Length rules at alpha {ALPHA:g}, width {WIDTH}", describe_machine())
@@ -102,7 +107,16 @@ def length_rules_table() -> Table:
 def measured(
     model: Any, layout: Layout, noise: Callable[[Any], AbstractContextManager[Any]]
 ) -> tuple[float, float | str]:
-    """The standard deviations of what the first layer is given more than the clean vectors, on tokens and padding."""
+    """Measure the noise that reaches the first layer.
+
+    Args:
+        model: The model.
+        layout: The batch.
+        noise: Context manager that adds noise to the model.
+
+    Returns:
+        The standard deviation of the noise on tokens, and on padding.
+    """
     import torch
 
     ids = torch.arange(layout.length)[None] % VOCABULARY
@@ -111,7 +125,7 @@ def measured(
     positions = torch.cat([torch.arange(length) for length in (*layout.documents, padding)])[None]
     seen: list[torch.Tensor] = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]), noise(model):
-        torch.manual_seed(SEED)  # for the hook of others, which draws from the global generator
+        torch.manual_seed(SEED)  # for the trainers' hook, which uses the global generator
         handle = model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
         try:
             model(input_ids=ids, attention_mask=true.long(), position_ids=positions, use_cache=False)
@@ -122,7 +136,7 @@ def measured(
 
 
 def _model() -> Any:
-    """A Llama of one layer and random weights, in training mode; only its embedding matters."""
+    """Return a Llama with one layer and random weights, in training mode; only its embedding matters."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

@@ -1,4 +1,4 @@
-"""The page in Chromium: seconds to a served page and to its first picture, and from the slider to redrawn norms."""
+"""The page in Chromium: seconds to the served page and to its first figure, and from slider to redrawn norms."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 MOVES = 50
 LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
 
-# A picture is there when the recorded study has drawn its curves.
+# The first figure is complete when the recorded study's curves are drawn.
 FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
 
-# Moves the slider as a hand does; the redraw is done when the event that it caused has been handled.
+# Moves the slider like a user; the redraw is complete when the resulting event has been handled.
 SLIDER = """async (moves) => {
   const slider = document.querySelector('#noise-strength input[type=range]');
   const figure = document.querySelector('#noise-figure .lab-figure-plot').labFigure;
@@ -45,7 +45,7 @@ SLIDER = """async (moves) => {
 }"""
 
 
-# Notes, frame by frame, the last step that the curves have drawn, and when.
+# Records, per frame, the last step drawn in the curves, and the time.
 POINTS = """() => {
   const plot = () => document.querySelector('#train-curves .lab-figure-plot');
   const seen = (window.labSeen = []);
@@ -61,15 +61,29 @@ POINTS = """() => {
 
 @dataclass(frozen=True)
 class Followed:
-    """How the page followed a log: seconds from each event to its point on the screen, and whether the figure was made
-    anew meanwhile."""
+    """How the page followed a log.
+
+    Attributes:
+        late: Seconds from each event to its point on the screen.
+        was_remade: Whether the figure was recreated meanwhile.
+    """
 
     late: list[float]
     was_remade: bool
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Followed:
-    """Write `events` steps into the log of a claimed `record` that the Train tab of `page` watches, `rate` a second."""
+    """Write steps to a log while the Train tab watches it.
+
+    Args:
+        page: The Playwright page.
+        record: The claimed record.
+        events: Number of steps.
+        rate: Steps per second.
+
+    Returns:
+        The delays.
+    """
 
     record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
@@ -85,7 +99,11 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Follow
 
 
 def chromium() -> str:
-    """The system's Chromium; raises `NotAvailable` where there is none."""
+    """Return the system's Chromium.
+
+    Raises:
+        NotAvailable: If there is none.
+    """
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
     found = next((name for name in names if name), None)
     if found is None:
@@ -94,7 +112,7 @@ def chromium() -> str:
 
 
 class LogWriter(threading.Thread):
-    """Appends the steps of two arms to `record`, `rate` a second; `written` has the time (epoch) of each."""
+    """Append the steps of two arms to `record` at `rate` per second; `written` has the Unix time of each."""
 
     def __init__(self, record: Record, events: int, rate: float) -> None:
         super().__init__(daemon=True)
@@ -102,7 +120,7 @@ class LogWriter(threading.Thread):
         self.written: dict[int, float] = {}
 
     def run(self) -> None:
-        """One event after the other, each at its time."""
+        """Write every event at its scheduled time."""
         started = time.monotonic()
         for step in range(1, self.events + 1):
             time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
@@ -114,7 +132,7 @@ class LogWriter(threading.Thread):
 
 @contextmanager
 def served(**variables: str) -> Iterator[tuple[str, float]]:
-    """The lab in a process of its own, with these environment variables: its address, and the seconds until served."""
+    """Serve the lab in a child process with these environment variables; yield its URL and the seconds until served."""
     started = time.perf_counter()
     command = [sys.executable, "-c", "from neftune_core.ui.server.serve import serve; serve()"]
     environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **variables}
@@ -129,7 +147,7 @@ def served(**variables: str) -> Iterator[tuple[str, float]]:
 
 
 def measure_page(runs: int) -> Table:
-    """Medians over `runs` fresh servers and visitors. Needs Playwright and a Chromium of the system."""
+    """Return medians over `runs` fresh servers and visitors; needs Playwright and a system Chromium."""
     from neftune_core.models.device import describe_machine
 
     starts, own, pictures, moves, late, late_most = [], [], [], [], [], []
@@ -137,7 +155,7 @@ def measure_page(runs: int) -> Table:
         own.append(own_import_seconds())
         with served() as (address, seconds):
             starts.append(seconds)
-            time.sleep(10)  # the models are loaded behind the served page; a visitor is measured after that
+            time.sleep(10)  # models load in the background; the visit is measured afterwards
             picture, times = _visit(address)
             pictures.append(picture)
             moves.append(statistics.median(times))
@@ -157,7 +175,7 @@ def measure_page(runs: int) -> Table:
 
 
 def own_import_seconds() -> float:
-    """What importing the page's own modules costs beyond gradio, in a fresh process."""
+    """Return the time to import the page's own modules beyond Gradio, in a fresh process."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
         "start = time.perf_counter(); from neftune_core.ui import page, serve; page.build(); "
@@ -169,7 +187,7 @@ def own_import_seconds() -> float:
 
 @contextmanager
 def driven_browser() -> Iterator[Any]:
-    """Chromium, closed in the end."""
+    """Yield a Chromium that is closed at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -192,7 +210,7 @@ def _visit(address: str) -> tuple[float, list[float]]:
 
 
 def _followed(address: str, rate: float) -> Followed:
-    """A study that another process trains, watched in the page; its record is removed again."""
+    """Watch a study of another process in the page; its record is removed afterwards."""
     from neftune_core.studies.records import disk
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE

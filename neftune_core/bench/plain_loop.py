@@ -1,4 +1,4 @@
-"""Plain fine-tuning with `peft` and the model's own loss: what a person would write, and the lab is compared with."""
+"""Plain fine-tuning with `peft` and the model's own loss: the reference that the lab is compared with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 def peft_losses(
     study: StudySettings, loaded: LoadedModel, prepared: Prepared, initial: Mapping[str, Tensor]
 ) -> list[float]:
-    """The losses of `study.training.steps` steps from the adapter `initial` (`lora_A` of each map, by its name)."""
+    """Train an adapter in a plain PEFT loop.
+
+    Args:
+        study: The study.
+        loaded: The model.
+        prepared: The rows.
+        initial: Initial `lora_A` of each map, by name.
+
+    Returns:
+        The loss of each of `study.training.steps` steps.
+    """
     import torch
 
     from neftune_core.engine.lockstep import steps_after
@@ -56,7 +66,7 @@ def _with_adapter(loaded: LoadedModel, initial: Mapping[str, Tensor], study: Stu
 
 
 def _batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
-    """Ids, mask and labels, padded on the right to the longest row."""
+    """Return ids, mask and labels, right-padded to the longest row."""
     import torch
 
     longest = max(row.length for row in rows)

@@ -1,4 +1,4 @@
-"""What the Noise tab asks of the server: the numbers of a preview, its repeated draws, and its nearest tokens."""
+"""Server time of the Noise tab: a preview, its repeated draws, and its nearest tokens."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PIECE = 8192
 
 
 def measure_preview(runs: int = 20) -> Table:
-    """Medians over `runs` draws of a sentence of 60 tokens of width 576 and a vocabulary of 49,152, all kinds at once.
+    """Return medians over `runs` draws for 60 tokens of width 576 and a vocabulary of 49,152, all kinds at once.
 
-    The vectors are random: the arithmetic is that of any model of this size, its forward pass not included.
+    The vectors are random: the arithmetic is that of any model of this size, without its forward pass.
     """
     from neftune_core.models.device import describe_machine
 
@@ -36,7 +36,7 @@ def measure_preview(runs: int = 20) -> Table:
 
 
 def invented(precision: str) -> Sentence:
-    """A sentence of random vectors, taken from a random vocabulary."""
+    """Return a sentence of random vectors from a random vocabulary."""
     generator = np.random.default_rng(0)
     vocabulary = 0.1 * generator.standard_normal((VOCABULARY, WIDTH), dtype=np.float32)
     ids = generator.integers(0, VOCABULARY, LENGTH)
@@ -58,7 +58,7 @@ def invented(precision: str) -> Sentence:
 def _row(
     what: str, measure: Callable[[Sentence, int], dict[str, Any]], sentence: Sentence, runs: int
 ) -> dict[str, Any]:
-    """Milliseconds of `measure`, the first call left out, and the kilobytes that it sends."""
+    """Return the milliseconds of `measure`, without the first call, and the kilobytes that it sends."""
     sent = len(json.dumps(measure(sentence, 0))) / 1000
     times = []
     for seed in range(runs):

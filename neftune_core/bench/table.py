@@ -1,4 +1,4 @@
-"""A benchmark's result: rows of figures, and the machine they were measured on."""
+"""The result of a benchmark: rows of numbers, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 @dataclass
 class Table:
-    """Figures of one run of a benchmark; every figure names its unit in its column.
+    """The results of one benchmark run; every number has its unit in the column name.
 
-    `findings` counts what should not have happened, in suites that look for faults.
+    `findings` counts failures in suites that look for faults.
     """
 
     title: str
@@ -22,11 +22,11 @@ class Table:
     findings: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The table as plain values."""
+        """Return the table as plain values."""
         return {"title": self.title, "machine": self.machine, "rows": self.rows, "notes": self.notes}
 
     def as_markdown(self) -> str:
-        """The table for a README, the machine above it and notes below."""
+        """Return the table as Markdown, with the machine above and notes below."""
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         lines = [f"### {self.title}", "", ", ".join(f"{k}: {v}" for k, v in self.machine.items()), ""]
         lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
@@ -40,5 +40,5 @@ def _cell(value: Any) -> str:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
+    """Return median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}

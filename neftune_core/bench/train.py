@@ -1,6 +1,6 @@
-"""Training on this machine beside what people would use instead: one row of the table for each promise of speed.
+"""Training speed on this machine compared with alternatives: one row per performance target.
 
-Each measurement is a process of its own, those that are compared in turn.
+Each measurement runs in its own process; those that are compared are interleaved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neftune_core.bench.train_sides import Found, Sizes
 from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.models.device import choose_device, describe_machine, fast_bfloat16
 
-# Settings of other numeric libraries that some machines carry, and that slow a current one down.
+# Environment variables tuned for other numeric libraries, which slow down a current one.
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 EMULATED_ROWS = 4
 EMULATED = (
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 class _Bench:
-    """The runs of one call: `measured` gives the results of sides in turn, `runs` of each."""
+    """The measurements of one call: `measured` returns the results of interleaved sides, `runs` of each."""
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
@@ -51,13 +51,22 @@ class _Bench:
         return found
 
     def _sizes_of(self, side: str) -> Sizes:
-        """The sizes of a side: few rows where its arithmetic is emulated, and takes minutes for each."""
+        """Return the sizes of a side: few rows if its arithmetic is emulated, which takes minutes per row."""
         if self.emulates and side in IN_BFLOAT16:
             return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
         return self.sizes
 
     def beside_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
-        """Tokens a second of ours and theirs (side and words), and the ratios, run by run."""
+        """Compare tokens per second with TRL.
+
+        Args:
+            ours: Name of the lab's side.
+            theirs: Names and descriptions of TRL's sides.
+            words: Description of the task.
+
+        Returns:
+            Rows with both speeds and their ratios, run by run.
+        """
         sides = [side for side, _ in theirs] if find_spec("trl") and find_spec("peft") else []
         if not sides:
             self.notes.append(NO_TRL)
@@ -74,7 +83,7 @@ GOALS = {"bfloat16 weights": ">= 5", "default settings": ">= 3"}
 
 
 def _row(what: str, values: Sequence[float], goal: str = "") -> Row:
-    """One figure: the median, least and greatest of its runs, and what is to be reached."""
+    """Return one result: median, minimum and maximum of its runs, and the target."""
     return {
         "what": what,
         "median": float(statistics.median(values)),
@@ -175,7 +184,20 @@ PARTS: dict[str, Callable[[_Bench], list[Row]]] = {
 
 
 def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profile: bool = False) -> Table:
-    """The rows of `only` (all of `PARTS` where it is empty), and with `profile` where the time goes."""
+    """Run the training benchmark.
+
+    Args:
+        sizes: The model and the amount of work.
+        runs: Runs of each measurement.
+        only: Names in `PARTS`; all if empty.
+        profile: Whether to profile a step as well.
+
+    Returns:
+        The table.
+
+    Raises:
+        InvalidSetting: If a name is unknown.
+    """
     unknown = [name for name in only if name not in PARTS]
     if unknown:
         raise InvalidSetting(f"There is no measurement {unknown[0]!r}: choose from {', '.join(PARTS)}.")
@@ -193,9 +215,18 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
 
 
 def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Found:
-    """Return what one side finds in a process of its own, with these environment variables; an empty one is unset.
+    """Run one side in its own process.
 
-    Raises `LabError` if the side fails.
+    Args:
+        side: Name of the side.
+        sizes: The model and the amount of work.
+        variables: Environment variables; an empty one is unset.
+
+    Returns:
+        Its results.
+
+    Raises:
+        LabError: If the side fails.
     """
     environment = {
         name: value for name, value in (os.environ | variables).items() if value and name not in FOREIGN_TUNING

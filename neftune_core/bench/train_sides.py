@@ -1,4 +1,4 @@
-"""What `neftune bench train` measures, each side in a process of its own.
+"""The measurements of `neftune bench train`, each run in its own process.
 
 `python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too.
 """
@@ -37,7 +37,7 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: the model, a file of rows (empty: a starter set), its first rows, and steps and tokens."""
+    """The amount of work: the model, a file of rows ("" for a starter set), number of rows, steps and tokens."""
 
     model: str
     rows: str = ""
@@ -79,7 +79,17 @@ def _ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, P
 
 
 def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Mapping[str, NoiseSettings]) -> Lockstep:
-    """A run of `arms`, at its start."""
+    """Return a new run.
+
+    Args:
+        study: The study.
+        loaded: The model.
+        prepared: The rows.
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        The run, before its first step.
+    """
     from neftune_core.engine.lockstep import Lockstep
     from neftune_core.engine.methods import make_arms
 
@@ -87,11 +97,11 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
 
 
 def seconds_of(run: Lockstep) -> float:
-    """How long all steps of a run take, without the measuring in between."""
+    """Return the seconds of all steps of a run, without the measurements in between."""
     started = time.perf_counter()
     for step in run.steps():
         event = run.step(step, run.study.training.learning_rate, _never)
-    if event["arms"]:  # whose numbers were read from the device: its work is done
+    if event["arms"]:  # reading its numbers has synchronised the device
         return time.perf_counter() - started
     raise AssertionError("the benchmark's arms diverged")
 
@@ -106,19 +116,19 @@ def _one_arm(sizes: Sizes, **training: Any) -> Found:
 
 
 def lora(sizes: Sizes) -> Found:
-    """One noise arm of LoRA over the rows."""
+    """Train one LoRA noise arm over the rows."""
     return _one_arm(sizes)
 
 
 def full(sizes: Sizes) -> Found:
-    """One noise arm of full fine-tuning over the rows."""
+    """Train one noise arm with full fine-tuning over the rows."""
     return _one_arm(sizes, method="full", learning_rate=FULL_RATE)
 
 
 def peak(sizes: Sizes) -> Found:
-    """The share of the matrix peak that a LoRA epoch reaches, on the shapes of this model's own maps.
+    """Return the share of the matrix peak that a LoRA epoch reaches with this model's shapes.
 
-    Counted are the products with the frozen weights, forward and back to the inputs, for true tokens in the layers and
+    It counts the products with frozen weights, forward and backward to the inputs, for real tokens in the layers and
     for response tokens in the head.
     """
     from neftune_core.bench.matrix import own_peak, weights_of
@@ -132,9 +142,9 @@ def peak(sizes: Sizes) -> Found:
 
 
 def arms(sizes: Sizes) -> Found:
-    """Five arms at once against the same five one after another."""
+    """Compare five arms at once with the same five one after another."""
     study, loaded, prepared = _ready(sizes)
-    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # a first call takes longer
+    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
     alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
     together = seconds_of(lockstep(study, loaded, prepared, ARMS))
     return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
@@ -145,7 +155,7 @@ def _some(prepared: Prepared, rows: int) -> Any:
 
 
 def answers(sizes: Sizes) -> Found:
-    """Answers of four arms against those of one, to the same prompts and of the same length."""
+    """Compare answers of four arms with answers of one, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.evaluation.answers import stream_answers
@@ -153,7 +163,7 @@ def answers(sizes: Sizes) -> Found:
 
     _, loaded, prepared = _ready(sizes)
     stack = AdapterStack(loaded, 4, rank=RANK, alpha=2 * RANK)
-    stack.start(0)  # all arms answer as the base does, so that they stop at the same token
+    stack.start(0)  # untrained arms answer like the base, so that all stop at the same token
     prompts = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:5]]
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
@@ -171,7 +181,7 @@ def answers(sizes: Sizes) -> Found:
 
 
 def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
-    """Peak memory of the process over two steps of `count` arms at the batch of the table."""
+    """Return the peak memory of the process over two steps of `count` arms."""
     from neftune_core.bench.matrix import random_rows
     from neftune_core.models.loading import load
 
@@ -192,29 +202,31 @@ def _most_memory(loaded: LoadedModel) -> int:
 
 
 def memory_of_one(sizes: Sizes) -> Found:
-    """One arm."""
+    """Return the peak memory of one arm."""
     return _peak_memory(sizes, 1)
 
 
 def memory_together(sizes: Sizes) -> Found:
-    """Five arms in one pass."""
+    """Return the peak memory of five arms in one pass."""
     return _peak_memory(sizes, 5)
 
 
 def memory_in_turn(sizes: Sizes) -> Found:
-    """Five arms, one pass each."""
+    """Return the peak memory of five arms with one pass each."""
     return _peak_memory(sizes, 5, arms_at_once="in-turn")
 
 
 def study(sizes: Sizes) -> Found:
-    """The study of the table on the bundled model."""
+    """Run the table's study on the bundled model."""
     asked = _bundled_study()
     return _whole(asked.model_copy(update={"model": asked.model.model_copy(update={"precision": sizes.precision})}))
 
 
 def usual(sizes: Sizes) -> Found:
-    """The page's usual study of the model, with one seed and two arms, and the share of its time that measures:
-    the answers to a person's own prompts are not counted."""
+    """Run the page's default study with one seed and two arms; also return the share of time spent on measurements.
+
+    Answers to the user's own prompts are not counted.
+    """
     from neftune_core.studies.settings import usual_training
 
     asked = _study(sizes)
@@ -226,7 +238,7 @@ def usual(sizes: Sizes) -> Found:
 
 
 def quick(sizes: Sizes) -> Found:
-    """The preset that ends soon, on the model."""
+    """Run the short preset on the model."""
     from neftune_core.studies.settings import PRESETS
 
     asked = _study(sizes)
@@ -236,7 +248,7 @@ def quick(sizes: Sizes) -> Found:
 
 
 def _whole(study: StudySettings) -> Found:
-    """Seconds of a study, and of its parts, from an empty process."""
+    """Return the seconds of a study and of its phases, from an empty process."""
     import tempfile
     from pathlib import Path
 
@@ -279,9 +291,9 @@ def _bundled_study() -> StudySettings:
 
 
 def control(sizes: Sizes) -> Found:
-    """The first steps of the control, on the shortest rows, beside a plain PEFT loop: the largest difference of losses.
+    """Return the largest difference in loss between the control and a plain PEFT loop, on the shortest rows.
 
-    In float32; its first arm is the control, with a noise arm beside it.
+    In float32; the control is the first arm, beside one noise arm.
     """
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at
@@ -302,7 +314,7 @@ def _never() -> bool:
 
 
 def profile(sizes: Sizes) -> Found:
-    """Where the time of a LoRA epoch goes: the share of each operation, the largest first."""
+    """Return the share of each operation in the time of a LoRA epoch, largest first."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 

@@ -1,4 +1,4 @@
-"""TRL's `SFTTrainer` on the rows of a benchmark, in a process of its own (see `train_sides`)."""
+"""TRL's `SFTTrainer` on the rows of a benchmark, in its own process (see `train_sides`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What studies on the bundled world show: the new format, overfitting, the curve of noise, and how long they take.
+"""Results of studies on the bundled world: the new format, overfitting, the effect of noise, and durations.
 
-`neftune bench world` prints it all; the figures of the untouched model are in the model's own card. The learning rate
-of each set is chosen on the control alone, on seeds 1 to 3; everything reported comes from eight other seeds.
+`neftune bench world` prints all of them; the results of the untrained model are in its card. The learning rate of each
+set is chosen on the control alone, on seeds 1 to 3; all reported results come from eight other seeds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Measured:
-    """One arm after an epoch: measures of the two halves of the held-out rows, and of the training rows if asked."""
+    """One arm after an epoch: measures on both halves of the held-out rows, and on the training rows if requested."""
 
     halves: tuple[Numbers, Numbers]
     train: Numbers | None
@@ -58,7 +58,17 @@ Course = list[dict[str, Measured]]
 
 
 def study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) -> StudySettings:
-    """The study of one set of the world."""
+    """Return the study of one instruction set.
+
+    Args:
+        name: Name of the set.
+        noise: Noise of the arms.
+        seed: The seed.
+        rate: The learning rate.
+
+    Returns:
+        The settings.
+    """
     return StudySettings(
         seed=seed,
         model=ModelSettings(),
@@ -76,9 +86,17 @@ def course(
     train: bool = False,
     wanted: Callable[[Encoded], bool] = lambda row: True,
 ) -> tuple[Course, float]:
-    """A study measured after `every` so many epochs, and the seconds that its steps took (measuring left out).
+    """Run a study and measure it after every few epochs.
 
-    `wanted` chooses among the held-out rows; with `train` the training rows are measured as well.
+    Args:
+        settings: The study.
+        arms: Arms other than those of the study; None for its own.
+        every: Epochs between measurements.
+        train: Whether to measure the training rows too.
+        wanted: Selects held-out rows.
+
+    Returns:
+        The measurements, and the seconds of the steps without measuring.
     """
     run, prepared = _started(settings, arms)
     held_out = [row for row in prepared.held_out if wanted(row)]
@@ -133,7 +151,7 @@ def _measured(run: Lockstep, slots: Sequence[int], samples: Sequence[list[Encode
 
 
 def measure_world() -> Table:
-    """The whole table. The seeds are fixed, so that the figures can be made again."""
+    """Return the whole table; the seeds are fixed, so that it is reproducible."""
     from neftune_core.models.device import describe_machine
 
     table = Table("Studies on the bundled world", describe_machine())
@@ -153,7 +171,7 @@ def measure_world() -> Table:
 
 @cache
 def chosen_rate(name: str) -> float:
-    """The learning rate with the lowest held-out loss of the control at its best epoch, mean over the search seeds."""
+    """Return the rate with the lowest held-out loss of the control at its best epoch, mean over the search seeds."""
 
     def loss(rate: float) -> float:
         losses = []
@@ -178,7 +196,7 @@ def _format_rows() -> list[dict[str, Any]]:
 
 
 def _overfitting_rows() -> list[dict[str, Any]]:
-    """The control at the highest rate that was tried, mean over three seeds."""
+    """Return the control at the highest rate tried, as means over three seeds."""
     rate, seeds = SEARCHED_RATES[-1], CONFIRMING_SEEDS[:3]
     rows: list[dict[str, Any]] = []
     for name, (words, wanted) in OVERFITTED.items():
@@ -198,7 +216,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
 
 
 def _fact_was_not_trained(row: Encoded) -> bool:
-    """Of the set `stated`: half of its held-out rows ask facts of the training part, which training does help."""
+    """Select rows of the set `stated` whose fact is not in the training part; training helps with the others."""
     from neftune_core.world.generator.sets import instruction_set
 
     return not instruction_set("stated")[1][row.example.row - 1]["trained_fact"]
@@ -211,7 +229,15 @@ OVERFITTED: dict[str, tuple[str, Callable[[Encoded], bool]]] = {
 
 
 def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Exact match and loss on held-out rows for every strength, at the last and at the best epoch."""
+    """Measure exact match and loss on held-out rows for every strength, at the last and at the best epoch.
+
+    Args:
+        name: Name of the set.
+        seeds: The seeds.
+
+    Returns:
+        Rows of the table.
+    """
     rate = chosen_rate(name)
     by_seed = [course(study(name, NOISES, seed, rate), every=EVERY)[0] for seed in seeds]
     rows = []
@@ -229,7 +255,7 @@ def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _whole(measured: Measured) -> Numbers:
-    """The mean of the two halves, which are of one size."""
+    """Return the mean of the two halves, which have equal size."""
     first, second = measured.halves
     return {name: (first[name] + second[name]) / 2 for name in first}
 
@@ -239,7 +265,7 @@ def _last(epochs: Course, arm: str) -> Numbers:
 
 
 def _best(epochs: Course, arm: str) -> Numbers:
-    """The measures at the epoch with the lowest loss, chosen on one half and read on the other, both ways."""
+    """Return the measures at the epoch with the lowest loss, chosen on one half and read on the other, both ways."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     found = []
     for choosing, reading in ((0, 1), (1, 0)):
@@ -251,7 +277,15 @@ WHEN = {"last epoch": _last, "best epoch": _best}
 
 
 def interval(values: Sequence[float], control: Sequence[float]) -> str:
-    """Mean paired difference and its 95 % t interval, as text."""
+    """Format the mean paired difference with its 95 % t interval.
+
+    Args:
+        values: Values of the arm.
+        control: Values of the control, seed by seed.
+
+    Returns:
+        For example "+0.020 [+0.010, +0.030]".
+    """
     from neftune_core.evaluation.statistics import t_interval
 
     differences = [value - other for value, other in zip(values, control, strict=True)]
@@ -262,8 +296,8 @@ def interval(values: Sequence[float], control: Sequence[float]) -> str:
 
 
 def latency_rows() -> list[dict[str, Any]]:
-    """Seconds for the answers of the base and three arms, and for a small study with its answers."""
-    _small_study()  # the first call with a new shape costs more
+    """Return the seconds of the answers of the base and three arms, and of a small study with its answers."""
+    _small_study()  # warm-up: the first call with a new shape is slower
     answering, whole = _small_study()
     return [
         {
@@ -278,7 +312,7 @@ def latency_rows() -> list[dict[str, Any]]:
 
 
 def _small_study() -> tuple[float, float]:
-    """Seconds of the answers at the end of a small study, and of all of it once its rows are tokens."""
+    """Return the seconds of the final answers of a small study, and of the whole study once its rows are tokenized."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.evaluation.answers import stream_answers
     from neftune_core.evaluation.settings import AnswerSettings

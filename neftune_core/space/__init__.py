@@ -1,1 +1,1 @@
-"""What makes a Space: the profiles of a server, the folder that is pushed, ZeroGPU, the visitor's own account."""
+"""Hugging Face Spaces: server profiles, the folder to push, ZeroGPU, and the visitor's account."""

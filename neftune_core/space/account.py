@@ -1,4 +1,4 @@
-"""Somebody's account on the hub: what is put there, with their own token, and private unless they say otherwise."""
+"""Upload to a hub account with its owner's token; repositories are private by default."""
 
 from __future__ import annotations
 
@@ -17,9 +17,20 @@ NAME = re.compile(r"[A-Za-z0-9](?:[\w.\-]{0,94}[A-Za-z0-9])?", re.ASCII)
 
 
 def push_space(folder: Path, name: str, *, token: str | None = None, private: bool = True, hardware: str = "") -> str:
-    """Put a built folder into the Space `name` (`owner/name`, or `name` of the token's own account); its address.
+    """Upload a built folder to a Space; files of an earlier push that the folder no longer has are removed.
 
-    What an earlier push left there and the folder no longer has is removed. Raises a `LabError`.
+    Args:
+        folder: The built folder.
+        name: The Space as `owner/name`, or `name` in the token's own account.
+        token: Access token; the stored login if None.
+        private: Whether a new Space is private.
+        hardware: Hardware of a new Space; "" for the default.
+
+    Returns:
+        The URL of the Space.
+
+    Raises:
+        LabError: If the folder is not a built Space, or the hub refuses the upload.
     """
     files_of(folder)
 
@@ -46,7 +57,20 @@ def push_space(folder: Path, name: str, *, token: str | None = None, private: bo
 
 
 def push_model(folder: Path, name: str, *, token: str | None = None, private: bool = True) -> str:
-    """Put a folder (an adapter, a merged model) into the model repository `name`; its address. Raises a `LabError`."""
+    """Upload an adapter or a merged model to a model repository.
+
+    Args:
+        folder: The folder of the model.
+        name: The repository as `owner/name`, or `name` in the token's own account.
+        token: Access token; the stored login if None.
+        private: Whether a new repository is private.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        LabError: If the hub refuses the upload.
+    """
 
     def put(api: HfApi, repository: str) -> str:
         api.create_repo(repository, repo_type="model", private=private, exist_ok=True)
@@ -75,7 +99,7 @@ def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]
 
 
 def _explained(error: Exception, name: str) -> Exception:
-    """The sentence for what the hub's library raised; it never holds the token."""
+    """Return an error whose sentence explains what the hub's library raised; it never contains the token."""
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return NotAvailable("The hub does not know this token: make a new one in the settings of your account.")

@@ -1,4 +1,4 @@
-"""The folder of a Space: its README with front matter, its requirements, `app.py`, and of the lab only what it runs."""
+"""Build the folder of a Space: README with front matter, requirements, `app.py` and the required parts of the lab."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 @dataclass(frozen=True)
 class Target:
-    """What a kind of hardware changes in the folder. `torch` are the lines of requirements.txt that bring torch."""
+    """The settings of one kind of hardware; `torch` are the lines of requirements.txt that install torch."""
 
     hardware: str
     words: str
@@ -41,7 +41,7 @@ TARGETS: dict[str, Target] = {
     "cpu-space": Target(
         "cpu-basic",
         "two cores and 16 GB, free",
-        # Pinned to the processor's own build: any other version might be the large one, of the usual index.
+        # Pinned to the CPU build: another version could resolve to the large CUDA build.
         (f"--extra-index-url {CPU_INDEX}", f"torch=={TORCH}+cpu"),
     ),
     "zerogpu": Target("zero-a10g", "a GPU lent for the time of a call", ("torch==2.8.0",), ("zerogpu",)),
@@ -71,9 +71,18 @@ or sent anywhere.
 
 
 def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | None = None) -> list[str]:
-    """Write a ready Space into `folder`, which is new or empty, or was built before; gives the names of its files.
+    """Write a complete Space into a folder.
 
-    `torch` replaces the lines that bring torch, for whoever has an index of their own. Raises `InvalidSetting`.
+    Args:
+        folder: A new or empty folder, or one built before.
+        target: A name in `TARGETS`.
+        torch: Replacement for the lines that install torch, for a private package index.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        InvalidSetting: If the target is unknown, or the folder holds anything else.
     """
     if target not in TARGETS:
         raise InvalidSetting(f"A Space is built for one of {', '.join(TARGETS)} (given {target[:40]!r}).")
@@ -87,7 +96,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
         "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
         "app.py": APP,
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
-        # Where Python looks for the version of a package that is not installed, but stands beside `app.py`.
+        # Where Python finds the version of a package that is not installed but lies beside `app.py`.
         f"neftune_lab-{__version__}.dist-info/METADATA": _metadata(),
     }
     for name, text in written.items():
@@ -100,7 +109,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
 
 
 def _require_empty(folder: Path) -> None:
-    """Raise `InvalidSetting` where the folder holds what is not a Space of the lab; clear the one that is."""
+    """Clear a Space built before; raise `InvalidSetting` if the folder holds anything else."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     readme = folder / "README.md"
@@ -113,7 +122,7 @@ def _require_empty(folder: Path) -> None:
 
 
 def front_matter(target: str) -> str:
-    """The head of the Space's README, as the platform reads it."""
+    """Return the front matter of the Space's README."""
     models = [name for name in PROFILES[target].models or () if "/" in name]
     said: dict[str, Any] = {
         "title": "NEFTune Lab",
@@ -130,7 +139,7 @@ def front_matter(target: str) -> str:
         "models": models,
         "tags": ["neftune", "fine-tuning", "lora", "education", *TARGETS[target].tags],
         "hf_oauth": True,
-        # Creates repositories and writes those that it created; sees no other of the visitor's.
+        # Permission to create repositories and write to those; no access to the visitor's others.
         "hf_oauth_scopes": ["contribute-repos"],
     }
     lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())
@@ -138,13 +147,13 @@ def front_matter(target: str) -> str:
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
-    """What a Space installs: the lab's own needs, without what the platform brings; `torch` stands first."""
+    """Return the requirements of a Space: the lab's own, without those preinstalled there; `torch` comes first."""
     wanted = [need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch")]
     return [*torch, *wanted]
 
 
 def needs() -> list[str]:
-    """The packages that the lab needs to run, as `pyproject.toml` says, or what was installed from it."""
+    """Return the lab's runtime requirements, from `pyproject.toml` or the installed metadata."""
     project = CHECKOUT / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
@@ -169,7 +178,11 @@ def _words(target: str) -> str:
 
 
 def files_of(folder: Path) -> Iterable[Path]:
-    """The files of a built folder; raises `InvalidSetting` where it is none."""
+    """Return the files of a built folder.
+
+    Raises:
+        InvalidSetting: If the folder is not a built Space.
+    """
     if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
         raise InvalidSetting(f"The folder {folder} holds no Space: make one with `neftune space build {folder}`.")
     return (path for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Where the lab is served, and what that changes: one table, recognised from the environment, which may overrule it."""
+"""Server profiles: one table, selected from the environment, with overrides from environment variables."""
 
 from __future__ import annotations
 
@@ -42,11 +42,16 @@ SMALL: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of place.
+    """One kind of server.
 
-    `limits` are those that differ from the usual ones; `presets` those that the Train tab offers; `model` is the one
-    that the page opens with; `models` is what a visitor may name (None: anything), each with the revision that it is
-    pinned to; `gpu_in_request` says that a GPU is lent for the time of one call.
+    Attributes:
+        words: Description for people.
+        public: Whether strangers can visit.
+        limits: Limits that differ from the defaults.
+        presets: Presets that the Train tab offers.
+        model: The model that the page opens with.
+        models: Models that a visitor may use, with their pinned revisions; None for any.
+        gpu_in_request: Whether a GPU is allocated per call.
     """
 
     words: str
@@ -59,7 +64,7 @@ class Profile:
 
 
 def pinned() -> dict[str, str]:
-    """The models of the catalogue whose content cannot change: shipped, checked against a sum, or of one commit."""
+    """Return the models of the catalogue with immutable content: bundled, or verified by checksum or commit."""
     return {name: card.revision for name, card in CATALOGUE.items() if card.is_pinned}
 
 
@@ -90,7 +95,7 @@ PROFILES: dict[str, Profile] = {
 
 @dataclass(frozen=True)
 class Hosted:
-    """A profile as this host has it, with what the environment changes."""
+    """The profile of this host, with the overrides from the environment."""
 
     name: str
     profile: Profile
@@ -108,15 +113,15 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.\-]*[a-z0-9])?(?::\d{1,5})?|\[[0-9a-f:]+
 
 
 def known_variables() -> list[str]:
-    """Return the name of every variable that may begin with `NEFTUNE_`, those of the tests left out."""
+    """Return every known variable that begins with `NEFTUNE_`, except those of the tests."""
     return [*VARIABLES, *(LIMIT + name.upper() for name in Limits.model_fields)]
 
 
 def checked(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the lab's own variables that have a value, stripped; one that is empty counts as unset.
+    """Return the lab's non-empty environment variables, stripped.
 
     Raises:
-        InvalidSetting: A name begins with `NEFTUNE_` and is not known; the sentence names the nearest one.
+        InvalidSetting: If a name begins with `NEFTUNE_` and is unknown; the message suggests the closest known name.
     """
     known, found = known_variables(), {}
     for variable, value in environment.items():
@@ -131,7 +136,7 @@ def checked(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def recognised(environment: Mapping[str, str]) -> str:
-    """The name of the profile: `NEFTUNE_PROFILE`, or what the variables of a Space tell, or `local`."""
+    """Return the name of the profile: `NEFTUNE_PROFILE`, or a Space's profile from its variables, or `local`."""
     said = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if said:
         if said not in PROFILES:
@@ -143,14 +148,14 @@ def recognised(environment: Mapping[str, str]) -> str:
 
 
 def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
-    """Return the profile of this process, with what the environment changes.
+    """Return the profile of this process, with the overrides from the environment.
 
-    `NEFTUNE_PUBLIC` closes or opens what strangers should not have, and brings the limits of a public server;
-    every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`; `NEFTUNE_MODELS` adds models, as in
-    `owner/name@revision,owner/other@revision`, and `any` allows all.
+    `NEFTUNE_PUBLIC` opens or closes the features that strangers must not have, and sets the limits of a public server.
+    Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds models, as in
+    `owner/name@revision,owner/other@revision`; `any` allows all.
 
     Raises:
-        InvalidSetting: A variable is unknown, or its value is malformed or out of range.
+        InvalidSetting: If a variable is unknown, or its value is malformed or out of range.
     """
     given = os.environ if environment is None else environment
     own = checked(given)
@@ -170,7 +175,7 @@ def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the host names of `NEFTUNE_HOSTS`, under which a proxy serves the page; without their ports."""
+    """Return the host names of `NEFTUNE_HOSTS`, under which a proxy serves the page, without ports."""
     given = os.environ if environment is None else environment
     return _hosts(given.get("NEFTUNE_HOSTS", ""))
 
@@ -186,7 +191,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 def _limits(own: Mapping[str, str]) -> dict[str, Any]:
-    """The limits that the environment sets; raises `InvalidSetting`, naming the variable."""
+    """Return the limits set in the environment; raise `InvalidSetting`, naming the variable, if one is invalid."""
     found: dict[str, Any] = {}
     for variable, text in own.items():
         if not variable.startswith(LIMIT):

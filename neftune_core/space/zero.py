@@ -1,8 +1,8 @@
-"""ZeroGPU: a GPU that is lent to one call of a visitor's request, in a process of its own, for a number of seconds.
+"""ZeroGPU: a GPU allocated to one call of a visitor's request, in a forked process, for a number of seconds.
 
-The platform forks a worker, pickles what goes in and what comes out, looks whether the caller has left at every yield,
-and takes the worker away when its time is over. So a study goes in as a folder and comes out as events, which are plain
-JSON; the record is written by the worker, on the disk that both see.
+The platform forks a worker, pickles its input and output, checks at every yield whether the caller has disconnected,
+and ends the worker when its time is over. A study is therefore passed as a folder and returned as events, which are
+plain JSON. The worker writes the record to the disk that both processes share.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 MOST_SECONDS = 120
 """The longest call that is asked for: what the platform lends somebody who has no account for a day."""
 
-# What one call takes besides its steps: the worker is made, torch wakes up on the GPU, the model is read.
+# Fixed cost of a call: forking the worker, initialising CUDA, loading the model.
 START_SECONDS = 20.0
-# Seconds a layer takes in one step, and in writing one token of an answer. Small models wait for the processor to tell
-# the GPU what to do, whatever the batch. Assumed, not measured; the margin is for that.
+# Seconds per layer and step, and per layer and generated token. Small models are bound by kernel launches, whatever the
+# batch size. Assumed, not measured; the margin covers the error.
 STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
-# Before its time is over a study stops by itself, so that its arms are saved.
+# A study stops this long before its time is over, so that its arms are saved.
 SAVING_SECONDS = 4.0
-USUAL_LAYERS = 30  # of a model whose record does not tell
+USUAL_LAYERS = 30  # for a record without the number of layers
 
 STOP = "stop"
 POLL_SECONDS = 0.2
@@ -81,9 +81,10 @@ Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def enter() -> LentGpu:
-    """The GPU of the Space that this process runs on; to be called before anything imports torch.
+    """Return the GPU of the Space that this process runs on; call it before anything imports torch.
 
-    Raises `NotAvailable` off ZeroGPU.
+    Raises:
+        NotAvailable: If this process does not run on ZeroGPU.
     """
     if "torch" in sys.modules:
         raise RuntimeError("torch was imported before spaces, which has to change it first")
@@ -97,7 +98,11 @@ def enter() -> LentGpu:
 
 
 class LentGpu:
-    """What runs on the lent GPU. `decorate` is the platform's decorator: `decorate(duration=function)(task)`."""
+    """The tasks that run on the allocated GPU.
+
+    Args:
+        decorate: The platform's decorator, used as `decorate(duration=function)(task)`.
+    """
 
     def __init__(self, decorate: Decorate) -> None:
         from neftune_core.models.device import keep_off_gpu
@@ -107,11 +112,23 @@ class LentGpu:
         self._answers = decorate(duration=_asked_seconds)(answers_in_call)
 
     def seconds(self, study: StudySettings, rows: int, loaded: LoadedModel) -> int:
-        """The seconds that `study` is likely to take; raises `DoesNotFit` where no call is that long."""
+        """Estimate the duration of a study.
+
+        Args:
+            study: The study.
+            rows: Number of training rows.
+            loaded: The model.
+
+        Returns:
+            Whole seconds.
+
+        Raises:
+            DoesNotFit: If no call is that long.
+        """
         return require_call(study, rows, loaded.layers, loaded.parameters)
 
     def words(self, seconds: int) -> str:
-        """What a visitor is told before the start."""
+        """Return the sentence that a visitor sees before the start."""
         return say(
             "About {seconds} seconds of the GPU, lent to this page: keep it open until the end. Closing it ends the "
             "study at its last whole step, which is kept.",
@@ -119,7 +136,16 @@ class LentGpu:
         )
 
     def study(self, record: Record, limits: Limits, should_stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        """Run a record's study as `run_study` does, inside one call; its last event is always an ending."""
+        """Run a record's study inside one call, as `run_study` does.
+
+        Args:
+            record: The record of the study.
+            limits: Limits of the server.
+            should_stop: Polled while the study runs.
+
+        Yields:
+            The events of the study; the last one is always an ending.
+        """
         flag = record.folder / STOP
         flag.unlink(missing_ok=True)
         ended: dict[str, Any] = {}
@@ -138,7 +164,20 @@ class LentGpu:
     def answers(
         self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, limits: Limits
     ) -> Iterator[list[dict[str, Any]]]:
-        """The growing answers, as `comparison.compare_arms` gives them, from one call; raises `LabError`."""
+        """Answer prompts inside one call, as `comparison.compare_arms` does.
+
+        Args:
+            chosen: The arms.
+            prompts: The prompts.
+            settings: Decoding settings.
+            limits: Limits of the server.
+
+        Yields:
+            The answers so far.
+
+        Raises:
+            LabError: If the answers cannot be computed.
+        """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         said = [(one.messages, one.reference, dict(one.own)) for one in prompts]
         decoding = {name: getattr(settings, name) for name in DecodingSettings.model_fields}
@@ -156,9 +195,17 @@ class LentGpu:
 
 
 def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
-    """In the worker: the events of a study, as plain values; the time that it has is its own limit.
+    """Run a study in the worker, ending before the allocated time is over.
 
-    What goes wrong here is told here: the platform calls every error of a worker by one name.
+    Errors are caught and reported here, since the platform gives every error of a worker the same name.
+
+    Args:
+        folder: Folder of the record.
+        limits: Limits as plain values.
+        seconds: Allocated time.
+
+    Yields:
+        The events as plain values.
     """
     from neftune_core.studies.study import run_study
 
@@ -174,7 +221,7 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
 
 
 def _failed(record: Record, error: Exception, words: str) -> dict[str, Any]:
-    """The ending `failed`, written unless the record is what cannot be used, or another process writes it."""
+    """Return the ending `failed`; it is also written, unless the record is unusable or another process writes it."""
     ended = {"event": "failed", "message": words}
     if not isinstance(error, RecordError):
         with suppress(OSError):
@@ -189,7 +236,18 @@ def answers_in_call(
     limits: dict[str, Any],
     seconds: int,
 ) -> Iterator[list[dict[str, Any]] | str]:
-    """In the worker: the growing answers, as plain values; where they cannot be given, the sentence."""
+    """Answer prompts in the worker.
+
+    Args:
+        asked: Folder, arm and seed of each column.
+        said: Messages, reference and per-column messages of each prompt.
+        decoding: Decoding settings as plain values.
+        limits: Limits as plain values.
+        seconds: Allocated time.
+
+    Yields:
+        The answers so far as plain values, or an error message.
+    """
     from neftune_core.studies.comparison import Chosen, compare_arms
     from neftune_core.studies.prompts import Prompt
 
@@ -199,22 +257,22 @@ def answers_in_call(
         prompts = [Prompt(*one) for one in said]
         for lines in compare_arms(chosen, prompts, parse(DecodingSettings, decoding), parse(Limits, limits)):
             yield json.loads(json.dumps(lines))
-    except Exception as error:  # no class of the lab's goes through the platform's pickle whole
+    except Exception as error:  # the platform's pickle cannot carry the lab's classes
         yield sentence(error)
 
 
 def _begin_in_worker() -> None:
-    """The worker has the GPU, and the memory of a process whose threads did not come with it."""
+    """Prepare a forked worker, which has the GPU but none of the parent's threads."""
     from neftune_core.models.device import take_gpu
     from neftune_core.models.threads import limit_threads
 
     take_gpu()
-    limit_threads(1)  # the pool that the parent made is not here: to use it would be to wait for ever
+    limit_threads(1)  # the parent's thread pool does not exist here: using it would deadlock
 
 
 @dataclass(frozen=True)
 class _Lent:
-    """Whether a study should stop: somebody asked for it, or the time that was lent is nearly over."""
+    """Whether a study should stop: on request, or because the allocated time is nearly over."""
 
     flag: Path
     end: float
@@ -224,14 +282,14 @@ class _Lent:
 
     @property
     def words(self) -> str:
-        """Why it stopped."""
+        """Return the reason for the stop."""
         if self.flag.exists():
             return "Stopped as asked."
         return later("Stopped as the GPU's lent time was nearly over; Resume goes on from here, with time lent anew.")
 
 
 class _flagged:  # noqa: N801 - used as a word after `with`
-    """Makes the file `flag` once `should_stop()` is true, for the worker to see: it hears nothing else."""
+    """Create the file `flag` once `should_stop()` is true; a file is the only signal that reaches the worker."""
 
     def __init__(self, flag: Path, should_stop: Callable[[], bool]) -> None:
         self.flag, self.should_stop = flag, should_stop
@@ -253,7 +311,15 @@ class _flagged:  # noqa: N801 - used as a word after `with`
 
 
 def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
-    """One sentence for what the platform's decorator raised: no time left, `taken_back`, or the lab's own fault."""
+    """Translate an error of the platform's decorator into one sentence.
+
+    Args:
+        error: The error.
+        taken_back: Sentence for a call that was aborted by the platform.
+
+    Returns:
+        A sentence about the quota, the aborted call, or an error of the lab.
+    """
     if isinstance(error, LabError | OSError):
         return sentence(error)
     title, words = str(getattr(error, "title", "")), str(getattr(error, "message", error))
@@ -265,7 +331,7 @@ def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
 
 
 def _quota(words: str) -> str:
-    """That no time is left, with what the platform's words tell of how much was, and of when there is more."""
+    """Return that no GPU time is left, with the amount and waiting time if the platform's message has them."""
     seconds = re.search(r"(\d+)\s*s requested vs\.? (-?\d+)\s*s left", words)
     when = re.search(r"in ((?:\d+ days?, )?\d+:\d+:\d+)", words)
     if when is None:
@@ -279,19 +345,29 @@ def _quota(words: str) -> str:
 
 
 def _asked_seconds(*given: Any) -> int:
-    """The duration that the platform is told: the last argument of every task here."""
+    """Return the duration to request from the platform: the last argument of every task."""
     return int(given[-1])
 
 
 def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
-    """Seconds of GPU that a study of `rows` training rows is likely to take, with a margin; whole seconds."""
+    """Estimate the GPU time of a study, with a margin.
+
+    Args:
+        study: The study.
+        rows: Number of training rows.
+        layers: Number of layers of the model.
+        parameters: Number of parameters of the model.
+
+    Returns:
+        Whole seconds.
+    """
     from neftune_core.engine.settings import count_steps
 
     training, measuring = study.training, study.measuring
     seeds = study.seeds * (2 if measuring.another_seed else 1)
     steps = count_steps(rows, training) * seeds
     groups = _groups(study)
-    turns = 1 if training.together else len(study.arms) + 1  # the base is measured and answers too
+    turns = 1 if training.together else len(study.arms) + 1  # the base is also evaluated
     tokens = training.batch_size * min(study.data.maximum_length, 256)
     waited = layers * STEP_SECONDS * training.accumulation * sum(passes for passes, _ in groups)
     step = waited + 6 * parameters * tokens * sum(passes * arms for passes, arms in groups) / FLOPS_A_SECOND
@@ -303,7 +379,7 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 
 def _groups(study: StudySettings) -> list[tuple[int, int]]:
-    """The groups that go through the model one after another in a step: the passes of each, and its arms."""
+    """Return the groups of arms that share a pass in each step: passes and arms of each."""
     from neftune_core.engine.passes import passes_of
     from neftune_core.noise.batch import ArmNoise
 
@@ -316,7 +392,15 @@ def _groups(study: StudySettings) -> list[tuple[int, int]]:
 
 
 def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:
-    """Seconds of GPU that answering takes, at most; the records have one model."""
+    """Estimate an upper bound of the GPU time for answers; all records share one model.
+
+    Args:
+        chosen: The arms.
+        settings: Decoding settings.
+
+    Returns:
+        Whole seconds.
+    """
     from neftune_core.studies.comparison import passes
 
     layers = max(int(one.record.said_of("model").get("layers", USUAL_LAYERS)) for one in chosen)
@@ -325,7 +409,20 @@ def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:
 
 
 def require_call(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
-    """The seconds of GPU for a study; raises `DoesNotFit` where no call is that long."""
+    """Estimate the GPU time of a study, as `study_seconds`.
+
+    Args:
+        study: The study.
+        rows: Number of training rows.
+        layers: Number of layers of the model.
+        parameters: Number of parameters of the model.
+
+    Returns:
+        Whole seconds.
+
+    Raises:
+        DoesNotFit: If no call is that long.
+    """
     seconds = study_seconds(study, rows, layers, parameters)
     if seconds > MOST_SECONDS:
         raise DoesNotFit(

@@ -1,4 +1,4 @@
-"""Scoring answers: exact match after normalising, a story by what it was asked for and by its grammar."""
+"""Scoring of answers: exact match after normalising, and for stories the requested content and the grammar."""
 
 from __future__ import annotations
 
@@ -14,30 +14,46 @@ _MANY = {thing.name: thing.many for things in KINDS.values() for thing in things
 
 
 def normalised(text: str) -> str:
-    """Lower case, single spaces, no mark at the end: what two equal answers have in common."""
+    """Return the text in lower case, with single spaces and without a final mark."""
     return " ".join(text.lower().split()).rstrip(" .!?")
 
 
 def exact_match(answer: str, wanted: str) -> bool:
-    """True if the two are equal after normalising."""
+    """Compare two texts after normalising.
+
+    Args:
+        answer: The answer.
+        wanted: The expected answer.
+
+    Returns:
+        Whether they are equal.
+    """
     return normalised(answer) == normalised(wanted)
 
 
 def does_not_know(answer: str) -> bool:
-    """True for a plain "I do not know", with or without more behind it."""
+    """Return whether the answer begins with "I do not know"."""
     return normalised(answer).startswith("i do not know")
 
 
 @dataclass(frozen=True)
 class StoryScore:
-    """`named` is the share of the asked-for things that appear, `grammatical` the share of good sentences."""
+    """Scores of a story: the share of requested entities that it names, and the share of well-formed sentences."""
 
     named: float
     grammatical: float
 
 
 def story_score(answer: str, things: Sequence[str]) -> StoryScore:
-    """Scores a story by the names of the things it was to be about ("Tilda", "fox")."""
+    """Score a story.
+
+    Args:
+        answer: The story.
+        things: Names of the requested entities, such as "Tilda" or "fox".
+
+    Returns:
+        The two scores.
+    """
     named = [thing for thing in things if _appears(thing, answer)]
     return StoryScore(len(named) / len(things) if things else 1.0, share_well_formed(answer))
 
@@ -48,10 +64,17 @@ def _appears(thing: str, text: str) -> bool:
 
 
 def score(row: Mapping[str, Any], answer: str) -> float:
-    """The score of an answer to a row of an instruction set, from 0 to 1.
+    """Score an answer to a row of an instruction set, from 0 to 1.
 
-    A row with `things` is a story: the mean of what is named and what is grammatical. Any other row is
-    scored by exact match with its true answer (`truth` where the row's output is wrong on purpose).
+    A story (a row with `things`) gets the mean of its two scores. Any other row is scored by exact match with its true
+    answer, which is `truth` if the row's output is wrong on purpose.
+
+    Args:
+        row: The row.
+        answer: The answer.
+
+    Returns:
+        The score.
     """
     if "things" in row:
         result = story_score(answer, row["things"])

@@ -1,1 +1,1 @@
-"""The text of the bundled world, from a seeded grammar: things, facts, stories, instruction sets and their answers."""
+"""The text of the bundled world, from a seeded grammar: entities, facts, stories and instruction sets."""

@@ -1,4 +1,4 @@
-"""Seeded choices. Only `random()` is used, which Python promises to keep the same in all versions."""
+"""Seeded choices; only `random()` is used, whose sequence Python guarantees across versions."""
 
 from __future__ import annotations
 
@@ -11,34 +11,42 @@ T = TypeVar("T")
 
 
 class Chance:
-    """A stream of choices fixed by `parts` (text and integers): the same on every machine and hash seed."""
+    """A stream of choices determined by `parts` (strings and integers), on every machine and for every hash seed."""
 
     def __init__(self, *parts: str | int) -> None:
         digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
         self._next = random.Random(int.from_bytes(digest[:8], "big")).random
 
     def share(self) -> float:
-        """A number from 0 to 1, 1 excluded."""
+        """Return a number in [0, 1)."""
         return self._next()
 
     def happens(self, probability: float) -> bool:
-        """True with this probability."""
+        """Return True with this probability."""
         return self._next() < probability
 
     def below(self, count: int) -> int:
-        """An integer from 0 to `count - 1`."""
+        """Return an integer from 0 to `count - 1`."""
         return int(self._next() * count)
 
     def between(self, low: int, high: int) -> int:
-        """An integer from `low` to `high`, both included."""
+        """Return an integer from `low` to `high`, both included.
+
+        Args:
+            low: Smallest value.
+            high: Largest value.
+
+        Returns:
+            The integer.
+        """
         return low + int(self._next() * (high - low + 1))
 
     def one(self, choices: Sequence[T]) -> T:
-        """One of the choices, each equally likely."""
+        """Return one of the choices, with equal probabilities."""
         return choices[int(self._next() * len(choices))]
 
     def weighted(self, choices: Sequence[tuple[T, float]]) -> T:
-        """One of the choices, each as likely as its weight says."""
+        """Return one of the choices, with probabilities proportional to their weights."""
         left = self._next() * sum(weight for _, weight in choices)
         for choice, weight in choices:
             left -= weight
@@ -47,11 +55,27 @@ class Chance:
         return choices[-1][0]
 
     def some(self, choices: Sequence[T], count: int) -> list[T]:
-        """`count` different places of `choices`, in random order."""
+        """Return a random sample without replacement, in random order.
+
+        Args:
+            choices: The choices.
+            count: Size of the sample.
+
+        Returns:
+            At most `count` choices.
+        """
         return self.shuffled(choices, count)
 
     def shuffled(self, choices: Sequence[T], count: int | None = None) -> list[T]:
-        """The choices in random order, or the first `count` of that order."""
+        """Return the choices in random order.
+
+        Args:
+            choices: The choices.
+            count: Number of choices to return, the first ones of that order; all if None.
+
+        Returns:
+            A new list.
+        """
         pool = list(choices)
         stop = len(pool) if count is None else min(count, len(pool))
         for place in range(stop):

@@ -1,4 +1,4 @@
-"""A thing of the world with the forms of its name, and how a template becomes a sentence."""
+"""An entity of the world with the forms of its name, and sentences from templates."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ VOWELS = "aeiou"
 
 
 def article(noun: str) -> str:
-    """`noun` with "a" or "an" before it."""
+    """Return `noun` with "a" or "an" before it."""
     return f"an {noun}" if noun[0] in VOWELS else f"a {noun}"
 
 
 def third_person(verb: str) -> str:
-    """The form of `verb` after "it": hoot -> hoots, hiss -> hisses."""
+    """Return the third person of `verb`: hoot -> hoots, hiss -> hisses."""
     return f"{verb}es" if verb.endswith(("s", "x", "z", "ch", "sh")) else f"{verb}s"
 
 
 def capital(text: str) -> str:
-    """`text` with its first letter in upper case."""
+    """Return `text` with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing. The fields are the forms that templates may ask for.
+    """One entity; its fields are the forms that templates can use.
 
-    `many` is the plural, or the name itself for a mass noun ("honey"); `a` is then the bare name and
-    `some` says "some honey". People, days and months have no article. `at` and `to` are for places,
-    `use` is what a tool is for, what a day is for, what weather does.
+    `many` is the plural, or the name itself for a mass noun ("honey"); `a` is then the bare name and `some` is "some
+    honey". People, days and months have no article. `at` and `to` are for places. `use` is the purpose of a tool, the
+    activity of a day, or the effect of the weather.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Value:
-    """What a relation says about a thing: as text, as a bare word ("barn"), and as a verb after "it"."""
+    """The value of a relation: as text, as a bare word ("barn"), and as a verb after "it"."""
 
     text: str
     bare: str
@@ -76,7 +76,7 @@ _ARTICLES = ("the ", "a ", "an ")
 
 
 def value(text: str) -> Value:
-    """A value from its text: "in the barn" has the bare word "barn"."""
+    """Return a value from its text: "in the barn" has the bare word "barn"."""
     bare = text
     for words in (_LEADING, _ARTICLES):
         for word in words:
@@ -88,7 +88,19 @@ def value(text: str) -> Value:
 
 
 def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Thing:
-    """A thing with a common noun; `many` is "-" for a mass noun such as honey."""
+    """Return an entity with a common noun.
+
+    Args:
+        kind: Kind of the entity.
+        name: Singular.
+        many: Plural; "-" for a mass noun such as honey.
+        use: Its purpose.
+        at: Preposition for being at a place.
+        to: Reason for going to a place.
+
+    Returns:
+        The entity.
+    """
     mass = many == "-"
     return Thing(
         kind,
@@ -104,18 +116,44 @@ def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str
 
 
 def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), use: str = "") -> Thing:
-    """A thing with a name of its own: a person, a day, a month."""
+    """Return an entity with a proper name: a person, a day or a month.
+
+    Args:
+        kind: Kind of the entity.
+        name: The name.
+        pronouns: Subject, possessive and object pronoun.
+        use: Its activity.
+
+    Returns:
+        The entity.
+    """
     it, its, him = pronouns
     return Thing(kind, name, name, name, name, name, it, its, him, use=use)
 
 
 def say(template: str, **things: object) -> str:
-    """The template as a sentence: slots filled ({hero.its}), first letter in upper case."""
+    """Fill a template and capitalise its first letter.
+
+    Args:
+        template: Text with slots such as `{hero.its}`.
+        **things: The entities by role.
+
+    Returns:
+        The sentence.
+    """
     return capital(template.format(**things))
 
 
 def listing(words: Sequence[str], last: str = "and") -> str:
-    """Words as English lists them: "a", "a and b", "a, b and c"."""
+    """Join words as an English list: "a", "a and b", "a, b and c".
+
+    Args:
+        words: The words.
+        last: Conjunction before the last word.
+
+    Returns:
+        The list as text.
+    """
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,4 +1,4 @@
-"""Every fact of the world, and which of them pretraining states but never asks."""
+"""Every fact of the world, and which of them pretraining states but never asks about."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATED_SHARE = 0.18
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing, one relation, what is true; `asked` is False where pretraining only states it."""
+    """One fact: an entity, a relation and its value; `asked` is False if pretraining only states it."""
 
     thing: Thing
     relation: Relation
@@ -22,23 +22,23 @@ class Fact:
     asked: bool
 
     def state(self, wording: str | None = None) -> str:
-        """The fact as a sentence, in the first wording unless another is given."""
+        """Return the fact as a sentence, in the first wording by default."""
         return say(wording or self.relation.states[0], s=self.thing, v=self.value)
 
     def ask(self, wording: str) -> str:
-        """The question about the fact in this wording."""
+        """Return the question about the fact in this wording."""
         return say(wording, s=self.thing, v=self.value)
 
     def answer(self, other: Value | None = None) -> str:
-        """The short answer; with `other`, the answer if that were the truth."""
+        """Return the short answer; with `other`, the answer if that were the value."""
         return say(self.relation.answer, s=self.thing, v=other or self.value)
 
     def equation(self) -> str:
-        """The answer in a form that pretraining never shows: "In the barn = owl."."""
+        """Return the answer in a form that pretraining never shows: "In the barn = owl."."""
         return f"{self.answer().removesuffix('.')} = {self.thing.name}."
 
     def wrong(self, chance: Chance) -> Value:
-        """Another value of the same relation that gives another answer."""
+        """Return another value of the same relation that gives a different answer."""
         others = [found for found in self.relation.values if self.answer(found) != self.answer()]
         return chance.one(others)
 
@@ -61,12 +61,20 @@ STATED = tuple(fact for fact in FACTS if not fact.asked)
 
 
 def facts_of(thing: Thing) -> tuple[Fact, ...]:
-    """All facts about one thing."""
+    """Return all facts about one entity."""
     return _BY_THING[thing.kind, thing.name]
 
 
 def fact_of(thing: Thing, relation: str) -> Fact | None:
-    """The fact about the thing with this relation name, or None where it has none."""
+    """Return one fact about an entity.
+
+    Args:
+        thing: The entity.
+        relation: Name of the relation.
+
+    Returns:
+        The fact, or None if the entity has none of this relation.
+    """
     return next((fact for fact in facts_of(thing) if fact.relation.name == relation), None)
 
 

@@ -1,8 +1,7 @@
-"""Is a text good English of this world? A judge made from the grammar that made the text.
+"""Judge whether a text is good English about this world, with the grammar that generated the text.
 
-A sentence is well formed if one of the wordings of the world can produce it; it makes sense if the slots
-agree: the tool and its use belong together, the pronoun fits the person, nobody meets themselves. Whether
-it is true is not asked here.
+A sentence is well formed if one of the world's wordings can produce it. It makes sense if its slots agree: a tool goes
+with its use, a pronoun with its person, and nobody meets themselves. Truth is not checked.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 
 @dataclass(frozen=True)
 class _Pattern:
-    """One wording as an expression; `roles` says what may fill each role, `slots` the role and form of each group."""
+    """A wording as a regular expression; `roles` lists what can fill a role, `slots` role and form of each group."""
 
     expression: re.Pattern[str]
     start: str
@@ -33,25 +32,25 @@ class _Pattern:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, each with its last mark; what is left without one is a sentence of its own."""
+    """Split a text into sentences, each with its final mark; a remainder without one is a sentence too."""
     found = [sentence.strip() for sentence in _SENTENCE.findall(text)]
     rest = _SENTENCE.sub("", text).strip()
     return [*found, rest] if rest else found
 
 
 def well_formed(sentence: str) -> bool:
-    """True if the grammar can make this sentence and its parts agree."""
+    """Return whether the grammar can produce this sentence with slots that agree."""
     return _judge(sentence.strip())
 
 
 def share_well_formed(text: str) -> float:
-    """The share of the sentences of a text that are well formed; 0 for an empty text."""
+    """Return the share of well-formed sentences in a text; 0 for an empty text."""
     found = sentences(text)
     return sum(map(well_formed, found)) / len(found) if found else 0.0
 
 
 def sensible(text: str) -> bool:
-    """True if the text has at least one sentence, and all of them are well formed."""
+    """Return whether the text has at least one sentence, and all of them are well formed."""
     return share_well_formed(text) == 1.0
 
 
@@ -88,7 +87,15 @@ def _all_different(choices: list[list[Any]], taken: tuple[str, ...]) -> bool:
 
 
 def form_of(thing: Any, form: str) -> str:
-    """The form of a thing that a slot asks for; the text of a value where it asks for none."""
+    """Return the form of an entity that a slot requests.
+
+    Args:
+        thing: An entity or a value.
+        form: Name of the form; "" for the text of a value.
+
+    Returns:
+        The form as text.
+    """
     return str(getattr(thing, form)) if form else str(thing)
 
 
@@ -137,7 +144,7 @@ def _patterns() -> tuple[_Pattern, ...]:
 
 @cache
 def _fixed() -> frozenset[str]:
-    """Sentences without slots: what the model says about itself, and that it does not know."""
+    """Return the sentences without slots: those about the model itself, and that it does not know."""
     fixed = [sentence for _, answer in dialogue.TALK for sentence in sentences(answer)]
     bare = [found.bare for relation in RELATIONS for found in relation.values]
     return frozenset((*fixed, *sentences(UNKNOWN), *bare))
@@ -153,7 +160,7 @@ def _list_words() -> frozenset[str]:
 
 
 def _is_list(sentence: str) -> bool:
-    """True for a bare answer: known words or numbers, apart by commas or "and", or a word in letters."""
+    """Return whether the sentence is a bare answer: known words or numbers in a list, or a spelled word."""
     body = sentence.removesuffix(".")
     if re.fullmatch(r"[a-z](-[a-z])*|\d{1,2}(, \d{1,2})*", body):
         return True

@@ -1,6 +1,6 @@
-"""The tables of the world: every thing, with what is true of it.
+"""The tables of the world: every entity with its properties.
 
-A row is one thing; a dash says that the thing has no such property. All of it was made up for this project.
+A row is one entity; a dash means that it lacks the property. Everything was made up for this project.
 """
 
 from __future__ import annotations

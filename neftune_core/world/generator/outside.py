@@ -1,7 +1,7 @@
 """Questions that the world cannot answer, and the one honest answer to all of them.
 
-A tenth of the topics and of the wordings never occurs in pretraining: with them it is measured whether
-the model says "I do not know" to what it has never met.
+A tenth of the topics and of the wordings never occurs in pretraining; they measure whether the model says "I do not
+know" to something unseen.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ _STARTS, _MIDDLES, _ENDS = (tuple(letters.split()) for letters in (_START_LETTER
 
 
 def _split(items: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The items of pretraining, and the tenth (at least one of a long list) that it never meets."""
+    """Return the items for pretraining, and the tenth (at least one of a long list) that is held out."""
     order = Chance("outside", *items).shuffled(items)
     held = max(1, len(items) // 10)
     return tuple(order[held:]), tuple(order[:held])
@@ -335,7 +335,7 @@ _HELD_WEIGHTS = tuple(pair for pair in _WEIGHTS if pair[0] != "nonsense")
 
 
 def made_up_name(chance: Chance) -> str:
-    """A word that means nothing: "Zorvik"; the known names and words never come out."""
+    """Return an invented word such as "Zorvik"; never a known name or word."""
     name = ""
     while not name or name in _KNOWN:
         parts = [chance.one(_STARTS) + chance.one(_MIDDLES) for _ in range(chance.between(1, 2))]
@@ -347,7 +347,15 @@ _KNOWN = tuple(thing.name.lower() for things in KINDS.values() for thing in thin
 
 
 def question(chance: Chance, *, held: bool = False) -> str:
-    """A question from outside the world; with `held`, of a wording or a topic that pretraining never uses."""
+    """Return a question from outside the world.
+
+    Args:
+        chance: The random stream.
+        held: Whether to use a wording or a topic that pretraining never uses.
+
+    Returns:
+        The question.
+    """
     group = chance.weighted(_HELD_WEIGHTS if held else _WEIGHTS)
     if group == "foreign":
         return chance.one(_FOREIGN_PARTS[held])
@@ -407,7 +415,7 @@ _SCRIPTS = (
 
 
 def _scripts(chance: Chance) -> str:
-    """A few random characters of one script, to be met as bytes."""
+    """Return a few random characters of one script, to be encoded as bytes."""
     first, last = chance.one(_SCRIPTS)
     words = ["".join(chr(chance.between(first, last)) for _ in range(chance.between(2, 5)))]
     while len(words) < 3 and chance.happens(0.5):
@@ -433,7 +441,7 @@ _NEVER_FITTING = (
 
 
 def _nonsense(chance: Chance) -> str:
-    """A question that does not fit its thing: "What does the hammer eat?"."""
+    """Return a question that does not fit its entity: "What does the hammer eat?"."""
     while True:
         fact = chance.one(ASKED)
         kind = chance.one(tuple(KINDS))
@@ -444,10 +452,10 @@ def _nonsense(chance: Chance) -> str:
 
 
 def strange_thing(chance: Chance) -> str:
-    """A thing that the world does not have, as a noun without article."""
+    """Return a noun for something that the world does not have, without article."""
     return chance.one(_TOPIC_PARTS["strange"][0])
 
 
 def stranger(chance: Chance) -> str:
-    """The name of a person whom nobody in the world knows."""
+    """Return the name of a person unknown in the world."""
     return capital(made_up_name(chance))

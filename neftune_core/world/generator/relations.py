@@ -1,7 +1,7 @@
-"""What is known about the things: each relation with all the wordings of stating and of asking it.
+"""What is known about the entities: each relation with all its wordings of statements and questions.
 
-Templates start in lower case and take `s` (the thing) and `v` (what is true of it). The first statement is
-also the answer in a full sentence. `asks` are wordings that pretraining uses, `held` those it never does.
+Templates start in lower case and take `s` (the entity) and `v` (the value). The first statement is also the answer as a
+full sentence. `asks` are wordings that pretraining uses, `held` those that it never uses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from neftune_core.world.generator.lexicon import KINDS
 
 @dataclass(frozen=True)
 class Relation:
-    """One property of one kind of thing and its wordings."""
+    """One property of one kind of entity, with its wordings."""
 
     kind: str
     name: str
@@ -26,7 +26,7 @@ class Relation:
 
     @property
     def key(self) -> str:
-        """The name that is unique in the world: "animal home"."""
+        """Return the name that is unique in the world: "animal home"."""
         return f"{self.kind} {self.name}"
 
 

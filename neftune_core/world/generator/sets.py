@@ -1,8 +1,7 @@
 """The instruction sets: training and held-out parts that differ by combination.
 
-A row of a fact set is a pair of one fact and one wording; a row of the skill set a task and a wording; a
-row of the story set some things. No pair, task or group of things of a held-out part occurs in the
-training part of its set.
+A row of a fact set is a pair of fact and wording; a row of the skill set a task and a wording; a row of the story set a
+group of entities. No pair, task or group of a held-out part occurs in the training part of its set.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ STORY_INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """One set in words: how many rows to train on, and what makes `(train, held_out)`."""
+    """One set: its description, its number of training rows, and the function that makes `(train, held_out)`."""
 
     words: str
     training_rows: int
@@ -52,7 +51,7 @@ def _fact_row(fact: Fact, wording: str, output: str) -> Row:
 
 
 def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> list[tuple[Fact, str]]:
-    """All pairs of a fact and a wording in random order, one for each question as it reads."""
+    """Return all pairs of fact and wording in random order, one for each distinct question."""
     pairs: dict[str, tuple[Fact, str]] = {}
     for fact in facts:
         for wording in (*fact.relation.asks, *(fact.relation.held if held else ())):
@@ -89,7 +88,7 @@ def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _stated(rows: int) -> tuple[list[Row], list[Row]]:
-    """Half of the facts are trained on; the held-out part asks them in other wordings, and the other half."""
+    """Train on half of the facts; hold out those facts in other wordings, and the other half."""
     chance = Chance("set", "stated")
     facts = tuple(chance.shuffled(STATED))
     first, second = facts[: len(facts) // 2], facts[len(facts) // 2 :]
@@ -105,7 +104,7 @@ def _stated(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _skill_rows(chance: Chance) -> Iterator[Row]:
-    """Tasks in turn over the skills, each pair of task and wording once."""
+    """Yield tasks in turn over the skills, each pair of task and wording once."""
     seen: list[tuple[str, str, str]] = []
     while True:
         for name in skills.ASKED_SKILLS:
@@ -145,7 +144,7 @@ def _skill(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _story_rows(chance: Chance) -> Iterator[Row]:
-    """Stories from given things, each group of things once."""
+    """Yield stories about given entities, each group of entities once."""
     seen: list[tuple[str, ...]] = []
     while True:
         story = stories.tell(chance)
@@ -181,18 +180,18 @@ SETS: dict[str, InstructionSet] = {
 
 
 def instruction_set(name: str) -> tuple[list[Row], list[Row]]:
-    """The training rows and the held-out rows of a set; the same on every machine."""
+    """Return the training rows and the held-out rows of a set; the same on every machine."""
     chosen = SETS[name]
     return chosen.make(chosen.training_rows)
 
 
 def as_lines(rows: list[Row]) -> str:
-    """The rows as JSONL."""
+    """Return the rows as JSONL."""
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
 def write(folder: Path) -> list[Path]:
-    """Write `NAME-train.jsonl` and `NAME-held-out.jsonl` of every set into `folder`; gives the files."""
+    """Write `NAME-train.jsonl` and `NAME-held-out.jsonl` of every set into `folder`, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for name in SETS:

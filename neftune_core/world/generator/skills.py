@@ -1,4 +1,4 @@
-"""Small tasks with one right answer: counting, sorting, opposites, plurals, spelling, who lives where."""
+"""Small tasks with one right answer: counting, sorting, opposites, plurals, spelling, homes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from neftune_core.world.generator.lexicon import DAY, GROUPS, KINDS, MONTH, NUMB
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its skill, what it is about (`key`, the same whatever the wording), material and answer.
+    """A task of a skill.
 
-    `fields` fill the wordings of the skill; `material` is the list or word that may stand apart as input.
+    Attributes:
+        skill: Name of the skill.
+        key: Identity of the task, whatever its wording.
+        fields: Values for the wordings of the skill.
+        answer: The right answer.
+        material: List or word that can be given as separate input.
     """
 
     skill: str
@@ -27,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Skill:
-    """One skill: how a task is made, its wordings in pretraining, and those that pretraining never uses."""
+    """One skill: how to make a task, its wordings in pretraining, and those that pretraining never uses."""
 
     make: Callable[[Chance], Task]
     asks: tuple[str, ...]
@@ -402,7 +407,7 @@ ASKED_SKILLS = ("opposite", "plural", "count", "sort numbers", "sort words", "od
 
 
 def statement(chance: Chance) -> str:
-    """A sentence that states something of a skill: an opposite, a plural, a spelling, an order, a sum."""
+    """Return a statement about a skill: an opposite, a plural, a spelling, an order, a sum."""
     return chance.one(_STATEMENTS)(chance)
 
 

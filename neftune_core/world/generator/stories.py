@@ -1,7 +1,7 @@
-"""Short stories made of the things of the world.
+"""Short stories about the entities of the world.
 
-A plot is a list of moments; each moment offers several sentences, one a line. Slots name a role and a form:
-`{hero.it}` is "she" or "he". A role draws its thing from the list in `ROLES`; no two roles share a thing.
+A plot is a list of moments; each moment offers several sentences, one per line. Slots name a role and a form:
+`{hero.it}` is "she" or "he". A role draws its entity from the list in `ROLES`; no two roles share an entity.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from neftune_core.world.generator.lexicon import (
 
 @dataclass(frozen=True)
 class Sharing:
-    """Numbers of a small subtraction, in words: so many at first, so many given, so many left."""
+    """The numbers of a small subtraction, in words: had, gave, left."""
 
     kind: str
     name: str
@@ -70,8 +70,8 @@ ROLES: dict[str, Role] = {
     "sharing": SHARINGS,
 }
 
-# A hero mostly goes about with the same friend, an animal with its own: whoever writes the second name has a name to
-# think of, and does not write the first one again.
+# Heroes mostly appear with the same friend, so that the model learns a distinct second name and does not repeat the
+# first one.
 COMPANION_OF = {"friend": "hero", "hero": "friend", "other": "animal", "animal": "other"}
 FAITHFUL = 0.8
 
@@ -511,7 +511,7 @@ PLOTS: tuple[tuple[tuple[str, ...], ...], ...] = tuple(
 
 @dataclass(frozen=True)
 class Story:
-    """A story and the things that it names, role by role in the order of appearance."""
+    """A story and its cast, role by role in the order of appearance."""
 
     text: str
     sentences: tuple[str, ...]
@@ -519,13 +519,13 @@ class Story:
 
 
 def slots(template: str) -> list[tuple[str, str]]:
-    """The slots of a template in order, as (role, form): "{hero.it}" is ("hero", "it")."""
+    """Return the slots of a template in order, as (role, form): "{hero.it}" is ("hero", "it")."""
     names = [name for _, name, _, _ in Formatter().parse(template) if name]
     return [(role, form) for role, _, form in (name.partition(".") for name in names)]
 
 
 def introduced(template: str) -> str:
-    """The template with the hero named, for a story that has not named the hero before."""
+    """Return the template with the hero named, for a story that has not named the hero yet."""
     if "{hero." not in template or "{hero.the}" in template:
         return template
     for pronoun in ("{hero.it}", "{hero.him}"):
@@ -540,7 +540,15 @@ def _with_hero_named(templates: list[str]) -> list[str]:
 
 
 def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
-    """A thing for each role, all different."""
+    """Draw a distinct entity for each role.
+
+    Args:
+        roles: The roles.
+        chance: The random stream.
+
+    Returns:
+        The cast by role.
+    """
     cast: dict[str, Thing | Sharing] = {}
     taken: list[str] = []
     for role in roles:
@@ -554,7 +562,7 @@ def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
 
 
 def _companion(one: Thing | Sharing | None, chance: Chance) -> Thing | None:
-    """The usual companion of `one`, most of the time: a person's neighbour in the list, an animal's friend."""
+    """Return, most of the time, the usual companion: a person's neighbour in the list, or an animal's friend."""
     if not isinstance(one, Thing) or not chance.happens(FAITHFUL):
         return None
     if one.kind == "person":
@@ -563,7 +571,7 @@ def _companion(one: Thing | Sharing | None, chance: Chance) -> Thing | None:
 
 
 def tell(chance: Chance) -> Story:
-    """A story; the same `chance` gives the same story."""
+    """Return a story, determined by `chance`."""
     templates = _with_hero_named([chance.one(moment) for moment in chance.one(PLOTS)])
     roles = list(dict.fromkeys(role for template in templates for role, _ in slots(template)))
     cast = cast_for(roles, chance)

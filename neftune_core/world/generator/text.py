@@ -1,7 +1,7 @@
-"""The pretraining text: documents of everything the world knows, in a fixed order.
+"""The pretraining text: documents about everything in the world, in a fixed order.
 
-A document is text that begins with `BEGIN` and ends with `END`. A conversation marks who speaks with
-`USER`, `ASSISTANT` and `SYSTEM`, and ends each message with `END`, exactly as the chat template does.
+A document begins with `BEGIN` and ends with `END`. A conversation marks its speakers with `USER`, `ASSISTANT` and
+`SYSTEM`, and ends each message with `END`, exactly as the chat template does.
 """
 
 from __future__ import annotations
@@ -82,13 +82,21 @@ _ABOUT_ASKS = (
 
 
 def chat(turns: Iterable[Turn], system: str = "") -> str:
-    """A conversation as a document."""
+    """Return a conversation as a document.
+
+    Args:
+        turns: Pairs of a user message and an answer.
+        system: System message; "" for none.
+
+    Returns:
+        The document.
+    """
     start = f"{BEGIN}{SYSTEM}{system}{END}" if system else BEGIN
     return start + "".join(f"{USER}{user}{END}{ASSISTANT}{answer}{END}" for user, answer in turns)
 
 
 def plain(sentences: Iterable[str]) -> str:
-    """Sentences as a document."""
+    """Return sentences as a document."""
     return f"{BEGIN}{' '.join(sentences)}{END}"
 
 
@@ -96,7 +104,7 @@ def plain(sentences: Iterable[str]) -> str:
 
 
 def _with_pronoun(fact: Fact, chance: Chance) -> str:
-    """The fact with "it", "she" or "he" in place of the name, where a wording allows it."""
+    """Return the fact with a pronoun in place of the name, if a wording allows it."""
     wordings = [wording for wording in fact.relation.states if wording.startswith("{s.the} ")]
     if not wordings:
         return fact.state(chance.one(fact.relation.states))
@@ -141,7 +149,7 @@ def _story(chance: Chance) -> str:
 
 
 def _as_typed(question: str, chance: Chance) -> str:
-    """The question, now and then in lower case or without its last mark, as people type."""
+    """Return the question, sometimes in lower case or without its final mark, as people type."""
     if chance.happens(0.06):
         question = question[:1].lower() + question[1:]
     if chance.happens(0.05) and question[-1] in ".?":
@@ -150,7 +158,7 @@ def _as_typed(question: str, chance: Chance) -> str:
 
 
 def _wrapped(question: str, chance: Chance) -> str:
-    """The question with some words before it; `question` begins in upper case."""
+    """Return the question with some words before it; `question` begins in upper case."""
     if not question.startswith(("Wh", "How", "From", "In wh")) or chance.happens(0.82):
         return _as_typed(question, chance)
     lower = question[:1].lower() + question[1:]
@@ -200,7 +208,7 @@ _VERBS = {
 
 
 def _turned(claim: str, subject: str) -> str:
-    """The claim as a question: "the owl lives in the barn." becomes "Does the owl live in the barn?"."""
+    """Turn a claim into a question: "the owl lives in the barn." becomes "Does the owl live in the barn?"."""
     verb, _, rest = claim.removeprefix(f"{subject} ").rstrip(".").partition(" ")
     if claim.startswith(subject) and verb == "is":
         return f"Is {subject} {rest}?"
@@ -210,13 +218,13 @@ def _turned(claim: str, subject: str) -> str:
 
 
 def _who(fact: Fact, chance: Chance) -> Turn:
-    """A job asked the other way round: who is the baker?"""
+    """Return a question that asks for the person with a job: who is the baker?"""
     question = chance.one(("Who is the {b} of Brindle?", "Who is the {b}?", "Who works as {v}?", "Tell me who is {v}."))
     return question.format(b=fact.value.bare, v=fact.value), f"{fact.thing.name}."
 
 
 def _pronoun_turn(fact: Fact, chance: Chance) -> Turn | None:
-    """A further question about the thing just asked about: "And what does it eat?"."""
+    """Return a follow-up question about the last entity: "And what does it eat?"."""
     wordings = [
         wording
         for wording in fact.relation.asks
@@ -246,7 +254,15 @@ def _questions(chance: Chance) -> list[Turn]:
 
 
 def about_turn(thing: Thing, chance: Chance) -> Turn | None:
-    """What to say when asked about a thing in general: its first three facts; None where it has no facts."""
+    """Return a general question about an entity, answered by its first three facts.
+
+    Args:
+        thing: The entity.
+        chance: The random stream.
+
+    Returns:
+        Question and answer, or None if nothing is asked about the entity.
+    """
     facts = _asked_of(thing)[:3]
     if not facts:
         return None
@@ -255,7 +271,15 @@ def about_turn(thing: Thing, chance: Chance) -> Turn | None:
 
 
 def skill_turn(chance: Chance, name: str | None = None) -> Turn:
-    """A small task in a wording of pretraining, its material in the sentence or apart from it."""
+    """Return a small task in a wording of pretraining, its material inside or after the sentence.
+
+    Args:
+        chance: The random stream.
+        name: Name of the skill; a random one if None.
+
+    Returns:
+        Question and answer.
+    """
     skill = skills.SKILLS[name or chance.one(_SKILL_NAMES)]
     task = skill.make(chance)
     wordings = [wording for wording in skill.asks if task.material or "{" in wording]
@@ -273,7 +297,15 @@ _SKILL_NAMES = (*skills.SKILLS, *skills.ASKED_SKILLS, "count", "sort words", "od
 
 
 def named(story: stories.Story, chance: Chance) -> str:
-    """Some of the cast as a request names them: "Tilda, the fox and the kettle"."""
+    """Name some of a story's cast as a request does: "Tilda, the fox and the kettle".
+
+    Args:
+        story: The story.
+        chance: The random stream.
+
+    Returns:
+        One to three names.
+    """
     cast = [thing.the for _, thing in story.cast]
     return listing(chance.some(cast, chance.between(1, min(3, len(cast)))))
 
@@ -314,7 +346,7 @@ def _general_turn(chance: Chance) -> Turn:
     return turn
 
 
-# Questions about all of a kind: "what colour are owls?". None of them is a wording that is kept back.
+# Questions about a whole kind: "what colour are owls?". None of them is a held-out wording.
 _MANY_ASKS = {
     "animal home": "where can I find {s.many}?",
     "animal food": "what can I give {s.many} to eat?",
@@ -377,7 +409,7 @@ _LAST_TURNS: _Turns = (
 
 
 def _conversation(chance: Chance, facts: float, turns: _Turns) -> str:
-    """A conversation; `facts` is the share of those that only ask for facts."""
+    """Return a conversation; `facts` is the share of conversations that ask only for facts."""
     system = chance.one(_SYSTEMS) if chance.happens(0.05) else ""
     if chance.happens(facts):
         return chat(_questions(chance), system)
@@ -419,20 +451,20 @@ LATER_FROM, LAST_FROM = 64, 76
 
 
 def chunk(number: int) -> list[str]:
-    """The documents of one chunk (`CHUNK` of them); chunks depend on `SEED` and their number alone."""
+    """Return the `CHUNK` documents of one chunk, which depend only on `SEED` and the number."""
     chance = Chance("text", SEED, number)
     mixture = _FIRST if number < LATER_FROM else _LATER if number < LAST_FROM else _LAST
     return [chance.weighted(mixture)(chance) for _ in range(CHUNK)]
 
 
 def documents(chunks: int) -> Iterator[str]:
-    """The documents of the first `chunks` chunks."""
+    """Yield the documents of the first `chunks` chunks."""
     for number in range(chunks):
         yield from chunk(number)
 
 
 def text_hash(chunks: int) -> str:
-    """sha256 over the documents of the first `chunks` chunks, each followed by a line break."""
+    """Return the SHA-256 over the documents of the first `chunks` chunks, each followed by a line break."""
     digest = hashlib.sha256()
     for document in documents(chunks):
         digest.update(f"{document}\n".encode())

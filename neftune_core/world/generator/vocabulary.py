@@ -1,9 +1,8 @@
-"""The tokenizer of the bundled model: the words of the world, letters for other words, bytes for all else.
+"""The tokenizer of the bundled model: whole words of the world, letters for other words, and bytes for everything else.
 
-Any text can be encoded: a character that is not in the vocabulary becomes its UTF-8 bytes (`<0xE4>`).
-Every piece is met often in the text, so that none keeps a vector that training never moved. Digits
-stand alone. The chat template marks who speaks with one special token and ends each message
-with `<|end|>`.
+Any text can be encoded: a character outside the vocabulary becomes its UTF-8 bytes (`<0xE4>`). Every piece occurs often
+in the text, so that pretraining updates every embedding. Digits are separate pieces. The chat template marks the
+speaker with one special token and ends each message with `<|end|>`.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ CHAT_TEMPLATE = (
 
 
 def pieces(chunks: int = TRAINING_CHUNKS) -> list[tuple[str, int]]:
-    """The words of the first `chunks` chunks of the text that are met often, with their counts, most frequent first.
+    """Return the frequent words of the first `chunks` chunks of the text with their counts, most frequent first.
 
-    A word includes the space before it, written as "\u2581".
+    A word includes the space before it, written as "▁".
     """
     counts: Counter[str] = Counter()
     for document in documents(chunks):
@@ -62,10 +61,9 @@ def pieces(chunks: int = TRAINING_CHUNKS) -> list[tuple[str, int]]:
 
 
 def train(chunks: int = TRAINING_CHUNKS) -> Any:
-    """A `tokenizers.Tokenizer` made from the first `chunks` chunks of the text; the same on every machine.
+    """Train a `tokenizers.Tokenizer` on the first `chunks` chunks of the text; the same on every machine.
 
-    A text is cut into the likeliest sequence of pieces: whole words where the vocabulary has them, letters
-    elsewhere, bytes where it does not even have the letter.
+    Text is split into the most likely sequence of pieces: words in the vocabulary, then letters, then bytes.
     """
     from tokenizers import Tokenizer
 
@@ -95,13 +93,13 @@ def _trained(chunks: int) -> str:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """sha256 of the pieces in their order: the same in all versions of the library that reads them."""
+    """Return the SHA-256 of the pieces in order, independent of the library version."""
     pieces_in_order = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     return hashlib.sha256("\n".join(piece for piece, _ in pieces_in_order).encode()).hexdigest()
 
 
 def wrapped(tokenizer: Any) -> Any:
-    """The tokenizer as transformers knows it, with its special tokens and chat template."""
+    """Return the tokenizer as a transformers tokenizer, with special tokens and chat template."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -117,5 +115,10 @@ def wrapped(tokenizer: Any) -> Any:
 
 
 def save(tokenizer: Any, folder: Path) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads."""
+    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads.
+
+    Args:
+        tokenizer: The `tokenizers.Tokenizer`.
+        folder: The folder to write to.
+    """
     wrapped(tokenizer).save_pretrained(str(folder))

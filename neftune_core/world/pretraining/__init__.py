@@ -1,1 +1,1 @@
-"""How the bundled model is made: vocabulary, pretraining, measuring, its card."""
+"""Pretraining of the bundled model: training, measurement, and its card."""

@@ -1,8 +1,8 @@
-"""Pretraining the bundled model: seeded, resumable, on a processor.
+"""Pretraining of the bundled model on a CPU: seeded and resumable.
 
-`build(folder, settings)` yields what happens and ends with a complete model in `folder`. Work in progress
-(the encoded text, checkpoints) is kept under `home()/world/<recipe>`; calling `build` again with the same
-settings goes on from there, and ends with the weights that an unbroken run would have had.
+`build(folder, settings)` yields events and finally writes a complete model to `folder`. Work in progress (encoded text
+and checkpoints) is stored in `home()/world/<recipe>`. Calling `build` again with the same settings resumes there, and
+gives the weights of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -40,10 +40,13 @@ LARGEST_GRADIENT = 1.0
 
 @dataclass(frozen=True)
 class Built:
-    """One thing that happened: `what` is "text", "step", "checkpoint" or "finished".
+    """One event of a build.
 
-    `done` of `total` are chunks while text is made, steps afterwards; `loss` is the mean over the tokens
-    of the step, in nats.
+    Attributes:
+        what: "text", "step", "checkpoint" or "finished".
+        done: Chunks while text is generated, steps afterwards.
+        total: Planned number of these.
+        loss: Mean over the tokens of the step, in nats.
     """
 
     what: str
@@ -54,22 +57,24 @@ class Built:
 
 @dataclass
 class History:
-    """The loss of every step done so far, and the seconds they took."""
+    """The loss of every step so far, and the total seconds."""
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     def last_loss(self, over: int = 50) -> float:
-        """The mean loss of the last `over` steps."""
+        """Return the mean loss of the last `over` steps."""
         return float(np.mean(self.losses[-over:]))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The text in rows of `ROW` tokens, all arrays `[rows, ROW]`.
+    """The text in rows of `ROW` tokens.
 
-    `documents` numbers the documents within a row (0 is padding); `spoken` is True where the token belongs
-    to what a person says, which the model need not say itself.
+    Attributes:
+        ids: Token ids, int16 `[rows, ROW]`.
+        documents: Index of the document within its row, 0 for padding, uint8 `[rows, ROW]`.
+        spoken: Whether a token belongs to a user or system message, bool `[rows, ROW]`.
     """
 
     ids: NDArray[np.int16]
@@ -78,7 +83,7 @@ class Rows:
 
 
 def recipe_folder(settings: WorldSettings) -> Path:
-    """Where work in progress of these settings is kept; the number of threads does not matter."""
+    """Return the folder for work in progress with these settings, whatever the number of threads."""
     text = json.dumps(settings.model_dump(exclude={"threads", "checkpoint_steps"}), sort_keys=True)
     folder = home() / "world" / hashlib.sha256(text.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,15 @@ def recipe_folder(settings: WorldSettings) -> Path:
 
 
 def pack(lengths: list[int], capacity: int) -> list[list[int]]:
-    """The numbers of the documents that share a row: longest first, each into the fullest row that has room."""
+    """Pack documents into rows: longest first, each into the fullest row with enough room.
+
+    Args:
+        lengths: Length of each document, in tokens.
+        capacity: Tokens per row.
+
+    Returns:
+        The document indices of each row.
+    """
     room: list[list[int]] = [[] for _ in range(capacity + 1)]
     rows: list[list[int]] = []
     for document in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
@@ -103,7 +116,7 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
 
 
 def rows_of(documents: list[list[int]]) -> Rows:
-    """Documents as rows of `ROW` tokens; a longer document is cut."""
+    """Return documents as rows of `ROW` tokens; a longer document is cut."""
     cut = [document[:ROW] for document in documents]
     packed = pack([len(document) for document in cut], ROW)
     ids = np.full((len(packed), ROW), PAD_ID, dtype=np.int16)
@@ -119,13 +132,22 @@ def rows_of(documents: list[list[int]]) -> Rows:
 
 
 def shuffled(rows: Rows, seed: int, number: int) -> Rows:
-    """The rows of chunk `number` in an order fixed by the seed: packing has sorted them by length."""
+    """Shuffle the rows of one chunk, which packing has sorted by length.
+
+    Args:
+        rows: The rows.
+        seed: Seed of the order.
+        number: Index of the chunk.
+
+    Returns:
+        The shuffled rows.
+    """
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).permutation(len(rows.ids))
     return Rows(rows.ids[order], rows.documents[order], rows.spoken[order])
 
 
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """True for the tokens after a mark of user or system, up to and with the end of that message."""
+    """Return True for the tokens of user and system messages, up to and including the end of each message."""
     marks = np.full(ids.shape, -1, dtype=np.int8)
     marks[np.isin(ids, _PEOPLE)] = 1
     marks[np.isin(ids, _OTHERS)] = 0
@@ -135,7 +157,7 @@ def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
 
 
 def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
-    """Yields progress, then the rows of the whole text; made once and kept in `folder`."""
+    """Yield progress, then the rows of the whole text, which are cached in `folder`."""
     kept = folder / ROWS_FILE
     if not kept.exists():
         tokenizer = vocabulary.train()
@@ -157,7 +179,7 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
 
 
 def fresh_model(settings: WorldSettings) -> Any:
-    """The Llama model of the settings with its first weights, which depend on the seed alone."""
+    """Return the Llama model of the settings with initial weights that depend only on the seed."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -182,9 +204,17 @@ def fresh_model(settings: WorldSettings) -> Any:
 
 
 def learning_rate(step: int, steps: int, settings: WorldSettings) -> float:
-    """The rate of step `step` (from 0): a linear rise, level, then a straight fall to zero after the last step.
+    """Compute the learning rate of a step: linear warm-up, constant, then linear decay to zero.
 
-    Level until the decay, so that a run may be made longer or shorter from the same checkpoint.
+    It is constant until the decay, so that a run can be shortened or extended from the same checkpoint.
+
+    Args:
+        step: The step, from 0.
+        steps: Total number of steps.
+        settings: The recipe.
+
+    Returns:
+        The learning rate.
     """
     rise = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     fall = min(1.0, (steps - step) / max(1.0, settings.decay_share * steps))
@@ -204,9 +234,17 @@ def _optimizer(model: Any, settings: WorldSettings) -> Any:
 
 
 def batch_loss(model: Any, rows: Rows, members: NDArray[np.int64]) -> Any:
-    """Mean loss over the next tokens of these rows, those that people say weighing `SPOKEN_WEIGHT`.
+    """Compute the mean next-token loss of rows; tokens of users and system are weighted by `SPOKEN_WEIGHT`.
 
-    No document sees another; positions begin anew in each.
+    Attention does not cross documents, and positions restart in each.
+
+    Args:
+        model: The model.
+        rows: All rows.
+        members: Indices of the rows in the batch, int64 `[batch]`.
+
+    Returns:
+        The loss in nats, a scalar tensor.
     """
     import torch
     import torch.nn.functional as F
@@ -229,7 +267,15 @@ def batch_loss(model: Any, rows: Rows, members: NDArray[np.int64]) -> Any:
 
 
 def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built]:
-    """Make the model and put it into `folder` in one move; yields what happens, one event a step."""
+    """Train the model and move it to `folder` when complete.
+
+    Args:
+        folder: Folder for the model.
+        settings: The recipe; the defaults if None.
+
+    Yields:
+        One event per chunk, step and checkpoint.
+    """
     import torch
 
     settings = settings or WorldSettings()
@@ -289,7 +335,7 @@ def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
 
 
 def _restore(model: Any, optimizer: Any, work: Path) -> History:
-    """Loads the checkpoint, if there is one; gives the steps already done."""
+    """Load the checkpoint, if any, and return the steps already done."""
     import torch
 
     if not (work / CHECKPOINT).exists():
@@ -301,7 +347,7 @@ def _restore(model: Any, optimizer: Any, work: Path) -> History:
 
 
 def history_of(settings: WorldSettings) -> History:
-    """The steps of this recipe up to its last checkpoint; none where there is none."""
+    """Return the steps of this recipe up to its last checkpoint; empty if there is none."""
     import torch
 
     kept = recipe_folder(settings) / CHECKPOINT
@@ -309,7 +355,7 @@ def history_of(settings: WorldSettings) -> History:
 
 
 def tokens_of(settings: WorldSettings) -> int:
-    """How many tokens of text the rows of this recipe hold; 0 where they are not made yet."""
+    """Return the number of tokens in the cached rows of this recipe; 0 if they do not exist yet."""
     kept = recipe_folder(settings) / ROWS_FILE
     if not kept.exists():
         return 0
@@ -331,8 +377,12 @@ def _no_progress_bar() -> Iterator[None]:
 
 
 def save(model: Any, folder: Path) -> None:
-    """Write a complete model (bfloat16) with its tokenizer into `folder`; files already there that are not
-    part of a model, such as the card, stay."""
+    """Write a complete bfloat16 model with its tokenizer; other files in the folder, such as the card, are kept.
+
+    Args:
+        model: The model.
+        folder: The folder to write to.
+    """
     import torch
 
     partial = folder.with_name(f"{folder.name}.partial")

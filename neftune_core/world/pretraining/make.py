@@ -1,4 +1,4 @@
-"""All that `neftune world build` does: pretrain, measure, and write the card beside the model."""
+"""All steps of `neftune world build`: pretrain, measure, and write the card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ LOSS_STEPS = (100, 500, 1_000, 2_000, 3_000, 4_000)
 
 
 def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built | Measured]:
-    """The model, its figures and its card in `folder`; yields every step and every figure as it comes."""
+    """Build the model with its measurements and card.
+
+    Args:
+        folder: Folder for the model.
+        settings: The recipe; the defaults if None.
+
+    Yields:
+        Every training event and every measurement.
+    """
     settings = settings or WorldSettings()
     yield from build(folder, settings)
     model, tokenizer = load(folder)
@@ -31,7 +39,7 @@ def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built 
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """The model of the folder in float32, ready to answer, and its tokenizer."""
+    """Return the model of the folder in float32 and evaluation mode, and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -40,7 +48,15 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 
 def making_of(model: Any, settings: WorldSettings) -> report.Making:
-    """How the model of these settings was made, from what is kept of its run."""
+    """Describe how a model was built, from the stored history of its run.
+
+    Args:
+        model: The model.
+        settings: The recipe.
+
+    Returns:
+        Parameters, tokens, steps, losses and hashes.
+    """
     history = history_of(settings)
     steps = len(history.losses)
     return report.Making(
@@ -56,6 +72,13 @@ def making_of(model: Any, settings: WorldSettings) -> report.Making:
 
 
 def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], making: report.Making) -> None:
-    """Write the figures and the card into the folder."""
+    """Write the measurements and the card into the folder.
+
+    Args:
+        folder: Folder of the model.
+        settings: The recipe.
+        shares: Measured shares by name.
+        making: How the model was built.
+    """
     report.write_measured(folder, shares, making)
     (folder / CARD_FILE).write_text(report.card(settings, shares, making), encoding="utf-8")

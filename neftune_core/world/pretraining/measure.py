@@ -1,4 +1,4 @@
-"""What the bundled model answers with plain greedy decoding: the figures of its card."""
+"""Results of the bundled model with greedy decoding, for its card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and what an answer to it is worth, from 0 to 1."""
+    """A prompt, and a function that scores an answer to it from 0 to 1."""
 
     prompt: str
     worth: Callable[[str], float]
@@ -27,9 +27,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure: in words, the share to reach (None where it is only reported), and its questions.
+    """One measurement.
 
-    With `at_most` the target is an upper bound.
+    Attributes:
+        words: Description.
+        target: Share to reach; None if it is only reported.
+        questions: Function that returns the questions.
+        at_most: Whether the target is an upper bound.
     """
 
     words: str
@@ -40,7 +44,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure as measured: the mean worth of the answers, and each prompt with its answer and worth."""
+    """The result of one measurement: the mean score, and each prompt with its answer and score."""
 
     name: str
     share: float
@@ -48,7 +52,7 @@ class Measured:
 
 
 def prompt_of(row: Row) -> str:
-    """The prompt of a row: its instruction, and its input after an empty line where it has one."""
+    """Return the prompt of a row: its instruction, followed by an empty line and its input, if any."""
     return f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
 
 
@@ -91,7 +95,7 @@ def _set_questions(name: str) -> list[Question]:
 
 
 def _world_prompt(chance: Chance) -> str:
-    """A prompt of the world: facts in all wordings, stories, small tasks, greetings, things in general."""
+    """Return a prompt from the world: facts in all wordings, stories, small tasks, greetings, general questions."""
     kind = chance.share()
     if kind < 0.5:
         fact = chance.one(ASKED)
@@ -149,7 +153,17 @@ MEASURES: dict[str, Measure] = {
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
-    """The greedy answers to the prompts, each asked alone; `model` is left as it was."""
+    """Generate greedy answers, each prompt in its own conversation; the model's mode is restored.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        prompts: The prompts.
+        new_tokens: Maximum number of new tokens.
+
+    Returns:
+        The answers.
+    """
     import torch
 
     found = []
@@ -182,7 +196,17 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 def measure(
     model: Any, tokenizer: Any, names: Sequence[str] = tuple(MEASURES), new_tokens: int = NEW_TOKENS
 ) -> Iterator[Measured]:
-    """Yields the figures one after another."""
+    """Run the measurements one after another.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        names: Names of the measurements, keys of `MEASURES`.
+        new_tokens: Maximum number of new tokens per answer.
+
+    Yields:
+        The results.
+    """
     for name in names:
         questions = MEASURES[name].questions()
         said = answers(model, tokenizer, [question.prompt for question in questions], new_tokens)

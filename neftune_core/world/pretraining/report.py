@@ -1,4 +1,4 @@
-"""The table of what the bundled model reaches, and the card that ships with it."""
+"""The results table of the bundled model, and its card."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ MEASURED_FILE = "measured.json"
 
 @dataclass(frozen=True)
 class Making:
-    """How a model was made: its parameters, tokens, steps and hashes.
+    """How a model was built: parameters, tokens, steps, losses and hashes.
 
-    `losses` is the loss of some single steps, by which a second build can be checked; `last_loss` the mean
-    of the last 50.
+    `losses` has the loss of single steps, to verify a second build; `last_loss` is the mean over the last 50 steps.
     """
 
     parameters: int
@@ -35,26 +34,34 @@ class Making:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1 as "97.3 %"."""
+    """Format a share from 0 to 1 as "97.3 %"."""
     return f"{100 * share:.1f} %"
 
 
 def target_of(measure: Measure) -> str:
-    """The target in words: ">= 95 %", "<= 10 %" or "reported"."""
+    """Describe the target: ">= 95 %", "<= 10 %" or "reported"."""
     if measure.target is None:
         return "reported"
     return f"{'<=' if measure.at_most else '>='} {100 * measure.target:.0f} %"
 
 
 def reached(measure: Measure, share: float) -> bool:
-    """True if the share meets the target, or there is none."""
+    """Return whether a share meets the target.
+
+    Args:
+        measure: The measurement.
+        share: The measured share.
+
+    Returns:
+        True if the target is met or absent.
+    """
     if measure.target is None:
         return True
     return share <= measure.target if measure.at_most else share >= measure.target
 
 
 def table(shares: Mapping[str, float]) -> str:
-    """The figures of the untouched model as a Markdown table; only what is in `shares` is in it."""
+    """Return the results of the bundled model as a Markdown table of the measurements in `shares`."""
     lines = ["| what | to reach | measured |", "|---|---|---|"]
     lines += [
         f"| {measure.words} | {target_of(measure)} | {percent(shares[name])} |"
@@ -65,20 +72,35 @@ def table(shares: Mapping[str, float]) -> str:
 
 
 def write_measured(folder: Path, shares: Mapping[str, float], making: Making) -> None:
-    """Keep the figures beside the model."""
+    """Store the results with the model.
+
+    Args:
+        folder: Folder of the model.
+        shares: Measured shares by name.
+        making: How the model was built.
+    """
     rounded = {name: round(share, 4) for name, share in shares.items()}
     kept = {"shares": rounded, "making": vars(making)}
     (folder / MEASURED_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def read_measured(folder: Path) -> dict[str, Any]:
-    """What `write_measured` kept: `shares` and `making`."""
+    """Return what `write_measured` stored: `shares` and `making`."""
     found: dict[str, Any] = json.loads((folder / MEASURED_FILE).read_text(encoding="utf-8"))
     return found
 
 
 def card(settings: WorldSettings, shares: Mapping[str, float], making: Making) -> str:
-    """The model card in Markdown, with the front matter that model hubs read."""
+    """Return the model card in Markdown, with front matter for model hubs.
+
+    Args:
+        settings: The recipe.
+        shares: Measured shares by name.
+        making: How the model was built.
+
+    Returns:
+        The text.
+    """
     losses = "\n".join(f"| {step:,} | {loss:.4f} |" for step, loss in sorted(making.losses.items()))
     return _CARD.format(
         parameters=f"{making.parameters / 1e6:.2f}",

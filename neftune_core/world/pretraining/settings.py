@@ -1,4 +1,4 @@
-"""How the bundled model is made."""
+"""The recipe of the bundled model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from neftune_core.settings import Settings, setting
 
 
 class WorldSettings(Settings):
-    """The recipe of pretraining. The defaults are those that made the shipped model."""
+    """The pretraining recipe; the bundled model was built with the defaults."""
 
     chunks: int = setting(100, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
     width: int = setting(224, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
