@@ -1,4 +1,4 @@
-"""The page: one strip on top, and the tabs below it."""
+"""The page: one strip at the top, and the tabs below it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ CHINESE_PATH = "/zh"
 
 
 def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Blocks:
-    """The whole page in every language, ready for `launch.launch`: English at its address, the other beside it."""
+    """Build the whole page in every language, ready for `launch.launch`: English at its root, Chinese at its own path.
+
+    Args:
+        lab: The state shared by all visitors; a new one if None.
+        first: The first preview; a new one if None.
+
+    Returns:
+        The page.
+    """
     lab, first = lab or Lab(), first or FirstPreview()
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
         _build(page, lab, first)
@@ -40,7 +48,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
 
 
 def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
-    """The page in the current language, inside the open `page`."""
+    """Build the page in the current language, inside the open `page`."""
     shown = recorded(lab)
     key = owner_key()
     top = strip.build(_first_words(), lab.host.profile.model)
@@ -83,12 +91,12 @@ TABS = {
 
 
 def _tab(name: str) -> gr.Tab:
-    """A tab that is mounted with the page; scripts and links know it by its name, whatever the words on it."""
+    """Return a tab that is mounted with the page; scripts and links use its name, whatever its label."""
     return gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True)
 
 
 def _first_words() -> dict[str, str]:
-    """What the strip says of the next study as the page opens."""
+    """Return the strip's description of the next study when the page opens."""
     return {
         "model": say("bundled model"),
         "data": EXAMPLE.data.source.removeprefix("starter:"),

@@ -1,4 +1,4 @@
-"""Answers of the base and the arms as columns; everything a model said is escaped."""
+"""Answers of the base and the arms as columns; all model output is escaped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Ballot:
-    """A line whose two columns stand without names, `pair` from left to right; `cast` is what was chosen, if it was."""
+    """A line whose two columns are anonymous: `pair` from left to right, and the vote `cast`, if any."""
 
     pair: tuple[str, str]
     cast: str = ""
@@ -39,10 +39,17 @@ def answer_columns(
     ballots: Sequence[Ballot] = (),
     votable: bool = False,
 ) -> str:
-    """One block a prompt, a column an arm, as HTML. `lines` are those of a record's answers.
+    """Render one block per prompt with one column per arm.
 
-    Words that differ from the column `against` are marked. With `ballots`, one a line, columns have no names; with
-    `votable` they can be voted on.
+    Args:
+        lines: Lines of a record's answers.
+        arms: Noise settings of the arms by name.
+        against: Column that the others are compared with; words that differ are marked. "" for none.
+        ballots: One per line, if the columns are anonymous.
+        votable: Whether anonymous columns can be voted on.
+
+    Returns:
+        HTML.
     """
     colours = arm_colours(arms)
     if ballots:
@@ -66,7 +73,7 @@ def _vote(kept: str) -> str:
 
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:
-    """The colour of an arm; where its name has the record before it, or the seed after it, that of the arm."""
+    """Return the colour of an arm, also if its name has a record before it or a seed after it."""
     known = next((part for part in name.split("/") if part in colours), name)
     return colours.get(known, HIDDEN)
 
@@ -112,7 +119,15 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
 
 
 def differing(text: str, base: str) -> str:
-    """`text` as HTML, with the words marked that `base` does not have at this place."""
+    """Mark the words of a text that differ from another text.
+
+    Args:
+        text: The text.
+        base: The text to compare with.
+
+    Returns:
+        `text` as escaped HTML.
+    """
     words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", base)
     parts = []
     for kind, start, stop, _, _ in difflib.SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
@@ -122,7 +137,7 @@ def differing(text: str, base: str) -> str:
 
 
 def _numbers(answer: Mapping[str, Any]) -> list[str]:
-    """The measures under an answer, those that are known."""
+    """Return the known measures of an answer."""
     numbers = [_count(answer["tokens"]), say(ENDINGS.get(answer.get("ended", ""), ""))]
     if answer.get("repetition") is not None:
         numbers.append(say("{share:.0%} repeated", share=answer["repetition"]))

@@ -1,4 +1,4 @@
-"""Settings as components, and components as settings: every range, help text and choice comes from the declaration."""
+"""Settings as components and back: every range, help text and choice comes from the declaration of the setting."""
 
 from __future__ import annotations
 
@@ -14,27 +14,37 @@ from neftune_core.settings import Control, Settings, controls, parse
 
 S = TypeVar("S", bound=Settings)
 
-# Up to this many choices are all shown at once; more go into a list.
+# Up to this many choices are shown as buttons; more as a drop-down list.
 FEW_CHOICES = 4
 
 
 def component(
     control: Control, *, elem_id: str | None = None, kind: type[Component] | None = None, **changes: Any
 ) -> Component:
-    """The component for one setting; `kind` and `changes` override what it is and what is passed to it."""
+    """Build the component of one setting.
+
+    Args:
+        control: The setting.
+        elem_id: Its id in the page.
+        kind: Component class; chosen by the setting's type if None.
+        **changes: Arguments that override the derived ones.
+
+    Returns:
+        The component.
+    """
     given: dict[str, Any] = {
         "label": label(control),
         "info": say(control.help) if not _repeats(control.help, control.label) else None,
         "value": control.default,
         "elem_id": elem_id,
-        "interactive": True,  # else a component that is only ever set by events would be locked
+        "interactive": True,  # otherwise a component set only by events would be read-only
     }
     usual, extra = _kind_and_extra(control)
     return (kind or usual)(**{**given, **extra, **changes})
 
 
 def label(control: Control) -> str:
-    """The label with its unit, where the unit says more than the label, in the current language."""
+    """Return the label in the current language, with its unit unless the label already names it."""
     says_more = control.unit and control.unit.lower() not in control.label.lower()
     return f"{say(control.label)} ({say(control.unit)})" if says_more else say(control.label)
 
@@ -55,7 +65,7 @@ def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
 
 
 def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
-    """A slider where the setting says how it slides, else a number box (whose range may be open)."""
+    """Return a slider if the setting declares one, otherwise a number box, whose range can be open."""
     bounded = None not in (control.minimum, control.slider_maximum, control.step)
     if bounded and _slides(control):
         extra = {"minimum": _first_stop(control), "maximum": control.slider_maximum, "step": control.step}
@@ -67,8 +77,10 @@ def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
 
 
 def _first_stop(control: Control) -> float:
-    """The lowest multiple of the step that is allowed: a slider counts its steps from its minimum, and a default
-    between two stops would be bent to one of them."""
+    """Return the lowest allowed multiple of the step.
+
+    A slider counts its steps from its minimum, and would round a default between two stops.
+    """
     assert control.minimum is not None and control.step is not None
     stops = math.ceil(round(control.minimum / control.step, 9))
     lowest = round(stops * control.step, 9)
@@ -76,21 +88,24 @@ def _first_stop(control: Control) -> float:
 
 
 def _slides(control: Control) -> bool:
-    """A slider of more than a few thousand steps cannot be aimed at; a default below its step cannot be shown."""
+    """Return whether a slider is usable: at most a few thousand steps, and a default that it can show."""
     assert control.minimum is not None and control.slider_maximum is not None and control.step is not None
     steps = (control.slider_maximum - control.minimum) / control.step
     return steps <= 2500
 
 
 class Form(Generic[S]):
-    """The components of a settings class, built where it is made, and the way back to its settings.
+    """The components of a settings class, created where the form is constructed, and the conversion back to settings.
 
         with gr.Column():
             form = Form(TrainingSettings, names=("epochs", "batch_size"))
         button.click(lambda *values: form.settings(values), inputs=form.components)
 
-    `names` (dotted) picks and orders; without it every setting is there. `prefix` starts every `elem_id`
-    (`noise-strength`); `changes` are those of `component`, by name.
+    Args:
+        settings_class: The settings class.
+        names: Dotted names of the settings to show, in order; all if None.
+        prefix: First part of every `elem_id`, as in `noise-strength`.
+        changes: Keyword arguments of `component`, by name of the setting.
     """
 
     def __init__(
@@ -111,28 +126,39 @@ class Form(Generic[S]):
         }
 
     def elem_id(self, name: str) -> str:
-        """The id that the component of the setting `name` has in the page."""
+        """Return the id of the component of the setting `name` in the page."""
         return f"{self.prefix}-{name.replace('.', '-').replace('_', '-')}"
 
     def places(self, settings: S | None = None) -> dict[str, dict[str, Any]]:
-        """Where the browser finds every setting, and what it shows: `{name: {"id": ..., "value": ...}}`.
+        """Return where the browser finds every setting, and its value: `{name: {"id": ..., "value": ...}}`.
 
-        The values are those of `settings`, or the ones the components open with.
+        The values are those of `settings`, or the initial ones.
         """
         shown = [found.value for found in self.components] if settings is None else self.values(settings)
         return {name: {"id": self.elem_id(name), "value": value} for name, value in zip(self.names, shown, strict=True)}
 
     @property
     def components(self) -> list[Component]:
-        """In the order in which `settings` wants their values."""
+        """Return the components in the order in which `settings` expects their values."""
         return list(self.by_name.values())
 
     def settings(self, values: Sequence[Any], **fixed: Any) -> S:
-        """The values of the components as settings; raises `InvalidSetting` with one sentence."""
+        """Convert the values of the components to settings.
+
+        Args:
+            values: One value per component.
+            **fixed: Settings that take precedence.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InvalidSetting: If a value is not valid.
+        """
         return parse(self.settings_class, {**self.nested(values), **fixed})
 
     def nested(self, values: Sequence[Any]) -> dict[str, Any]:
-        """The values as nested tables, as `parse` reads them; an emptied box leaves its setting at the default."""
+        """Return the values as nested tables for `parse`; an empty box leaves its setting at the default."""
         result: dict[str, Any] = {}
         for name, value in zip(self.names, values, strict=True):
             if value is None:
@@ -145,7 +171,7 @@ class Form(Generic[S]):
         return result
 
     def values(self, settings: Settings) -> list[Any]:
-        """What the components should show for `settings`, in order."""
+        """Return the values that the components show for `settings`, in order."""
         return [_value(settings.model_dump(), name) for name in self.names]
 
 

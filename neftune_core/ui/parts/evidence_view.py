@@ -31,28 +31,28 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class EvidenceView:
-    """The components: the card with the table, and under it the figures, by name."""
+    """The components: the card with the table, and below it the figures by name."""
 
     card: gr.HTML
     box: gr.Accordion
     figures: dict[str, gr.HTML]
 
     def components(self) -> list[Any]:
-        """What `of` and `empty` give values for, in that order."""
+        """Return the components in the order of the values of `of` and `empty`."""
         return [self.card, self.box, *self.figures.values()]
 
     def of(self, record: Record) -> list[Any]:
-        """The values for a record that is over; what cannot be drawn is left out."""
+        """Return the values for a finished record; figures that cannot be drawn are left out."""
         card, drawn = verdict_card(record), _figures(record)
         return [card, gr.update(visible=any(drawn.values())), *(drawn.get(name) for name in self.figures)]
 
     def empty(self) -> list[Any]:
-        """The values where there is no record, or it still runs."""
+        """Return the values for no record, or a running one."""
         return ["", gr.update(visible=False), *([None] * len(self.figures))]
 
 
 def build(prefix: str) -> EvidenceView:
-    """The components, in the open column; nothing is seen of them before a record has numbers."""
+    """Build the components in the open column; they stay hidden until a record has results."""
     card = gr.HTML(elem_id=f"{prefix}-verdict", apply_default_css=False)
     with gr.Accordion(say("Figures behind the verdict"), open=True, visible=False, elem_classes=["lab-group"]) as box:
         figures = {}
@@ -63,7 +63,7 @@ def build(prefix: str) -> EvidenceView:
 
 
 def _figures(record: Record) -> dict[str, Figure | None]:
-    """The figures of a record by name; None where it has no numbers for one."""
+    """Return the figures of a record by name; None for a figure without data."""
     try:
         arms, outcomes, found = record.arms, outcomes_of(record), verdict_of(record)
         overlaps = overlaps_of(record)
@@ -74,19 +74,27 @@ def _figures(record: Record) -> dict[str, Figure | None]:
             "overlap": overlap_histogram(overlaps, arms),
             "robustness": robustness_curves(measured, arms),
         }
-    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card says what is wrong
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card shows the error
         return {}
     return {name: figure if figure["data"] else None for name, figure in drawn.items()}
 
 
 def connect(view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, changed: Sequence[Any]) -> None:
-    """Show the evidence of the record named by `record_id` at every one of the events `changed`, once it is over."""
+    """Show the evidence of a finished record whenever one of several events fires.
+
+    Args:
+        view: The components.
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+        record_id: Component with the id of the record.
+        changed: The events.
+    """
 
     @told
     def show(key: str, record_id: str) -> list[Any]:
         try:
             record = find(record_id, require_key(key)) if record_id else None
-        except RecordError:  # it was removed meanwhile; whoever shows its state says so
+        except RecordError:  # removed in the meantime; the status line reports it
             record = None
         if record is None or not lab.jobs.status(record).is_over:
             return view.empty()

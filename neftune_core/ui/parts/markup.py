@@ -1,4 +1,4 @@
-"""Small pieces of HTML that several tabs show. Every text is escaped here, and nowhere else."""
+"""Small pieces of HTML that several tabs share; all text is escaped here."""
 
 from __future__ import annotations
 
@@ -9,29 +9,37 @@ from neftune_core.language import say
 
 
 def quiet(text: str) -> str:
-    """A sentence in small grey letters."""
+    """Return a sentence in small grey type."""
     return f'<p class="lab-quiet">{html.escape(text)}</p>'
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
-    """A row of figures, each over the words for it: `(("42", "to train on"), ...)`."""
+    """Return a row of numbers, each above its description: `(("42", "to train on"), ...)`."""
     cells = "".join(f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value)}</dd></div>" for value, words in pairs)
     return f'<dl class="lab-facts">{cells}</dl>'
 
 
 def bar(share: float, label: str) -> str:
-    """A progress bar; `share` from 0 to 1."""
+    """Return a progress bar.
+
+    Args:
+        share: Progress from 0 to 1.
+        label: Label for screen readers.
+
+    Returns:
+        HTML.
+    """
     return f'<progress max="1" value="{share:.3f}" aria-label="{html.escape(label)}"></progress>'
 
 
 def open_bar(label: str) -> str:
-    """A progress bar of work whose length is not known."""
+    """Return a progress bar for work of unknown length."""
     words = html.escape(label)
     return f'<progress aria-label="{words}" title="{words}"></progress>'
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Format seconds for people."""
     if seconds < 90:
         return say("{seconds} s", seconds=max(1, round(seconds)))
     if seconds < 5400:

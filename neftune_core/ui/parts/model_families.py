@@ -1,4 +1,4 @@
-"""Which models: the families that were checked one by one, as `python -m tests.stress families` found them."""
+"""The model families that were tested individually, as reported by `python -m tests.stress families`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOOK = later("the common trainer hook has an effect")
 
 
 def families_html() -> str:
-    """A table of families, one click away: what holds with the lab's noise, and what the common trainer hook does."""
+    """Return a folded table of families: the test results with the lab's noise, and with the common trainers' hook."""
     found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     rows = "".join(_row(family, found["ours"]) for family in found["families"].values())

@@ -1,4 +1,4 @@
-"""The model's panel under the strip: what is offered, what it needs here, and bringing it with progress and cancel."""
+"""The model panel below the strip: choices, requirements on this machine, and loading with progress and cancel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 LOOK_SECONDS = 0.2
-# The study that a card's estimate speaks of: the page's own defaults on rows of a usual length.
+# The study that a card's estimate is for: the page's defaults with rows of typical length.
 USUAL_WORK = Work(arms=3, batch_size=4, length=128, steps=100, rank=8)
 MORE = ("revision", "precision", "device")
 
@@ -46,9 +46,14 @@ class _Parts:
 
 
 def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSettings]:
-    """The panel; `strip.model` changes only once the model has been loaded. Only `allowed` models are offered.
+    """Build the panel.
 
-    Gives the form.
+    Args:
+        strip: The strip; `strip.model` changes only once a model has been loaded.
+        allowed: Models that visitors may use; None for any.
+
+    Returns:
+        The form of the model settings.
     """
     with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
@@ -117,7 +122,7 @@ def _connect(strip: Strip, parts: _Parts) -> None:
             stop.set()
 
     source = events(parts.form.by_name["source"])
-    # The tools of the strip say when the panel is opened: by then torch is there, and the estimate can be made.
+    # The strip's tools report when the panel is opened; by then torch is loaded and an estimate is possible.
     gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
     filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
     parts.use.click(bring, parts.form.components, filled, **QUIET, concurrency_limit=4)
@@ -125,7 +130,7 @@ def _connect(strip: Strip, parts: _Parts) -> None:
 
 
 class _Loading:
-    """One model being loaded in a thread of its own, so that its progress can be shown and it can be given up."""
+    """A model being loaded in its own thread, so that its progress can be shown and it can be cancelled."""
 
     def __init__(self, settings: ModelSettings, stop: threading.Event) -> None:
         self.settings, self.stop = settings, stop
@@ -147,7 +152,7 @@ class _Loading:
         self.progress = progress
 
     def words(self) -> str:
-        """What is happening, with a bar where the size is known."""
+        """Return the current activity, with a progress bar if the size is known."""
         if self.progress is None:
             return quiet(say("Looking for the model"))
         what, done, total = self.progress.what, self.progress.done_bytes, self.progress.total_bytes
@@ -158,7 +163,15 @@ class _Loading:
 
 
 def card_html(source: str, loaded: LoadedModel | None = None) -> str:
-    """What is known of a model (before it is fetched, or from the `loaded` one), and what a usual study would take."""
+    """Describe a model, and estimate the duration of a typical study.
+
+    Args:
+        source: The model's source.
+        loaded: The model, if it has been loaded.
+
+    Returns:
+        HTML.
+    """
     card = CATALOGUE.get(source)
     known = loaded or card
     if known is None:
@@ -189,7 +202,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
 
 
 def _estimate(model: Sized, source: str) -> str:
-    """The estimate of a usual study; a promise of one while torch is not there yet."""
+    """Return the estimate for a typical study, or a placeholder while torch is not loaded."""
     if "torch" not in sys.modules:
         return say("The memory and time it needs here are measured as soon as the lab has warmed up.")
     work = USUAL_WORK

@@ -1,4 +1,4 @@
-"""What a person has set comes back: after a reload from the browser, and with a study's link from its record."""
+"""Restore a visitor's settings: after a reload from the browser, and with the link of a study from its record."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEPT_KINDS = (gr.Slider, gr.Number, gr.Textbox, gr.Radio, gr.Checkbox, gr.Dropdo
 
 @dataclass(frozen=True)
 class Around:
-    """What is remembered."""
+    """The parts of the page whose state is restored."""
 
     lab: Lab
     strip: Strip
@@ -50,7 +50,12 @@ class Around:
 
 
 def build(page: gr.Blocks, around: Around) -> None:
-    """Inside the open page, after all of its tabs."""
+    """Connect saving and restoring, after all tabs have been built.
+
+    Args:
+        page: The open page.
+        around: The parts of the page.
+    """
     kept = [
         block
         for block in page.blocks.values()
@@ -70,7 +75,7 @@ def _names(kept: list[Any]) -> str:
 
 
 def _connect_keeping(around: Around, kept: list[Any], in_use: gr.Textbox) -> None:
-    """The browser keeps every value as it is set; of model and data those that are in use."""
+    """Save every value in the browser when it is set; of model and data, those in use."""
     states = [around.strip.model, around.data.settings]
 
     def describe(model: ModelSettings, data: DataSettings) -> str:
@@ -83,7 +88,7 @@ def _connect_keeping(around: Around, kept: list[Any], in_use: gr.Textbox) -> Non
 
 
 def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.Textbox) -> None:
-    """After a reload the browser gives the values back; the model and the data are brought into use here."""
+    """Restore the values from the browser after a reload, and load the model and the data."""
     ranges = json.dumps(noise_tab.SLIDERS)
     given = in_browser(f"Lab.remembered({_names(kept)}, {ranges})")
     page.load(None, None, [*kept, around.train.form.together, asked], js=given).then(
@@ -102,7 +107,7 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
 
 
 def _connect_record(around: Around) -> None:
-    """The link of a study brings its settings, unless this is a reload of a page on which others had been set."""
+    """Restore the settings of a linked study, unless this is a reload after others have been set."""
     form, noise = around.train.form, around.noise.noise
     attached = gr.Textbox(visible=False, label=say("Study of the link"))
     filled = [*noise.components, form.together, *form.all_components()]
@@ -126,12 +131,12 @@ def _connect_record(around: Around) -> None:
 
 
 def _look_again(changed: list[Any]) -> str:
-    """What the browser draws from controls is drawn anew; the seed, whose tab may be closed, is given."""
+    """Return the script that redraws what depends on controls; the seed is passed, since its tab may be closed."""
     return f"(seed) => {{ Lab.changed(...{_names(changed)}); Lab.seedIs(seed); }}"
 
 
 def _shown(around: Around) -> list[Any]:
-    """What `_in_use` gives values for."""
+    """Return the components that `_in_use` returns values for."""
     return [
         around.strip.model,
         around.train.form.model_of,
@@ -141,8 +146,10 @@ def _shown(around: Around) -> list[Any]:
 
 
 def _in_use(around: Around, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """The model and the data in use, and the components that say so; where they cannot be used that is told, and
-    nothing changes."""
+    """Return the model and the data in use and the values of their components.
+
+    If they cannot be used, the reason is shown and nothing changes.
+    """
     try:
         shown = around.data.restored(data, model)
     except LabError as error:
@@ -152,9 +159,9 @@ def _in_use(around: Around, model: ModelSettings, data: DataSettings) -> list[An
 
 
 def _arms(around: Around, study: StudySettings) -> list[Any]:
-    """The Noise and the Train tab as they would have been set for `study`.
+    """Return the values of the Noise and the Train tab for `study`.
 
-    The noise is that of its first arm, and the arms that differ from it in their strength alone are more strengths.
+    The noise is that of the first arm; arms that differ from it only in strength become further strengths.
     """
     noise = study.noise[0] if study.noise else CONTROL
     rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]
@@ -170,12 +177,12 @@ def _arms(around: Around, study: StudySettings) -> list[Any]:
 
 
 def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
-    """Whether nothing but its strength tells `arm` from `noise`."""
+    """Return whether `arm` differs from `noise` only in its strength."""
     return arm == noise.model_copy(update={"strength": arm.strength})
 
 
 def _tell_left_out(study: StudySettings) -> None:
-    """Say which arms of the study the forms have no place for, where there are any."""
+    """Report the arms of the study that the forms cannot represent, if any."""
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, study.noise[0])]
     regularisers = [arm.name for arm in study.regularisers if None not in (arm.lora_dropout, arm.weight_decay)]
     if noises or regularisers:
@@ -196,7 +203,7 @@ def _listed(numbers: Any) -> str:
 
 
 def _said(text: str) -> Mapping[str, Any]:
-    """What the browser kept of model and data; raises `DataError` where it is nothing that the page wrote."""
+    """Return the model and data stored by the browser; raise `DataError` if the page did not write them."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -207,7 +214,7 @@ def _said(text: str) -> Mapping[str, Any]:
 
 
 def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
-    """The same, where its files are uploads that are still here; raises `DataError` for every other file."""
+    """Return the data settings if their files are uploads that still exist; otherwise raise `DataError`."""
     uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
         source: str = getattr(data, part)
@@ -222,14 +229,14 @@ def _lies_in(folder: Path, name: str) -> bool:
     try:
         path = Path(name).resolve()
         return path.is_relative_to(folder) and path.is_file()
-    except (OSError, ValueError, RuntimeError):  # what no file can be called
+    except (OSError, ValueError, RuntimeError):  # not a possible file name
         return False
 
 
 def _linked(record: Record, key: str) -> dict[str, str]:
-    """The files of a record as uploads of this visitor, from which the page takes the rows of its next study.
+    """Return the files of a record as uploads of this visitor, for the rows of the next study.
 
-    They are links to the rows of the record, the same ones each time, and take no room.
+    They are hard links to the rows of the record, always with the same names, and take no space.
     """
     changed = {}
     for part in FILE_PARTS:

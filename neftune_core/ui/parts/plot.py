@@ -1,7 +1,7 @@
-"""The live figure: one kept Plotly node in a `gr.HTML`, redrawn in the browser with `Plotly.react`.
+"""The live figure: one persistent Plotly node in a `gr.HTML`, redrawn in the browser with `Plotly.react`.
 
-`gr.Plot` makes a new node for every value: zoom and legend choices are lost, and WebGL contexts leak. Here the template
-never mentions the value, so that the framework leaves the node alone, and assets/page/plot.js watches the value.
+`gr.Plot` creates a new node for every value: zoom and legend choices are lost, and WebGL contexts leak. The template
+here never contains the value, so that Gradio leaves the node alone, and assets/page/plot.js watches the value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from neftune_core.language import say
 
 
 def part(name: str) -> str:
-    """The `js_on_load` that hands a `gr.HTML` over to the part of that name in assets/page/*.js."""
+    """Return the `js_on_load` that passes a `gr.HTML` to the part of that name in assets/page/*.js."""
     return (
         "(window.labWaiting = window.labWaiting || [])"
         f".push({{part: {name!r}, element, props, watch, trigger, server}});"
@@ -40,10 +40,17 @@ def _template() -> str:
 def live_figure(
     value: Figure | Callable[[], Figure | None] | None = None, *, elem_id: str | None = None, height: int = 0
 ) -> gr.HTML:
-    """A component whose value is a figure of `neftune_core.figures`, or one made by `computed`.
+    """Build a component whose value is a figure of `neftune_core.figures`, or one from `computed`.
 
-    A new value redraws in place and keeps zoom and legend choices. Give events that set it `show_progress="hidden"`.
-    `height` in pixels keeps room before the first value; without it, a figure without one takes none.
+    A new value redraws in place, keeping zoom and legend choices. Events that set it need `show_progress="hidden"`.
+
+    Args:
+        value: The initial figure, or a function that returns it.
+        elem_id: Id in the page.
+        height: Minimum height in pixels, reserved before the first value; 0 for none.
+
+    Returns:
+        The component.
     """
     return gr.HTML(
         value,
@@ -61,9 +68,17 @@ def live_figure(
 def computed(
     shell: Figure, source: str, payload: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
-    """A figure whose traces the browser computes: `Lab.sources[source](payload, values of controls)`.
+    """Build a figure whose traces the browser computes: `Lab.sources[source](payload, values of controls)`.
 
-    `controls` maps the names the source knows to `{"id": elem_id, "value": what it opens with}` of the components it
-    reads (`Form.places`). It is computed again at every move of one of them, without a call to the server.
+    It is recomputed whenever a control moves, without a call to the server.
+
+    Args:
+        shell: The figure without traces.
+        source: Name of the function in the browser.
+        payload: Its first argument.
+        controls: `{"id": elem_id, "value": initial value}` of each control, by its name in the source (`Form.places`).
+
+    Returns:
+        The figure.
     """
     return {**shell, "source": source, "payload": dict(payload), "controls": dict(controls)}

@@ -1,4 +1,4 @@
-"""The recorded study that ships with the lab: what is shown before anything is run."""
+"""The recorded study that ships with the lab, shown before anything has been run."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ CLEAR = 0.05
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a recorded study shows: `line` says in one sentence what it was, `answers` is HTML.
+    """The content of a recorded study.
 
-    `stage` is what the Learn tab plays: the losses of every arm by step, and the norms that the arms read of one row.
+    Attributes:
+        line: Description in one sentence.
+        curves: Loss curves.
+        answers: Answers as HTML.
+        stage: Data of the Learn tab's animation: losses of every arm by step, and token norms of one row.
     """
 
     line: str
@@ -41,14 +45,14 @@ class Recorded:
     stage: dict[str, Any]
 
     def notice(self, then: str = "") -> str:
-        """The line over a recorded study; `then` says how the visitor's own comes to its place."""
+        """Return the line above a recorded study; `then` explains how the visitor's own study replaces it."""
         more = quiet(then) if then else ""
         head = say("A recorded study.")
         return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(self.line)}</p>{more}</div>'
 
 
 def recorded(lab: Lab) -> Recorded | None:
-    """The study that ships with the lab; None where there is none, or where it cannot be read."""
+    """Return the study that ships with the lab; None if absent or unreadable."""
     if lab.recorded is None:
         return None
     try:
@@ -63,11 +67,16 @@ def recorded(lab: Lab) -> Recorded | None:
 
 
 def stage(record: Record, line: str) -> dict[str, Any]:
-    """`{"about", "lead", "result", "steps", "per_epoch", "arms": [{name, colour, train, held_out, batches}], "seen"}`.
+    """Build the data of the Learn tab's animation from the first seed of a study.
 
-    `about`, `lead` (what is seen) and `result` (what came of it) are sentences.
-    `train` and `held_out` are `[[step, loss], ...]` with the noise off, `batches` the loss of each step as trained. The
-    first seed alone is played.
+    Args:
+        record: The study.
+        line: Description in one sentence.
+
+    Returns:
+        `{"about", "lead", "result", "steps", "per_epoch", "arms": [{name, colour, train, held_out, batches}], "seen"}`.
+        `about`, `lead` (what to look at) and `result` are sentences. `train` and `held_out` are `[[step, loss], ...]`
+        with noise off, `batches` the training loss of each step.
     """
     arms, colours = record.arms, arm_colours(record.arms)
     events = [event for event in record.events() if event.get("seed") == record.study.seed]
@@ -102,7 +111,7 @@ def _lead(record: Record) -> str:
 
 
 def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
-    """What the losses of the control and of the last arm came to; each sentence only where it is true."""
+    """Describe the final losses of the control and the last arm; each sentence only if it is true."""
     control, loudest = arms[0], arms[-1]
     if any(not arm[part] for arm in arms for part in ("train", "held_out")):
         return ""

@@ -1,4 +1,4 @@
-"""What can be done with one study: go on with it, ask its arms, remove it. The Train and the Runs tab have the same."""
+"""Actions on one study, shared by the Train and the Runs tab: resume, compare, remove."""
 
 from __future__ import annotations
 
@@ -46,7 +46,16 @@ VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights"), "ra
 
 
 def curves_of(record: Record, log: Log, view: str) -> Figure:
-    """The figure of a study in one of `VIEWS`."""
+    """Return one figure of a study.
+
+    Args:
+        record: The study.
+        log: Its log.
+        view: One of `VIEWS`.
+
+    Returns:
+        The figure.
+    """
     if view == "rates":
         return rate_curves(log.events, record.arms)
     if view != "moves":
@@ -59,7 +68,16 @@ def curves_of(record: Record, log: Log, view: str) -> Figure:
 
 
 def state_words(record: Record, status: Status, log: Log) -> str:
-    """Where the study stands, in one unambiguous word and the numbers behind it, and what is wrong with its record."""
+    """Describe the state of a study with its numbers, and any damage to its record.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+
+    Returns:
+        HTML.
+    """
     from neftune_core.studies.records.integrity import damages
     from neftune_core.studies.records.progress import WORDS
 
@@ -76,7 +94,7 @@ def state_words(record: Record, status: Status, log: Log) -> str:
 
 
 def gone_words(why: str) -> str:
-    """A study whose record is not there any more, and why."""
+    """Report that a study's record no longer exists, with the reason."""
     return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
 
 
@@ -102,7 +120,15 @@ def _numbers(status: Status) -> list[str]:
 
 
 def progress_words(record: Record, status: Status) -> str:
-    """The watched study in a short line for the strip, with a bar while there is something to wait for."""
+    """Describe the watched study in a short line for the strip, with a progress bar while it runs.
+
+    Args:
+        record: The study.
+        status: Its status.
+
+    Returns:
+        HTML.
+    """
     from neftune_core.studies.records.progress import WORDS
 
     parts = [f"<b>{say(WORDS[status.state])}</b>"]
@@ -122,7 +148,7 @@ def progress_words(record: Record, status: Status) -> str:
 
 
 def _left(seconds: float | None) -> str:
-    """The time left; the title of the page reads it from here (learn.js)."""
+    """Return the time left; the page title is read from here (learn.js)."""
     if seconds is None:
         return say("time left not known yet")
     words = say("{duration} left", duration=duration(seconds))
@@ -130,13 +156,13 @@ def _left(seconds: float | None) -> str:
 
 
 def when(record: Record) -> str:
-    """When the study was asked for, in this machine's time."""
+    """Return when the study was started, in local time."""
     created = record.about.get("created")
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
 
 
 def about_words(record: Record) -> str:
-    """A study in one line: its title or model, and its data; as far as the record tells."""
+    """Describe a study in one line: its title or model, and its data."""
     model, data = record.said_of("model").get("name"), record.said_of("data").get("title")
     try:
         study = record.study
@@ -148,7 +174,7 @@ def about_words(record: Record) -> str:
 
 
 def watch_in_browser(tab: str) -> str:
-    """The script that puts a study into the address and opens the tab where it is watched."""
+    """Return the script that puts a study into the URL and opens the tab that shows it."""
     return f"(id) => {{ Lab.setParameter('job', id); Lab.openTab('{tab}'); }}"
 
 
@@ -159,7 +185,7 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 @dataclass(frozen=True)
 class Actions:
-    """The buttons under a study. Removing takes two: the second one appears in the place of the first."""
+    """The buttons below a study; removing takes a second button, which replaces the first."""
 
     resume: gr.Button
     more: gr.Button
@@ -171,7 +197,15 @@ class Actions:
         return [self.resume, self.more, self.compare, self.remove, self.surely]
 
     def fitting(self, record: Record, status: Status) -> list[Any]:
-        """The buttons that make sense for a study as it stands, as updates of `components()`."""
+        """Return updates that show the buttons applicable to a study.
+
+        Args:
+            record: The study.
+            status: Its status.
+
+        Returns:
+            One update per component of `components()`.
+        """
         usable = not record.is_newer and record.settings_file.is_file()
         more = _more_seeds(record) if status.state == "finished" and usable else 0
         shown = [
@@ -187,12 +221,12 @@ class Actions:
         return updates
 
     def hidden(self) -> list[Any]:
-        """No button, where there is no study."""
+        """Return updates that hide all buttons."""
         return [gr.update(visible=False)] * len(self.components())
 
 
 def _more_seeds(record: Record) -> int:
-    """With how many seeds in all the study would say more; 0 if it has as many as can be, or its settings are lost."""
+    """Return a larger total number of seeds that would sharpen the verdict; 0 if there is none."""
     from neftune_core.sweeps.more_seeds import next_seeds
 
     try:
@@ -203,7 +237,7 @@ def _more_seeds(record: Record) -> int:
 
 
 def build(prefix: str) -> Actions:
-    """The buttons, in a row of their own, none of them shown yet."""
+    """Build the buttons, hidden, in their own row."""
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
             resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
@@ -218,8 +252,17 @@ def build(prefix: str) -> Actions:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the buttons are: whose study (`record_id`), what is to be asked (`asked`), what watches it (`seen`), and
-    the `tab` to see it in."""
+    """The context of the buttons.
+
+    Attributes:
+        lab: The state shared by all visitors.
+        strip: The strip.
+        key: Component with the visitor's key.
+        record_id: Component with the id of the study.
+        asked: Component that requests answers from a study's arms.
+        seen: State of the watched log.
+        tab: Name of the tab that shows the study.
+    """
 
     lab: Lab
     strip: Strip
@@ -231,7 +274,14 @@ class Place:
 
 
 def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
-    """Let the buttons work; once a study is removed, `shown` (components) becomes `cleared()`."""
+    """Connect the buttons.
+
+    Args:
+        actions: The buttons.
+        place: Their context.
+        cleared: Returns the values of `shown` after a study has been removed.
+        shown: Components that show the study.
+    """
     lab, strip = place.lab, place.strip
 
     @told
@@ -256,7 +306,7 @@ def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], sh
     for button, goes_on in ((actions.resume, resume), (actions.more, more)):
         going = button.click(goes_on, chosen, watching, **QUIET, **lab.attending)
         going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
-    # A text that is new at each click, so that asking for the same study again is a change as well.
+    # A new text at each click, so that requesting the same study again counts as a change.
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
         None, None, None, js="() => Lab.openTab('Compare')"
     )

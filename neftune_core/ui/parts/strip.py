@@ -1,4 +1,4 @@
-"""The strip on top: the experiment in words, train and stop, the link and the theme."""
+"""The strip at the top: the experiment in words, start and stop, link and theme."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ NEFTune Lab</h1>"""
 
 
 def _words_html() -> str:
-    """The noise is written by the browser as the slider moves, the rest by the server.
+    """Return the template of the strip's words; the browser writes the noise, the server the rest.
 
-    While the page watches a study, what is set up here is another one, and says so.
+    While the page watches another study, the strip says that the settings are for the next one.
     """
     return f"""<p class="lab-experiment" aria-label="{say("The next study in words")}">
 <b class="lab-next">{say("Next:")}</b> <span data-word="model"></span>
@@ -52,9 +52,9 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 @dataclass(frozen=True)
 class Stop:
-    """Ending the watched study: `ask` opens the choice in its own place, in the browser alone.
+    """Stopping the watched study; `ask` opens the choice in the browser.
 
-    The study goes on until one of the two has been pressed.
+    The study continues until one of the two choices has been made.
     """
 
     ask: gr.Button
@@ -64,7 +64,7 @@ class Stop:
     go_on: gr.Button
 
     def shown(self) -> list[Any]:
-        """What is there only while there is something to stop."""
+        """Return the components that are visible only while a study can be stopped."""
         return [self.ask, self.choice]
 
 
@@ -72,11 +72,16 @@ class Stop:
 class Strip:
     """The components of the strip that tabs read and write.
 
-    The value of `words` is a dict with any of `model`, `data` and `seed`, each a few words; those that it leaves out
-    stay as they are. The value of `tools` says
-    which controls a link carries: `{parameter: {"id": elem_id, "value": default}}` (`Form.places`). `model` holds the
-    `ModelSettings` in use: a model is in use once it has been loaded. `watched` is the id of the record that the page
-    watches while `timer` is active; both are here since what is inside a closed tab may miss an update.
+    Attributes:
+        words: Its value is a dict with any of `model`, `data` and `seed`; missing ones are unchanged.
+        tools: Its value lists the controls that a link includes: `{parameter: {"id": ..., "value": ...}}`
+            (`Form.places`).
+        progress: Progress of the watched study.
+        train: The button that starts a study.
+        stop: The buttons that stop one.
+        model: The `ModelSettings` in use, set once the model has been loaded.
+        watched: Id of the watched record; here because a component inside a closed tab may miss updates.
+        timer: Active while a record is watched.
     """
 
     words: gr.HTML
@@ -101,7 +106,15 @@ def _stop() -> Stop:
 
 
 def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
-    """The strip, with its first words and the source of the first model."""
+    """Build the strip.
+
+    Args:
+        words: Initial words.
+        model: Source of the initial model.
+
+    Returns:
+        The components.
+    """
     with gr.Row(elem_id="lab-strip"):
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
         told = gr.HTML(

@@ -1,4 +1,4 @@
-"""From what the page says to a study: its arms, and what it would take here."""
+"""A study from the settings of the page: its arms, and its requirements on this machine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from neftune_core.ui.server.lab import Lab
 
 @dataclass(frozen=True)
 class Asked:
-    """What the page says of a study, tab by tab.
+    """The settings of a study on all tabs.
 
-    `strengths`, `dropouts` and `decays` are numbers as typed: of more noise arms, and of arms of other regularisers.
+    `strengths`, `dropouts` and `decays` are numbers as typed: of further noise arms, and of arms with other
+    regularisers.
     """
 
     data: DataSettings
@@ -40,7 +41,11 @@ class Asked:
 
 
 def study_of(asked: Asked) -> StudySettings:
-    """The study that the page describes; raises `InvalidSetting` with one sentence."""
+    """Return the study that the page describes.
+
+    Raises:
+        InvalidSetting: If a setting is not valid.
+    """
     strengths = _numbers(asked.strengths, later("strengths"))
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
@@ -85,7 +90,15 @@ def _numbers(text: str, words: str) -> list[float]:
 
 
 def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
-    """How long `study` is, with an estimate of memory and time on this machine, and whether it fits."""
+    """Describe the length of a study, with estimated memory and time on this machine.
+
+    Args:
+        lab: The state shared by all visitors.
+        study: The study.
+
+    Returns:
+        The sentences, and whether the study fits.
+    """
     from neftune_core.engine.settings import check_length, count_steps
     from neftune_core.models.loading import load
     from neftune_core.studies.planning import memory_and_time, what_fits
@@ -115,7 +128,15 @@ def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:
-    """Raise `DoesNotFit`, saying what would fit, before a study is begun; one that has to wait is asked at its turn."""
+    """Check that a study fits before it starts; a queued one is checked at its turn.
+
+    Args:
+        lab: The state shared by all visitors.
+        study: The study.
+
+    Raises:
+        DoesNotFit: If it does not; the message says what would fit.
+    """
     study.check(lab.limits)
     if not lab.jobs.is_idle:
         return

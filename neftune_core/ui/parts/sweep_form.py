@@ -1,4 +1,4 @@
-"""The Sweep tab's grid builder: axes with values as text, seeds, and points, from there to a sweep."""
+"""The grid builder of the Sweep tab: axes with values as text, seeds and points, converted to a sweep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POINTS_INFO = later("One setting a line, besides the grid: noise.strength = 3, n
 
 @dataclass(frozen=True)
 class SweepForm:
-    """The components, and where their values are in the order of `components()`."""
+    """The components, and the positions of their values in the order of `components()`."""
 
     names: list[gr.Dropdown]
     values: list[gr.Textbox]
@@ -38,12 +38,12 @@ class SweepForm:
     title: gr.Textbox
 
     def components(self) -> list[Any]:
-        """All of them, in the order that `sweep_of` takes their values."""
+        """Return all components in the order in which `sweep_of` expects their values."""
         return [*self.names, *self.values, self.points, self.first_seed, self.seeds, self.title]
 
 
 def build() -> SweepForm:
-    """The components, in the open column."""
+    """Build the components in the open column."""
     choices = [(say("Nothing"), NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
     shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
     seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=say(SEEDS_INFO))
@@ -61,7 +61,7 @@ def build() -> SweepForm:
 
 
 def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Textbox]:
-    """What is varied, and its values."""
+    """Build the components of one axis: setting and values."""
     name, text = (FIRST_AXIS, FIRST_VALUES) if place == 0 else (NO_AXIS, "")
     with gr.Column(elem_classes=["lab-axis"]):
         return (
@@ -88,7 +88,18 @@ def _axis_words(name: str, found: Control) -> str:
 
 
 def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
-    """The sweep that the tab describes, around the study of the other tabs; raises `InvalidSetting`."""
+    """Return the sweep that the tab describes.
+
+    Args:
+        base: The study of the other tabs.
+        given: Values of `SweepForm.components()`.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        InvalidSetting: If a value is not valid.
+    """
     names, values, (points, first_seed, seeds, title) = given[:AXES], given[AXES : 2 * AXES], given[2 * AXES :]
     grid: dict[str, Any] = {}
     for name, text in zip(names, values, strict=True):
@@ -131,9 +142,19 @@ def _known(name: str) -> Control:
 
 
 def axis_values(name: str, text: str) -> list[Any]:
-    """The values of one axis as typed: `0, 1, 2, 5`. Raises `InvalidSetting`, saying which one is wrong.
+    """Parse the values of one axis, as in `0, 1, 2, 5`.
 
-    Sites hold commas themselves (`embedding, 2`), so that theirs are parted by semicolons alone.
+    Sites contain commas (`embedding, 2`), so their values are separated by semicolons only.
+
+    Args:
+        name: Name of the setting.
+        text: The values as typed.
+
+    Returns:
+        The values.
+
+    Raises:
+        InvalidSetting: If a value is not valid; the message names it.
     """
     found = _known(name)
     parts = [part.strip() for part in re.split(r";" if found.name == "sites" else r"[,;\n]", text) if part.strip()]
@@ -208,7 +229,7 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
 
 
 def point(line: str) -> Mapping[str, Any]:
-    """One setting as typed: `noise.strength = 3, noise.kind = 'gaussian'`."""
+    """Parse one point of the grid, as in `noise.strength = 3, noise.kind = 'gaussian'`."""
     try:
         found = read_toml(f"point = {{{line.strip().strip('{}')}}}")["point"]
     except (InvalidSetting, KeyError):
@@ -221,7 +242,18 @@ def point(line: str) -> Mapping[str, Any]:
 
 
 def whole(given: Any, words: str) -> int:
-    """A number box as a whole number."""
+    """Convert the value of a number box to an integer.
+
+    Args:
+        given: The value.
+        words: Name of the number for the error message.
+
+    Returns:
+        The integer.
+
+    Raises:
+        InvalidSetting: If it is not an integer.
+    """
     try:
         return int(given)
     except (TypeError, ValueError, OverflowError):
@@ -231,6 +263,14 @@ def whole(given: Any, words: str) -> int:
 
 
 def base_noise(noise: NoiseSettings, names: Sequence[str]) -> NoiseSettings:
-    """The noise that a sweep begins from; a slider at 0 does not hinder one that varies the strength."""
+    """Return the base noise of a sweep; strength 0 is replaced if the sweep varies the strength.
+
+    Args:
+        noise: The noise of the Noise tab.
+        names: Names of the settings that vary.
+
+    Returns:
+        The noise.
+    """
     varies = f"{NOISE}strength" in names
     return noise.model_copy(update={"strength": 1.0}) if noise.is_silent and varies else noise

@@ -1,4 +1,4 @@
-"""The verdict on a record as a card, and every measure beside it with its definition one click away."""
+"""The verdict on a record as a card, with a table of all measures and their folded definitions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ SAMPLED = {
 
 
 def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
-    """The card and the table of a record, as far as it goes; nothing before anything has been measured."""
+    """Render the card and the table of a record.
+
+    Args:
+        record: The record.
+        words: Wording of the verdict.
+
+    Returns:
+        HTML; "" before anything has been measured.
+    """
     try:
         found, means = verdict_of(record), reached(record)
         if found.is_empty:
@@ -36,7 +44,12 @@ def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
         return f'<section class="lab-evidence">{_card(found, words)}{_table(record, found, means)}</section>'
     except LabError as error:
         return quiet(say("There is no verdict: {reason}", reason=error))
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # numbers that no version of the lab wrote
+    except (
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # numbers not written by any version of the lab
         unread = say("There is no verdict: the numbers of this record cannot be read.")
         return quiet(f"{unread} {sentence(error)}")
 
@@ -112,7 +125,7 @@ def _number(value: float | None) -> str:
 
 
 def _samples(record: Record) -> str:
-    """On which rows and prompts all of it is measured, and how sacrebleu took its measures."""
+    """Describe the rows and prompts of the measurements, and the sacrebleu signature."""
     kept = next(iter(metrics(record).values()), {})
     samples = {**record.said_of("samples"), **table(kept.get("samples"))}
     said = [

@@ -1,4 +1,4 @@
-"""How the page's events meet the core: errors become sentences, and nobody sees a traceback."""
+"""Event handlers of the page: errors become sentences, and no traceback reaches a visitor."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from neftune_core.errors import Cancelled, InvalidSetting
 from neftune_core.language import say
 from neftune_core.sentences import sentence
 
-# What an event of the page is that nobody should call from outside, and that must not blink.
+# Options of page events that are private and show no progress animation.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# Of a handler that checks its settings itself: the framework would take every single input through a thread.
+# Options of handlers that validate their own settings: Gradio would process every single input in a thread.
 UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
 
 OWNER_KEY = "owner-key"
@@ -27,11 +27,10 @@ SECONDS_SHOWN = 20
 
 
 def told(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Show every error of `handler` as one sentence and leave the outputs as they are; generators too.
+    """Show every error of a handler, or generator, as one sentence and leave the outputs unchanged.
 
-    It speaks the language in which it was wired, that of the page it belongs to. A `LabError` is the person's to mend
-    and is shown as a warning; `Cancelled` as a note. Anything else is a fault of the lab, which `sentences.sentence`
-    logs.
+    The language is that of the page on which it was wired. A `LabError` is shown as a warning, `Cancelled` as a note.
+    Any other exception is an internal error, which `sentences.sentence` logs.
     """
     spoken = language.current()
     if inspect.isgeneratorfunction(handler):
@@ -60,7 +59,7 @@ def told(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _spoken(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
-    """The same values, each of them made in that language: every step may come in a context of its own."""
+    """Yield the same values, each computed in that language, since every step may run in a different context."""
     try:
         while True:
             with language.in_language(code):
@@ -76,7 +75,7 @@ _OVER = object()
 
 
 def tell(error: BaseException) -> None:
-    """The sentence of `error` as a toast of the page."""
+    """Show the sentence of `error` as a toast."""
     words = html.escape(sentence(_as_theirs(error)), quote=False)
     if isinstance(error, Cancelled):
         gr.Info(words, title=say("Stopped"), duration=SECONDS_SHOWN)
@@ -85,28 +84,41 @@ def tell(error: BaseException) -> None:
 
 
 def _as_theirs(error: BaseException) -> BaseException:
-    """What a call from outside the page can cause, as a mistake of who made it; the rest as it is."""
+    """Convert an exception that a malformed call can cause into the caller's error; return any other unchanged."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
         return InvalidSetting(say("This call does not say {name!r}, as the page does.", name=error.name))
     return error
 
 
 def events(component: Component) -> Any:
-    """The component for its events, which the framework adds to each class as it runs, unseen by type checkers."""
+    """Return the component typed for its events, which Gradio adds at run time and type checkers do not see."""
     return component
 
 
 def owner_key() -> gr.Textbox:
-    """The hidden component that carries this browser's unguessable key to handlers; see `fill_owner_key`."""
+    """Return the hidden component that passes this browser's secret key to handlers; see `fill_owner_key`."""
     return gr.Textbox(visible=False, elem_id=OWNER_KEY, label="Owner key")
 
 
 def fill_owner_key(page: gr.Blocks, key: gr.Textbox) -> None:
-    """Fill `key` in the browser as soon as the page is there, without a call to the server."""
+    """Fill the key in the browser once the page has loaded, without a call to the server.
+
+    Args:
+        page: The page.
+        key: The component of `owner_key`.
+    """
     page.load(None, outputs=key, js=in_browser("Lab.ownerKey()"))
 
 
 def in_browser(expression: str, inputs: str = "") -> str:
-    """A `js=` function of `inputs` that waits for the page's own scripts, then gives `expression`."""
+    """Build a `js=` function that waits for the page's scripts and evaluates an expression.
+
+    Args:
+        expression: The JavaScript expression.
+        inputs: Parameter list of the function.
+
+    Returns:
+        JavaScript source.
+    """
     wait = "while (!window.Lab) await new Promise((go) => setTimeout(go, 20));"
     return f"async ({inputs}) => {{ {wait} return {expression}; }}"

@@ -1,1 +1,1 @@
-"""Serving the page: launch, admission, rate limits, uploads, logs, the first view, the HTTP API."""
+"""Serving the page: launch, request checks, rate limits, uploads, logs, the first view, and the HTTP API."""

@@ -1,6 +1,6 @@
-"""Which addresses the lab answers, under which host names, and for pages of which origin.
+"""Allow lists of paths, host names and origins.
 
-All three are allow lists. An address that a new release of the framework adds is closed until it is named in `OPEN`.
+A path that a new Gradio release adds stays closed until it is listed in `OPEN`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,16 @@ _OPEN = tuple((frozenset(methods), re.compile(pattern, re.IGNORECASE)) for metho
 
 
 def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
-    """Return whether the lab answers `method` at `path`; `pages` are the paths of its further pages."""
+    """Return whether the lab answers a request.
+
+    Args:
+        method: HTTP method.
+        path: Path of the URL.
+        pages: Paths of further pages.
+
+    Returns:
+        Whether it is on the allow list.
+    """
     if "\0" in path or "\\" in path or ".." in path.split("/"):
         return False
     if method in READ and path.strip("/") in pages:
@@ -58,17 +67,17 @@ def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The host names under which one server may be asked, and the origins of its own page.
+    """The host names under which a server answers, and the origins of its own page.
 
-    A page of a foreign site can point its own name at this machine (DNS rebinding). Its requests then carry that name,
-    which is not among these. An IP address cannot be used that way.
+    A foreign page can point its own host name at this machine (DNS rebinding). Its requests then carry that name in the
+    `Host` header, which is not on the list. IP addresses cannot be misused that way.
 
     Attributes:
         own: Names of this machine, without ports.
-        public: Names under which a proxy serves the page, without ports; pages of these are its own at any port.
-        suffixes: Ends of further public names.
-        loopback_only: Whether IP addresses must be those of this machine alone.
-        anything: Whether every host is accepted: on a Space requests come through the platform's proxy alone.
+        public: Names under which a proxy serves the page, without ports; their pages are own pages at any port.
+        suffixes: Suffixes of further public names.
+        loopback_only: Whether only loopback IP addresses are accepted.
+        anything: Whether every host is accepted, as on a Space, where all requests come through the platform's proxy.
     """
 
     own: frozenset[str] = frozenset()
@@ -89,7 +98,15 @@ class Hosts:
         )
 
     def is_own(self, origin: str, host: str) -> bool:
-        """Return whether a page of `origin` is this server's own page, for a request with this `Host` header."""
+        """Return whether a page is this server's own.
+
+        Args:
+            origin: `Origin` header of the request.
+            host: `Host` header of the request.
+
+        Returns:
+            Whether they match, or the origin is a public name of this server.
+        """
         try:
             found = urlsplit(origin)
         except ValueError:
@@ -112,7 +129,16 @@ class Hosts:
 
 
 def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = False) -> Hosts:
-    """Return the hosts of a server that listens on `host` (None: as `GRADIO_SERVER_NAME` says, else the loopback)."""
+    """Return the accepted hosts of a server.
+
+    Args:
+        host: Listening address; `GRADIO_SERVER_NAME` or the loopback if None.
+        root_path: URL path or address under which a proxy serves the page.
+        share: Whether Gradio's tunnel is used.
+
+    Returns:
+        The hosts.
+    """
     listens = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     root = root_path or os.environ.get("GRADIO_ROOT_PATH") or ""
     machine = socket.gethostname().lower()
@@ -127,21 +153,44 @@ def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = Fa
 
 
 def foreign_target(location: str, host: str) -> bool:
-    """Return whether a redirect to `location` leaves the server that was asked as `host`."""
+    """Return whether a redirect leaves this server.
+
+    Args:
+        location: Target of the redirect.
+        host: `Host` header of the request.
+
+    Returns:
+        Whether the target is on another host.
+    """
     found = urlsplit(location.replace("\\", "/").strip())
     return bool(found.netloc or found.scheme) and found.netloc.lower() != host.lower()
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """Return the value of a header of a request; empty if it has none."""
+    """Return the value of a request header.
+
+    Args:
+        scope: ASGI scope of the request.
+        name: Name of the header in lower case.
+
+    Returns:
+        The value; "" if absent.
+    """
     return dict(scope["headers"]).get(name, b"").decode("latin-1")
 
 
 def address_of(client: str, headers: Mapping[str, str]) -> str:
     """Return the network address that a call is counted under.
 
-    On a Space all calls come from the platform's proxy, which names the visitor's address. Of a long address of today
-    (IPv6) it is the part that belongs to one household.
+    On a Space all calls come from the platform's proxy, which names the visitor's address in a header. An IPv6 address
+    is reduced to its first four groups, the network of one household.
+
+    Args:
+        client: Address of the connection.
+        headers: Headers of the request.
+
+    Returns:
+        The address.
     """
     if "SPACE_ID" in os.environ:
         client = headers.get(FORWARDED, "").partition(",")[0].strip()[:LONGEST_ADDRESS] or client
@@ -149,7 +198,7 @@ def address_of(client: str, headers: Mapping[str, str]) -> str:
 
 
 def _name(host: str) -> str:
-    """The name in a `Host` header or in the place of an address, without its port, in small letters."""
+    """Return the host of a `Host` header or URL, in lower case and without port."""
     inside = re.fullmatch(r"\[([^\]]*)\](:\d*)?", host)
     return (
         inside[1].lower() if inside else re.sub(r":\d*$", "", host).rstrip(".").lower() if host.count(":") < 2 else host

@@ -1,6 +1,6 @@
-"""The lab for programs: named endpoints that take the settings by their own names, and validate as the page does.
+"""The HTTP API: named endpoints with the settings as parameters, validated like the page.
 
-assets/docs/api.md tells each with an example that runs. Every call goes through the gate; an error is one sentence.
+assets/docs/api.md describes each with a working example. Every call passes the gate; an error is one sentence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHORTEST_KEY = 20
 
 
 def build(lab: Lab) -> None:
-    """Add the endpoints, inside the open page."""
+    """Add the endpoints to the open page."""
     for handler, settings in (
         (_preview_noise(), NoiseSettings),
         (_read_instructions(lab), DataSettings),
@@ -56,7 +56,7 @@ LIMITS = {"start_study": None, "answers": 2, "read_instructions": 2}
 
 
 def _with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Callable[..., Any]:
-    """`handler(..., **values)` as a function that has every scalar setting as a parameter, with its own default."""
+    """Return `handler(..., **values)` as a function with a parameter for every scalar setting and its default."""
     own = [parameter for parameter in inspect.signature(handler).parameters.values() if parameter.kind != _KEYWORDS]
     more = [
         inspect.Parameter(found.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=found.default, annotation=Any)
@@ -153,7 +153,7 @@ def _uploaded(file: Any) -> str:
 
 
 def _require_own_rows(lab: Lab, data: DataSettings) -> None:
-    """Raise `DataError` where a call names a file that was not uploaded here, on a server that is for everybody."""
+    """Raise `DataError` if a call on a public server names a file that was not uploaded to it."""
     if lab.limits.local_paths:
         return
     uploads = (home() / "uploads").resolve()
@@ -167,7 +167,7 @@ def _require_own_rows(lab: Lab, data: DataSettings) -> None:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether `path` is whole, no link, and in `folder`; what is no path at all is not."""
+    """Return whether `path` is a normalised path without symbolic links inside `folder`."""
     try:
         return path.is_absolute() and not path.is_symlink() and path.resolve().is_relative_to(folder)
     except (OSError, ValueError):
@@ -183,7 +183,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
         owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
         asked_as.set(owner_hash(owner))
         _require_own_rows(lab, study.data)
-        plan_words(lab, study)  # raises where it is too long, also while the server is busy with others
+        plan_words(lab, study)  # raises if it is too long, even while the server is busy
         require_fit(lab, study)
         record = lab.jobs.submit(study, owner)
         for _ in lab.attended(record, owner):
@@ -278,7 +278,7 @@ def _record(record: Any, key: Any) -> Record:
 
 
 def _study(record: Any, key: Any) -> Record:
-    """The record, or the study of a sweep that is named as `SWEEP/CELL`."""
+    """Return a record, or the study of a sweep named SWEEP/CELL."""
     return find_study(_text(record, "record", 100), _key(key))
 
 
@@ -314,7 +314,7 @@ def _table(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The same nested value with numbers that JSON has no word for as None."""
+    """Return the same nested value with NaN and infinity replaced by None, since JSON lacks them."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if hasattr(value, "tolist"):

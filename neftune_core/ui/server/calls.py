@@ -1,4 +1,4 @@
-"""The calls of the page: values are checked before a handler runs, and whatever goes wrong is one sentence."""
+"""Calls of the page: values are checked before a handler runs, and every error becomes one sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_A_FILE = "An uploaded file is not described as the page does it: upload it f
 _SCALAR = (str, int, float, type(None))
 _NUMBER = (int, float)
 
-# What a component may send, the most particular class first; those that are not named send what they like.
+# Types that a component may send, most specific class first; other components are not checked.
 ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
     (gr.Slider, _NUMBER, "a number"),
     (gr.Number, (*_NUMBER, type(None)), "a number"),
@@ -42,10 +42,15 @@ ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
 
 
 def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> None:
-    """Let every call of `page` check its values first, and show what goes wrong as one sentence, whatever it is.
+    """Check the values of every call of a page first, and report every error as one sentence.
 
-    The handler runs with the address of its visitor in `jobs.asked_from`. A page whose session was evicted is told to
-    reload: its settings would silently be the default ones.
+    The handler runs with the visitor's address in `jobs.asked_from`. A page with an evicted session is told to reload,
+    since its settings would silently be the defaults.
+
+    Args:
+        page: The page.
+        limits: Limits of the server.
+        evicted: Evicted sessions.
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters
@@ -73,7 +78,7 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
 
 
 def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
-    """Raise `InvalidSetting` if a file among the values was uploaded by another visitor."""
+    """Raise `InvalidSetting` if a file among the values was uploaded from another network address."""
     for value in values:
         path = value.get("path") if isinstance(value, dict) else None
         if isinstance(path, str) and not room_of(limits).may_name(path):
@@ -103,7 +108,7 @@ class Keys:
 
 
 def _asked_from(request: Any) -> str:
-    """The network address of a call, empty if it has none."""
+    """Return the network address of a call; "" if it has none."""
     client = getattr(getattr(request, "client", None), "host", "") or ""
     return address_of(client, {FORWARDED: str(request.headers.get(FORWARDED, ""))}) if client else ""
 
@@ -114,9 +119,9 @@ def _reload(fn: Any) -> str:
 
 
 class Evicted:
-    """The sessions whose state the server has let go, as bits: it never forgets one and takes two megabytes.
+    """The sessions evicted by the server, as a bit set of two megabytes that never forgets one.
 
-    A new session is mistaken for one of them once in 160 after a hundred thousand evictions; it is then told to reload.
+    After a hundred thousand evictions, one new session in 160 is mistaken for an evicted one and told to reload.
     """
 
     BITS = 1 << 24
@@ -125,7 +130,7 @@ class Evicted:
         self._bits = bytearray(self.BITS >> 3)
 
     def add(self, session: str) -> None:
-        """Remember a session."""
+        """Add a session."""
         place = hash(session) % self.BITS
         self._bits[place >> 3] |= 1 << (place & 7)
 
@@ -135,7 +140,7 @@ class Evicted:
 
 
 class Sessions(OrderedDict[str, Any]):
-    """The framework's sessions by their hashes, the latest last; those that it lets go are added to `evicted`."""
+    """Gradio's sessions by hash, latest last; evicted ones are added to `evicted`."""
 
     def __init__(self, evicted: Evicted) -> None:
         super().__init__()
@@ -148,7 +153,19 @@ class Sessions(OrderedDict[str, Any]):
 
 
 def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
-    """The values, each of a kind that its component can send; no text is an empty one. Raises `InvalidSetting`."""
+    """Check that every value has a type that its component can send; None becomes "" for text.
+
+    Args:
+        blocks: The components.
+        values: Their values.
+        longest: Maximum number of characters of a text.
+
+    Returns:
+        The checked values.
+
+    Raises:
+        InvalidSetting: If a value is missing or has a wrong type.
+    """
     if len(values) < len(blocks):
         raise InvalidSetting(f"This call gives {len(values)} values where {len(blocks)} are wanted.")
     return [_checked_value(block, value, longest) for block, value in zip(blocks, values, strict=False)]
@@ -173,7 +190,7 @@ def _label(block: Any) -> str:
 
 
 def _words(error: Exception) -> str:
-    """One sentence for what the framework or a handler raised; faults of the lab are logged by `sentences.sentence`."""
+    """Return one sentence for an exception; internal errors are logged by `sentences.sentence`."""
     if isinstance(error, LabError | Cancelled):
         return sentence(error)
     if isinstance(error, gr.Error):

@@ -1,7 +1,7 @@
-"""What is put into the served page: its language, and a first view before the framework has mounted anything.
+"""Additions to the served HTML: its language, and a first view before Gradio has mounted anything.
 
-The framework builds its page in the browser, which takes a small machine seconds. What is put into the served page here
-needs none of it; once the Learn tab is mounted it takes the very same node over (assets/page/stage.js).
+Gradio builds its page in the browser, which takes seconds on a small machine. The first view needs none of it; once the
+Learn tab is mounted, it takes over the same node (assets/page/stage.js).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FRAMEWORKS_LANGUAGE = b'lang="en"'
 
 @dataclass(frozen=True)
 class Added:
-    """What the served page gets: its language's `tag`, the begin of its head, and the end of its body."""
+    """Additions to a served page: its language `tag`, the start of its head, and the end of its body."""
 
     tag: bytes
     head: bytes
     view: bytes = b""
 
     def to(self, page: bytes) -> bytes:
-        """The page with all of it; what is no page stays as it is."""
+        """Return the page with all additions; anything that is not an HTML page is unchanged."""
         before, end, after = page.rpartition(BODY_ENDS)
         if not end:
             return page
@@ -51,20 +51,33 @@ _added: WeakKeyDictionary[gr.Blocks, dict[str, Added]] = WeakKeyDictionary()
 
 
 def put(page: gr.Blocks, shown: Recorded | None) -> None:
-    """Let the part of `page` that was just built be served in the current language, and with this first view."""
+    """Register the language and the first view of the part of `page` that was just built.
+
+    Args:
+        page: The page.
+        shown: The recorded study of the first view, or None.
+    """
     view = _markup(shown.stage).encode() if shown is not None else b""
     added = Added(language.TAGS[language.current()].encode(), _head().encode(), view)
     _added.setdefault(page, {})[f"/{page.current_page}"] = added
 
 
 def of(page: gr.Blocks, *, view: bool = True) -> Mapping[str, Added]:
-    """What is put into the pages that are served, by their paths; on wish without the first view."""
+    """Return the additions by path.
+
+    Args:
+        page: The page.
+        view: Whether to include the first view.
+
+    Returns:
+        The additions.
+    """
     found = _added.get(page, {})
     return found if view else {path: Added(added.tag, added.head) for path, added in found.items()}
 
 
 def _head() -> str:
-    """The script of the language, with the words that the page's scripts need in another one."""
+    """Return the script of the language, with the translations that the page's scripts need."""
     known = {text: language.say(text) for text in language.in_scripts()}
     words = json.dumps({text: said for text, said in known.items() if said != text}, ensure_ascii=False)
     script = (assets() / "page" / "language.js").read_text(encoding="utf-8")
@@ -81,12 +94,12 @@ def _markup(stage: dict[str, Any]) -> str:
 
 
 def _inside_script(data: str) -> str:
-    """JSON that cannot end the script it stands in."""
+    """Return JSON that cannot close the script element around it."""
     return data.replace("<", "\\u003c")
 
 
 class FirstView:
-    """An ASGI application before the framework's, which adds to the pages that are served at the paths of `pages`."""
+    """ASGI middleware that adds to the pages served at the paths of `pages`."""
 
     def __init__(self, app: ASGIApp, *, pages: Mapping[str, Added]) -> None:
         self.app, self.pages = app, pages
@@ -119,7 +132,7 @@ class FirstView:
 
 
 def _without_slash(scope: Scope) -> RedirectResponse:
-    """From `zh/` to `zh`, whatever stands before it: the page names its files by where it is itself."""
+    """Redirect `zh/` to `zh`, since the page's file URLs are relative to its own path."""
     asked = "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
     return RedirectResponse(f"../{scope['path'].strip('/')}{asked}")
 

@@ -1,7 +1,7 @@
-"""What stands between the network and the page: addresses, sizes and values are checked before anything acts on them.
+"""ASGI middleware between network and page: paths, sizes and values are checked before anything acts on them.
 
-The framework answers more addresses than the page uses (it would fetch any web address for a visitor), calls handlers
-with any value, and prints what goes wrong with a traceback. `Gate` checks requests, `calls.guard` the calls in them.
+Gradio answers more paths than the page uses (it would fetch any URL for a visitor), calls handlers with any value, and
+prints errors with a traceback. `Gate` checks requests; `calls.guard` checks the calls in them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SIGN_IN = "/login/huggingface"
 SESSION = re.compile(r"[\w\-]{1,100}")
 
 HEADERS = (
-    (b"x-content-type-options", b"nosniff"),  # no browser may guess that what a visitor uploaded is a page
-    (b"referrer-policy", b"no-referrer"),  # a link in a page may hold the id of a study
+    (b"x-content-type-options", b"nosniff"),  # browsers must not interpret a visitor's upload as a page
+    (b"referrer-policy", b"no-referrer"),  # the URL of a page may contain the id of a study
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
-    (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space is a window of its own
+    (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space opens in a new window
 )
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -53,14 +53,14 @@ POLICY = (
 MOST_VALUES = 20_000
 DEEPEST = 40
 LARGEST_NUMBER = 1e15
-FORM_BYTES = 1_000_000  # what a form may add to the file in it
+FORM_BYTES = 1_000_000  # overhead of a form around its file
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 class Refused(Exception):
-    """A request that is not let through: its status and one sentence."""
+    """A rejected request, with its HTTP status and one sentence."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -68,13 +68,13 @@ class Refused(Exception):
 
 
 class Gate:
-    """An ASGI application before the framework's and all that the framework puts around it.
+    """ASGI middleware outside of Gradio and its own middleware.
 
     Args:
         app: The application behind the gate.
         page: The page whose functions are called.
-        limits: What this server allows.
-        hosts: The host names and origins that are accepted.
+        limits: Limits of the server.
+        hosts: Accepted host names and origins.
     """
 
     def __init__(self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, hosts: Hosts) -> None:
@@ -98,18 +98,20 @@ class Gate:
 
         try:
             checked = await self._checked(scope, receive)
-            kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]  # no grant to any origin
+            kept = [
+                (name, value) for name, value in scope["headers"] if name != b"origin"
+            ]  # never allow a foreign origin
             await self.app({**scope, "headers": kept}, checked, sending)
         except Exception as error:
             status, words = _answer(error)
             if not begun:
                 await JSONResponse({"error": words}, status)(scope, receive, sending)
             else:
-                with contextlib.suppress(RuntimeError):  # of an answer that had ended when this was raised
+                with contextlib.suppress(RuntimeError):  # raised after the response had ended
                     await sending({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
-        """What to give the application as `receive`; raises what refuses the request."""
+        """Return the `receive` to pass to the application; raise if the request is rejected."""
         path, method = scope["path"], scope["method"]
         self._check_source(scope)
         if not is_open(method, path, self.pages):
@@ -130,10 +132,12 @@ class Gate:
         if call is not None:
             check_call(self.page, said, call["name"])
             self.rates.count_call(address)
-        return _replayed(json.dumps(said).encode(), receive)  # as it was read here, whatever else the bytes could mean
+        return _replayed(
+            json.dumps(said).encode(), receive
+        )  # exactly as parsed here, so that the bytes are not interpreted differently
 
     def _check_source(self, scope: Scope) -> None:
-        """Raise `Refused` for a host that is not this server's, and for what a page of another site sends."""
+        """Raise `Refused` for a foreign host name, or a request from a page of another site."""
         host = header(scope, b"host")
         for asked in (host, header(scope, b"x-forwarded-host")):
             if asked and not self.hosts.accepts(asked):
@@ -160,7 +164,7 @@ class Gate:
         return bytes(body)
 
     def _guarded(self, message: Message, scope: Scope) -> Message:
-        """The begin of an answer with the headers of every answer, cookies and redirects kept to this host."""
+        """Return the start of a response with the common headers; cookies and redirects are restricted to this host."""
         if message["type"] != "http.response.start":
             return message
         policy = POLICY + ("*" if self.hosts.anything else "'self'")
@@ -175,10 +179,10 @@ class Gate:
 
 
 def _answer(error: Exception) -> tuple[int, str]:
-    """The status and the sentence for what was raised; a fault of the lab is logged."""
-    while isinstance(error, ExceptionGroup):  # what is raised while an answer is streamed comes in groups of one
+    """Return status and sentence for an exception; an internal error is logged."""
+    while isinstance(error, ExceptionGroup):  # exceptions during streaming arrive as groups of one
         error = error.exceptions[0]
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late to be answered
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late for a response
         error = error.__cause__
     if isinstance(error, Refused):
         return error.status, str(error)
@@ -186,15 +190,15 @@ def _answer(error: Exception) -> tuple[int, str]:
         return 429, str(error)
     if isinstance(error, LabError):
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
-    if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a field of a form where a file is wanted
+    if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a form field instead of a file
         return 400, "An upload is a form with files that have names."
-    if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who left, or asks for a session that is over
+    if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who disconnected, or whose session has ended
         return getattr(error, "status_code", 400), "This was over before it was answered."
     return 500, sentence(error)
 
 
 def _announced(scope: Scope, most: int) -> int:
-    """The length that a request says it has; raises `Refused` where that is too much."""
+    """Return the declared length of a request; raise `Refused` if it is too large."""
     given = dict(scope["headers"]).get(b"content-length", b"0")
     length = int(given) if given.isdigit() and len(given) < 20 else most + 1
     if length > most:
@@ -217,7 +221,7 @@ def _counted(receive: Receive, most: int) -> Receive:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body once more, and then what comes after it."""
+    """Return a `receive` that first repeats the body."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -227,7 +231,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`, of few values, not deep, without odd numbers or half characters; raises `Refused`."""
+    """Parse a JSON object with limited size, depth and numbers and valid Unicode; otherwise raise `Refused`."""
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise Refused(413, f"A call has at most {MOST_VALUES:,} values.")
@@ -272,12 +276,18 @@ def _require_plain(value: Any) -> None:
 
 
 def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
-    """Return the number of the function that is called; raises `Refused` unless it is called as the page does.
+    """Return the number of the called function.
 
     Args:
         page: The page.
-        call: The body of the request.
-        name: The function's name in the path, which decides; None if the path names none.
+        call: Body of the request.
+        name: Function name in the path, which takes precedence; None if the path names none.
+
+    Returns:
+        The number of the function.
+
+    Raises:
+        Refused: If the page would not call it like this.
     """
     said = call.get("fn_index")
     named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)

@@ -1,4 +1,4 @@
-"""What all visitors of one server share: its limits, the queue of its jobs, and what is read once for everybody."""
+"""State shared by all visitors of one server: limits, the job queue, and cached data."""
 
 from __future__ import annotations
 
@@ -40,14 +40,17 @@ KEPT_LOG_BYTES = 32_000_000
 KEPT_TABLES = 8
 LONGEST_KEY = 200
 WAIT_SECONDS = 1.0
-LONGEST_END_SECONDS = 8.0  # many systems kill what has not ended ten seconds after it was asked to
+LONGEST_END_SECONDS = 8.0  # many systems kill a process ten seconds after SIGTERM
 
 
 class Lab:
-    """One server. The queue is made on first use: it brings torch, and the page must be served before that.
+    """One server. The queue is created on first use, since it imports torch and the page must be served before that.
 
-    `studies` is the folder of recorded studies, those that ship with the lab by default; `gpu` is the GPU that is lent
-    for the time of one call, where the platform does so.
+    Args:
+        limits: Limits of the server; those of the profile if None.
+        studies: Folder of recorded studies; those that ship with the lab if None.
+        host: Profile of the server; that of the environment if None.
+        gpu: The GPU allocated per call, on platforms with one.
     """
 
     def __init__(
@@ -70,16 +73,23 @@ class Lab:
 
     @functools.cached_property
     def jobs(self) -> LabJobs:
-        """The queue and its worker."""
+        """Return the queue with its worker."""
         from neftune_core.sweeps.queue import LabJobs
 
         of_lent_gpu = {"run": self.gpu.study} if self.gpu else {}
         return LabJobs(self.limits, admit=Rates(self.limits).count_study, **of_lent_gpu)
 
     def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
-        """Where a GPU is lent to the request: hold the request until the study is over, and end it if the page leaves.
+        """Hold a request until its study ends, if the GPU is allocated per request; stop it if the page disconnects.
 
-        Elsewhere nothing: a study needs no page.
+        Without such a GPU nothing is yielded, since a study needs no page.
+
+        Args:
+            record: The study.
+            key: The visitor's key.
+
+        Yields:
+            Updates that change nothing.
         """
         if self.gpu is None:
             return
@@ -87,47 +97,76 @@ class Lab:
             while not self.jobs.wait(record, WAIT_SECONDS).is_over:
                 yield [gr.skip()] * 3
         except GeneratorExit:
-            with contextlib.suppress(RecordError):  # it has just ended
+            with contextlib.suppress(RecordError):  # the study has just ended
                 self.jobs.stop(record.id, key)
             raise
 
     @property
     def attending(self) -> dict[str, Any]:
-        """How an event is declared whose request may be held: the places of others must not be."""
+        """Return the options of an event whose request may be held, so that others do not wait for it."""
         return {"concurrency_limit": None} if self.gpu else {}
 
     def answers(
         self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
     ) -> Iterator[list[dict[str, Any]]]:
-        """The growing answers of arms and their base; as `comparison.compare_arms`, on the GPU that is lent here."""
+        """Answer prompts, as `comparison.compare_arms`, on the GPU allocated per call if there is one.
+
+        Args:
+            chosen: The arms.
+            prompts: The prompts.
+            settings: Decoding settings.
+
+        Yields:
+            The answers so far.
+        """
         from neftune_core.studies.comparison import compare_arms
 
         answer = self.gpu.answers if self.gpu else compare_arms
         return answer(chosen, prompts, settings, self.limits)
 
     def close(self) -> None:
-        """End the study that runs here, with a checkpoint, as the server ends."""
+        """Stop the running study with a checkpoint when the server ends."""
         if "jobs" in self.__dict__:
             self.jobs.close(LONGEST_END_SECONDS)
 
     @functools.cached_property
     def recorded(self) -> Record | None:
-        """The recorded study that is shown before anything is run, if one ships with the lab."""
+        """Return the recorded study that is shown before anything has been run, if one ships with the lab."""
         found = sorted(path.parent for path in self.studies.glob("*/study.toml"))
         return Record(found[0]) if found else None
 
     def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
-        """Return what `examined` returns; raise `DataError` if no study can be trained on it."""
+        """Return what `examined` returns.
+
+        Args:
+            data: The data settings.
+            model: The model settings.
+
+        Returns:
+            The prepared rows and the tokenizer.
+
+        Raises:
+            DataError: If no study can be trained on the rows.
+        """
         found, tokenizer = self.examined(data, model)
         if found.shortage:
             raise DataError(found.shortage)
         return found, tokenizer
 
     def examined(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
-        """Return the rows of `data` as tokens of `model`, however few they are, and its tokenizer.
+        """Tokenize the rows of a data source, however few there are.
 
-        The last few are kept, each with its refusals in the language they were read in. Raises what `load` and
-        `examine` raise.
+        The last few results are cached, each with its error messages in the language of the request.
+
+        Args:
+            data: The data settings.
+            model: The model settings.
+
+        Returns:
+            The prepared rows and the tokenizer.
+
+        Raises:
+            LabError: If the model or the data cannot be read.
         """
         from neftune_core.data.preparing import examine
         from neftune_core.models.loading import load
@@ -146,11 +185,11 @@ class Lab:
 
     @functools.cached_property
     def recorded_sweeps(self) -> list[Sweep]:
-        """The recorded sweeps that ship with the lab, in the order of their names."""
+        """Return the recorded sweeps that ship with the lab, by name."""
         return [Sweep(path.parent) for path in sorted(self.sweeps.glob("*/sweep.toml"))]
 
     def sweep_table(self, sweep: Sweep) -> SweepTable:
-        """The table of a sweep; the last few are kept until their logs grow."""
+        """Return the table of a sweep; the last few are cached until their logs grow."""
         from neftune_core.sweeps.table import sweep_table
 
         name = sweep.folder, len(sweep.events()), language.current()
@@ -165,7 +204,7 @@ class Lab:
         return found
 
     def log(self, record: Record) -> Log:
-        """The log of a record; only what is new since the last look is read."""
+        """Return the log of a record, reading only new lines."""
         with self._reading:
             log = self._logs.pop(record.id, None) or record.log()
             self._logs[record.id] = log
@@ -179,7 +218,11 @@ class Lab:
 
 
 def require_key(key: str) -> str:
-    """The visitor's key; raises `RecordError` where the browser gave none."""
+    """Return the visitor's key.
+
+    Raises:
+        RecordError: If the browser sent none.
+    """
     if not key or len(key) > LONGEST_KEY:
         raise RecordError(say("This browser gave no key to keep your studies apart: reload the page."))
     return key

@@ -1,4 +1,4 @@
-"""Launching the page: its look, its own files, and nothing that leaves the machine."""
+"""Launch the page: its style, its own files, and no connection outside this machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Before gradio is imported: it asks for newer versions of itself, and counts launches, unless told not to.
+# Before Gradio is imported: it checks for updates and sends analytics unless disabled.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# It keeps the last ten thousand calls for a monitoring page, which is off here, and sums them all up after every one.
+# Gradio stores the last ten thousand calls for a monitoring page, disabled here, and sums them up after every call.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
@@ -48,8 +48,10 @@ A_YEAR = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True)
 class Serving:
-    """Where and to whom the page is served. `None` leaves the choice to `GRADIO_SERVER_NAME`, `GRADIO_SERVER_PORT`
-    and `GRADIO_ROOT_PATH`."""
+    """How the page is served.
+
+    None leaves a value to `GRADIO_SERVER_NAME`, `GRADIO_SERVER_PORT` or `GRADIO_ROOT_PATH`.
+    """
 
     host: str | None = None
     port: int | None = None
@@ -60,7 +62,16 @@ class Serving:
 
 
 def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
-    """Serve `page` in the background and give its address; `page.block_thread()` waits for the end."""
+    """Serve a page in the background; `page.block_thread()` waits until it ends.
+
+    Args:
+        page: The page.
+        serving: How it is served.
+        limits: Limits of the server.
+
+    Returns:
+        The URL.
+    """
     options, evicted = launch_options(page, serving, limits), Evicted()
     guard(page, limits, evicted)
     keep_signatures(page)
@@ -72,16 +83,25 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
 
 
 def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
-    """Return the gate of a server, to stand before everything else."""
+    """Build the gate of a server, to be placed before all other middleware.
+
+    Args:
+        page: The page.
+        serving: How it is served.
+        limits: Limits of the server.
+
+    Returns:
+        The middleware.
+    """
     hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
     return Middleware(Gate, page=page, limits=limits, hosts=hosts)
 
 
 @contextmanager
 def outermost(middleware: Middleware) -> Iterator[None]:
-    """Put `middleware` before those of the framework's own in every application that it makes inside.
+    """Place `middleware` before Gradio's own in every application that it creates inside.
 
-    The framework puts its CORS middleware, which grants every origin, before the ones that `launch` is given.
+    Gradio places its CORS middleware, which allows every origin, before those passed to `launch`.
     """
     create = App.create_app
 
@@ -98,15 +118,23 @@ def outermost(middleware: Middleware) -> Iterator[None]:
 
 
 def keep_signatures(page: gr.Blocks) -> None:
-    """The framework describes every component anew for every visitor, by the signature of its class: slow to find out,
-    and always the same."""
+    """Cache the signatures of component classes, which Gradio otherwise computes again for every visitor."""
     for made in {type(block).__init__ for block in page.blocks.values()}:
         vars(made).setdefault("__signature__", inspect.signature(made))
 
 
 def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
-    """What `launch` is called with: look, own files, the gate, and nothing that leaves the machine."""
-    # Behind a password the first thing to be seen is the question for it.
+    """Build the arguments of Gradio's `launch`: style, own files, the gate, and no outside connection.
+
+    Args:
+        page: The page.
+        serving: How it is served.
+        limits: Limits of the server.
+
+    Returns:
+        Keyword arguments.
+    """
+    # With a password, the login form is shown first.
     view = Middleware(first_view.FirstView, pages=first_view.of(page, view=not serving.password))
     files = Middleware(CountedFiles, limits=limits)
     return {
@@ -135,22 +163,22 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 
 def head() -> str:
-    """The page's scripts, in order; their addresses change with their content, so that browsers may keep them."""
+    """Return the page's script elements, in order; a URL changes with its content, so that browsers can cache it."""
     return "\n".join(f'<script src="{FILES}/{name}?v={version()}"></script>' for name in SCRIPTS)
 
 
 @functools.cache
 def files() -> Mapping[str, Path]:
-    """What is served under `FILES`, by name: the page's own files, and Plotly from the installed package."""
+    """Return the files served under `FILES`, by name: the page's own files, and Plotly from the installed package."""
     own = {path.name: path for path in sorted((assets() / "page").iterdir()) if path.suffix in (".js", ".svg")}
-    found = importlib.util.find_spec("plotly")  # found, not imported: that would cost the start a second
+    found = importlib.util.find_spec("plotly")  # located, not imported: importing takes a second
     assert found is not None and found.origin is not None, "plotly is a dependency"
     return {**own, "plotly.min.js": Path(found.origin).parent / "package_data" / "plotly.min.js"}
 
 
 @functools.cache
 def version() -> str:
-    """A short fingerprint of everything under `FILES`."""
+    """Return a short hash of everything under `FILES`."""
     fingerprint = hashlib.sha256()
     for name, path in files().items():
         about = path.stat()
@@ -160,12 +188,12 @@ def version() -> str:
 
 @functools.cache
 def _packed(name: str) -> bytes:
-    """Compressed once; the framework would do it again for every visitor, at a tenth of a second of a core each."""
+    """Return a compressed file, cached; Gradio would compress it for every visitor, at a tenth of a second per core."""
     return gzip.compress(files()[name].read_bytes(), compresslevel=6, mtime=0)
 
 
 def page_file(request: Request) -> Response:
-    """One of `files()`; anything else is not found."""
+    """Serve one of `files()`; anything else is not found."""
     name = request.path_params["name"]
     if name not in files():
         return Response(status_code=404)

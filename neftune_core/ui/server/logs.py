@@ -1,4 +1,4 @@
-"""The log of a served lab: a file under its home, which never grows without end and never tells a secret."""
+"""The log of a served lab: a file in its home folder, of limited size and without secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECRETS = re.compile(
 
 
 class Discreet(logging.Formatter):
-    """Writes secrets of the environment, visitors' keys and API keys as [secret]."""
+    """Replace secrets of the environment, visitors' keys and API keys by [secret]."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -36,7 +36,7 @@ class Discreet(logging.Formatter):
 
 
 def log_to_file() -> None:
-    """What is logged in this process, and warned of, goes to `lab.log` under `home()`, not to the terminal."""
+    """Log messages and warnings of this process to `lab.log` in `home()`, not to the terminal."""
     file = RotatingFileHandler(
         home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
     )

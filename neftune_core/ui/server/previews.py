@@ -1,6 +1,6 @@
-"""Noise previews for the page: a sentence through a model's own tokenizer up to the noise, and the first one at once.
+"""Noise previews for the page: a sentence with a model's tokenizer and vectors, and the cached first preview.
 
-The first preview of the page is kept on disk: the page is served with it before any model is loaded.
+The first preview is stored on disk, so that the page is served with it before any model is loaded.
 """
 
 from __future__ import annotations
@@ -42,12 +42,21 @@ FORMAT = 3
 
 
 def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
-    """`text` as `model` reads it, at the first of `sites` (as noise settings name them).
+    """Tokenize a sentence and compute its vectors at the first noise site.
 
-    At most `LONGEST_TOKENS` tokens; `about` tells `model` (a short name), `cut` (tokens left out), `place` (the
-    site in words, empty for the embedding) and `behind` (the numbers of further sites, which see noise already).
-    Raises `DataError` for a text without a token, `ModelError` where the model cannot be had, `InvalidSetting` for a
-    layer that it does not have.
+    Args:
+        text: The sentence; cut after `LONGEST_TOKENS` tokens.
+        model: The model settings.
+        sites: Noise sites, as in the noise settings.
+
+    Returns:
+        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `place` (name of the site,
+        "" for the embedding) and `behind` (indices of further sites, whose input already contains noise).
+
+    Raises:
+        DataError: If the text has no token.
+        ModelError: If the model cannot be loaded.
+        InvalidSetting: If the model has no such layer.
     """
     from neftune_core.models.loading import load
     from neftune_core.models.token_text import token_texts
@@ -81,7 +90,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
 
 def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
-    """The vectors `[length, width]` that noise would be added to."""
+    """Return the vectors `[length, width]` that noise would be added to."""
     import torch
 
     given = torch.tensor([ids], device=loaded.device)
@@ -92,7 +101,7 @@ def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
 
 
 def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Tensor:
-    """What the site with that key gives for `ids`, from a pass over a private tree, `[1, length, width]`."""
+    """Return the output of a site for `ids`, `[1, length, width]`, from a forward pass of a private module tree."""
     from neftune_core.models.anatomy import body
     from neftune_core.models.module_trees import private_tree
     from neftune_core.noise.sites import is_encoder_decoder, noise_sites
@@ -110,7 +119,7 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
 
 
 def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors]:
-    """The embeddings of all tokens, in pieces, as the module gives them (some scale what they have stored)."""
+    """Yield the embeddings of all tokens in chunks, as the module returns them (some scale the stored weights)."""
     import torch
 
     for start in range(0, count, PIECE_ROWS):
@@ -129,23 +138,42 @@ def _marks(ids: list[int], special: set[int]) -> Any:
 
 
 class FirstPreview:
-    """The preview that the page opens with, and the way to every other one.
+    """The preview that the page opens with, and the computation of all others.
 
-    `payload` and `first_details` come from disk where an earlier run left them, else they are None until `get` makes
-    them.
+    `payload` and `first_details` come from disk if an earlier run stored them; otherwise they are None until `get`.
     """
 
     def __init__(self, reader: Reader = read_sentence) -> None:
         self.reader = reader
-        self._making = threading.Lock()  # the first visitor may come while the server warms up
+        self._making = threading.Lock()  # the first visitor may arrive during the warm-up
         self.payload, self.first_details = self._from_disk()
 
     def previewer(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
-        """The payload of `noise.preview.preview` with `key`, which tells one sentence and draw from another."""
+        """Compute a preview.
+
+        Args:
+            text: The sentence.
+            model: The model settings.
+            draw: Seed of the noise.
+            sites: Noise sites.
+
+        Returns:
+            The payload of `noise.preview.preview`, with a `key` that identifies sentence and draw.
+        """
         return {**preview(self.reader(text, model, sites), draw), "key": _key(text, model, draw, sites)}
 
     def details(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
-        """What takes longer: the `spread` over repeated draws and the `nearest` tokens, under the same `key`."""
+        """Compute the slower parts of a preview.
+
+        Args:
+            text: The sentence.
+            model: The model settings.
+            draw: Seed of the noise.
+            sites: Noise sites.
+
+        Returns:
+            The same `key`, the `spread` over repeated draws, and the `nearest` tokens.
+        """
         sentence = self.reader(text, model, sites)
         return {
             "key": _key(text, model, draw, sites),
@@ -154,7 +182,7 @@ class FirstPreview:
         }
 
     def get(self) -> Payload:
-        """The first payload, made now where it is not there yet, with its details; raises what `reader` raises."""
+        """Return the first payload, computing and storing it with its details if absent; raise what `reader` raises."""
         with self._making:
             if self.payload is None:
                 self.first_details = self.details(FIRST_SENTENCE, ModelSettings(), 0)
@@ -188,7 +216,7 @@ def _key(text: str, model: ModelSettings, draw: int, sites: str) -> str:
 
 
 def _fingerprint() -> list[Any]:
-    """What the bundled model's preview depends on besides the sentence: the shipped weights, where there are any."""
+    """Return what the bundled model's preview depends on besides the sentence: the weights, if they are there."""
     from neftune_core.home import assets
 
     folder = assets() / "model"

@@ -1,7 +1,7 @@
-"""How often a network address may call, send a password or begin a study: counted in memory, forgotten when it is over.
+"""Rate limits per network address: calls, passwords and new studies, counted in memory.
 
-A key cannot be counted, since whoever wants more makes another. Whoever forges the platform's header on a Space gets
-around this count, and not around the places of the queue.
+Keys cannot be counted, since a visitor can make any number of them. Forging the platform's header on a Space evades
+these limits, but not the limit of the queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TooMany(LabError):
 
 
 class Window:
-    """At most `most` events of one address within `seconds`; 0 counts nothing."""
+    """At most `most` events per address within `seconds`; 0 means no limit."""
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds = most, seconds
@@ -32,7 +32,15 @@ class Window:
         self._lock = threading.Lock()
 
     def wait(self, address: str, now: float | None = None) -> float:
-        """Return 0 if the event is allowed, and count it; else the seconds until the next one is."""
+        """Count an event if it is allowed.
+
+        Args:
+            address: The network address.
+            now: Monotonic time in seconds; the current time if None.
+
+        Returns:
+            0 if allowed; otherwise the seconds until the next event is.
+        """
         if not self.most:
             return 0.0
         moment = time.monotonic() if now is None else now
@@ -50,7 +58,7 @@ class Window:
 
 
 class Rates:
-    """The limits of one server by time: calls and passwords in a minute, studies begun in an hour."""
+    """The rate limits of one server: calls and passwords per minute, new studies per hour."""
 
     def __init__(self, limits: Limits) -> None:
         self.calls = Window(limits.calls_a_minute, MINUTE)
@@ -59,7 +67,15 @@ class Rates:
         self.passwords_of_all = Window(PASSWORDS_OF_ALL, MINUTE)
 
     def count_call(self, address: str, now: float | None = None) -> None:
-        """Count one call; raises `TooMany`."""
+        """Count one call.
+
+        Args:
+            address: The network address.
+            now: Monotonic time in seconds; the current time if None.
+
+        Raises:
+            TooMany: If the limit is reached.
+        """
         left = self.calls.wait(address, now)
         if left:
             raise TooMany(
@@ -70,13 +86,29 @@ class Rates:
             )
 
     def count_password(self, address: str, now: float | None = None) -> None:
-        """Count one attempt to sign in with the password; raises `TooMany`."""
+        """Count one login attempt.
+
+        Args:
+            address: The network address.
+            now: Monotonic time in seconds; the current time if None.
+
+        Raises:
+            TooMany: If the limit of this address, or of all addresses, is reached.
+        """
         left = self.passwords.wait(address, now) or self.passwords_of_all.wait("", now)
         if left:
             raise TooMany(f"Too many passwords were tried within a minute: wait {max(1, round(left))} seconds.")
 
     def count_study(self, address: str, now: float | None = None) -> None:
-        """Count one study, whichever handler begins it; raises `TooMany`. Without an address nothing is counted."""
+        """Count one study, whichever handler starts it; without an address nothing is counted.
+
+        Args:
+            address: The network address.
+            now: Monotonic time in seconds; the current time if None.
+
+        Raises:
+            TooMany: If the limit is reached.
+        """
         left = self.studies.wait(address, now) if address else 0.0
         if left:
             raise TooMany(

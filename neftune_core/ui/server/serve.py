@@ -1,4 +1,4 @@
-"""From nothing to a served page, with the heavy packages loaded behind it."""
+"""Start the server quickly, and load the heavy packages in the background."""
 
 from __future__ import annotations
 
@@ -48,9 +48,16 @@ def serve(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the lab until it is ended, and print where; what is `None` is as `Serving` and `profiles.hosted` say.
+    """Serve the lab until the process ends, and print its URL; a running study stops with a checkpoint.
 
-    A study that is under way as it ends stops with a checkpoint.
+    Args:
+        host: Listening address, as in `listening`.
+        port: Port, as in `listening`.
+        share: Whether to use Gradio's tunnel.
+        password: Password for visitors; None for none.
+        root_path: URL path under which a proxy serves the page.
+        open_browser: Whether to open the page in a browser.
+        limits: Limits of the server; those of the profile if None.
 
     Raises:
         SystemExit: With status 2, after one sentence, if the settings are wrong or the port cannot be used.
@@ -80,17 +87,22 @@ def serve(
 
 
 def listening(host: str | None, port: int | None) -> tuple[str | None, int | None]:
-    """Return the host and the port to listen on, `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` read.
+    """Resolve the listening address and port, reading `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT`.
 
-    None leaves the choice to the framework: the loopback, and the first free port from 7860 on.
+    Args:
+        host: The address, or None.
+        port: The port, or None.
+
+    Returns:
+        Address and port; None leaves the choice to Gradio (the loopback, and the first free port from 7860).
 
     Raises:
-        InvalidSetting: The port is none.
-        NotAvailable: The port is taken, or the host is no address of this machine.
+        InvalidSetting: If the port is not valid.
+        NotAvailable: If the port is in use, or the address does not belong to this machine.
     """
     said = os.environ.get("GRADIO_SERVER_PORT", "").strip()
     if not said:
-        os.environ.pop("GRADIO_SERVER_PORT", None)  # else the framework reads a number in it as it is imported
+        os.environ.pop("GRADIO_SERVER_PORT", None)  # otherwise Gradio parses it as a number on import
     elif not (said.isascii() and said.isdigit() and 0 < int(said) < 65_536):
         raise InvalidSetting(f"GRADIO_SERVER_PORT is a number from 1 to 65,535 (given {said[:20]!r}).")
     if port is not None and not 0 < port < 65_536:
@@ -102,7 +114,7 @@ def listening(host: str | None, port: int | None) -> tuple[str | None, int | Non
 
 
 def _try_address(host: str, port: int | None) -> None:
-    """Raise `NotAvailable` if nobody could listen there."""
+    """Raise `NotAvailable` if the address and port cannot be bound."""
     try:
         found = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(found[0], found[1]) as tried:
@@ -120,8 +132,8 @@ def _try_address(host: str, port: int | None) -> None:
 
 
 def _built(here: Hosted, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
-    """The lab and its page, not yet served."""
-    gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may bring
+    """Return the lab, the first preview and the page, not yet served."""
+    gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody
     from neftune_core.models.sources.resolve import allow_only, close_this_machine
     from neftune_core.ui import page
@@ -154,9 +166,9 @@ def _launched(blocks: gr.Blocks, serving: Serving, limits: Limits) -> str:
 
 @contextmanager
 def _ended_by_the_system() -> Iterator[None]:
-    """Let SIGTERM end the block by `SystemExit`, with the status that a shell gives for it; in the main thread only.
+    """Turn SIGTERM into `SystemExit` with the conventional status; in the main thread only.
 
-    The process is over after `LONGEST_END_SECONDS`, whatever other threads still compute.
+    The process ends after `LONGEST_END_SECONDS`, even if other threads still compute.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -176,13 +188,13 @@ def _ended_by_the_system() -> Iterator[None]:
     except SystemExit as error:
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(error.code if isinstance(error.code, int) else 0)  # no thread of a visitor's call is waited for
+        os._exit(error.code if isinstance(error.code, int) else 0)  # do not wait for threads of visitors' calls
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _warm_up(first: FirstPreview) -> None:
-    """Load the bundled model before somebody waits for it."""
+    """Load the bundled model in advance."""
     from neftune_core.ui.server.previews import FIRST_SENTENCE
 
     try:

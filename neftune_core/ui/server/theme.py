@@ -1,4 +1,4 @@
-"""The look: Gradio's variables set from the one table of colours, the system's own fonts, no network."""
+"""The style: Gradio's variables from the colour table, system fonts, no network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's base theme in the lab's colours."""
+    """Return Gradio's base theme in the lab's colours."""
     base = gr.themes.Base(
         primary_hue=colors.blue,
         secondary_hue=colors.blue,
@@ -30,7 +30,7 @@ def theme() -> gr.themes.Base:
 
 
 def _both_themes() -> dict[str, Any]:
-    """Every variable of `_VARIABLES` for the light and for the dark page."""
+    """Return every variable of `_VARIABLES` for the light and the dark theme."""
     chosen: dict[str, Any] = dict(_PLAIN)
     for variable, colour in _VARIABLES.items():
         chosen[variable] = COLOURS[colour].light
@@ -106,6 +106,6 @@ _PLAIN = {
 
 
 def css() -> str:
-    """The colour table as custom properties, then the style sheet."""
+    """Return the colour table as custom properties, followed by the style sheet."""
     variables = f":root, .light {{\n{css_variables('light')}\n}}\n:root.dark, .dark {{\n{css_variables('dark')}\n}}\n"
     return variables + (assets() / "page" / "style.css").read_text(encoding="utf-8")

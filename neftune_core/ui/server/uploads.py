@@ -1,7 +1,7 @@
-"""Where uploads and exports lie, for how long, and how much of them one network address may have.
+"""Storage of uploads and exports: location, retention, and quota per network address.
 
-All under `uploads/` is counted here, by address and in total. The counts are kept up as files come, so that no request
-walks the folder; a thread does so now and then, removes what is old, and finds what nobody counted.
+Everything in `uploads/` is counted, per address and in total. Counts are updated as files arrive, so that no request
+scans the folder. A thread occasionally scans it, removes old files, and counts those that were missed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from neftune_core.studies.records.record import asked_from
 from neftune_core.ui.server.addresses import FORWARDED, address_of, header
 
 KEPT_SECONDS = 24 * 3600
-UPLOADS_KEPT = 40  # largest files that lie here together
+UPLOADS_KEPT = 40  # number of files of maximum size that fit
 FILES_KEPT = 20_000
 SHARE = 4
 """Where visitors are strangers, one address has at most this part of the room: a fourth."""
@@ -44,9 +44,9 @@ READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.
 
 
 def keep_uploads_at_home() -> Path:
-    """Let the framework put uploads under `home()`, for this user alone; to be called before the page is built.
+    """Direct Gradio's uploads to `home()`, readable by this user only; call it before the page is built.
 
-    Its own choice is a folder that all programs and users of the machine share.
+    Gradio's default is a folder shared by all programs and users of the machine.
     """
     folder = home() / "uploads"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -55,9 +55,16 @@ def keep_uploads_at_home() -> Path:
 
 
 def own_folder(kind: str, *parts: str) -> Path:
-    """Return the folder of one file that the server makes, the same for the same parts, made if missing.
+    """Return the folder of one generated file, created if missing; equal parts give the same folder.
 
-    One of the parts is a visitor's key or its hash, so that nobody else can find out the address.
+    One part is a visitor's key or its hash, so that the URL cannot be guessed.
+
+    Args:
+        kind: First part of the folder's name.
+        *parts: Parts that identify the file.
+
+    Returns:
+        The folder.
     """
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
     folder = keep_uploads_at_home() / f"{kind}-{name}"
@@ -66,7 +73,15 @@ def own_folder(kind: str, *parts: str) -> Path:
 
 
 def linked(path: Path, folder: Path) -> Path:
-    """Return `path` as a file in `folder` that takes no room of its own, if the file system can do that."""
+    """Hard-link a file into a folder, or copy it if the file system has no hard links.
+
+    Args:
+        path: The file.
+        folder: The folder.
+
+    Returns:
+        The new path.
+    """
     target = folder / path.name
     with contextlib.suppress(FileExistsError):
         try:
@@ -102,9 +117,9 @@ class _Kept:
 
 
 class Room:
-    """The accountant of `uploads/`: bytes and files, of every address and of all together.
+    """Accounting of `uploads/`: bytes and files per network address and in total.
 
-    An address is that of the network; it is empty for what was here when the server started.
+    Files found when the server starts have the address "".
     """
 
     def __init__(self, limits: Limits, folder: Path | None = None) -> None:
@@ -121,12 +136,20 @@ class Room:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that all may have together."""
+        """Return the maximum number of bytes for all addresses."""
         return UPLOADS_KEPT * self.limits.upload_megabytes * 1_000_000
 
     @contextmanager
     def reserved(self, address: str, length: int) -> Iterator[None]:
-        """Hold room for `length` bytes that are about to come; raises `DoesNotFit` if there is none."""
+        """Reserve space for an upload in progress.
+
+        Args:
+            address: The network address.
+            length: Number of bytes.
+
+        Raises:
+            DoesNotFit: If there is not enough space.
+        """
         self._look_soon()
         share = 1 if self.limits.local_paths else SHARE
         with self._lock:
@@ -148,7 +171,12 @@ class Room:
                 self._coming[address] -= length
 
     def keep(self, address: str, path: Path) -> None:
-        """Count a file that has come, as it is now; one of several names (a link) takes no room."""
+        """Count a file that has arrived, with its current size; a hard link counts as 0 bytes.
+
+        Args:
+            address: The network address.
+            path: The file.
+        """
         with contextlib.suppress(OSError):
             about = path.lstat()
             with self._lock:
@@ -164,10 +192,18 @@ class Room:
                 self._total += kept.size
 
     def is_of(self, address: str, path: str) -> bool:
-        """Return whether whoever is at `address` may use a file: it came from there, or nobody knows from where."""
+        """Return whether an address may use a file.
+
+        Args:
+            address: The network address.
+            path: The file.
+
+        Returns:
+            Whether it was uploaded from there, or its origin is unknown.
+        """
         try:
             kept = self._found(path)
-        except (OSError, ValueError, RuntimeError):  # what no file can be called
+        except (OSError, ValueError, RuntimeError):  # not a possible file name
             return False
         return kept is None or "" in kept.addresses or address in kept.addresses
 
@@ -212,7 +248,7 @@ class Room:
             threading.Thread(target=self.look, name="uploads", daemon=True).start()
 
     def look(self) -> None:
-        """Remove the files of more than a day ago, and count those that nobody counted."""
+        """Remove files older than a day, and count those that were missed."""
         with self._looking:
             self._looked = time.monotonic()
             seen = set()
@@ -235,7 +271,7 @@ _making = threading.Lock()
 
 
 def room_of(limits: Limits) -> Room:
-    """Return the one accountant of this process for the uploads of this home."""
+    """Return the accounting of this process for the uploads of this home."""
     folder = home() / "uploads"
     with _making:
         room = _rooms.get(folder)
@@ -245,7 +281,7 @@ def room_of(limits: Limits) -> Room:
 
 
 class CountedFiles:
-    """An ASGI application that counts uploads by network address, and gives a file to the address that it is of."""
+    """ASGI middleware that counts uploads per network address, and serves a file only to the address that owns it."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
         self.app, self.limits = app, limits
@@ -280,7 +316,7 @@ class CountedFiles:
 
 
 def _paths(said: bytes) -> list[Path]:
-    """The files that the framework says it has taken; none if it refused them."""
+    """Return the files that Gradio reports as stored; none if it rejected them."""
     try:
         found = json.loads(said)
     except ValueError:
@@ -289,7 +325,7 @@ def _paths(said: bytes) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, float]]:
-    """Every file in `folder` and below, with the seconds since it or the last link to it was written."""
+    """Yield every file below `folder`, with the seconds since it was written or last linked."""
     now = time.time()
     for parent, _, names in os.walk(folder):
         for name in names:

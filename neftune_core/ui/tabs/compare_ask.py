@@ -1,4 +1,4 @@
-"""What the Compare tab asks, hears, hides and keeps: the state of one visitor's comparison, without the components."""
+"""The Compare tab's state and logic without components: prompts, answers, anonymous columns and votes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Talk:
-    """One comparison as it stands: whom it asked, what, and what came back; `ballots` where names are hidden."""
+    """One comparison.
+
+    Attributes:
+        columns: Ids of the columns.
+        arms: Noise settings of the arms by name.
+        prompts: The prompts.
+        lines: The answers so far.
+        ballots: One per line if the columns are anonymous.
+        id: Random identifier.
+    """
 
     columns: tuple[str, ...] = ()
     arms: Mapping[str, NoiseSettings] = field(default_factory=dict)
@@ -37,21 +46,40 @@ class Talk:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether names are hidden: until every line has its vote, or the person asks for them."""
+        """Return whether names are hidden: until every line has a vote, or the visitor reveals them."""
         return bool(self.ballots)
 
     def html(self, against: str = "", *, over: bool = True) -> str:
-        """The columns; while they are written (not `over`) nothing can be voted on."""
+        """Render the columns.
+
+        Args:
+            against: Column that the others are compared with; "" for none.
+            over: Whether the answers are complete; only then can they be voted on.
+
+        Returns:
+            HTML.
+        """
         return answer_columns(self.lines, self.arms, against=against, ballots=self.ballots, votable=over)
 
 
 def column_id(chosen: Chosen) -> str:
-    """How the page names an arm of a record."""
+    """Return the page's identifier of an arm of a record."""
     return f"{chosen.record.id}/{chosen.seed}/{chosen.arm}"
 
 
 def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
-    """The arms of these ids; raises `RecordError` for what is not the visitor's."""
+    """Return the arms with these identifiers.
+
+    Args:
+        ids: Identifiers from `column_id`.
+        owner: The visitor's key.
+
+    Returns:
+        The arms.
+
+    Raises:
+        RecordError: If one does not exist or belongs to another visitor.
+    """
     from neftune_core.studies.comparison import Chosen, saved_arms
 
     found = []
@@ -74,7 +102,19 @@ def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
 
 
 def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
-    """One prompt a line; raises `DataError` where there is none."""
+    """Parse typed prompts, one per line.
+
+    Args:
+        lab: The state shared by all visitors.
+        text: The prompts.
+        system: System message; "" for none.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        DataError: If there is none.
+    """
     from neftune_core.studies.prompts import Prompt, as_messages
 
     found = [line.strip() for line in (text or "").splitlines() if line.strip()]
@@ -85,7 +125,20 @@ def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
 
 
 def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[Prompt]:
-    """The first held-out rows of a record, with their references; raises `DataError` where there is none."""
+    """Return the first held-out rows of a record as prompts with references.
+
+    Args:
+        lab: The state shared by all visitors.
+        record: The study.
+        count: Number of rows.
+        system: System message; "" for none.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        DataError: If the study has no held-out rows.
+    """
     from neftune_core.data.chat import with_system
     from neftune_core.studies.prompts import Prompt
 
@@ -99,7 +152,18 @@ def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[
 def asked(
     lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, pair: Sequence[str]
 ) -> Iterator[Talk]:
-    """The comparison as it grows; `pair` are the two whose names are hidden, empty where none are."""
+    """Answer prompts.
+
+    Args:
+        lab: The state shared by all visitors.
+        chosen: The arms.
+        prompts: The prompts.
+        settings: Decoding settings.
+        pair: The two columns that are anonymous; empty for none.
+
+    Yields:
+        The comparison so far.
+    """
     from neftune_core.studies.comparison import names_of
 
     names = [BASE, *names_of(chosen)]
@@ -112,7 +176,7 @@ def asked(
 
 
 def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
-    """The two in a random order for each line; of the machine's own randomness: nobody shall be able to know it."""
+    """Return the two columns in random order for each line, unpredictable for visitors."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge, of {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
@@ -129,7 +193,18 @@ def _answers(
 
 
 def next_turn(talk: Talk, text: str) -> list[Prompt]:
-    """What every column is asked next, each after its own answers; raises `DataError`."""
+    """Return the next prompt of every column, each following its own answers.
+
+    Args:
+        talk: The comparison.
+        text: The next user message.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        DataError: If there are no answers yet, or no message.
+    """
     from neftune_core.studies.prompts import further
 
     if not talk.lines:
@@ -148,7 +223,20 @@ def next_turn(talk: Talk, text: str) -> list[Prompt]:
 
 
 def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
-    """The comparison after a vote on one line, which is kept in the record; the last one uncovers the names."""
+    """Store a vote on one line in the record; the last vote reveals the names.
+
+    Args:
+        talk: The comparison.
+        number: Index of the line.
+        vote: "a", "b", "tie" or "both bad".
+        owner: The visitor's key.
+
+    Returns:
+        The comparison after the vote.
+
+    Raises:
+        InvalidSetting: If the line or the vote is not valid.
+    """
     from neftune_core.studies.votes import BOTH_BAD, TIE, keep_vote
 
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(talk.ballots):
@@ -167,5 +255,13 @@ def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
 
 
 def record_of(talk: Talk, owner: str) -> Record:
-    """The record that keeps the votes of a comparison: that of its first column."""
+    """Return the record that stores the votes of a comparison: that of its first column.
+
+    Args:
+        talk: The comparison.
+        owner: The visitor's key.
+
+    Returns:
+        The record.
+    """
     return find(talk.columns[0].partition("/")[0], owner)

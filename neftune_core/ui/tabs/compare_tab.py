@@ -59,7 +59,7 @@ def _more_html() -> str:
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components of the tab. `talk` holds the comparison as it stands."""
+    """The components of the tab; `talk` holds the current comparison."""
 
     record: gr.Dropdown
     seed: gr.Dropdown
@@ -84,7 +84,17 @@ class CompareTab:
 
 
 def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) -> CompareTab:
-    """The tab, inside an open `gr.Tab`; `shown` stands where there is nothing to ask yet."""
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        lab: The state shared by all visitors.
+        train: The Train tab.
+        key: Component with the visitor's key.
+        shown: Recorded study, shown until there is a study to compare.
+
+    Returns:
+        The components.
+    """
     with gr.Row(elem_id="compare-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             asking = _asking()
@@ -210,7 +220,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def _of_record(record: Record, every: Sequence[Record]) -> list[Any]:
-    """The choice of seeds, and what belongs to the first one."""
+    """Return the choice of seeds, and the values of the first one."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)
@@ -219,7 +229,7 @@ def _of_record(record: Record, every: Sequence[Record]) -> list[Any]:
 
 
 def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
-    """The columns to choose from with those of this seed chosen, its kept answers, and nothing to go on from."""
+    """Return the available columns with those of this seed selected, its stored answers, and an empty comparison."""
     from neftune_core.studies.comparison import chosen_arms, saved_seeds
 
     mine = chosen_arms([record], seeds=[seed])
@@ -294,7 +304,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def replace_samples(settings: DecodingSettings) -> DecodingSettings:
-    """Of a further turn: every answer of the turn before goes on by itself, once."""
+    """Return the settings for a further turn, in which every previous answer is continued once."""
     return settings.model_copy(update={"samples": 1})
 
 
@@ -330,7 +340,7 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def _pair(talk: Talk) -> tuple[str, str]:
-    """The two that are judged, in the order of the columns; raises `DataError` where nothing is hidden."""
+    """Return the two judged columns in order; raise `DataError` if no names are hidden."""
     if not talk.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
     first, second = (name for name in talk.lines[0]["arms"] if name in talk.ballots[0].pair)
@@ -376,13 +386,13 @@ def _answerable(owner: str) -> list[Record]:
 
 
 def _kept(record: Record, seed: int) -> str:
-    """The answers that the study itself gave when this seed ended."""
+    """Return the answers that the study stored when this seed ended."""
     kept = answer_columns(record.answers(seed), record.arms)
     return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
 
 
 def link_parameters(tab: CompareTab) -> dict[str, dict[str, Any]]:
-    """What a link says of this tab: prompts and decoding; whose arms answer is each visitor's own."""
+    """Return the parameters of this tab in a link: prompts and decoding, but no arms."""
     parameters = {f"compare.{name}": place for name, place in tab.form.places().items()}
     blind = {"id": "compare-blind", "value": False}
     prompts = {"id": "compare-prompts", "value": FIRST_PROMPTS}
@@ -390,7 +400,12 @@ def link_parameters(tab: CompareTab) -> dict[str, dict[str, Any]]:
 
 
 def on_load(page: gr.Blocks, tab: CompareTab) -> None:
-    """Open with what the link asks for."""
+    """Apply the parameters of the link when the page opens.
+
+    Args:
+        page: The page.
+        tab: The components.
+    """
 
     @told
     def opened(request: gr.Request) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Data: which instructions, how they were read, and what of them is trained on."""
+"""Data: the choice of instructions, how they are read, and which rows are trained on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
 PARTS_SHOWN = 4
-PARTS_FROM = 8  # where their values begin among those of `_Inputs.components`
+PARTS_FROM = 8  # index of their values among those of `_Inputs.components`
 NOT_USED = later("(not used)")
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "trained_turns", "system", "split_seed")
@@ -39,7 +39,7 @@ SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": l
 
 @dataclass(frozen=True)
 class Reread:
-    """What reads the data that the components say, as a handler with its inputs and outputs."""
+    """A handler that reads the data again from the components, with its inputs and outputs."""
 
     handler: Callable[..., Any]
     inputs: list[Any]
@@ -48,7 +48,7 @@ class Reread:
 
 @dataclass(frozen=True)
 class DataTab:
-    """What other tabs use: the settings of the data as last read, kept a visitor; and what chooses a starter set."""
+    """What other tabs use: the settings of the data in use, per visitor, and the choice of a starter set."""
 
     settings: gr.State
     source: gr.Radio
@@ -57,12 +57,23 @@ class DataTab:
     reader: _Reader
 
     def restored_components(self) -> list[Any]:
-        """What `restored` gives values for."""
+        """Return the components that `restored` returns values for."""
         inputs = self.reader.inputs
         return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
 
     def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
-        """The tab as it is where `settings` are in use, as updates; raises a `LabError` where they cannot be."""
+        """Return updates that show given settings in use.
+
+        Args:
+            settings: The data settings.
+            model: The model settings.
+
+        Returns:
+            One update per component.
+
+        Raises:
+            LabError: If the data cannot be used.
+        """
         shown = _shown(self.reader.lab, settings, model, _key(settings, model))
         return [*shown, *self.reader.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
 
@@ -89,17 +100,17 @@ class _Inputs:
     parts: list[gr.Dropdown]
 
     def components(self) -> list[Any]:
-        """All of them, in the order that `_Given.of` takes their values."""
+        """Return all components in the order in which `_Given.of` expects their values."""
         named = self.chosen()[:PARTS_FROM]
         return [*named, *self.parts, *self.form.components]
 
     def chosen(self) -> list[Any]:
-        """All but the columns, which follow from what was read."""
+        """Return all components except the columns, which depend on the data."""
         hub = [self.hub.name, self.hub.configuration, self.hub.split]
         return [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout, *self.form.components]
 
     def shown(self, settings: DataSettings) -> list[Any]:
-        """The values of `chosen` for `settings`; a choice that they say nothing of stays."""
+        """Return the values of `chosen` for `settings`; choices that they do not determine are unchanged."""
         source, _, name = settings.source.partition(":")
         hub = [name, settings.configuration, settings.split] if source == "hub" else [gr.skip()] * 3
         held_out = settings.held_out_source.removeprefix("file:")
@@ -138,12 +149,12 @@ class _Given:
 
     @property
     def name(self) -> str:
-        """The source as settings write it; empty where nothing was chosen yet."""
+        """Return the source as written in settings; "" if none has been chosen."""
         chosen = {"starter": self.starter, "file": self.file, "hub": self.hub}[self.source]
         return f"{self.source}:{chosen}" if chosen else ""
 
     def columns(self) -> dict[str, str]:
-        """The columns chosen by hand, by part."""
+        """Return the manually chosen columns, by role."""
         if not self.layout:
             return {}
         parts = zip(LAYOUTS[self.layout].parts, self.parts, strict=False)
@@ -165,7 +176,16 @@ class _Outputs:
 
 
 def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
-    """The tab, inside an open `gr.Tab`."""
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        lab: The state shared by all visitors.
+        strip: The strip.
+        place: The tab.
+
+    Returns:
+        What other tabs use.
+    """
     settings = gr.State(EXAMPLE.data)
     with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
@@ -258,9 +278,9 @@ def _hub() -> _Hub:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The handlers that read what the components say; each takes the values of `asked()` and gives those of `filled()`.
+    """The handlers that read the data; each takes the values of `asked()` and returns those of `filled()`.
 
-    What was not asked for by a click is read only where nothing has to be chosen, or fetched, first.
+    Without a click, data is read only if nothing has to be chosen or downloaded first.
     """
 
     lab: Lab
@@ -274,28 +294,72 @@ class _Reader:
         return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Another choice, another model, or the tab is opened."""
+        """Read the data after another choice or model, or when the tab is opened.
+
+        Args:
+            in_use: The data settings in use.
+            shown: Key of what is shown.
+            model: The model settings.
+            *values: Values of the components.
+
+        Returns:
+            The values of `filled()`.
+        """
         given = _Given.of(values)
         ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if ready else self._unchanged()
 
     def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """A data set of the hub is asked for."""
+        """Download and read a data set of the hub.
+
+        Args:
+            in_use: The data settings in use.
+            shown: Key of what is shown.
+            model: The model settings.
+            *values: Values of the components.
+
+        Returns:
+            The values of `filled()`.
+
+        Raises:
+            DataError: If no data set is named.
+        """
         given = _Given.of(values)
         if not given.name:
             raise DataError(say("No data set was named: write its id on the hub as OWNER/NAME."))
         return self._read(given, "", model)
 
     def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Another layout has other parts: the columns chosen for the old ones would be wrong. Where its own are not
-        found, they are asked for, without a word of blame."""
+        """Read the data with another layout; the columns chosen for the old layout are dropped.
+
+        If the columns of the new layout are not found, they are requested without an error message.
+
+        Args:
+            in_use: The data settings in use.
+            shown: Key of what is shown.
+            model: The model settings.
+            *values: Values of the components.
+
+        Returns:
+            The values of `filled()`.
+        """
         fresh = list(values)
         fresh[PARTS_FROM : PARTS_FROM + PARTS_SHOWN] = [None] * PARTS_SHOWN
         given = _Given.of(fresh)
         return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
     def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """A column was chosen by hand; nothing is read before all that the layout needs have one."""
+        """Read the data with a manually chosen column, once all required columns are chosen.
+
+        Args:
+            in_use: The data settings in use.
+            shown: Key of what is shown.
+            model: The model settings.
+            *values: Values of the components.
+
+        Returns:
+            The values of `filled()`.
+        """
         given = _Given.of(values)
         missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
         return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
@@ -324,7 +388,7 @@ class _Reader:
 
 
 def _key(settings: DataSettings, model: ModelSettings) -> str:
-    """What tells what is shown from anything else."""
+    """Return a key that identifies the shown data."""
     return settings.model_dump_json() + model.model_dump_json()
 
 
@@ -351,14 +415,14 @@ def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
     def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
         return data_views.rendered_row(*lab.prepared(settings, model), int(place))
 
-    # `change`, not `input`: the page may bend the value when the range becomes shorter.
+    # `change`, not `input`: the page may clamp the value when the range becomes shorter.
     events(outputs.row).change(
         show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, trigger_mode="always_last", **QUIET
     )
 
 
 def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
-    """What the page shows of data that can be used, which is then in use."""
+    """Return the values for usable data, which is then in use."""
     from neftune_core.data.report import data_report
 
     prepared, tokenizer = lab.prepared(settings, model)
@@ -377,9 +441,9 @@ def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> 
 
 
 def _to_mend(lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError) -> list[Any]:
-    """Data that cannot be used leaves what is in use; the columns, where they can be had, are offered for choosing.
+    """Return the values for unusable data: the data in use stays, and the available columns are offered.
 
-    If it can be read, what became of its rows is shown, with the first that is whole.
+    If the source can be read, the report on its rows and the first usable row are shown.
     """
     kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
     try:
@@ -397,7 +461,7 @@ _SAME = [gr.skip()] * 4
 
 
 def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
-    """The report, the lengths and the first row, without a choice of rows, of data that no study can be trained on."""
+    """Return report, lengths and first row, without a choice of rows, for data that no study can be trained on."""
     from neftune_core.data.report import data_report
 
     try:
@@ -421,7 +485,7 @@ def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
 
 
 def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
-    """The column boxes of a layout (none where it is not known): a person's to correct once a layout was chosen."""
+    """Return the column boxes of a layout (none if unknown), editable once a layout has been chosen."""
     parts = list(LAYOUTS[layout].parts) if layout else []
     required = LAYOUTS[layout].required if layout else ()
     updates = []

@@ -1,4 +1,4 @@
-"""What the Data tab shows of prepared rows, as HTML."""
+"""The Data tab's views of prepared rows, as HTML."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ if TYPE_CHECKING:
     from neftune_core.data.report import DataReport
 
 ENTRIES_SHOWN = 200
-# So many reasons are shown at once; more stay folded until they are asked for.
+# Up to this many reasons are shown at once; more are folded.
 REASONS_OPEN = 8
 
 
 def data_words(prepared: Prepared) -> str:
-    """The data in a few words, for the strip."""
+    """Describe the data in a few words, for the strip."""
     return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
 
 
 def report(prepared: Prepared, found: DataReport) -> str:
-    """What the data in use is, how it was read, and what became of its rows, with the reasons and the rows."""
+    """Describe the data in use, how it was read, and what happened to its rows.
+
+    Args:
+        prepared: The prepared rows.
+        found: The report on the source.
+
+    Returns:
+        HTML.
+    """
     from neftune_core.data.report import how_read
 
     numbers = facts(
@@ -48,7 +56,7 @@ def report(prepared: Prepared, found: DataReport) -> str:
 
 
 def _lists(found: DataReport) -> str:
-    """The rows that are not used, or not whole, each list folded where it is long."""
+    """Return the rows that are skipped or cut, each list folded if it is long."""
     from neftune_core.data.report import row_ranges
 
     refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
@@ -64,7 +72,7 @@ def _lists(found: DataReport) -> str:
 
 
 def _folded(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
-    """A table in a box that is opened by a click; the one of refused rows is open if it is short."""
+    """Return a table in a folding box; a short list of refused rows is open."""
     if not rows:
         return ""
     body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
@@ -79,7 +87,16 @@ def _folded(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]
 
 
 def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
-    """Row `place` (from 1, training rows first) as the model reads it, the part that is trained on marked."""
+    """Render one row as the model reads it, with its trained tokens marked.
+
+    Args:
+        prepared: The prepared rows.
+        tokenizer: The tokenizer.
+        place: Number of the row from 1, training rows first.
+
+    Returns:
+        HTML.
+    """
     from neftune_core.data.preparing import preview
 
     every = [*prepared.train, *prepared.held_out]

@@ -1,4 +1,4 @@
-"""In the lesson of the faults: one script, a switch for each of five faults, and what a run of seconds shows."""
+"""The panel of the lesson on faults: one script, a switch for each of five faults, and short runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Runs = dict[str, Measured]
 
 @dataclass(frozen=True)
 class FaultPanel:
-    """The components; `facts` tells the browser which faults were run."""
+    """The components; `facts` passes to the browser which faults have been run."""
 
     fault: gr.Radio
     switch: gr.Checkbox
@@ -43,7 +43,7 @@ class FaultPanel:
 
 
 def build() -> FaultPanel:
-    """The panel, in the open column, with its events."""
+    """Build the panel in the open column, and connect it."""
     fault = gr.Radio(
         [(say(found.words), name) for name, found in FAULTS.items()],
         value=FIRST,
@@ -99,7 +99,7 @@ def _connect(panel: FaultPanel) -> None:
 
 
 def facts(runs: Runs) -> dict[str, int]:
-    """How many faults were run as they should be, with the fault, and both ways."""
+    """Return how many faults have been run correctly, with the fault, and both."""
     right, wrong = ({name for name in FAULTS if _key(name, on) in runs} for on in (False, True))
     return {"faults.right": len(right), "faults.wrong": len(wrong), "faults.pairs": len(right & wrong)}
 
@@ -125,7 +125,7 @@ def _words(name: str, runs: Mapping[str, Measured]) -> str:
 
 
 def _table(right: Measured | None, wrong: Measured | None) -> str:
-    """What both runs reached, line by line; what a run has not shown is a dash."""
+    """Return the results of both runs line by line, with a dash for missing ones."""
     lines = {
         later("Held-out loss that the script reports"): lambda run: f"{run.said[-1]:.3f}",
         later("Held-out loss in truth"): lambda run: f"{run.true[-1]:.3f}",

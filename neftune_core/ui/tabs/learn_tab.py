@@ -1,4 +1,4 @@
-"""Learn: a recorded study, alive before anything is run, and the lessons."""
+"""Learn: the lessons, and a recorded study as an animation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWERED = later(
 
 
 def stage_html() -> str:
-    """The stage of the recorded study, which stage.js fills."""
+    """Return the container of the recorded study, which stage.js fills."""
     norms = say(
         "The norm (the length of the vector) of each token's embedding: grey as it is, in colour as the arm with the "
         "most noise read it in this epoch. In every epoch the noise is another one."
@@ -72,7 +72,7 @@ def _dock_html() -> str:
 
 @dataclass(frozen=True)
 class LearnTab:
-    """What is connected once the other tabs are there: the button of each lesson that sets the page up."""
+    """What is connected once the other tabs exist: each lesson's button that sets up the page."""
 
     lessons: tuple[Lesson, ...]
     buttons: tuple[gr.Button, ...]
@@ -80,7 +80,7 @@ class LearnTab:
 
 
 def build(shown: Recorded | None) -> LearnTab:
-    """The tab, inside an open `gr.Tab`."""
+    """Build the tab, inside an open `gr.Tab`."""
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
             _part(stage_html(), "recorded", "learn-stage", shown.stage)
@@ -110,12 +110,12 @@ def build(shown: Recorded | None) -> LearnTab:
 
 
 def dock() -> None:
-    """The open lesson's tasks, at the foot of whichever tab is open."""
+    """Build the open lesson's task list, at the bottom of whichever tab is open."""
     _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
 
 
 def _evidence(shown: Recorded) -> None:
-    """The figures and the answers of the recorded study."""
+    """Build the figures and the answers of the recorded study."""
     answered = f"<h2>{say('What they answer now')}</h2>{quiet(say(ANSWERED))}"
     gr.HTML(answered, apply_default_css=False, elem_id="learn-recorded")
     gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))

@@ -1,4 +1,4 @@
-"""A lesson's preset: the controls of the other tabs, set as it says, and its tab opened."""
+"""Apply a lesson's preset: set the controls of the other tabs, and open its tab."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Page:
         return [*own, form.strengths, form.together, form.seed, form.seeds, *form.training.components]
 
     def values(self, lesson: Lesson) -> list[Any]:
-        """Updates of `components()`: what the preset leaves out is as the page opens."""
+        """Return updates of `components()`; settings that the preset omits get their initial values."""
         said = {name: str(value) for name, value in lesson.preset.items()}
         noise = from_query(NoiseSettings, _of(said, "noise."))
         values = self.noise.noise.values(noise)
@@ -64,7 +64,13 @@ def _text(settings: Settings) -> dict[str, str]:
 
 
 def connect(learn: LearnTab, page: Page, key: gr.Textbox) -> None:
-    """Let each lesson's button set the page, and tell the browser what a finished study shows."""
+    """Let each lesson's button apply its preset, and pass the results of a finished study to the browser.
+
+    Args:
+        learn: The Learn tab.
+        page: The tabs that a preset sets.
+        key: Component with the visitor's key.
+    """
     ids = json.dumps([page.noise.noise.elem_id(name) for name in page.noise.noise.names] + ["noise-view"])
     for lesson, button in zip(learn.lessons, learn.buttons, strict=True):
         if not lesson.preset:

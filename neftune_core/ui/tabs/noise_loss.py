@@ -1,4 +1,4 @@
-"""On the Noise tab, on request: the loss of the untouched model against the strength, on rows of the Data tab."""
+"""The Noise tab's measurement of the untrained model's loss against the strength, on rows of the Data tab."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
 
 ROWS = 8
 REDRAW_SECONDS = 0.2
-# Shares of the slider at which the loss is measured: alpha 1, 2, 5, 10, 15, 30, 60 and 100.
+# Fractions of the slider's range at which the loss is measured: alpha 1, 2, 5, 10, 15, 30, 60 and 100.
 MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 
@@ -32,14 +32,23 @@ def _about() -> str:
 
 
 def strengths_of(unit: str) -> list[float]:
-    """The strengths, in `unit`, at which the loss is measured."""
+    """Return the strengths, in `unit`, at which the loss is measured."""
     return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
 
 
 def measured_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSettings) -> Iterator[tuple[Figure, float]]:
-    """The growing figure and the share that is done, the accelerator held pass by pass.
+    """Measure the loss at every strength on the first held-out rows, or training rows if none are held out.
 
-    On the first held-out rows of `data`, or where there are none on the first training rows.
+    The accelerator is held pass by pass.
+
+    Args:
+        lab: The state shared by all visitors.
+        data: The data settings.
+        model: The model settings.
+        noise: The noise.
+
+    Yields:
+        The figure so far, and the share of the work that is done.
     """
     from neftune_core.engine.accelerator import holding
     from neftune_core.evaluation.sensitivity import measure_sensitivity
@@ -55,7 +64,14 @@ def measured_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSetting
 
 
 def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
-    """The button, its stop and its progress, in the room that the tab left for them; the figure is the tab's own."""
+    """Build the buttons and the progress in the row that the tab reserves; the result is drawn in the tab's figure.
+
+    Args:
+        lab: The state shared by all visitors.
+        strip: The strip.
+        data: The Data tab.
+        tab: The Noise tab.
+    """
     with tab.loss:
         ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
         stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=False)

@@ -1,7 +1,7 @@
-"""Noise: the person's own sentence, and what the chosen noise does to its tokens.
+"""Noise: the visitor's own sentence, and the effect of the chosen noise on its tokens.
 
-Everything that strength, unit, kind and the chosen view move is redrawn in the browser (assets/page/noise.js); the
-server is asked for another sentence, another model, another place or another draw only.
+Changes of strength, unit, kind and view are drawn in the browser (assets/page/noise.js). The server is called only for
+another sentence, model, site or draw.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def chips_html() -> str:
 
 
 def words_html() -> str:
-    """What the browser fills in beside the controls."""
+    """Return the elements beside the controls that the browser fills."""
     return f"""<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
 <p class="lab-warning" data-word="warning" role="status"></p>
 <p class="lab-quiet" data-word="kind"></p>
@@ -59,7 +59,7 @@ def more_button_html() -> str:
 {say("Where and when: tokens, places, schedule")}</button>"""
 
 
-# Where a kind is more than the shape of its distribution. No entry: nothing to explain.
+# Notes for kinds that are more than the shape of a distribution.
 _NOTES = {
     "symmetric": later("Every batch is seen twice, with the noise added and taken away; shown is the half with plus."),
     "adversarial": later(
@@ -73,17 +73,17 @@ _NOTES = {
 
 
 def kind_notes() -> dict[str, str]:
-    """A sentence for each kind, empty where its name says all."""
+    """Return a sentence for each kind; "" if its name is sufficient."""
     return {name: say(_NOTES[name]) if name in _NOTES else "" for name in KINDS}
 
 
 def short_words(words: str) -> str:
-    """The words of a choice in the current language, without what stands in parentheses."""
+    """Return the words of a choice in the current language, without text in parentheses."""
     return re.split(r" \(|（", say(words))[0]
 
 
 def help_words(names: Sequence[str]) -> str:
-    """The help of the settings, one click away."""
+    """Return the help of the settings, folded."""
     rows = "".join(
         f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>"
         for found in controls(NoiseSettings)
@@ -92,7 +92,7 @@ def help_words(names: Sequence[str]) -> str:
     return f'<details class="lab-more"><summary>{say("What do these mean?")}</summary>{rows}</details>'
 
 
-# What the slider offers in each unit: its end and its step. All reach about as far on a short sentence.
+# Maximum and step of the slider in each unit; all maxima are about equally strong on a short sentence.
 SLIDERS = {
     "alpha": {"maximum": 100, "step": 0.5},
     "std": {"maximum": 1.0, "step": 0.001},
@@ -110,8 +110,7 @@ Places = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class NoiseTab:
-    """What other tabs use: the form of the noise, and the sentence. `loss` is the room under the figure for what
-    measures the loss."""
+    """What other tabs use: the noise form and the sentence; `loss` is the row reserved for the loss measurement."""
 
     noise: Form[NoiseSettings]
     text: gr.Textbox
@@ -123,7 +122,15 @@ class NoiseTab:
 
 
 def build(strip: Strip, first: FirstPreview) -> NoiseTab:
-    """The tab, inside an open `gr.Tab`."""
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        strip: The strip.
+        first: The first preview.
+
+    Returns:
+        What other tabs use.
+    """
     with gr.Row(elem_id="noise-tab"):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             noise, again = _settings()
@@ -168,7 +175,7 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
     _part(ruler_html(), "noise-ruler")
     again = gr.Button(say("Draw the noise again"), elem_id="noise-again", size="md")
     _part(more_button_html(), "noise-more-button")
-    with gr.Column(elem_id="noise-more"):  # an accordion mounts what it holds only once it is opened
+    with gr.Column(elem_id="noise-more"):  # an accordion mounts its content only once it is opened
         for name in MORE:
             noise.by_name[name].render()
     gr.HTML(help_words(FIRST), apply_default_css=False, elem_id="noise-help")
@@ -180,12 +187,20 @@ def _part(template: str, name: str, value: Any = None) -> gr.HTML:
 
 
 def _places(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
-    """Where the browser finds the settings and the view, and what they show."""
+    """Return the ids and values of the settings and the view, for the browser."""
     return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
 
 
 def figure_of(payload: Payload, places: Places) -> Figure:
-    """The live figure of a preview, moved by the controls at `places`."""
+    """Build the live figure of a preview.
+
+    Args:
+        payload: The preview.
+        places: Ids and values of the controls that it depends on.
+
+    Returns:
+        The figure.
+    """
     constants = {
         "colours": [token("base"), SINGLE_NOISE],
         "views": view_layouts(payload),
@@ -201,17 +216,17 @@ def figure_of(payload: Payload, places: Places) -> Figure:
 
 
 def link_parameters(tab: NoiseTab) -> Places:
-    """What a link says of this tab: `noise.strength` and the other settings, `view` and `text`."""
+    """Return the parameters of this tab in a link: `noise.strength` and the other settings, `view` and `text`."""
     parameters = {f"noise.{name}": place for name, place in tab.noise.places().items()}
     view = {"id": "noise-view", "value": FIRST_VIEW}
     return {**parameters, "view": view, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
 
 
 def strength_of(noise: NoiseSettings) -> dict[str, Any]:
-    """The slider as an update that has the strength of `noise`; `ranged_after` gives it the range of its unit.
+    """Return the slider as an update with the strength of `noise`; `ranged_after` sets the range of its unit.
 
-    The range is the browser's matter: here the slider reaches as far as any, since what is beyond its end is refused,
-    and another unit, which the browser changes to alone, may reach further than that of `noise`.
+    The browser owns the range. Here the slider gets the widest range, since values beyond its end are refused, and the
+    browser may have changed to a unit with a longer range.
     """
     most = max(offered["maximum"] for offered in SLIDERS.values())
     step = _step(SLIDERS[noise.unit]["step"], noise.strength)
@@ -219,7 +234,7 @@ def strength_of(noise: NoiseSettings) -> dict[str, Any]:
 
 
 def _step(usual: float, strength: float) -> float:
-    """A step by which the slider can show `strength`, down to its third digit; as `Lab.reaching` in lab.js."""
+    """Return a step with which the slider can show three digits of `strength`, as `Lab.reaching` in lab.js."""
     stops = strength / usual
     if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
         return usual
@@ -227,7 +242,12 @@ def _step(usual: float, strength: float) -> float:
 
 
 def ranged_after(event: Any, noise: Form[NoiseSettings]) -> None:
-    """Once `event` is over, the slider has the range that its unit and its strength want."""
+    """Set the slider's range for its unit and strength after an event.
+
+    Args:
+        event: The event.
+        noise: The form.
+    """
     strength, unit = noise.by_name["strength"], noise.by_name["unit"]
     ranged = in_browser(f"Lab.ranged(strength, unit, {json.dumps(SLIDERS)})", "strength, unit")
     event.then(None, [strength, unit], strength, js=ranged)
@@ -248,12 +268,12 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
     inputs = [tab.text, tab.draw, tab.view, *tab.noise.components, strip.model]
     sites = tab.noise.by_name["sites"]
-    # `change`: the `input` of a text box follows keys only, and misses what is pasted, deleted or composed.
+    # `change`: the `input` event of a text box misses pasted, deleted or composed text.
     changed = [tab.text.change, events(strip.model).change, events(sites).submit, events(sites).blur]
     gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **UNREAD)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
     drawn.then(redraw, inputs, tab.figure, **UNREAD)
-    # The browser asks for the details of a preview that it has drawn.
+    # The browser requests the details of a preview that it has drawn.
     asked = [tab.text, tab.draw, sites, strip.model]
     events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **UNREAD)
 
@@ -266,7 +286,13 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
 
 def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
-    """Open with what the link asks for, else with the first preview where the page was served without it."""
+    """Apply the parameters of the link, or show the first preview if the page was served without it.
+
+    Args:
+        page: The page.
+        tab: The components.
+        first: The first preview.
+    """
 
     served_empty = first.payload is None
     kept = [gr.skip()] * len(tab.noise.components)
@@ -288,7 +314,7 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
         usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING
         payload = first.get() if usual else first.previewer(text, ModelSettings(), 0, noise.sites)
         values = tab.noise.values(noise)
-        shown = view if view != FIRST_VIEW else gr.skip()  # a person may have chosen one meanwhile
+        shown = view if view != FIRST_VIEW else gr.skip()  # the visitor may have chosen one in the meantime
         return [strength_of(noise), *values[1:], text, shown, figure_of(payload, _places(tab.noise, noise, view))]
 
     loaded = page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)

@@ -1,4 +1,4 @@
-"""Runs: the visitor's records, on disk and here after a restart; what they take on disk."""
+"""Runs: the visitor's stored records and their disk usage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,15 @@ class _Opened:
 
 
 def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
-    """The tab, inside an open `gr.Tab`."""
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        lab: The state shared by all visitors.
+        strip: The strip.
+        train: The Train tab.
+        key: Component with the visitor's key.
+        place: The tab.
+    """
     runs = gr.HTML(
         [], html_template=_list_html(), js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list"
     )
@@ -139,7 +147,7 @@ def _connect_view(lab: Lab, key: gr.Textbox, opened: _Opened) -> None:
 
 
 def _answers(record: Record) -> str:
-    """The kept answers of the first seed that has any."""
+    """Return the stored answers of the first seed that has any."""
     answers = record.answers()
     seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))
     if len(seeds) < 2:
@@ -157,7 +165,7 @@ def _settings_text(record: Record) -> str:
 
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:
-    """What the list shows of a record; if that fails, why, and the other rows are as they are."""
+    """Return the list entry of a record, or the error if it cannot be read; other entries are unaffected."""
     try:
         return _readable_row(lab, record)
     except Exception as error:
@@ -180,7 +188,7 @@ def _readable_row(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """What is kept on this machine's disk, and, where the machine is the visitor's own, a way to free some."""
+    """Build the disk usage of this machine and, on the visitor's own machine, a button to free space."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(

@@ -1,4 +1,4 @@
-"""Sweep: many settings times seeds as one job; what each of them changed, with intervals, and recorded sweeps."""
+"""Sweep: many settings times seeds as one job, the effect of each with intervals, and recorded sweeps."""
 
 from __future__ import annotations
 
@@ -43,8 +43,11 @@ SAVE = "(text) => Lab.saveText('sweep.toml', text)"
 
 @dataclass(frozen=True)
 class SweepTab:
-    """The components. `shown` is the id of the sweep that is shown, or `recorded/` and a name; `seen` how much of its
-    log has been drawn."""
+    """The components.
+
+    `shown` is the id of the shown sweep, or `recorded/` and a name; `seen` is the size of its log when it was last
+    drawn.
+    """
 
     form: sweep_form.SweepForm
     measuring: Form[MeasuringSettings]
@@ -64,12 +67,17 @@ class SweepTab:
     seen: gr.State
 
     def results(self) -> list[Any]:
-        """What shows one sweep."""
+        """Return the components that show one sweep."""
         return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.timer]
 
 
 def build(around: Around, train: TrainTab) -> None:
-    """The tab, inside an open `gr.Tab`."""
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        around: The rest of the page.
+        train: The Train tab.
+    """
     tab = _layout()
     _connect_plan(around, train, tab)
     _connect_start(around, train, tab)
@@ -107,7 +115,7 @@ def _layout() -> SweepTab:
 
 
 def _asked(around: Around, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
-    """The sweep that the page describes; raises `InvalidSetting` with one sentence."""
+    """Return the sweep that the page describes; raise `InvalidSetting` if a setting is not valid."""
     data, model, *rest = values
     noise_form, training_form = around.noise.noise, train.form.training
     noise_count, training_count = len(noise_form.components), len(training_form.components)
@@ -120,7 +128,7 @@ def _asked(around: Around, train: TrainTab, tab: SweepTab, values: Sequence[Any]
 
 
 def _saying(around: Around, train: TrainTab, tab: SweepTab) -> list[Any]:
-    """What `_asked` takes, in its order."""
+    """Return the components whose values `_asked` takes, in order."""
     outside = [around.data.settings, around.strip.model, *around.noise.noise.components]
     return [*outside, *train.form.training.components, *tab.measuring.components, *tab.form.components()]
 
@@ -150,7 +158,7 @@ def _connect_plan(around: Around, train: TrainTab, tab: SweepTab) -> None:
 
 
 def _plan_words(lab: Lab, key: str, sweep: SweepSettings) -> str:
-    """How much it is, and about how long it takes here."""
+    """Describe the size of the sweep and its estimated duration on this machine."""
     from neftune_core.sweeps.estimate import plan
 
     _require_machine(lab)
@@ -159,7 +167,7 @@ def _plan_words(lab: Lab, key: str, sweep: SweepSettings) -> str:
 
 
 def _require_machine(lab: Lab) -> None:
-    """Raise `NotAvailable` where no job outlives the call that began it."""
+    """Raise `NotAvailable` if no job can outlive the call that started it."""
     if lab.gpu is not None:
         raise NotAvailable(
             say(
@@ -192,7 +200,7 @@ def _connect_start(around: Around, train: TrainTab, tab: SweepTab) -> None:
 
 
 def _choices(lab: Lab, key: str) -> list[tuple[str, str]]:
-    """The visitor's own sweeps, the newest first, and then the recorded ones."""
+    """Return the visitor's own sweeps, newest first, then the recorded ones."""
     mine = [record for record in owned_records(key) if record.is_sweep]
     recorded = [
         (say("Recorded: {title}", title=say(_title(sweep))), f"{RECORDED}{sweep.folder.name}")
@@ -212,7 +220,7 @@ def _title(sweep: Sweep) -> str:
 
 
 def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
-    """The sweep that is asked for; raises `RecordError` where it is missing, no sweep, or somebody else's."""
+    """Return the selected sweep; raise `RecordError` if it is missing, not a sweep, or another visitor's."""
     shown = shown or ""
     if shown.startswith(RECORDED):
         found = [sweep for sweep in lab.recorded_sweeps if f"{RECORDED}{sweep.folder.name}" == shown]
@@ -251,7 +259,7 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
         """The watched sweep goes on: its words at every look, its table as a study of it ends."""
         try:
             sweep = _found(lab, key, shown)
-        except RecordError as error:  # it failed before its first step, or was removed in another tab
+        except RecordError as error:  # failed before its first step, or removed in another browser tab
             still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
             return [gone_words(str(error)), *[gr.skip()] * 4, *still]
         standing = _standing(lab, tab, sweep)
@@ -277,7 +285,7 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
 
 @dataclass(frozen=True)
 class _Standing:
-    """Where a sweep stands: in words, the size of its log, and the updates of stop, timer and buttons."""
+    """The state of a sweep: description, size of the log, and updates of stop button, timer and actions."""
 
     words: str
     size: int
@@ -295,13 +303,13 @@ def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
 
 
 def _drawn(table: SweepTable, measure: str, epoch: str, standing: _Standing) -> list[Any]:
-    """The values of `SweepTab.results()` and of the buttons."""
+    """Return the values of `SweepTab.results()` and of the buttons."""
     shown = [effect_curve(table, measure, epoch), table_view(table, measure), verdict_view(table)]
     return [standing.words, *shown, standing.size, *standing.updates]
 
 
 def _recorded_words(sweep: Sweep) -> str:
-    """What a recorded sweep was made of, and that it was not made here."""
+    """Describe a recorded sweep and the machine that it was run on."""
     about = sweep.about
     model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
     rows = say("{count:,} rows", count=data.get("train", 0)) if data else ""
@@ -327,7 +335,7 @@ def _machine_words(machine: Mapping[str, Any]) -> str:
 
 
 def _connect_watched(around: Around, tab: SweepTab) -> None:
-    """A sweep that the page begins to watch, as by a link, is shown here."""
+    """Show a sweep that the page starts to watch, for example through a link."""
     lab, strip = around.lab, around.strip
 
     @told

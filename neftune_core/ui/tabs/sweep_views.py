@@ -23,7 +23,15 @@ NOTHING = later("Nothing has been measured yet: the table fills as the studies e
 
 
 def table_view(table: SweepTable, measure: str) -> str:
-    """The settings, each with what it reached and its effect, as HTML; wide ones scroll in their own box."""
+    """Render the settings with their results and effects; a wide table scrolls in its own box.
+
+    Args:
+        table: The table of the sweep.
+        measure: Name of the measure.
+
+    Returns:
+        HTML.
+    """
     if not table.rows:
         return quiet(say(NOTHING))
     others = [name for name in BESIDE if name in table.measures and name != measure]
@@ -57,12 +65,21 @@ def _row(row: Row, measure: str, others: list[str], colours: Mapping[str, str]) 
 
 
 def number(value: float) -> str:
-    """Three digits; a dash where there is none."""
+    """Format a number with three significant digits; "-" for NaN."""
     return "–" if value != value else f"{value:.3g}"
 
 
 def effect(row: Row, measure: str, epoch: str) -> str:
-    """The mean difference from the control with its interval; bold where the interval excludes zero."""
+    """Format the mean difference from the control with its interval; bold if the interval excludes zero.
+
+    Args:
+        row: A row of the table.
+        measure: Name of the measure.
+        epoch: "last" or "best".
+
+    Returns:
+        HTML; "" without a difference.
+    """
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return ""
@@ -90,7 +107,7 @@ def _note(table: SweepTable, measure: str) -> str:
 
 
 def verdict_view(table: SweepTable) -> str:
-    """What is said of the sweep's own question."""
+    """Return the verdict on the sweep's question."""
     if table.verdict is None:
         return ""
     lines = table.verdict.text().splitlines()

@@ -1,4 +1,4 @@
-"""Take it away: a record or an arm of it as a zip file, into the visitor's own account, or in from elsewhere."""
+"""Export and import: a record or an arm as a zip file or to the visitor's account, and records from elsewhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OF_AN_ARM = ("adapter", "merged")
 
 @dataclass(frozen=True)
 class _Parts:
-    """The components; those of the account are None where the platform has no sign-in."""
+    """The components; those of the account are None if the platform has no sign-in."""
 
     form: gr.Radio
     arm: gr.Dropdown
@@ -56,12 +56,19 @@ class _Parts:
 
 
 def has_sign_in() -> bool:
-    """Whether this platform lets visitors sign in: a Space whose front matter asks for it."""
+    """Return whether visitors can sign in: on a Space whose front matter enables it."""
     return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
 
 def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) -> None:
-    """The part of the Runs tab for the record that is opened there; `finished` changes as a study ends."""
+    """Build the export section of the Runs tab for the opened record.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+        record_id: Component with the id of the opened record.
+        finished: State that changes when a study ends.
+    """
     with gr.Accordion(say("Take it away"), open=False, visible=False, elem_id="runs-take") as box:
         form = gr.Radio(
             [(say(words), name) for name, words in FORMS.items()], value=RECORD, label=say("What"), elem_id="take-what"
@@ -79,7 +86,15 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
 
 
 def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
-    """The way in for a record of another machine; the id of the one that has just come is the value given."""
+    """Build the import of a record from another machine.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+
+    Returns:
+        A component whose value is the id of the last imported record.
+    """
     came = gr.Textbox(visible=False, label=say("Record"))
     with gr.Accordion(say("Bring in a record from another lab"), open=False, elem_id="runs-bring"):
         file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
@@ -88,7 +103,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     def bring(key: str, given: Any) -> str:
         if not given:
             raise DataError(say("There is no file: choose the zip file of a record."))
-        lab.jobs.admit(asked_from.get())  # an import counts as a study that is begun
+        lab.jobs.admit(asked_from.get())  # an import counts as a new study
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
     file.upload(bring, [key, file], came, **QUIET)
@@ -129,7 +144,7 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
 
 
 def _arms(record: Record | None) -> list[str]:
-    """The arms that are saved by now, as they are chosen: `uniform-alpha-5 / seed 0`."""
+    """Return the saved arms as choices: `uniform-alpha-5 / seed 0`."""
     from neftune_core.studies.comparison import saved_arms, saved_seeds
 
     if record is None or record.is_sweep:
@@ -140,13 +155,13 @@ def _arms(record: Record | None) -> list[str]:
 
 
 def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _Parts) -> None:
-    """A record may be opened before its arms are saved: they are looked for as one is asked for, and at the end."""
+    """Update the choice of arms when one is requested and when a study ends, since arms may be saved after opening."""
 
     @told
     def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
         try:
             arms = _arms(find(record_id, require_key(key)) if record_id else None)
-        except RecordError:  # it was removed meanwhile
+        except RecordError:  # removed in the meantime
             arms = []
         chosen = arm if arm in arms else next(iter(arms), None)
         return gr.update(choices=arms, value=chosen, visible=form in OF_AN_ARM)
@@ -165,7 +180,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
             try:
                 made = _made(lab, record, form, arm, folder)
             except BaseException:
-                with contextlib.suppress(OSError):  # an earlier file stays
+                with contextlib.suppress(OSError):  # keep an earlier file
                     folder.rmdir()
                 raise
         room_of(lab.limits).keep(asked_from.get(), made)
@@ -176,7 +191,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
 
 
 def _made(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
-    """The file of a record that is asked for, made anew in its `folder`."""
+    """Write the requested file of a record into its `folder`, and return it."""
     from neftune_core.export.script import script_archive
 
     if form == RECORD:
@@ -191,7 +206,7 @@ def _made(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) ->
 
 
 def _arm_of(chosen: str | None) -> tuple[str, int]:
-    """The name and the seed of an arm as it is chosen; raises `InvalidSetting`."""
+    """Return name and seed of a chosen arm; raise `InvalidSetting` if it is not valid."""
     name, _, seed = (chosen or "").partition(" / seed ")
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
         raise InvalidSetting(say("Choose an arm first."))
@@ -199,11 +214,13 @@ def _arm_of(chosen: str | None) -> tuple[str, int]:
 
 
 def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, str], Any]) -> Any:
-    """What `use(folder, name)` gives of an arm written for a moment."""
+    """Return `use(folder, name)` for an arm written to a temporary folder."""
     from neftune_core.export.models import write_model
 
     name, seed = _arm_of(arm)
-    folder = Path(tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home()))  # swept there if this process is killed
+    folder = Path(
+        tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home())
+    )  # cleaned up there if this process is killed
     try:
         write_model(record, name, seed, form, folder / "model")
         return use(folder / "model", f"{record.id}-{name}-seed-{seed}-{form}")
@@ -212,7 +229,7 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
 
 
 def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
-    """Only where there is a sign-in: elsewhere the framework would ask the host's own account instead."""
+    """Connect the upload, only with a sign-in: otherwise Gradio would use the host's own account."""
     from neftune_core.space.account import push_model
 
     @told

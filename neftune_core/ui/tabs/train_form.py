@@ -1,4 +1,4 @@
-"""The settings of the Train tab: presets, the few that matter first, and the others in groups."""
+"""The settings of the Train tab: presets, the most important settings first, and the others in groups."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ FIRST_STRENGTHS = "15"
 
 @dataclass(frozen=True)
 class TrainForm:
-    """The components, and where their values are in the order of `components()`.
+    """The components, and the positions of their values in the order of `components()`.
 
-    `together` says of strengths that were set together with the unit of the Noise tab that they are in it already
-    (`set_together`). `model_of` is the model that the values were last fitted to.
+    `together` marks strengths that were set together with the unit of the Noise tab and need no conversion
+    (`set_together`). `model_of` is the model that the values were last adapted to.
     """
 
     preset: gr.Radio
@@ -57,21 +57,21 @@ class TrainForm:
     model_of: gr.State
 
     def all_components(self) -> list[Any]:
-        """What `restored` gives values for."""
+        """Return the components that `restored` returns values for."""
         return [self.preset, self.about, *self.components()]
 
     def components(self) -> list[Any]:
-        """What a study is made from, besides the other tabs."""
+        """Return the components that define a study, besides the other tabs."""
         return [*self.arms(), self.seed, self.seeds, *self.training.components, *self.measuring.components]
 
     def arms(self) -> list[Any]:
-        """What says which arms there are besides the control and the noise of the Noise tab."""
+        """Return the components that define arms besides the control and the Noise tab's noise."""
         return [self.strengths, self.dropouts, self.decays]
 
 
 @dataclass(frozen=True)
 class Arms:
-    """What the boxes besides the training settings say."""
+    """The values of the boxes other than the training settings."""
 
     strengths: str = FIRST_STRENGTHS
     dropouts: str = ""
@@ -84,7 +84,7 @@ class Arms:
 
 
 def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
-    """The components, in the open column; `presets` names those that are offered."""
+    """Build the components in the open column; `presets` are the names of the available presets."""
     preset = gr.Radio(
         [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Begin with"), elem_id="train-preset"
     )
@@ -120,7 +120,15 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
 
 
 def set_together(strengths: str, unit: str) -> str:
-    """The value of `TrainForm.together`, another one each time."""
+    """Return a new value of `TrainForm.together`, different at each call.
+
+    Args:
+        strengths: The strengths as typed.
+        unit: Their unit.
+
+    Returns:
+        JSON.
+    """
     return json.dumps({"strengths": strengths, "unit": unit, "made": time.time_ns()})
 
 
@@ -142,7 +150,15 @@ def _numbers(label: str, info: str, elem_id: str) -> gr.Textbox:
 
 
 def connect(form: TrainForm, model: gr.State) -> Any:
-    """Let presets, the reset and another model set the values; the event of the reset, whose strengths are in alpha."""
+    """Connect presets, reset and a change of model to the settings.
+
+    Args:
+        form: The components.
+        model: State with the model settings.
+
+    Returns:
+        The event of the reset, after which strengths are in alpha.
+    """
 
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
@@ -183,7 +199,16 @@ def connect(form: TrainForm, model: gr.State) -> Any:
 
 
 def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
-    """The values of `all_components()` for a study; a preset is named where the study has all of its values."""
+    """Return the values of `all_components()` for a study; a preset is selected if all its values match.
+
+    Args:
+        form: The components.
+        arms: Values of the boxes other than the training settings.
+        study: The study.
+
+    Returns:
+        One value per component.
+    """
     presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
     preset = next(presets, USUAL)
     words = PRESETS[preset].words if preset in PRESETS else USUAL_WORDS
@@ -192,14 +217,22 @@ def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
 
 
 def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:
-    """The values of `training` as updates."""
+    """Return training settings as updates.
+
+    Args:
+        form: The components.
+        training: The settings.
+
+    Returns:
+        One update per component.
+    """
     return _grown(form.training, training)
 
 
 def _grown(form: Form[Any], settings: Settings) -> list[Any]:
-    """The values of `settings` as updates; a slider grows where its value is more than it offers.
+    """Return settings as updates; a slider's range is extended if the value exceeds it.
 
-    It never shrinks again: a call that is under way would then bring a value over its end, and be refused.
+    It is never reduced again, since a call in progress would then send a value beyond its end and be refused.
     """
     return [
         gr.update(value=value, maximum=value) if isinstance(found, gr.Slider) and value > found.maximum else value

@@ -1,4 +1,4 @@
-"""Train: a control and other arms in lockstep, with live curves. The study is a job; the page only watches it."""
+"""Train: a control and other arms in lockstep, with live curves; the study is a job that the page watches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOTHING_YET = later("Nothing has been trained yet: choose the settings and press
 
 @dataclass(frozen=True)
 class Around:
-    """What the tab needs of the rest of the page."""
+    """What the tab needs from the rest of the page."""
 
     lab: Lab
     strip: Strip
@@ -45,9 +45,20 @@ class Around:
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What other tabs use. `finished` is the id of a watched record that is over, `seen` how much of the log of the
-    watched one has been drawn, `asked` the id of a record whose arms are to be asked (and, after a #, when), `attached`
-    the id of the one that the page found to watch as it was opened."""
+    """What other tabs use.
+
+    Attributes:
+        finished: Id of a watched record that has ended.
+        seen: Size of the watched log when it was last drawn.
+        asked: Id of a record whose arms are to be compared, with a timestamp after a #.
+        form: The settings.
+        plan: Estimated size and duration.
+        state: State of the watched study.
+        actions: Actions on it.
+        curves: Its figure.
+        view: Choice of the figure.
+        attached: Id of the record that the page found to watch when it was opened.
+    """
 
     finished: gr.State
     seen: gr.State
@@ -62,7 +73,15 @@ class TrainTab:
 
 
 def build(around: Around, shown: Recorded | None) -> TrainTab:
-    """The tab, inside an open `gr.Tab`; `shown` stands where nothing has been trained yet."""
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        around: The rest of the page.
+        shown: Recorded study, shown until one has been trained.
+
+    Returns:
+        What other tabs use.
+    """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             form = train_form.build(around.lab.host.profile.presets)
@@ -88,7 +107,15 @@ def build(around: Around, shown: Recorded | None) -> TrainTab:
 
 
 def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
-    """Which figure of a study is shown."""
+    """Build the choice of a study's figure.
+
+    Args:
+        elem_id: Id in the page.
+        visible: Whether it is visible initially.
+
+    Returns:
+        The component.
+    """
     choices = [(say(words), name) for name, words in VIEWS.items()]
     return gr.Radio(
         choices, value=next(iter(VIEWS)), label=say("View"), container=False, elem_id=elem_id, visible=visible
@@ -131,14 +158,14 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
     watching = [strip.watched, tab.seen, strip.timer]
     started = strip.train.click(start, [around.key, *said], watching, **QUIET, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
-    # The noise and the data are changed on other tabs: opening this one is enough, and the slider calls nobody.
+    # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
     changed = [around.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, said, tab.plan, trigger_mode="always_last", **QUIET)
 
 
 def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
-    """Stop keeps what was trained or discards it, in one step; what is left of a discarded study is as before any."""
+    """Connect the stop buttons: keep or discard the study; after discarding, the tab is as before any study."""
     lab, strip = around.lab, around.strip
 
     @told
@@ -162,17 +189,17 @@ def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None
 
 
 def _left(strip: Strip, tab: TrainTab) -> list[Any]:
-    """What shows the watched study."""
+    """Return the components that show the watched study."""
     return [tab.state, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
 
 
 def _cleared(shown: Recorded | None) -> list[Any]:
-    """The values of `_left` where there is no study."""
+    """Return the values of `_left` without a study."""
     return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
 
 
 def _connect_strengths(around: Around, form: train_form.TrainForm, reset: Any) -> None:
-    """The strengths are in the unit of the Noise tab, also after a `reset`, and the strip tells them."""
+    """Keep the strengths in the unit of the Noise tab, also after a `reset`, and show them in the strip."""
     unit = around.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
@@ -196,7 +223,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
         gone = ""
         try:
             record = find(watched, key) if watched else None
-        except RecordError as error:  # it was removed meanwhile, in another tab or by the host
+        except RecordError as error:  # removed in the meantime, in another browser tab or by the host
             if not lab.jobs.was_discarded(watched):
                 tell(error)
             record, gone = None, failed_words(watched, key)
@@ -219,7 +246,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
 
     shown = [tab.state, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
     outputs = [*shown, *tab.actions.components()]
-    latest = gr.State({"id": ""})  # one dict for each page that is open
+    latest = gr.State({"id": ""})  # one dict per open page
 
     @told
     def look_anew(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
@@ -250,7 +277,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
 
 
 def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
-    """What is left of a study that is removed is what stood there before any."""
+    """Connect the actions; after removing a study, the tab is as before any study."""
     strip = around.strip
     place = run_actions.Place(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
     run_actions.connect(tab.actions, place, lambda: _cleared(shown), _left(strip, tab))
