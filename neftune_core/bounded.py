@@ -71,7 +71,7 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     if count_values(block) > most_values:
         raise ValueError("too many values")
     if block.count(b"[") + block.count(b"{") > DEEPEST:
-        require_shallow(block)
+        check_depth(block)
     decoder = _TOLERANT if odd_numbers else _STRICT
     try:
         return decoder.decode(block.decode())
@@ -84,7 +84,7 @@ def count_values(block: bytes) -> int:
     return sum(block.count(mark) for mark in (b",", b"[", b"{"))
 
 
-def require_shallow(block: bytes) -> None:
+def check_depth(block: bytes) -> None:
     """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings do not count."""
     depth = 0
     for mark in re.findall(rb"[\[\]{}]", _JSON_STRING.sub(b"", block)):
@@ -130,7 +130,7 @@ def read_file(path: Path, most: int) -> bytes:
     return block
 
 
-def lines_of(file: IO[bytes], longest: int) -> Iterator[bytes]:
+def read_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
     """Yield the lines of a file, including an unterminated last line.
 
     Args:

@@ -34,30 +34,30 @@ def home() -> Path:
     Raises:
         NotAvailable: If the folder in `NEFTUNE_HOME` cannot be created.
     """
-    return _kept(os.environ.get("NEFTUNE_HOME", ""))[0]
+    return _locate(os.environ.get("NEFTUNE_HOME", ""))[0]
 
 
 def home_note() -> str:
     """Return a warning if the home folder is temporary; otherwise an empty text."""
-    return _kept(os.environ.get("NEFTUNE_HOME", ""))[1]
+    return _locate(os.environ.get("NEFTUNE_HOME", ""))[1]
 
 
-def _kept(chosen: str) -> tuple[Path, str]:
+def _locate(chosen: str) -> tuple[Path, str]:
     if chosen:
         folder = Path(chosen).expanduser()
-        if not _made(folder):
+        if not _is_writable(folder):
             raise NotAvailable(f"The folder {folder} cannot be made: name another in NEFTUNE_HOME.")
         return folder, ""
     if "SPACE_ID" in os.environ:
         folder = SPACE_STORAGE / "neftune-lab"
-        if SPACE_STORAGE.is_dir() and _made(folder):
+        if SPACE_STORAGE.is_dir() and _is_writable(folder):
             return folder, ""
         return _temporary(), LOST_ON_SPACE
     folder = _data_folder() / "neftune-lab"
-    return (folder, "") if _made(folder) else (_temporary(), LOST_HERE)
+    return (folder, "") if _is_writable(folder) else (_temporary(), LOST_HERE)
 
 
-def _made(folder: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
     """Create a folder if necessary; return whether it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from neftune_core.models.silence_warnings import quietly
-from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.models.silence_warnings import silence_transformers
+from neftune_core.models.sources.folders import create_once, models_home
 
 VERSION = 1
 SEED = 20231009
@@ -99,11 +99,11 @@ def corpus() -> list[str]:
 
 def standin() -> Path:
     """The folder of the stand-in model, made where it is missing (about two seconds)."""
-    return made_once(models_home() / f"standin-v{VERSION}", _make)
+    return create_once(models_home() / f"standin-v{VERSION}", _make)
 
 
 def _make(folder: Path) -> None:
-    with quietly():
+    with silence_transformers():
         tokenizer = _tokenizer()
         tokenizer.save_pretrained(folder)
         _model(tokenizer).save_pretrained(folder)

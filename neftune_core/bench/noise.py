@@ -122,7 +122,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(config).to(device, getattr(torch, precision)).eval().requires_grad_(False)
-    attention.use_on(model)
+    attention.install(model)
     tokenizer: Any = SimpleNamespace(pad_token_id=0)
     return LoadedModel(
         model=model,

@@ -134,7 +134,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
 
     ended: dict[str, Any] = record.ending() or {}
     is_finished = ended.get("event") == "finished"
-    team().first_tells("" if is_finished else str(record.folder))
+    team().broadcast_text("" if is_finished else str(record.folder))
     if is_finished:
         print(f"record: {record.folder} (finished already)")
         return _exit_status(record, ended)

@@ -30,7 +30,7 @@ class FairLock:
         finally:
             self._pass_on()
 
-    def let_others(self) -> None:
+    def yield_turn(self) -> None:
         """Release the lock to any waiting threads and acquire it again; do nothing if this thread does not hold it."""
         with self._guard:
             if self._holder != threading.get_ident() or not self._waiting:

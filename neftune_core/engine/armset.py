@@ -45,7 +45,7 @@ class Dropout:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedTensor:
     """One trained tensor in float32, either stacked over several slots or of a single slot.
 
     Attributes:
@@ -104,7 +104,7 @@ class ArmSet(ABC):
         """Reset every arm to its initial weights; random draws depend only on `seed`."""
 
     @abstractmethod
-    def trained(self) -> list[Trained]:
+    def trained(self) -> list[TrainedTensor]:
         """Return the trained tensors in a fixed order."""
 
     @abstractmethod
@@ -262,7 +262,7 @@ class ArmSet(ABC):
                 site.owner.register_forward_pre_hook(partial(self._enter, site.part))
         layers = [site.module for site in self.sites if site.number != EMBEDDING_SITE]
         for module in [*layers, self.tree.get_output_embeddings()]:  # type: ignore[operator]
-            module.register_forward_pre_hook(self._look_for_stop, with_kwargs=True)
+            module.register_forward_pre_hook(self._check_cancelled, with_kwargs=True)
 
     def _enter(self, part: str, module: nn.Module, args: tuple[object, ...]) -> None:
         self._pass.part = part
@@ -277,7 +277,7 @@ class ArmSet(ABC):
             return (noise.add_to(site, output[0]), *output[1:])
         return noise.add_to(site, output)
 
-    def _look_for_stop(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    def _check_cancelled(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Raise `Cancelled` before a layer or the head, in the forward and in the backward pass."""
         should_stop = self._pass.should_stop
 

@@ -56,7 +56,7 @@ class RowMeasures:
             float(self.losses[place].sum() / total), float(self.hits[place].sum() / total), float(exact.mean())
         )
 
-    def some(self, slots: Sequence[int], rows: int) -> RowMeasures:
+    def select(self, slots: Sequence[int], rows: int) -> RowMeasures:
         """Select slots and leading rows.
 
         Args:
@@ -66,7 +66,7 @@ class RowMeasures:
         chosen = list(slots)
         return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])
 
-    def kept(self, names: Sequence[str]) -> dict[str, Any]:
+    def to_record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the measures as a record stores them: tokens per row, and `loss` and `hits` per slot name and row."""
         by_name = {
             name: {"loss": [round(value, 6) for value in losses.tolist()], "hits": hits.astype(int).tolist()}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.engine import saving
-from neftune_core.engine.armset import BASE_SLOT, ArmSet, Trained
+from neftune_core.engine.armset import BASE_SLOT, ArmSet, TrainedTensor
 from neftune_core.noise.batch import BatchNoise
 
 # Fixed tables, by a substring of their module's class name.
@@ -62,10 +62,10 @@ class FullCopies(ArmSet):
                 if trained:
                     own.copy_(weights[name])
 
-    def trained(self) -> list[Trained]:
+    def trained(self) -> list[TrainedTensor]:
         """Return the weights of every arm, arm by arm; norms and biases are exempt from weight decay."""
         return [
-            Trained(own, base.detach(), (slot,), decays=own.dim() > 1)
+            TrainedTensor(own, base.detach(), (slot,), decays=own.dim() > 1)
             for slot, copies in self._copies.items()
             for own, base, trained in zip(copies, self._bases.values(), self._is_trained, strict=True)
             if trained

@@ -21,9 +21,9 @@ from neftune_core.data.preparing import Prepared
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import RowMeasures, row_measures
-from neftune_core.engine.optimizer import ArmOptimizer, LossScale, Rates
+from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
 from neftune_core.engine.parallel import team
-from neftune_core.engine.passes import Passes, Portion, noise_rows
+from neftune_core.engine.passes import MicroBatch, Passes, noise_rows
 from neftune_core.engine.scheduled_noise import ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
 from neftune_core.noise.batch import ArmNoise
@@ -197,7 +197,7 @@ class Lockstep(Generic[Study]):
         evaluations.
         """
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
-        should_stop = self.team.agree(should_stop)
+        should_stop = self.team.agree_on_stop(should_stop)
         per_evaluation = (time.perf_counter() - started) * len(self.alive)  # only the base was evaluated so far
         tokens, seconds = 0, 0.0
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
@@ -208,7 +208,7 @@ class Lockstep(Generic[Study]):
                 tokens += sum(lengths[place] for place in step.rows)
         per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
-        self.plan(int(self.team.first_says(max(1, min(int(left / per_step), self.most_steps)))))
+        self.plan(int(self.team.broadcast(max(1, min(int(left / per_step), self.most_steps)))))
         return {
             "event": "planned",
             "step": 0,
@@ -236,15 +236,15 @@ class Lockstep(Generic[Study]):
             The event `step`.
         """
         noise = self.noise.at(step.number, self.alive)
-        arms, norms = self._gradients(step, noise, self.team.agree(should_stop))
+        arms, norms = self._gradients(step, noise, self.team.agree_on_stop(should_stop))
         losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
-        rates = Rates(rate, self.study.training.clip_norm, self._decay)
-        moved = self.optimizer.step(losses, rates, norms, self.scale.value)
+        rates = Hyperparameters(rate, self.study.training.clip_norm, self._decay)
+        results = self.optimizer.step(losses, rates, norms, self.scale.value)
         self.scale.stepped()
         self.noise.follow(losses)
-        self.alive = [slot for slot in self.alive if moved[slot].sound]
+        self.alive = [slot for slot in self.alive if results[slot].finite]
         for slot, numbers in arms.items():
-            numbers |= moved[slot].numbers
+            numbers |= results[slot].numbers
             if self.noise.is_scheduled(slot):
                 numbers["noise_multiplier"] = noise[slot].multiplier
         return {
@@ -274,11 +274,11 @@ class Lockstep(Generic[Study]):
         passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
         found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
         self.team.working = True
-        for portion in self._portions(step):
-            accelerator.let_others()
-            for slot, sums in passes.backward(portion, noise).items():
+        for micro_batch in self._micro_batches(step):
+            accelerator.yield_turn()
+            for slot, sums in passes.backward(micro_batch, noise).items():
                 for name, total in sums.items():
-                    found[slot][name] = found[slot].get(name, 0.0) + float(total) / portion.tokens
+                    found[slot][name] = found[slot].get(name, 0.0) + float(total) / micro_batch.tokens
         if self.team.size > 1:
             self.team.sum(self.optimizer.gradients())
             found = self._of_all(found)
@@ -295,7 +295,7 @@ class Lockstep(Generic[Study]):
             for slot, of_slot in zip(found, told.tolist(), strict=True)
         }
 
-    def _portions(self, step: Step) -> Iterator[Portion]:
+    def _micro_batches(self, step: Step) -> Iterator[MicroBatch]:
         """Yield this process's share of the rows of a step, split for gradient accumulation."""
         loaded, seed = self.stack.loaded, self.study.seed
         whole = [self.prepared.train[place] for place in step.rows]
@@ -307,7 +307,7 @@ class Lockstep(Generic[Study]):
             rows = whole[start : start + size]
             batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
             keys = [(seed, step.epoch, place) for place in step.rows[start : start + size]]
-            yield Portion(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
+            yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
         """Evaluate the base before the first step, and report its numbers for every arm, since none differs yet."""
@@ -329,13 +329,13 @@ class Lockstep(Generic[Study]):
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):
             last = self._measured(part, list(self.alive), should_stop)
-        return last.rows.some([last.slots.index(slot) for slot in slots], count)
+        return last.rows.select([last.slots.index(slot) for slot in slots], count)
 
     def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
         sample = self.samples()[part]
         size = evaluation_batch(self.study.training)
         found = row_measures(
-            self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.let_others
+            self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.yield_turn
         )
         self._last_rows[part] = _Rows(self.done, slots, found)
         return self._last_rows[part]
@@ -354,5 +354,5 @@ class Lockstep(Generic[Study]):
             for place, slot in enumerate(slots):
                 measures = vars(found.of(place))
                 arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}
-            kept[part] = found.kept([self.name(slot) for slot in slots])
+            kept[part] = found.to_record([self.name(slot) for slot in slots])
         return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": kept}

@@ -28,7 +28,7 @@ def _copies(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSe
     return FullCopies(loaded, arms)
 
 
-MAKERS: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
+FACTORIES: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
 
 COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
 """`torch.compile` mode by the setting `execution`."""
@@ -47,7 +47,7 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
     """
     if training.execution == "captured" and loaded.device.type != "cuda":
         raise NotAvailable(say("Only a CUDA GPU can capture a step: let the layers be compiled, or run as they are."))
-    made = MAKERS[training.method](loaded, arms, training)
+    made = FACTORIES[training.method](loaded, arms, training)
     if training.execution in COMPILED:
         made.compile_layers(COMPILED[training.execution])
     return made

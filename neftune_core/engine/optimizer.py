@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neftune_core.engine.armset import ArmSet, Trained
+from neftune_core.engine.armset import ArmSet, TrainedTensor
 
 FIRST, LARGEST = 2.0**14, 2.0**24
 DOUBLED_AFTER = 2000
@@ -58,7 +58,7 @@ NORM_PIECE = 1024
 
 
 @dataclass(frozen=True)
-class Rates:
+class Hyperparameters:
     """Hyperparameters of one step.
 
     Attributes:
@@ -73,16 +73,16 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Moved:
+class StepResult:
     """The result of one step for one arm.
 
     Attributes:
-        sound: Whether its loss and gradient were finite.
+        finite: Whether its loss and gradient were finite.
         numbers: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of the total change since the
             start).
     """
 
-    sound: bool
+    finite: bool
     numbers: dict[str, float | bool]
 
 
@@ -96,7 +96,7 @@ class Block:
         start: Initial values of one slot.
     """
 
-    parts: Sequence[Trained]
+    parts: Sequence[TrainedTensor]
     values: Tensor
     start: Tensor
 
@@ -144,15 +144,15 @@ class Block:
         return torch.linalg.vector_norm(torch.cat([of_pieces, of_rest], dim=1), dim=1)
 
 
-def side_by_side(parts: Iterable[Trained]) -> list[Block]:
+def build_blocks(parts: Iterable[TrainedTensor]) -> list[Block]:
     """Group tensors into blocks; parameters shared by several slots become views of one tensor."""
-    groups: dict[object, list[Trained]] = {}
+    groups: dict[object, list[TrainedTensor]] = {}
     for number, part in enumerate(parts):
         groups.setdefault((part.slots, part.decays) if len(part.slots) > 1 else number, []).append(part)
     return [_block(group) for group in groups.values()]
 
 
-def _block(parts: list[Trained]) -> Block:
+def _block(parts: list[TrainedTensor]) -> Block:
     if len(parts[0].slots) == 1:
         return Block(parts, parts[0].parameter, parts[0].start)
     values = torch.cat([part.parameter.detach().flatten(1) for part in parts], dim=1)
@@ -168,7 +168,7 @@ class ArmOptimizer:
 
     def __init__(self, arms: ArmSet, learning_rate: float) -> None:
         self.slots = arms.slots
-        self.blocks = side_by_side(arms.trained())
+        self.blocks = build_blocks(arms.trained())
         self.adamw = torch.optim.AdamW(
             [block.values for block in self.blocks],
             lr=learning_rate,
@@ -198,8 +198,8 @@ class ArmOptimizer:
         return self._norms((block, block.values.grad) for block in self.blocks)
 
     def step(
-        self, losses: Mapping[int, float], rates: Rates, norms: Sequence[float], scale: float = 1.0
-    ) -> dict[int, Moved]:
+        self, losses: Mapping[int, float], rates: Hyperparameters, norms: Sequence[float], scale: float = 1.0
+    ) -> dict[int, StepResult]:
         """Update the arms from their gradients.
 
         An arm whose loss or gradient is not finite is not changed.
@@ -214,19 +214,19 @@ class ArmOptimizer:
             The result by slot.
         """
         true = [norm / scale for norm in norms]
-        sound = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
-        limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in sound}
+        finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
+        limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in finite}
         self._scale({slot: min(1.0, limit) / scale for slot, limit in limits.items()})
-        self._stand_still(set(losses) - set(sound))
-        if sound:
-            self._decay({slot: 1 - rates.learning * rates.decay[slot] for slot in sound})
+        self._reset_momentum(set(losses) - set(finite))
+        if finite:
+            self._decay({slot: 1 - rates.learning * rates.decay[slot] for slot in finite})
             for group in self.adamw.param_groups:
                 group["lr"] = rates.learning
             self.adamw.step()
         distances = self.distances()
         return {
-            slot: Moved(
-                slot in sound,
+            slot: StepResult(
+                slot in finite,
                 {
                     "gradient_norm": true[slot],
                     "clipped": limits.get(slot, 1.0) < 1,
@@ -247,7 +247,7 @@ class ArmOptimizer:
             if block.values.grad is not None:
                 block.multiply(block.values.grad, factors, otherwise=1.0)
 
-    def _stand_still(self, slots: set[int]) -> None:
+    def _reset_momentum(self, slots: set[int]) -> None:
         """Zero the gradients of these slots and their running means, which would otherwise keep moving the weights."""
         for block in self.blocks:
             places = [place for place, slot in enumerate(block.slots) if slot in slots]

@@ -22,12 +22,12 @@ from neftune_core.errors import Cancelled
 
 logger = logging.getLogger(__name__)
 
-OVER = -1
+END_SIGNAL = -1
 LONGEST_WAIT_HOURS = 12
 """Timeout of the other processes, which wait while the first evaluates and generates between two seeds."""
 
 
-class Over(Exception):
+class StudyEnded(Exception):
     """Raised in the other processes when the study of the first process has ended."""
 
 
@@ -40,14 +40,14 @@ class Team:
         size: Number of processes.
         device: Device of this process.
         working: Whether the processes are inside a step, during which no messages can be sent.
-        parted: Whether all processes have agreed to end, so that none waits for messages.
+        ended: Whether all processes have agreed to end, so that none waits for messages.
     """
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
     working: bool = False
-    parted: bool = False
+    ended: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -59,17 +59,17 @@ class Team:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
 
-    def first_says(self, value: float) -> float:
-        """Broadcast a number from the first process; raises `Over` in the others if it is `OVER`."""
+    def broadcast(self, value: float) -> float:
+        """Broadcast a number from the first process; raises `StudyEnded` in the others if it is `END_SIGNAL`."""
         if self.size == 1:
             return value
         told = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(told, src=0)
-        if not self.is_first and told.item() == OVER:
-            raise Over
+        if not self.is_first and told.item() == END_SIGNAL:
+            raise StudyEnded
         return float(told.item())
 
-    def first_tells(self, words: str = "") -> str:
+    def broadcast_text(self, words: str = "") -> str:
         """Broadcast a text from the first process."""
         if self.size == 1:
             return words
@@ -77,7 +77,7 @@ class Team:
         torch.distributed.broadcast_object_list(told, src=0, device=torch.device(self.device))
         return str(told[0])
 
-    def agree(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+    def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
         """Return the stop callback for one step.
 
         With several processes none may leave a step alone. The first process is therefore asked once, before the step.
@@ -87,11 +87,11 @@ class Team:
         """
         if self.size == 1:
             return should_stop
-        if self.first_says(float(self.is_first and should_stop())):
+        if self.broadcast(float(self.is_first and should_stop())):
             raise Cancelled("Stopped as asked.")
         return lambda: False
 
-    def first_failure(self, words: str) -> str:
+    def gather_failure(self, words: str) -> str:
         """Exchange failures between all processes.
 
         If one has failed, the processes agree to end, and each should stop with the returned message.
@@ -107,19 +107,19 @@ class Team:
         told: list[Any] = [""] * self.size
         torch.distributed.all_gather_object(told, words)
         found = next(filter(None, told), "")
-        self.parted = bool(found)
+        self.ended = bool(found)
         return str(found)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes (a barrier)."""
         if self.size > 1:
             torch.distributed.barrier()
 
-    def dismiss(self) -> None:
+    def release(self) -> None:
         """Tell the other processes that the study has ended; only the first process does so, outside of steps."""
-        if self.size > 1 and self.is_first and not self.working and not self.parted:
+        if self.size > 1 and self.is_first and not self.working and not self.ended:
             try:
-                self.first_says(OVER)
+                self.broadcast(END_SIGNAL)
             except RuntimeError:  # the other processes have already exited
                 logger.info("the other processes had ended before the first")
 

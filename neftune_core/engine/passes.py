@@ -12,7 +12,7 @@ from neftune_core.data.chat import Encoded
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet, Dropout
 from neftune_core.engine.loss import ArmLosses, arm_losses
-from neftune_core.noise.ascent import first_draw
+from neftune_core.noise.ascent import initial_noise
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.sites import DECODER, ENCODER
@@ -23,7 +23,7 @@ before the ascent."""
 
 
 @dataclass(frozen=True)
-class Portion:
+class MicroBatch:
     """Rows that go through the model together: the rows of a step, or some of them.
 
     Attributes:
@@ -41,7 +41,7 @@ class Portion:
 
 @dataclass(frozen=True)
 class Passes:
-    """Runs the passes of a step; all passes over one portion use the same dropout masks.
+    """Runs the passes of a step; all passes over one micro_batch use the same dropout masks.
 
     Attributes:
         stack: The arms.
@@ -57,11 +57,11 @@ class Passes:
     should_stop: Callable[[], bool]
     scale: float = 1.0
 
-    def backward(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
+    def backward(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
         """Accumulate the gradients of every arm.
 
         Args:
-            portion: The rows.
+            micro_batch: The rows.
             arms: Noise by slot.
 
         Returns:
@@ -70,118 +70,122 @@ class Passes:
         Raises:
             Cancelled: Within one layer of `should_stop()` becoming true.
         """
-        by_way: dict[str, list[int]] = {}
+        by_strategy: dict[str, list[int]] = {}
         for slot, arm in arms.items():
-            by_way.setdefault(passes_of(arm), []).append(slot)
+            by_strategy.setdefault(pass_strategy(arm), []).append(slot)
         groups = [
-            (way, group)
-            for way, slots in by_way.items()
-            for group in self.stack.groups(slots, portion.batch.ids.numel())
+            (strategy, group)
+            for strategy, slots in by_strategy.items()
+            for group in self.stack.groups(slots, micro_batch.batch.ids.numel())
         ]
         found: dict[int, Sums] = {}
-        for way, group in groups:
-            found |= WAYS[way](self, portion, {slot: arms[slot] for slot in group})
+        for strategy, group in groups:
+            found |= STRATEGIES[strategy](self, micro_batch, {slot: arms[slot] for slot in group})
         return found
 
-    def once(self, portion: Portion, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
+    def single(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
         """Run a single pass.
 
         Args:
-            portion: The rows.
+            micro_batch: The rows.
             arms: Noise by slot.
             weight: Weight of the losses in the gradient.
 
         Returns:
             The losses by slot.
         """
-        losses = self._run(portion, arms, weights=None if weight == 1 else [weight] * len(arms))
+        losses = self._run(micro_batch, arms, weights=None if weight == 1 else [weight] * len(arms))
         return {slot: {"loss": total} for slot, total in zip(arms, losses.sums, strict=True)}
 
-    def as_pair(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
+    def symmetric_pair(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
         """Run one pass with the noise and one with its negative, at weight 1/2 each (SymNoise, arXiv 2312.01523).
 
         Args:
-            portion: The rows.
+            micro_batch: The rows.
             arms: Noise by slot.
 
         Returns:
             The mean loss of the two passes, by slot.
         """
         halves = [
-            self.once(portion, {slot: replace(arm, sign=sign) for slot, arm in arms.items()}, weight=0.5)
+            self.single(micro_batch, {slot: replace(arm, sign=sign) for slot, arm in arms.items()}, weight=0.5)
             for sign in (1.0, -1.0)
         ]
         return {slot: {"loss": (halves[0][slot]["loss"] + halves[1][slot]["loss"]) / 2} for slot in arms}
 
-    def after_ascent(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
+    def with_ascent(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
         """Run the ascent passes of every arm and then the training pass.
 
         Args:
-            portion: The rows.
+            micro_batch: The rows.
             arms: Noise by slot.
 
         Returns:
             The losses by slot, with `first_draw_loss`.
         """
         widths = self.stack.site_widths()
-        on_the_way = {
-            slot: replace(arm, climbed=first_draw(arm, self.stack.sites, widths, portion.rows))
+        ascending = {
+            slot: replace(arm, adversarial=initial_noise(arm, self.stack.sites, widths, micro_batch.rows))
             for slot, arm in arms.items()
         }
         first: dict[int, Sums] = {}
         for step in range(max(arm.settings.ascent_steps for arm in arms.values())):
-            climbing = {slot: arm for slot, arm in on_the_way.items() if arm.settings.ascent_steps > step}
-            sums = self._climb(portion, climbing)
+            active = {slot: arm for slot, arm in ascending.items() if arm.settings.ascent_steps > step}
+            sums = self._ascend(micro_batch, active)
             first = first or {slot: {"first_draw_loss": total} for slot, total in sums.items()}
-        for arm in on_the_way.values():
-            for climbed in arm.climbed.values():
-                climbed.rest()
-        return {slot: sums | first[slot] for slot, sums in self.once(portion, on_the_way).items()}
+        for arm in ascending.values():
+            for adversarial in arm.adversarial.values():
+                adversarial.detach()
+        return {slot: sums | first[slot] for slot, sums in self.single(micro_batch, ascending).items()}
 
-    def _climb(self, portion: Portion, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:
+    def _ascend(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:
         """Take one ascent step at every site of `arms`; return the losses before it."""
-        places = [(arm.settings.ascent_rate, climbed) for arm in arms.values() for climbed in arm.climbed.values()]
-        losses = self._run(portion, arms, gradients_of=[climbed.unit for _, climbed in places])
-        for (rate, climbed), gradient in zip(places, losses.gradients, strict=True):
-            climbed.climb(gradient, rate)
+        places = [
+            (arm.settings.ascent_rate, adversarial) for arm in arms.values() for adversarial in arm.adversarial.values()
+        ]
+        losses = self._run(micro_batch, arms, gradients_of=[adversarial.unit for _, adversarial in places])
+        for (rate, adversarial), gradient in zip(places, losses.gradients, strict=True):
+            adversarial.ascend(gradient, rate)
         return dict(zip(arms, losses.sums, strict=True))
 
     def _run(
         self,
-        portion: Portion,
+        micro_batch: MicroBatch,
         arms: Mapping[int, ArmNoise],
         *,
         weights: Sequence[float] | None = None,
         gradients_of: Sequence[Tensor] = (),
     ) -> ArmLosses:
         slots = list(arms)
-        noise = BatchNoise(list(arms.values()), portion.rows) if any(arm.strength for arm in arms.values()) else None
-        dropout = Dropout(tuple(self.rates[slot] for slot in slots), portion.seed, self.model_dropout)
-        accelerator.let_others()
+        noise = (
+            BatchNoise(list(arms.values()), micro_batch.rows) if any(arm.strength for arm in arms.values()) else None
+        )
+        dropout = Dropout(tuple(self.rates[slot] for slot in slots), micro_batch.seed, self.model_dropout)
+        accelerator.yield_turn()
         with self.stack.training(slots, noise=noise, dropout=dropout, should_stop=self.should_stop) as tree:
             return arm_losses(
                 tree,
-                portion.batch,
+                micro_batch.batch,
                 len(slots),
-                backward_over=portion.tokens / self.scale,
+                backward_over=micro_batch.tokens / self.scale,
                 weights=weights,
                 gradients_of=gradients_of,
             )
 
 
-WAYS: dict[str, Callable[[Passes, Portion, Mapping[int, ArmNoise]], dict[int, Sums]]] = {
-    "one": Passes.once,
-    "pair": Passes.as_pair,
-    "ascent": Passes.after_ascent,
+STRATEGIES: dict[str, Callable[[Passes, MicroBatch, Mapping[int, ArmNoise]], dict[int, Sums]]] = {
+    "one": Passes.single,
+    "pair": Passes.symmetric_pair,
+    "ascent": Passes.with_ascent,
 }
 
 
-def passes_of(arm: ArmNoise) -> str:
+def pass_strategy(arm: ArmNoise) -> str:
     """Return the pass strategy of an arm in this step; "one" if it has no strength or no ascent steps."""
-    way = KINDS[arm.settings.kind].passes
-    if arm.strength == 0 or (way == "ascent" and arm.settings.ascent_steps == 0):
+    strategy = KINDS[arm.settings.kind].passes
+    if arm.strength == 0 or (strategy == "ascent" and arm.settings.ascent_steps == 0):
         return "one"
-    return way
+    return strategy
 
 
 def noise_rows(

@@ -15,7 +15,7 @@ from neftune_core.durable import written_aside
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.anatomy import configured
-from neftune_core.models.silence_warnings import quietly
+from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.sentences import cause
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
         folder: Target folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as aside, quietly(), configured(tree, loaded.dropout):
+    with written_aside(folder) as aside, silence_transformers(), configured(tree, loaded.dropout):
         tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
         loaded.tokenizer.save_pretrained(aside)
 
@@ -132,7 +132,7 @@ def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> d
     if not (folder / WEIGHTS).is_file():
         raise RecordError(say("The weights {folder!r} are missing from this record.", folder=str(folder)))
     try:
-        with quietly():
+        with silence_transformers():
             model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:
         raise RecordError(

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.engine import saving
-from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, Trained, seeded_generator
+from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor, seeded_generator
 from neftune_core.models.anatomy import linear_maps
-from neftune_core.models.device import positions_of_a_pass
+from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
 from neftune_core.randomness import Purpose
 
@@ -166,14 +166,14 @@ class AdapterStack(ArmSet):
         """Return the stacked adapters, each with the slots as its first axis."""
         return [parameter for module in self.adapted.values() for parameter in (module.down, module.up)]
 
-    def trained(self) -> list[Trained]:
+    def trained(self) -> list[TrainedTensor]:
         """Return the stacked adapters, with their current values as start."""
         slots = tuple(range(self.slots))
-        return [Trained(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
+        return [TrainedTensor(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
         """Split `slots` into groups of the size that the device runs best; see `ArmSet.groups`."""
-        at_once = positions_of_a_pass(self.loaded.device, self.loaded.width)
+        at_once = tokens_per_pass(self.loaded.device, self.loaded.width)
         most = max(1, at_once // max(1, positions)) if self.together else 1
         groups = math.ceil(len(slots) / most)
         return [list(slots[len(slots) * part // groups : len(slots) * (part + 1) // groups]) for part in range(groups)]

@@ -15,7 +15,7 @@ from neftune_core.engine.loss import arm_losses
 from neftune_core.engine.passes import noise_rows
 from neftune_core.engine.stack import BASE_SLOT, AdapterStack
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise.ascent import first_draw
+from neftune_core.noise.ascent import initial_noise
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
@@ -123,16 +123,16 @@ class _Row:
             return float(arm_losses(tree, self.batch, 1).sums[0])
 
     def _climbed(self, arm: ArmNoise) -> ArmNoise:
-        climbed = first_draw(arm, self.stack.sites, self.stack.site_widths(), self.rows)
-        arm = replace(arm, climbed=climbed)
+        adversarial = initial_noise(arm, self.stack.sites, self.stack.site_widths(), self.rows)
+        arm = replace(arm, adversarial=adversarial)
         for _ in range(arm.settings.ascent_steps):
-            units = [place.unit for place in climbed.values()]
+            units = [place.unit for place in adversarial.values()]
             with self._running(arm) as tree:
                 losses = arm_losses(tree, self.batch, 1, backward_over=max(1, self.tokens), gradients_of=units)
-            for place, gradient in zip(climbed.values(), losses.gradients, strict=True):
-                place.climb(gradient, arm.settings.ascent_rate)
-        for place in climbed.values():
-            place.rest()
+            for place, gradient in zip(adversarial.values(), losses.gradients, strict=True):
+                place.ascend(gradient, arm.settings.ascent_rate)
+        for place in adversarial.values():
+            place.detach()
         return arm
 
     def _running(self, arm: ArmNoise) -> AbstractContextManager[nn.Module]:

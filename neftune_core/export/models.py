@@ -13,7 +13,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.export.bases import base_of, copy_bundled
 from neftune_core.export.card import CAUSAL, SEQ2SEQ, card, require_arm
 from neftune_core.language import say
-from neftune_core.models.silence_warnings import quietly
+from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.study import base_of as loaded_base_of
 
@@ -91,7 +91,7 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> bool:
         settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
         settings.repetition_penalty = record.study.answers.repetition_penalty
         settings.max_new_tokens = record.study.answers.new_tokens
-    with quietly():
+    with silence_transformers():
         model.save_pretrained(folder, safe_serialization=True)
         loaded.tokenizer.save_pretrained(folder)
     return loaded.encoder_decoder

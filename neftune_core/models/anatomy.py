@@ -186,7 +186,7 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     return found
 
 
-def rows_stay_apart(tree: nn.Module) -> bool:
+def keeps_rows_separate(tree: nn.Module) -> bool:
     """Return whether every linear module processes the rows of a batch in order, tested on one row and on two.
 
     Stacked adapters identify arms by their position on the first axis. A module that gets another layout (LED), only

@@ -20,7 +20,7 @@ BLOCK = 64
 """Query tokens per block; each block multiplies only the keys up to its own end."""
 
 
-def use_on(model: Any) -> None:
+def install(model: Any) -> None:
     """Make a `transformers` model on a CPU use this attention in place of torch's kernel."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask

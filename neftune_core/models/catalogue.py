@@ -159,13 +159,13 @@ def arithmetic_seconds(model: Sized, work: Work, settings: ModelSettings) -> flo
 
 
 def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> int:
-    from neftune_core.models.device import BYTES, positions_of_a_pass
+    from neftune_core.models.device import BYTES, tokens_per_pass
 
     size = BYTES[precision]
     width = _inner_width(model)
     positions = work.batch_size * work.length
     if work.together and work.rank is not None:
-        positions = min(work.arms * positions, max(positions, positions_of_a_pass(device, model.width)))
+        positions = min(work.arms * positions, max(positions, tokens_per_pass(device, model.width)))
     kept = positions * model.layers * KEPT_WIDTHS * width * size
     answering = work.answered * 2 * model.layers * width * size  # keys and values
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4

@@ -35,12 +35,12 @@ def checked(folder: Path) -> Any:
     config = _configuration(folder)
     _require_writer(config, folder)
     _require_safetensors(folder)
-    if fills_gaps(config):
+    if is_masked_language_model(config):
         config.is_decoder = True
     return config
 
 
-def fills_gaps(config: Any) -> bool:
+def is_masked_language_model(config: Any) -> bool:
     """Return whether the weights belong to a masked language model."""
     return any(name.endswith(FILLING_ENDINGS) for name in config.architectures or [])
 

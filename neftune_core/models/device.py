@@ -24,25 +24,25 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-PASS_NUMBERS = 2**21
+CPU_PASS_ELEMENTS = 2**21
 """Largest hidden state over all arms of a pass, in elements, up to which a CPU gets faster by batching arms."""
 SLOW_SHARE = 0.5
 """Speed of bfloat16 relative to float32 below which the native unit is evidently not used."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
-_off_gpu = threading.Event()
+_gpu_forbidden = threading.Event()
 LENT = later("The GPU of this lab is lent to one call at a time, by itself: leave the device at auto.")
 
 
-def keep_off_gpu() -> None:
-    """Use no GPU in this process from now on; the platform lends GPUs to other processes, which call `take_gpu`."""
-    _off_gpu.set()
+def forbid_gpu() -> None:
+    """Use no GPU in this process from now on; the platform lends GPUs to other processes, which call `allow_gpu`."""
+    _gpu_forbidden.set()
 
 
-def take_gpu() -> None:
+def allow_gpu() -> None:
     """Allow this process to use a GPU, even if its parent may not."""
-    _off_gpu.clear()
+    _gpu_forbidden.clear()
 
 
 def choose_device(name: str) -> torch.device:
@@ -76,7 +76,7 @@ def choose_device(name: str) -> torch.device:
 def _best_device() -> str:
     import torch
 
-    if _off_gpu.is_set():
+    if _gpu_forbidden.is_set():
         return "cpu"
     if torch.cuda.is_available():
         return "cuda"
@@ -90,7 +90,7 @@ def _check_present(device: torch.device) -> None:
         raise NotAvailable(say("This machine has no Apple GPU that torch can use: choose auto or cpu."))
     if device.type != "cuda":
         return
-    if _off_gpu.is_set():
+    if _gpu_forbidden.is_set():
         raise NotAvailable(say(LENT))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
@@ -180,7 +180,7 @@ def matrix_speed(device: str, precision: str) -> float:
     return _measured_speed(precision, 0.05, device)
 
 
-def positions_of_a_pass(device: torch.device, width: int) -> int:
+def tokens_per_pass(device: torch.device, width: int) -> int:
     """Return how many tokens of all arms together run best in one pass.
 
     Args:
@@ -190,7 +190,7 @@ def positions_of_a_pass(device: torch.device, width: int) -> int:
     Returns:
         Unlimited on a GPU; on a CPU, as many as fit in its caches.
     """
-    return PASS_NUMBERS // width if device.type == "cpu" else sys.maxsize
+    return CPU_PASS_ELEMENTS // width if device.type == "cpu" else sys.maxsize
 
 
 def available_memory(device: str = "cpu") -> int:

@@ -24,18 +24,18 @@ from neftune_core.models.anatomy import (
     dropout_rates,
     first_position,
     head_matches,
+    keeps_rows_separate,
     linear_maps,
     reads_ahead,
-    rows_stay_apart,
     set_model_dropout,
 )
-from neftune_core.models.checks import NOT_PRETRAINED, checked, fills_gaps, require_memory, weight_bytes
+from neftune_core.models.checks import NOT_PRETRAINED, checked, is_masked_language_model, require_memory, weight_bytes
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.module_trees import private_tree, weights_hash
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.silence_warnings import import_transformers, quietly
-from neftune_core.models.sources.download_progress import Asked, Progress, ProgressCallback, Watch
-from neftune_core.models.sources.resolve import Place, find
+from neftune_core.models.silence_warnings import import_transformers, silence_transformers
+from neftune_core.models.sources.download_progress import ModelRequest, Progress, ProgressCallback, Watch
+from neftune_core.models.sources.resolve import ModelFolder, resolve_source
 from neftune_core.models.tokenizing import read_tokenizer
 from neftune_core.noise.sites import is_encoder_decoder
 from neftune_core.sentences import cause, is_disk_full, is_out_of_memory, sentence
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "Progress", "evict_all", "load", "loaded_models", "private_tree", "weights_hash"]
 
-KEPT_MODELS = 3
+CACHED_MODELS = 3
 DEFAULT_CONTEXT = 1024
 
 
@@ -94,7 +94,7 @@ class LoadedModel:
         return is_encoder_decoder(self.model)
 
 
-class _Shelf:
+class _ModelCache:
     """An LRU cache of loaded models; one thread loads a model while others wait for it.
 
     Models are read one at a time, because two that fit separately may not fit together.
@@ -104,10 +104,10 @@ class _Shelf:
         self.size = size
         self.lock = threading.Lock()
         self.models: OrderedDict[tuple[str, ...], LoadedModel] = OrderedDict()
-        self.makers: WeakValueDictionary[Asked, threading.Lock] = WeakValueDictionary()
+        self.makers: WeakValueDictionary[ModelRequest, threading.Lock] = WeakValueDictionary()
         self.reader = threading.Lock()
 
-    def take(self, key: tuple[str, ...]) -> LoadedModel | None:
+    def get(self, key: tuple[str, ...]) -> LoadedModel | None:
         with self.lock:
             if key in self.models:
                 self.models.move_to_end(key)
@@ -119,7 +119,7 @@ class _Shelf:
             while len(self.models) > self.size:
                 self.models.popitem(last=False)
 
-    def maker(self, asked: Asked) -> threading.Lock:
+    def maker(self, asked: ModelRequest) -> threading.Lock:
         """Return the lock held while `asked` is fetched and read; it is discarded when unused."""
         with self.lock:
             return self.makers.setdefault(asked, threading.Lock())
@@ -146,9 +146,9 @@ def _held(lock: threading.Lock, watch: Watch) -> Iterator[None]:
         lock.release()
 
 
-_shelf = _Shelf(KEPT_MODELS)
+_cache = _ModelCache(CACHED_MODELS)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_shelf.unlock)
+    os.register_at_fork(after_in_child=_cache.unlock)
 
 
 def load(
@@ -172,29 +172,29 @@ def load(
     """
     import_transformers()
     watch = Watch(progress, cancelled)
-    asked = Asked(settings.source.strip(), settings.revision.strip())
+    asked = ModelRequest(settings.source.strip(), settings.revision.strip())
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    with _held(_shelf.maker(asked), watch):
-        place = find(asked, watch)
+    with _held(_cache.maker(asked), watch):
+        place = resolve_source(asked, watch)
         key = (str(place.folder), place.stamp(), asked.source, str(device), precision)
-        found = _shelf.take(key)
+        found = _cache.get(key)
         if found is None:
             watch.check()
             found = _read(place, asked.source, (device, precision), watch)
-            _shelf.put(key, found)
+            _cache.put(key, found)
         return found
 
 
 def loaded_models() -> list[LoadedModel]:
     """Return the cached models, most recently used last."""
-    with _shelf.lock:
-        return list(_shelf.models.values())
+    with _cache.lock:
+        return list(_cache.models.values())
 
 
 def evict_all() -> None:
     """Clear the cache; the memory of models in use is freed when their users release them."""
-    _shelf.clear()
+    _cache.clear()
     gc.collect()
     import torch
 
@@ -202,14 +202,14 @@ def evict_all() -> None:
         torch.cuda.empty_cache()
 
 
-def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
+def _read(place: ModelFolder, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
     from neftune_core.models import attention
 
     device, precision = where
     config = checked(place.folder)
-    with _held(_shelf.reader, watch):  # the free memory must not change between check and use
+    with _held(_cache.reader, watch):  # the free memory must not change between check and use
         _make_room(place, device, precision)
-        watch.say(0, 0, say("Reading {what}", what=place.name))
+        watch.report(0, 0, say("Reading {what}", what=place.name))
         model = _weights(place, config, precision)
         tokenizer = read_tokenizer(place.folder, model)
         watch.check()
@@ -217,7 +217,7 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
     require_finite(model, place)
     rates = dropout_rates(model.config)
     set_model_dropout(model, 0.0)
-    attention.use_on(model)
+    attention.install(model)
     _require_known_shape(model, place.name)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     embedding = model.get_input_embeddings().weight
@@ -234,13 +234,13 @@ def _read(place: Place, source: str, where: tuple[torch.device, str], watch: Wat
         context=longest - first_position(model) if longest else DEFAULT_CONTEXT,
         device=device,
         precision=precision,
-        note=place.note or (NOT_PRETRAINED if fills_gaps(config) else ""),
+        note=place.note or (NOT_PRETRAINED if is_masked_language_model(config) else ""),
         revision=place.revision,
         dropout=rates,
     )
 
 
-def require_finite(model: Any, place: Place) -> None:
+def require_finite(model: Any, place: ModelFolder) -> None:
     """Check that all weights are finite.
 
     Args:
@@ -266,7 +266,7 @@ def require_finite(model: Any, place: Place) -> None:
         )
 
 
-def _make_room(place: Place, device: torch.device, precision: str) -> None:
+def _make_room(place: ModelFolder, device: torch.device, precision: str) -> None:
     """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
     needed = weight_bytes(place.folder, precision)
     try:
@@ -276,14 +276,14 @@ def _make_room(place: Place, device: torch.device, precision: str) -> None:
         require_memory(needed, place.name, device)
 
 
-def _weights(place: Place, config: Any, precision: str) -> Any:
+def _weights(place: ModelFolder, config: Any, precision: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
-        with quietly():
+        with silence_transformers():
             model, report = kind.from_pretrained(
                 place.folder, config=config, dtype=getattr(torch, precision), output_loading_info=True, **options
             )
@@ -324,7 +324,7 @@ def _require_known_shape(model: Any, name: str) -> None:
     try:
         known = bool(linear_maps(model, "all") and all_layers(model)) and head_matches(model)
         ahead = known and reads_ahead(model)
-        apart = known and rows_stay_apart(private_tree(model))
+        apart = known and keeps_rows_separate(private_tree(model))
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
             say(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Disable progress bars and warnings of transformers inside the block; errors are still raised."""
     from transformers.utils import logging
 

@@ -57,7 +57,7 @@ def _said(model: Any, name: str) -> Any:
 
 
 def read_tokenizer(folder: Path, model: Any) -> Any:
-    """Read the tokenizer of a model and adapt it with `fitted`.
+    """Read the tokenizer of a model and adapt it with `adapt_tokenizer`.
 
     Args:
         folder: Folder of the model.
@@ -97,7 +97,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
             )
         )
     _require_rows(tokenizer, model, folder.name)
-    return fitted(tokenizer, model)
+    return adapt_tokenizer(tokenizer, model)
 
 
 def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
@@ -116,7 +116,7 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
         )
 
 
-def dated(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
+def with_fixed_date(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
     """Return a tokenizer whose chat template renders a fixed date as today.
 
     Args:
@@ -139,7 +139,7 @@ def dated(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
 
 
 def day_of(tokenizer: Any) -> str:
-    """Return the ISO date set by `dated`; "" if there is none or it is not hashed."""
+    """Return the ISO date set by `with_fixed_date`; "" if there is none or it is not hashed."""
     return str(getattr(tokenizer, "day", ""))
 
 
@@ -154,7 +154,7 @@ def _clock(day: date) -> str:
     return f"{{%- macro strftime_now(format) -%}}{{{{- format {replaced} -}}}}{{%- endmacro %}}\n"
 
 
-def fitted(tokenizer: Any, model: Any) -> Any:
+def adapt_tokenizer(tokenizer: Any, model: Any) -> Any:
     """Adapt a tokenizer in place to a model.
 
     It pads on the right with a token that has an embedding row, ends answers with the separator if there is no
@@ -178,7 +178,7 @@ def fitted(tokenizer: Any, model: Any) -> Any:
 
 
 def decoder_start(tokenizer: Any) -> int | None:
-    """Return the decoder start token stored by `fitted`; None for a causal model."""
+    """Return the decoder start token stored by `adapt_tokenizer`; None for a causal model."""
     return getattr(tokenizer, "decoder_start", None)
 
 

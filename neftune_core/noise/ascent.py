@@ -16,7 +16,7 @@ from neftune_core.noise.sites import Site
 
 
 @dataclass
-class Climbed:
+class AdversarialNoise:
     """The adversarial noise of one arm at one site.
 
     The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass, so norms and
@@ -32,7 +32,7 @@ class Climbed:
     norms: Tensor
     scale: Tensor | None = None
 
-    def added_to(self, clean: Tensor, arm: ArmNoise, rows: Rows) -> Tensor:
+    def add_to(self, clean: Tensor, arm: ArmNoise, rows: Rows) -> Tensor:
         """Return `clean` plus this noise; gradients flow to `unit`.
 
         Args:
@@ -47,7 +47,7 @@ class Climbed:
             self.scale = deviations(arm, rows, clean)
         return scaled_sum(clean, self.unit, self.scale)
 
-    def climb(self, gradient: Tensor, rate: float) -> None:
+    def ascend(self, gradient: Tensor, rate: float) -> None:
         """Take one normalised gradient ascent step, then rescale to the original norm.
 
         Sequences whose gradient is zero or not finite are left unchanged.
@@ -64,14 +64,14 @@ class Climbed:
         back = torch.where(usable & (norms > 0), self.norms / norms, 1.0)
         self.unit = (moved * back[:, None, None]).requires_grad_()
 
-    def rest(self) -> None:
+    def detach(self) -> None:
         """Detach `unit`: the ascent is complete and no more gradients are needed."""
         self.unit = self.unit.detach()
 
 
-def first_draw(
+def initial_noise(
     arm: ArmNoise, sites: Iterable[Site], widths: Mapping[int, int], rows: Mapping[str, Rows]
-) -> dict[int, Climbed]:
+) -> dict[int, AdversarialNoise]:
     """Draw the noise from which the ascent of one arm starts.
 
     Args:
@@ -91,5 +91,5 @@ def first_draw(
         where = part.chosen(arm.settings)[..., None]
         shape = part.response.new_empty((*part.response.shape, widths[site.key]), dtype=torch.float32)
         unit = draw_units(arm.settings.kind, site.key, part, shape) * where
-        found[site.key] = Climbed(unit.requires_grad_(), torch.linalg.vector_norm(unit.detach(), dim=(1, 2)))
+        found[site.key] = AdversarialNoise(unit.requires_grad_(), torch.linalg.vector_norm(unit.detach(), dim=(1, 2)))
     return found

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.noise.hooks import Listener
+from neftune_core.noise.hooks import CallTracker
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.live import LiveNoise
-from neftune_core.noise.probe import refuse_without_effect
+from neftune_core.noise.probe import require_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import chosen_sites, unwrapped
@@ -71,19 +71,19 @@ def noisy_embeddings(
     chosen = chosen_sites(model, settings)
     special = () if settings.special_tokens else _special_ids(model)
     noise = LiveNoise(settings, (seed, _rank()), _multipliers(settings, calls), special, names)
-    refuse_without_effect(model, chosen)
-    listener = Listener(model, chosen)
+    require_effect(model, chosen)
+    tracker = CallTracker(model, chosen)
 
     def after_site(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        found = listener.at(module, args, kwargs) if module.training else None
+        found = tracker.locate(module, args, kwargs) if module.training else None
         if found is None:
             return output
         if isinstance(output, tuple):
-            return (noise.on(output[0], *found), *output[1:])
-        return noise.on(output, *found)
+            return (noise.add_to(output[0], *found), *output[1:])
+        return noise.add_to(output, *found)
 
     with ExitStack() as undo:
-        for handle in listener.handles():
+        for handle in tracker.register():
             undo.callback(handle.remove)
         for module in {site.module: None for site in chosen}:
             undo.callback(module.register_forward_hook(after_site, with_kwargs=True).remove)

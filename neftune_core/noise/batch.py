@@ -15,13 +15,13 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 
 if TYPE_CHECKING:
-    from neftune_core.noise.ascent import Climbed
+    from neftune_core.noise.ascent import AdversarialNoise
     from neftune_core.noise.sites import Site
 
 CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "all": lambda true, response: true,
-    "prompt": lambda true, response: true & ~response,
-    "response": lambda true, response: true & response,
+    "all": lambda real, response: real,
+    "prompt": lambda real, response: real & ~response,
+    "response": lambda real, response: real & response,
 }
 
 
@@ -44,14 +44,14 @@ class Rows:
     special: Tensor
 
     @cached_property
-    def true(self) -> Tensor:
+    def real(self) -> Tensor:
         """True on real tokens and False on padding, bool `[batch, padded]`."""
         places = torch.arange(self.response.shape[1], device=self.response.device)
         return places < torch.tensor(self.lengths, device=self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
         """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
-        chosen = CHOSEN_TOKENS[noise.tokens](self.true, self.response)
+        chosen = CHOSEN_TOKENS[noise.tokens](self.real, self.response)
         return chosen if noise.special_tokens else chosen & ~self.special
 
 
@@ -64,14 +64,14 @@ class ArmNoise:
         sites: Numbers of the sites at which the arm has noise.
         multiplier: Value of the noise schedule at this step.
         sign: -1 in the second pass of a symmetric pair, otherwise 1.
-        climbed: Adversarial noise by site key; replaces the draw at these sites.
+        adversarial: Adversarial noise by site key; replaces the draw at these sites.
     """
 
     settings: NoiseSettings
     sites: Sequence[int] = (EMBEDDING_SITE,)
     multiplier: float = 1.0
     sign: float = 1.0
-    climbed: Mapping[int, Climbed] = field(default_factory=dict)
+    adversarial: Mapping[int, AdversarialNoise] = field(default_factory=dict)
 
     @property
     def strength(self) -> float:
@@ -112,14 +112,14 @@ class BatchNoise:
         if not any(arm.reaches(site) for arm in self.arms):
             return vectors
         rows, units = self.rows[site.part], dict[str, Tensor]()
-        in_place = not vectors.requires_grad and not any(arm.climbed for arm in self.arms)
+        in_place = not vectors.requires_grad and not any(arm.adversarial for arm in self.arms)
         by_arm = list(vectors.unflatten(0, (len(self.arms), -1)))
         for place, arm in enumerate(self.arms):
             if not arm.reaches(site):
                 continue
             kind, clean = arm.settings.kind, by_arm[place]
-            if site.key in arm.climbed:
-                by_arm[place] = arm.climbed[site.key].added_to(clean, arm, rows)
+            if site.key in arm.adversarial:
+                by_arm[place] = arm.adversarial[site.key].add_to(clean, arm, rows)
                 continue
             if kind not in units:
                 units[kind] = draw_units(kind, site.key, rows, clean)
@@ -217,4 +217,4 @@ def signals(clean: Tensor, rows: Rows) -> Tensor:
     """
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
     counts = torch.tensor(rows.lengths, device=clean.device) * clean.shape[-1]
-    return ((squares * rows.true).sum(1) / counts).sqrt()
+    return ((squares * rows.real).sum(1) / counts).sqrt()

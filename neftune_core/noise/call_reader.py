@@ -28,7 +28,7 @@ LABELS = {"labels": DECODER}
 
 
 @dataclass
-class _Given:
+class _Arguments:
     """The arguments seen for one component, outermost module first; `ids` is the input of its embedding."""
 
     masks: list[Tensor] = field(default_factory=list)
@@ -44,22 +44,22 @@ class Call:
 
     Attributes:
         number: Counts training calls from 1; 0 for any other call.
-        paired: Whether the model is an encoder-decoder. Its labels then describe the decoder's rows, and its encoder
-            reads the prompt.
+        encoder_decoder: Whether the model is an encoder-decoder. Labels then describe the decoder's rows, and the
+            encoder reads the prompt.
         ran: Components that have run in this call.
         reached: Components whose embedding has run in this call.
         running: The component that was entered last.
     """
 
     number: int
-    paired: bool
+    encoder_decoder: bool
     ran: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
     running: str = ""
-    _given: dict[str, _Given] = field(default_factory=lambda: {ENCODER: _Given(), DECODER: _Given()})
+    _given: dict[str, _Arguments] = field(default_factory=lambda: {ENCODER: _Arguments(), DECODER: _Arguments()})
     _documents: dict[tuple[str, int, int], Documents] = field(default_factory=dict)
 
-    def hear(self, part: str, arguments: Mapping[str, Any]) -> None:
+    def record(self, part: str, arguments: Mapping[str, Any]) -> None:
         """Record the arguments of a module.
 
         Args:
@@ -76,7 +76,7 @@ class Call:
                 if isinstance(arguments.get(name), Tensor):
                     getattr(self._given[owner or part], attribute).append(arguments[name])
 
-    def hear_ids(self, part: str, ids: Tensor) -> None:
+    def record_ids(self, part: str, ids: Tensor) -> None:
         """Record the input ids of the embedding.
 
         Args:
@@ -105,9 +105,9 @@ class Call:
             self._documents[key] = self._read_documents(self._given[part], part, batch, length)
         return self._documents[key]
 
-    def _read_documents(self, given: _Given, part: str, batch: int, length: int) -> Documents:
+    def _read_documents(self, given: _Arguments, part: str, batch: int, length: int) -> Documents:
         mask = _fitting(given.masks, batch, length, "attention_mask")
-        if mask is None and self.paired:
+        if mask is None and self.encoder_decoder:
             by_token = [labels for labels in given.labels if labels.dim() == 2]  # one label per row is a class
             labels = _fitting(by_token, batch, length, "labels")
             mask = None if labels is None else labels != NOT_A_LABEL
@@ -142,7 +142,7 @@ class Call:
         true = np.zeros((batch, length), dtype=bool)
         for row, documents in enumerate(self.documents(part, batch, length)):
             true[row, np.concatenate(documents) if documents else []] = True
-        if self.paired:
+        if self.encoder_decoder:
             return true & (part == (ENCODER if side == "prompt" else DECODER))
         labels = _fitting(self._given[part].labels, batch, length, "labels")
         if labels is None:

@@ -15,14 +15,14 @@ from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.sites import Site, is_encoder_decoder, model_parts, noise_sites, unwrapped
 
 
-class Listener:
+class CallTracker:
     """Tracks the forward calls of a model through hooks."""
 
     def __init__(self, model: nn.Module, chosen: Sequence[Site]) -> None:
         """Set up tracking of `model`; `chosen` lists the sites that get noise."""
         parts = model_parts(model)
         self._model = unwrapped(model)
-        self._paired = is_encoder_decoder(model)
+        self._encoder_decoder = is_encoder_decoder(model)
         self._parts = {inner: part for part, owner in parts.items() for inner in owner.modules()}
         self._first_part = next(iter(parts))
         self._sites: dict[nn.Module, dict[str, Site]] = {}
@@ -40,7 +40,7 @@ class Listener:
         """Return this object itself: the hooks of a copied model know none of its modules, so they do nothing."""
         return self
 
-    def handles(self) -> list[Any]:
+    def register(self) -> list[Any]:
         """Register the hooks and return their handles."""
         handles: list[Any] = []
         for module in self._entries:
@@ -51,7 +51,7 @@ class Listener:
                 handles.append(module.register_forward_pre_hook(self._before_embedding, with_kwargs=True))
         return handles
 
-    def at(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Site, Call] | None:
+    def locate(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Site, Call] | None:
         """Return the site that has just run and the training call that it belongs to.
 
         When a checkpointed block is recomputed, the call is that of its first run.
@@ -118,7 +118,7 @@ class Listener:
         if not self._running or self._call is None:
             self._call = self._new_call()
         self._running.append(module)
-        self._call.hear(self._parts.get(module, self._first_part), arguments_of(module, args, kwargs))
+        self._call.record(self._parts.get(module, self._first_part), arguments_of(module, args, kwargs))
         if module in self._parts:
             self._call.running = self._parts[module]
             self._call.ran.add(self._call.running)
@@ -129,7 +129,7 @@ class Listener:
         self._recomputed = None
         training = self._model.training
         self._count += training
-        return Call(number=self._count if training else 0, paired=self._paired)
+        return Call(number=self._count if training else 0, encoder_decoder=self._encoder_decoder)
 
     def _after_forward(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if recomputing() or module not in self._running:
@@ -151,7 +151,7 @@ class Listener:
             return
         part = self._site(module, self._call).part
         self._call.reached.add(part)
-        self._call.hear_ids(part, ids)
+        self._call.record_ids(part, ids)
 
 
 def recomputing() -> bool:

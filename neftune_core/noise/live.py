@@ -41,7 +41,7 @@ class LiveNoise:
     special: Sequence[int] = ()
     names: Callable[[], Sequence[tuple[int, int, int]]] | None = None
 
-    def on(self, clean: Tensor, site: Site, call: Call) -> Tensor:
+    def add_to(self, clean: Tensor, site: Site, call: Call) -> Tensor:
         """Return `clean` with noise, added in float32.
 
         Args:
@@ -57,18 +57,18 @@ class LiveNoise:
             return clean
         batch, length, width = clean.shape
         rows = self._rows(site, call, batch, length)
-        spared = self._spared(site, call, batch, length)
+        excluded = self._excluded(site, call, batch, length)
         if KINDS[self.settings.kind].drops:
             draws = np.full((batch, length, 1), math.inf, dtype=np.float32)
             self._draw(draws, rows, (site.key, call.number), factors=None)
             dropped = draws[..., 0] < min(1.0, self.settings.strength * multiplier)
-            if spared is not None:
-                dropped &= ~spared
+            if excluded is not None:
+                dropped &= ~excluded
             return clean.masked_fill(torch.from_numpy(dropped).unsqueeze(-1).to(clean.device), 0)
         noise = np.zeros((batch, length, width), dtype=np.float32)
         self._draw(noise, rows, (site.key, call.number), self._deviations(clean, rows, multiplier))
-        if spared is not None:
-            noise[spared] = 0
+        if excluded is not None:
+            noise[excluded] = 0
         wide = torch.promote_types(clean.dtype, torch.float32)
         return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
 
@@ -78,15 +78,15 @@ class LiveNoise:
             return [[np.arange(length)] for _ in range(batch)]
         return call.documents(site.part, batch, length)
 
-    def _spared(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
+    def _excluded(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
         """Return a mask of the tokens excluded by the settings, `[batch, length]`; None if none are."""
-        spared: NDArray[np.bool_] | None = None
+        excluded: NDArray[np.bool_] | None = None
         if self.settings.tokens != "all":
-            spared = ~call.side(site.part, self.settings.tokens, batch, length)
+            excluded = ~call.side(site.part, self.settings.tokens, batch, length)
         if self.special:
             special = np.isin(call.ids(site.part, batch, length), self.special)
-            spared = special if spared is None else spared | special
-        return spared
+            excluded = special if excluded is None else excluded | special
+        return excluded
 
     def _deviations(self, clean: Tensor, rows: Documents, multiplier: float) -> list[list[float]]:
         """Return the standard deviation of every document."""

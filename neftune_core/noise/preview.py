@@ -27,10 +27,10 @@ DRAWN_AS = {
 DRAWS = 16
 """Number of draws in `spread`; the first is the draw that `preview` shows."""
 
-BINS_A_DEVIATION, DEVIATIONS_SHOWN = 8, 4.5
+BINS_PER_DEVIATION, DEVIATIONS_SHOWN = 8, 4.5
 """Bins per standard deviation of a histogram, and its half-width in standard deviations."""
 
-FINENESS = 4000
+RESOLUTION = 4000
 """Integer steps per standard deviation in `spread`; an int16 covers eight standard deviations to each side."""
 
 REALISED_AT = tuple(10 ** (power / 2 - 5) for power in range(11))
@@ -131,7 +131,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
 
     Returns:
         `kinds` names the draws in order. `numbers` is base64 of little-endian int16 `[kinds, draws, 4, length]`: `e . u
-        / |e|`, `(|u|^2 - width) / sqrt(width)` and the two plane coordinates, each times `FINENESS`.
+        / |e|`, `(|u|^2 - width) / sqrt(width)` and the two plane coordinates, each times `RESOLUTION`.
     """
     clean = sentence.clean
     axes, _ = plane_axes(clean)
@@ -142,7 +142,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
         for name in names
     ]
     limit = np.iinfo(np.int16).max
-    whole = np.rint(np.array(numbers) * FINENESS).clip(-limit, limit).astype("<i2")
+    whole = np.rint(np.array(numbers) * RESOLUTION).clip(-limit, limit).astype("<i2")
     return {"kinds": names, "draws": DRAWS, "numbers": base64.b64encode(whole.tobytes()).decode()}
 
 
@@ -161,7 +161,7 @@ def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
     return axes.astype(np.float32), float(values[::-1][:2].sum()) / total if total > 0 else 0.0
 
 
-def in_plane(vectors: Vectors, clean: Vectors, axes: Vectors) -> Vectors:
+def project_to_plane(vectors: Vectors, clean: Vectors, axes: Vectors) -> Vectors:
     """Project vectors onto a plane centred on the mean of the sentence.
 
     Args:
@@ -232,15 +232,15 @@ def _by_token(one: Vectors, other: Vectors) -> NDArray[np.float64]:
 
 def _histogram(values: Vectors) -> list[int]:
     """Count the values per bin; values beyond the outermost bins are ignored."""
-    count = round(2 * BINS_A_DEVIATION * DEVIATIONS_SHOWN)
-    places = np.floor(values.ravel() * np.float32(BINS_A_DEVIATION)).astype(np.int64) + count // 2
+    count = round(2 * BINS_PER_DEVIATION * DEVIATIONS_SHOWN)
+    places = np.floor(values.ravel() * np.float32(BINS_PER_DEVIATION)).astype(np.int64) + count // 2
     return np.bincount(places[(places >= 0) & (places < count)], minlength=count).tolist()
 
 
 def _plane(clean: Vectors, axes: Vectors) -> dict[str, Any]:
     """Return the coordinates of the tokens and of the zero vector."""
-    origin = in_plane(np.zeros((1, clean.shape[1]), dtype=np.float32), clean, axes)
-    return _points(in_plane(clean, clean, axes)) | {"origin": _rounded(origin[0])}
+    origin = project_to_plane(np.zeros((1, clean.shape[1]), dtype=np.float32), clean, axes)
+    return _points(project_to_plane(clean, clean, axes)) | {"origin": _rounded(origin[0])}
 
 
 def _points(places: Vectors) -> dict[str, list[float]]:

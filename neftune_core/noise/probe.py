@@ -18,7 +18,7 @@ FIRST_ID, TOKENS = 3, 4
 """Token ids used: small enough for every vocabulary, and past the usual special tokens."""
 
 
-def refuse_without_effect(model: nn.Module, sites: Sequence[Site]) -> None:
+def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     """Check that noise at each site changes the model's output.
 
     Four tokens are run with and without strong noise, at each embedding and at all layers together.

@@ -105,9 +105,9 @@ class LentGpu:
     """
 
     def __init__(self, decorate: Decorate) -> None:
-        from neftune_core.models.device import keep_off_gpu
+        from neftune_core.models.device import forbid_gpu
 
-        keep_off_gpu()
+        forbid_gpu()
         self._study = decorate(duration=_asked_seconds)(study_in_call)
         self._answers = decorate(duration=_asked_seconds)(answers_in_call)
 
@@ -263,10 +263,10 @@ def answers_in_call(
 
 def _begin_in_worker() -> None:
     """Prepare a forked worker, which has the GPU but none of the parent's threads."""
-    from neftune_core.models.device import take_gpu
+    from neftune_core.models.device import allow_gpu
     from neftune_core.models.threads import limit_threads
 
-    take_gpu()
+    allow_gpu()
     limit_threads(1)  # the parent's thread pool does not exist here: using it would deadlock
 
 
@@ -380,12 +380,12 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 def _groups(study: StudySettings) -> list[tuple[int, int]]:
     """Return the groups of arms that share a pass in each step: passes and arms of each."""
-    from neftune_core.engine.passes import passes_of
+    from neftune_core.engine.passes import pass_strategy
     from neftune_core.noise.batch import ArmNoise
 
     by_way: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
-        way = passes_of(ArmNoise(noise))
+        way = pass_strategy(ArmNoise(noise))
         key = way if study.training.together else name
         by_way.setdefault(key, []).append({"one": 1, "pair": 2, "ascent": noise.ascent_steps + 1}[way])
     return [(max(passes), len(passes)) for passes in by_way.values()]

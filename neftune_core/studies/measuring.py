@@ -113,7 +113,7 @@ class _Ending:
             batch_size=evaluation_batch(self.run.study.training),
             noise=noise,
             should_stop=self.should_stop,
-            between=accelerator.let_others,
+            between=accelerator.yield_turn,
         )
 
     def noise_penalty(self, found: Measured) -> None:

@@ -83,7 +83,7 @@ def _half(size: int, rows: int) -> int:
 
 def _rows(run: Lockstep, sample: Sequence[Any], size: int, should_stop: Callable[[], bool]) -> RowMeasures:
     return row_measures(
-        run.stack, sample, run.alive, batch_size=size, should_stop=should_stop, between=accelerator.let_others
+        run.stack, sample, run.alive, batch_size=size, should_stop=should_stop, between=accelerator.yield_turn
     )
 
 

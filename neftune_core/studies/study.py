@@ -18,7 +18,7 @@ from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
 from neftune_core.engine.methods import make_arms
-from neftune_core.engine.parallel import Over, team
+from neftune_core.engine.parallel import StudyEnded, team
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
@@ -26,7 +26,7 @@ from neftune_core.language import later, say
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.threads import YieldingWhenBusy, fixed_threads
-from neftune_core.models.tokenizing import dated
+from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
@@ -158,7 +158,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
     except Cancelled:
         yield {"seed": study.seed, "event": "stopped", "message": stop.words}
     finally:
-        team().dismiss()
+        team().release()
 
 
 def follow_study(limits: Limits) -> None:
@@ -167,17 +167,17 @@ def follow_study(limits: Limits) -> None:
     Raises what `_prepared_together` raises.
     """
     ours = team()
-    folder = ours.first_tells()
+    folder = ours.broadcast_text()
     if not folder:
         return
     record = Record(Path(folder))
     ready = _prepared_together(record, limits, Deadline(limits, lambda: False))
     threads = fixed_threads(record.said_of("machine").get("threads"))
-    with contextlib.suppress(Over), threads, YieldingWhenBusy():
+    with contextlib.suppress(StudyEnded), threads, YieldingWhenBusy():
         while True:
-            run = ready.run(int(ours.first_says(0)))
+            run = ready.run(int(ours.broadcast(0)))
             checkpoint.restore(run, record.folder)
-            ours.meet()
+            ours.barrier()
             with contextlib.suppress(Cancelled):
                 for _ in run.run(lambda: False, measured=EVERY_STEP):
                     pass
@@ -204,7 +204,7 @@ def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready
             raise
         failure = error
     words = sentence(failure) if failure else ""
-    told = team().first_failure(words)
+    told = team().gather_failure(words)
     if failure and told == words:
         raise failure
     if told:
@@ -266,7 +266,7 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
     Returns:
         The model.
     """
-    tokenizer = dated(loaded.tokenizer, record.day, hashed="date" in record.about)
+    tokenizer = with_fixed_date(loaded.tokenizer, record.day, hashed="date" in record.about)
     return loaded if tokenizer is loaded.tokenizer else replace(loaded, tokenizer=tokenizer)
 
 
@@ -276,8 +276,8 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
     pacer = Pacer(run)
     try:
         measured = yield from _begin(ready, run)
-        team().first_says(seed)
-        team().meet()
+        team().broadcast(seed)
+        team().barrier()
         yield from pacer.timed(holding(run.run(ready.stop, _Keeper(run, record.folder), measured)))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)

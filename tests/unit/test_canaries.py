@@ -181,11 +181,11 @@ def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
 
 
 def test_transformers_takes_an_attention_function_by_name() -> None:
-    why = "Short rows attend at half the speed, or not at all: mend models/attention.py, `use_on` and `attention`."
+    why = "Short rows attend at half the speed, or not at all: mend models/attention.py, `install` and `attention`."
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
-    from neftune_core.models.attention import NAME, use_on
+    from neftune_core.models.attention import NAME, install
 
     assert callable(sdpa_mask), why
     assert [*inspect.signature(sdpa_attention_forward).parameters][:5] == [
@@ -194,7 +194,7 @@ def test_transformers_takes_an_attention_function_by_name() -> None:
     model, ids = tiny_llama(), torch.tensor([[1, 2, 3]])
     assert model.config._attn_implementation == "sdpa", why
     before = model(ids).logits
-    use_on(model)
+    install(model)
     assert model.config._attn_implementation == NAME, why
     assert torch.allclose(model(ids).logits, before, atol=1e-5), why  # rounding of another order of sums
 

@@ -17,7 +17,7 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.archive import import_record, pack_record
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.sources.folders import made_once
+from neftune_core.models.sources.folders import create_once
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
@@ -124,7 +124,7 @@ def test_a_model_that_was_made_is_on_the_disk_and_can_be_read_by_others(disk: Di
         (folder / "part").write_text("weights", encoding="utf-8")
         (folder / "part").chmod(0o600)
 
-    folder = made_once(tmp_path / "model", make)
+    folder = create_once(tmp_path / "model", make)
     assert disk.unflushed == []
     assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~UMASK
     assert stat.S_IMODE((folder / "part").stat().st_mode) == 0o666 & ~UMASK

@@ -27,7 +27,7 @@ ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelRequest:
     """A requested model: source and revision (may be empty)."""
 
     source: str
@@ -41,7 +41,7 @@ class Watch:
     progress: ProgressCallback | None = None
     cancelled: Callable[[], bool] | None = None
 
-    def say(self, done_bytes: int, total_bytes: int, what: str) -> None:
+    def report(self, done_bytes: int, total_bytes: int, what: str) -> None:
         """Report progress; see `Progress`."""
         if self.progress is not None:
             self.progress(Progress(done_bytes, total_bytes, what))

@@ -22,7 +22,7 @@ def models_home() -> Path:
     return folder
 
 
-def made_once(target: Path, make: Callable[[Path], None]) -> Path:
+def create_once(target: Path, make: Callable[[Path], None]) -> Path:
     """Create a folder unless it exists.
 
     Other processes see either the complete folder or none. If two create it at the same time, the first wins and the

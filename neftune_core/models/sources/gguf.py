@@ -15,9 +15,9 @@ from typing import Any
 from neftune_core.errors import Cancelled, DoesNotFit, ModelError
 from neftune_core.language import later, say
 from neftune_core.models.checks import require_memory
-from neftune_core.models.silence_warnings import quietly
+from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.models.sources.download_progress import Watch
-from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.models.sources.folders import create_once, models_home
 from neftune_core.sentences import cause
 
 CHUNK_BYTES = 1 << 22
@@ -42,7 +42,7 @@ def convert(file: Path, watch: Watch) -> Path:
     """
     digest = file_sha256(file, watch)
     target = models_home() / "converted" / f"{digest[:24]}-v{VERSION}"
-    return made_once(target, lambda folder: convert_into(folder, file, watch))
+    return create_once(target, lambda folder: convert_into(folder, file, watch))
 
 
 def file_sha256(file: Path, watch: Watch) -> str:
@@ -58,7 +58,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
             digest.update(chunk)
             done += len(chunk)
             watch.check()
-            watch.say(done, size, say("Checking {file}", file=file.name))
+            watch.report(done, size, say("Checking {file}", file=file.name))
     return digest.hexdigest()
 
 
@@ -104,11 +104,11 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
         watch: Progress and cancellation.
     """
     watch.check()
-    watch.say(0, 0, say("Converting {file}", file=file.name))
-    with _one_at_a_time, quietly(), _dequantising(watch, file.name):
+    watch.report(0, 0, say("Converting {file}", file=file.name))
+    with _one_at_a_time, silence_transformers(), _dequantising(watch, file.name):
         model, tokenizer = _read(file)
     watch.check()
-    with quietly():
+    with silence_transformers():
         _plain(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -125,7 +125,7 @@ def _dequantising(watch: Watch, name: str) -> Iterator[None]:
         total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0
         for tensor in tensors:
             watch.check()
-            watch.say(done, total, say("Converting {file}", file=name))
+            watch.report(done, total, say("Converting {file}", file=name))
             yield tensor
             done += int(tensor.n_bytes)
 

@@ -56,7 +56,7 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         _require_disk(sum(sizes.values()), repository)
         return _download(repository, revision, sum(sizes.values()), watch)
     except Exception as error:
-        told = error if isinstance(error, LabError | Cancelled) else explained(error, repository, revision)
+        told = error if isinstance(error, LabError | Cancelled) else translate_error(error, repository, revision)
         if cached is not None and isinstance(told, NotAvailable):
             return cached  # its tokenizer may not need any of the usual files
         raise told from (None if told is error else error)
@@ -173,10 +173,10 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
         )
 
     def stalled(waited: float) -> bool:
-        watch.say(count.done(), total, say("Downloading {what}", what=repository))
+        watch.report(count.done(), total, say("Downloading {what}", what=repository))
         return count.silence() > STALL_SECONDS
 
-    watch.say(0, total, say("Downloading {what}", what=repository))  # small downloads finish before the first poll
+    watch.report(0, total, say("Downloading {what}", what=repository))  # small downloads finish before the first poll
     try:
         return _in_background(work, watch, stalled)
     finally:
@@ -250,7 +250,7 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
     return results[0]
 
 
-def explained(error: BaseException, repository: str, revision: str) -> LabError:
+def translate_error(error: BaseException, repository: str, revision: str) -> LabError:
     """Translate an exception of huggingface_hub to an error for users.
 
     Args:

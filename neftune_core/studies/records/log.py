@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bounded import count_values, lines_of
+from neftune_core.bounded import count_values, read_lines
 from neftune_core.studies.records.parts import COUNTED, LINE_BYTES, OWN_LOG_BYTES, event_of
 
 Event = dict[str, Any]
@@ -64,7 +64,7 @@ class Log:
         return self.events
 
     def _new(self, block: bytes) -> Iterator[Event]:
-        for line in lines_of(io.BytesIO(block), LINE_BYTES):
+        for line in read_lines(io.BytesIO(block), LINE_BYTES):
             self._values += VALUES_A_LINE + count_values(line)
             if self.most_values is not None and self._values > self.most_values:
                 self.cut = True

@@ -17,9 +17,9 @@ from neftune_core.bounded import (
     SETTINGS_BYTES,
     SETTINGS_VALUES,
     count_values,
-    lines_of,
     read_file,
     read_json,
+    read_lines,
 )
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
@@ -243,7 +243,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     left, values = ANSWERS_BYTES, ANSWERS_VALUES
     with contextlib.suppress(OSError), path.open("rb") as file:
-        for line in lines_of(file, ANSWERS_BYTES):
+        for line in read_lines(file, ANSWERS_BYTES):
             left, values = left - len(line), values - VALUES_AN_ANSWER - count_values(line)
             if min(left, values) < 0:
                 break

@@ -135,7 +135,7 @@ def _built(here: Hosted, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.B
     """Return the lab, the first preview and the page, not yet served."""
     gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody
-    from neftune_core.models.sources.resolve import allow_only, close_this_machine
+    from neftune_core.models.sources.resolve import allow_only, forbid_local_paths
     from neftune_core.ui import page
     from neftune_core.ui.server.lab import Lab
     from neftune_core.ui.server.logs import log_to_file
@@ -146,7 +146,7 @@ def _built(here: Hosted, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.B
     keep_uploads_at_home()
     lab, first = Lab(limits, host=here, gpu=gpu), FirstPreview()
     if not lab.limits.local_paths:
-        close_this_machine()
+        forbid_local_paths()
     if here.models is not None:
         allow_only(here.models)
     return lab, first, page.build(lab, first)

@@ -23,7 +23,7 @@ from neftune_core.figures.norms import HEIGHT, PADDED_LENGTH
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.preview import BINS_A_DEVIATION, FINENESS
+from neftune_core.noise.preview import BINS_PER_DEVIATION, RESOLUTION
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.noise.strength import SHARE
@@ -205,8 +205,8 @@ def figure_of(payload: Payload, places: Places) -> Figure:
         "colours": [token("base"), SINGLE_NOISE],
         "views": view_layouts(payload),
         "padded_length": PADDED_LENGTH,
-        "bins_a_deviation": BINS_A_DEVIATION,
-        "fineness": FINENESS,
+        "bins_a_deviation": BINS_PER_DEVIATION,
+        "fineness": RESOLUTION,
         "kind_notes": kind_notes(),
         "schedules": {name: say(found.words) for name, found in SCHEDULES.items()},
         "adaptive": adaptive_illustration(),

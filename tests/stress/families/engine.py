@@ -39,7 +39,7 @@ def loaded_family(family: Family) -> LoadedModel:
 
     from neftune_core.models.anatomy import all_layers, set_model_dropout
     from neftune_core.models.loading import LoadedModel
-    from neftune_core.models.tokenizing import fitted
+    from neftune_core.models.tokenizing import adapt_tokenizer
 
     model = family.build().requires_grad_(False)
     _make_uneven(model)
@@ -47,7 +47,7 @@ def loaded_family(family: Family) -> LoadedModel:
     embedding = model.get_input_embeddings().weight
     return LoadedModel(
         model=model,
-        tokenizer=fitted(tiny_tokenizer(), model),
+        tokenizer=adapt_tokenizer(tiny_tokenizer(), model),
         source="tiny",
         name=family.words,
         licence="none",

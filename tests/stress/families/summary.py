@@ -32,11 +32,11 @@ def measure_families(file: Path | None = None) -> Table:
     not apply, and a note says so.
     """
     from neftune_core.models.device import describe_machine
-    from neftune_core.models.silence_warnings import quietly
+    from neftune_core.models.silence_warnings import silence_transformers
 
     table = Table("Families of models", describe_machine())
     found: dict[str, dict[str, bool | None]] = {}
-    with quietly(), warnings.catch_warnings():
+    with silence_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # names that the packages will call otherwise one day
         for name, family in FAMILIES.items():
             found[name] = {}

@@ -38,9 +38,9 @@ from tests import standin
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
-    loading._shelf.clear()
+    loading._cache.clear()
     yield
-    loading._shelf.clear()
+    loading._cache.clear()
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_weights_too_large_for_the_number_format_are_refused_in_it_alone(folder:
     assert _load(folder).precision == "float32"
     with pytest.raises(ModelError, match="Choose another number format"):
         loading.require_finite(
-            _load(folder).model.to(torch.float16), loading.Place(folder=folder, name="my-model", licence="")
+            _load(folder).model.to(torch.float16), loading.ModelFolder(folder=folder, name="my-model", licence="")
         )
 
 

@@ -12,7 +12,7 @@ from neftune_core.data.chat import Encoded, encode, end_ids, prompt_ids, respons
 from neftune_core.data.examples import Example, Message, Refusal
 from neftune_core.data.pairs import source_text
 from neftune_core.data.preparing import length_histogram, preview
-from neftune_core.models.tokenizing import fitted
+from neftune_core.models.tokenizing import adapt_tokenizer
 from tests.stress.families.tiny import FAMILIES
 
 ASKED = (Message("user", "the cat sleeps ."), Message("assistant", "die katze schläft ."))
@@ -21,17 +21,17 @@ TALK = (*ASKED, Message("user", "how are you ?"), Message("assistant", "hello"))
 
 @pytest.fixture(scope="module")
 def t5() -> Any:
-    return fitted(t5_tokenizer(), FAMILIES["T5"].build())
+    return adapt_tokenizer(t5_tokenizer(), FAMILIES["T5"].build())
 
 
 @pytest.fixture(scope="module")
 def bart() -> Any:
-    return fitted(bart_tokenizer(), FAMILIES["BART"].build())
+    return adapt_tokenizer(bart_tokenizer(), FAMILIES["BART"].build())
 
 
 @pytest.fixture(scope="module")
 def bert() -> Any:
-    return fitted(bert_tokenizer(), FAMILIES["BERT"].build())
+    return adapt_tokenizer(bert_tokenizer(), FAMILIES["BERT"].build())
 
 
 def encoded(messages: tuple[Message, ...], tokenizer: Any, length: int = 64, **more: Any) -> Encoded:

@@ -17,7 +17,7 @@ from neftune_core.data.examples import Example, Message, fingerprint
 from neftune_core.errors import ModelError
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.tokenizing import dated, day_of
+from neftune_core.models.tokenizing import day_of, with_fixed_date
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import chosen_arms, compare_arms
 from neftune_core.studies.prompts import Prompt
@@ -99,21 +99,21 @@ def test_reasoning_is_that_of_a_block_that_is_not_empty() -> None:
 
 def test_a_dated_template_prints_the_day_that_it_is_given() -> None:
     made = with_template(DATED)
-    first, second = (dated(made, date(2024, 7, day)) for day in (26, 27))
+    first, second = (with_fixed_date(made, date(2024, 7, day)) for day in (26, 27))
     text = first.decode(prompt_ids([ASKED], first))
     assert text.startswith("Today Date: 26 Jul 2024\n")
     assert prompt_ids([ASKED], first) != prompt_ids([ASKED], second)
-    assert prompt_ids([ASKED], made) == prompt_ids([ASKED], dated(made, date.today()))
+    assert prompt_ids([ASKED], made) == prompt_ids([ASKED], with_fixed_date(made, date.today()))
     assert made.chat_template == DATED, "the shared tokenizer stays as it is"
-    assert prompt_ids([ASKED], dated(first, date(2024, 7, 27))) == prompt_ids([ASKED], second)
+    assert prompt_ids([ASKED], with_fixed_date(first, date(2024, 7, 27))) == prompt_ids([ASKED], second)
     assert fingerprint([], day_of(first)) != fingerprint([], day_of(second))
     assert (
         fingerprint([], day_of(made))
         == fingerprint([])
-        == fingerprint([], day_of(dated(made, date.today(), hashed=False)))
+        == fingerprint([], day_of(with_fixed_date(made, date.today(), hashed=False)))
     )
     plain = with_template(QWEN)
-    assert dated(plain, date.today()) is plain
+    assert with_fixed_date(plain, date.today()) is plain
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_the_day_changes_nothing_else_of_a_template(template: str) -> None:
     made, today = with_template(template), date.today()
     turns = [{"role": "user", "content": "a"}]
     expected = made.apply_chat_template(turns, tokenize=False)
-    assert dated(made, today).apply_chat_template(turns, tokenize=False) == expected
-    assert dated(made, date(2001, 2, 3)).apply_chat_template(turns, tokenize=False) != expected
+    assert with_fixed_date(made, today).apply_chat_template(turns, tokenize=False) == expected
+    assert with_fixed_date(made, date(2001, 2, 3)).apply_chat_template(turns, tokenize=False) != expected
 
 
 @pytest.fixture

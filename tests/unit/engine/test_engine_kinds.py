@@ -87,14 +87,14 @@ def test_a_pair_has_the_mean_loss_and_gradient_of_two_passes_of_opposite_noise(t
     run = lockstep(tiny, arms)
     found = gradients_of(run)
     (event,) = step_events(lockstep(tiny, arms, steps=1))
-    (portion,) = run._portions(next(run.steps()))
+    (micro_batch,) = run._micro_batches(next(run.steps()))
     parameters = run.stack.parameters()
     by_sign = []
     for sign in (1.0, -1.0):
-        noise = BatchNoise([ArmNoise(arms["symmetric"], sign=sign)], portion.rows)
+        noise = BatchNoise([ArmNoise(arms["symmetric"], sign=sign)], micro_batch.rows)
         run.optimizer.clear()
-        with run.stack.training([2], noise=noise, dropout=Dropout((0.3,), portion.seed)) as tree:
-            loss = arm_losses(tree, portion.batch, 1, backward_over=portion.tokens).means[0]
+        with run.stack.training([2], noise=noise, dropout=Dropout((0.3,), micro_batch.seed)) as tree:
+            loss = arm_losses(tree, micro_batch.batch, 1, backward_over=micro_batch.tokens).means[0]
         by_sign.append((float(loss), [parameter.grad[2].clone() for parameter in parameters]))
     assert by_sign[0][0] != by_sign[1][0]
     assert event["arms"]["symmetric"]["loss"] == pytest.approx((by_sign[0][0] + by_sign[1][0]) / 2, abs=1e-6)

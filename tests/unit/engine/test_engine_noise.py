@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.bench.noise import Size, measure_noise, middle_of
-from neftune_core.noise.ascent import first_draw
+from neftune_core.noise.ascent import initial_noise
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import KINDS, draw_unit
 from neftune_core.noise.settings import NoiseSettings
@@ -199,18 +199,18 @@ def test_noise_besides_the_vectors_takes_no_more_than_one_draw_a_kind() -> None:
 def test_ascent_begins_at_the_uniform_draw_and_keeps_the_norm_of_each_sequence() -> None:
     settings = NoiseSettings(strength=5, kind="adversarial", tokens="prompt")
     arm, rows = ArmNoise(settings), {DECODER: rows_of([4, 9], 16)}
-    climbed = first_draw(arm, [EMBEDDING, LAYER], {0: WIDTH, 2: WIDTH}, rows)
-    assert list(climbed) == [0]
-    with_climbed = BatchNoise([ArmNoise(settings, climbed=climbed)], rows)
+    adversarial = initial_noise(arm, [EMBEDDING, LAYER], {0: WIDTH, 2: WIDTH}, rows)
+    assert list(adversarial) == [0]
+    with_adversarial = BatchNoise([ArmNoise(settings, adversarial=adversarial)], rows)
     uniform = BatchNoise([ArmNoise(NoiseSettings(strength=5, tokens="prompt"))], rows)
-    first = added_by(with_climbed).detach()
+    first = added_by(with_adversarial).detach()
     assert torch.equal(first, added_by(uniform))
     direction = torch.randn(2, 16, WIDTH, generator=torch.Generator().manual_seed(0))
     before = float((first * direction).sum())
     for _ in range(3):
-        (gradient,) = torch.autograd.grad((added_by(with_climbed) * direction).sum(), [climbed[0].unit])
-        climbed[0].climb(gradient, rate=0.5)
-    after = added_by(with_climbed).detach()
+        (gradient,) = torch.autograd.grad((added_by(with_adversarial) * direction).sum(), [adversarial[0].unit])
+        adversarial[0].ascend(gradient, rate=0.5)
+    after = added_by(with_adversarial).detach()
     torch.testing.assert_close(after.norm(dim=(2, 3)), first.norm(dim=(2, 3)))
     assert float((after * direction).sum()) > before
     assert torch.equal(after[0, 1, 4:], torch.zeros(12, WIDTH))
@@ -219,10 +219,10 @@ def test_ascent_begins_at_the_uniform_draw_and_keeps_the_norm_of_each_sequence()
 @pytest.mark.parametrize("gradient", [0.0, math.nan, math.inf])
 def test_a_gradient_of_no_use_leaves_the_noise_where_it_is(gradient: float) -> None:
     arm = ArmNoise(NoiseSettings(strength=5, kind="adversarial"))
-    climbed = first_draw(arm, [EMBEDDING], {0: WIDTH}, {DECODER: rows_of([4, 9], 16)})[0]
-    before = climbed.unit.detach().clone()
-    climbed.climb(torch.full_like(before, gradient), rate=1.0)
-    assert torch.equal(climbed.unit, before)
+    adversarial = initial_noise(arm, [EMBEDDING], {0: WIDTH}, {DECODER: rows_of([4, 9], 16)})[0]
+    before = adversarial.unit.detach().clone()
+    adversarial.ascend(torch.full_like(before, gradient), rate=1.0)
+    assert torch.equal(adversarial.unit, before)
 
 
 def test_the_benchmark_of_noise_times_every_kind_and_weighs_it() -> None:

@@ -14,7 +14,7 @@ from tiny import random_rows
 from neftune_core.data.chat import Encoded
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.optimizer import ArmOptimizer, Rates
+from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings, evaluation_batch
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
@@ -85,7 +85,7 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
         gradients = [torch.randn(parameter.shape, generator=generator) for parameter in parameters]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient.clone()
-        optimizer.step({1: 1.0, 2: 1.0}, Rates(1e-2, clip_norm=0, decay={1: 0.0, 2: 0.4}), optimizer.norms())
+        optimizer.step({1: 1.0, 2: 1.0}, Hyperparameters(1e-2, clip_norm=0, decay={1: 0.0, 2: 0.4}), optimizer.norms())
         for slot, decay in ((1, 0.0), (2, 0.4)):
             for copy, gradient in zip(copies[decay], gradients, strict=True):
                 copy.grad = gradient[slot].clone()
@@ -183,7 +183,7 @@ def test_others_have_their_turn_between_the_batches_of_an_evaluation(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[str] = []
-    monkeypatch.setattr(accelerator, "let_others", lambda: turns.append("turn"))
+    monkeypatch.setattr(accelerator, "yield_turn", lambda: turns.append("turn"))
     run = lockstep(tiny, StudySettings(training=training(evaluations=1)), rows=random_rows(48))
     next(run.run(lambda: False))
     batches = -(-32 // evaluation_batch(run.study.training))  # 32 rows are measured

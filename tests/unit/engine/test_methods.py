@@ -13,11 +13,11 @@ import torch
 from tiny import loaded_tiny, random_rows
 
 from neftune_core.data.batches import epoch_batches
-from neftune_core.engine.armset import Trained
+from neftune_core.engine.armset import TrainedTensor
 from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.methods import make_arms
-from neftune_core.engine.optimizer import LossScale, side_by_side
+from neftune_core.engine.optimizer import LossScale, build_blocks
 from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.engine.stack import AdapterStack
@@ -288,7 +288,7 @@ def test_only_a_cuda_gpu_captures_a_step(tiny: LoadedModel) -> None:
 def test_on_a_processor_as_many_arms_go_together_as_its_caches_hold(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neftune_core.models.device.PASS_NUMBERS", 200 * tiny.width)
+    monkeypatch.setattr("neftune_core.models.device.CPU_PASS_ELEMENTS", 200 * tiny.width)
     stack = AdapterStack(tiny, 5, rank=2, alpha=4)
     slots = [1, 2, 3, 4, 5]
     assert stack.groups(slots) == stack.groups(slots, 40) == [slots]
@@ -298,7 +298,7 @@ def test_on_a_processor_as_many_arms_go_together_as_its_caches_hold(
 
 def test_arms_in_groups_have_the_numbers_of_all_at_once(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     together = events(made(tiny, lora_dropout=0.2))
-    monkeypatch.setattr("neftune_core.models.device.PASS_NUMBERS", 300 * tiny.width)
+    monkeypatch.setattr("neftune_core.models.device.CPU_PASS_ELEMENTS", 300 * tiny.width)
     run = made(tiny, lora_dropout=0.2)
     assert 1 < len(run.stack.groups(run.alive, 4 * 32)) < len(run.alive)
     for one, other in zip(together, events(run), strict=True):
@@ -310,6 +310,6 @@ def test_arms_in_groups_have_the_numbers_of_all_at_once(tiny: LoadedModel, monke
 @pytest.mark.parametrize("numbers", [1, 1023, 3_000_001])
 def test_the_norm_of_a_long_gradient_is_right_to_seven_digits(numbers: int) -> None:
     values = torch.randn(2, numbers, generator=torch.Generator().manual_seed(0))
-    part = Trained(torch.nn.Parameter(values), values[0].clone(), slots=(0, 1))
-    (block,) = side_by_side([part])
+    part = TrainedTensor(torch.nn.Parameter(values), values[0].clone(), slots=(0, 1))
+    (block,) = build_blocks([part])
     torch.testing.assert_close(block.norms(values).double(), values.double().norm(dim=1), rtol=3e-7, atol=0)

@@ -17,9 +17,9 @@ from neftune_core.models.anatomy import (
     first_position,
     head_logits,
     head_matches,
+    keeps_rows_separate,
     linear_maps,
     reads_ahead,
-    rows_stay_apart,
     set_model_dropout,
 )
 from tests.stress.families.engine import loaded_family
@@ -152,7 +152,7 @@ def test_dropout_can_be_switched_on_in_a_model_that_has_none(family: str) -> Non
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_rows_of_a_batch_stay_apart_in_every_family(name: str) -> None:
-    assert rows_stay_apart(TINY[name].build())
+    assert keeps_rows_separate(TINY[name].build())
 
 
 def test_a_map_that_reads_time_first_or_is_never_called_is_found() -> None:
@@ -169,7 +169,7 @@ def test_a_map_that_reads_time_first_or_is_never_called_is_found() -> None:
         max_encoder_position_embeddings=64,
         max_decoder_position_embeddings=64,
     )
-    assert not rows_stay_apart(transformers.LEDForConditionalGeneration(longformer))
+    assert not keeps_rows_separate(transformers.LEDForConditionalGeneration(longformer))
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA_LIKE))
     model.model.layers[0].unused = torch.nn.Linear(32, 32)
-    assert not rows_stay_apart(model)
+    assert not keeps_rows_separate(model)

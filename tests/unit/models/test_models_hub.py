@@ -26,7 +26,7 @@ from neftune_core.models.loading import Progress, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import hub_files
 from neftune_core.models.sources.download_progress import Watch
-from neftune_core.models.sources.hub_files import explained, fetch, licence_in
+from neftune_core.models.sources.hub_files import fetch, licence_in, translate_error
 from tests.standin import standin
 
 COMMIT = "1234567890" * 4
@@ -104,7 +104,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A hub with the stand-in as `lab/tiny`, and an empty cache."""
-    loading._shelf.clear()
+    loading._cache.clear()
     server = Hub()
     server.files = {file.name: file.read_bytes() for file in standin().iterdir()}
     server.files |= {"README.md": b"---\nlicense: mit\n---\n", "pytorch_model.bin": b"x" * 1000, "run.py": b"boom"}
@@ -288,7 +288,7 @@ def test_an_id_that_cannot_be_one_is_refused(served: Hub) -> None:
     ],
 )
 def test_what_the_library_raises_becomes_a_sentence(error: Exception, kind: type[LabError], words: str) -> None:
-    said = explained(error, "lab/tiny", "")
+    said = translate_error(error, "lab/tiny", "")
     assert isinstance(said, kind)
     assert words in str(said)
     assert "secret" not in str(said)
@@ -297,7 +297,7 @@ def test_what_the_library_raises_becomes_a_sentence(error: Exception, kind: type
 def test_the_cause_of_an_error_counts() -> None:
     error = errors.LocalEntryNotFoundError("not there")
     error.__cause__ = errors.OfflineModeIsEnabled("off")
-    assert "HF_HUB_OFFLINE" in str(explained(error, "lab/tiny", ""))
+    assert "HF_HUB_OFFLINE" in str(translate_error(error, "lab/tiny", ""))
 
 
 FETCH = """

@@ -24,7 +24,7 @@ from neftune_core.models.anatomy import reads_ahead
 from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve
-from neftune_core.models.sources.folders import made_once, models_home
+from neftune_core.models.sources.folders import create_once, models_home
 from neftune_core.models.tokenizing import decoder_start
 from tests import standin
 from tests.stress.families.tiny import FAMILIES
@@ -33,11 +33,11 @@ from tests.stress.families.tiny import FAMILIES
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No model kept from another test, and the stand-in as the bundled one."""
-    loading._shelf.clear()
+    loading._cache.clear()
     shutil.copytree(standin.standin(), tmp_path / "assets" / "model")
     monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "assets")
     yield
-    loading._shelf.clear()
+    loading._cache.clear()
 
 
 def float32(source: str | Path, **more: str) -> ModelSettings:
@@ -409,7 +409,7 @@ def test_a_folder_being_made_is_never_seen_half_done(tmp_path: Path) -> None:
         raise ModelError("It broke.")
 
     with pytest.raises(ModelError):
-        made_once(target, breaks)
+        create_once(target, breaks)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -419,10 +419,10 @@ def test_of_two_that_make_a_folder_the_first_wins(tmp_path: Path) -> None:
     target = tmp_path / "made"
 
     def slower(folder: Path) -> None:
-        made_once(target, lambda other: (other / "file").write_text("first"))
+        create_once(target, lambda other: (other / "file").write_text("first"))
         (folder / "file").write_text("second")
 
-    assert (made_once(target, slower) / "file").read_text() == "first"
+    assert (create_once(target, slower) / "file").read_text() == "first"
     assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
 
 
@@ -433,7 +433,7 @@ def test_what_a_dead_process_left_is_removed_after_a_day(tmp_path: Path) -> None
     old.mkdir()
     young.mkdir()
     os.utime(old, (0, 0))
-    made_once(tmp_path / "made", lambda folder: None)
+    create_once(tmp_path / "made", lambda folder: None)
     assert not old.exists()
     assert young.exists()
 

@@ -127,11 +127,11 @@ def test_vectors_of_float64_keep_their_precision(model: Any) -> None:
 
 def test_noise_takes_no_more_memory_than_one_float32_tensor_of_the_vectors(model: Any) -> None:
     clean = torch.zeros(4, 512, 256)
-    call = Call(number=1, paired=False)
+    call = Call(number=1, encoder_decoder=False)
     noise = LiveNoise(ALPHA5, (0, 0), multipliers=[1.0])
-    noise.on(clean, noise_sites(model)[0], call)
+    noise.add_to(clean, noise_sites(model)[0], call)
     tracemalloc.start()
-    noise.on(clean, noise_sites(model)[0], call)
+    noise.add_to(clean, noise_sites(model)[0], call)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.05 * clean.numel() * 4

@@ -13,10 +13,10 @@ import torch
 from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
 from neftune_core.noise.nearest import CHANGES, changes, nearest_tokens
 from neftune_core.noise.preview import (
-    BINS_A_DEVIATION,
+    BINS_PER_DEVIATION,
     DRAWN_AS,
     DRAWS,
-    FINENESS,
+    RESOLUTION,
     Sentence,
     plane_axes,
     preview,
@@ -79,7 +79,7 @@ def test_another_place_and_another_seed_have_other_draws() -> None:
 def test_a_histogram_counts_every_coordinate_within_its_bins() -> None:
     unit = UNITS["laplace"]
     counts = PAYLOAD["draws"]["laplace"]["histogram"]
-    edges = (np.arange(len(counts) + 1) - len(counts) / 2) / BINS_A_DEVIATION
+    edges = (np.arange(len(counts) + 1) - len(counts) / 2) / BINS_PER_DEVIATION
     assert counts == np.histogram(unit, edges)[0].tolist()
     assert sum(PAYLOAD["draws"]["bernoulli"]["histogram"]) == LENGTH * WIDTH
 
@@ -108,7 +108,7 @@ def test_repeated_draws_are_those_of_further_epochs() -> None:
     for place, kind in enumerate(found["kinds"]):
         assert DRAWN_AS[kind] == kind
         unit = unit_draw(SENTENCE, kind, 3, epoch=5)
-        dot, square, x, y = numbers[place, 5] / FINENESS
+        dot, square, x, y = numbers[place, 5] / RESOLUTION
         # half of the last whole number, and what single precision adds
         assert dot == pytest.approx((SENTENCE.clean * unit).sum(1) / norms, abs=2e-4)
         assert square == pytest.approx(((unit * unit).sum(1) - WIDTH) / np.sqrt(WIDTH), abs=2e-4)

@@ -55,7 +55,7 @@ def platform() -> Iterator[Platform]:
     made = Platform()
     yield made
     made.close()
-    device.take_gpu()
+    device.allow_gpu()
 
 
 def lent(platform: Platform) -> zero.LentGpu:
@@ -176,7 +176,7 @@ def test_an_error_after_the_end_is_no_second_end(monkeypatch: pytest.MonkeyPatch
                 [Chosen(record, "control", 0)], QUESTION, ASK, Limits()
             )
         )
-    device.take_gpu()
+    device.allow_gpu()
 
 
 def _taken(*_: object) -> Iterator[object]:
@@ -347,7 +347,7 @@ def test_the_process_that_serves_uses_no_gpu_and_says_why(platform: Platform, mo
     assert device.choose_device("auto").type == "cpu"
     with pytest.raises(NotAvailable, match="lent to one call"):
         device.choose_device("cuda")
-    device.take_gpu()
+    device.allow_gpu()
     assert device.choose_device("auto").type == "cuda"
 
 
