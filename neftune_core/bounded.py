@@ -37,7 +37,7 @@ def read_toml(text: str) -> dict[str, Any]:
     """
     if len(text) > SETTINGS_BYTES:
         raise InvalidSetting(
-            say("The file is larger than the {most:,} kB that settings may have.", most=SETTINGS_BYTES // 1000)
+            say("The settings file is larger than {most:,} kB: shorten it.", most=SETTINGS_BYTES // 1000)
         )
     bare = _TOML_TEXT.sub("s", text)
     if _deepest(bare) > DEEPEST or _LONG_KEY.search(bare):

@@ -20,8 +20,8 @@ LOST_ON_SPACE = (
     "you want to keep."
 )
 LOST_HERE = (
-    "No folder of this machine could be written, so what is trained here lies in a temporary one: name a lasting one "
-    "in NEFTUNE_HOME."
+    "No writable data folder was found, so results are stored in a temporary folder: set NEFTUNE_HOME to a permanent "
+    "one."
 )
 
 

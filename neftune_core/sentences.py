@@ -38,11 +38,11 @@ def sentence(error: BaseException) -> str:
 CAUSES = {
     errno.EACCES: later("permission is denied"),
     errno.EPERM: later("permission is denied"),
-    errno.EROFS: later("its disk can only be read"),
-    errno.ENOENT: later("it is not there"),
-    errno.ENOTDIR: later("a part of its path is no folder"),
-    errno.EISDIR: later("it is a folder, and no file"),
-    errno.EIO: later("its disk reports an error"),
+    errno.EROFS: later("its disk is read-only"),
+    errno.ENOENT: later("it does not exist"),
+    errno.ENOTDIR: later("part of its path is not a folder"),
+    errno.EISDIR: later("it is a folder, not a file"),
+    errno.EIO: later("its disk reported an error"),
     errno.ENAMETOOLONG: later("its name is too long"),
     errno.EMFILE: later("too many files are open"),
 }

@@ -28,9 +28,9 @@ def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
             return say("There is no setting called {where!r}: did you mean {near!r}?", where=where, near=near)
         return say("There is no setting called {where!r}: change or remove it.", where=where)
     if first["type"] == "tuple_type" and isinstance(first.get("input"), Mapping):
-        return say("There may be several of {where}: write [[{where}]] in place of [{where}].", where=where)
+        return say("{where} is a list of tables: write [[{where}]] instead of [{where}].", where=where)
     if first["type"] in TABLE_TYPES and isinstance(first.get("input"), list):
-        return say("There is one {where}: write [{where}] in place of [[{where}]].", where=where)
+        return say("{where} is a single table: write [{where}] instead of [[{where}]].", where=where)
     if not where:
         return say("{reason}.", reason=reason[:1].upper() + reason[1:])
     return say(

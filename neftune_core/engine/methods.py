@@ -46,7 +46,7 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
         NotAvailable: If the device cannot capture CUDA graphs but the settings ask for it.
     """
     if training.execution == "captured" and loaded.device.type != "cuda":
-        raise NotAvailable(say("Only a CUDA GPU can capture a step: let the layers be compiled, or run as they are."))
+        raise NotAvailable(say("Capturing CUDA graphs needs a CUDA GPU: set execution to compiled or eager."))
     made = FACTORIES[training.method](loaded, arms, training)
     if training.execution in COMPILED:
         made.compile_layers(COMPILED[training.execution])

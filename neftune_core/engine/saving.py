@@ -140,5 +140,5 @@ def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> d
         ) from error
     weights = dict(model.named_parameters())
     if {name: weight.shape for name, weight in weights.items()} != shapes:
-        raise RecordError(say("The weights {folder!r} are those of another model.", folder=str(folder)))
+        raise RecordError(say("The weights {folder!r} belong to another model.", folder=str(folder)))
     return weights

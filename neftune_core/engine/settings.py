@@ -13,13 +13,13 @@ from neftune_core.settings import Limits, Settings, setting
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
-TURNS = {"together": "All together", "in-turn": "In turn, in less memory"}
+TURNS = {"together": "All together", "in-turn": "In turn (less memory)"}
 EXECUTIONS = {
-    "eager": "As it is",
+    "eager": "Not compiled",
     "compiled": "Layers compiled (torch.compile)",
     "captured": "Layers compiled and captured (CUDA graphs)",
 }
-TARGETS = {"all": "All linear maps of the layers", "attention": "The attention's linear maps"}
+TARGETS = {"all": "All linear layers", "attention": "Linear layers of the attention"}
 MOST_DROPOUT = 0.95
 MOST_DECAY = 10.0
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
@@ -41,7 +41,7 @@ class TrainingSettings(Settings):
     )
     steps: int = setting(
         0,
-        "Optimizer steps, instead of epochs; 0 goes by epochs.",
+        "Optimizer steps instead of epochs; 0 uses epochs.",
         minimum=0,
         maximum=10_000_000,
         slider_maximum=2000,
@@ -51,8 +51,8 @@ class TrainingSettings(Settings):
     )
     time_budget_seconds: float = setting(
         0.0,
-        "Train for about so long, instead of epochs or steps: a few steps are timed first, and the number of steps "
-        "follows from them. 0 is no budget.",
+        "Train for about this long, instead of a number of epochs or steps; a few steps are timed first. 0 means no "
+        "budget.",
         minimum=0,
         maximum=30 * 24 * 3600,
         slider_maximum=600,
@@ -66,8 +66,8 @@ class TrainingSettings(Settings):
     )
     accumulation: int = setting(
         1,
-        "Parts that the rows of a step are taken in, one after another, for less memory. The loss is divided by the "
-        "tokens of the whole step, so that the result is the same (dropout draws other masks).",
+        "Parts into which the rows of a step are split to save memory. The result is the same, because the loss is "
+        "divided by the tokens of the whole step (dropout draws other masks).",
         minimum=1,
         maximum=512,
         slider_maximum=16,
@@ -78,26 +78,26 @@ class TrainingSettings(Settings):
     )
     method: str = setting(
         "lora",
-        "What is trained: adapters over the frozen model, or all weights, of which every arm then has a copy.",
+        "What is trained: adapters over the frozen model, or all weights, with one copy per arm.",
         choices=METHODS,
     )
     arms_at_once: str = setting(
         "together",
-        "Whether adapters of all arms go through the model in one pass, or one arm after another: the same numbers in "
-        "less memory and more time. Copies of all weights always go in turn.",
+        "Whether the adapters of all arms share one pass, or run in turn with less memory and more time; the "
+        "numbers are the same. Full fine-tuning always runs in turn.",
         choices=TURNS,
         advanced=True,
     )
     execution: str = setting(
         "eager",
-        "How the layers are run. Compiled, the first step of each shape takes up to a minute; it pays on a GPU whose "
-        "time goes into launching small operations, and hardly on a processor.",
+        "How the layers are run. If compiled, the first step of each shape takes up to a minute; this pays off on a "
+        "GPU that spends its time launching small operations, and hardly on a CPU.",
         choices=EXECUTIONS,
         advanced=True,
     )
     learning_rate: float = setting(
         5e-4,
-        "Step size of AdamW at its highest. For LoRA 1e-4 to 5e-3, for all weights 1e-6 to 1e-4.",
+        "Peak learning rate of AdamW. For LoRA 1e-4 to 5e-3, for all weights 1e-6 to 1e-4.",
         minimum=0,
         maximum=10,
         step=1e-4,
@@ -116,7 +116,7 @@ class TrainingSettings(Settings):
     )
     clip_norm: float = setting(
         1.0,
-        "Largest norm of the gradient of each arm; 0 clips nothing.",
+        "Largest gradient norm of each arm; 0 disables clipping.",
         minimum=0,
         maximum=1e6,
         slider_maximum=10,
@@ -135,7 +135,7 @@ class TrainingSettings(Settings):
     )
     lora_alpha: float = setting(
         16.0,
-        "The adapters' output is scaled by this over the rank.",
+        "The adapters' output is multiplied by alpha / rank.",
         minimum=0,
         maximum=4096,
         slider_maximum=128,
@@ -154,19 +154,19 @@ class TrainingSettings(Settings):
     )
     model_dropout: float = setting(
         0.0,
-        "Dropout inside the model, wherever its family has some. Arms that are trained together do not share its "
-        "masks, so that above 0 they differ by chance too.",
+        "Dropout inside the model, if its family has any. Arms trained together do not share its masks, so above 0 "
+        "they also differ by chance.",
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,
         advanced=True,
     )
     lora_targets: str = setting(
-        "all", "Which linear maps get adapters.", choices=TARGETS, label="LoRA targets", advanced=True
+        "all", "Which linear layers get adapters.", choices=TARGETS, label="LoRA targets", advanced=True
     )
     checkpoint_steps: int = setting(
         50,
-        "Steps between two checkpoints, from which an ended run can be taken up again.",
+        "Steps between two checkpoints, from which an interrupted run can be resumed.",
         minimum=1,
         maximum=1_000_000,
         slider_maximum=500,
@@ -176,7 +176,7 @@ class TrainingSettings(Settings):
     )
     checkpoint_seconds: float = setting(
         30.0,
-        "Longest time between two checkpoints, for runs whose steps are long. 0 goes by steps alone.",
+        "Longest time between two checkpoints, for runs with long steps. 0 counts steps alone.",
         minimum=0,
         maximum=24 * 3600,
         slider_maximum=600,
@@ -186,7 +186,7 @@ class TrainingSettings(Settings):
     )
     evaluations: int = setting(
         8,
-        "How often over the run the losses are measured with noise off, besides at the start.",
+        "How often the losses are measured without noise during the run, in addition to the start.",
         minimum=1,
         maximum=1000,
         slider_maximum=40,
@@ -196,8 +196,8 @@ class TrainingSettings(Settings):
     )
     evaluation_rows: int = setting(
         0,
-        "Rows of the fixed samples on which training and held-out loss are measured. 0: a sixth as many as are "
-        "trained on, 8 to 32, and answers are measured on no more.",
+        "Rows of each fixed sample on which training and held-out loss are measured. 0 uses a sixth of the training "
+        "rows, 8 to 32; answers are measured on no more.",
         minimum=0,
         maximum=10_000,
         slider_maximum=256,
@@ -229,7 +229,7 @@ class RegulariserSettings(Settings):
 
     lora_dropout: float | None = setting(
         None,
-        "Dropout on the adapters' input, in place of the study's; its draw is the one of all arms.",
+        "Dropout on the adapters' input, in place of the study's; all arms share its masks.",
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,

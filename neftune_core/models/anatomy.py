@@ -40,7 +40,9 @@ def body(model: nn.Module) -> nn.Module:
     encoder_decoder = is_encoder_decoder(model)
     found = model_parts(model)["decoder"] if encoder_decoder else getattr(model, "base_model", None)
     if found is None or found is model:
-        raise ModelError(say("The parts of a {model} are not known: choose another model.", model=type(model).__name__))
+        raise ModelError(
+            say("The structure of {model} is not supported: choose another model.", model=type(model).__name__)
+        )
     return found
 
 
@@ -89,7 +91,8 @@ def _head(model: nn.Module) -> nn.Module:
     if output is None:
         raise ModelError(
             say(
-                "A {model} has no language modelling head: choose a model that writes text.", model=type(model).__name__
+                "{model} has no language modelling head: choose a model that generates text.",
+                model=type(model).__name__,
             )
         )
     parts = list(model.children())
@@ -178,7 +181,7 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     if not found:
         raise ModelError(
             say(
-                "No linear maps ({targets}) were found in a {model}: choose another model.",
+                "No linear layers ({targets}) were found in {model}: choose another model.",
                 targets=targets,
                 model=type(model).__name__,
             )

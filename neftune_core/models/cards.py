@@ -16,8 +16,9 @@ BUNDLED_NAME = "bundled model"
 PACKAGED = "smollm2-135m-instruct"
 OPT_LICENCE = "OPT-175B licence (non-commercial research)"
 NOT_LEARNT = (
-    "Not pre-trained for this: it learnt to fill gaps in a text that it reads both ways. Here it is run as a decoder, "
-    "which has to learn to write first; it shows what noise does to such a model, and gives no good answers."
+    "Not pre-trained for generation: it was trained to fill masked tokens, reading in both directions. Here it runs "
+    "as a decoder, which must first learn to write; it shows what noise does to such a model, but gives no good "
+    "answers."
 )
 CONVERTED = "The safetensors files are the hub's own conversion of the original ones; the revision is pinned to it."
 
@@ -75,8 +76,8 @@ def _bundled() -> Card:
         "Apache-2.0",
         0,
         chat=True,
-        note="It knows nothing but a small invented village, and says so when asked of anything else: train it on the "
-        "starter sets that begin with world-. For rows of your own choose a larger model.",
+        note="It only knows a small invented village, and says so when asked about anything else: train it on the "
+        "starter sets whose names begin with world-. For your own rows, choose a larger model.",
     )
 
 

@@ -21,7 +21,10 @@ CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 ENCODER_DECODER_ENDINGS = ("ForConditionalGeneration", "MTModel", "Model")
 # Masked language models (BERT, RoBERTa), which can be run as decoders without being trained for it.
 FILLING_ENDINGS = ("ForMaskedLM", "ForPreTraining")
-NOT_PRETRAINED = "Not pre-trained for this: it learnt to fill gaps in a text that it reads both ways, not to write one."
+NOT_PRETRAINED = (
+    "Not pre-trained for generation: it was trained to fill masked tokens, reading in both directions, not to write "
+    "text."
+)
 # Memory for loading relative to the weights: also the tokenizer, buffers and pages of the file being read.
 LOADING_MARGIN = 1.1
 
@@ -76,7 +79,7 @@ def _configuration(folder: Path) -> Any:
             ) from error
         raise ModelError(
             say(
-                "The config.json in {folder} describes no model ({fault}): fetch it again.",
+                "The config.json in {folder} does not describe a valid model ({fault}): fetch it again.",
                 folder=folder,
                 fault=cause(error),
             )
@@ -101,7 +104,11 @@ def _require_writer(config: Any, folder: Path) -> None:
     if type(config) not in known or (names and not any(name.endswith(endings) for name in names)):
         found = names[0] if names else config.model_type
         raise ModelError(
-            say("{folder} does not write text ({found}): choose a model that does.", folder=folder, found=found)
+            say(
+                "The model in {folder} does not generate text ({found}): choose one that does.",
+                folder=folder,
+                found=found,
+            )
         )
     if getattr(config, "quantization_config", None):
         raise ModelError(

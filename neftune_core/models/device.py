@@ -32,7 +32,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
 _gpu_forbidden = threading.Event()
-LENT = later("The GPU of this lab is lent to one call at a time, by itself: leave the device at auto.")
+LENT = later("This lab gets a GPU for one call at a time, automatically: leave the device at auto.")
 
 
 def forbid_gpu() -> None:
@@ -96,7 +96,7 @@ def _check_present(device: torch.device) -> None:
     if (device.index or 0) >= count:
         raise NotAvailable(
             say(
-                "The device {device} is not here (CUDA GPUs found: {count}): choose auto or cpu.",
+                "This machine has no device {device} (CUDA GPUs found: {count}): choose auto or cpu.",
                 device=device,
                 count=count,
             )

@@ -256,11 +256,11 @@ def require_finite(model: Any, place: ModelFolder) -> None:
             continue
         raise ModelError(
             say(
-                "The weights of {model} are not all numbers: {tensor} holds {value} ({folder}). Choose another number "
-                "format or another model.",
+                "The weights of {model} are not all finite: {tensor} contains {value} ({folder}). Choose another "
+                "precision or another model.",
                 model=place.name,
                 tensor=name,
-                value=say("NaN") if math.isnan(low) else say("an infinity"),
+                value=say("NaN") if math.isnan(low) else say("infinity"),
                 folder=place.folder,
             )
         )
@@ -328,7 +328,7 @@ def _require_known_shape(model: Any, name: str) -> None:
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:
         raise ModelError(
             say(
-                "The lab cannot work with {name}, a {kind} ({fault}): choose another.",
+                "The lab does not support {name} ({kind}): {fault}. Choose another model.",
                 name=name,
                 kind=kind,
                 fault=cause(error),
@@ -337,7 +337,7 @@ def _require_known_shape(model: Any, name: str) -> None:
     if not known:
         raise ModelError(
             say(
-                "The lab does not know how {name}, a {kind}, makes its logits: choose another model.",
+                "The lab does not support how {name} ({kind}) computes its logits: choose another model.",
                 name=name,
                 kind=kind,
             )
@@ -345,7 +345,7 @@ def _require_known_shape(model: Any, name: str) -> None:
     if not apart:
         raise ModelError(
             say(
-                "{name}, a {kind}, does not keep the rows of a batch apart in its layers: choose another model.",
+                "{name} ({kind}) does not process the rows of a batch separately: choose another model.",
                 name=name,
                 kind=kind,
             )
@@ -353,7 +353,7 @@ def _require_known_shape(model: Any, name: str) -> None:
     if ahead:
         raise ModelError(
             say(
-                "{name}, a {kind}, reads the words that it is to write: choose a model that writes forwards.",
+                "{name} ({kind}) attends to later tokens: choose a causal model.",
                 name=name,
                 kind=kind,
             )

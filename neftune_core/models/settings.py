@@ -6,7 +6,7 @@ from neftune_core.settings import Settings, setting
 
 BUNDLED = "bundled"
 
-PRECISIONS = {"auto": "What is fastest here", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+PRECISIONS = {"auto": "Fastest on this machine", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 
 
 class ModelSettings(Settings):
@@ -27,7 +27,7 @@ class ModelSettings(Settings):
     precision: str = setting("auto", "Number format of the frozen weights.", choices=PRECISIONS, advanced=True)
     device: str = setting(
         "auto",
-        "Where it runs: auto, cpu, cuda, cuda:1 (the second of several), mps. auto is NEFTUNE_DEVICE where it is set.",
+        "Where it runs: auto, cpu, cuda, cuda:1 (the second of several), mps. auto uses NEFTUNE_DEVICE if it is set.",
         max_length=20,
         advanced=True,
     )

@@ -43,8 +43,8 @@ def decoding(model: Any) -> Decoding:
     if start is None:
         raise ModelError(
             say(
-                "The config.json of this encoder-decoder names no decoder_start_token_id, so that no "
-                "answer can begin: add it, or choose another model."
+                "The config.json of this encoder-decoder has no decoder_start_token_id, so answers cannot start: "
+                "add it, or choose another model."
             )
         )
     return Decoding(int(start), None if first is None else int(first), tuple(sorted(never)))
@@ -92,7 +92,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
     if not tokenizer("a")["input_ids"]:
         raise ModelError(
             say(
-                "The tokenizer in {folder} gives no tokens: its files are broken, so fetch them again.",
+                "The tokenizer in {folder} produces no tokens: its files are broken, so fetch them again.",
                 folder=folder,
             )
         )

@@ -26,7 +26,7 @@ from neftune_core.noise.sites import chosen_sites, unwrapped
 # Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
 
-EXTRA_PASSES = {"pair": "a second pass with the opposite sign", "ascent": "further passes that climb the loss"}
+EXTRA_PASSES = {"pair": "a second pass with the opposite sign", "ascent": "gradient ascent passes"}
 
 
 @contextmanager
@@ -94,8 +94,8 @@ def _refuse_what_needs_more(settings: NoiseSettings, calls: int | None) -> None:
     kind = KINDS[settings.kind]
     if kind.passes in EXTRA_PASSES:
         raise InvalidSetting(
-            f"{kind.words} needs {EXTRA_PASSES[kind.passes]}, which somebody else's training loop does not make: "
-            "it belongs to the lab's own engine, so train with `neftune train`, or choose another kind."
+            f"{kind.words} needs {EXTRA_PASSES[kind.passes]}, which other training loops do not make: "
+            "train with `neftune train`, or choose another kind."
         )
     if SCHEDULES[settings.schedule].multiplier is None:
         raise InvalidSetting(
@@ -104,7 +104,7 @@ def _refuse_what_needs_more(settings: NoiseSettings, calls: int | None) -> None:
         )
     if settings.schedule != "constant" and (calls is None or calls < 1):
         raise InvalidSetting(
-            f"The schedule {settings.schedule} has to know how long the run is: give `calls`, the number of training "
+            f"The schedule {settings.schedule} needs the length of the run: pass `calls`, the number of training "
             "calls of the model (steps times accumulated batches)."
         )
 
@@ -133,7 +133,7 @@ def _special_ids(model: nn.Module) -> list[int]:
             found |= set(value if isinstance(value, list | tuple) else [] if value is None else [value])
     if not found:
         raise InvalidSetting(
-            f"The configuration of {type(inner).__name__} names no special tokens, so that they cannot be left out: "
+            f"The configuration of {type(inner).__name__} has no special token ids, so they cannot be excluded: "
             "set special_tokens to true."
         )
     return sorted(found)

@@ -147,8 +147,8 @@ class Call:
         labels = _fitting(self._given[part].labels, batch, length, "labels")
         if labels is None:
             raise NoEffect(
-                f"Noise on the {side} alone is told by the labels (-100 on the prompt), and a call came without them: "
-                "let the training loop pass labels to the model, or put the noise on all tokens."
+                f"Noise on the {side} alone needs labels (-100 on the prompt), and a call had none: pass labels to "
+                "the model, or put the noise on all tokens."
             )
         return true & ((labels == NOT_A_LABEL) == (side == "prompt"))
 
@@ -169,9 +169,7 @@ class Call:
         given = self._given[part].ids
         found = None if given is None else _fitting([given], batch, length, "input_ids")
         if found is None:
-            raise NoEffect(
-                f"The special tokens of the {part} cannot be told, because a call came without input_ids: give them."
-            )
+            raise NoEffect(f"The special tokens of the {part} are unknown, because a call had no input_ids: pass them.")
         return found
 
 

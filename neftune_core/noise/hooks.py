@@ -96,8 +96,8 @@ class CallTracker:
             if next_place and next_place[0] in places:
                 return self._sites[module][next_place[0][0]], call
         raise NoEffect(
-            f"A {type(module).__name__} is recomputed from vectors that were moved after its first run, so that its "
-            "noise cannot be told: leave them in place, without offloading of activations."
+            f"A {type(module).__name__} is recomputed from vectors that were moved after its first run, so its "
+            "noise cannot be repeated: disable activation offloading."
         )
 
     def _site(self, module: nn.Module, call: Call) -> Site:
@@ -108,8 +108,8 @@ class CallTracker:
     def _before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if getattr(module, "_is_replica", False):
             raise NoEffect(
-                "Noise cannot follow the copies that torch.nn.DataParallel makes in every call: train on one device, "
-                "or with one process a device."
+                "Noise does not work with torch.nn.DataParallel, which copies the model in every call: train on one "
+                "device, or with one process per device."
             )
         if recomputing() or module not in self._entries:
             return
@@ -141,8 +141,8 @@ class CallTracker:
         for part in sorted(call.ran - call.reached):
             if call.number and (part, EMBEDDING_SITE) in self._chosen:
                 raise NoEffect(
-                    f"A training call of {type(module).__name__} went past the embedding of its {part}, so that noise "
-                    "could not be added: give the model input_ids, not vectors."
+                    f"A training call of {type(module).__name__} bypassed the embedding of its {part}, so noise "
+                    "could not be added: pass input_ids instead of vectors."
                 )
 
     def _before_embedding(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -111,7 +111,7 @@ class LiveNoise:
         """Write the draw of every document, times its factor, into its positions in `out`."""
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
-            raise InvalidSetting(f"A call has {len(rows)} rows, and {len(names)} names were given for their noise.")
+            raise InvalidSetting(f"A call has {len(rows)} rows, but {len(names)} names were given: give one per row.")
         site, _ = key
         for row, documents in enumerate(rows):
             for number, places in enumerate(documents):

@@ -42,8 +42,8 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
             site = (silent or group)[0]
             raise NoEffect(
                 say(
-                    "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass does "
-                    "not go through the module that the model names. Choose another model.",
+                    "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass "
+                    "does not use this module. Choose another model.",
                     module=type(site.module).__name__,
                     part=site.part,
                     model=type(unwrapped(model)).__name__,

@@ -89,12 +89,12 @@ class NoiseSettings(Settings):
     )
     equal_energy: bool = setting(
         False,
-        "Scale the schedule so that its mean square is that of the constant one (not for adaptive).",
+        "Scale the schedule to the mean square of the constant one (not for adaptive).",
         advanced=True,
     )
     ascent_steps: int = setting(
         2,
-        "Steps that adversarial noise climbs the loss; each costs one more pass. With 0 it is the uniform draw.",
+        "Gradient ascent steps of adversarial noise; each costs one more pass. 0 uses the uniform draw.",
         minimum=0,
         maximum=20,
         step=1,
@@ -126,7 +126,12 @@ class NoiseSettings(Settings):
                 )
             )
         if self.equal_energy and self.schedule == "adaptive":
-            raise ValueError(say("an adaptive schedule follows the loss, so that its energy cannot be set beforehand"))
+            raise ValueError(
+                say(
+                    "an adaptive schedule follows the loss, so its energy cannot be fixed in advance: "
+                    "turn equal energy off"
+                )
+            )
         _site_parts(self.sites)
         return self
 
@@ -177,7 +182,8 @@ class NoiseSettings(Settings):
             if last > layers:
                 raise InvalidSetting(
                     say(
-                        "The noise asks for layer {last}, and this model has {layers}: choose 1 to {layers}.",
+                        "The noise setting names layer {last}, and this model has {layers} layers: choose 1 to "
+                        "{layers}.",
                         last=last,
                         layers=layers,
                     )
@@ -204,7 +210,10 @@ def _site_parts(text: str) -> list[tuple[int, int]]:
         low, high = int(first), int(last or first)
         if low < 1 or high < low:
             raise ValueError(
-                say("the layers {part} are not a range from a lower to a higher number, from 1 on", part=part.strip())
+                say(
+                    "the layers {part} are not a valid range: write the lower number first, from 1 on",
+                    part=part.strip(),
+                )
             )
         parts.append((low, high))
     return parts

@@ -112,7 +112,9 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
     lists = {name: module for name, module in owner.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [module for name, module in lists.items() if not any(name.startswith(other + ".") for other in lists)]
     if not outermost:
-        raise NoEffect(say("The layers of a {model} were not found: choose another model.", model=type(owner).__name__))
+        raise NoEffect(
+            say("No stack of layers was found in {model}: choose another model.", model=type(owner).__name__)
+        )
     stack = max(outermost, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
     return next(name for name, module in model.named_modules() if module is stack), stack
 
@@ -140,6 +142,6 @@ def _input_embedding(part: nn.Module) -> nn.Module:
         embedding = None
     if embedding is None:
         raise NoEffect(
-            say("{model} names no input embedding, so there is nowhere to add noise.", model=type(part).__name__)
+            say("{model} has no input embedding to add noise to: choose another model.", model=type(part).__name__)
         )
     return embedding

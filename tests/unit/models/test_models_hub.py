@@ -230,7 +230,7 @@ REFUSALS = [
     (404, "RepoNotFound", ModelError, "There is no model lab/tiny on the hub, or it is private"),
     (404, "RevisionNotFound", ModelError, "has no revision 'main'"),
     (403, "GatedRepo", ModelError, "gated: accept the licence on the model's page, and set HF_TOKEN"),
-    (403, "", ModelError, "set HF_TOKEN to a token that may"),
+    (403, "", ModelError, "set HF_TOKEN to a token that has"),
 ]
 
 
@@ -318,7 +318,7 @@ except NotAvailable as error:
     ("setting", "words"),
     [
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
-        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
     ],
 )
 def test_without_a_network_the_sentence_comes_quickly(setting: dict[str, str], words: str, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_token_dropout_of_equal_energy_spares_padding(model: Any) -> None:
     ("settings", "calls", "words"),
     [
         (NoiseSettings(kind="symmetric"), None, "second pass"),
-        (NoiseSettings(kind="adversarial"), None, "climb the loss"),
+        (NoiseSettings(kind="adversarial"), None, "gradient ascent passes"),
         (NoiseSettings(schedule="adaptive"), 10, "follows the loss"),
         (NoiseSettings(schedule="linear"), None, "how long the run is"),
         (NoiseSettings(schedule="linear"), 0, "how long the run is"),

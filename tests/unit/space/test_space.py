@@ -84,8 +84,8 @@ def test_a_model_off_the_list_is_refused_and_a_revision_cannot_be_chosen(monkeyp
     monkeypatch.setattr(resolve, "_allowed", [{"bundled": "", "lab/tiny": "c" * 40}])
     load(ModelSettings(device="cpu"))
     for source, revision, words in (
-        ("somebody/else", "", "not among the models"),
-        ("../bundled", "", "not among the models"),
+        ("somebody/else", "", "not one of the models"),
+        ("../bundled", "", "not one of the models"),
         ("lab/tiny", "main", "pinned revision only"),
         ("bundled", "x", "pinned revision only"),
     ):

@@ -57,7 +57,7 @@ def _answers(address: str) -> None:
     assert httpx.get(address, trust_env=False).status_code == 200
     visitor = Visitor(address)
     assert len(_called(visitor, "preview_noise", text="Where does the owl live?").outputs[0]["noised_norms"]) > 4
-    assert "not among the models" in _called(visitor, "preview_noise", text="Hello", model="a/b").text
+    assert "not one of the models" in _called(visitor, "preview_noise", text="Hello", model="a/b").text
     settings = {"training": {"steps": 3, "evaluations": 1}, "noise": [{"strength": 5}]}
     begun = _called(visitor, "start_study", settings=settings, key=visitor.key)
     assert begun.outputs, begun.text

@@ -345,7 +345,7 @@ def test_the_process_that_serves_uses_no_gpu_and_says_why(platform: Platform, mo
     lent(platform)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device.choose_device("auto").type == "cpu"
-    with pytest.raises(NotAvailable, match="lent to one call"):
+    with pytest.raises(NotAvailable, match="one call at a time"):
         device.choose_device("cuda")
     device.allow_gpu()
     assert device.choose_device("auto").type == "cuda"
