@@ -88,8 +88,8 @@ def test_token_dropout_of_equal_energy_spares_padding(model: Any) -> None:
         (NoiseSettings(kind="symmetric"), None, "second pass"),
         (NoiseSettings(kind="adversarial"), None, "gradient ascent passes"),
         (NoiseSettings(schedule="adaptive"), 10, "follows the loss"),
-        (NoiseSettings(schedule="linear"), None, "how long the run is"),
-        (NoiseSettings(schedule="linear"), 0, "how long the run is"),
+        (NoiseSettings(schedule="linear"), None, "needs the length of the run"),
+        (NoiseSettings(schedule="linear"), 0, "needs the length of the run"),
     ],
 )
 def test_what_needs_more_than_the_call_is_refused_with_a_sentence(

@@ -138,7 +138,7 @@ def test_a_model_without_an_embedding_is_refused() -> None:
 
 def test_a_call_that_gives_vectors_is_refused(model: Any) -> None:
     vectors = site_of(model)(IDS).detach()
-    with noisy_embeddings(model, ALPHA5), pytest.raises(NoEffect, match="give the model input_ids"):
+    with noisy_embeddings(model, ALPHA5), pytest.raises(NoEffect, match="pass input_ids"):
         model(inputs_embeds=vectors, attention_mask=MASK)
 
 
