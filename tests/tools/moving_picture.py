@@ -86,9 +86,10 @@ def _training(page: Any) -> list[Frame]:
     page.locator("#lab-train").click()
     page.locator("#train-state [data-state=running]").wait_for()
     seen = []
-    while not page.locator("#train-state [data-state=finished]").count():
+    while not page.locator("#train-state").locator("[data-state=finished], [data-state=failed]").count():
         seen.append(page.screenshot())
         time.sleep(0.3)
+    page.locator("#train-state [data-state=finished]").wait_for()
     spacing = max(1, len(seen) // TRAINING_FRAMES)
     return [(frame, TRAINING_MILLISECONDS) for frame in seen[::spacing]]
 
