@@ -29,6 +29,8 @@ TRAINING_FRAMES = 30
 COLOURS = 64
 MOST_BYTES = 2_000_000
 PATIENCE = 120_000
+HEAD_PIXELS = 110
+"""Height of the strip, which stays in view."""
 
 MOVE = """(strength) => {
   const slider = document.querySelector('#noise-strength input[type=range]');
@@ -97,8 +99,9 @@ def _training(page: Any) -> list[Frame]:
 def _verdict(page: Any) -> Iterator[Frame]:
     time.sleep(1)
     yield page.screenshot(), TRAINING_MILLISECONDS * 8
-    page.locator(".lab-evidence").first.wait_for()
-    page.locator(".lab-evidence").first.evaluate("(card) => card.scrollIntoView({block: 'center'})")
+    card = page.locator("#train-tab .lab-evidence").first
+    card.wait_for()
+    card.evaluate("(card, head) => window.scrollBy(0, card.getBoundingClientRect().top - head)", HEAD_PIXELS)
     time.sleep(1)
     yield page.screenshot(), HOLD_MILLISECONDS
 

@@ -69,7 +69,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_source_file_that_is_named_exists(name: str) -> None:
-    named = set(re.findall(r"`([\w./-]+\.(?:py|js|css))`", _text(name)))
+    named = set(re.findall(r"`([a-z\d_./-]+\.(?:py|js|css))`", _text(name)))
     there = [path.as_posix() for folder in ("neftune_core", "assets", "tests") for path in (ROOT / folder).rglob("*.*")]
     missing = {file for file in named if not any(f"/{path}".endswith(f"/{file}") for path in [*there, "app.py"])}
     assert not missing
