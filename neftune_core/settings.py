@@ -365,15 +365,13 @@ class Limits(Settings):
     study_minutes: int = setting(
         24 * 60, "Longest a study or a whole sweep may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
     )
-    waiting_jobs: int = setting(8, "Most jobs one visitor may have waiting.", minimum=1, maximum=1000)
-    address_jobs: int = setting(
-        100, "Most jobs of one network address that may be waiting.", minimum=1, maximum=100_000
-    )
-    queue_places: int = setting(100, "Most jobs of all visitors that may be waiting.", minimum=1, maximum=100_000)
-    disk_gigabytes: float = setting(50.0, "Most disk the records may take.", minimum=0.001, maximum=1e6, unit="GB")
+    waiting_jobs: int = setting(8, "Most waiting jobs per visitor.", minimum=1, maximum=1000)
+    address_jobs: int = setting(100, "Most waiting jobs per network address.", minimum=1, maximum=100_000)
+    queue_places: int = setting(100, "Most waiting jobs of all visitors.", minimum=1, maximum=100_000)
+    disk_gigabytes: float = setting(50.0, "Most disk space for records.", minimum=0.001, maximum=1e6, unit="GB")
     visitor_gigabytes: float = setting(
         0.0,
-        "Most disk one visitor's records may take; the oldest are removed to make room. 0 is no limit.",
+        "Most disk space for the records of one visitor; the oldest are removed to make room. 0 is no limit.",
         minimum=0,
         maximum=1e6,
         unit="GB",
@@ -385,9 +383,9 @@ class Limits(Settings):
     prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
     new_tokens: int = setting(1024, "Longest answer.", minimum=1, maximum=100_000, unit="tokens")
     calls_a_minute: int = setting(
-        0, "Most calls of one visitor's address in a minute. 0 is no limit.", minimum=0, maximum=1_000_000
+        0, "Most calls per minute from one address. 0 is no limit.", minimum=0, maximum=1_000_000
     )
     studies_an_hour: int = setting(
-        0, "Most studies that one visitor's address may begin in an hour. 0 is no limit.", minimum=0, maximum=1_000_000
+        0, "Most studies that one address may start per hour. 0 is no limit.", minimum=0, maximum=1_000_000
     )
-    local_paths: bool = setting(True, "Whether visitors may name files and folders of this machine, such as a model's.")
+    local_paths: bool = setting(True, "Whether visitors may name files and folders of this machine, such as models.")

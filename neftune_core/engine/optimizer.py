@@ -102,10 +102,12 @@ class Block:
 
     @property
     def slots(self) -> tuple[int, ...]:
+        """The slots in the block."""
         return self.parts[0].slots
 
     @property
     def decays(self) -> bool:
+        """Whether weight decay applies."""
         return self.parts[0].decays
 
     def by_slot(self, tensor: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class Team:
 
     @property
     def is_first(self) -> bool:
+        """Whether this is the first process."""
         return self.rank == 0
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
@@ -60,7 +61,11 @@ class Team:
                 torch.distributed.all_reduce(tensor)
 
     def broadcast(self, value: float) -> float:
-        """Broadcast a number from the first process; raises `StudyEnded` in the others if it is `END_SIGNAL`."""
+        """Broadcast a number from the first process to all.
+
+        Raises:
+            StudyEnded: In the other processes, if the number is `END_SIGNAL`.
+        """
         if self.size == 1:
             return value
         told = torch.tensor(value, dtype=torch.float64, device=self.device)

@@ -190,10 +190,10 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
 
 
 def keeps_rows_separate(tree: nn.Module) -> bool:
-    """Return whether every linear module processes the rows of a batch in order, tested on one row and on two.
+    """Return whether every linear module keeps the rows of a batch separate and in order, tested on one row and on two.
 
-    Stacked adapters identify arms by their position on the first axis. A module that gets another layout (LED), only
-    some of the tokens (mixture of experts), or is never called (Mamba) would apply the adapter of the wrong arm.
+    Stacked adapters identify arms by their position on the first axis. A module that gets another layout (LED) or only
+    some of the tokens (mixture of experts), or that is never called (Mamba), would apply the adapter of the wrong arm.
     """
     import torch
 

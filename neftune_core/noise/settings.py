@@ -38,7 +38,7 @@ class NoiseSettings(Settings):
 
     strength: float = setting(
         5.0,
-        "How strong the noise is, in the unit below. The paper uses alpha 5, 10 and 15; 0 is no noise.",
+        "Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 is no noise.",
         minimum=0,
         maximum=10_000,
         slider_maximum=100,
@@ -81,7 +81,7 @@ class NoiseSettings(Settings):
     )
     schedule_point: float = setting(
         0.5,
-        "The share of the run after which warm-up is complete, or the noise is switched off.",
+        "Share of the run after which the warm-up is complete or the noise is switched off.",
         minimum=0,
         maximum=1,
         step=0.05,

@@ -56,10 +56,10 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         _require_disk(sum(sizes.values()), repository)
         return _download(repository, revision, sum(sizes.values()), watch)
     except Exception as error:
-        told = error if isinstance(error, LabError | Cancelled) else translate_error(error, repository, revision)
-        if cached is not None and isinstance(told, NotAvailable):
+        translated = error if isinstance(error, LabError | Cancelled) else translate_error(error, repository, revision)
+        if cached is not None and isinstance(translated, NotAvailable):
             return cached  # its tokenizer may not need any of the usual files
-        raise told from (None if told is error else error)
+        raise translated from (None if translated is error else error)
 
 
 def commit_of(folder: Path) -> str:
