@@ -91,7 +91,7 @@ def test_weights_that_are_no_numbers_are_refused_with_the_name_of_the_tensor(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError) as raised:
         _load(folder)
-    assert f"{name} holds {words}" in str(raised.value)
+    assert f"{name} contains {words}" in str(raised.value)
     assert str(folder) in str(raised.value)
 
 
@@ -130,7 +130,7 @@ def test_a_wrong_table_or_name_says_what_to_write(text: str, words: str) -> None
 
 
 def test_the_tables_of_a_sweep_say_what_to_write_too() -> None:
-    with pytest.raises(InvalidSetting, match=r"several of study.noise: write \[\[study.noise\]\]"):
+    with pytest.raises(InvalidSetting, match=r"study.noise is a list of tables: write \[\[study.noise\]\]"):
         from_toml(SweepSettings, "[axes]\nnoise.strength = [1]\n[study.noise]\nstrength = 1\n")
     with pytest.raises(InvalidSetting, match=r"several of points: write \[\[points\]\]"):
         from_toml(SweepSettings, "[points]\nnoise.strength = 1\n")
