@@ -10,13 +10,14 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from neftune_core.home import assets
 from tests.stress.visitor import Function, Server, Visitor
 
-from .target import target
+from .target import Target, target
 
 COUNT, SHORT = 2_000, 30
 MOST_MEMORY_MB = 400
@@ -25,7 +26,17 @@ RECORD = "20260101-000000-abcdef"
 FAULT = "in the lab itself went wrong"
 STUDY = assets() / "studies" / "smollm2-open-ended"
 
+WORKERS = 3
+"""Visitors who import at the same time: an import is checked in a process of its own."""
+
 Parts = dict[str, bytes]
+
+
+class Draw(random.Random):
+    """The chance of one case, and the id of the record in it."""
+
+    record = RECORD
+
 
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 10**30, -(10**30), 1e300, float("nan"), float("inf"), "", "x" * 300_000, "\ud800", "\0", [], {},
@@ -56,14 +67,14 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
 
 
-def _odd_field(block: bytes, draw: random.Random) -> bytes:
+def _odd_field(block: bytes, draw: Draw) -> bytes:
     value = json.loads(block)
     container, key = draw.choice(_places(value))
     container[key] = draw.choice(ODD)
     return json.dumps(value).encode(errors="replace")
 
 
-def _bytes(block: bytes, draw: random.Random) -> bytes:
+def _bytes(block: bytes, draw: Draw) -> bytes:
     changed = bytearray(block)
     for _ in range(draw.choice((1, 3, 30))):
         changed[draw.randrange(len(changed))] = draw.randrange(256)
@@ -71,16 +82,16 @@ def _bytes(block: bytes, draw: random.Random) -> bytes:
     return bytes(changed[:cut])
 
 
-def _json(name: str) -> Callable[[Parts, random.Random], bytes]:
-    def change(parts: Parts, draw: random.Random) -> bytes:
+def _json(name: str) -> Callable[[Parts, Draw], bytes]:
+    def change(parts: Parts, draw: Draw) -> bytes:
         alter = draw.choice((_odd_field, _odd_field, _bytes, lambda *_: b"[" * draw.choice((50, 100_000))))
-        return packed({**parts, name: alter(parts[name], draw)})
+        return packed({**parts, name: alter(parts[name], draw)}, draw.record)
 
     return change
 
 
-def _lines(name: str) -> Callable[[Parts, random.Random], bytes]:
-    def change(parts: Parts, draw: random.Random) -> bytes:
+def _lines(name: str) -> Callable[[Parts, Draw], bytes]:
+    def change(parts: Parts, draw: Draw) -> bytes:
         lines = parts[name].splitlines()
         for _ in range(draw.choice((1, 5))):
             place = draw.randrange(len(lines))
@@ -96,12 +107,12 @@ def _lines(name: str) -> Callable[[Parts, random.Random], bytes]:
             b"[" * 10**6,
         )
         more = [draw.choice(huge)] if draw.random() < 0.1 else []
-        return packed({**parts, name: b"\n".join([*lines, *more])})
+        return packed({**parts, name: b"\n".join([*lines, *more])}, draw.record)
 
     return change
 
 
-def _toml(parts: Parts, draw: random.Random) -> bytes:
+def _toml(parts: Parts, draw: Draw) -> bytes:
     text = parts["study.toml"]
     ways: tuple[Callable[[], bytes], ...] = (
         lambda: _bytes(text, draw),
@@ -113,10 +124,10 @@ def _toml(parts: Parts, draw: random.Random) -> bytes:
         lambda: b'title = "' + b"x" * draw.choice((5_000, 300_000)) + b'"\n' + text,
         lambda: text.replace(b"starter:", draw.choice((b"file:/etc/", b"file:../", b"file:data/source/", b"hub:"))),
     )
-    return packed({**parts, "study.toml": draw.choice(ways)()})
+    return packed({**parts, "study.toml": draw.choice(ways)()}, draw.record)
 
 
-def _zip(parts: Parts, draw: random.Random) -> bytes:
+def _zip(parts: Parts, draw: Draw) -> bytes:
     names = (
         "../x",
         "/x",
@@ -127,19 +138,21 @@ def _zip(parts: Parts, draw: random.Random) -> bytes:
         "claim",
     )
     ways: tuple[Callable[[], bytes], ...] = (
-        lambda: _bytes(packed(parts), draw),
-        lambda: _bytes(packed(parts), draw),
-        lambda: packed({**parts, draw.choice(names): b"x"}),
-        lambda: packed({name: content for name, content in parts.items() if name != draw.choice(list(parts))}),
-        lambda: packed({**parts, **{f"data/source/{number}": b"" for number in range(2_100)}}),
+        lambda: _bytes(packed(parts, draw.record), draw),
+        lambda: _bytes(packed(parts, draw.record), draw),
+        lambda: packed({**parts, draw.choice(names): b"x"}, draw.record),
+        lambda: packed(
+            {name: content for name, content in parts.items() if name != draw.choice(list(parts))}, draw.record
+        ),
+        lambda: packed({**parts, **{f"data/source/{number}": b"" for number in range(2_100)}}, draw.record),
         lambda: packed(parts, draw.choice(("x", "", "..", "20260101-000000-ABCDEF"))),
-        lambda: packed({**parts, draw.choice(list(parts)): b"\0" * 40_000_000}),
-        lambda: packed({}),
+        lambda: packed({**parts, draw.choice(list(parts)): b"\0" * 40_000_000}, draw.record),
+        lambda: packed({}, draw.record),
     )
     return draw.choice(ways)()
 
 
-KINDS: dict[str, Callable[[Parts, random.Random], bytes]] = {
+KINDS: dict[str, Callable[[Parts, Draw], bytes]] = {
     "record.json": _json("record.json"),
     "events": _lines("events.jsonl"),
     "answers": _lines("answers.jsonl"),
@@ -164,21 +177,30 @@ def reset_peak(server: Server) -> float:
 def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
     """Import `count` fuzzed records; one row for each kind, and one for the memory of the server."""
     cases = count or (SHORT if short else COUNT)
-    with target(folder) as lab:
-        visitor, kinds = lab.visitor(), list(KINDS)
-        functions = importing(visitor), visitor.function("fill"), visitor.function("open_record")
-        idle = reset_peak(lab.server)
-        rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in kinds}
-        for number in range(cases):
-            kind = kinds[number % len(kinds)]
-            draw = random.Random(f"{seed} {number}")
-            given = KINDS[kind](parts_of(STUDY), draw)
-            _note(rows[kind], number, *_imported(lab.server, visitor, functions, given))
-            if number % 100 == 99:
-                print(f"{number + 1} cases, {peak_memory(lab.server) - idle:.0f} MB over idle", file=sys.stderr)
+    rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in KINDS}
+    with target(folder) as lab, ThreadPoolExecutor(WORKERS) as workers:
+        idle, begun = reset_peak(lab.server), time.perf_counter()
+        shares = [range(worker, cases, WORKERS) for worker in range(WORKERS)]
+        for share in [workers.submit(_share, lab, share, seed, rows) for share in shares]:
+            share.result()
+        seconds = time.perf_counter() - begun
         peak = peak_memory(lab.server) - idle
     words = f"{peak:.0f} MB over the idle server" if peak > MOST_MEMORY_MB else ""
-    return [*rows.values(), {"kind": "memory", "idle_mb": round(idle), "over_idle_mb": round(peak), "found": words}]
+    memory = {"kind": "memory", "idle_mb": round(idle), "over_idle_mb": round(peak)}
+    return [*rows.values(), {**memory, "seconds_a_case": round(seconds / cases, 2), "found": words}]
+
+
+def _share(lab: Target, numbers: range, seed: int, rows: dict[str, dict[str, Any]]) -> None:
+    """Import the cases of one worker; its record has an id of its own."""
+    visitor, kinds, parts = lab.visitor(), list(KINDS), parts_of(STUDY)
+    functions = importing(visitor), visitor.function("fill"), visitor.function("open_record")
+    for number in numbers:
+        kind, draw = kinds[number % len(kinds)], Draw(f"{seed} {number}")
+        draw.record = f"{RECORD[:-1]}{numbers.start}"
+        given = KINDS[kind](parts, draw)
+        _note(rows[kind], number, *_imported(lab.server, visitor, functions, given, draw.record))
+        if number % 100 == 99:
+            print(f"{number + 1} cases", file=sys.stderr)
 
 
 def _note(row: dict[str, Any], number: int, taken: bool, seconds: float, found: str) -> None:
@@ -195,7 +217,7 @@ def importing(visitor: Visitor) -> Function:
 
 
 def _imported(
-    server: Server, visitor: Visitor, functions: tuple[Function, Function, Function], given: bytes
+    server: Server, visitor: Visitor, functions: tuple[Function, Function, Function], given: bytes, record: str
 ) -> tuple[bool, float, str]:
     """Bring one archive in and open what was taken; return whether it was, the seconds, and what was wrong."""
     started = time.perf_counter()
@@ -204,14 +226,14 @@ def _imported(
     if sent.status != 200:
         return False, time.perf_counter() - started, f"the upload got status {sent.status}"
     said = visitor.call(bring, [visitor.key, sent.outputs[0]])
-    taken = said.outputs and said.outputs[0] == RECORD
+    taken = said.outputs and said.outputs[0] == record
     found = "" if taken or _is_sentence(said.told) else f"no sentence: {said.told} {said.text[-300:]}"
     if taken:
-        for function, more in ((listing, {}), (opening, {"event_data": {"id": RECORD}})):
+        for function, more in ((listing, {}), (opening, {"event_data": {"id": record}})):
             shown = visitor.call(function, function.usual(visitor.key), **more)
             found = found or _fault(shown.status, shown.text)
     found = found or _fault(said.status, said.text)
-    shutil.rmtree(server.home / "runs" / RECORD, ignore_errors=True)
+    shutil.rmtree(server.home / "runs" / record, ignore_errors=True)
     return bool(taken), time.perf_counter() - started, found
 
 

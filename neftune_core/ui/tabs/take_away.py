@@ -106,7 +106,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
         lab.jobs.admit(asked_from.get())  # an import counts as a new study
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
-    file.upload(bring, [key, file], came, **QUIET)
+    file.upload(bring, [key, file], came, **QUIET, concurrency_limit=2)
     return came
 
 

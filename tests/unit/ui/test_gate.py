@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -71,8 +72,15 @@ def lab() -> Iterator[tuple[gr.Blocks, str]]:
         button.click(lambda value: value, text, text, api_name="echo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "SESSIONS", 2)
-        yield page, launch.launch(page, Serving(host="127.0.0.1"), Limits(local_paths=False))
+        yield page, launch.launch(page, Serving("127.0.0.1", _free_port()), Limits(local_paths=False))
     page.close()
+
+
+def _free_port() -> int:
+    """A port that nobody listens on: the framework leaves the sockets open with which it tries others."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
 
 
 def asked(address: str, method: str, path: str, **more: Any) -> httpx.Response:

@@ -1,0 +1,122 @@
+"""Attacks by visitors on the host and on each other: hub data sets, uploads, records, quotas, sessions."""
+
+from __future__ import annotations
+
+import json
+
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+from tests.hub_mock import hub_of
+from tests.stress.visitor import Answer, Function, Visitor, served
+
+from .imports import STUDY, importing, packed, parts_of
+from .target import LIMITS, TOKEN, Attack, Target
+
+ROWS = b"".join(b'{"instruction": "Say %d.", "output": "%d"}\n' % (number, number) for number in range(40))
+
+
+def _fetched(visitor: Visitor) -> Answer:
+    fetch = visitor.function("fetch")
+    return visitor.call(fetch, fetch.usual(visitor.key, data_source="hub", data_hub="owner/set"))
+
+
+def a_data_set_that_searches_the_disk_of_the_host(lab: Target) -> None:
+    """Let the card of a data set name folders that exist and others that do not, and addresses inside the network."""
+    uploads = lab.server.home / "uploads"
+    uploads.mkdir(exist_ok=True)
+    for number, pattern in enumerate((f"{uploads}/**", "/nowhere/**", "../**", "http://127.0.0.1:1/x.jsonl")):
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: {json.dumps(pattern)}\n---\n".encode()
+        said = set()
+        with (
+            hub_of({"README.md": card, "data.jsonl": ROWS}) as (address, _),
+            served(lab.scratch / f"card-{number}", LIMITS, HF_ENDPOINT=address, HF_TOKEN=TOKEN) as server,
+        ):
+            visitor = Visitor(server.address)
+            said.add(_fetched(visitor).told)
+            visitor.client.close()
+        assert len(said) == 1 and len(next(iter(said))) == 1, said
+        assert "own repository" in next(iter(said))[0], said
+
+
+def the_token_of_the_host(lab: Target) -> None:
+    """Have a data set fetched by a host that has a token of the hub."""
+    with (
+        hub_of({"data.jsonl": ROWS}) as (address, shown),
+        served(lab.scratch / "token", LIMITS, HF_ENDPOINT=address, HF_TOKEN=TOKEN) as server,
+    ):
+        visitor = Visitor(server.address)
+        answer = _fetched(visitor)
+        visitor.client.close()
+        assert shown, f"the hub was not asked: {answer.told}"
+        assert not any(shown), "the hub was shown a token"
+        assert TOKEN not in answer.text + server.printed() + server.logged()
+
+
+def an_upload_of_another_visitor(lab: Target) -> None:
+    """Name the upload of another visitor at the same network address."""
+    owner, other = lab.visitor(), lab.visitor()
+    sent = owner.upload("rows.jsonl", ROWS)
+    read = owner.function("refresh")
+
+    def named_by(visitor: Visitor) -> Answer:
+        values = read.usual(visitor.key, data_source="file", data_file=sent.outputs[0])
+        return visitor.call(read, values)
+
+    fill = owner.function("fill")
+    for visitor in (owner, other):  # as a page does when it opens
+        visitor.call(fill, fill.usual(visitor.key))
+    assert not named_by(owner).told
+    answer = named_by(other)
+    assert len(answer.told) == 1 and "upload it first" in answer.told[0], answer.told
+    assert not named_by(owner).told
+
+
+def a_record_of_the_command_line(lab: Target) -> None:
+    """Train a record of the host further, go on with it, stop it and discard it."""
+    made = create(EXAMPLE, "", folder=lab.server.home / "runs")
+    made.append({"event": "started", "steps": 1})
+    made.append({"event": "finished"})
+    before = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
+    visitor = lab.visitor()
+    for function in visitor.functions():
+        if _is_keyed(function) and function.name != "start":
+            values = [visitor.key if field.elem_id == "owner-key" else made.id for field in function.fields]
+            visitor.call(function, values, event_data={"id": made.id})
+    assert before == {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
+
+
+def _is_keyed(function: Function) -> bool:
+    return any(field.elem_id == "owner-key" for field in function.fields)
+
+
+def imports_over_the_share_of_a_visitor(lab: Target) -> None:
+    """Bring in record after record until the share of one visitor is full."""
+    with served(lab.scratch / "share", {**LIMITS, "visitor_gigabytes": 0.004}) as server:
+        visitor, told = Visitor(server.address), []
+        parts = {**parts_of(STUDY), "data/source/rows.jsonl": ROWS * 1_000}
+        for number in range(5):
+            sent = visitor.upload("record.zip", packed(parts, f"2026010{number + 1}-000000-abcdef"))
+            told += visitor.call(importing(visitor), [visitor.key, sent.outputs[0]]).told
+        visitor.client.close()
+        kept = sum(path.stat().st_size for path in (server.home / "runs").rglob("*") if path.is_file())
+        assert told, "nothing was refused"
+        assert kept < 5_000_000, f"{kept:,} bytes"
+
+
+def twelve_hundred_tiny_uploads(lab: Target) -> None:
+    """Upload many tiny files, and look how long the answers to others take."""
+    visitor, other = lab.visitor(), lab.visitor()
+    files = [("files", (f"{number}.jsonl", b'{"a": %d}' % number)) for number in range(1_200)]
+    visitor.client.post("/gradio_api/upload", files=files)
+    slowest = max(other.client.get("/config").elapsed.total_seconds() for _ in range(5))
+    assert slowest < 2, f"{slowest:.1f} s"
+
+
+ATTACKS: tuple[Attack, ...] = (
+    a_data_set_that_searches_the_disk_of_the_host,
+    the_token_of_the_host,
+    an_upload_of_another_visitor,
+    a_record_of_the_command_line,
+    imports_over_the_share_of_a_visitor,
+    twelve_hundred_tiny_uploads,
+)
