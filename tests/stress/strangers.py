@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+
+import httpx
 
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
 from tests.hub_mock import hub_of
 from tests.stress.visitor import Answer, Function, Visitor, served
 
+from .crowd import HOSTILE_ADDRESS
 from .imports import STUDY, importing, packed, parts_of
 from .target import LIMITS, TOKEN, Attack, Target
 
@@ -112,6 +116,23 @@ def twelve_hundred_tiny_uploads(lab: Target) -> None:
     assert slowest < 2, f"{slowest:.1f} s"
 
 
+def calls_that_hold_up_others(lab: Target) -> None:
+    """Send a hundred calls at once from one address, and look how long a call from another one takes."""
+    visitor = lab.visitor()
+    draw = visitor.function("redraw")
+    transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)
+    with httpx.Client(base_url=visitor.client.base_url, timeout=30, transport=transport) as many:
+        for number in range(100):
+            values = draw.usual(visitor.key, noise_text=f"Number {number}. " * 40)
+            call = {"fn_index": draw.number, "session_hash": f"many{number}", "data": values}
+            assert many.post("/gradio_api/queue/join", json=call).status_code == 200
+        begun = time.perf_counter()
+        answer = visitor.call(draw, draw.usual(visitor.key, noise_text="One call of another visitor."))
+        seconds = time.perf_counter() - begun
+    assert not answer.told, answer.told
+    assert seconds < 3, f"it took {seconds:.1f} s"
+
+
 ATTACKS: tuple[Attack, ...] = (
     a_data_set_that_searches_the_disk_of_the_host,
     the_token_of_the_host,
@@ -119,4 +140,5 @@ ATTACKS: tuple[Attack, ...] = (
     a_record_of_the_command_line,
     imports_over_the_share_of_a_visitor,
     twelve_hundred_tiny_uploads,
+    calls_that_hold_up_others,
 )

@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
-from gradio import http_server, route_utils, routes
+from gradio import http_server, queueing, route_utils, routes
 from gradio.exceptions import Error
 from gradio.state_holder import StateHolder
 from packaging.requirements import Requirement
@@ -110,6 +110,14 @@ def small_page_with_capacity(capacity: int) -> gr.Blocks:
     page = small_page()
     page.state_session_capacity = capacity
     return page
+
+
+def test_gradio_answers_the_first_of_a_list_to_which_calls_are_appended() -> None:
+    why = "A visitor with many calls is answered before all others again: mend ui/server/turns.py."
+    assert type(queueing.EventQueue("x", 1).queue) is list, why
+    assert "event_queue.queue.append(event)" in source(queueing.Queue.push), why
+    assert "event_queue.queue[0]" in source(queueing.Queue), why
+    assert "self.event_queue_per_concurrency_id[concurrency_id] = EventQueue(" in source(queueing.Queue), why
 
 
 def test_gradio_reads_a_components_signature_of_its_class() -> None:

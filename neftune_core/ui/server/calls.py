@@ -62,7 +62,7 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
         if event is not None and not isinstance(event._data, dict):
             event._data = {}
         try:
-            asked_from.set(_asked_from(named.get("request")))
+            asked_from.set(asked_by(named.get("request")))
             asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
             if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
                 raise InvalidSetting(_reload(fn))
@@ -107,7 +107,7 @@ class Keys:
         return self._known.get(session, "")
 
 
-def _asked_from(request: Any) -> str:
+def asked_by(request: Any) -> str:
     """Return the network address of a call; "" if it has none."""
     client = getattr(getattr(request, "client", None), "host", "") or ""
     return address_of(client, {FORWARDED: str(request.headers.get(FORWARDED, ""))}) if client else ""

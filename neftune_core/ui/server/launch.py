@@ -34,8 +34,9 @@ from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
-from neftune_core.ui.server.calls import Evicted, Sessions, guard
+from neftune_core.ui.server.calls import Evicted, Sessions, asked_by, guard
 from neftune_core.ui.server.gate import Gate
+from neftune_core.ui.server.turns import FairQueues
 from neftune_core.ui.server.uploads import CountedFiles
 
 SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
@@ -76,6 +77,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     guard(page, limits, evicted)
     keep_signatures(page)
     page.queue(api_open=False)
+    page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
     with outermost(gate_of(page, serving, limits)):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     page.state_holder.session_data = Sessions(evicted)

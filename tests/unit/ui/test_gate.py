@@ -19,6 +19,7 @@ from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
 from neftune_core.ui.server.calls import Evicted, Sessions
 from neftune_core.ui.server.launch import Serving
+from neftune_core.ui.server.turns import Turns
 
 # The framework's routes that the lab answers, as (method, path). What a new release adds is not among them.
 ANSWERED = {
@@ -261,6 +262,12 @@ def test_a_session_that_was_evicted_is_told_to_reload_and_gets_no_other_data(lab
     assert "reload it" in called(address, "first", "put", "mine")
     assert "x" in called(address, "first", "echo", "x")  # of what keeps nothing
     assert "set to theirs" in called(address, "fourth", "get")
+
+
+def test_calls_wait_in_turns_of_their_addresses(lab: tuple[gr.Blocks, str]) -> None:
+    page, address = lab
+    assert "said" in called(address, "turns", "echo", "said")
+    assert all(type(found.queue) is Turns for found in page._queue.event_queue_per_concurrency_id.values())
 
 
 def test_evicted_sessions_are_never_forgotten_and_few_others_are_taken_for_them() -> None:

@@ -1,0 +1,53 @@
+"""Visitors take turns: calls that wait are answered by network addresses in turn, so that none of them holds up others.
+
+Gradio answers the calls of a function in the order of their arrival. A visitor who sends hundreds of slow ones would
+otherwise be answered before everybody who comes after.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+
+class Turns(list[Any]):
+    """The waiting events of one function, in the order in which they are answered.
+
+    The first events of all addresses come before the second ones, and so on. Within one of these rounds they keep the
+    order of their arrival.
+
+    Args:
+        address: Returns the network address of an event.
+    """
+
+    def __init__(self, address: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._address = address
+
+    def append(self, event: Any) -> None:
+        """Add an event at its turn."""
+        mine, waiting = self._address(event), Counter[str]()
+        own_round = sum(self._address(other) == mine for other in self)
+        for place, other in enumerate(self):
+            if waiting[self._address(other)] > own_round:
+                self.insert(place, event)
+                return
+            waiting[self._address(other)] += 1
+        super().append(event)
+
+
+class FairQueues(dict[str, Any]):
+    """Gradio's event queues by their ids; events wait in each by `Turns`.
+
+    Args:
+        address: Returns the network address of an event.
+    """
+
+    def __init__(self, address: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._address = address
+
+    def __setitem__(self, name: str, queue: Any) -> None:
+        queue.queue = Turns(self._address)
+        super().__setitem__(name, queue)
