@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
@@ -73,12 +74,21 @@ async def _all(server: Server, crowd: Crowd) -> tuple[Told, int]:
     functions = visitor.functions()
     visitor.client.close()
     told, until = Told(), time.perf_counter() + crowd.seconds
-    most = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=server.address, timeout=SECONDS, limits=most, trust_env=False) as client:
-        honest = [_honest(Session(client, functions, told), crowd, until) for _ in range(crowd.honest)]
+    async with contextlib.AsyncExitStack() as open_clients:
+        sessions = [
+            Session(await open_clients.enter_async_context(_client(server, number)), functions, told)
+            for number in range(crowd.honest)
+        ]
+        honest = [_honest(one, crowd, until) for one in sessions]
         hostile = [asyncio.to_thread(_hostile, server, functions, seed, until) for seed in range(crowd.hostile)]
         done = await asyncio.gather(*honest, *hostile)
     return told, sum(cases for cases in done if cases)
+
+
+def _client(server: Server, number: int) -> httpx.AsyncClient:
+    """The connections of one honest visitor, from an address of their own."""
+    transport = httpx.AsyncHTTPTransport(local_address=f"127.0.1.{number + 1}")
+    return httpx.AsyncClient(base_url=server.address, timeout=SECONDS, transport=transport, trust_env=False)
 
 
 async def _honest(one: Session, crowd: Crowd, until: float) -> None:

@@ -25,35 +25,26 @@ def _fetched(visitor: Visitor) -> Answer:
 
 
 def a_data_set_that_searches_the_disk_of_the_host(lab: Target) -> None:
-    """Let the card of a data set name folders that exist and others that do not, and addresses inside the network."""
-    uploads = lab.server.home / "uploads"
-    uploads.mkdir(exist_ok=True)
-    for number, pattern in enumerate((f"{uploads}/**", "/nowhere/**", "../**", "http://127.0.0.1:1/x.jsonl")):
-        card = f"---\nconfigs:\n- config_name: default\n  data_files: {json.dumps(pattern)}\n---\n".encode()
-        said = set()
-        with (
-            hub_of({"README.md": card, "data.jsonl": ROWS}) as (address, _),
-            served(lab.scratch / f"card-{number}", LIMITS, HF_ENDPOINT=address, HF_TOKEN=TOKEN) as server,
-        ):
-            visitor = Visitor(server.address)
-            said.add(_fetched(visitor).told)
-            visitor.client.close()
-        assert len(said) == 1 and len(next(iter(said))) == 1, said
-        assert "own repository" in next(iter(said))[0], said
+    """Let the card of a data set name folders that exist and others that do not, and addresses inside the network.
 
-
-def the_token_of_the_host(lab: Target) -> None:
-    """Have a data set fetched by a host that has a token of the hub."""
+    The host has a token of the hub, which the hub must not be shown.
+    """
+    files, said = {"data.jsonl": ROWS}, set()
     with (
-        hub_of({"data.jsonl": ROWS}) as (address, shown),
-        served(lab.scratch / "token", LIMITS, HF_ENDPOINT=address, HF_TOKEN=TOKEN) as server,
+        hub_of(files) as (address, shown),
+        served(lab.scratch / "hub", LIMITS, HF_ENDPOINT=address, HF_TOKEN=TOKEN) as server,
     ):
-        visitor = Visitor(server.address)
-        answer = _fetched(visitor)
+        visitor, uploads = Visitor(server.address), server.home / "uploads"
+        for pattern in (f"{uploads}/**", "/nowhere/**", "../**", "http://127.0.0.1:1/x.jsonl"):
+            data = json.dumps(pattern)
+            files["README.md"] = f"---\nconfigs:\n- config_name: default\n  data_files: {data}\n---\n".encode()
+            said.add(_fetched(visitor).told)
         visitor.client.close()
-        assert shown, f"the hub was not asked: {answer.told}"
+        assert shown, "the hub was not asked"
         assert not any(shown), "the hub was shown a token"
-        assert TOKEN not in answer.text + server.printed() + server.logged()
+        assert TOKEN not in server.printed() + server.logged()
+    assert len(said) == 1 and len(next(iter(said))) == 1, said
+    assert "outside its own repository" in next(iter(said))[0], said
 
 
 def an_upload_of_another_visitor(lab: Target) -> None:
@@ -135,7 +126,6 @@ def calls_that_hold_up_others(lab: Target) -> None:
 
 ATTACKS: tuple[Attack, ...] = (
     a_data_set_that_searches_the_disk_of_the_host,
-    the_token_of_the_host,
     an_upload_of_another_visitor,
     a_record_of_the_command_line,
     imports_over_the_share_of_a_visitor,
