@@ -110,7 +110,7 @@ def _role(role: Any, where: str) -> str:
         shown = repr(role[:30]) if isinstance(role, str) else say(kind_of(role))
         raise RowRefused(
             say(
-                "{where} has the role {shown}, which is none of {choices}",
+                "{where} has the unknown role {shown}: use one of {choices}",
                 where=where,
                 shown=shown,
                 choices=", ".join(ROLES),
@@ -159,7 +159,7 @@ def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
     if calls is not None:
         found["tool_calls"] = as_json(_calls(calls, where))
     if found and role != "assistant":
-        raise RowRefused(say("{where} has {name}, and only replies may", where=where, name=" ".join(found)))
+        raise RowRefused(say("{where} has {name}, which is only allowed in replies", where=where, name=" ".join(found)))
     return found
 
 
@@ -205,7 +205,7 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
     """
     for name in MEDIA:
         if _is_filled(record.get(name)):
-            raise RowRefused(say("{where} has {name}, and the lab reads text only", where=where, name=name))
+            raise RowRefused(say("{where} has {name}, and only text is supported", where=where, name=name))
 
 
 def is_trained(record: Mapping[str, Any], where: str) -> bool:
@@ -235,7 +235,7 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
 def _no_flag(value: Any, name: str, where: str) -> RowRefused:
     shown = as_json(value)[:30]
     return RowRefused(
-        say("{where} has the {name} {value}, and the lab knows 0 and 1", where=where, name=name, value=shown)
+        say("{where} has {name} {value}, and only 0 and 1 are supported", where=where, name=name, value=shown)
     )
 
 

@@ -251,7 +251,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
             return name, {part: column for part, column in columns.items() if column}
     raise DataError(
         say(
-            "The columns are {columns}, and {wanted}: say by hand which column plays which part{texts}.",
+            "The columns are {columns}, and {wanted}: assign the columns by hand{texts}.",
             columns=_listed(available),
             wanted=_wanted(layout),
             texts=say(", or choose the layout “text” to train on whole texts")
@@ -263,7 +263,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
 
 def _wanted(layout: str) -> str:
     if not layout:
-        return say("no known layout has these")
+        return say("no known layout has them")
     needed = say(" and ").join(LAYOUTS[layout].required)
     return say("the layout {layout!r} needs {parts}", layout=layout, parts=needed)
 
@@ -367,7 +367,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     whole = with_controls(messages, given, not_used)
     unused |= {controls.get(name, name) for name in not_used}
     if layout == TEXT and whole != messages:
-        raise RowRefused(say("it has a history, tools or reasoning beside its text"))
+        raise RowRefused(say("it has a history, tools or reasoning in addition to its text"))
     return tuple(whole) if layout == TEXT else _well_formed(whole)
 
 
@@ -380,7 +380,7 @@ def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]
         if spelled(column) in CHOICES and value and not (isinstance(value, list) and answer in value):
             raise RowRefused(
                 say(
-                    "the answer {answer} only points at one of the {column}: write the choice itself",
+                    "the answer {answer} only refers to one of the {column}: write out the choice",
                     answer=answer,
                     column=column,
                 )
@@ -391,14 +391,14 @@ def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
     """Return the messages up to the last trained reply; raise `RowRefused` if they do not form a conversation."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
-        raise RowRefused(say("there is no reply of the assistant in it"))
+        raise RowRefused(say("it has no reply of the assistant"))
     if roles[-1] != "assistant":
         raise RowRefused(say("it does not end with a reply of the assistant"))
     if "system" in roles[1:]:
-        raise RowRefused(say("a system message stands after the first message"))
+        raise RowRefused(say("a system message follows the first message"))
     if "user" not in roles or roles.index("user") > roles.index("assistant"):
-        raise RowRefused(say("there is no message of the user before the first reply"))
+        raise RowRefused(say("it has no user message before the first reply"))
     trained = [place for place, message in enumerate(messages) if message.role == "assistant" and message.trained]
     if not trained:
-        raise RowRefused(say("none of its replies is to be trained on"))
+        raise RowRefused(say("all of its replies are marked as not to be trained on"))
     return tuple(messages[: trained[-1] + 1])

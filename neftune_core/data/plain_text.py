@@ -30,10 +30,10 @@ def marked(content: str, protected: re.Pattern[str]) -> str:
         RowRefused: The text contains `MARK`, or a name cannot be split.
     """
     if MARK in content:
-        raise RowRefused(say("it holds the code point U+FDD0, which is no character"))
+        raise RowRefused(say("it contains the code point U+FDD0, which is not a character"))
     broken = protected.sub(lambda found: found.group()[0] + MARK, content)
     if any(protected.search(piece) for piece in broken.split(MARK)):
-        raise RowRefused(say("it holds the name of a special token of this model"))
+        raise RowRefused(say("it contains the name of a special token of this model"))
     return broken
 
 

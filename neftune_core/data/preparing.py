@@ -239,7 +239,7 @@ def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
 def _brought_note(settings: DataSettings) -> tuple[str, ...]:
     if settings.held_out_source or not _brought(settings):
         return ()
-    return (later("This set brings its own held-out rows: no share is drawn from the others."),)
+    return (later("This set has its own held-out rows, so no share is drawn from the others."),)
 
 
 def _brought(settings: DataSettings) -> str:
@@ -313,7 +313,7 @@ def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Exa
 def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], settings: DataSettings) -> tuple[str, ...]:
     if held_out or len(train) < 2 or not settings.held_out_share or settings.held_out_source:
         return ()
-    return (later("No row is held out: all rows have one prompt, and rows with one prompt stay together."),)
+    return (later("No row is held out: all rows have the same prompt, and rows with the same prompt stay together."),)
 
 
 def _why(refusals: Sequence[Refusal], duplicates: int) -> str:

@@ -154,8 +154,8 @@ def _system_note(rows: Sequence[Encoded], tokenizer: Any) -> list[str]:
         return [say("Rows with a system prompt: {count:,}. It is kept, and is not trained on.", count=count)]
     return [
         say(
-            "Rows with a system prompt: {count:,}. The model's chat template has no place for it, so it is put at the "
-            "start of the first message of the user.",
+            "Rows with a system prompt: {count:,}. The model's chat template does not support it, so it is "
+            "put at the start of the first user message.",
             count=count,
         )
     ]
@@ -173,8 +173,8 @@ def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
     sentences = {
         "all": say("Rows with several replies, all of which are trained on: {count:,}.", count=found["all"]),
         "last": say(
-            "Rows with several replies, of which only the last is trained on: {count:,}. The earlier turns stand "
-            "before it.",
+            "Rows with several replies, of which only the last is trained on: {count:,}. The earlier turns "
+            "are its context.",
             count=found["last"],
         ),
         "some": say("Rows with several replies, of which some are trained on: {count:,}.", count=found["some"]),

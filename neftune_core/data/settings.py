@@ -24,7 +24,7 @@ class DataSettings(Settings):
     )
     split: str = setting("train", "Split of a hub data set.", max_length=200, advanced=True)
     layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50, advanced=True)
-    columns: dict[str, str] = Field(default={}, description="Which column plays which part, where detection is wrong.")
+    columns: dict[str, str] = Field(default={}, description="Columns by part, if detection is wrong.")
     rows: int = setting(
         2000,
         "Only the first rows are read.",
@@ -43,7 +43,7 @@ class DataSettings(Settings):
         label="Held out",
     )
     held_out_source: str = setting(
-        "", "An own held-out file instead (file:PATH); empty draws a share.", max_length=2000, advanced=True
+        "", "A separate held-out file instead (file:PATH); empty draws a share.", max_length=2000, advanced=True
     )
     split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1, advanced=True)
     maximum_length: int = setting(

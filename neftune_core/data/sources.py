@@ -183,7 +183,7 @@ def _require_own(path: Path) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(say("{title!r} cannot be opened: {reason}.", title=str(path), reason=cause(error))) from None
     if not any(real.is_relative_to(folder.resolve()) for folder in own):
-        raise NotAvailable(say("This server reads uploaded files only, and none of its own: upload the file."))
+        raise NotAvailable(say("This server only reads uploaded files: upload the file."))
 
 
 def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:

@@ -104,12 +104,12 @@ def require_written(messages: Sequence[Message], writes: Writes) -> None:
         ("tool_calls" in found, writes.calls, later("tool calls")),
         (any(message.role == "tool" for message in messages), writes.replies, later("replies of tools")),
         ("tools" in found, writes.tools, later("a list of tools")),
-        (beside, writes.beside, later("text beside tool calls")),
+        (beside, writes.beside, later("text next to tool calls")),
         ("reasoning_content" in found, writes.reasoning, later("reasoning")),
     )
     for has, written, words in wanted:
         if has and not written:
-            raise RowRefused(say("it has {what}, which this model's chat template cannot write", what=say(words)))
+            raise RowRefused(say("it has {what}, which this model's chat template does not support", what=say(words)))
 
 
 def template_turns(messages: Sequence[Message], writes: Writes) -> tuple[Turns, dict[str, Any]]:

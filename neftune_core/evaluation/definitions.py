@@ -24,7 +24,7 @@ class Definition:
 
 LOSS, TEXT, MEMORY, LENGTH, ROBUST = "Loss and accuracy", "Text", "Memorisation", "Length", "Robustness"
 
-_SAME_PREFIX = "over the beginnings (first 50 tokens) of the answers that have so many"
+_SAME_PREFIX = "over the first 50 tokens of the answers that are at least that long"
 
 DEFINITIONS: dict[str, Definition] = {
     "held_out_loss": Definition(
@@ -48,9 +48,7 @@ DEFINITIONS: dict[str, Definition] = {
     "train_loss": Definition(
         "Training loss, noise off", LOSS, "The loss on rows that were trained on, with noise and dropout off."
     ),
-    "gap": Definition(
-        "Gap", LOSS, "Held-out loss minus training loss, both with noise off: overfitting as it is read."
-    ),
+    "gap": Definition("Gap", LOSS, "Held-out loss minus training loss, both with noise off: a measure of overfitting."),
     "perplexity": Definition("Perplexity", LOSS, "exp(held-out loss)."),
     "noise_penalty": Definition(
         "Noise penalty",
@@ -122,8 +120,9 @@ DEFINITIONS: dict[str, Definition] = {
     "typos_loss": Definition(
         "Loss with typing errors",
         ROBUST,
-        "Held-out loss where one letter in ten of what the person says is swapped with the next one, left out, doubled "
-        "or replaced by another; the same errors for every arm, the reference as it was.",
+        "Held-out loss when one letter in ten of the user's messages is swapped with the next one, left out, "
+        "doubled or replaced by another; the errors are the same for every arm, and the reference is "
+        "unchanged.",
     ),
     "typos_accuracy": Definition(
         "Right tokens with typing errors", ROBUST, "The share of right held-out tokens with the same errors."

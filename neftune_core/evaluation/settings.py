@@ -34,7 +34,8 @@ class DecodingSettings(Settings):
     )
     temperature: float = setting(
         0.0,
-        "0 is greedy: always the most probable token. Above 0 tokens are drawn, the more freely the higher it is.",
+        "0 is greedy: always the most probable token. Above 0, tokens are drawn at random; higher values "
+        "make rare tokens more likely.",
         minimum=0.0,
         maximum=5.0,
         slider_maximum=2.0,
@@ -43,7 +44,8 @@ class DecodingSettings(Settings):
     )
     top_p: float = setting(
         0.95,
-        "Drawn from the most probable tokens that together have this probability; 1 is all. Greedy answers need none.",
+        "Tokens are drawn from the most probable ones that together have this probability; 1 is all. Not "
+        "used for greedy answers.",
         minimum=0.01,
         maximum=1.0,
         step=0.01,
@@ -62,7 +64,7 @@ class DecodingSettings(Settings):
     )
     sampling_seed: int = setting(
         0,
-        "Of the draws, which depend on it, the prompt and the number of the answer alone; all arms share them.",
+        "The draws depend only on this seed, the prompt and the number of the answer; all arms share them.",
         minimum=0,
         maximum=2**31 - 1,
         label="Seed of the draws",
@@ -79,7 +81,7 @@ class AnswerSettings(DecodingSettings):
     """Prompts, and the decoding of their answers."""
 
     prompts: tuple[str, ...] = Field(
-        default=(), description="Prompts answered by the base and by every arm when the training ends."
+        default=(), description="Prompts answered by the base and every arm when training ends."
     )
 
     def check(self, limits: Limits) -> None:
@@ -100,7 +102,7 @@ class AnswerSettings(DecodingSettings):
     def require_prompts(self) -> None:
         """Raise `DataError` if there is no prompt."""
         if not any(prompt.strip() for prompt in self.prompts):
-            raise DataError(say("There is no prompt: write one a line."))
+            raise DataError(say("There is no prompt: write one per line."))
 
 
 AUTOMATIC = "automatic"
@@ -122,7 +124,7 @@ class MeasuringSettings(Settings):
     )
     prompts: int = setting(
         16,
-        "The first so many held-out prompts, and as many training prompts, are answered when a seed ends: for text "
+        "This many held-out prompts and as many training prompts are answered when a seed ends, for text "
         "measures, length and memorisation. 0 leaves these out.",
         minimum=0,
         maximum=10_000,
@@ -150,13 +152,14 @@ class MeasuringSettings(Settings):
     )
     chaos: bool = setting(
         False,
-        "Train one more arm with noise of alpha 0.01: how far two runs part by rounding and luck alone.",
+        "Train one more arm with noise of alpha 0.01: it shows how far two runs diverge by rounding and chance alone.",
         label="Floor: chaos",
         advanced=True,
     )
     another_seed: bool = setting(
         False,
-        "Train the control again with as many other seeds (A/A): what a comparison of nothing with nothing shows.",
+        "Train the control again with as many other seeds (A/A): it shows what a comparison without any real "
+        "difference looks like.",
         label="Floor: control against control",
         advanced=True,
     )

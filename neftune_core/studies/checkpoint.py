@@ -87,7 +87,7 @@ def restore(run: Lockstep, folder: Path) -> None:
             raise
         raise RecordError(
             say(
-                "The checkpoint {folder} cannot be read ({fault}): remove that folder, and this seed begins anew.",
+                "The checkpoint {folder} cannot be read ({fault}): remove that folder, and this seed starts again.",
                 folder=found,
                 fault=cause(error),
             )
@@ -97,7 +97,7 @@ def restore(run: Lockstep, folder: Path) -> None:
     if state["steps"] != (run.total or state["steps"]) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
     ):
-        raise RecordError(say("The checkpoint of this record belongs to other settings or other data: train it anew."))
+        raise RecordError(say("The checkpoint of this record belongs to other settings or other data: train it again."))
     for place, weight in enumerate(values):
         weight.data.copy_(tensors[f"weight.{place}"])
         if f"step.{place}" in tensors:  # absent for weights that never had a gradient

@@ -84,7 +84,7 @@ def chosen_arms(
         if not own and seeds is None:
             raise RecordError(
                 say(
-                    "The record {record} holds no trained arm: it has not been trained, or its adapters were not kept.",
+                    "The record {record} has no trained arm: it has not been trained, or its adapters were not kept.",
                     record=record.name,
                 )
             )
@@ -237,7 +237,7 @@ def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings
     check_count(len(prompts) * settings.answers_each, limits)
     if max(said) > limits.prompt_characters + limits.new_tokens * 20:
         raise DoesNotFit(
-            say("A conversation here is too long ({characters:,} characters): begin a new one.", characters=max(said))
+            say("A conversation is too long ({characters:,} characters): start a new one.", characters=max(said))
         )
     longest = max(len(one.text) for one in prompts)
     if longest > limits.prompt_characters:

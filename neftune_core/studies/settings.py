@@ -32,7 +32,7 @@ class StudySettings(Settings):
     )
     seeds: int = setting(
         1,
-        "How many seeds are run one after another, from the one above on.",
+        "Number of seeds, run one after another, starting with the one above.",
         minimum=1,
         maximum=MOST_SEEDS,
         slider_maximum=10,
@@ -49,7 +49,7 @@ class StudySettings(Settings):
         default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
     )
     regularisers: tuple[RegulariserSettings, ...] = Field(
-        default=(), description="Arms without noise, of another adapter dropout or weight decay than the control's."
+        default=(), description="Arms without noise whose adapter dropout or weight decay differs from the control's."
     )
 
     @model_validator(mode="after")
@@ -57,7 +57,7 @@ class StudySettings(Settings):
         if not self.noise and not self.regularisers:
             raise ValueError(say("a study needs at least one noise arm or regulariser besides the control"))
         if any(noise.is_silent for noise in self.noise):
-            raise ValueError(say("an arm of strength 0 is the control, which is always there: leave it out"))
+            raise ValueError(say("an arm of strength 0 is the control, which is always included: leave it out"))
         for words, arms in ((later("noise arms"), self.noise), (later("regularisers"), self.regularisers)):
             if len({arm.name for arm in arms}) < len(arms):
                 raise ValueError(say("two {what} are the same: change or remove one", what=say(words)))
@@ -69,7 +69,7 @@ class StudySettings(Settings):
             if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
                 raise ValueError(
                     say(
-                        "the regulariser {name} is what the control has: change or remove it",
+                        "the regulariser {name} is equal to the control: change or remove it",
                         name=arm.name or say("without a value"),
                     )
                 )
@@ -156,7 +156,7 @@ PRESETS: dict[str, Preset] = {
         others=_PAPER,
     ),
     "small data, many epochs": Preset(
-        "Where a model overfits, and noise has something to hold back.",
+        "For models that overfit, where noise can help.",
         bundled=TrainingSettings(
             epochs=20, learning_rate=4e-3, batch_size=8, evaluations=20, evaluation_rows=MOST_SAMPLED
         ),

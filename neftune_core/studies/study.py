@@ -220,7 +220,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
     kept = record.said_of("data")
     if any(kept.get(name, value) != value for name, value in found.items()):
         raise RecordError(
-            say("This record was begun with other settings or other data, and its rows have changed: train it anew.")
+            say("This record was started with other settings or other data, and its rows have changed: train it again.")
         )
     check_length(len(prepared.train), study.training, limits, seeds=len(study.runs))
     study_asked(study, prepared, loaded)

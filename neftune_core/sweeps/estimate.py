@@ -45,8 +45,8 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: Load
         later("About {duration}, at the pace of the last study of this model here.")
         if known
         else later(
-            "About {duration} of training by this machine's arithmetic, which may be off by a factor of three; "
-            "measuring and answers come on top."
+            "About {duration} of training, estimated from this machine's speed, which may be off by a factor "
+            "of three; measuring and answering take additional time."
         )
     )
     return TimeEstimate(seconds, say(words, duration=duration(seconds)))

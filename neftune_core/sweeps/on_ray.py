@@ -37,7 +37,7 @@ AHEAD = 2
 SILENT_SECONDS = 30
 """After a stop, a study without heartbeat for this long counts as lost."""
 CONNECT_SECONDS = 10
-LOST = later("Stopped. Its machine is no longer heard of: what was done there since it began is lost.")
+LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
 ASKED = later("Stopped as asked.")
 REFUSED = (
     "Something answers at {address!r}, and no Ray cluster can be joined there. Is it the head's address, has Ray the "

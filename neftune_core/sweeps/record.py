@@ -47,7 +47,7 @@ class Sweep(Record):
             found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
         except FileNotFoundError:
             raise RecordError(
-                say("The record {record} is no sweep, or its settings are missing.", record=self.id)
+                say("The record {record} is not a sweep, or its settings are missing.", record=self.id)
             ) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
             raise RecordError(
@@ -92,7 +92,9 @@ def find_study(name: str, owner: str | None) -> Record:
 
 def _cell_of(record: Record, cell: str) -> Record:
     if not record.is_sweep:
-        raise RecordError(say("The record {record} is no sweep, and has no cells: name it alone.", record=record.id))
+        raise RecordError(
+            say("The record {record} is not a sweep and has no cells: name only the record.", record=record.id)
+        )
     begun = Sweep(record.folder).begun_cells()
     if cell not in begun:
         raise RecordError(
@@ -115,7 +117,8 @@ def require_single(record: Record) -> Record:
         raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
     raise RecordError(
         say(
-            "The record {record} is a sweep, and this takes one study: name one as {record}/{cell}. It has {cells}.",
+            "The record {record} is a sweep, but a single study is needed: name one as {record}/{cell}. It "
+            "has {cells}.",
             record=record.id,
             cell=begun[0],
             cells=_listed(begun),

@@ -73,11 +73,12 @@ class SweepSettings(Settings):
         "which is always there.",
     )
     points: tuple[dict[str, Value], ...] = Field(
-        default=(), description="Settings trained as they stand, beside the grid or instead of it."
+        default=(), description="Single settings to train, in addition to the grid or instead of it."
     )
     study: StudySettings = Field(
         default_factory=StudySettings,
-        description="What is varied: its one noise is where the noise begins; its seeds are those of the sweep.",
+        description="The study that is varied: its single noise is the starting point; its seeds are those "
+        "of the sweep.",
     )
 
     @field_validator("axes", mode="before")
@@ -123,7 +124,9 @@ class SweepSettings(Settings):
                 say("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
             )
         if self._varies_noise and len(self.study.noise) != 1:
-            raise ValueError(say("a sweep that varies the noise begins from one: leave one noise in its study"))
+            raise ValueError(
+                say("a sweep that varies the noise starts from a single one: leave one noise in its study")
+            )
         return self
 
     @property
@@ -243,7 +246,7 @@ def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
         told = ", ".join(f"{name} {value}" for name, value in point.items())
         reason = str(error)
         raise InvalidSetting(
-            say("The combination {told} cannot be: {reason}", told=told, reason=reason[:1].lower() + reason[1:])
+            say("The combination {told} is invalid: {reason}", told=told, reason=reason[:1].lower() + reason[1:])
         ) from None
 
 

@@ -232,8 +232,8 @@ class _Run:
         return {
             "event": "failed",
             "message": later(
-                "{failed} of {every} studies failed, the first with: {message} The others are in the table; resume "
-                "tries these again."
+                "{failed} of {every} studies failed, the first with: {message} The others are in the table; "
+                "resume retries the failed ones."
             ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
         }
 

@@ -50,11 +50,11 @@ def open_table(path: Path, limits: Limits) -> Table:
     packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
     extension = Path(path.stem).suffix.lower() if packing else path.suffix.lower()
     if extension in PACKED:
-        raise DataError(say("{title} is packed: unpack it, and give the lab the file inside.", title=title))
+        raise DataError(say("{title} is an archive: unpack it, and use the file inside.", title=title))
     if extension not in (TEXT_FORMATS if packing else EXTENSIONS):
         raise DataError(
             say(
-                "{title} has the extension {extension}, which is none of {choices}.",
+                "{title} has the unknown extension {extension}: use one of {choices}.",
                 title=title,
                 extension=f"{extension}{packing}" or say("(none)"),
                 choices=", ".join([*EXTENSIONS, *(f"{one}{packing or '.gz'}" for one in TEXT_FORMATS)]),
@@ -176,7 +176,7 @@ def _jsonl(text: str, title: str, longest: int) -> Table:
 
     if text.lstrip().startswith("["):
         raise DataError(
-            say("{title} starts with a list; JSONL has one object a line: rename it to .json.", title=title)
+            say("{title} starts with a list; JSONL has one object per line: rename it to .json.", title=title)
         )
     return Table(column_names(rows(()), title), rows)
 
@@ -202,7 +202,11 @@ def _json(text: str, title: str, longest: int) -> Table:
                 say("{title} must be a list of objects, or an object with exactly one list inside.", title=title)
             ) from None
         except ValueError as error:
-            hint = say("; one object a line is called .jsonl") if "extra data" in str(error) else ""
+            hint = (
+                say("; a file with one object per line needs the extension .jsonl")
+                if "extra data" in str(error)
+                else ""
+            )
             raise DataError(
                 say("{title} cannot be read: {reason}{hint}.", title=title, reason=error, hint=hint)
             ) from None

@@ -67,7 +67,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
         if not _WORD.fullmatch(word):
             raise DataError(
                 say(
-                    "{name!r} is not the name of a {kind}: it has letters, digits and -_.+ only.",
+                    "{name!r} is not the name of a {kind}: use only letters, digits and -_.+ in it.",
                     name=word[:80],
                     kind=say(what),
                 )
@@ -87,7 +87,7 @@ def _require_hub_name(name: str) -> None:
     except HFValidationError:
         name = ""
     if name.count("/") != 1:
-        raise DataError(say("{name!r} is not the name of a data set: it reads OWNER/NAME.", name=name[:80]))
+        raise DataError(say("{name!r} is not the name of a data set: write OWNER/NAME.", name=name[:80]))
     if Path(name).exists():  # the library would prefer the folder to the hub
         raise DataError(
             say(
@@ -145,8 +145,8 @@ def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
     logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, failed)
     return DataError(
         say(
-            "The data set {name} could not be read: its files, or what they say of themselves, are not in order. The "
-            "log has the details; use another data set or a file.",
+            "The data set {name} could not be read: its files or their metadata are damaged. The log has the "
+            "details; use another data set or a file.",
             name=name,
         )
     )
@@ -212,7 +212,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         (),
         ("500 server error", "502 server error", "503 server error", "504 server error"),
         NotAvailable,
-        later("The hub has trouble of its own and did not send the data set {name}: try again later."),
+        later("The hub had an internal error and did not send the data set {name}: try again later."),
     ),
     (("ValueError",), ("config name is missing", "builderconfig"), DataError, _NO_CONFIGURATION),
     (("ValueError",), ("split",), DataError, _NO_SPLIT),
@@ -226,7 +226,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("DataFilesNotFoundError", "EmptyDatasetError", "FileNotFoundError"),
         _ANY,
         DataError,
-        later("The data set {name} holds no files of rows that can be read: choose another one."),
+        later("The data set {name} contains no readable data files: choose another one."),
     ),
     (
         ("timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout", "ReadTimeoutError", "PoolTimeout"),
@@ -238,7 +238,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("MemoryError", "died"),
         _ANY,
         DataError,
-        later("The first rows of {name} take more memory than the lab gives to one data set: ask for fewer rows."),
+        later("The first rows of {name} take more memory than one data set may use: ask for fewer rows."),
     ),
     (
         ("ConnectionError", "ConnectError", "ProxyError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"),

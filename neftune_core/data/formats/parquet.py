@@ -67,7 +67,7 @@ def parquet_table(path: Path, longest: int) -> Table:
 
 def _why(failed: ReaderFailed) -> str:
     if "MemoryError" in failed.kind:
-        return say("its rows take more memory than the lab gives to one file")
+        return say("its rows take more memory than one file may use")
     if failed.kind == "size":
         return say("its rows have more than {most:,} characters together, so ask for fewer rows", most=CHARACTERS)
     return say("it is damaged, or takes too long") if failed.kind in ("died", "timeout") else say("it is damaged")

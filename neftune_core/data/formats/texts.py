@@ -76,9 +76,7 @@ def decoded(content: bytes, title: str) -> str:
             )
         )
     if text.count("\n") > MOST_LINES or text.count("\r") > MOST_LINES:
-        raise DataError(
-            say("{title} has more than {most:,} lines: give the lab a shorter file.", title=title, most=MOST_LINES)
-        )
+        raise DataError(say("{title} has more than {most:,} lines: use a shorter file.", title=title, most=MOST_LINES))
     return text
 
 
@@ -222,7 +220,7 @@ def _end(text: str, start: int) -> int:
     depth = 0
     for count, mark in enumerate(_MARK.finditer(text, start)):
         if count > MOST_MARKS:
-            raise ValueError(say("it holds a value of more than {most:,} parts", most=MOST_MARKS))
+            raise ValueError(say("it contains a value with more than {most:,} parts", most=MOST_MARKS))
         if mark.end() - mark.start() > 1:
             continue
         if text[mark.start()] in "[{":
@@ -291,7 +289,7 @@ def as_text(value: Any, part: str) -> str:
     if "\0" in text:
         raise RowRefused(say("the {part} holds a NUL character", part=say(part)))
     if _HALF.search(text):
-        raise RowRefused(say("the {part} holds half a character (a lone surrogate)", part=say(part)))
+        raise RowRefused(say("the {part} contains half a character (a lone surrogate)", part=say(part)))
     return text
 
 
@@ -299,7 +297,7 @@ def _text_part(one: dict[str, Any], part: str) -> str:
     kind = str(one["type"])[:30]
     if kind not in TEXT_PARTS:
         raise RowRefused(
-            say("the {part} has a part of the type {kind!r}, and the lab reads text only", part=say(part), kind=kind)
+            say("the {part} contains a part of type {kind!r}, and only text is supported", part=say(part), kind=kind)
         )
     return as_text(one.get("text"), part)
 

@@ -40,7 +40,9 @@ def _settings(record: Record) -> list[str]:
     if not about:
         found.append(say("Its record.json is missing, larger than a record's may be, or damaged."))
     if record.is_newer:
-        found.append(say("A newer version of the lab made this record: what this one can read of it is shown."))
+        found.append(
+            say("A newer version of the lab made this record: only the parts that this version understands are shown.")
+        )
     try:
         _ = record.study
     except RecordError as error:

@@ -15,9 +15,7 @@ from neftune_core.language import later
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
-INTERRUPTED = later(
-    "It was broken off before it ended: the lab or its process was closed. Resume goes on from where it was."
-)
+INTERRUPTED = later("It was interrupted: the lab or its process was closed. Resume continues from where it was.")
 
 WORDS = {
     "waiting": later("Waiting"),

@@ -147,10 +147,10 @@ class Record:
     def require_usable(self) -> None:
         """Raise `RecordError` if this record cannot be run: it is from a newer version, or damaged."""
         if self.is_newer:
-            raise RecordError(say("A newer version of the lab made this record: go on with it there."))
+            raise RecordError(say("A newer version of the lab made this record: continue with it there."))
         if "owner" not in self.about:
             raise RecordError(
-                say("The record {record} no longer says whose it is: its record.json is damaged.", record=self.id)
+                say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
             )
         _ = self.study
 
@@ -223,7 +223,7 @@ class Record:
         """Add values to `record.json`; raise `RecordError` if it is damaged, because the owner would be lost."""
         if "owner" not in self.about:
             raise RecordError(
-                say("The record {record} no longer says whose it is: its record.json is damaged.", record=self.id)
+                say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
             )
         text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
         write_whole(self.folder / "record.json", text)
@@ -465,7 +465,7 @@ def failed_words(record_id: str, owner: str | None) -> str:
     of, message = _failed.get(record_id, ("", ""))
     if not message or (owner is not None and of != owner_hash(owner)):
         return ""
-    return say("It failed before its first step, so that nothing of it was kept: {message}", message=retold(message))
+    return say("It failed before its first step, so nothing was saved: {message}", message=retold(message))
 
 
 def all_records(*, folder: Path | None = None) -> list[Record]:

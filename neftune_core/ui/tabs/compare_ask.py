@@ -119,7 +119,7 @@ def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
 
     found = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if not found:
-        raise DataError(say("There is no prompt: write one a line."))
+        raise DataError(say("There is no prompt: write one per line."))
     AnswerSettings(prompts=tuple(found)).check(lab.limits)
     return [Prompt(as_messages(line, system)) for line in found]
 

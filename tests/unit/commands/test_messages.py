@@ -162,7 +162,7 @@ def test_files_that_cannot_be_read_are_named_in_full_with_the_reason(
         assert str(raised.value) == f"The study {tmp_path / name} cannot be read: {reason}."
     record = create(StudySettings(), "")
     with pytest.raises(
-        (DataError, RecordError), match=r"none.txt cannot be read: it does not exist|holds no trained arm"
+        (DataError, RecordError), match=r"none.txt cannot be read: it does not exist|has no trained arm"
     ):
         compare(Compare(records=(record.id,), prompts=Path("none.txt")))
 

@@ -74,15 +74,15 @@ def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_it_is_said(re
     [
         ({"label": False}, "it is marked as a bad answer (label is false)"),
         ({"weight": 0}, "it is marked as not to be trained on (weight is 0)"),
-        ({"weight": 0.5}, "it has the weight 0.5, and the lab knows 0 and 1"),
+        ({"weight": 0.5}, "it has weight 0.5, and only 0 and 1 are supported"),
         ({"train": False}, "it is marked as not to be trained on (train is false)"),
         ({"loss": False}, "it is marked as not to be trained on (loss is false)"),
         ({"mask": True}, "it is marked as not to be trained on (mask is true)"),
-        ({"mask": [0, 1]}, "it has the mask [0, 1], and the lab knows 0 and 1"),
-        ({"images": ["a.png"]}, "it has images, and the lab reads text only"),
-        ({"image": {"path": "a.png"}}, "it has image, and the lab reads text only"),
-        ({"videos": ["a.mp4"]}, "it has videos, and the lab reads text only"),
-        ({"audios": ["a.wav"]}, "it has audios, and the lab reads text only"),
+        ({"mask": [0, 1]}, "it has mask [0, 1], and only 0 and 1 are supported"),
+        ({"images": ["a.png"]}, "it has images, and only text is supported"),
+        ({"image": {"path": "a.png"}}, "it has image, and only text is supported"),
+        ({"videos": ["a.mp4"]}, "it has videos, and only text is supported"),
+        ({"audios": ["a.wav"]}, "it has audios, and only text is supported"),
         ({"tool_calls": [CALL]}, "it has tool_calls outside its messages"),
         ({"history": "yesterday"}, "the history cannot be read: it is not valid JSON (expecting value, column 1)"),
         ({"history": [["Q", ""]]}, "message 2 of the history is empty"),
@@ -124,7 +124,9 @@ def test_a_reply_that_is_marked_is_context_in_both_styles_of_messages(reading, f
         "Hi",
         "Hello",
     ]
-    assert refusal(reading, {"messages": [ASKED, {**REPLY, **flag}]}) == "none of its replies is to be trained on"
+    assert refusal(reading, {"messages": [ASKED, {**REPLY, **flag}]}) == (
+        "all of its replies are marked as not to be trained on"
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,9 @@ def test_a_label_of_0_is_a_bad_answer_beside_a_completion_and_a_class_elsewhere(
 def test_a_whole_text_with_such_a_field_is_refused(reading, fields):
     rows = [{"text": "A whole text."}, {"text": "Another one.", **fields}]
     found = reading("\n".join(map(json.dumps, rows)), layout="text")
-    assert [refused.reason for refused in found.refusals] == ["it has a history, tools or reasoning beside its text"]
+    assert [refused.reason for refused in found.refusals] == [
+        "it has a history, tools or reasoning in addition to its text"
+    ]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])

@@ -21,7 +21,7 @@ def test_a_kilobyte_of_parquet_that_holds_a_terabyte_takes_no_memory(tmp_path, h
     path = tmp_path / "rows.parquet"
     path.write_bytes(terabyte())
     assert path.stat().st_size < 5000
-    with pytest.raises(DataError, match="after row 0: its rows take more memory than the lab gives"):
+    with pytest.raises(DataError, match="after row 0: its rows take more memory than one file may use"):
         read(DataSettings(source=f"file:{path}"), Limits())
     hub_with(data_parquet=path.read_bytes())
     with pytest.raises(DataError, match="more memory or time than the lab gives"):
@@ -77,8 +77,8 @@ def test_the_process_of_a_file_knows_no_secret(monkeypatch):
         ("rows.csv", 'question,answer\n"' + '""' * 800_000, "at most 1,200,000"),
         ("rows.csv.gz", b"\x1f\x8b\x08", "cannot be unpacked: it is damaged"),
         ("rows.csv.zst", b"PK\x03\x04", "cannot be unpacked: it is damaged, or not compressed with zstd"),
-        ("rows.tar.gz", b"\x1f\x8b\x08", "is packed: unpack it"),
-        ("rows.zip", b"PK\x03\x04", "is packed: unpack it"),
+        ("rows.tar.gz", b"\x1f\x8b\x08", "is an archive: unpack it"),
+        ("rows.zip", b"PK\x03\x04", "is an archive: unpack it"),
         ("rows.jsonl", b"\x1f\x8b\x08\x00", "gzip.: give it the extension .gz"),
         ("rows.csv", b"PK\x03\x04\x14", "a zip file: unpack it first"),
         ("rows.json", b"\xfd7zXZ\0\0", "xz.: unpack it first"),
@@ -119,7 +119,7 @@ def test_a_server_for_the_public_reads_no_file_of_its_own(monkeypatch, tmp_path,
     (tmp_path / "lab" / "uploads" / "link.jsonl").symlink_to(tmp_path / "lab" / "elsewhere.jsonl")
     (tmp_path / "lab" / "uploads" / "own.jsonl").write_text(GOOD)
     public = Limits(local_paths=False)
-    with pytest.raises(NotAvailable, match="uploaded files only"):
+    with pytest.raises(NotAvailable, match="only reads uploaded files"):
         read(DataSettings(source=f"file:{tmp_path / 'lab' / place}"), public)
     assert read(DataSettings(source=f"file:{tmp_path / 'lab' / place}"), Limits()).examples
     assert read(DataSettings(source=f"file:{tmp_path / 'lab' / 'uploads' / 'own.jsonl'}"), public).examples

@@ -75,7 +75,7 @@ def test_a_layout_is_chosen_by_hand(reading):
         ({"layout": "question"}, "needs question and answer"),
         ({"columns": {"verse": "output"}}, "no part called 'verse'"),
         ({"columns": {"output": "gone"}}, "no column called 'gone'"),
-        ({"columns": {"output": ""}}, "which column plays which part"),
+        ({"columns": {"output": ""}}, "assign the columns by hand"),
     ],
 )
 def test_a_wrong_correction_gets_a_sentence(reading, more, words):
@@ -123,13 +123,13 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(reading, row, words):
         (["Hi"], "message 1 of the messages is not an object"),
         ([{"role": "critic", "content": "x"}], "the role 'critic'"),
         ([{"content": "x"}], "message 1 of the messages has no role"),
-        ([{"role": ["user"], "content": "x"}], "which is none of"),
+        ([{"role": ["user"], "content": "x"}], "has the unknown role"),
         ([{"role": "user", "content": ""}, TURNS[1]], "message 1 of the messages is empty"),
         ([{"role": "user", "content": {"text": "x"}}, TURNS[1]], "is an object, not text"),
         (TURNS[:1], "no reply of the assistant"),
         ([*TURNS, TURNS[0]], "does not end with a reply"),
         (TURNS[1:], "no message of the user before"),
-        ([TURNS[0], {"role": "system", "content": "x"}, TURNS[1]], "a system message stands after"),
+        ([TURNS[0], {"role": "system", "content": "x"}, TURNS[1]], "a system message follows"),
     ],
 )
 def test_a_bad_conversation_is_refused_with_its_reason(reading, turns, words):

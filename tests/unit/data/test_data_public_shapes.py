@@ -81,10 +81,10 @@ def test_a_row_is_read_as_its_set_means_it(
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (TOOLS, "it has tool calls, which this model's chat template cannot write"),
+        (TOOLS, "it has tool calls, which this model's chat template does not support"),
         ({"image": "c.jpg", "conversations": turns("<image>", "A cat.", names=SHAREGPT)}, "it has image, and the lab"),
-        (CHOICES, "the answer 1 only points at one of the choices"),
-        ({**CHOICES, "answer": "B"}, "the answer B only points at one of the choices"),
+        (CHOICES, "the answer 1 only refers to one of the choices"),
+        ({**CHOICES, "answer": "B"}, "the answer B only refers to one of the choices"),
         ({"conversations": ["Can it?", "It can."]}, "message 1 of the conversations is not an object"),
         ({"conversations": turns("I begin.", names=SHAREGPT, roles=("gpt",))}, "no message of the user before"),
     ],
@@ -102,7 +102,7 @@ def test_the_choices_of_a_parquet_file_are_seen_as_well(tmp_path: Path) -> None:
     written = io.BytesIO()
     parquet.write_table(Table.from_pylist([CHOICES]), written)
     (refused,) = reported(tmp_path / "rows.parquet", written.getvalue()).refused
-    assert refused.reason == "the answer 1 only points at one of the choices: write the choice itself"
+    assert refused.reason == "the answer 1 only refers to one of the choices: write out the choice"
 
 
 def _csv(rows: list[list[str]], delimiter: str = ",") -> str:

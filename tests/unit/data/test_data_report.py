@@ -141,7 +141,7 @@ def test_a_template_without_a_place_for_a_system_prompt_is_said_to_have_none(tmp
     for name in ("chatml", "no system"):
         prepared = examine(DataSettings(source=source, system="Be brief."), tokenizer(name), Limits())
         notes[name] = data_report(prepared, tokenizer(name)).notes[0]
-    assert "It is kept" in notes["chatml"] and "has no place for it" in notes["no system"]
+    assert "It is kept" in notes["chatml"] and "does not support it" in notes["no system"]
 
 
 def test_row_numbers_are_written_as_ranges() -> None:

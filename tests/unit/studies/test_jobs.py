@@ -174,7 +174,7 @@ def test_a_damaged_record_is_nobodys(rows: Path) -> None:
     for owner in (ANN, BEN, ""):
         with pytest.raises(RecordError):
             find(record.id, owner)
-    with pytest.raises(RecordError, match="no longer says whose"):
+    with pytest.raises(RecordError, match=r"is unknown: its record\.json is damaged"):
         record.update_about(model={})
 
 

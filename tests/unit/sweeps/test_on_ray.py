@@ -170,7 +170,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
     assert not following.is_alive()
     assert events[-1]["event"] == "stopped"
     states = sweep.states().values()
-    assert any("no longer heard of" in state.get("message", "") for state in states), states
+    assert any("no longer responds" in state.get("message", "") for state in states), states
     assert {state["state"] for state in states} == {"stopped"}
 
 

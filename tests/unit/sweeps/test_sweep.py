@@ -118,7 +118,7 @@ def test_a_sweep_survives_its_own_file() -> None:
         ("[axes]\ntraining.epochs = [1, -1]", "combination training.epochs -1"),
         (
             "[axes]\nnoise.strength = [1]\n[[study.noise]]\nstrength = 1\n[[study.noise]]\nstrength = 2",
-            "begins from one",
+            "starts from a single one",
         ),
         ('[axes]\nnoise.sites = ["nowhere"]', "sites are written as"),
     ],
