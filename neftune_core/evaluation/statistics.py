@@ -28,6 +28,7 @@ EXACT_SEEDS = 32
 
 _DRAWS_AT_ONCE = 2_000_000
 _HALVINGS = 80
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,18 @@ def t_test(differences: ArrayLike) -> float:
     error, mean = _standard_error(values), float(values.mean())
     if error == 0:
         return float(mean == 0)
-    return 1 - t_probability(abs(mean) / error, len(values) - 1)
+    return t_tail(abs(mean) / error, len(values) - 1)
 
 
 def _standard_error(values: Floats) -> float:
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
-def t_probability(point: float, freedom: int) -> float:
-    """Compute P(|T| <= `point`) for Student's T (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
+def t_tail(point: float, freedom: int) -> float:
+    """Compute P(|T| > `point`) for Student's T, without cancellation for small probabilities.
+
+    The density is integrated over the angle `u` with `t = sqrt(freedom) cot(u)`, where it is proportional to
+    `sin(u)**(freedom - 1)` (Abramowitz and Stegun 1964, 26.7), by Gauss-Legendre quadrature.
 
     Args:
         point: Non-negative quantile.
@@ -84,14 +88,9 @@ def t_probability(point: float, freedom: int) -> float:
     Returns:
         A probability.
     """
-    angle = math.atan(point / math.sqrt(freedom))
-    cosine, odd = math.cos(angle), freedom % 2
-    term, total = (cosine, cosine if freedom > 1 else 0.0) if odd else (1.0, 1.0)
-    for factor in range(2 + odd, freedom - 1, 2):
-        term *= cosine**2 * (factor - 1) / factor
-        total += term
-    share = math.sin(angle) * total
-    return (angle + share) * 2 / math.pi if odd else share
+    angle = math.atan2(math.sqrt(freedom), point)
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    return scale * angle * float(_WEIGHTS @ np.sin(angle * (_NODES + 1) / 2) ** (freedom - 1))
 
 
 @cache
@@ -107,7 +106,7 @@ def t_quantile(level: float, freedom: int) -> float:
     """
     angle, step = math.pi / 4, math.pi / 8
     for _ in range(_HALVINGS):
-        inside = t_probability(math.sqrt(freedom) * math.tan(angle), freedom) < level
+        inside = t_tail(math.sqrt(freedom) * math.tan(angle), freedom) > 1 - level
         angle += step if inside else -step
         step /= 2
     return math.sqrt(freedom) * math.tan(angle)

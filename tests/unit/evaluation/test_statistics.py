@@ -23,8 +23,8 @@ from neftune_core.evaluation.statistics import (
     sign_flip,
     smallest_detectable,
     t_interval,
-    t_probability,
     t_quantile,
+    t_tail,
     t_test,
 )
 
@@ -46,7 +46,18 @@ def test_fishers_maize_gives_fishers_numbers() -> None:
 )
 def test_the_points_of_student_are_those_of_the_tables(level: float, freedom: int, point: float) -> None:
     assert t_quantile(level, freedom) == pytest.approx(point, abs=5e-4)  # the tables have three decimals
-    assert t_probability(t_quantile(level, freedom), freedom) == pytest.approx(level, abs=1e-12)
+    assert 1 - t_tail(t_quantile(level, freedom), freedom) == pytest.approx(level, abs=1e-12)
+
+
+@pytest.mark.parametrize("point", [0.0, 0.5, 3.0, 1e4, 1e12])
+def test_small_tails_of_student_keep_their_digits(point: float) -> None:
+    root = math.hypot(math.sqrt(2), point)
+    assert t_tail(point, 1) == pytest.approx(2 / math.pi * math.atan2(1, point), rel=1e-12)
+    assert t_tail(point, 2) == pytest.approx(2 / (root * (root + point)), rel=1e-12)
+
+
+def test_a_clear_difference_has_a_small_p_and_not_zero() -> None:
+    assert 0 < t_test(1 + 1e-4 * np.arange(12)) < 1e-30
 
 
 @settings(max_examples=60, deadline=None)
