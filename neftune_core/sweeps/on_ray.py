@@ -29,57 +29,58 @@ from neftune_core.sweeps.sweep import SweepCell
 from neftune_core.sweeps.transfer import fetch, pack, pack_rows, send, unpack
 
 LOCAL = "local"
-TRIES = 4
+MOST_STARTS = 4
 """Maximum number of starts of a task whose machine is lost."""
 POLL_SECONDS = 0.3
-AHEAD = 2
+TASKS_PER_SLOT = 2
 """Tasks submitted per slot of the cluster, so that no slot is idle between two tasks."""
-SILENT_SECONDS = 30
+HEARTBEAT_TIMEOUT_SECONDS = 30
 """After a stop, a study without heartbeat for this long counts as lost."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
 ASKED = later("Stopped as asked.")
 REFUSED = (
-    "Something answers at {address!r}, and no Ray cluster can be joined there. Is it the head's address, has Ray the "
-    "same version there and here, and, if the cluster asks for a token, is it here too (RAY_AUTH_MODE=token)? {error}"
+    "Something answers at {address!r}, but no Ray cluster can be joined there. Check that it is the head's address, that "
+    "Ray has the same version on both machines, and, if the cluster needs a token, that it is set here too "
+    "(RAY_AUTH_MODE=token). {error}"
 )
 NEEDS = "Ray is not installed here: pip install 'ray>=2.40' 'fsspec>=2024.6', on every machine of the cluster."
 
 Event = dict[str, Any]
 
 
-class Board:
+class Scoreboard:
     """Actor that collects the progress of tasks and distributes the stop signal."""
 
     def __init__(self) -> None:
-        self.told: dict[str, list[Event]] = {}
-        self.heard: dict[str, float] = {}
+        self.reported: dict[str, list[Event]] = {}
+        self.heartbeats: dict[str, float] = {}
         self.stopped: float | None = None
         self.words = ""
 
-    def asks(self, name: str) -> str:
+    def heartbeat(self, name: str) -> str:
         """Record a heartbeat of a task; return the reason for stopping, or ""."""
-        self.heard[name] = time.monotonic()
+        self.heartbeats[name] = time.monotonic()
         return self.words
 
-    def tell(self, name: str, event: Event) -> None:
+    def report(self, name: str, event: Event) -> None:
         """Add an event of a study; consecutive steps are replaced by the last one."""
-        events = self.told.setdefault(name, [])
+        events = self.reported.setdefault(name, [])
         if events and event["event"] == events[-1]["event"] == "step":
             events.pop()
         events.append(event)
 
-    def take(self) -> dict[str, list[Event]]:
+    def drain(self) -> dict[str, list[Event]]:
         """Return the events since the last call, by study."""
-        taken, self.told = self.told, {}
-        return taken
+        drained, self.reported = self.reported, {}
+        return drained
 
     def stop(self, words: str) -> set[str]:
         """Signal all tasks to stop with the reason `words`; return the names of those that have started."""
         self.stopped, self.words = time.monotonic(), words
-        return set(self.heard)
+        return set(self.heartbeats)
 
-    def silent(self, names: set[str], seconds: float) -> set[str]:
+    def unresponsive(self, names: set[str], seconds: float) -> set[str]:
         """Return the names without a heartbeat for some time.
 
         Args:
@@ -90,7 +91,7 @@ class Board:
             The unresponsive ones.
         """
         now = time.monotonic()
-        return {name for name in names if now - self.heard.get(name, self.stopped or now) > seconds}
+        return {name for name in names if now - self.heartbeats.get(name, self.stopped or now) > seconds}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class OnRay:
             return
         ray = self._connected()
         try:
-            yield from _Round(ray, self, limits, should_stop, deque(cells)).events()
+            yield from _Run(ray, self, limits, should_stop, deque(cells)).events()
         finally:
             ray.shutdown()
 
@@ -145,14 +146,14 @@ class OnRay:
         if "://" in self.address:
             raise InvalidSetting("Name a cluster by HOST:PORT (6379 as a rule), from one of its own machines.")
         host, _, port = self.address.rpartition(":")
-        answers = False
+        reachable = False
         try:
             if host and port.isdigit():  # Ray itself would retry for minutes
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-                answers = True
+                reachable = True
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **self.options)
         except Exception as error:
-            words = REFUSED if answers else "There is no Ray cluster at {address!r}: {error}"
+            words = REFUSED if reachable else "There is no Ray cluster at {address!r}: {error}"
             raise NotAvailable(words.format(address=self.address, error=error)) from None
         for kind, asked in (("CPU", self.cpus), ("GPU", self.gpus)):
             most = max((node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]), default=0)
@@ -165,7 +166,7 @@ class OnRay:
 
 
 @dataclass(frozen=True)
-class Errand:
+class StudyTask:
     """One task.
 
     Attributes:
@@ -182,29 +183,29 @@ class Errand:
 
 
 @dataclass
-class _Round:
+class _Run:
     """One run through the cells of a sweep: waiting ones, and submitted ones by Ray's reference."""
 
     ray: Any
-    place: OnRay
+    cluster: OnRay
     limits: Limits
     should_stop: Callable[[], bool]
     waiting: deque[SweepCell]
     pending: dict[Any, SweepCell] = field(default_factory=dict)
-    board: Any = field(init=False)
+    scoreboard: Any = field(init=False)
     rows: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.board = self._board()
+        self.scoreboard = self._scoreboard()
         self.rows = self.ray.put(pack_rows(self.waiting[0].sweep))
 
     def events(self) -> Iterator[tuple[SweepCell, Event]]:
         stopped = False
-        yield from self._handed_over()
+        yield from self._submitted()
         while self.pending:
             ended, _ = self.ray.wait(list(self.pending), timeout=POLL_SECONDS)
             by_name = {one.cell.name: one for one in self.pending.values()}
-            for name, events in self.ray.get(self.board.take.remote()).items():
+            for name, events in self.ray.get(self.scoreboard.drain.remote()).items():
                 if name in by_name:  # events may arrive after the ending
                     yield from ((by_name[name], event) for event in events)
             for task in ended:
@@ -212,35 +213,35 @@ class _Round:
             if self.should_stop() and not stopped:
                 stopped = True
                 self._stop()
-            yield from self._given_up() if stopped else self._handed_over()
+            yield from self._abandoned() if stopped else self._submitted()
 
     def _stop(self) -> None:
         """Signal the started tasks to stop, and cancel the others."""
         words = str(getattr(self.should_stop, "words", ASKED))
-        begun = self.ray.get(self.board.stop.remote(words))
+        started = self.ray.get(self.scoreboard.stop.remote(words))
         for task, one in self.pending.items():
-            if one.cell.name not in begun:
+            if one.cell.name not in started:
                 self.ray.cancel(task)
 
-    def _given_up(self) -> Iterator[tuple[SweepCell, Event]]:
+    def _abandoned(self) -> Iterator[tuple[SweepCell, Event]]:
         """After a stop, end the cells whose machine is lost or never came."""
         names = {one.cell.name for one in self.pending.values()}
-        silent = self.ray.get(self.board.silent.remote(names, SILENT_SECONDS))
+        unresponsive = self.ray.get(self.scoreboard.unresponsive.remote(names, HEARTBEAT_TIMEOUT_SECONDS))
         for task, one in list(self.pending.items()):
-            if one.cell.name in silent:
+            if one.cell.name in unresponsive:
                 self.ray.cancel(task, force=True)
                 yield self.pending.pop(task), {"event": "stopped", "message": LOST}
 
-    def _board(self) -> Any:
+    def _scoreboard(self) -> Any:
         """Create the actor on the machine that runs the sweep, without which the sweep could not continue anyway."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
-        return self.ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        return self.ray.remote(Scoreboard).options(num_cpus=0, scheduling_strategy=here).remote()
 
-    def _handed_over(self) -> Iterator[tuple[SweepCell, Event]]:
+    def _submitted(self) -> Iterator[tuple[SweepCell, Event]]:
         """Submit waiting cells up to the cluster's capacity; yield the ending of those that cannot start."""
-        most = AHEAD * self._places() if self.waiting else 0
+        most = TASKS_PER_SLOT * self._capacity() if self.waiting else 0
         while self.waiting and len(self.pending) < most:
             one = self.waiting.popleft()
             try:
@@ -249,14 +250,14 @@ class _Round:
             except Exception as error:
                 yield one, {"event": "failed", "message": sentence(error)}
                 continue
-            errand = Errand(one.cell.name, target, self.limits.model_dump(), one.sweep.settings.keep_adapters)
-            needs = {"num_cpus": self.place.cpus, "num_gpus": self.place.gpus, "max_retries": TRIES - 1}
-            task = self.ray.remote(on_worker).options(**needs, name=errand.name)
-            self.pending[task.remote(errand, packed, self.rows, self.board)] = one
+            study_task = StudyTask(one.cell.name, target, self.limits.model_dump(), one.sweep.settings.keep_adapters)
+            needs = {"num_cpus": self.cluster.cpus, "num_gpus": self.cluster.gpus, "max_retries": MOST_STARTS - 1}
+            task = self.ray.remote(on_worker).options(**needs, name=study_task.name)
+            self.pending[task.remote(study_task, packed, self.rows, self.scoreboard)] = one
 
-    def _places(self) -> int:
+    def _capacity(self) -> int:
         """Return how many studies the current cluster can run at once, at least one."""
-        asked = {kind: share for kind, share in (("CPU", self.place.cpus), ("GPU", self.place.gpus)) if share}
+        asked = {kind: share for kind, share in (("CPU", self.cluster.cpus), ("GPU", self.cluster.gpus)) if share}
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         fitting = (
             min(int(node.get(kind, 0) / share) for kind, share in (asked or {"CPU": 1}).items()) for node in nodes
@@ -264,7 +265,7 @@ class _Round:
         return max(1, sum(fitting))
 
     def _target(self, one: SweepCell) -> str:
-        folder = self.place.store.rstrip("/") or str(one.sweep.folder / ".incoming")
+        folder = self.cluster.store.rstrip("/") or str(one.sweep.folder / ".incoming")
         return f"{folder}/{one.sweep.id}-{one.cell.name}.zip"
 
     def _ended(self, task: Any) -> Iterator[tuple[SweepCell, Event]]:
@@ -287,43 +288,46 @@ class _Round:
 
 def _lost(error: Exception) -> str:
     words = later("Its machine was lost {times} times: {error}.")
-    return words.format(times=TRIES, error=cause(error))
+    return words.format(times=MOST_STARTS, error=cause(error))
 
 
-def on_worker(errand: Errand, packed: bytes, rows: bytes, board: Any) -> Event:
+def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any) -> Event:
     """Run one study on a worker, and write its record to the target.
 
     Args:
-        errand: The task.
+        study_task: The task.
         packed: Zip file of the record.
         rows: Zip file of the sweep's rows.
-        board: The progress actor.
+        scoreboard: The progress actor.
 
     Returns:
         The ending.
     """
     import ray
 
-    if ray.get(board.asks.remote(errand.name)):
+    if ray.get(scoreboard.heartbeat.remote(study_task.name)):
         return {"event": "stopped", "message": later("Stopped before it began."), "unbegun": True}
-    with tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder, _asking(board, errand.name) as should_stop:
+    with (
+        tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder,
+        _stop_signal(scoreboard, study_task.name) as should_stop,
+    ):
         root = Path(folder)
         for part in (packed, rows):
             unpack(part, root)
-        record = Record(root / "cells" / errand.name)
+        record = Record(root / "cells" / study_task.name)
         ending: Event = {}
-        for event in run_study(record, parse(Limits, errand.limits), should_stop):
+        for event in run_study(record, parse(Limits, study_task.limits), should_stop):
             if event["event"] in ("started", "step"):
-                board.tell.remote(errand.name, event)
+                scoreboard.report.remote(study_task.name, event)
             ending = event
         if ending["event"] not in ENDINGS:
             raise RuntimeError("the study ended without an ending")
-        send(record.folder, root, errand.target, without=() if errand.keeps_adapters else ("arms",))
+        send(record.folder, root, study_task.target, without=() if study_task.keeps_adapters else ("arms",))
     return ending
 
 
 @dataclass
-class _Told:
+class _StopSignal:
     """Stop signal with its reason."""
 
     words: str = ""
@@ -333,27 +337,27 @@ class _Told:
 
 
 @contextlib.contextmanager
-def _asking(board: Any, name: str) -> Iterator[_Told]:
+def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
     """Poll the actor for the stop signal in a thread, which also serves as heartbeat.
 
     Losing the actor also counts as a stop.
     """
     import ray
 
-    told, over = _Told(), threading.Event()
+    signal, over = _StopSignal(), threading.Event()
 
     def ask() -> None:
         while not over.wait(POLL_SECONDS):
             try:
-                told.words = ray.get(board.asks.remote(name))
+                signal.words = ray.get(scoreboard.heartbeat.remote(name))
             except ray.exceptions.RayError:
-                told.words = ASKED
+                signal.words = ASKED
                 return
 
-    asking = threading.Thread(target=ask, name="ask-board", daemon=True)
-    asking.start()
+    polling = threading.Thread(target=ask, name="poll-scoreboard", daemon=True)
+    polling.start()
     try:
-        yield told
+        yield signal
     finally:
         over.set()
-        asking.join()
+        polling.join()

@@ -150,7 +150,7 @@ def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path:
 def test_a_stop_ends_though_every_machine_is_lost(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neftune_core.sweeps.on_ray.SILENT_SECONDS", 5)
+    monkeypatch.setattr("neftune_core.sweeps.on_ray.HEARTBEAT_TIMEOUT_SECONDS", 5)
     sweep = create_sweep(settings(tmp_path, steps=15_000), "", folder=tmp_path / "runs")
     asked, events, stepped = threading.Event(), [], threading.Event()
 
@@ -189,8 +189,8 @@ def test_rows_go_out_once_and_cells_as_places_become_free(
     for event in run_sweep(sweep, Limits(), lambda: False, OnRay(cluster.address)):
         over += event["event"] == "cell"
     assert event["event"] == "finished"
-    assert len(packed) == over > on_ray.AHEAD * NODES
-    assert max(ahead) == on_ray.AHEAD * NODES
+    assert len(packed) == over > on_ray.TASKS_PER_SLOT * NODES
+    assert max(ahead) == on_ray.TASKS_PER_SLOT * NODES
     (rows,) = put
     assert names_in(rows) == {"data/source/rows.jsonl"}
     assert not any(name.startswith("data/") for one in packed for name in names_in(one))
@@ -248,11 +248,11 @@ def test_a_local_cluster_is_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked["address"] == "local"  # without one, Ray goes by RAY_ADDRESS
 
 
-def test_a_board_tells_why_it_is_time_to_stop() -> None:
-    board = on_ray.Board()
-    assert not board.asks("a")
-    assert board.stop("Its time is over.") == {"a"}
-    assert board.asks("a") == "Its time is over."
+def test_a_scoreboard_says_why_it_is_time_to_stop() -> None:
+    scoreboard = on_ray.Scoreboard()
+    assert not scoreboard.heartbeat("a")
+    assert scoreboard.stop("Its time is over.") == {"a"}
+    assert scoreboard.heartbeat("a") == "Its time is over."
 
 
 def test_a_cluster_that_refuses_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
