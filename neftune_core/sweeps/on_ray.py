@@ -40,8 +40,8 @@ CONNECT_SECONDS = 10
 LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
 ASKED = later("Stopped as asked.")
 REFUSED = (
-    "Something answers at {address!r}, but no Ray cluster can be joined there. Check that it is the head's address, that "
-    "Ray has the same version on both machines, and, if the cluster needs a token, that it is set here too "
+    "Something answers at {address!r}, but no Ray cluster can be joined there. Check that it is the head's address, "
+    "that Ray has the same version on both machines, and, if the cluster needs a token, that it is set here too "
     "(RAY_AUTH_MODE=token). {error}"
 )
 NEEDS = "Ray is not installed here: pip install 'ray>=2.40' 'fsspec>=2024.6', on every machine of the cluster."
