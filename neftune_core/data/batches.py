@@ -122,8 +122,8 @@ def _side_by_side(
         length = max(min(length, longest), most)
     kind = np.bool_ if rows[0].dtype == np.bool_ else np.int64
     table: NDArray[Any] = np.full((len(rows), length), filling, dtype=kind)
-    for place, row in enumerate(rows):
-        table[place, : len(row)] = row
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
     return table, lengths
 
 

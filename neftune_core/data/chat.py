@@ -24,13 +24,13 @@ from neftune_core.data.examples import TEXT, Example, Message, Refusal, RowRefus
 from neftune_core.data.pairs import frame, source_ids, target_ids
 from neftune_core.data.plain_text import MARK, any_of, marked, plain_rendering, special_names
 from neftune_core.data.template_fields import (
-    NOTHING,
+    NO_FIELDS,
+    RenderedFields,
     Turns,
-    Writes,
     marked_message,
-    require_written,
+    probe,
+    require_rendered,
     template_turns,
-    tried,
 )
 from neftune_core.errors import DataError
 from neftune_core.language import say
@@ -94,7 +94,7 @@ class _Rendering:
         end: Text of the token that ends a reply; "" if none.
         suffix: Everything that follows a reply.
         takes_system: Whether a system message is rendered.
-        writes: Fields that the template writes besides message text.
+        rendered: Fields that the template rendered besides message text.
     """
 
     template: str
@@ -104,7 +104,7 @@ class _Rendering:
     end: str
     suffix: str
     takes_system: bool
-    writes: Writes
+    rendered: RenderedFields
 
 
 _renderings: WeakKeyDictionary[Any, _Rendering] = WeakKeyDictionary()
@@ -145,7 +145,7 @@ def encode(
         return Refusal(
             example.row, say("its prompt leaves no room for a reply within {most:,} tokens", most=maximum_length)
         )
-    length = max(place for place, target in enumerate(trained) if target) + 1
+    length = max(index for index, target in enumerate(trained) if target) + 1
     return Encoded(
         ids=np.array(ids[:length], dtype=np.int32),
         trained=np.array(trained[:length], dtype=np.bool_),
@@ -156,16 +156,16 @@ def encode(
     )
 
 
-def _tokenised(example: Example, tokenizer: Any, enough: int) -> tuple[list[int], list[bool], list[int] | None]:
+def _tokenised(example: Example, tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool], list[int] | None]:
     """Return the tokens, which are trained on, and the source of an encoder-decoder (None for a causal model)."""
     start = decoder_start(tokenizer)
     if _is_text(example.messages):
         ids = _whole_text_ids(example.messages, tokenizer)
         ids += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         return ids, [False] + [True] * (len(ids) - 1), None
-    require_written(example.messages, _rendering(tokenizer).writes)
+    require_rendered(example.messages, _rendering(tokenizer).rendered)
     if start is None:
-        return *_labelled(example.messages, tokenizer, enough), None
+        return *_labelled(example.messages, tokenizer, length_needed), None
     ids = target_ids(example.response, start, tokenizer)
     return ids, [False] + [True] * (len(ids) - 1), source_ids(example.prompt, tokenizer)
 
@@ -202,7 +202,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
     try:
         if _is_text(messages):
             return _whole_text_ids(messages, tokenizer)
-        require_written(messages, _rendering(tokenizer).writes)
+        require_rendered(messages, _rendering(tokenizer).rendered)
         if decoder_start(tokenizer) is not None:
             return source_ids(messages, tokenizer)
         return _tokens(_opening(messages, tokenizer, thinking=thinking), tokenizer, begin=True)
@@ -246,20 +246,20 @@ def end_ids(tokenizer: Any) -> set[int]:
     return {int(token) for token in found if token is not None}
 
 
-def _labelled(messages: Sequence[Message], tokenizer: Any, enough: int) -> tuple[list[int], list[bool]]:
-    """Return the tokens, and which are trained on; replies after the first `enough` tokens may be left untrained."""
-    replies = [place for place, message in enumerate(messages) if message.role == "assistant"]
+def _labelled(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool]]:
+    """Return the tokens, and which are trained on; replies beyond `length_needed` may stay untrained."""
+    replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
     trained: list[bool] = []
-    for place in replies:
-        before = _opening(messages[:place], tokenizer, thinking=has_reasoning(messages[place]))
+    for index in replies:
+        before = _opening(messages[:index], tokenizer, thinking=has_reasoning(messages[index]))
         prompt = _tokens(before, tokenizer, begin=True)
         if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently later on
             return _labelled_last(messages, tokenizer)
         trained += [False] * (len(prompt) - len(ids))
-        ids = prompt + _reply_tokens(messages[: place + 1], before, prompt, tokenizer, last=place == replies[-1])
-        trained += [messages[place].trained] * (len(ids) - len(prompt))
-        if len(ids) > enough and place != replies[-1]:
+        ids = prompt + _reply_tokens(messages[: index + 1], before, prompt, tokenizer, last=index == replies[-1])
+        trained += [messages[index].trained] * (len(ids) - len(prompt))
+        if len(ids) > length_needed and index != replies[-1]:
             rest = _tokens(_text(messages, tokenizer, generation=False), tokenizer, begin=True)[len(ids) :]
             return ids + rest, trained + [False] * len(rest)
     return ids, trained
@@ -302,7 +302,7 @@ def _reply_tokens(
         reply = _after_common_lines(whole, before)
     else:  # the generation prompt contains text that a finished answer lacks
         reply = marked(messages[-1].content, rendering.protected) + rendering.suffix
-    reply = _thinking_once(before, reply)
+    reply = _without_repeated_thinking(before, reply)
     if rendering.end and rendering.end in reply:
         reply = reply[: reply.index(rendering.end) + len(rendering.end)]
     else:
@@ -330,9 +330,9 @@ def _text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thin
     rendering = _rendering(tokenizer)
     messages = [marked_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
-        messages = _merged(messages)
+        messages = _with_merged_system(messages)
     more = {"enable_thinking": thinking}
-    return _render(messages, tokenizer, rendering.template, rendering.writes, generation=generation, **more)
+    return _render(messages, tokenizer, rendering.template, rendering.rendered, generation=generation, **more)
 
 
 def _opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
@@ -341,7 +341,7 @@ def _opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> 
     return _EMPTY_AT_END.sub("", text) if thinking else text
 
 
-def _thinking_once(before: str, reply: str) -> str:
+def _without_repeated_thinking(before: str, reply: str) -> str:
     """Remove an empty thinking block, or an opening tag, that duplicates one in `before`."""
     if _EMPTY_AT_END.search(before):
         return _EMPTY_AT_START.sub("", reply)
@@ -350,12 +350,12 @@ def _thinking_once(before: str, reply: str) -> str:
     return _EMPTY_BEFORE_ANOTHER.sub("", reply)
 
 
-def _merged(messages: Sequence[Message]) -> list[Message]:
+def _with_merged_system(messages: Sequence[Message]) -> list[Message]:
     """Merge a system message into the first user message."""
     if not messages or messages[0].role != "system":
         return list(messages)
     system, *rest = messages
-    first = next((place for place, message in enumerate(rest) if message.role == "user"), None)
+    first = next((index for index, message in enumerate(rest) if message.role == "user"), None)
     if first is None:
         return [system._replace(role="user"), *rest]
     asked = rest[first]
@@ -367,14 +367,14 @@ def _render(
     messages: Sequence[Message],
     tokenizer: Any,
     template: str,
-    writes: Writes = NOTHING,
+    rendered: RenderedFields = NO_FIELDS,
     *,
     generation: bool,
     **more: Any,
 ) -> str:
     if not template:
         return plain_rendering(messages, tokenizer.eos_token or "", generation=generation)
-    turns, tools = template_turns(messages, writes)
+    turns, tools = template_turns(messages, rendered)
     return _applied(turns, {**tools, **more}, tokenizer, generation=generation)
 
 
@@ -392,11 +392,11 @@ def _rendering(tokenizer: Any) -> _Rendering:
     template = "" if decoder_start(tokenizer) is not None else getattr(tokenizer, "chat_template", None) or ""
     known = _renderings.get(tokenizer)
     if known is None or known.template != template:
-        known = _renderings[tokenizer] = _tried(tokenizer, template)
+        known = _renderings[tokenizer] = _probe(tokenizer, template)
     return known
 
 
-def _tried(tokenizer: Any, template: str) -> _Rendering:
+def _probe(tokenizer: Any, template: str) -> _Rendering:
     question, reply = Message("user", "Hello"), Message("assistant", _PROBE)
     suffix = _render([question, reply], tokenizer, template, generation=False).rpartition(_PROBE)[2]
     special = special_names(tokenizer)
@@ -411,12 +411,12 @@ def _tried(tokenizer: Any, template: str) -> _Rendering:
         end=end,
         suffix=suffix,
         takes_system=_takes_system(tokenizer, template),
-        writes=_tried_fields(tokenizer) if template else NOTHING,
+        rendered=_probe_fields(tokenizer) if template else NO_FIELDS,
     )
 
 
-def _tried_fields(tokenizer: Any) -> Writes:
-    return tried(lambda turns, more, reply: _applied(turns, more, tokenizer, generation=reply))
+def _probe_fields(tokenizer: Any) -> RenderedFields:
+    return probe(lambda turns, more, reply: _applied(turns, more, tokenizer, generation=reply))
 
 
 def _first_name(text: str, names: Sequence[str]) -> str:

@@ -126,7 +126,7 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
     if said in CALLING_ROLES:
         text, fields = "", {"tool_calls": as_json(_calls(_from_json(as_text(content, where), where), where))}
     else:
-        turn, content = _without_thoughts(turn, content)
+        turn, content = _split_reasoning(turn, content)
         text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
         unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
@@ -135,15 +135,15 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
     return Message(role, text, trained, tuple(fields.items()))
 
 
-def _without_thoughts(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str, Any], Any]:
+def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str, Any], Any]:
     """Separate reasoning from the other parts of a turn's content."""
     parts = content if isinstance(content, list) else []
-    thoughts = [part for part in parts if isinstance(part, dict) and part.get("type") in REASONING]
-    if not thoughts:
+    reasoning_parts = [part for part in parts if isinstance(part, dict) and part.get("type") in REASONING]
+    if not reasoning_parts:
         return turn, content
-    said = [part.get(part["type"]) or part.get("text") for part in thoughts]
+    said = [part.get(part["type"]) or part.get("text") for part in reasoning_parts]
     return {**turn, "reasoning_content": [{"type": "text", "text": text} for text in said]}, [
-        part for part in parts if part not in thoughts
+        part for part in parts if part not in reasoning_parts
     ]
 
 
@@ -253,14 +253,14 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
     Raises:
         RowRefused: The row is marked as not to be trained on, or a field cannot be honoured.
     """
-    here = say("it")
-    require_no_media(controls, here)
+    where = say("it")
+    require_no_media(controls, where)
     _require_wanted(controls, unused)
     if _is_filled(controls.get("tool_calls")):
         raise RowRefused(say("it has tool_calls outside its messages"))
     switches = {name for name in REASONING if as_text(controls.get(name), name).strip().lower() in SWITCHES}
     unused |= switches
-    fields = _fields({name: controls.get(name) for name in REASONING if name not in switches}, "assistant", here)
+    fields = _fields({name: controls.get(name) for name in REASONING if name not in switches}, "assistant", where)
     if fields:
         messages = [*messages[:-1], messages[-1]._replace(fields=(*messages[-1].fields, *fields.items()))]
     earlier = _history(controls.get("history"), unused)

@@ -24,14 +24,14 @@ Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class _Habits:
+class _TokenizerTraits:
     """Properties of one tokenizer, found by probing: ids around a text, and protected names."""
 
     frames: dict[str, Frame]
     protected: re.Pattern[str]
 
 
-_habits: WeakKeyDictionary[Any, _Habits] = WeakKeyDictionary()
+_traits: WeakKeyDictionary[Any, _TokenizerTraits] = WeakKeyDictionary()
 
 
 def source_text(messages: Sequence[Message]) -> str:
@@ -86,16 +86,16 @@ def frame(tokenizer: Any, side: str = SOURCE) -> Frame:
     """
     plain = tokenizer(**{side: "a"}, add_special_tokens=False)["input_ids"]
     whole = tokenizer(**{side: "a"}, add_special_tokens=True)["input_ids"]
-    places = (place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
-    start = next(places, 0)
+    starts = (index for index in range(len(whole)) if whole[index : index + len(plain)] == plain)
+    start = next(starts, 0)
     return tuple(whole[:start]), tuple(whole[start + len(plain) :])
 
 
 def _tokens(text: str, tokenizer: Any, side: str) -> list[int]:
-    known = _habits.get(tokenizer)
+    known = _traits.get(tokenizer)
     if known is None:
         frames = {name: frame(tokenizer, name) for name in (SOURCE, TARGET)}
-        known = _habits[tokenizer] = _Habits(frames, any_of(special_names(tokenizer)))
+        known = _traits[tokenizer] = _TokenizerTraits(frames, any_of(special_names(tokenizer)))
     before, after = known.frames[side]
     ids = list(before)
     for piece in marked(text, known.protected).split(MARK):

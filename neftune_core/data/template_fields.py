@@ -26,7 +26,7 @@ Render = Callable[[Turns, dict[str, Any], bool], str]
 
 
 @dataclass(frozen=True)
-class Writes:
+class RenderedFields:
     """Fields that one chat template renders.
 
     Attributes:
@@ -46,10 +46,10 @@ class Writes:
     reasoning: str = ""
 
 
-NOTHING = Writes()
+NO_FIELDS = RenderedFields()
 
 
-def tried(render: Render) -> Writes:
+def probe(render: Render) -> RenderedFields:
     """Probe a template and return the fields that it renders; `render` may raise `RowRefused`."""
 
     def shows(turns: Turns, *words: str, reply: bool = False, **more: Any) -> bool:
@@ -64,7 +64,7 @@ def tried(render: Render) -> Writes:
     called = _call("", as_text=as_text)
     answered = {"role": "tool", "content": _TEXT, "name": _NAME, "tool_call_id": _IDENTITY}
     thinking = {name: {"role": "assistant", "content": _TEXT, name: _THOUGHT} for name in REASONING_NAMES}
-    return Writes(
+    return RenderedFields(
         calls=calls,
         arguments_as_text=calls and as_text,
         beside=shows([_USER, _call(_TEXT, as_text=as_text)], _TEXT, _NAME),
@@ -88,12 +88,12 @@ def _tool() -> dict[str, Any]:
     return {"type": "function", "function": {"name": _NAME, "description": _TEXT, "parameters": parameters}}
 
 
-def require_written(messages: Sequence[Message], writes: Writes) -> None:
+def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> None:
     """Check that the template renders all fields of the messages.
 
     Args:
         messages: The messages.
-        writes: Fields that the template renders.
+        rendered: Fields that the template renders.
 
     Raises:
         RowRefused: A field would be lost.
@@ -101,23 +101,23 @@ def require_written(messages: Sequence[Message], writes: Writes) -> None:
     found = {name for message in messages for name, _ in message.fields}
     beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
     wanted = (
-        ("tool_calls" in found, writes.calls, later("tool calls")),
-        (any(message.role == "tool" for message in messages), writes.replies, later("replies of tools")),
-        ("tools" in found, writes.tools, later("a list of tools")),
-        (beside, writes.beside, later("text next to tool calls")),
-        ("reasoning_content" in found, writes.reasoning, later("reasoning")),
+        ("tool_calls" in found, rendered.calls, later("tool calls")),
+        (any(message.role == "tool" for message in messages), rendered.replies, later("replies of tools")),
+        ("tools" in found, rendered.tools, later("a list of tools")),
+        (beside, rendered.beside, later("text next to tool calls")),
+        ("reasoning_content" in found, rendered.reasoning, later("reasoning")),
     )
-    for has, written, words in wanted:
-        if has and not written:
+    for has, is_rendered, words in wanted:
+        if has and not is_rendered:
             raise RowRefused(say("it has {what}, which this model's chat template does not support", what=say(words)))
 
 
-def template_turns(messages: Sequence[Message], writes: Writes) -> tuple[Turns, dict[str, Any]]:
+def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tuple[Turns, dict[str, Any]]:
     """Convert messages to chat-template input.
 
     Args:
         messages: The messages.
-        writes: Fields that the template renders.
+        rendered: Fields that the template renders.
 
     Returns:
         Turns, and further template arguments (the tools, if any).
@@ -127,9 +127,9 @@ def template_turns(messages: Sequence[Message], writes: Writes) -> tuple[Turns, 
         fields = {name: json.loads(text) for name, text in message.fields}
         if "tools" in fields:
             more["tools"] = fields.pop("tools")
-        if "reasoning_content" in fields and writes.reasoning:
-            fields[writes.reasoning] = fields.pop("reasoning_content")
-        if writes.arguments_as_text:
+        if "reasoning_content" in fields and rendered.reasoning:
+            fields[rendered.reasoning] = fields.pop("reasoning_content")
+        if rendered.arguments_as_text:
             for call in fields.get("tool_calls", ()):
                 call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
         turns.append({"role": message.role, "content": message.content, **fields})

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
 from neftune_core.durable import publish, written_aside
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.export.incoming import PARTS, PIECE, no_record
@@ -156,7 +156,7 @@ def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
         "language": current(),
     }
     try:
-        ((_, record_id),) = said_by("record", arguments, BOUNDS, module="neftune_core.export.incoming")
+        ((_, record_id),) = run_reader("record", arguments, BOUNDS, module="neftune_core.export.incoming")
     except ReaderFailed as error:
         known: dict[str, type[LabError]] = {"RecordError": RecordError, "DoesNotFit": DoesNotFit}
         if error.kind in known:

@@ -28,7 +28,7 @@ OLD = "checkpoint.old"
 AVERAGES = ("exp_avg", "exp_avg_sq")
 
 
-def keep(run: Lockstep, folder: Path) -> None:
+def save(run: Lockstep, folder: Path) -> None:
     """Write `folder/checkpoint`, replacing the last one only when the new one is complete.
 
     The log is flushed first, so that a resumed run has all events before the checkpoint.
@@ -60,7 +60,7 @@ def keep(run: Lockstep, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def kept_step(folder: Path) -> int:
+def saved_step(folder: Path) -> int:
     """Return the step of the checkpoint in `folder`; 0 if there is none."""
     found = _found(folder)
     return int(json.loads((found / "state.json").read_text(encoding="utf-8"))["step"]) if found else 0
@@ -93,17 +93,17 @@ def restore(run: Lockstep, folder: Path) -> None:
             )
         ) from error
     values = [block.values for block in run.optimizer.blocks]
-    wanted = {f"weight.{place}": weight.shape for place, weight in enumerate(values)}
+    shapes = {f"weight.{index}": weight.shape for index, weight in enumerate(values)}
     if state["steps"] != (run.total or state["steps"]) or any(
-        name not in tensors or tensors[name].shape != shape for name, shape in wanted.items()
+        name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()
     ):
         raise RecordError(say("The checkpoint of this record belongs to other settings or other data: train it again."))
-    for place, weight in enumerate(values):
-        weight.data.copy_(tensors[f"weight.{place}"])
-        if f"step.{place}" in tensors:  # absent for weights that never had a gradient
+    for index, weight in enumerate(values):
+        weight.data.copy_(tensors[f"weight.{index}"])
+        if f"step.{index}" in tensors:  # absent for weights that never had a gradient
             run.optimizer.adamw.state[weight] = {
-                "step": tensors[f"step.{place}"],
-                **{name: tensors[f"{name}.{place}"] for name in AVERAGES},
+                "step": tensors[f"step.{index}"],
+                **{name: tensors[f"{name}.{index}"] for name in AVERAGES},
             }
     run.plan(int(state["steps"]))  # a time budget was converted to steps by the original run
     run.done, run.alive = int(state["step"]), list(state["alive"])
@@ -112,7 +112,7 @@ def restore(run: Lockstep, folder: Path) -> None:
         schedule.first, schedule.smoothed = (state["adaptive"][str(slot)][name] for name in ("first", "smoothed"))
 
 
-def drop(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove the checkpoint of a completed run."""
     for name in (NAME, ASIDE, OLD):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -126,10 +126,10 @@ def _found(folder: Path) -> Path | None:
 
 def _tensors(run: Lockstep) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for place, weight in enumerate(block.values for block in run.optimizer.blocks):
-        tensors[f"weight.{place}"] = weight.detach()
+    for index, weight in enumerate(block.values for block in run.optimizer.blocks):
+        tensors[f"weight.{index}"] = weight.detach()
         state = run.optimizer.adamw.state.get(weight, {})
         for name in ("step", *AVERAGES):
             if name in state:
-                tensors[f"{name}.{place}"] = state[name]
+                tensors[f"{name}.{index}"] = state[name]
     return tensors

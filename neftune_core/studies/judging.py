@@ -257,12 +257,12 @@ class Course:
         if arm in self.diverged or not self.trained:
             return Outcome({}, base=base, steps=self.planned, diverged=arm in self.diverged)
         last, best, epoch = self.last(arm), dict[str, float](), 0.0
-        stitched = self._stitched(arm) if last else None
-        if stitched is not None:
-            best, epoch = stitched[1], stitched[2]
+        selected = self._cross_selected(arm) if last else None
+        if selected is not None:
+            best, epoch = selected[1], selected[2]
         elif last:
             best, epoch = self._best_of_means(arm)
-        rows = stitched[0] if stitched and self.question.epoch == "best" else self._rows(self.trained[-1], arm)
+        rows = selected[0] if selected and self.question.epoch == "best" else self._rows(self.trained[-1], arm)
         scores, lengths = self._examples(arm, rows)
         ends = (self.trained[-1] / self.per_epoch, epoch)
         return Outcome(last, best, *ends, scores, lengths, base, steps=self.trained[-1])
@@ -270,7 +270,7 @@ class Course:
     def _rows(self, step: int, arm: str, sample: str = "held_out") -> RowMeasures | None:
         return self.rows.get(step, {}).get(sample, {}).get(arm)
 
-    def _stitched(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
+    def _cross_selected(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
         """Cross-select the best epoch: each half of the held-out rows at the epoch that is best on the other half.
 
         Returns the rows, their measures and the mean epoch; None if rows are missing.
@@ -342,7 +342,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def together(parts: Sequence[Outcomes]) -> Outcomes:
+def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
     """Merge records of one study with different seeds; for a repeated seed, the last record counts."""
 
     def union(of: Sequence[Mapping[str, Seeds]]) -> dict[str, Seeds]:
@@ -353,17 +353,19 @@ def together(parts: Sequence[Outcomes]) -> Outcomes:
     arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
     own = union([part.own_controls for part in parts])
     halves = all(part.halves for part in parts)
-    return Outcomes(control, arms, floors, own, halves=halves, rounding=largest([part.rounding for part in parts]))
+    return Outcomes(
+        control, arms, floors, own, halves=halves, rounding=largest_rounding([part.rounding for part in parts])
+    )
 
 
-def largest(parts: Sequence[Rounding]) -> Rounding:
+def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
     """Return the largest effect of rounding per measure over several studies."""
     known = [part for part in parts if part.sizes]
     sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
     return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
 
 
-def side_by_side(cells: Mapping[str, Outcomes]) -> Outcomes:
+def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     """Combine the arms of several cells in one comparison, named `cell: arm`, each against the control of its own cell.
 
     Holm's correction then covers all of them. Control and floors are those of the first cell.
@@ -372,5 +374,5 @@ def side_by_side(cells: Mapping[str, Outcomes]) -> Outcomes:
     own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
     first = next(iter(cells.values()))
     halves = all(part.halves for part in cells.values())
-    rounding = largest([part.rounding for part in cells.values()])
+    rounding = largest_rounding([part.rounding for part in cells.values()])
     return Outcomes(first.control, arms, first.floors, own_controls=own, halves=halves, rounding=rounding)

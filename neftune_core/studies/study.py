@@ -286,10 +286,10 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
     except Exception:
         pacer.keep(finished=False)
         if run.done:
-            checkpoint.keep(run, record.folder)
+            checkpoint.save(run, record.folder)
             yield _save(run, record)
         raise
-    checkpoint.drop(record.folder)
+    checkpoint.remove(record.folder)
 
 
 def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
@@ -299,7 +299,7 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
     """
     record, seed = ready.record, run.study.seed
     if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):
-        checkpoint.drop(record.folder)  # left by the previous seed, if the process ended right after it
+        checkpoint.remove(record.folder)  # left by the previous seed, if the process ended right after it
     checkpoint.restore(run, record.folder)
     measured = record.rewind(seed, run.done)
     if run.done == 0:
@@ -331,7 +331,7 @@ class _Keeper:
         if not by_steps and time.monotonic() < self.due:
             return
         begun = time.monotonic()
-        checkpoint.keep(run, self.folder)
+        checkpoint.save(run, self.folder)
         self._wait(time.monotonic() - begun)
 
     def _wait(self, took: float) -> None:

@@ -30,7 +30,7 @@ from neftune_core.evaluation.validity import obstacles
 from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.language import ENGLISH, in_language, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.studies.judging import outcomes_of, question_of, side_by_side, together, verdict_of
+from neftune_core.studies.judging import combine_cells, merge_seeds, outcomes_of, question_of, verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import reached
 from neftune_core.studies.settings import CONTROL
@@ -164,13 +164,13 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     groups = _groups(sweep, every, asked)
     if not groups:
         return SweepTable(asked, (), None, len(every), done)
-    outcomes = side_by_side({name: found for name, (_, found) in groups.items()})
+    outcomes = combine_cells({name: found for name, (_, found) in groups.items()})
     effects = {
         measure: {epoch: _judged(outcomes, Question(measure, epoch)) for epoch in EPOCHS}
         for measure in _known(outcomes)
     }
     rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
-    judged = _with_plain_names(outcomes, groups)
+    judged = _with_readable_names(outcomes, groups)
     return SweepTable(
         asked, tuple(rows), verdict(judged, asked), len(every), done, _base(outcomes.control), outcomes.rounding
     )
@@ -203,7 +203,7 @@ def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
             found = None
         if found is not None and found.control:
             parts.setdefault(_number(cell), (cell, []))[1].append(found)
-    return {name: (cell, together(outcomes)) for name, (cell, outcomes) in parts.items()}
+    return {name: (cell, merge_seeds(outcomes)) for name, (cell, outcomes) in parts.items()}
 
 
 def _number(cell: Cell) -> str:
@@ -243,7 +243,7 @@ def _rows(
     return rows
 
 
-def _with_plain_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
+def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
     """Name arms by their training setting instead of the cell number."""
     names: dict[str, str] = {}
     for number, (cell, found) in groups.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from neftune_core.studies.checkpoint import kept_step
+from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import owned_records
 from tests.stress.visitor import Visitor, served
@@ -26,5 +26,5 @@ def test_a_server_that_is_asked_to_end_stops_the_study_with_a_checkpoint(tmp_pat
         assert "Traceback" not in server.printed()
     status = of_record(record)
     assert status.state == "stopped"
-    assert kept_step(record.folder) == status.step >= 2
+    assert saved_step(record.folder) == status.step >= 2
     assert not record.is_running()

@@ -101,7 +101,7 @@ def test_a_run_goes_on_bit_for_bit(on_gpu: LoadedModel, tmp_path: Path, training
     for event in broken_off.run(lambda: False):
         if (event["event"], event["step"]) == ("step", 3):
             break
-    checkpoint.keep(broken_off, tmp_path)
+    checkpoint.save(broken_off, tmp_path)
     checkpoint.restore(resumed, tmp_path)
     assert list(resumed.run(lambda: False)) == [event for event in expected if event["step"] > 3]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neftune_core.studies.checkpoint import kept_step
+from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import owned_records
 from tests.stress.visitor import Visitor, served
@@ -219,7 +219,7 @@ def ended_by_the_system_under_load(lab: Target) -> None:
         found = of_record(record)
         assert seconds < 10, f"it ended after {seconds:.1f} s"
         assert status == 128 + 15, f"its status is {status}"
-        assert found.state == "stopped" and kept_step(record.folder) == found.step >= 2, f"{found}"
+        assert found.state == "stopped" and saved_step(record.folder) == found.step >= 2, f"{found}"
 
 
 ATTACKS: tuple[Attack, ...] = (

@@ -18,7 +18,7 @@ from typing import Any
 
 from neftune_core.data.examples import RowRefused
 from neftune_core.data.formats.parquet import parquet_table
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
 from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, require_few_columns
 from neftune_core.data.formats.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
 from neftune_core.data.layouts import LAYOUTS, spelled
@@ -110,7 +110,7 @@ def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
     # Base64 takes four characters for three bytes.
     bounds = Bounds(UNPACK_MEMORY_BYTES, UNPACK_SECONDS, row_characters=1_000_000, characters=2 * most + 1_000_000)
     try:
-        for _, _, piece in said_by("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
+        for _, _, piece in run_reader("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
             content += base64.b64decode(piece)
             if len(content) > most:
                 raise ReaderFailed("size", "")

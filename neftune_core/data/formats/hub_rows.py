@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neftune_core.data.examples import RowRefused
 from neftune_core.data.formats.files import longest_row
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
 from neftune_core.data.formats.tables import Row
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
@@ -114,7 +114,7 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
     """
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
     asked = {"name": name, "configuration": configuration, "split": split, "rows": rows}
-    for kind, number, record in said_by("hub", asked, bounds, variables=_access(limits)):
+    for kind, number, record in run_reader("hub", asked, bounds, variables=_access(limits)):
         yield number, RowRefused(record) if kind == "refused" else record
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from neftune_core.data.examples import RowRefused
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
 from neftune_core.data.formats.tables import Row, Table, require_few_columns
 from neftune_core.data.formats.texts import is_name
 from neftune_core.errors import DataError
@@ -38,7 +38,7 @@ def parquet_table(path: Path, longest: int) -> Table:
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         number = 0
         try:
-            for kind, number, record in said_by(
+            for kind, number, record in run_reader(
                 "parquet rows", {"path": where, "columns": list(dict.fromkeys(wanted))}, bounds
             ):
                 yield number, RowRefused(record) if kind == "refused" else record
@@ -53,7 +53,7 @@ def parquet_table(path: Path, longest: int) -> Table:
             ) from None
 
     try:
-        ((_, names),) = said_by("parquet columns", {"path": where}, bounds)
+        ((_, names),) = run_reader("parquet columns", {"path": where}, bounds)
     except ReaderFailed as failed:
         damaged = "MemoryError" not in failed.kind
         raise DataError(

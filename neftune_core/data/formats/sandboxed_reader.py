@@ -63,7 +63,7 @@ class ReaderFailed(Exception):
         self.kind = kind
 
 
-def said_by(
+def run_reader(
     reader: str,
     arguments: Mapping[str, Any],
     bounds: Bounds,
@@ -103,10 +103,10 @@ def said_by(
         ) as process,
     ):
         assert process.stdout is not None
-        late = threading.Event()
+        timed_out = threading.Event()
 
         def end() -> None:
-            late.set()
+            timed_out.set()
             process.kill()
 
         timer = threading.Timer(bounds.seconds, end)
@@ -114,7 +114,7 @@ def said_by(
         try:
             yield from _lines(process.stdout, bounds)
         except ReaderFailed as failed:
-            if failed.kind == "died" and late.is_set():
+            if failed.kind == "died" and timed_out.is_set():
                 raise ReaderFailed("timeout", f"it took more than {bounds.seconds:g} seconds") from None
             raise
         finally:
@@ -129,14 +129,14 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
         if not line.endswith(b"\n"):
             raise ReaderFailed("died", "it ended in the middle")
         try:
-            said: list[Any] = parsed(line.decode())
+            message: list[Any] = parsed(line.decode())
         except ValueError:
             raise ReaderFailed("died", "it spoke nonsense") from None
-        if said[0] == "failed":
-            raise ReaderFailed(*said[1:])
-        if said[0] == "end":
+        if message[0] == "failed":
+            raise ReaderFailed(*message[1:])
+        if message[0] == "end":
             return
-        yield [said[0], int(said[1]), *said[2:]] if said[0] in ("row", "refused") else said
+        yield [message[0], int(message[1]), *message[2:]] if message[0] in ("row", "refused") else message
 
 
 def is_secret(name: str) -> bool:
@@ -266,14 +266,14 @@ def main(asked: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]] =
     _bound_memory(bounds.memory_bytes)
     total = 0
     try:
-        for said in readers[reader](**arguments):
-            line = json.dumps(said, default=_stand_in, skipkeys=True)
+        for message in readers[reader](**arguments):
+            line = json.dumps(message, default=_json_default, skipkeys=True)
             total += len(line)
             if total > bounds.characters:
-                print(json.dumps(["failed", "size", str(said[1])]))
+                print(json.dumps(["failed", "size", str(message[1])]))
                 return
-            too_long = said[0] == "row" and len(line) > bounds.row_characters
-            print(_refused(said[1], bounds) if too_long else line)
+            too_long = message[0] == "row" and len(line) > bounds.row_characters
+            print(_refused(message[1], bounds) if too_long else line)
         print('["end"]')
     except MemoryError:
         print('["failed", "MemoryError", "memory"]')
@@ -285,7 +285,7 @@ def _refused(number: int, bounds: Bounds) -> str:
     return json.dumps(["refused", number, f"it has more than {bounds.row_characters:,} characters"])
 
 
-def _stand_in(value: Any) -> dict[str, str] | str:
+def _json_default(value: Any) -> dict[str, str] | str:
     """Convert a value that JSON lacks: ISO dates and times, decimals as text, else the name of its type."""
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
         value = value.date()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from neftune_core.data.formats import hub_rows
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, said_by
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
 from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
@@ -132,7 +132,7 @@ def test_a_hub_that_is_silent_is_told_from_a_set_that_is_too_large(monkeypatch, 
     (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ReaderFailed) as caught:
-        list(said_by("hub", {}, Bounds(4_000_000_000, 0.3, 1000, 1000), module="sleeper"))
+        list(run_reader("hub", {}, Bounds(4_000_000_000, 0.3, 1000, 1000), module="sleeper"))
     assert caught.value.kind == "timeout"
 
 

@@ -160,7 +160,7 @@ def test_a_time_budget_becomes_steps_before_the_first_one_and_a_resumed_run_keep
     steps = [next(events) for _ in range(3)]
     assert steps[0]["learning_rate"] > steps[1]["learning_rate"] > steps[2]["learning_rate"]
     assert steps[0]["arms"]["uniform-alpha-5-linear"]["noise_multiplier"] == 1
-    checkpoint.keep(run, tmp_path)
+    checkpoint.save(run, tmp_path)
     again = lockstep(tiny, study, rows=random_rows(1) * 12)
     checkpoint.restore(again, tmp_path)
     assert again.total == run.total

@@ -133,7 +133,7 @@ def test_a_run_goes_on_bit_for_bit(tiny: LoadedModel, tmp_path: Path, method: di
     for event in broken_off.run(lambda: False):
         if (event["event"], event["step"]) == ("step", 4):
             break
-    checkpoint.keep(broken_off, tmp_path)
+    checkpoint.save(broken_off, tmp_path)
     checkpoint.restore(resumed, tmp_path)
     assert events(resumed) == [event for event in expected if event["step"] > 4]
 

@@ -29,7 +29,7 @@ from neftune_core.models.module_trees import weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.studies.checkpoint import kept_step
+from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.comparison import compare, read_prompts, saved_arms, saved_seeds
 from neftune_core.studies.jobs import NICENESS
 from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
@@ -445,7 +445,7 @@ def test_a_queue_that_is_closed_stops_the_running_study_and_leaves_the_others_to
     _until(running, "step")
     jobs.close(60)
     assert of_record(running).state == "stopped"
-    assert kept_step(running.folder) == of_record(running).step
+    assert saved_step(running.folder) == of_record(running).step
     assert of_record(waiting).state == "interrupted"
     later = LabJobs(Limits())  # as the server is started again
     later.resume(waiting.id, ANN)

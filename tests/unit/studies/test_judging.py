@@ -24,11 +24,11 @@ from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robu
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.judging import (
+    combine_cells,
+    merge_seeds,
     outcomes_of,
     overlaps_of,
     question_of,
-    side_by_side,
-    together,
     verdict_of,
 )
 from neftune_core.studies.records.numbers import metrics, rows_by_step, write_rows
@@ -192,10 +192,10 @@ def test_records_of_other_seeds_come_together_and_cells_keep_their_own_control()
         runs = [{seed: Outcome({"held_out_loss": value})} for value in (control, arm)]
         return Outcomes(runs[0], {"noise": runs[1]})
 
-    whole = together([part(seed, 1.0, 0.9 + 0.001 * seed) for seed in range(6)])
+    whole = merge_seeds([part(seed, 1.0, 0.9 + 0.001 * seed) for seed in range(6)])
     assert whole.control.keys() == whole.arms["noise"].keys() == set(range(6))
-    other = together([part(seed, 2.0, 2.1 + 0.001 * seed) for seed in range(6)])
-    found = verdict(side_by_side({"slow": whole, "fast": other}), Question())
+    other = merge_seeds([part(seed, 2.0, 2.1 + 0.001 * seed) for seed in range(6)])
+    found = verdict(combine_cells({"slow": whole, "fast": other}), Question())
     assert found.arms["slow: noise"].status == "better"
     assert found.arms["fast: noise"].status == "worse"  # than 2.0, the control of its own cell
     assert found.arms["fast: noise"].epochs["last"].interval is not None

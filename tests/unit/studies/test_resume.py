@@ -87,7 +87,7 @@ def test_long_steps_are_kept_by_time_and_go_on_as_if_nothing_had_happened(
     often = study.training.model_copy(update={"checkpoint_steps": 1000, "checkpoint_seconds": 1e-6})
     record = create(study.model_copy(update={"training": often}), owner="")
     _broken_off(record, ("step", 5))
-    assert checkpoint.kept_step(record.folder) == 4
+    assert checkpoint.saved_step(record.folder) == 4
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
     assert _numbers(record) == _numbers(expected)
 
@@ -177,7 +177,7 @@ def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySett
     ending, last = record.ending(), max(event["step"] for event in record.events() if event["event"] == "step")
     assert ending is not None
     assert ending["event"] == "stopped"
-    assert checkpoint.kept_step(record.folder) == last  # which no checkpoint of every third step need be
+    assert checkpoint.saved_step(record.folder) == last  # which no checkpoint of every third step need be
     assert not record.is_running()
     again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert again.returncode == 0, again.stderr
@@ -203,7 +203,7 @@ def test_a_full_disk_fails_with_its_sentence_and_keeps_the_last_good_checkpoint(
     ending = list(run_study(record, Limits(), lambda: False))[-1]
     assert ending["event"] == "failed"
     assert "disk is full" in ending["message"]
-    assert checkpoint.kept_step(record.folder) == 3
+    assert checkpoint.saved_step(record.folder) == 3
     monkeypatch.undo()
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
     assert _numbers(record) == _numbers(_whole(study))
@@ -249,7 +249,7 @@ def test_a_run_goes_on_bit_for_bit_whatever_its_noise_dropout_and_schedule(tiny:
     for event in broken_off.run(lambda: False):
         if (event["event"], event["step"]) == ("step", 6):
             break
-    checkpoint.keep(broken_off, tmp_path)
+    checkpoint.save(broken_off, tmp_path)
     checkpoint.restore(resumed, tmp_path)
     assert resumed.noise.at(7, [2])[2].multiplier < 1
     assert list(resumed.run(lambda: False)) == [event for event in expected if event["step"] > 6]
