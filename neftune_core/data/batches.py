@@ -79,7 +79,15 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
 
 
 def rounded(length: int, round_to: int) -> int:
-    """Round a length up to a multiple of `round_to`, or of a quarter of it for lengths up to twice `round_to`."""
+    """Round a length up.
+
+    Args:
+        length: Length in tokens.
+        round_to: Step; lengths up to twice this use a quarter of it.
+
+    Returns:
+        The next multiple of the step.
+    """
     step = max(1, round_to // 4) if length <= 2 * round_to else round_to
     return -(-length // step) * step
 

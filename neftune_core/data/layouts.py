@@ -14,7 +14,6 @@ from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
 Parts = Mapping[str, Any]
-
 Reader = Callable[[Parts, set[str]], list[Message]]
 
 
@@ -26,8 +25,7 @@ class Layout:
         words: Its label.
         parts: Column spellings of each part, the usual one first.
         required: Parts that need a column.
-        messages: Maps (values by part, unused) to messages; adds names it does not use to `unused`, or raises
-            `RowRefused`.
+        messages: Maps (values by part, `unused`) to messages, or raises `RowRefused`.
         note: Remark shown for data in this layout.
         by_hand: Whether it is only used if chosen, never detected.
     """
@@ -121,9 +119,7 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
     return [Message(TEXT, text[:opening]), Message(TEXT, text[opening:])]
 
 
-OPENING = 4
-"""The opening is one part in this many of a text."""
-
+OPENING = 4  # the opening is one part in this many of a text
 CHOICES = ("choices", "options")
 SYSTEM = ("system", "system_prompt", "system_message")
 
@@ -320,7 +316,7 @@ def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dic
 
     Args:
         available: Columns of the source.
-        columns: Columns already used by the layout, by part.
+        columns: Columns used by the layout, by part.
 
     Returns:
         Columns by normalised name.

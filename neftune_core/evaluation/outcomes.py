@@ -100,7 +100,15 @@ class Outcome:
             raise DataError(f"The scores and lengths of one run are of {min(counts)} to {max(counts)} examples.")
 
     def value(self, measure: str, epoch: str) -> float:
-        """Return a measure at the "last" or "best" epoch; NaN if absent."""
+        """Return the value of a measure.
+
+        Args:
+            measure: Name of the measure.
+            epoch: "last" or "best".
+
+        Returns:
+            The value; NaN if absent.
+        """
         return float((self.best if epoch == "best" else self.last).get(measure, np.nan))
 
     def epoch(self, which: str) -> float:

@@ -64,7 +64,12 @@ class Scoreboard:
         return self.words
 
     def report(self, name: str, event: Event) -> None:
-        """Add an event of a study; consecutive steps are replaced by the last one."""
+        """Add an event of a study; consecutive steps are replaced by the last one.
+
+        Args:
+            name: Name of the study.
+            event: The event.
+        """
         events = self.reported.setdefault(name, [])
         if events and event["event"] == events[-1]["event"] == "step":
             events.pop()
