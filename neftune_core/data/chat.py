@@ -94,7 +94,7 @@ class _Rendering:
         end: Text of the token that ends a reply; "" if none.
         suffix: Everything that follows a reply.
         takes_system: Whether a system message is rendered.
-        rendered: Fields that the template rendered besides message text.
+        rendered: Fields that the template renders besides message text.
     """
 
     template: str
@@ -116,9 +116,8 @@ def encode(
     """Tokenise an example, and mark the tokens to train on.
 
     All replies marked as trained are trained on if the template renders earlier replies consistently, otherwise only
-    the
-    last. Whole texts are trained on from their second token, without a template. For an encoder-decoder only the last
-    reply is trained on.
+    the last. Whole texts are trained on from their second token, without a template. For an encoder-decoder only the
+    last reply is trained on.
 
     Args:
         example: The conversation or whole text.

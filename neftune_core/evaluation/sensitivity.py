@@ -60,8 +60,7 @@ def measure_sensitivity(
     """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 
     All strengths share a row's draw, which is that of a study with this seed in its first epoch. For a symmetric pair
-    the
-    mean over both signs is used; adversarial noise ascends the loss as in training.
+    the mean over both signs is used; adversarial noise ascends the loss as in training.
 
     Args:
         loaded: The model.

@@ -150,8 +150,7 @@ def holm_levels(p_values: Sequence[float], level: float = LEVEL) -> list[float]:
     """Compute the confidence level of each hypothesis' interval from Holm's procedure.
 
     An interval at that level excludes zero exactly if Holm's procedure rejects. Each hypothesis has the level of its
-    own
-    step; after the first one that is not rejected, all have that one's level.
+    own step; after the first one that is not rejected, all have that one's level.
 
     Args:
         p_values: One p value per hypothesis.

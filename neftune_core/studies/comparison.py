@@ -318,8 +318,7 @@ def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
     """Read prompts from a file: text with one prompt per line, or JSONL.
 
     A JSONL line is a text, a list of messages (`role` and `content`, the last one the user's), or an object with
-    `prompt`
-    or `messages`, and optionally `reference`.
+    `prompt` or `messages`, and optionally `reference`.
 
     Args:
         path: The file.

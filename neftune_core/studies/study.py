@@ -58,9 +58,8 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     """Run the study of `record`, resuming from its checkpoint if there is one.
 
     Every event is on disk before it is yielded. The last one is `finished`, `stopped` (on request, or at the time
-    limit) or
-    `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is acquired per
-    pass.
+    limit) or `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is
+    acquired per pass.
 
     Args:
         record: The record.

@@ -74,8 +74,7 @@ def run_reader(
     """Run a reader in a process, and yield its messages without the last.
 
     The process has an empty temporary home and working folder, and none of the secrets in this environment. It is
-    killed
-    when the iteration ends.
+    killed when the iteration ends.
 
     Args:
         reader: A key of `READERS`.

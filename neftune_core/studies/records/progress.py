@@ -134,8 +134,7 @@ class _Clock:
     """Speed of the steps, except the first, which includes warm-up.
 
     Steps are counted as they happen, because their numbers jump back on resume, and forward when a sweep's study is
-    given
-    up.
+    given up.
     """
 
     def __init__(self) -> None:
