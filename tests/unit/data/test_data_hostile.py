@@ -24,7 +24,7 @@ def test_a_kilobyte_of_parquet_that_holds_a_terabyte_takes_no_memory(tmp_path, h
     with pytest.raises(DataError, match="after row 0: its rows take more memory than one file may use"):
         read(DataSettings(source=f"file:{path}"), Limits())
     hub_with(data_parquet=path.read_bytes())
-    with pytest.raises(DataError, match="more memory or time than the lab gives"):
+    with pytest.raises(DataError, match="more memory than one data set may use"):
         read(DataSettings(source="hub:owner/set"), Limits())
 
 

@@ -82,11 +82,14 @@ def test_a_row_is_read_as_its_set_means_it(
     ("row", "reason"),
     [
         (TOOLS, "it has tool calls, which this model's chat template does not support"),
-        ({"image": "c.jpg", "conversations": turns("<image>", "A cat.", names=SHAREGPT)}, "it has image, and the lab"),
+        (
+            {"image": "c.jpg", "conversations": turns("<image>", "A cat.", names=SHAREGPT)},
+            "it has image, and only text",
+        ),
         (CHOICES, "the answer 1 only refers to one of the choices"),
         ({**CHOICES, "answer": "B"}, "the answer B only refers to one of the choices"),
         ({"conversations": ["Can it?", "It can."]}, "message 1 of the conversations is not an object"),
-        ({"conversations": turns("I begin.", names=SHAREGPT, roles=("gpt",))}, "no message of the user before"),
+        ({"conversations": turns("I begin.", names=SHAREGPT, roles=("gpt",))}, "no user message before"),
     ],
 )
 def test_a_row_that_cannot_be_read_as_meant_is_refused_by_its_reason(
