@@ -112,26 +112,26 @@ class _Row:
 
     def loss(self, arm: ArmNoise) -> float:
         """Return the loss in nats, summed over the response tokens."""
-        way = KINDS[arm.settings.kind].passes if arm.strength else "one"
-        if way == "pair":
+        mode = KINDS[arm.settings.kind].passes if arm.strength else "one"
+        if mode == "pair":
             return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
-        return self._once(self._climbed(arm) if way == "ascent" else arm)
+        return self._once(self._ascended(arm) if mode == "ascent" else arm)
 
     def _once(self, arm: ArmNoise) -> float:
         with torch.no_grad(), self._running(arm) as tree:
             return float(arm_losses(tree, self.batch, 1).sums[0])
 
-    def _climbed(self, arm: ArmNoise) -> ArmNoise:
+    def _ascended(self, arm: ArmNoise) -> ArmNoise:
         adversarial = initial_noise(arm, self.stack.sites, self.stack.site_widths(), self.rows)
         arm = replace(arm, adversarial=adversarial)
         for _ in range(arm.settings.ascent_steps):
-            units = [place.unit for place in adversarial.values()]
+            units = [noise.unit for noise in adversarial.values()]
             with self._running(arm) as tree:
                 losses = arm_losses(tree, self.batch, 1, backward_over=max(1, self.tokens), gradients_of=units)
-            for place, gradient in zip(adversarial.values(), losses.gradients, strict=True):
-                place.ascend(gradient, arm.settings.ascent_rate)
-        for place in adversarial.values():
-            place.detach()
+            for noise, gradient in zip(adversarial.values(), losses.gradients, strict=True):
+                noise.ascend(gradient, arm.settings.ascent_rate)
+        for noise in adversarial.values():
+            noise.detach()
         return arm
 
     def _running(self, arm: ArmNoise) -> AbstractContextManager[nn.Module]:
