@@ -97,12 +97,12 @@ def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
 ) -> None:
     clock, kept = SimpleNamespace(now=0.0), []
 
-    def keep(run: Any, folder: Path) -> None:
+    def save(run: Any, folder: Path) -> None:
         kept.append(run.done)
         clock.now += 10
 
     monkeypatch.setattr("neftune_core.studies.study.time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(checkpoint, "keep", keep)
+    monkeypatch.setattr(checkpoint, "save", save)
     run: Any = SimpleNamespace(done=0, total=500, study=StudySettings(training=TrainingSettings(checkpoint_steps=1000)))
     keeper = _Keeper(run, tmp_path)
     for run.done in range(1, 100):
