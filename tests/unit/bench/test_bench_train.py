@@ -24,7 +24,7 @@ def _answered(monkeypatch: pytest.MonkeyPatch, found: dict[str, dict[str, Any]])
         asked.append(side)
         return found[side]
 
-    monkeypatch.setattr(train, "_in_a_process", answer)
+    monkeypatch.setattr(train, "run_side", answer)
     return asked
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_measurement_is_refused_and_a_failed_one_says_why() -> None:
     with pytest.raises(InvalidSetting, match="no measurement 'speed'"):
         train.measure_training(Sizes("bundled"), 1, ["speed"])
     with pytest.raises(LabError, match="measurement of nothing failed: KeyError"):
-        train._in_a_process("nothing", Sizes("bundled"))
+        train.run_side("nothing", Sizes("bundled"))
 
 
 def test_the_sides_run_on_the_bundled_model() -> None:
