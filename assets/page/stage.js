@@ -95,8 +95,8 @@
     }
 
     unit() {
-      if (this.low === 0) return LabLanguage.text("nats a token");
-      return LabLanguage.text("nats a token; the axis begins at {low}", { low: this.low.toFixed(1) });
+      if (this.low === 0) return LabLanguage.text("nats per token");
+      return LabLanguage.text("nats per token; the axis begins at {low}", { low: this.low.toFixed(1) });
     }
 
     show(step) {

@@ -63,13 +63,13 @@ def pack_record(record: Record, target: Path) -> Path:
     if record.name != record.id:
         raise RecordError(
             say(
-                "The study {record} of a sweep is not taken away as a record: take one of its arms, or the table of "
-                "the sweep.",
+                "The study {record} is part of a sweep and cannot be exported as a record: "
+                "export one of its arms, or the table of the sweep.",
                 record=record.name,
             )
         )
     if record.is_sweep:
-        raise RecordError(say("A sweep is not taken away as one record: take its studies, or its table."))
+        raise RecordError(say("A sweep cannot be exported as one record: export its studies or its table."))
     with _zipped(target) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()
@@ -123,7 +123,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     """
     limits, root = limits or Limits(), folder or runs_folder()
     if not path.is_file():
-        raise DataError(say("There is no file {file!r} where it was named: check the path.", file=path.name))
+        raise DataError(say("The file {file!r} does not exist: check the path.", file=path.name))
     require_room(root, owner, limits)
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=root))
@@ -132,7 +132,9 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
             record_id = _received(path, aside, owner, limits)
             with _publishing:
                 if (root / record_id).exists():
-                    raise RecordError(say("The record {record} is here already: remove it first.", record=record_id))
+                    raise RecordError(
+                        say("The record {record} already exists here: remove it first.", record=record_id)
+                    )
                 require_room(root, owner, limits, more=folder_bytes(aside))
                 publish(aside, root / record_id)
     except BaseException:

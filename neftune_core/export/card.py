@@ -209,7 +209,7 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
     if arm not in record.arms or not is_saved(record.arm_folder(arm, seed)):
         raise RecordError(
             say(
-                "There is no trained arm {arm!r} of seed {seed} here: name one of {arms}.",
+                "This record has no trained arm {arm!r} of seed {seed}: choose one of {arms}.",
                 arm=arm[:60],
                 seed=seed,
                 arms=_trained(record) or say("none yet"),

@@ -100,8 +100,8 @@ def no_record(reason: str) -> RecordError:
     """Return the error for a file that is not a record of the lab."""
     return RecordError(
         say(
-            "This zip file holds no record of the lab: {reason} Take one from the Runs tab, or with `neftune runs "
-            "export`.",
+            "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or "
+            "with `neftune runs export`.",
             reason=reason,
         )
     )
@@ -123,7 +123,7 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
     if len(found) > most:
         raise DoesNotFit(
             say(
-                "This zip file holds {count:,} files, more than the {most:,} a record may have.",
+                "This zip file has {count:,} files, more than the maximum of {most:,} for a record.",
                 count=len(found),
                 most=most,
             )
@@ -134,9 +134,9 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
         name = entry.filename.partition("/")[2]
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if not PARTS.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
-            raise no_record(say("{name!r} is not a part of one.", name=entry.filename[:80]))
+            raise no_record(say("{name!r} does not belong in a record.", name=entry.filename[:80]))
         if name in entries:
-            raise no_record(say("{name!r} stands there twice.", name=name))
+            raise no_record(say("it contains {name!r} twice.", name=name))
         entries[name] = entry
     missing = [name for name in NEEDED if name not in entries]
     if len(ids) != 1 or not _ID.fullmatch(next(iter(ids), "")) or missing:
@@ -155,15 +155,15 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
                 if taken > left:
                     raise DoesNotFit(
                         say(
-                            "The record in this zip file is larger than the {room:,.1f} MB of room that is left for "
-                            "it: discard other records first.",
+                            "The record in this zip file is larger than the {room:,.1f} MB that "
+                            "are left for it: remove other records first.",
                             room=left / 1e6,
                         )
                     )
                 if taken > most:
                     raise DoesNotFit(
                         say(
-                            "The part {name} of this record is larger than the {most:,} kB it may have.",
+                            "The file {name} of this record is larger than the maximum of {most:,} kB.",
                             name=name[:80],
                             most=most // 1000,
                         )
@@ -195,7 +195,7 @@ def _check(folder: Path, owner: str) -> None:
         if source.startswith(FILE):
             name = source.removeprefix(FILE)
             if not (name.startswith("data/") and PARTS.fullmatch(name) and (folder / name).is_file()):
-                raise no_record(say("it names rows that are not in it."))
+                raise no_record(say("it refers to rows that it does not contain."))
     _check_numbers(folder)
     for path in sorted(folder.glob("arms/*/*/*.safetensors")):
         _check_weights(path)

@@ -37,12 +37,12 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     """
     if form not in FORMS:
         raise InvalidSetting(
-            say("An arm is written as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40])
+            say("An arm is exported as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40])
         )
     require_arm(record, arm, seed)
     require_free(folder)
     if form == "adapter" and record.study.training.method == "full":
-        raise InvalidSetting(say("This study trained all weights, so that there is no adapter: take the whole model."))
+        raise InvalidSetting(say("This study trained all weights and has no adapter: export the whole model."))
     with written_aside(folder) as aside:
         seq2seq = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
         text = card(record, arm, seed, form, SEQ2SEQ if seq2seq else CAUSAL)
@@ -52,7 +52,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 def require_free(target: Path) -> None:
     """Raise `InvalidSetting` if something exists at `target`: an export never overwrites."""
     if target.exists():
-        raise InvalidSetting(say("There is something at {target} already: name another place.", target=target))
+        raise InvalidSetting(say("{target} already exists: choose another path.", target=target))
 
 
 def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> bool:

@@ -66,7 +66,7 @@ def _page(content: Content) -> str:
         "settings_heading": html.escape(say("Settings")),
         "again": _again(content),
         "machine": html.escape(
-            say("{machine}. Reported by NEFTune Lab {version}.", machine=content.machine, version=__version__)
+            say("{machine}. Report by NEFTune Lab {version}.", machine=content.machine, version=__version__)
         ),
         "light": css_variables("light"),
         "dark": css_variables("dark"),
@@ -79,7 +79,7 @@ def _page(content: Content) -> str:
 
 
 def _again(content: Content) -> str:
-    words = html.escape(say("Saved as {file}, this trains it again: {command}"))
+    words = html.escape(say("To train it again, save this as {file} and run: {command}"))
     return words.format(file=content.settings_file, command=f"<code>{html.escape(content.command)}</code>")
 
 

@@ -132,7 +132,7 @@ def _rendered(row: RenderedRow) -> str:
     tags = {True: "mark", False: "span"}
     spans = ((tags[span.trained], html.escape(span.text)) for span in row.spans)
     text = "".join(f"<{tag}>{words}</{tag}>" for tag, words in spans)
-    heading = say("Row {row:,} as the model reads it; what is trained on is marked", row=row.row)
+    heading = say("Row {row:,} as the model reads it, with the trained tokens marked", row=row.row)
     return f"<h3>{html.escape(heading)}</h3><pre>{text}</pre>"
 
 

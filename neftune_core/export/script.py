@@ -83,7 +83,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     require_free(folder)
     loaded = loaded_base_of(record)
     if loaded.encoder_decoder:
-        raise NotAvailable(say("The script is for models that write on from the prompt: this one has an encoder."))
+        raise NotAvailable(say("The script supports decoder-only models: this one has an encoder."))
     prepared = _prepared(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(folder) as aside:
@@ -207,7 +207,9 @@ def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, limits)
     if record.said_of("data").get("sha256", prepared.sha256) != prepared.sha256:
         raise RecordError(
-            say("The rows of this record have changed since it was trained, so its script would be another.")
+            say(
+                "The rows of this record have changed since the study was run, so the script would train on other rows."
+            )
         )
     return prepared
 

@@ -35,12 +35,14 @@ LOSSES = {
 }
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit")}
 INTRO = later(
-    "All arms began from the same adapter and learned from the same batches in the same order; they differ in what "
-    "their names say. Losses are nats a response token, measured with the noise off."
+    "All arms started from the same adapter and were trained on the same batches in the same "
+    "order; they differ only as their names say. Losses are in nats per response token, "
+    "measured with noise off."
 )
 ABOUT_LOSSES = later(
-    "The lowest loss on held-out rows is chosen by the rows it is measured on, "
-    "which flatters every arm; the verdict chooses the best epoch on one half of them and reads it on the other."
+    "The lowest held-out loss is chosen on the rows that it is measured on, which is optimistic "
+    "for every arm; the verdict chooses the best epoch on one half of them and measures it on "
+    "the other."
 )
 
 
@@ -110,12 +112,12 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         say("Model"): say(str(model.get("name") or "")),
         say("About the model"): retold(str(model.get("note") or "")),
         say("Parameters"): count(model.get("parameters")),
-        say("Trained parameters an arm"): count(model.get("trained_parameters")),
+        say("Trained parameters per arm"): count(model.get("trained_parameters")),
         say("Data"): str(data.get("title") or ""),
         say("Rows to train on, held out"): say(" and ").join(filter(None, rows)),
         say("Arms"): ", ".join(record.arms),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
-        say("Steps made"): count(max((event.get("step", 0) for event in events), default=0)),
+        say("Steps taken"): count(max((event.get("step", 0) for event in events), default=0)),
         say("Made on"): made(record),
         say("How it ended"): ended(record),
     }
@@ -145,7 +147,7 @@ def _losses(record: Record) -> str:
         for arm in ("base", *record.arms)
     )
     about = " ".join((say(ABOUT_LOSSES), *found.notes))
-    title = say("Nats a response token") + found.of_seeds
+    title = say("Nats per response token") + found.of_seeds
     return f"<p class='quiet'>{html.escape(title)}. {html.escape(about)}</p>" + table_html(heads, rows)
 
 

@@ -26,9 +26,9 @@ WIDE = 20.0
 """Where the largest value is so many times the smallest, the axis is logarithmic."""
 EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
 DIRECTIONS = {
-    1: later("up is better"),
-    -1: later("down is better"),
-    0: later("neither way is better by itself"),
+    1: later("higher is better"),
+    -1: later("lower is better"),
+    0: later("neither direction is better by itself"),
 }
 
 Series = dict[str, "list[Row]"]
@@ -191,9 +191,7 @@ def _direction(measure: str) -> str:
 
 def _summary(rows: Sequence[Row], measure: str, epoch: str) -> str:
     if not rows:
-        return say(
-            "There is no difference to show yet: it takes a seed that a control and another setting have finished."
-        )
+        return say("There is no difference to show yet: the control and another setting must first finish a seed.")
     assert epoch in EPOCHS
     told = "; ".join(_told(row, measure, epoch) for row in rows)
     return say(

@@ -53,7 +53,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
         "yaxis": axis("", autorange="reversed", type="category", showgrid=False),
         "margin": {"l": 150},
     }
-    asked = say("asked about: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
+    asked = say("in question: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
     narrow = {"margin": {"l": 110, "r": 8}}
     return figure("differences", data, layout, f"{'; '.join(said) or say('Nothing yet')} ({asked}).", narrow=narrow)
 
@@ -168,11 +168,11 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
     layout = {
         "barmode": "group",
         "bargap": 0.15,
-        "xaxis": axis(later("ROUGE-L with the response trained on"), later("0 to 1"), range=[0, 1]),
+        "xaxis": axis(later("ROUGE-L with the training response"), later("0 to 1"), range=[0, 1]),
         "yaxis": axis(later("share of answers to training prompts"), tickformat=".0%", rangemode="tozero"),
     }
     return figure(
-        "overlap", data, layout, say("Mean overlap with what was trained on: {numbers}.", numbers="; ".join(said))
+        "overlap", data, layout, say("Mean overlap with the training responses: {numbers}.", numbers="; ".join(said))
     )
 
 

@@ -22,16 +22,16 @@ def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
     """
     data = []
     if right is not None and right.at:
-        data.append(_line(say("as it should be"), right.at, right.true, "control", "solid", width=5.0))
+        data.append(_line(say("without the fault"), right.at, right.true, "control", "solid", width=5.0))
     if wrong is not None and wrong.at:
-        data.append(_line(say("with the fault, in truth"), wrong.at, wrong.true, "warm-3", "solid"))
+        data.append(_line(say("with the fault, true loss"), wrong.at, wrong.true, "warm-3", "solid"))
         if wrong.said != wrong.true:
-            data.append(_line(say("with the fault, as the script says"), wrong.at, wrong.said, "warm-5", "dot"))
+            data.append(_line(say("with the fault, reported loss"), wrong.at, wrong.said, "warm-5", "dot"))
     total = max((run.total for run in (right, wrong) if run), default=1)
     layout = {
         "height": 320,
         "xaxis": axis(later("step"), later("optimizer steps"), range=[0, 1.02 * total], showgrid=False),
-        "yaxis": axis(later("held-out loss"), later("nats a response token"), rangemode="tozero"),
+        "yaxis": axis(later("held-out loss"), later("nats per response token"), rangemode="tozero"),
         "hovermode": "x unified",
         "showlegend": True,
     }

@@ -82,7 +82,7 @@ def _schedule(payload: Payload) -> Layout:
 def _loss(payload: Payload) -> Layout:
     return _free(
         axis(later("strength"), "", zeroline=False),
-        axis(later("response loss"), later("nats a token"), automargin=False),
+        axis(later("response loss"), later("nats per token"), automargin=False),
     )
 
 

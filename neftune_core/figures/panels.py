@@ -162,7 +162,9 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
         ]
         if numbers:
             parts.append(f"{arm}: {', '.join(numbers)}" if arm else ", ".join(numbers))
-    return say("At the last step: {numbers}.", numbers="; ".join(parts)) if parts else say("No step has been made yet.")
+    return (
+        say("At the last step: {numbers}.", numbers="; ".join(parts)) if parts else say("No step has been taken yet.")
+    )
 
 
 def _unit_said(panel: Panel) -> str:

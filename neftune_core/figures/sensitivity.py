@@ -55,7 +55,7 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
             automargin=False,
             **_ticks(strengths),
         ),
-        "yaxis": axis(later("response loss"), later("nats a token"), automargin=False),
+        "yaxis": axis(later("response loss"), later("nats per token"), automargin=False),
     }
     made = figure("noise-loss", drawn, layout, _summary(found, sample), narrow=NARROW)
     return {**made, "kind": noise.kind, "unit": noise.unit}
@@ -90,7 +90,7 @@ def _summary(found: Sensitivity, sample: str) -> str:
     noise = found.noise
     grown = next((s for s, loss in zip(found.strengths[1:], noisy, strict=True) if loss > 1.1 * clean), None)
     if grown:
-        rise = say("It is up by a tenth at {unit} {strength:g}.", unit=noise.unit, strength=grown)
+        rise = say("It has risen by a tenth at {unit} {strength:g}.", unit=noise.unit, strength=grown)
     else:
         rise = say("It never rises by a tenth.")
     count = len(found.losses)
@@ -99,8 +99,8 @@ def _summary(found: Sensitivity, sample: str) -> str:
     else:
         done = say("{count} of {planned} {sample} so far", count=count, planned=found.planned, sample=sample)
     return say(
-        "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats a token without noise, "
-        "{noisy:.3f} at {unit} {strength:g} of {kind} noise. {rise}",
+        "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats per token "
+        "without noise, {noisy:.3f} at {unit} {strength:g} of {kind} noise. {rise}",
         done=done,
         tokens=sum(found.tokens),
         clean=clean,

@@ -50,20 +50,21 @@ FAULTS: dict[str, Fault] = {
         right="model.eval()    # noise and dropout are off\nloss = evaluate(model, held_out)\nmodel.train()",
         script=replace(RIGHT, noise=NoiseSettings(strength=10)),
         changes={"noise_while_evaluating": True},
-        damage="The script says that {said_exact:.0%} of the answers are exact, at a loss of {said:.3g}. The very same "
-        "model, with the noise off, answers {exact:.0%} exactly, at {loss:.3g}: the training was fine, the measuring "
-        "was not.",
+        damage="The script reports {said_exact:.0%} exact answers at a loss of {said:.3g}. With "
+        "noise off, the same model gives {exact:.0%} exact answers at a loss of "
+        "{loss:.3g}: the training was correct, the measurement was not.",
         harm=lambda right, wrong: wrong.said[-1] - wrong.true[-1],
     ),
     "loss-on-everything": Fault(
-        words="The loss is taken on the prompt and the padding too",
+        words="The loss includes the prompt and the padding",
         wrong='labels = batch["input_ids"].clone()',
         right='labels = batch["input_ids"].clone()\nlabels[prompt_mask | padding_mask] = -100',
         script=RIGHT,
         changes={"loss_on_everything": True},
-        damage="After the same {steps} steps {exact:.0%} of the answers are exact, where the right labels reach "
-        "{right_exact:.0%}: most of the gradient went into predicting the questions and the padding. And the loss that "
-        "it reports, {said:.3g}, is not that of the answers, {loss:.3g}.",
+        damage="After the same {steps} steps {exact:.0%} of the answers are exact, compared "
+        "with {right_exact:.0%} with the right labels: most of the gradient went into "
+        "predicting the questions and the padding. The reported loss, {said:.3g}, is "
+        "also not the loss on the answers, {loss:.3g}.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "constant-std": Fault(
@@ -72,8 +73,9 @@ FAULTS: dict[str, Fault] = {
         right="bound = alpha / (length * width) ** 0.5\nnoise = torch.empty_like(x).uniform_(-bound, bound)",
         script=RIGHT,
         changes={"noise": NoiseSettings(strength=0.2, unit="std", kind="gaussian")},
-        damage="A constant of 0.2 may be mild for a model with larger vectors; here it drowns the words. {exact:.0%} "
-        "of the answers are exact, where alpha 5, which knows length and width, leaves {right_exact:.0%}.",
+        damage="A constant of 0.2 may be mild for a model with larger embeddings; here it "
+        "drowns them. {exact:.0%} of the answers are exact, compared with "
+        "{right_exact:.0%} for alpha 5, which scales with length and width.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "lost-newline": Fault(
@@ -82,8 +84,9 @@ FAULTS: dict[str, Fault] = {
         right='prompt = f"### Question:\\n{question}\\n### Answer:\\n"    # as in training',
         script=RIGHT,
         changes={"newline_lost": True},
-        damage="Asked as it was trained, the model answers {exact:.0%} exactly. Asked without the one newline, "
-        "{said_exact:.0%}: the loss on the answers goes from {loss:.3g} to {said:.3g}.",
+        damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without "
+        "the one newline it is {said_exact:.0%}, and the loss on the answers goes from "
+        "{loss:.3g} to {said:.3g}.",
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_said,
     ),
     "hiding-wrapper": Fault(
@@ -93,9 +96,10 @@ FAULTS: dict[str, Fault] = {
         right="with noisy_embeddings(model, NoiseSettings(strength=5)):\n    trainer.train()    # a model is a model",
         script=RIGHT,
         changes={"model_hidden": True},
-        damage="train() never reached the model, so that there was no noise at all: each of the {steps} losses is the "
-        "one of a run without noise. And the wrapper saved {saved} tensors where there are {right_saved}: what is "
-        "loaded again answers {saved_exact:.0%} exactly instead of {exact:.0%}.",
+        damage="train() never reached the model, so there was no noise: all {steps} losses "
+        "equal those of a run without noise. The wrapper also saved {saved} tensors "
+        "instead of {right_saved}: the model restored from them gives {saved_exact:.0%} "
+        "exact answers instead of {exact:.0%}.",
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_saved,
     ),
 }

@@ -50,22 +50,21 @@ STOP = "stop"
 POLL_SECONDS = 0.2
 
 QUOTA = later(
-    "Hugging Face lends you no more GPU time for now: sign in there for more, come back tomorrow, or ask for less."
+    "Your GPU time on Hugging Face is used up for now: sign in there for more, come back tomorrow, or request less."
 )
 QUOTA_UNTIL = later(
-    "Hugging Face lends you no more GPU time for now: sign in there for more, come back in {when}, or ask for less."
+    "Your GPU time on Hugging Face is used up for now: sign in there for more, come back in {when}, or request less."
 )
 QUOTA_LEFT = later(
-    "Hugging Face lends you no more GPU time for now ({asked} seconds asked for, {left} left): sign in there for more, "
-    "come back in {when}, or ask for less."
+    "Your GPU time on Hugging Face is used up for now ({asked} seconds requested, {left} left): "
+    "sign in there for more, come back in {when}, or request less."
 )
-BUSY = later("Hugging Face has lent you GPU time for other work that is not over yet: try again once it is.")
-TOO_LONG = later("Hugging Face lends no GPU for as long as this takes: choose fewer steps, seeds, arms or answers.")
+BUSY = later("Your other GPU job on Hugging Face is still running: try again once it has finished.")
+TOO_LONG = later("Hugging Face provides no GPU for that long: choose fewer steps, seeds, arms or answers.")
 ABORTED = later(
-    "The GPU was taken back before the study ended. What it had at its last checkpoint is kept: Resume goes on from "
-    "there."
+    "The GPU was withdrawn before the study ended. Its last checkpoint is saved: press Resume to continue from there."
 )
-UNANSWERED = later("The GPU was taken back before all had answered: ask again, for fewer or shorter answers.")
+UNANSWERED = later("The GPU was withdrawn before all answers were complete: ask again for fewer or shorter answers.")
 
 REFUSALS = {
     "illegal duration": TOO_LONG,
@@ -130,8 +129,8 @@ class LentGpu:
     def words(self, seconds: int) -> str:
         """Return the sentence that a visitor sees before the start."""
         return say(
-            "About {seconds} seconds of the GPU, lent to this page: keep it open until the end. Closing it ends the "
-            "study at its last whole step, which is kept.",
+            "About {seconds} seconds of GPU time, allocated to this page: keep it open until "
+            "the end. Closing it stops the study at its last complete step, which is saved.",
             seconds=seconds,
         )
 
@@ -285,7 +284,9 @@ class _Lent:
         """Return the reason for the stop."""
         if self.flag.exists():
             return "Stopped as asked."
-        return later("Stopped as the GPU's lent time was nearly over; Resume goes on from here, with time lent anew.")
+        return later(
+            "Stopped because the allocated GPU time was nearly over; press Resume to continue with new GPU time."
+        )
 
 
 class _flagged:  # noqa: N801 - used as a word after `with`
@@ -427,7 +428,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
     if seconds > MOST_SECONDS:
         raise DoesNotFit(
             say(
-                "This study would take about {seconds} seconds of the GPU, which is lent for at most "
+                "This study would take about {seconds} seconds of GPU time, which is limited to "
                 "{most}: choose fewer epochs, a time budget, fewer seeds or a smaller model.",
                 seconds=seconds,
                 most=MOST_SECONDS,
@@ -443,8 +444,8 @@ def _call_seconds_of(record: Record, limits: Limits) -> int:
     if record.is_sweep:
         raise NotAvailable(
             say(
-                "A sweep is many studies, and the GPU is lent here for one call: run one study at a "
-                "time, or the sweep on a machine of your own."
+                "A sweep has many studies, and the GPU is allocated here per call: run one "
+                "study at a time, or run the sweep on your own machine."
             )
         )
     study = record.study

@@ -217,7 +217,7 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
     assert lab_page.locator("#lab-stopping button:visible").all_inner_texts() == [
         "Stop and keep",
         "Stop and discard",
-        "Go on",
+        "Continue",
     ]
     lab_page.locator("#lab-go-on").click()
     lab_page.locator("#lab-stop").wait_for()
@@ -249,7 +249,7 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     text_of(lab_page, "#train-plan", "steps")
     lab_page.locator("#train-preset label", has_text="small data, many epochs").click()
     text_of(lab_page, "#train-preset-about", "overfits")
-    lab_page.get_by_role("button", name="Measuring and keeping").click()
+    lab_page.get_by_role("button", name="Measuring and saving").click()
     evaluations = lab_page.locator("#train-evaluations input[type=number]")
     evaluations.wait_for()
     assert evaluations.input_value() == "20"  # in a group that was closed when it was set
@@ -417,7 +417,7 @@ def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:
     lab_page.locator("#train-view label", has_text="Noise, rate and speed").click()
     told = text_of(lab_page, "#train-curves .lab-figure-summary", "learning rate")
     assert "uniform-alpha-15: noise 15" in told
-    assert "tokens a second" in told
+    assert "tokens per second" in told
     lab_page.wait_for_function("document.querySelectorAll('#train-curves .xaxislayer-above').length >= 3")
 
 

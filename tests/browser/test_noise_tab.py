@@ -333,9 +333,9 @@ def test_loud_noise_and_noise_that_rounding_eats_are_warned_of(page: Any) -> Non
 
 
 def test_what_a_kind_shows_is_said(page: Any) -> None:
-    assert "matched on their standard deviation" in page.locator("#noise-kind").inner_text()
+    assert "have the same standard deviation" in page.locator("#noise-kind").inner_text()
     page.locator("#noise-kind label", has_text="Adversarial").click()
-    page.get_by_text("Shown is its first draw").wait_for()
+    page.get_by_text("The figure shows the initial uniform draw").wait_for()
 
 
 def test_another_draw_changes_the_noise_and_not_the_sentence(page: Any) -> None:

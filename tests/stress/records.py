@@ -85,7 +85,7 @@ def an_archive_with_odd_names(lab: Target) -> None:
     for name in ("data/source/-rf", "data/source/.x", "arms/-x/seed-0/adapter_config.json", "../x", "claim"):
         answer = _brought(visitor, {**parts_of(STUDY), name: b"x"})
         assert len(answer.told) == 1, f"{name}: {answer.told}"
-        assert "not a part" in answer.told[0]
+        assert "does not belong" in answer.told[0]
 
 
 def links_and_exports_that_fill_the_disk(lab: Target) -> None:

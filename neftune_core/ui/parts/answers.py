@@ -15,7 +15,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.parts.markup import quiet
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
-CUT = later("The beginning of this prompt was left out: it is longer than the model can read with room for the answer.")
+CUT = later("The beginning of this prompt was cut off: with room for the answer, it is too long for the model.")
 HIDDEN = "var(--lab-quiet)"
 CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}

@@ -24,7 +24,7 @@ from neftune_core.ui.server.lab import Lab, require_key
 FIGURES = {
     "differences": later("Arm minus control, seed by seed"),
     "epochs": later("Best and last epoch"),
-    "overlap": later("Learnt by heart"),
+    "overlap": later("Memorisation"),
     "robustness": later("Under noise and typing errors"),
 }
 

@@ -20,20 +20,20 @@ def families_html() -> str:
     found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     rows = "".join(_row(family, found["ours"]) for family in found["families"].values())
-    heads = (later("family"), *SHOWN, later("checks that hold"), HOOK)
+    heads = (later("family"), *SHOWN, later("checks passed"), HOOK)
     about = say(
-        "Causal language models, encoder-decoders, and encoders used as decoders. Each family was tried with a small "
-        "random model of its real architecture. A model on which noise would have no effect is refused when it is "
-        "loaded."
+        "Causal language models, encoder-decoders, and encoders used as decoders. Each family "
+        "was tested with a small, randomly initialised model of its architecture. A model on "
+        "which noise would have no effect is refused when it is loaded."
     )
     source = say(
-        "Measured with {versions}: {command} has every check.",
+        "Measured with {versions}; {command} runs every check.",
         versions=html.escape(versions),
         command="<code>python -m tests.stress families</code>",
     )
     row = "".join(f"<th>{say(head)}</th>" for head in heads)
     return (
-        f'<details class="lab-more lab-families"><summary>{say("Which models?")}</summary><p>{about}</p>'
+        f'<details class="lab-more lab-families"><summary>{say("Supported models")}</summary><p>{about}</p>'
         f"<table><thead><tr>{row}</tr></thead><tbody>{rows}</tbody></table>"
         f"<p>{source}</p></details>"
     )

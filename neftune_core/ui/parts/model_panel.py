@@ -29,7 +29,10 @@ LOOK_SECONDS = 0.2
 USUAL_WORK = Work(arms=3, batch_size=4, length=128, steps=100, rank=8)
 MORE = ("revision", "precision", "device")
 
-_GATED = later("The hub gives it to accounts that have accepted its licence: set HF_TOKEN to one of theirs.")
+_GATED = later(
+    "The hub provides this model only to accounts that have accepted its licence: "
+    "set HF_TOKEN to a token of such an account."
+)
 
 _stops: dict[str, threading.Event] = {}
 
@@ -78,9 +81,9 @@ def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
         "kind": gr.Dropdown,
         "choices": [(_offer(source), source) for source in offered],
         "allow_custom_value": allowed is None,
-        "info": say("One of the list, or type a hub id, a local folder or a GGUF file.")
+        "info": say("Choose from the list, or type a hub id, a local folder or a GGUF file.")
         if allowed is None
-        else say("Those that this lab offers to everybody."),
+        else say("The models available on this public server."),
     }
     return {"source": source, **{name: {"render": False} for name in MORE}}
 
@@ -179,8 +182,8 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
             f'<div class="lab-card"><h3>{say("Not on the list")}</h3>'
             + quiet(
                 say(
-                    "Its size and licence are seen when it is loaded. Only safetensors and GGUF files are read, and "
-                    "code of the repository is never run."
+                    "Its size and licence are shown once it is loaded. Only safetensors and "
+                    "GGUF files are read; code from the repository is never run."
                 )
             )
             + "</div>"
@@ -204,7 +207,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
 def _estimate(model: Sized, source: str) -> str:
     """Return the estimate for a typical study, or a placeholder while torch is not loaded."""
     if "torch" not in sys.modules:
-        return say("The memory and time it needs here are measured as soon as the lab has warmed up.")
+        return say("Its memory and time on this machine are estimated once the lab has warmed up.")
     work = USUAL_WORK
     found = estimate(model, work, ModelSettings(source=source))
     return say(

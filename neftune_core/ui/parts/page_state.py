@@ -64,7 +64,7 @@ def build(page: gr.Blocks, around: Around) -> None:
         and str(block.elem_id or "").startswith(KEPT)
     ]
     in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label=say("Model and data in use"))
-    asked = gr.Textbox(visible=False, label=say("What was in use"))
+    asked = gr.Textbox(visible=False, label=say("Settings last in use"))
     _connect_keeping(around, kept, in_use)
     _connect_reload(page, around, kept, asked)
     _connect_record(around)
@@ -109,7 +109,7 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
 def _connect_record(around: Around) -> None:
     """Restore the settings of a linked study, unless this is a reload after others have been set."""
     form, noise = around.train.form, around.noise.noise
-    attached = gr.Textbox(visible=False, label=say("Study of the link"))
+    attached = gr.Textbox(visible=False, label=say("Study in the link"))
     filled = [*noise.components, form.together, *form.all_components()]
 
     @told
@@ -188,7 +188,7 @@ def _tell_left_out(study: StudySettings) -> None:
     if noises or regularisers:
         arms = ", ".join([*noises, *regularisers])
         words = say(
-            "The forms of this page cannot show these arms of the study: {arms}. A new study has not got them.",
+            "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
             arms=arms,
         )
         gr.Info(html.escape(words, quote=False), title=say("Note"), duration=SECONDS_SHOWN)
@@ -209,7 +209,7 @@ def _said(text: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in ("model", "data")):
-        raise DataError(say("What this browser kept of the model and the data cannot be read: choose them again."))
+        raise DataError(say("The model and data saved in this browser cannot be read: choose them again."))
     return found
 
 
@@ -221,7 +221,7 @@ def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
         name = source.removeprefix(FILE)
         usable = _lies_in(uploads, name) and room_of(lab.limits).may_name(name)
         if source.startswith(FILE) and not usable:
-            raise DataError(say("The file that was uploaded before is no longer here: upload it again."))
+            raise DataError(say("The uploaded file is no longer on the server: upload it again."))
     return data
 
 
@@ -246,5 +246,5 @@ def _linked(record: Record, key: str) -> dict[str, str]:
             try:
                 changed[part] = FILE + str(linked(path, own_folder("rows", key, record.id, part)))
             except FileNotFoundError:
-                raise DataError(say("The rows of this study, {file}, are no longer there.", file=path.name)) from None
+                raise DataError(say("The rows of this study, {file}, no longer exist.", file=path.name)) from None
     return changed

@@ -100,9 +100,9 @@ def _lead(record: Record) -> str:
     noise, data = record.study.noise, record.about.get("data", {})
     strengths = _listed([f"{one.unit} {one.strength:g}" for one in noise])
     told = say(
-        "NEFTune adds small random numbers to the words that a model reads, and only while it is fine-tuned. Here one "
-        "small model learns the same {count} examples {times} times: without noise (the control), and with "
-        "noise of {strengths}.",
+        "NEFTune adds small random numbers to a model's word embeddings, only during "
+        "fine-tuning. Here one small model learns the same {count} examples {times} times: "
+        "without noise (the control), and with noise of {strengths}.",
         count=data.get("train", "?"),
         times=len(noise) + 1,
         strengths=strengths,
@@ -121,8 +121,8 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
     others = min(value for arm in arms[1:] for _, value in arm["held_out"])
     sentences = [
         say(
-            "At the end: {noisy:.2f} on the training examples with the most noise, {learned:.2f} without; on new ones "
-            "{noisy_end:.2f} and {end:.2f}.",
+            "Final losses: {noisy:.2f} on the training examples with the most noise, "
+            "{learned:.2f} without noise; on new examples {noisy_end:.2f} and {end:.2f}.",
             noisy=noisy,
             learned=learned,
             noisy_end=noisy_end,
@@ -130,12 +130,12 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
         )
     ]
     if noisy > learned + CLEAR:
-        sentences.append(say("The noise has held back learning by heart."))
+        sentences.append(say("The noise reduced memorisation."))
     if best < others:
         sentences.append(
             say(
-                "But the control was best at step {step} ({best:.2f}): to stop there would have been better than "
-                "noise.",
+                "But the control was best at step {step} ({best:.2f}): stopping there would "
+                "have been better than noise.",
                 step=step,
                 best=best,
             )
@@ -143,7 +143,7 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
     count = record.about.get("data", {}).get("held_out", 0)
     sentences.append(
         say(
-            "One run and {count} new examples: too few to conclude anything, which is what lesson 7 is about.",
+            "One run and {count} new examples are too few for a conclusion; lesson 7 explains why.",
             count=count,
         )
     )

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 
 OPEN_ENDED = {
-    "preparing": later("The model and the data are loaded"),
-    "answering": later("The arms answer the prompts of the study"),
+    "preparing": later("Loading the model and the data"),
+    "answering": later("Answering the prompts of the study"),
     "stopping": later("The step under way is broken off"),
 }
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
@@ -112,7 +112,7 @@ def _numbers(status: Status) -> list[str]:
     if status.state == "running" and status.seconds_left is not None:
         numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
     if status.tokens_per_second and not status.is_over:
-        numbers.append(say("{speed:,.0f} tokens a second, all arms together", speed=status.tokens_per_second))
+        numbers.append(say("{speed:,.0f} tokens per second, all arms together", speed=status.tokens_per_second))
     if status.losses and status.state == "running":
         losses = ", ".join(f"{html.escape(arm)} {loss:.3f}" for arm, loss in status.losses.items())
         numbers.append(say("loss: {losses}", losses=losses))
@@ -150,7 +150,7 @@ def progress_words(record: Record, status: Status) -> str:
 def _left(seconds: float | None) -> str:
     """Return the time left; the page title is read from here (learn.js)."""
     if seconds is None:
-        return say("time left not known yet")
+        return say("estimating the time left")
     words = say("{duration} left", duration=duration(seconds))
     return f'<span class="lab-progress-left" data-seconds="{seconds:.0f}">{words}</span>'
 

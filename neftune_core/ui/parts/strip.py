@@ -25,7 +25,7 @@ def _words_html() -> str:
 
     While the page watches another study, the strip says that the settings are for the next one.
     """
-    return f"""<p class="lab-experiment" aria-label="{say("The next study in words")}">
+    return f"""<p class="lab-experiment" aria-label="{say("Description of the next study")}">
 <b class="lab-next">{say("Next:")}</b> <span data-word="model"></span>
 <span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
 
@@ -42,7 +42,7 @@ def _tools_html() -> str:
     switch = say("Switch between light and dark")
     return f"""<div class="lab-tools"><span role="status"></span>
 <button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">{say("Model")}</button>
-<button type="button" data-do="link" title="{say("Copy a link to this page as it stands")}">{say("Copy link")}</button>
+<button type="button" data-do="link" title="{say("Copy a link with the current settings")}">{say("Copy link")}</button>
 <button type="button" data-do="language" {about}>{other}</button>
 <button type="button" data-do="theme" title="{say("Light or dark")}" aria-label="{switch}">
 <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
@@ -99,7 +99,7 @@ def _stop() -> Stop:
     with gr.Row(elem_id="lab-stopping", visible=False) as choice:
         keep = gr.Button(say("Stop and keep"), variant="primary", size="md", elem_id="lab-stop-keep")
         discard = gr.Button(say("Stop and discard"), variant="stop", size="md", elem_id="lab-stop-discard")
-        go_on = gr.Button(say("Go on"), size="md", elem_id="lab-go-on")
+        go_on = gr.Button(say("Continue"), size="md", elem_id="lab-go-on")
     ask.click(None, None, None, js="() => Lab.askStop(true)")
     go_on.click(None, None, None, js="() => Lab.askStop(false)")
     return Stop(ask, choice, keep, discard, go_on)

@@ -54,7 +54,8 @@ def study_of(asked: Asked) -> StudySettings:
     if not arms and not others:
         raise InvalidSetting(
             say(
-                "The only strength is 0, which is the control: raise it on the Noise tab, or add some on the Train tab."
+                "The only strength is 0, which equals the control: raise it on the Noise tab, "
+                "or add strengths on the Train tab."
             )
         )
     return parse(

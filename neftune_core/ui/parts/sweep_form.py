@@ -22,8 +22,8 @@ NO_AXIS = ""
 AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-SEEDS_INFO = later("Each setting is trained with so many seeds; a conclusion needs at least six.")
-POINTS_INFO = later("One setting a line, besides the grid: noise.strength = 3, noise.kind = 'gaussian'")
+SEEDS_INFO = later("Number of seeds per setting; a conclusion needs at least six.")
+POINTS_INFO = later("One setting per line, in addition to the grid: noise.strength = 3, noise.kind = 'gaussian'")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
         if not name:
             if (text or "").strip():
                 raise InvalidSetting(
-                    say("The values {text!r} have no setting: choose what they vary.", text=text.strip()[:60])
+                    say("The values {text!r} belong to no setting: choose what to vary.", text=text.strip()[:60])
                 )
             continue
         if name in grid:
@@ -161,7 +161,7 @@ def axis_values(name: str, text: str) -> list[Any]:
     if not parts:
         raise InvalidSetting(
             say(
-                "{label} has no values: write them as 0, 1, 2, 5, or choose to vary nothing there.",
+                "{label} has no values: write them as 0, 1, 2, 5, or choose Nothing.",
                 label=say(found.label),
             )
         )
@@ -186,7 +186,7 @@ def _value(found: Control, text: str) -> Any:
         if text.lower() not in by_words:
             raise InvalidSetting(
                 say(
-                    "{label} cannot be {text!r}: choose among {choices}.",
+                    "{label} cannot be {text!r}: choose one of {choices}.",
                     label=say(found.label),
                     text=text[:40],
                     choices=", ".join(found.choices),
@@ -195,7 +195,9 @@ def _value(found: Control, text: str) -> Any:
         return by_words[text.lower()]
     if found.type is bool:
         if text.lower() not in WORDS:
-            raise InvalidSetting(say("{label} is yes or no (given {text!r}).", label=say(found.label), text=text[:40]))
+            raise InvalidSetting(
+                say("{label} must be yes or no (given {text!r}).", label=say(found.label), text=text[:40])
+            )
         return WORDS[text.lower()]
     if found.type not in (int, float):
         return text
@@ -203,7 +205,7 @@ def _value(found: Control, text: str) -> Any:
         number = float(text)
     except ValueError:
         raise InvalidSetting(
-            say("{label} cannot be {text!r}: it is a number.", label=say(found.label), text=text[:40])
+            say("{label} cannot be {text!r}: it must be a number.", label=say(found.label), text=text[:40])
         ) from None
     return _in_range(found, number, text)
 
@@ -214,7 +216,7 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
     if outside:
         raise InvalidSetting(
             say(
-                "{label} cannot be {text}: it goes from {least:,g} to {most:,g}.",
+                "{label} cannot be {text}: it must be from {least:,g} to {most:,g}.",
                 label=say(found.label),
                 text=text[:40],
                 least=least,
@@ -223,7 +225,7 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
         )
     if found.type is int and number != int(number):
         raise InvalidSetting(
-            say("{label} cannot be {text}: it is a whole number.", label=say(found.label), text=text[:40])
+            say("{label} cannot be {text}: it must be a whole number.", label=say(found.label), text=text[:40])
         )
     return int(number) if found.type is int else number
 

@@ -90,7 +90,11 @@ def _table(record: Record, found: Verdict, numbers: Reached) -> str:
     notes = " ".join(numbers.notes)
     return (
         f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{numbers.of_seeds}</h3>'
-        + quiet(say("All but the one asked about are descriptive. Press a name for its definition.") + " " + notes)
+        + quiet(
+            say("Only the measure in question is tested; all others are descriptive. Press a name for its definition.")
+            + " "
+            + notes
+        )
         + f'<div class="lab-measures-scroll" tabindex="0" role="region" aria-label="{say("Measures")}"><table>'
         + f"<thead><tr><th></th>{heads}</tr></thead>{body}</table></div>{_samples(record)}</div>"
     )

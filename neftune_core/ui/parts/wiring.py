@@ -86,7 +86,7 @@ def tell(error: BaseException) -> None:
 def _as_theirs(error: BaseException) -> BaseException:
     """Convert an exception that a malformed call can cause into the caller's error; return any other unchanged."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
-        return InvalidSetting(say("This call does not say {name!r}, as the page does.", name=error.name))
+        return InvalidSetting(say("This call has no {name!r}, which the page always sends.", name=error.name))
     return error
 
 

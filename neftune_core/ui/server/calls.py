@@ -115,7 +115,7 @@ def asked_by(request: Any) -> str:
 
 def _reload(fn: Any) -> str:
     with in_language(CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH):
-        return say("This page was left for so long that the server no longer has its settings: reload it.")
+        return say("This page was idle for so long that the server no longer has its settings: reload it.")
 
 
 class Evicted:

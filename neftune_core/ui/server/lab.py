@@ -224,5 +224,5 @@ def require_key(key: str) -> str:
         RecordError: If the browser sent none.
     """
     if not key or len(key) > LONGEST_KEY:
-        raise RecordError(say("This browser gave no key to keep your studies apart: reload the page."))
+        raise RecordError(say("This browser sent no key to identify your studies: reload the page."))
     return key

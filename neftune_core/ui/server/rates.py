@@ -80,7 +80,7 @@ class Rates:
         if left:
             raise TooMany(
                 say(
-                    "That was too many calls in a minute from your network address: wait {left} seconds.",
+                    "Your network address made too many calls within a minute: wait {left} seconds.",
                     left=round(left),
                 )
             )
@@ -113,8 +113,8 @@ class Rates:
         if left:
             raise TooMany(
                 say(
-                    "Your network address began {most} studies within an hour, the most that this server runs for "
-                    "one: wait {left} minutes, or run the lab on a machine of your own.",
+                    "Your network address started {most} studies within an hour, the maximum on "
+                    "this server: wait {left} minutes, or run the lab on your own machine.",
                     most=self.studies.most,
                     left=max(1, round(left / 60)),
                 )

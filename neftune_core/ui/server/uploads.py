@@ -155,14 +155,10 @@ class Room:
         with self._lock:
             coming = sum(self._coming.values())
             if self._total + coming + length > self.most_bytes or len(self._kept) >= FILES_KEPT:
-                raise DoesNotFit(
-                    say("The uploads of all visitors fill the room there is for them: try again tomorrow.")
-                )
+                raise DoesNotFit(say("The storage for uploads is full: try again tomorrow."))
             mine = self._bytes[address] + self._coming[address] + length
             if address and (mine > self.most_bytes / share or self._files[address] >= FILES_KEPT / share):
-                raise DoesNotFit(
-                    say("The files from your network address fill the room there is for one: try again tomorrow.")
-                )
+                raise DoesNotFit(say("The storage for uploads from your network address is full: try again tomorrow."))
             self._coming[address] += length
         try:
             yield

@@ -97,7 +97,9 @@ def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
             )
         found.append(Chosen(record, arm, int(seed)))
     if not found:
-        raise RecordError(say("There is no trained arm to ask yet: press Train first, or choose some under Columns."))
+        raise RecordError(
+            say("There is no trained arm to compare yet: press Train first, or choose arms under Columns.")
+        )
     return found
 
 
@@ -145,7 +147,7 @@ def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[
     prepared, _ = lab.prepared(record.study.data, record.study.model)
     rows = prepared.held_out[: max(1, count)]
     if not rows:
-        raise DataError(say("This study held no rows back: type the prompts instead."))
+        raise DataError(say("This study has no held-out rows: type the prompts instead."))
     return [Prompt(with_system(row.example.prompt, system), row.example.response) for row in rows]
 
 
@@ -178,7 +180,7 @@ def asked(
 def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
     """Return the two columns in random order for each line, unpredictable for visitors."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
-        raise InvalidSetting(say("Choose two different columns to judge, of {choices}.", choices=", ".join(names)))
+        raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
     return tuple(Ballot((first, second)) for first, second in (shuffle.sample(list(pair), 2) for _ in range(count)))
 
@@ -208,9 +210,9 @@ def next_turn(talk: Talk, text: str) -> list[Prompt]:
     from neftune_core.studies.prompts import further
 
     if not talk.lines:
-        raise DataError(say("There is nothing to go on from yet: press Answer first."))
+        raise DataError(say("There are no answers to continue yet: press Answer first."))
     if not (text or "").strip():
-        raise DataError(say("There is no further turn: write what you say next."))
+        raise DataError(say("The next message is empty: write what to say next."))
     each = len(talk.lines) // len(talk.prompts)
     return [
         further(
@@ -240,7 +242,7 @@ def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
     from neftune_core.studies.votes import BOTH_BAD, TIE, keep_vote
 
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(talk.ballots):
-        raise InvalidSetting(say("This vote is about no line that is shown."))
+        raise InvalidSetting(say("This vote does not belong to any line on the page: reload the page."))
     ballot, line = talk.ballots[number], talk.lines[number]
     choices = {"a": ballot.pair[0], "b": ballot.pair[1], "tie": TIE, "both bad": BOTH_BAD}
     if vote not in choices:

@@ -44,17 +44,20 @@ TYPED, HELD_OUT = "typed", "held out"
 SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
 MOST_ROWS = 20
 NOTHING = later("no marks")
-EMPTY = later("Train a study first; then ask it anything here, and its arms answer side by side.")
-THEN = later("Train a study of your own, and ask it anything here; its arms answer side by side, as these did.")
-KEPT = later(
-    "What the study asked at its end: held-out rows, which nobody trained on. Press Answer to ask prompts of your own."
+EMPTY = later("Train a study first, then write prompts here and compare the answers of its arms side by side.")
+THEN = later(
+    "Train your own study, then write prompts here and compare the answers of its arms side by side, as shown here."
 )
-NO_ANSWERS = later("This study kept no answers: write prompts, and press Answer.")
+KEPT = later(
+    "Answers to held-out rows, stored at the end of the study; no arm was trained on these "
+    "rows. Press Answer to use your own prompts."
+)
+NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
 
 
 def _more_html() -> str:
     return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">
-{say("System prompt, length, greedy or drawn")}</button>"""
+{say("System prompt, length, sampling")}</button>"""
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,14 @@ def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) ->
 
 
 def _asking() -> dict[str, Any]:
-    record = gr.Dropdown([], label=say("Study"), info=say("One of yours with trained arms."), elem_id="compare-record")
+    record = gr.Dropdown(
+        [], label=say("Study"), info=say("One of your studies with trained arms."), elem_id="compare-record"
+    )
     seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
     columns = gr.Dropdown(
         [],
         label=say("Columns"),
-        info=say("Beside the base; arms of any of your studies."),
+        info=say("Arms of any of your studies, shown in addition to the base."),
         multiselect=True,
         elem_id="compare-arms",
     )
@@ -125,18 +130,18 @@ def _asking() -> dict[str, Any]:
         FIRST_PROMPTS,
         label=say("Prompts"),
         show_label=False,
-        info=say("One a line."),
+        info=say("One per line."),
         lines=3,
         max_lines=12,
         elem_id="compare-prompts",
     )
-    rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("The first rows"), visible=False, elem_id="compare-rows")
+    rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
     gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
     with gr.Column(elem_id="compare-more"):
         form = Form(DecodingSettings, names=FORM, prefix="compare")
-    blind = gr.Checkbox(label=say("Blind: judge two columns without their names"), elem_id="compare-blind")
+    blind = gr.Checkbox(label=say("Blind: hide the names of two columns"), elem_id="compare-blind")
     judged = gr.Dropdown(
-        [], label=say("The two"), multiselect=True, max_choices=2, visible=False, elem_id="compare-judged"
+        [], label=say("Columns to judge"), multiselect=True, max_choices=2, visible=False, elem_id="compare-judged"
     )
     with gr.Row(elem_id="compare-buttons"):
         ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
@@ -160,10 +165,10 @@ def _hearing(shown: Recorded | None) -> dict[str, Any]:
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
     with gr.Row(visible=False, elem_id="compare-saying") as saying:
         turn = gr.Textbox(
-            label=say("Go on: say more to all of them"), info=say("Each column goes on from its own answers."), lines=1,
+            label=say("Next message to all columns"), info=say("Each column continues from its own answers."), lines=1,
             max_lines=6, scale=4, min_width=240, elem_id="compare-turn",
         )  # fmt: skip
-        go_on = gr.Button(say("Say it"), size="md", scale=1, min_width=120, elem_id="compare-go-on")
+        go_on = gr.Button(say("Send"), size="md", scale=1, min_width=120, elem_id="compare-go-on")
     with gr.Row(visible=False, elem_id="compare-exports") as saving:
         reveal = gr.Button(say("Show the names"), size="sm", elem_id="compare-reveal", visible=False)
         exports = {
@@ -366,7 +371,7 @@ def _exporter(kind: str) -> Any:
         if not talk.lines:
             raise DataError(say("There are no answers to save yet: press Answer first."))
         if talk.is_hidden:
-            raise DataError(say("The file would tell the names: vote first, or press Show the names."))
+            raise DataError(say("The file would reveal the names: vote first, or press Show the names."))
         return {"name": f"answers.{kind}", "text": WRITERS[kind](talk.lines)}
 
     return export

@@ -207,14 +207,14 @@ def _inputs() -> _Inputs:
     source = gr.Radio(
         [(say(words), name) for name, words in SOURCES.items()],
         value="starter",
-        label=say("Instructions from"),
+        label=say("Source of the instructions"),
         elem_id="data-source",
     )
     starter = gr.Dropdown(
         [(_starter_words(name, found.words), name) for name, found in STARTERS.items()],
         value=EXAMPLE.data.source.removeprefix("starter:"),
         label=say("Starter set"),
-        info=say("Small sets that come with the lab."),
+        info=say("Small data sets included with the lab."),
         elem_id="data-starter",
     )
     file = gr.File(
@@ -224,10 +224,10 @@ def _inputs() -> _Inputs:
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
     with gr.Accordion(say("Columns, held-out file and more"), open=False, elem_id="data-by-hand") as by_hand:
         layout = gr.Dropdown(
-            [(say("Detect it"), ""), *((say(found.words), name) for name, found in LAYOUTS.items())],
+            [(say("Detect automatically"), ""), *((say(found.words), name) for name, found in LAYOUTS.items())],
             value="",
             label=say("Layout of a row"),
-            info=say("Choose one to say by hand which column plays which part."),
+            info=say("Choose a layout to assign the columns by hand."),
             elem_id="data-layout",
         )
         parts = [
@@ -241,7 +241,7 @@ def _inputs() -> _Inputs:
             for place in range(PARTS_SHOWN)
         ]
         held_out_file = gr.File(
-            label=say("Own held-out file, instead of a share"),
+            label=say("Separate held-out file, instead of a share"),
             file_types=FILE_TYPES,
             elem_id="data-held-out",
             height=130,
@@ -267,11 +267,11 @@ def _hub() -> _Hub:
             value=next(iter(HUB_SETS)),
             allow_custom_value=True,
             label=say("Data set on the Hugging Face hub"),
-            info=say("Its first rows are streamed; nothing of it is run."),
+            info=say("Only its first rows are streamed; no code of the data set is run."),
             elem_id="data-hub",
         )
-        configuration = gr.Textbox(label=say("Configuration"), info=say("Where the set has several."))
-        split = gr.Textbox("train", label=say("Split"), info=say("Which part of the set, as the hub names it."))
+        configuration = gr.Textbox(label=say("Configuration"), info=say("Only if the data set has several."))
+        split = gr.Textbox("train", label=say("Split"), info=say("The name of the split on the hub."))
         fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
     return _Hub(box, name, configuration, split, fetch)
 

@@ -21,7 +21,7 @@ from neftune_core.ui.parts.wiring import QUIET, events, told
 
 REDRAW_SECONDS = 0.25
 FIRST = next(iter(FAULTS))
-ABOUT = later("A run takes about ten seconds; both begin from the same model and see the same rows.")
+ABOUT = later("A run takes about ten seconds; both runs start from the same model and use the same rows.")
 
 Runs = dict[str, Measured]
 """Finished runs of one visitor, by the fault's name and `right` or `wrong`."""
@@ -80,7 +80,7 @@ def _connect(panel: FaultPanel) -> None:
         for found in holding(run_script(load(ModelSettings()), fault.faulty if wrong else fault.script)):
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                share = bar(len(found.steps) / found.total, say("The script runs"))
+                share = bar(len(found.steps) / found.total, say("The script is running"))
                 yield [share, _curves(name, {**runs, which: found}), gr.skip(), gr.skip()]
         done = {**runs, which: found}
         yield [_words(name, done), _curves(name, done), done, facts(done)]
@@ -127,11 +127,11 @@ def _words(name: str, runs: Mapping[str, Measured]) -> str:
 def _table(right: Measured | None, wrong: Measured | None) -> str:
     """Return the results of both runs line by line, with a dash for missing ones."""
     lines = {
-        later("Held-out loss that the script reports"): lambda run: f"{run.said[-1]:.3f}",
-        later("Held-out loss in truth"): lambda run: f"{run.true[-1]:.3f}",
-        later("Exact answers that the script sees"): lambda run: f"{run.exact_said:.0%}",
-        later("Exact answers in truth"): lambda run: f"{run.exact_true:.0%}",
-        later("Exact answers of what was saved"): lambda run: f"{run.exact_saved:.0%}",
+        later("Held-out loss, reported"): lambda run: f"{run.said[-1]:.3f}",
+        later("Held-out loss, true"): lambda run: f"{run.true[-1]:.3f}",
+        later("Exact answers, reported"): lambda run: f"{run.exact_said:.0%}",
+        later("Exact answers, true"): lambda run: f"{run.exact_true:.0%}",
+        later("Exact answers of the saved model"): lambda run: f"{run.exact_saved:.0%}",
     }
     rows = ""
     for words, value in lines.items():
@@ -141,7 +141,7 @@ def _table(right: Measured | None, wrong: Measured | None) -> str:
             f'<tr{differs}><th scope="row">{say(words)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         )
     head = (
-        f'<tr><td></td><th scope="col">{say("as it should be")}</th><th scope="col">{say("with the fault")}</th></tr>'
+        f'<tr><td></td><th scope="col">{say("without the fault")}</th><th scope="col">{say("with the fault")}</th></tr>'
     )
     return f'<table class="lab-table"><thead>{head}</thead><tbody>{rows}</tbody></table>'
 

@@ -22,16 +22,18 @@ FORMULAS: list[dict[str, str | bool]] = [
 ]
 
 ANSWERED = later(
-    "The same prompts, which nobody trained on, to the untouched model (base), to the one trained without noise "
-    "(control), and to the arms that learned with noise. While they answer, there is no noise."
+    "The same held-out prompts, answered by the untouched model (base), the model trained "
+    "without noise (control), and the arms trained with noise. There is no noise while they "
+    "answer."
 )
 
 
 def stage_html() -> str:
     """Return the container of the recorded study, which stage.js fills."""
     norms = say(
-        "The norm (the length of the vector) of each token's embedding: grey as it is, in colour as the arm with the "
-        "most noise read it in this epoch. In every epoch the noise is another one."
+        "The norm (the length of the vector) of each token's embedding: grey without noise, "
+        "coloured as the arm with the most noise read it in this epoch. Every epoch draws new "
+        "noise."
     )
     loss = say(
         "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would be "
@@ -53,7 +55,7 @@ def stage_html() -> str:
 <p class="lab-quiet lab-stage-loss">{loss}</p>
 <p class="lab-stage-result"></p>
 <figure class="lab-stage-norms">
-<h3>{say("What the arms read of one row")} <span class="lab-quiet" data-word="epoch"></span></h3>
+<h3>{say("One row as the arms read it")} <span class="lab-quiet" data-word="epoch"></span></h3>
 <div class="lab-stage-tokens" role="img"></div>
 <figcaption class="lab-quiet">{norms}</figcaption></figure>
 <p class="lab-stage-about"></p>
@@ -116,7 +118,7 @@ def dock() -> None:
 
 def _evidence(shown: Recorded) -> None:
     """Build the figures and the answers of the recorded study."""
-    answered = f"<h2>{say('What they answer now')}</h2>{quiet(say(ANSWERED))}"
+    answered = f"<h2>{say('Their answers after training')}</h2>{quiet(say(ANSWERED))}"
     gr.HTML(answered, apply_default_css=False, elem_id="learn-recorded")
     gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))
     live_figure(shown.curves, elem_id="learn-curves")
@@ -147,7 +149,7 @@ def _tasks(lesson: Lesson) -> str:
         f'<li data-lesson="{lesson.number}" data-task="{place}">{html.escape(task.text)}</li>'
         for place, task in enumerate(lesson.tasks)
     )
-    return f'<h3>{say("To do")}</h3><ul class="lab-tasks">{items}</ul>'
+    return f'<h3>{say("Tasks")}</h3><ul class="lab-tasks">{items}</ul>'
 
 
 def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:

@@ -56,18 +56,21 @@ def ruler_html() -> str:
 
 def more_button_html() -> str:
     return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="noise-more">
-{say("Where and when: tokens, places, schedule")}</button>"""
+{say("Where and when: tokens, sites, schedule")}</button>"""
 
 
 # Notes for kinds that are more than the shape of a distribution.
 _NOTES = {
-    "symmetric": later("Every batch is seen twice, with the noise added and taken away; shown is the half with plus."),
+    "symmetric": later(
+        "Every batch is used twice, with the noise added and subtracted; the "
+        "figure shows the half with the noise added."
+    ),
     "adversarial": later(
-        "Shown is its first draw, the uniform one: the ascent on the loss keeps its norm but has no closed form. "
-        "The view Loss measures it."
+        "The figure shows the initial uniform draw: the ascent on the loss keeps its norm but "
+        "has no closed form. The Loss view measures its effect."
     ),
     "token-dropout": later(
-        "No noise but a control: whole tokens are set to zero; there is no standard deviation to match."
+        "A control rather than noise: whole tokens are set to zero, so there is no standard deviation to match."
     ),
 }
 
@@ -160,7 +163,10 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "strength": {"info": None, **SLIDERS["alpha"]},
         "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
         "kind": {
-            "info": say("All but token dropout are matched on their standard deviation; some papers are not."),
+            "info": say(
+                "At the same strength, all kinds except token dropout have the same "
+                "standard deviation; some papers do not match it."
+            ),
             "kind": gr.Radio,
             "choices": [(short_words(kind.words), name) for name, kind in KINDS.items()],
         },

@@ -28,7 +28,7 @@ from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 
 
 def _list_html() -> str:
-    empty = say("No study yet. What you train is kept here, on this machine, also when the lab is closed.")
+    empty = say("No study yet. Your studies are stored on this machine and listed here, even after a restart.")
     return (
         f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
     )
@@ -153,7 +153,7 @@ def _answers(record: Record) -> str:
     if len(seeds) < 2:
         return answer_columns(answers, record.arms)
     first = [answer for answer in answers if answer.get("seed") == seeds[0]]
-    words = quiet(say("The answers of seed {seed}; Compare has those of the other seeds.", seed=seeds[0]))
+    words = quiet(say("Answers of seed {seed}; the Compare tab has those of the other seeds.", seed=seeds[0]))
     return words + answer_columns(first, record.arms)
 
 
@@ -200,8 +200,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
         words = say(
-            "Your studies take {mine} on this machine's disk, and the models that the lab fetched or converted "
-            "{models}.",
+            "Your studies take {mine} on this machine's disk, and downloaded or converted models {models}.",
             mine=gigabytes(mine),
             models=gigabytes(models),
         )
@@ -210,7 +209,9 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     @told
     def remove() -> str:
         freed = remove_models()
-        return quiet(say("{size} were freed; a model that is named again is fetched again.", size=gigabytes(freed)))
+        return quiet(
+            say("{size} were freed; a removed model is downloaded again when it is next used.", size=gigabytes(freed))
+        )
 
     gr.on(changed, measure, key, words, **QUIET)
     clean.click(remove, None, words, **QUIET)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 RECORDED = "recorded/"
-INTRO = later("Model, data, training and the rest of the noise are those of the other tabs; here is what varies.")
+INTRO = later("Model, data, training and all other noise settings come from the other tabs; choose here what varies.")
 OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.openTab('Sweep'); }"
 SAVE = "(text) => Lab.saveText('sweep.toml', text)"
 
@@ -171,8 +171,8 @@ def _require_machine(lab: Lab) -> None:
     if lab.gpu is not None:
         raise NotAvailable(
             say(
-                "This server lends its GPU for two minutes at a time, too short for a sweep: save "
-                "sweep.toml, and run it on a machine of your own."
+                "This server provides its GPU for two minutes at a time, too short for a sweep: "
+                "save sweep.toml and run it on your own machine."
             )
         )
 
@@ -228,7 +228,7 @@ def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
             return found[0]
     record = find(shown, require_key(key))
     if not record.is_sweep:
-        raise RecordError(say("The record {record} is no sweep: the Runs tab shows it.", record=shown[:60]))
+        raise RecordError(say("The record {record} is not a sweep: open it on the Runs tab.", record=shown[:60]))
     return Sweep(record.folder)
 
 
@@ -323,7 +323,7 @@ def _recorded_words(sweep: Sweep) -> str:
     ]
     if machine:
         parts.append(_machine_words(machine))
-    then = quiet(say("Start a sweep of your own, and its results stand here."))
+    then = quiet(say("Start your own sweep to see its results here."))
     head = say("A recorded sweep.")
     words = html.escape(say("{words}.", words=say("; ").join(parts)))
     return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'

@@ -28,15 +28,15 @@ from neftune_core.ui.server.uploads import keep_uploads_at_home, own_folder, roo
 
 RECORD = "record"
 FORMS = {
-    RECORD: later("The whole record, for a lab elsewhere"),
+    RECORD: later("The whole record, for another lab"),
     "adapter": later("One arm: its adapter (PEFT)"),
     "merged": later("One arm: the whole model (transformers)"),
-    "script": later("As code: study.toml, and a script for transformers and PEFT"),
-    "report": later("A report: one HTML file to read, print or send"),
+    "script": later("Code: study.toml and a script for transformers and PEFT"),
+    "report": later("Report: one HTML file to read, print or send"),
 }
 OF_A_SWEEP = {
     "report": FORMS["report"],
-    "table": later("Its table: every setting, its effects and its seeds, as JSON"),
+    "table": later("Table: every setting with its effects and seeds, as JSON"),
 }
 OF_AN_ARM = ("adapter", "merged")
 
@@ -69,12 +69,12 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
         record_id: Component with the id of the opened record.
         finished: State that changes when a study ends.
     """
-    with gr.Accordion(say("Take it away"), open=False, visible=False, elem_id="runs-take") as box:
+    with gr.Accordion(say("Export"), open=False, visible=False, elem_id="runs-take") as box:
         form = gr.Radio(
             [(say(words), name) for name, words in FORMS.items()], value=RECORD, label=say("What"), elem_id="take-what"
         )
         arm = gr.Dropdown([], label=say("Arm"), visible=False, elem_id="take-arm")
-        make = gr.Button(say("Make the file"), size="md", elem_id="take-make")
+        make = gr.Button(say("Create the file"), size="md", elem_id="take-make")
         file = gr.File(label=say("Your file"), interactive=False, visible=False, elem_id="take-file", height=90)
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
         parts = _Parts(form, arm, make, file, *_account(), said)
@@ -96,7 +96,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
         A component whose value is the id of the last imported record.
     """
     came = gr.Textbox(visible=False, label=say("Record"))
-    with gr.Accordion(say("Bring in a record from another lab"), open=False, elem_id="runs-bring"):
+    with gr.Accordion(say("Import a record from another lab"), open=False, elem_id="runs-bring"):
         file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
 
     @told
@@ -117,12 +117,12 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
     name = gr.Textbox(
         "",
         label=say("Repository in your account"),
-        info=say("It is made where there is none, and private unless you say otherwise."),
+        info=say("It is created if it does not exist, and private unless you choose otherwise."),
         max_length=96,
         elem_id="take-name",
     )
-    public = gr.Checkbox(False, label=say("Let everybody see it"), elem_id="take-public")
-    return name, public, gr.Button(say("Put it into your account"), size="md", elem_id="take-push")
+    public = gr.Checkbox(False, label=say("Make it public"), elem_id="take-public")
+    return name, public, gr.Button(say("Upload to your account"), size="md", elem_id="take-push")
 
 
 def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
@@ -184,7 +184,10 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
                     folder.rmdir()
                 raise
         room_of(lab.limits).keep(asked_from.get(), made)
-        return [gr.update(value=str(made), visible=True), quiet(say("Here it is; it stays for a day."))]
+        return [
+            gr.update(value=str(made), visible=True),
+            quiet(say("The file is ready and stays available for a day.")),
+        ]
 
     given = [key, record_id, parts.form, parts.arm]
     parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
@@ -243,9 +246,9 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None
         token: gr.OAuthToken | None,
     ) -> str:
         if token is None:
-            raise NotAvailable(say("Sign in first, with the button above: it is put into your own account."))
+            raise NotAvailable(say("Sign in first with the button above: the upload goes to your own account."))
         if form not in OF_AN_ARM:
-            raise InvalidSetting(say("An account takes models: choose one arm, as its adapter or the whole model."))
+            raise InvalidSetting(say("Only models can be uploaded: choose one arm, as its adapter or the whole model."))
         record = find(record_id, require_key(key))
         repository = name.strip() or f"neftune-{record.id}"
         address = _with_arm(

@@ -22,16 +22,16 @@ from neftune_core.ui.parts.wiring import QUIET, events, told
 
 FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
 GROUPS = {
-    later("How long"): ("steps", "time_budget_seconds"),
+    later("Duration"): ("steps", "time_budget_seconds"),
     later("Optimizer"): ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
     later("What is trained, and how"): ("method", "arms_at_once", "execution"),
     later("Adapters and dropout"): ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
-    later("Measuring and keeping"): ("evaluations", "evaluation_rows", "checkpoint_steps", "checkpoint_seconds"),
+    later("Measuring and saving"): ("evaluations", "evaluation_rows", "checkpoint_steps", "checkpoint_seconds"),
 }
 """The settings that most people leave alone, by the words over them; one that is named nowhere comes last."""
 
 USUAL = later("usual")
-USUAL_WORDS = later("What the lab begins with for this model.")
+USUAL_WORDS = later("The defaults for this model.")
 FIRST_STRENGTHS = "15"
 
 
@@ -86,13 +86,13 @@ class Arms:
 def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
     """Build the components in the open column; `presets` are the names of the available presets."""
     preset = gr.Radio(
-        [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Begin with"), elem_id="train-preset"
+        [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Preset"), elem_id="train-preset"
     )
     about = gr.HTML(quiet(say(USUAL_WORDS)), elem_id="train-preset-about", apply_default_css=False)
     strengths = gr.Textbox(
         FIRST_STRENGTHS,
         label=say("More strengths"),
-        info=say("Besides the one on the Noise tab, in its unit and kind; the control is always there."),
+        info=say("In addition to the one on the Noise tab, with its unit and kind; the control is always included."),
         max_length=200,
         elem_id="train-strengths",
     )
@@ -104,15 +104,13 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
         with gr.Accordion(say(words), open=False, elem_classes=["lab-group"]):
             for name in names:
                 training.by_name[name].render()
-    with gr.Accordion(say("The question, named before the run"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("The question, chosen before the run"), open=False, elem_classes=["lab-group"]):
         measuring = Form(MeasuringSettings, prefix="measuring-train")
-    with gr.Accordion(say("Arms of other regularisers"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("Arms with other regularisers"), open=False, elem_classes=["lab-group"]):
         dropouts = _numbers(
-            later("Adapter dropout"), later("A rate for each arm without noise, such as 0.1, 0.3."), "train-dropouts"
+            later("Adapter dropout"), later("One rate per arm without noise, such as 0.1, 0.3."), "train-dropouts"
         )
-        decays = _numbers(
-            later("Weight decay"), later("A rate for each arm without noise, such as 0.05."), "train-decays"
-        )
+        decays = _numbers(later("Weight decay"), later("One rate per arm without noise, such as 0.05."), "train-decays")
     reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
     arms = (strengths, together, dropouts, decays)

@@ -26,9 +26,9 @@ from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import NoiseTab
 
-THEN = later("Press Train to run one of your own with the settings of this tab; its curves grow here.")
+THEN = later("Press Train to start your own study with the settings of this tab; its curves appear here.")
 LONGEST_STOP_SECONDS = 5.0
-NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves grow here.")
+NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves appear here.")
 
 
 @dataclass(frozen=True)

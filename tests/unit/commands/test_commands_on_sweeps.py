@@ -102,7 +102,7 @@ def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: P
         runs(Runs(action="export", record=sweep.id))
     with pytest.raises(RecordError, match=r"no study '001-seed-7': name one of 001-seed-0, 001-seed-1"):
         named(f"{sweep.id}/001-seed-7")
-    with pytest.raises(RecordError, match="not taken away as a record"):
+    with pytest.raises(RecordError, match="cannot be exported as a record"):
         runs(Runs(action="export", record=f"{sweep.id}/001-seed-0", to=tmp_path / "x.zip"))
 
 
@@ -113,7 +113,7 @@ def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: 
         compare(Compare(records=(one,), prompts=_prompts(tmp_path), arms=("alpha5",)))
     with pytest.raises(RecordError, match=r"no trained arm of seed 9: name one of 1\."):
         compare(Compare(records=(one,), prompts=_prompts(tmp_path), seed=9))
-    with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' of seed 1 here: name one of {arms}"):
+    with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' of seed 1: choose one of {arms}"):
         runs(Runs(action="export", record=one, form="adapter", arm="alpha5", to=tmp_path / "nothing"))
 
 

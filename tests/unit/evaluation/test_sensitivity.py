@@ -97,7 +97,7 @@ def test_the_figure_shows_rows_mean_and_the_loss_without_noise(tiny: LoadedModel
     assert mean["y"] == pytest.approx(found.means[1:], abs=1e-5)  # five decimals are shown
     assert level["y"] == pytest.approx([found.means[0]] * 2, abs=1e-5)
     assert (figure["kind"], figure["unit"]) == ("uniform", "alpha")
-    assert f"{found.means[0]:.3f} nats a token without noise" in figure["summary"]
+    assert f"{found.means[0]:.3f} nats per token without noise" in figure["summary"]
     assert "3 held-out rows" in figure["summary"]
 
 

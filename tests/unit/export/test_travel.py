@@ -73,7 +73,7 @@ def test_a_record_gives_the_same_answers_on_another_machine(record: Record, pack
 
 def test_a_record_comes_in_once_and_again_after_it_was_removed(packed: Path, tmp_path: Path) -> None:
     import_record(packed, "", folder=tmp_path)
-    with pytest.raises(RecordError, match="here already"):
+    with pytest.raises(RecordError, match="already exists here"):
         import_record(packed, "", folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -144,12 +144,12 @@ def test_a_name_that_no_record_has_is_refused_before_anything_is_written(
     record: Record, packed: Path, tmp_path: Path, name: str
 ) -> None:
     words = refused(changed(packed, {name.format(id=record.id): b"x"}), tmp_path)
-    assert "holds no record" in words
+    assert "is not a record" in words
 
 
 def test_a_link_is_no_part_of_a_record(record: Record, packed: Path, tmp_path: Path) -> None:
     link = (stat.S_IFLNK | 0o777) << 16
-    assert "holds no record" in refused(
+    assert "is not a record" in refused(
         changed(packed, {f"{record.id}/metrics.json": b"/etc/passwd"}, attributes=link), tmp_path
     )
 
@@ -180,7 +180,7 @@ def test_a_record_names_no_rows_but_its_own(record: Record, packed: Path, tmp_pa
     evil = text.replace("file:data/source/rows.jsonl", f"file:{source}")
     assert evil != text
     words = refused(changed(packed, {f"{record.id}/study.toml": evil.encode()}), tmp_path)
-    assert "rows that are not in it" in words
+    assert "rows that it does not contain" in words
 
 
 @pytest.mark.parametrize("name", ["study.toml", "record.json", "events.jsonl"])
@@ -194,7 +194,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="does not exist"):
         import_record(tmp_path / "no.zip", "", folder=tmp_path / "runs")
 
 
@@ -291,5 +291,5 @@ def test_a_model_is_pushed_privately_unless_said_otherwise(
 
 def test_records_of_the_home_are_found_after_an_import(packed: Path, record: Record) -> None:
     assert find(record.id, "key").id == record.id
-    with pytest.raises(RecordError, match="here already"):
+    with pytest.raises(RecordError, match="already exists here"):
         import_record(packed, "key")

@@ -44,4 +44,4 @@ def test_a_record_of_before_and_an_empty_one_are_drawn_as_far_as_they_go() -> No
     for events in ([], [old]):
         figure = move_curves(events, ARMS)
         assert figure["data"] == []
-        assert figure["summary"] == "No step has been made yet."
+        assert figure["summary"] == "No step has been taken yet."

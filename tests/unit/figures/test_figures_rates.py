@@ -59,7 +59,7 @@ def test_units_and_words_of_what_is_shown() -> None:
     assert figure["summary"] == "At the last step: uniform-alpha-5: noise 5; learning rate 0.004."
     both = {**ARMS, "uniform-std-0.1": NoiseSettings(strength=0.1, unit="std")}
     assert rate_curves([], both)["layout"]["yaxis"]["title"]["text"] == "strength (in each arm's unit)"
-    assert rate_curves([], both)["summary"] == "No step has been made yet."
+    assert rate_curves([], both)["summary"] == "No step has been taken yet."
 
 
 def test_a_record_that_lacks_numbers_is_drawn_as_far_as_it_goes() -> None:

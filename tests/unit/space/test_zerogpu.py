@@ -170,7 +170,7 @@ def test_an_error_after_the_end_is_no_second_end(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 40)
     assert list(gpu.study(record, Limits(), lambda: False)) == [{"event": "finished"}]
     assert record.events() == []
-    with pytest.raises(NotAvailable, match="before all had answered"):
+    with pytest.raises(NotAvailable, match="before all answers were complete"):
         list(
             zero.LentGpu(lambda **_: lambda task: _taken).answers(
                 [Chosen(record, "control", 0)], QUESTION, ASK, Limits()
@@ -206,24 +206,24 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
     record = new()
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
-    assert "lends you no more GPU time" in last["message"]
+    assert "GPU time on Hugging Face is used up" in last["message"]
     assert "5 left" in last["message"]
     assert "3:25:01" in last["message"]
     assert record.ending() is not None
-    with pytest.raises(NotAvailable, match="no more GPU time"):
+    with pytest.raises(NotAvailable, match="GPU time on Hugging Face is used up"):
         list(lent(platform).answers([Chosen(record, "control", 0)], QUESTION, ASK, Limits()))
 
 
 @pytest.mark.parametrize(
     ("title", "message", "words"),
     [
-        ("ZeroGPU worker error", "GPU task aborted", "taken back"),
+        ("ZeroGPU worker error", "GPU task aborted", "withdrawn"),
         (
             "ZeroGPU illegal duration",
             "The requested GPU duration (900s) is larger than the maximum allowed",
             "fewer steps",
         ),
-        ("ZeroGPU pending credits exceeded", "You have too many credits allocated to running tasks.", "not over yet"),
+        ("ZeroGPU pending credits exceeded", "You have too many credits allocated to running tasks.", "still running"),
         ("ZeroGPU quota exceeded", "Space app has reached its GPU limit.", "come back tomorrow"),
         ("ZeroGPU quota exceeded", "(60s requested vs. 4s left). Try again in 1 day, 3:02:01. ", "in 1 day, 3:02:01"),
         ("", "something", "Something in the lab itself"),
@@ -241,7 +241,7 @@ def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, mon
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "stopped"
-    assert "lent time was nearly over" in last["message"]
+    assert "allocated GPU time was nearly over" in last["message"]
     assert (record.arm_folder("control", 0) / "adapter_model.safetensors").is_file()
 
 
@@ -253,7 +253,7 @@ def test_a_gpu_that_is_taken_back_leaves_a_record_that_can_go_on(
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
-    assert "taken back" in last["message"]
+    assert "withdrawn" in last["message"]
     assert not record.is_running()
     done = max((event["step"] for event in record.events() if event["event"] == "step"), default=0)
     platform.only = None

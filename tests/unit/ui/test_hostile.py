@@ -145,7 +145,7 @@ def test_an_event_without_what_it_says_is_told(monkeypatch: pytest.MonkeyPatch) 
             return str(chosen.id)
 
         handler(event)
-    assert set(told) == {"This call does not say 'id', as the page does."}
+    assert set(told) == {"This call has no 'id', which the page always sends."}
 
 
 def test_settings_made_from_a_wrong_value_are_told_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.Monk
             file.truncate(1_000_000)
     room = uploads.room_of(limits)
     room.look()
-    with pytest.raises(DoesNotFit, match="fill the room"), room.reserved("one", 10):
+    with pytest.raises(DoesNotFit, match="storage for uploads"), room.reserved("one", 10):
         pass
     yesterday = time.time() - uploads.KEPT_SECONDS - 60
     for number in range(5):

@@ -39,13 +39,13 @@ def test_values_are_read_as_their_setting_wants_them(name: str, text: str, value
     ("name", "text", "words"),
     [
         ("noise.strength", "", "has no values: write them as 0, 1, 2, 5"),
-        ("noise.strength", "0, one", "Strength cannot be 'one': it is a number"),
-        ("noise.strength", "-1", "Strength cannot be -1: it goes from 0 to 10,000"),
+        ("noise.strength", "0, one", "Strength cannot be 'one': it must be a number"),
+        ("noise.strength", "-1", "Strength cannot be -1: it must be from 0 to 10,000"),
         ("noise.strength", "nan", "Strength cannot be nan"),
         ("noise.strength", "1, 1", "Strength has the value 1 twice"),
-        ("noise.kind", "round", "cannot be 'round': choose among uniform"),
-        ("noise.special_tokens", "maybe", "is yes or no"),
-        ("training.lora_rank", "4.5", "it is a whole number"),
+        ("noise.kind", "round", "cannot be 'round': choose one of uniform"),
+        ("noise.special_tokens", "maybe", "must be yes or no"),
+        ("training.lora_rank", "4.5", "must be a whole number"),
         ("training.nothing", "1", "cannot vary 'training.nothing'"),
     ],
 )
@@ -66,7 +66,7 @@ def test_the_grid_of_the_page_becomes_a_sweep() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "have no setting"),
+        (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "belong to no setting"),
         (["noise.strength"] * 2 + ["", "", "1", "2", "", "", "", 0, 1, ""], "varied twice"),
         (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one axis"),
         (["noise.strength", "", "", "", "1", "", "", "", "what", 0, 1, ""], "point 'what' cannot be read"),

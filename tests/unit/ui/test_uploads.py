@@ -148,7 +148,7 @@ def test_a_record_whose_rows_are_gone_says_so(folder: Path) -> None:
     text = to_toml(EXAMPLE).replace("starter:world-format", "file:data/source/rows.jsonl")
     assert "file:data" in text
     (record.folder / "study.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(Exception, match="no longer there"):
+    with pytest.raises(Exception, match="no longer exist"):
         page_state._linked(Record(record.folder), "key")
 
 
