@@ -278,9 +278,11 @@ def _hub() -> _Hub:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The handlers that read the data; each takes the values of `asked()` and returns those of `filled()`.
+    """The handlers that read the data.
 
-    Without a click, data is read only if nothing has to be chosen or downloaded first.
+    Each takes the data settings in use, the key of the shown data, the model settings and the values of the components
+    (`asked()`), and returns the values of `filled()`. Without a click, data is read only if nothing has to be chosen or
+    downloaded first.
     """
 
     lab: Lab
@@ -294,36 +296,13 @@ class _Reader:
         return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data after another choice or model, or when the tab is opened.
-
-        Args:
-            in_use: The data settings in use.
-            shown: Key of what is shown.
-            model: The model settings.
-            *values: Values of the components.
-
-        Returns:
-            The values of `filled()`.
-        """
+        """Read the data after another choice or model, or when the tab is opened."""
         given = _Given.of(values)
         ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if ready else self._unchanged()
 
     def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Download and read a data set of the hub.
-
-        Args:
-            in_use: The data settings in use.
-            shown: Key of what is shown.
-            model: The model settings.
-            *values: Values of the components.
-
-        Returns:
-            The values of `filled()`.
-
-        Raises:
-            DataError: If no data set is named.
-        """
+        """Download and read a data set of the hub; raise `DataError` if none is named."""
         given = _Given.of(values)
         if not given.name:
             raise DataError(say("No data set was named: write its id on the hub as OWNER/NAME."))
@@ -333,15 +312,6 @@ class _Reader:
         """Read the data with another layout; the columns chosen for the old layout are dropped.
 
         If the columns of the new layout are not found, they are requested without an error message.
-
-        Args:
-            in_use: The data settings in use.
-            shown: Key of what is shown.
-            model: The model settings.
-            *values: Values of the components.
-
-        Returns:
-            The values of `filled()`.
         """
         fresh = list(values)
         fresh[PARTS_FROM : PARTS_FROM + PARTS_SHOWN] = [None] * PARTS_SHOWN
@@ -349,17 +319,7 @@ class _Reader:
         return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
     def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data with a manually chosen column, once all required columns are chosen.
-
-        Args:
-            in_use: The data settings in use.
-            shown: Key of what is shown.
-            model: The model settings.
-            *values: Values of the components.
-
-        Returns:
-            The values of `filled()`.
-        """
+        """Read the data with a manually chosen column, once all required columns are chosen."""
         given = _Given.of(values)
         missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
         return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
