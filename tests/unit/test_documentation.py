@@ -50,7 +50,7 @@ def test_the_moving_picture_moves_and_has_at_most_two_megabytes() -> None:
     assert f"({file.relative_to(ROOT)})" in _text("README.md")
     assert file.stat().st_size <= 2_000_000
     with Image.open(file) as picture:
-        assert picture.n_frames > 10
+        assert picture.n_frames > 20
 
 
 @pytest.mark.parametrize("name", NAMES)
