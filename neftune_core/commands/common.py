@@ -45,14 +45,25 @@ def writable(path: Path) -> Path:
     """Return the expanded path of a file to write.
 
     Raises:
-        InvalidSetting: If the folder of the file does not exist, or the path is itself a folder.
+        InvalidSetting: If the folder of the file does not exist, or something is at the path already.
     """
+    from neftune_core.export.models import require_free
+
     folder = path.expanduser().absolute().parent
     if not folder.is_dir():
         raise InvalidSetting(f"There is no folder {folder} to write {path.name} into: make it first.")
     if path.is_dir():
         raise InvalidSetting(f"{path.absolute()} is a folder: name a file in it.")
+    require_free(path.expanduser())
     return path.expanduser()
+
+
+def more_seeds(record: Record) -> list[str]:
+    """Return the line that says how a finished study or sweep gets more seeds; none if they would change nothing."""
+    from neftune_core.sweeps.more_seeds import seeds_offered
+
+    seeds, offered = record.study.seeds, seeds_offered(record)
+    return [f"More seeds, beside the {seeds} it has: neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
 
 
 class interruptible:  # noqa: N801 - lower case like other context managers

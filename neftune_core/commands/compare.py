@@ -31,7 +31,7 @@ class Compare:
     json: bool = False
     """Print one JSON object per prompt instead of text."""
     out: Path | None = None
-    """Also write the answers and their measures to this .jsonl or .csv file."""
+    """Also write the answers and their measures to this new .jsonl or .csv file."""
     arms: tuple[str, ...] = ()
     """Arms that answer, in addition to the base; all arms of each record by default."""
     seeds: tuple[int, ...] = ()

@@ -27,7 +27,7 @@ class Report:
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     out: Annotated[Path, tyro.conf.Positional]
-    """The file to write."""
+    """The file to write; nothing may be there yet."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -193,13 +193,12 @@ def _import(arguments: Runs) -> str:
 
 def _export(arguments: Runs) -> Path:
     from neftune_core.export.archive import pack_record
-    from neftune_core.export.models import require_free, write_model
+    from neftune_core.export.models import write_model
 
-    record = named_study(arguments.record)
     if arguments.form == "record":
-        target = writable(arguments.to or Path(f"{record.id}.zip"))
-        require_free(target)
-        return pack_record(record, target)
+        record = named(arguments.record)
+        return pack_record(record, writable(arguments.to or Path(f"{record.id}.zip")))
+    record = named_study(arguments.record)
     target = arguments.to or Path(arguments.arm)
     seed = record.study.seed if arguments.seed is None else arguments.seed
     write_model(record, arguments.arm, seed, arguments.form, target)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import interruptible, refuse, with_progress
+from neftune_core.commands.common import interruptible, more_seeds, refuse, with_progress
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.settings import Limits, to_toml
 
@@ -243,6 +243,8 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
             return refuse(str(ending["message"]))
     print_table(sweep, form)
     print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)
+    if form == "text" and ending["event"] == "finished":
+        print("".join(f"{line}\n" for line in more_seeds(sweep)), end="")
     if ending["event"] != "finished":
         return refuse(str(ending.get("message") or "The sweep was stopped."))
     if ending.get("message"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import interruptible, refuse, with_progress
+from neftune_core.commands.common import interruptible, more_seeds, refuse, with_progress
 from neftune_core.errors import InvalidSetting
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
@@ -180,9 +180,6 @@ def _print_losses(record: Record) -> None:
 
 def _print_verdict(record: Record) -> None:
     from neftune_core.studies.judging import verdict_of
-    from neftune_core.sweeps.more_seeds import next_seeds
 
-    found, seeds = verdict_of(record), record.study.seeds
-    print(f"\n{found.text()}")
-    if next_seeds(seeds) > seeds and not found.is_void:
-        print(f"More seeds, beside the {seeds} it has: neftune runs resume {record.id} --seeds {next_seeds(seeds)}")
+    print(f"\n{verdict_of(record).text()}")
+    print("".join(f"{line}\n" for line in more_seeds(record)), end="")

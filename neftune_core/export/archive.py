@@ -50,26 +50,24 @@ def pack_record(record: Record, target: Path) -> Path:
     """Write a record as a zip file, without its checkpoint and its owner's key hash.
 
     Args:
-        record: A study or a sweep; not one study of a sweep.
+        record: A study that is part of no sweep.
         target: The zip file to write.
 
     Returns:
         `target`.
 
     Raises:
-        RecordError: If the record is one study of a sweep, or cannot be used.
+        RecordError: If the record is a sweep or one study of a sweep, or cannot be used.
     """
     record.require_usable()
-    if record.name != record.id:
+    if record.is_sweep or record.name != record.id:
         raise RecordError(
             say(
-                "The study {record} is part of a sweep and cannot be exported as a record: "
-                "export one of its arms, or the table of the sweep.",
-                record=record.name,
+                "A sweep and its studies are not exported as records: export one arm of a study, as an adapter or as "
+                "a whole model, or the table (`neftune sweep {sweep} --csv`).",
+                sweep=record.name.partition("/")[0],
             )
         )
-    if record.is_sweep:
-        raise RecordError(say("A sweep cannot be exported as one record: export its studies or its table."))
     with _zipped(target) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()

@@ -52,7 +52,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 def require_free(target: Path) -> None:
     """Raise `InvalidSetting` if something exists at `target`: an export never overwrites."""
     if target.exists():
-        raise InvalidSetting(say("{target} already exists: choose another path.", target=target))
+        raise InvalidSetting(say("{target} already exists: choose another path.", target=target.absolute()))
 
 
 def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
 from neftune_core.language import say
-from neftune_core.noise.sites import is_encoder_decoder, layer_stack, model_parts
+from neftune_core.noise.sites import family_of, is_encoder_decoder, layer_stack, model_parts
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def body(model: nn.Module) -> nn.Module:
     found = model_parts(model)["decoder"] if encoder_decoder else getattr(model, "base_model", None)
     if found is None or found is model:
         raise ModelError(
-            say("The structure of {model} is not supported: choose another model.", model=type(model).__name__)
+            say("The structure of {model} is not supported: choose another model.", model=family_of(model))
         )
     return found
 
@@ -92,7 +92,7 @@ def _head(model: nn.Module) -> nn.Module:
         raise ModelError(
             say(
                 "{model} has no language modelling head: choose a model that generates text.",
-                model=type(model).__name__,
+                model=family_of(model),
             )
         )
     parts = list(model.children())
@@ -183,7 +183,7 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
             say(
                 "No linear layers ({targets}) were found in {model}: choose another model.",
                 targets=targets,
-                model=type(model).__name__,
+                model=family_of(model),
             )
         )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from math import prod
 from pathlib import Path
@@ -102,7 +103,7 @@ def _require_writer(config: Any, folder: Path) -> None:
         endings = endings + FILLING_ENDINGS
     names = list(config.architectures or [])
     if type(config) not in known or (names and not any(name.endswith(endings) for name in names)):
-        found = names[0] if names else config.model_type
+        found = _trained_for(config.model_type, names[0] if names else "")
         raise ModelError(
             say(
                 "The model in {folder} does not generate text ({found}): choose one that does.",
@@ -118,6 +119,13 @@ def _require_writer(config: Any, folder: Path) -> None:
                 folder=folder,
             )
         )
+
+
+def _trained_for(family: str, architecture: str) -> str:
+    """Return the family of a model with the task that its architecture is named for, such as "bert, masked LM"."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", architecture.partition("For")[2])
+    task = " ".join(word if word.isupper() else word.lower() for word in words)
+    return f"{family}, {task}" if task else family
 
 
 def _require_safetensors(folder: Path) -> None:

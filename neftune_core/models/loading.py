@@ -37,7 +37,7 @@ from neftune_core.models.silence_warnings import import_transformers, silence_tr
 from neftune_core.models.sources.download_progress import ModelRequest, Progress, ProgressCallback, Watch
 from neftune_core.models.sources.resolve import ModelFolder, resolve_source
 from neftune_core.models.tokenizing import read_tokenizer
-from neftune_core.noise.sites import is_encoder_decoder
+from neftune_core.noise.sites import family_of, is_encoder_decoder
 from neftune_core.sentences import cause, is_disk_full, is_out_of_memory, sentence
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _require_known_shape(model: Any, name: str) -> None:
     from neftune_core.noise.attach import noisy_embeddings
     from neftune_core.noise.settings import NoiseSettings
 
-    kind = type(model).__name__
+    kind = family_of(model)
     try:
         known = bool(linear_maps(model, "all") and all_layers(model)) and head_matches(model)
         ahead = known and reads_ahead(model)

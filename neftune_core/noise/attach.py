@@ -21,7 +21,7 @@ from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.probe import require_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.sites import chosen_sites, unwrapped
+from neftune_core.noise.sites import chosen_sites, family_of, unwrapped
 
 # Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
@@ -133,7 +133,7 @@ def _special_ids(model: nn.Module) -> list[int]:
             found |= set(value if isinstance(value, list | tuple) else [] if value is None else [value])
     if not found:
         raise InvalidSetting(
-            f"The configuration of {type(inner).__name__} has no special token ids, so they cannot be excluded: "
+            f"The configuration of {family_of(inner)} has no special token ids, so they cannot be excluded: "
             "set special_tokens to true."
         )
     return sorted(found)

@@ -96,7 +96,7 @@ class CallTracker:
             if next_place and next_place[0] in places:
                 return self._sites[module][next_place[0][0]], call
         raise NoEffect(
-            f"A {type(module).__name__} is recomputed from vectors that were moved after its first run, so its "
+            "A layer is recomputed from vectors that were moved after its first run, so its "
             "noise cannot be repeated: disable activation offloading."
         )
 
@@ -141,7 +141,7 @@ class CallTracker:
         for part in sorted(call.ran - call.reached):
             if call.number and (part, EMBEDDING_SITE) in self._chosen:
                 raise NoEffect(
-                    f"A training call of {type(module).__name__} bypassed the embedding of its {part}, so noise "
+                    f"A training call of the model bypassed the embedding of its {part}, so noise "
                     "could not be added: pass input_ids instead of vectors."
                 )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neftune_core.errors import NoEffect
 from neftune_core.language import say
 from neftune_core.noise.kinds import EMBEDDING_SITE
-from neftune_core.noise.sites import Site, is_encoder_decoder, unwrapped
+from neftune_core.noise.sites import Site, family_of, is_encoder_decoder
 
 FIRST_ID, TOKENS = 3, 4
 """Token ids used: small enough for every vocabulary, and past the usual special tokens."""
@@ -44,9 +44,9 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
                 say(
                     "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass "
                     "does not use this module. Choose another model.",
-                    module=type(site.module).__name__,
+                    module=say("embedding") if site.number == EMBEDDING_SITE else say("layers"),
                     part=site.part,
-                    model=type(unwrapped(model)).__name__,
+                    model=family_of(model),
                 )
             )
 

@@ -112,11 +112,14 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
     lists = {name: module for name, module in owner.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [module for name, module in lists.items() if not any(name.startswith(other + ".") for other in lists)]
     if not outermost:
-        raise NoEffect(
-            say("No stack of layers was found in {model}: choose another model.", model=type(owner).__name__)
-        )
+        raise NoEffect(say("No stack of layers was found in {model}: choose another model.", model=family_of(model)))
     stack = max(outermost, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
     return next(name for name, module in model.named_modules() if module is stack), stack
+
+
+def family_of(model: nn.Module) -> str:
+    """Return the family of `model` as its configuration names it, such as "llama"; "the model" if it has none."""
+    return str(getattr(getattr(unwrapped(model), "config", None), "model_type", "") or say("the model"))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -142,6 +145,6 @@ def _input_embedding(part: nn.Module) -> nn.Module:
         embedding = None
     if embedding is None:
         raise NoEffect(
-            say("{model} has no input embedding to add noise to: choose another model.", model=type(part).__name__)
+            say("{model} has no input embedding to add noise to: choose another model.", model=family_of(part))
         )
     return embedding

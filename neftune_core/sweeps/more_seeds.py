@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neftune_core.durable import write_whole
 from neftune_core.engine.settings import check_length
-from neftune_core.errors import RecordError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
 from neftune_core.settings import Limits, Settings, from_toml, to_toml
@@ -15,11 +15,25 @@ from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
 from neftune_core.sweeps.record import Sweep, sweep_key
 from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.table import judged
 
 
 def next_seeds(seeds: int) -> int:
     """Return the next number of seeds: that of a claim, then twice as many, up to `MOST_SEEDS`."""
     return min(MOST_SEEDS, CLAIM_SEEDS if seeds < CLAIM_SEEDS else 2 * seeds)
+
+
+def seeds_offered(record: Record) -> int:
+    """Return the number of seeds in all with which `record` would say more; 0 if its verdict would stay as it is.
+
+    That is so if it has the most seeds there can be, or nothing to judge: a diverged arm diverges with more seeds too.
+    """
+    try:
+        seeds = record.study.seeds
+        more = next_seeds(seeds)
+        return more if more > seeds and not judged(record).is_void else 0
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # numbers that no version of the lab wrote
+        return 0
 
 
 def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | None:

@@ -206,8 +206,10 @@ class Actions:
         Returns:
             One update per component of `components()`.
         """
+        from neftune_core.sweeps.more_seeds import seeds_offered
+
         usable = not record.is_newer and record.settings_file.is_file()
-        more = _more_seeds(record) if status.state == "finished" and usable else 0
+        more = seeds_offered(record) if status.state == "finished" and usable else 0
         shown = [
             status.can_resume and usable,
             more > 0,
@@ -223,17 +225,6 @@ class Actions:
     def hidden(self) -> list[Any]:
         """Return updates that hide all buttons."""
         return [gr.update(visible=False)] * len(self.components())
-
-
-def _more_seeds(record: Record) -> int:
-    """Return a larger total number of seeds that would sharpen the verdict; 0 if there is none."""
-    from neftune_core.sweeps.more_seeds import next_seeds
-
-    try:
-        seeds = record.study.seeds
-    except RecordError:
-        return 0
-    return next_seeds(seeds) if next_seeds(seeds) > seeds else 0
 
 
 def build(prefix: str) -> Actions:

@@ -99,11 +99,12 @@ def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: P
     with pytest.raises(RecordError, match=says):
         compare(Compare(records=(sweep.id,), prompts=_prompts(tmp_path)))
     with pytest.raises(RecordError, match=says):
-        runs(Runs(action="export", record=sweep.id))
+        runs(Runs(action="export", record=sweep.id, form="adapter"))
     with pytest.raises(RecordError, match=r"no study '001-seed-7': name one of 001-seed-0, 001-seed-1"):
         named(f"{sweep.id}/001-seed-7")
-    with pytest.raises(RecordError, match="cannot be exported as a record"):
-        runs(Runs(action="export", record=f"{sweep.id}/001-seed-0", to=tmp_path / "x.zip"))
+    for name in (sweep.id, f"{sweep.id}/001-seed-0"):
+        with pytest.raises(RecordError, match=rf"not exported as records.*`neftune sweep {sweep.id} --csv`"):
+            runs(Runs(action="export", record=name, to=tmp_path / "x.zip"))
 
 
 def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: Path) -> None:

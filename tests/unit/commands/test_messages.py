@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,22 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_before_any_work(tmp_pat
             act()
     with pytest.raises(InvalidSetting, match=f"{tmp_path} is a folder"):
         report(Report(record=record.id, out=tmp_path))
+
+
+def test_what_is_written_takes_the_place_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record, prompts = create(StudySettings(), ""), tmp_path / "prompts.txt"
+    prompts.write_text("Hello\n", encoding="utf-8")
+    acts: dict[str, Callable[[Path], Any]] = {
+        "report.html": lambda file: report(Report(record=record.id, out=file)),
+        "answers.csv": lambda file: compare(Compare(records=(record.id,), prompts=prompts, out=file)),
+        "record.zip": lambda file: runs(Runs(action="export", record=record.id, to=file)),
+    }
+    for name, act in acts.items():
+        Path(name).write_text("mine", encoding="utf-8")
+        with pytest.raises(InvalidSetting, match=f"{tmp_path / name} already exists: choose another path"):
+            act(Path(name))
+        assert Path(name).read_text(encoding="utf-8") == "mine"
 
 
 def test_files_that_cannot_be_read_are_named_in_full_with_the_reason(

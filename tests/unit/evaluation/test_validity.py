@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -18,9 +19,11 @@ from neftune_core.figures import loss_curves
 from neftune_core.lessons.facts import held_out_losses
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import write_metrics
+from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.results import reached
 from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts import run_actions
 from neftune_core.ui.parts.verdict_card import verdict_card
 
 PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")
@@ -202,8 +205,25 @@ def test_a_diverged_arm_never_shows_the_loss_that_it_began_with(
     assert ARM not in held_out_losses(record.events())
     train._print_verdict(record)
     assert "More seeds" not in capsys.readouterr().out  # which would not help
+    assert not _more_button(record)["visible"]
     assert train._exit_status(record, {"message": "The loss stopped."}) == 1
     assert capsys.readouterr().err == "The loss stopped.\n"
+
+
+def _more_button(record: Record) -> dict[str, Any]:
+    """What the page does with the button under a finished study that trains more seeds."""
+    with gr.Blocks():
+        actions = run_actions.build("train")
+    updates = dict(zip(actions.components(), actions.fitting(record, Status("finished")), strict=True))
+    found: dict[str, Any] = updates[actions.more]
+    return found
+
+
+def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
+    train._print_verdict(record)
+    assert f"neftune runs resume {record.id} --seeds 6" in capsys.readouterr().out
+    assert _more_button(record)["value"] == "Train more seeds, 6 in all"
 
 
 def test_where_every_arm_diverged_before_the_first_evaluation_it_is_said(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_attention_is_what_mixes_tokens() -> None:
 
 def test_a_model_without_layers_is_refused_with_a_sentence() -> None:
     bare = torch.nn.Linear(2, 2)
-    with pytest.raises(ModelError, match="not supported"):
+    with pytest.raises(ModelError, match="The structure of the model is not supported"):
         body(bare)
 
 

@@ -239,10 +239,14 @@ def test_a_tokenizer_that_needs_a_package_says_which(folder: Path, monkeypatch: 
         load(float32(folder))
 
 
-def test_a_model_that_does_not_write_is_refused_by_its_name(folder: Path) -> None:
-    for kind, name in (("Bert", "BertForSequenceClassification"), ("T5", "T5ForTokenClassification")):
-        getattr(transformers, f"{kind}Config")(architectures=[name]).save_pretrained(folder)
-        assert f"does not generate text ({name})" in sentence_of(float32(folder))
+def test_a_model_that_does_not_write_is_refused_by_its_family_and_task(folder: Path) -> None:
+    for kind, task, told in (
+        ("Bert", "ForSequenceClassification", "bert, sequence classification"),
+        ("T5", "ForTokenClassification", "t5, token classification"),
+        ("Llama", "Model", "llama"),
+    ):
+        getattr(transformers, f"{kind}Config")(architectures=[f"{kind}{task}"]).save_pretrained(folder)
+        assert f"does not generate text ({told})" in sentence_of(float32(folder))
 
 
 def test_an_unknown_architecture_is_refused_and_none_of_its_code_run(folder: Path) -> None:

@@ -120,7 +120,7 @@ def test_special_tokens_of_a_model_that_names_none_cannot_be_left_out(model: Any
         for config in (model.config, model.generation_config):
             setattr(config, f"{name}_token_id", None)
     with (
-        pytest.raises(InvalidSetting, match="has no special token ids"),
+        pytest.raises(InvalidSetting, match="The configuration of llama has no special token ids"),
         noisy_embeddings(model, NoiseSettings(special_tokens=False)),
     ):
         pass
