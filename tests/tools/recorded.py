@@ -33,16 +33,16 @@ def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
 
 
 def markdown(table: SweepTable, measures: tuple[str, ...] = MEASURES) -> str:
-    """Every setting with its means and, in brackets, the interval of its difference from the control, last epoch."""
+    """The base, then every setting: means at the last epoch, and in brackets the interval over the control."""
     known = [name for name in measures if name in table.measures]
     lines = ["| setting | seeds | " + " | ".join(known) + " |", "|" + " --- |" * (len(known) + 2)]
-    lines += ["| " + " | ".join(_cells(row, known)) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(_cells(row, known)) + " |" for row in table.shown]
     return "\n".join(lines)
 
 
 def _cells(row: Row, measures: list[str]) -> Iterator[str]:
     yield f"{row.cell}: {row.arm}" if row.cell else row.arm
-    yield str(len(row.seeds))
+    yield "-" if row.arm == "base" else str(len(row.seeds))
     for measure in measures:
         value = row.mean(measure, "last")
         shown = f"{100 * value:.1f} %" if measure in PERCENT else f"{value:.3g}"

@@ -17,16 +17,19 @@ import pytest
 import torch
 from tiny import random_rows
 
+from neftune_core.commands.records import runs_table
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.export.report import write_report
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies import checkpoint
+from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record, create, find_same
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import _Keeper, run_study
@@ -77,6 +80,40 @@ def test_a_run_that_died_goes_on_as_if_it_had_not(study: StudySettings, at: tupl
     assert _numbers(record) == _numbers(expected)
     assert record.answers() == expected.answers()
     assert not (record.folder / "checkpoint").exists()
+
+
+ADDED = {"model": ("revision", "note"), "data": ("duplicates", "report", "reasoning")}
+"""What newer versions of the lab write into record.json beside what the first ones wrote."""
+
+
+def _as_before(record: Record) -> Record:
+    """The same record as the first versions of the lab left it: fewer facts, and fewer settings in study.toml."""
+    about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
+    del about["date"]
+    for part, names in ADDED.items():
+        for name in names:
+            del about[part][name]
+    (record.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")
+    lines = record.settings_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(("trained_turns", "checkpoint_seconds"))]
+    assert len(kept) == len(lines) - 2
+    record.settings_file.write_text("".join(kept), encoding="utf-8")
+    return Record(record.folder)
+
+
+def test_a_record_of_an_older_lab_is_opened_and_goes_on_as_if_nothing_had_happened(
+    study: StudySettings, tmp_path: Path
+) -> None:
+    expected = _whole(study)
+    begun = create(study, owner="")
+    _broken_off(begun, ("step", 7))
+    record = _as_before(begun)
+    assert checkpoint.kept_step(record.folder) == 6
+    assert runs_table([record])[1].startswith(record.id)
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    assert _numbers(record) == _numbers(expected)
+    assert verdict_of(record).text() == verdict_of(expected).text()
+    assert "<h2>" in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_long_steps_are_kept_by_time_and_go_on_as_if_nothing_had_happened(
