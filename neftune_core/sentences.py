@@ -60,6 +60,9 @@ def cause(error: BaseException) -> str:
         return say(CAUSES[error.errno])
     if isinstance(error, UnicodeDecodeError):
         return say("it is not text in UTF-8")
+    if isinstance(error, AttributeError | TypeError):  # whose words are those of Python, with the names of classes
+        logger.warning("something is not built as expected", exc_info=error)
+        return say("it is not built as the lab expects")
     told = getattr(error, "strerror", None) or str(error)
     lines = [line.strip() for line in str(told).splitlines() if line.strip()]
     return lines[0][:LONGEST_CAUSE].rstrip(".:") if lines else say("no reason was given")

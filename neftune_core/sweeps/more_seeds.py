@@ -84,7 +84,13 @@ def extend(record: Record, seeds: int) -> None:
     """
     record.require_usable()
     if seeds <= record.study.seeds:
-        raise RecordError(say("The record {record} has {count} seeds already.", record=record.id, count=seeds))
+        raise RecordError(
+            say(
+                "The record {record} already has that many seeds ({count}): ask for more.",
+                record=record.id,
+                count=seeds,
+            )
+        )
     with record.claimed():
         text = record.settings_file.read_text(encoding="utf-8")
         if record.is_sweep:

@@ -205,6 +205,8 @@ def test_a_cause_never_has_the_name_of_a_class() -> None:
     assert cause(PermissionError(13, "Permission denied", "x")) == "permission is denied"
     assert cause(ValueError("first line.\nsecond")) == "first line"
     assert cause(RuntimeError()) == "no reason was given"
+    unknown = AttributeError("'LlamaForCausalLM' object has no attribute 'layers'")
+    assert cause(unknown) == "it is not built as the lab expects"
     assert cause(OSError(95, "Operation not supported", "x")) == "Operation not supported"
     assert "ZeroDivision" not in sentence(ZeroDivisionError("secret"))
     long = "/very" * 60 + "/long/path"
