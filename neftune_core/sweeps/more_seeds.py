@@ -88,7 +88,7 @@ def extend(record: Record, seeds: int) -> None:
             say(
                 "The record {record} already has that many seeds ({count}): ask for more.",
                 record=record.id,
-                count=seeds,
+                count=record.study.seeds,
             )
         )
     with record.claimed():

@@ -98,8 +98,9 @@ def test_resume_with_more_seeds_takes_the_record_that_has_most_of_them(study: St
     assert found_to_resume(_of(study, 3)) == record
     assert record.study.seeds == 3
     assert find_same(_of(study, 3), "") == record
-    with pytest.raises(RecordError, match=r"has that many seeds \(3\)"):
-        extend(record, 3)
+    for fewer in (2, 3):
+        with pytest.raises(RecordError, match=r"has that many seeds \(3\): ask for more"):
+            extend(record, fewer)
 
 
 def test_the_page_offers_as_many_seeds_as_a_claim_takes_and_then_twice_as_many() -> None:
