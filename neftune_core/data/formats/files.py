@@ -84,7 +84,7 @@ def check_file(path: Path, limits: Limits) -> None:
     title = path.name
     try:
         if not path.is_file():
-            raise DataError(say("There is no file {title}.", title=path))
+            raise DataError(say("There is no file {title}.", title=path.absolute()))
         size = path.stat().st_size
         with path.open("rb"):
             pass

@@ -21,7 +21,7 @@ from neftune_core.models.sources.package_index import get_smollm2
 _closed = threading.Event()
 _allowed: list[Mapping[str, str]] = []
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 UNKNOWN_LICENCE = "not stated"
 
 

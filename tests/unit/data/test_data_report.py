@@ -104,7 +104,7 @@ def test_starter_sets_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -
     [
         ({}, "Name one file"),
         ({"file": "a.jsonl", "data": DataSettings(source="starter:dialogue")}, "Name one file"),
-        ({"file": "no-such-file.jsonl"}, "There is no file no-such-file.jsonl"),
+        ({"file": "no-such-file.jsonl"}, f"There is no file {Path.cwd() / 'no-such-file.jsonl'}"),
         ({"file": "starter:unknown"}, "no starter set called 'unknown'"),
     ],
 )

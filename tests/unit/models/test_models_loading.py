@@ -161,7 +161,9 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     assert "neither a config.json nor a GGUF file" in sentence_of(float32(tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("source", ["/no/such/folder", "a/b/c", "", "https://example.org/model", "own er/name"])
+@pytest.mark.parametrize(
+    "source", ["/no/such/folder", "./none", "../none", "a/b/c", "", "https://example.org/model", "own er/name"]
+)
 def test_a_source_that_names_nothing_is_refused(source: str) -> None:
     assert "There is no model at" in sentence_of(float32(source))
 
