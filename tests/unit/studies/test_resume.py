@@ -108,7 +108,7 @@ def test_a_record_of_an_older_lab_is_opened_and_goes_on_as_if_nothing_had_happen
     begun = create(study, owner="")
     _broken_off(begun, ("step", 7))
     record = _as_before(begun)
-    assert checkpoint.kept_step(record.folder) == 6
+    assert checkpoint.saved_step(record.folder) == 6
     assert runs_table([record])[1].startswith(record.id)
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
     assert _numbers(record) == _numbers(expected)
