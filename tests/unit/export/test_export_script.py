@@ -185,7 +185,7 @@ def test_the_study_lies_beside_its_script_with_its_rows(record: Record, tmp_path
 
 def test_a_script_takes_the_place_of_nothing(record: Record, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine", encoding="utf-8")
-    with pytest.raises(InvalidSetting, match=r"something at .*mine already"):
+    with pytest.raises(InvalidSetting, match=r"mine already exists"):
         script_folder(record, tmp_path / "mine")
     assert (tmp_path / "mine").read_text(encoding="utf-8") == "mine"
 
