@@ -7,6 +7,7 @@ import contextlib
 import random
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ async def _all(server: Server, crowd: Crowd) -> tuple[Told, int]:
             for number in range(crowd.honest)
         ]
         honest = [_honest(one, crowd, until) for one in sessions]
-        hostile = [asyncio.to_thread(_hostile, server, functions, seed, until) for seed in range(crowd.hostile)]
+        threads = open_clients.enter_context(ThreadPoolExecutor(crowd.hostile))  # the loop needs its own to connect
+        run = asyncio.get_running_loop().run_in_executor
+        hostile = [run(threads, _hostile, server, functions, seed, until) for seed in range(crowd.hostile)]
         done = await asyncio.gather(*honest, *hostile)
     return told, sum(cases for cases in done if cases)
 
