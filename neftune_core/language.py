@@ -55,6 +55,14 @@ def later(text: str) -> str:
     return text
 
 
+def plural(count: float, one: str, many: str) -> str:
+    """The one of two English texts that agrees with `count`; for `say`, or to be kept as by `later`.
+
+    The catalogue has both, in Chinese with the same words.
+    """
+    return one if count == 1 else many
+
+
 def retold(kept: str) -> str:
     """Translate a finished English sentence, such as one stored in a record, to the current language.
 

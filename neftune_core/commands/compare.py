@@ -13,6 +13,7 @@ from neftune_core.commands.common import named_study, writable
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.language import plural
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit"}
 
 def numbers(answer: dict[str, Any]) -> str:
     """Return the measures of an answer as one line of text."""
-    parts = [f"{answer['tokens']:,} tokens", ENDINGS.get(answer.get("ended", ""), "unfinished")]
+    tokens = answer["tokens"]
+    parts = [f"{tokens:,} {plural(tokens, 'token', 'tokens')}", ENDINGS.get(answer.get("ended", ""), "unfinished")]
     if answer["repetition"] is not None:
         parts.append(f"{answer['repetition']:.0%} of word pairs repeated")
     if answer["rouge_l"] is not None:

@@ -15,6 +15,7 @@ import tyro
 from neftune_core.commands.common import refuse
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import InvalidSetting
+from neftune_core.language import plural
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.settings import Limits
 
@@ -79,13 +80,17 @@ def _lines(found: DataReport, prepared: Prepared) -> Iterator[str]:
     from neftune_core.data.report import how_read, row_ranges
 
     refused = [f"{one.reason} (rows {row_ranges(one.rows)})" for one in found.refused]
-    cut = [f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} tokens of its end removed" for one in found.cut]
+    cut = [
+        f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} {plural(one.tokens_removed, 'token', 'tokens')} of its "
+        "end removed"
+        for one in found.cut
+    ]
     duplicates = [
         f"{_row(one.row, one.held_out)}: the same as {_row(one.same_as, one.same_as_held_out)}"
         for one in found.duplicates
     ]
     yield f"{prepared.title}: read as {how_read(found.layout, found.columns)}; licence: {prepared.licence}"
-    yield f"{found.train:,} rows to train on, {found.held_out:,} held out"
+    yield f"{found.train:,} {plural(found.train, 'row', 'rows')} to train on, {found.held_out:,} held out"
     yield f"columns not used: {', '.join(found.unused_columns) or 'none'}"
     yield from _part(f"refused: {prepared.refused:,}", refused)
     yield from _part(f"cut to the maximum length: {prepared.cut:,}", cut)
@@ -98,7 +103,7 @@ def _lines(found: DataReport, prepared: Prepared) -> Iterator[str]:
         yield f"\n--- row {row.row:,}\n{''.join(texts)}"
     hidden = prepared.kept - len(found.rows) - (found.held_out if prepared.own_held_out else 0)
     if hidden > 0:
-        yield f"\n({hidden:,} more rows: --all shows them)"
+        yield f"\n({hidden:,} more {plural(hidden, 'row: --all shows it', 'rows: --all shows them')})"
 
 
 def _part(heading: str, lines: Sequence[str]) -> Iterator[str]:

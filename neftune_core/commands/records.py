@@ -14,6 +14,7 @@ from neftune_core.commands.common import named, named_study, refuse, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
+from neftune_core.language import plural
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def runs(arguments: Runs) -> int:
     if arguments.action == "clean" and arguments.days is not None:
         removed = disk.remove_old(arguments.days)
         freed = gigabytes(sum(removed.values())) if removed else "nothing"
-        print(f"removed {len(removed)} records, {freed}")
+        print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}, {freed}")
         return 0
     return refuse(
         "Say `neftune runs list`, `resume ID`, `remove ID`, `export ID`, `import FILE.zip`, or `clean --days 30`."

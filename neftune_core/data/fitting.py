@@ -1,6 +1,7 @@
 """Prompts shortened to fit the context with room for the answer.
 
-The earliest turns are dropped first, then the beginning of the last message, then the system prompt.
+The earliest turns are dropped first, then the beginning of the user's last message, then the system prompt. The list of
+tools is kept.
 """
 
 from __future__ import annotations
@@ -57,22 +58,22 @@ def fitted_prompt(
     """Shorten a prompt until it fits.
 
     Args:
-        messages: The messages before the reply, the last one being the user's.
+        messages: The messages before the reply: the last is the user's, or calls and replies of tools follow it.
         tokenizer: The model's tokenizer.
         room: Token limits.
         thinking: As for `prompt_ids`.
-        shorten: Whether the last message and the system prompt may be shortened. Otherwise only earlier turns are
-            dropped, and the rest may fill the context up to `room.most`.
+        shorten: Whether the user's last message and the system prompt may be shortened. Otherwise only earlier turns
+            are dropped, and the rest may fill the context up to `room.most`.
 
     Returns:
-        The prompt; None if no part of its last message fits.
+        The prompt; None if no part of the user's last message fits.
 
     Raises:
         DataError: The model's chat template rejects the messages.
     """
 
     def ids(kept: Sequence[Message]) -> list[int]:
-        return prompt_ids(kept, tokenizer, thinking=thinking)
+        return prompt_ids(_with_tools_of(messages, kept), tokenizer, thinking=thinking)
 
     whole = ids(messages)
     if len(whole) <= room.wanted:
@@ -84,14 +85,27 @@ def fitted_prompt(
         if len(shorter) <= room.wanted:
             return FittedPrompt(shorter, cut=True)
     last = messages[starts[-1] if starts else len(system) :]
+    if not last:  # nothing but a system prompt
+        system, last = [], system
     if not shorten:
         rest = ids([*system, *last])
         return FittedPrompt(rest, cut=bool(starts)) if len(rest) <= room.most else None
-    for head in (system, []) if system else ([],):
-        ending = _longest_ending(last[-1], room, lambda message, head=head: ids([*head, message]))  # type: ignore[misc]
-        if ending:
-            return FittedPrompt(ending, cut=True)
-    return None
+    asked, *after = last
+
+    def longest(head: Sequence[Message]) -> list[int]:
+        return _longest_ending(asked, room, lambda one: ids([*head, one, *after]))
+
+    ending = longest(system) or (longest([]) if system else [])
+    return FittedPrompt(ending, cut=True) if ending else None
+
+
+def _with_tools_of(messages: Sequence[Message], kept: Sequence[Message]) -> Sequence[Message]:
+    """The kept messages with the list of tools, which stands on the first of `messages`."""
+    tools = tuple(one for one in messages[0].fields if one[0] == "tools")
+    first, *rest = kept
+    if not tools or any(name == "tools" for name, _ in first.fields):
+        return kept
+    return [first._replace(fields=(*first.fields, *tools)), *rest]
 
 
 def _longest_ending(message: Message, room: Room, ids: Callable[[Message], list[int]]) -> list[int]:

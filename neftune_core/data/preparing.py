@@ -15,7 +15,7 @@ from neftune_core.data.formats.starters import held_out_file
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import PROGRESS_ROWS, Progress, Reading, read, read_all
 from neftune_core.errors import DataError
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.models.token_text import whole_text
 from neftune_core.models.tokenizing import day_of
 from neftune_core.randomness import Purpose, stream
@@ -151,6 +151,7 @@ def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
             *reading.notes,
             *_brought_note(settings),
             *_one_prompt_note(train, held_out, settings),
+            *([] if own else _refused_later_note(len(train_refusals), len(held_out_refusals), settings)),
         ),
         own_held_out=own is not None,
         shortage=reading.shortage or _shortage(train_rows, held_out_rows, why, asked=asked),
@@ -316,13 +317,32 @@ def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], sett
     return (later("No row is held out: all rows have the same prompt, and rows with the same prompt stay together."),)
 
 
+def _refused_later_note(train: int, held_out: int, settings: DataSettings) -> tuple[str, ...]:
+    """Why the share held out is not the one asked for, if rows were refused after the held-out ones were drawn."""
+    if not (train or held_out) or not settings.held_out_share:
+        return ()
+    return (
+        say(
+            "The held-out rows were drawn before the model's tokenizer and chat template had seen the rows; refused "
+            "since then: {train:,} for training, {held_out:,} held out.",
+            train=train,
+            held_out=held_out,
+        ),
+    )
+
+
 def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
-    reasons = [say("{count:,} duplicates were left out", count=duplicates)] if duplicates else []
+    words = plural(duplicates, "{count:,} duplicate was left out", "{count:,} duplicates were left out")
+    reasons = [say(words, count=duplicates)] if duplicates else []
     if refusals:
         first = refusals[0]
         reasons.append(
             say(
-                "{count:,} rows were refused; row {row:,}: {reason}",
+                plural(
+                    len(refusals),
+                    "{count:,} row was refused; row {row:,}: {reason}",
+                    "{count:,} rows were refused; row {row:,}: {reason}",
+                ),
                 count=len(refusals),
                 row=first.row,
                 reason=first.reason,
@@ -334,8 +354,13 @@ def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
 def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], why: str, *, asked: bool) -> str:
     if len(train) < 2:
         return say(
-            "Only {count} rows are left for training, and a study needs 2: give it more rows, a "
-            "smaller held-out share or a longer maximum length{why}.",
+            plural(
+                len(train),
+                "Only {count} row is left for training, and a study needs 2: give it more rows, a smaller held-out "
+                "share or a longer maximum length{why}.",
+                "Only {count} rows are left for training, and a study needs 2: give it more rows, a smaller held-out "
+                "share or a longer maximum length{why}.",
+            ),
             count=len(train),
             why=why,
         )

@@ -14,7 +14,7 @@ from neftune_core.data.chat import Encoded, takes_system
 from neftune_core.data.examples import CutRow, Duplicate
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.preparing import Prepared, preview
-from neftune_core.language import retold, say
+from neftune_core.language import plural, retold, say
 from neftune_core.models.tokenizing import decoder_start
 
 ROWS_SHOWN = 10
@@ -239,7 +239,11 @@ def summary(about: Mapping[str, Any]) -> list[str]:
     report, counts = report_of(about), {name: _count(about, name) for name in COUNTS}
     lines = [
         say(
-            "{title}: {train:,} rows to train on, {held_out:,} held out.",
+            plural(
+                counts["train"],
+                "{title}: {train:,} row to train on, {held_out:,} held out.",
+                "{title}: {train:,} rows to train on, {held_out:,} held out.",
+            ),
             title=str(about.get("title") or ""),
             train=counts["train"],
             held_out=counts["held_out"],
@@ -271,7 +275,11 @@ def _count(about: Mapping[str, Any], name: str) -> int:
 def _refused(report: DataReport, refused: int, every: int) -> str:
     reasons = say("; ").join(f"{one.count:,}: {retold(one.reason)}" for one in report.refused)
     return say(
-        "{refused:,} of {every:,} rows were refused{reasons}.",
+        plural(
+            refused,
+            "{refused:,} of {every:,} rows was refused{reasons}.",
+            "{refused:,} of {every:,} rows were refused{reasons}.",
+        ),
         refused=refused,
         every=every,
         reasons=say(" ({reasons})", reasons=reasons) if reasons else "",

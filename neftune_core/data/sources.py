@@ -18,7 +18,7 @@ from neftune_core.data.layouts import CHOICES, LAYOUTS, choose, control_columns,
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, NotAvailable
 from neftune_core.home import assets, home
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
@@ -229,7 +229,11 @@ def _nothing(refusals: list[Refusal], title: str) -> str:
         return say("{title} has no rows.", title=title)
     first = refusals[0]
     return say(
-        "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
+        plural(
+            len(refusals),
+            "The only row of {title} cannot be used; row {row:,}: {reason}.",
+            "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
+        ),
         count=len(refusals),
         title=title,
         row=first.row,

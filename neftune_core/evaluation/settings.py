@@ -6,8 +6,11 @@ from pydantic import Field
 
 from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.evaluation.definitions import DEFINITIONS
-from neftune_core.language import say
+from neftune_core.language import later, plural, say
 from neftune_core.settings import Limits, Settings, setting
+
+CUT = later("The beginning of this prompt was cut off: with room for the answer, it is too long for the model.")
+"""What is said of an answer whose prompt was cut from the left."""
 
 
 class DecodingSettings(Settings):
@@ -167,7 +170,12 @@ class MeasuringSettings(Settings):
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""
         if self.prompts > limits.prompts:
-            raise DoesNotFit(say("This server measures at most {most} answers of each arm.", most=limits.prompts))
+            words = plural(
+                limits.prompts,
+                "This server measures at most {most} answer of each arm.",
+                "This server measures at most {most} answers of each arm.",
+            )
+            raise DoesNotFit(say(words, most=limits.prompts))
         if self.new_tokens > limits.new_tokens:
             raise DoesNotFit(
                 say("A measured answer may have at most {most:,} tokens on this server.", most=limits.new_tokens)
@@ -187,7 +195,11 @@ def check_count(answers: int, limits: Limits) -> None:
     if answers > limits.prompts:
         raise DoesNotFit(
             say(
-                "This server answers at most {most} prompts at once, each answer counted (here: {answers:,}).",
+                plural(
+                    limits.prompts,
+                    "This server answers at most {most} prompt at once, each answer counted (here: {answers:,}).",
+                    "This server answers at most {most} prompts at once, each answer counted (here: {answers:,}).",
+                ),
                 most=limits.prompts,
                 answers=answers,
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Seeds
-from neftune_core.evaluation.verdict_words import Line
+from neftune_core.evaluation.verdict_words import Line, agreeing
 
 LEAST_STEPS = 10
 """With fewer optimizer steps a model learns too little for any comparison."""
@@ -50,7 +50,8 @@ def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -
     lead = Line("lead.all" if len(found) == len(outcomes.arms) else "lead.some")
     for reason in dict.fromkeys(found.values()):
         names = [name for name in found if found[name] == reason]
-        yield Line(f"obstacle.{reason}", {"lead": lead, **_parameters(outcomes, question, names, reason)})
+        parameters = {"lead": lead, **_parameters(outcomes, question, names, reason)}
+        yield Line(agreeing(f"obstacle.{reason}", parameters.get("steps")), parameters)
     control = {"control": outcomes.control} if not outcomes.own_controls else {}
     for name, runs in {**control, **outcomes.arms}.items():
         lost = [seed for seed, outcome in runs.items() if outcome.diverged]
@@ -128,4 +129,7 @@ def _parameters(outcomes: Outcomes, question: Question, names: Sequence[str], re
 def _rows(question: Question, outcomes: Sequence[Outcome]) -> Line | str:
     """Return the number of examples as a phrase; empty if the examples were not stored."""
     counts = {len(outcome.scores[question.measure]) for outcome in outcomes if question.measure in outcome.scores}
-    return Line("on_rows", {"rows": counts.pop()}) if len(counts) == 1 else ""
+    if len(counts) != 1:
+        return ""
+    rows = counts.pop()
+    return Line(agreeing("on_rows", rows), {"rows": rows})

@@ -22,7 +22,7 @@ from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Questio
 from neftune_core.evaluation.paired import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
-from neftune_core.evaluation.verdict_words import ENGLISH, Line, rounding_line
+from neftune_core.evaluation.verdict_words import ENGLISH, Line, agreeing, rounding_line
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
@@ -196,7 +196,7 @@ def _arm_lines(
     if arm.examples is not None and (arm.examples.low or arm.examples.high):  # all the same: nothing to resample
         examples = len(outcomes.control_of(name)[comparison.seeds[0]].scores[question.measure])
         key = "examples.hold" if arm.examples.excludes_zero else "examples.open"
-        yield Line(key, _interval_parameters(arm.examples) | {"examples": examples})
+        yield Line(agreeing(key, examples), _interval_parameters(arm.examples) | {"examples": examples})
     if MEASURES[question.measure].of_answers and question.measure not in ("tokens", "characters"):
         yield _length_line(arm, comparison)
     name_of, floor = max(floors.items(), key=lambda item: item[1].size, default=("", Floor(0.0, None)))
@@ -215,7 +215,7 @@ def _comparison_parameters(comparison: Comparison, arms: int) -> dict[str, Any]:
     parameters |= {"difference": comparison.difference}
     seeds: dict[str, Any] = {"seeds": len(comparison.seeds)}
     if comparison.interval is None:
-        return parameters | {"interval": Line("interval.none", seeds)}
+        return parameters | {"interval": Line(agreeing("interval.none", len(comparison.seeds)), seeds)}
     ends = seeds | {"flip": comparison.flip_p}
     if comparison.interval.low == comparison.interval.high:
         return parameters | {"interval": Line("interval.same", ends)}

@@ -29,6 +29,11 @@ def _rounded(value: Any, words: Mapping[str, str]) -> Any:
     return round(value, 12) + 0.0 if isinstance(value, float) else value
 
 
+def agreeing(key: str, count: float | None) -> str:
+    """The key of the sentence that agrees with a count: that of `key` for one thing, if the table has it."""
+    return f"{key}.one" if count == 1 and f"{key}.one" in ENGLISH else key
+
+
 def rounding_line(rounding: Rounding, measure: str) -> Line:
     """Return the sentence on the effect of rounding, used by every verdict and table.
 
@@ -95,6 +100,8 @@ ENGLISH: dict[str, str] = {
     "obstacle.broken": "{lead}: {arms} ended far worse than the untouched base: {measure} went from {base:.4g} to "
     "{value:.4g}. Choose less noise or a smaller learning rate.",
     "obstacle.few_steps": "{lead}: {arms} made {steps} steps, too few to learn from. Train for {least} steps or more.",
+    "obstacle.few_steps.one": "{lead}: {arms} made {steps} step, too few to learn from. Train for {least} steps or "
+    "more.",
     "obstacle.bottom": "{lead}: {measure} is {value:.4g} for the control and for {arms}{rows}, the lowest there is, "
     "and shows no difference. Ask about held-out loss, which is finer, or train for longer.",
     "obstacle.top": "{lead}: {measure} is {value:.4g} for the control and for {arms}{rows}, the highest there is, "
@@ -102,6 +109,7 @@ ENGLISH: dict[str, str] = {
     "obstacle.some_seeds": "{arm} lost {lost} of {seeds} seeds: its loss stopped being a number. Choose a smaller "
     "learning rate or less noise.",
     "on_rows": ", on {rows} examples",
+    "on_rows.one": ", on {rows} example",
     "better": "{arm} is better than the control: " + _CHANGE + " ({interval}).",
     "worse": "{arm} is worse than the control: " + _CHANGE + " ({interval}).",
     "higher": "{arm} is higher than the control: " + _CHANGE + " ({interval}).",
@@ -126,6 +134,7 @@ ENGLISH: dict[str, str] = {
     "interval.adjusted": "{percent:.3g} % interval over {seeds} seeds, adjusted for {arms} arms: {low:+.3g} to "
     "{high:+.3g}; sign-flip p = {flip:.3g}",
     "interval.none": "{seeds} seeds are too few for an interval",
+    "interval.none.one": "{seeds} seed is too few for an interval",
     "interval.same": "the same with each of {seeds} seeds; sign-flip p = {flip:.3g}",
     "lost": "It has no number for seed {lost} (diverged or not trained), which the comparison leaves out.",
     "epochs": "Last epoch ({last_epoch:.3g}): {last:+.3g} ({last_low:+.3g} to {last_high:+.3g}). Best epoch "
@@ -135,6 +144,10 @@ ENGLISH: dict[str, str] = {
     "paired bootstrap over {examples} examples).",
     "examples.open": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} ({low:+.3g} "
     "to {high:+.3g}; paired bootstrap over {examples} examples).",
+    "examples.hold.one": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to "
+    "{high:+.3g}; paired bootstrap over {examples} example).",
+    "examples.open.one": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} "
+    "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
     "length.unknown": "The lengths of the answers were not kept, so length may explain any difference.",
     "length.few_seeds": "Answers went " + _LENGTHS + "; more seeds would tell whether that is chance.",
     "length.same": "Answers went " + _LENGTHS + ", no change that these seeds tell from chance.",

@@ -12,7 +12,7 @@ from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
 from neftune_core.export.bases import Base, base_of, is_on_hub
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
@@ -121,7 +121,11 @@ def _facts(record: Record, arm: str, seed: int, base: Base) -> list[tuple[str, s
     model = record.said_of("model")
     training = study.training
     rows = f"{data.get('train', '?')} rows to train on, {data.get('held_out', '?')} held out"
-    length = f"{training.steps} steps" if training.steps else f"{training.epochs:g} epochs"
+    length = (
+        f"{training.steps} {plural(training.steps, 'step', 'steps')}"
+        if training.steps
+        else f"{training.epochs:g} {plural(training.epochs, 'epoch', 'epochs')}"
+    )
     return [
         ("base", f"{_base_words(record, base)}, {model.get('licence', 'licence not stated')}"),
         ("number format of the base", _precision(record)),

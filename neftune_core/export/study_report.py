@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neftune_core.errors import RecordError
+from neftune_core.evaluation.settings import CUT
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export.report_parts import (
     Content,
@@ -24,7 +25,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
-from neftune_core.language import later, retold, say
+from neftune_core.language import later, plural, retold, say
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import reached
@@ -173,9 +174,13 @@ def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     reference = answer.get("reference")
     known = f"<p class='quiet'>{html.escape(say('In the data: {answer}', answer=reference))}</p>" if reference else ""
     heading = f"<h3>{html.escape(answer['prompt'])}{seed}</h3>"
-    return f'<section class="answer">{heading}{known}<div class="columns">{columns}</div></section>'
+    cut = f"<p class='quiet'>{html.escape(say(CUT))}</p>" if answer.get("cut") else ""
+    return f'<section class="answer">{heading}{cut}{known}<div class="columns">{columns}</div></section>'
 
 
 def _ending(said: Mapping[str, Any]) -> str:
-    parts = [say("{count:,} tokens", count=said["tokens"]), say(ENDINGS.get(said.get("ended", ""), ""))]
+    parts = [
+        say(plural(said["tokens"], "1 token", "{count:,} tokens"), count=said["tokens"]),
+        say(ENDINGS.get(said.get("ended", ""), "")),
+    ]
     return ", ".join(filter(None, parts))

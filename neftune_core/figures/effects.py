@@ -10,7 +10,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import EPOCHS, MEASURES
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_words
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sweeps.record import described
 from neftune_core.sweeps.settings import axes
@@ -177,7 +177,7 @@ def _told(row: Row, measure: str, epoch: str) -> str:
     scale = _told_scale(measure)
     ends = interval_words(found.interval, scale)
     count = len(found.seeds)
-    seeds = say("{count} seeds", count=count) if count > 1 else say("1 seed")
+    seeds = say(plural(count, "1 seed", "{count} seeds"), count=count)
     return f"{name}: {scale * found.difference:+.2g}{ends}, {seeds}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import token
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 
 BINS = 40
 NEAR = 0.7
@@ -101,9 +101,10 @@ def _summary(train: Sequence[int], held_out: Sequence[int], maximum_length: int 
     every = sorted([*train, *held_out])
     if not every:
         return say("No rows yet.")
-    rows = say("{count:,} training rows", count=len(train))
+    rows = say(plural(len(train), "{count:,} training row", "{count:,} training rows"), count=len(train))
     if held_out:
-        rows += say(" and {count:,} held-out rows", count=len(held_out))
+        words = plural(len(held_out), " and {count:,} held-out row", " and {count:,} held-out rows")
+        rows += say(words, count=len(held_out))
     text = say(
         "{rows}: {least:,} to {most:,} tokens, median {median:,}.",
         rows=rows,

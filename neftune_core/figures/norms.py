@@ -9,7 +9,7 @@ from typing import Any
 
 from neftune_core.figures.base import Figure, axis, figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
@@ -112,7 +112,11 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
         _bars(say("after noise"), positions, found.after, SINGLE_NOISE, width=0.44),
     ]
     summary = say(
-        "{count} tokens. Mean norm {before:.3g} before noise, {after:.3g} after.",
+        plural(
+            payload["length"],
+            "{count} token. Mean norm {before:.3g} before noise, {after:.3g} after.",
+            "{count} tokens. Mean norm {before:.3g} before noise, {after:.3g} after.",
+        ),
         count=payload["length"],
         before=_mean(found.before),
         after=_mean(found.after),

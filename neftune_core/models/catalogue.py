@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.models.cards import CATALOGUE, Card
 from neftune_core.models.settings import ModelSettings
 
@@ -200,7 +200,7 @@ def duration(seconds: float) -> str:
     """Format seconds for users."""
     if seconds < 90:
         count = max(1, round(seconds))
-        return say("1 second") if count == 1 else say("{count} seconds", count=count)
+        return say(plural(count, "1 second", "{count} seconds"), count=count)
     if seconds < 5400:
         return say("{count} minutes", count=round(seconds / 60))
     return say("{count:.1f} hours", count=seconds / 3600)

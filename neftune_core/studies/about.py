@@ -6,11 +6,11 @@ from typing import Any
 
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.language import later
+from neftune_core.language import plural
 from neftune_core.models.device import describe_machine
 from neftune_core.models.module_trees import fingerprint
 from neftune_core.studies.measuring import sample_prompts
-from neftune_core.studies.prompts import fitted_rows, fitting_words, mostly_reasons, study_asked
+from neftune_core.studies.prompts import fitted_rows, fitting_words, mostly_reasons, study_asked, worse
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
@@ -44,11 +44,19 @@ def about_run(run: Lockstep) -> dict[str, Any]:
             "reasoning": mostly_reasons(prepared.train),
         },
         "samples": {
-            "train_loss": later("the first {count} training rows").format(count=min(rows, len(prepared.train))),
-            "held_out_loss": later("the first {count} held-out rows").format(count=min(rows, len(prepared.held_out))),
+            "train_loss": _first_rows(min(rows, len(prepared.train)), "training"),
+            "held_out_loss": _first_rows(min(rows, len(prepared.held_out)), "held-out"),
         },
         "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }
+
+
+def _first_rows(count: int, part: str) -> str:
+    words = {
+        "training": plural(count, "the first training row", "the first {count} training rows"),
+        "held-out": plural(count, "the first held-out row", "the first {count} held-out rows"),
+    }
+    return words[part].format(count=count)
 
 
 def _report(run: Lockstep) -> dict[str, Any]:
@@ -56,6 +64,9 @@ def _report(run: Lockstep) -> dict[str, Any]:
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
     kept = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
     rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
-    fitted = fitted_rows(rows, loaded, study.measuring.new_tokens)
-    words = fitting_words([*fitted, *(found for _, found in study_asked(study, prepared, loaded))])
+    fates = dict(zip(map(id, rows), fitted_rows(rows, loaded, study.measuring.new_tokens), strict=True))
+    for place, (prompt, found) in enumerate(study_asked(study, prepared, loaded)):
+        asked = id(prompt if study.answers.prompts else prepared.held_out[place])  # a held-out row may be asked twice
+        fates[asked] = worse(fates.get(asked, found), found)
+    words = fitting_words([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}

@@ -18,7 +18,7 @@ from neftune_core.engine.saving import is_saved
 from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
@@ -231,7 +231,12 @@ def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings
         DoesNotFit: A limit is exceeded.
     """
     if arms > limits.arms:
-        raise DoesNotFit(say("This server lets at most {most} arms answer at once.", most=limits.arms))
+        words = plural(
+            limits.arms,
+            "This server lets at most {most} arm answer at once.",
+            "This server lets at most {most} arms answer at once.",
+        )
+        raise DoesNotFit(say(words, most=limits.arms))
     said = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
     AnswerSettings(**settings.model_dump(exclude={"prompts"})).check(limits)
     check_count(len(prompts) * settings.answers_each, limits)

@@ -265,18 +265,19 @@ class Jobs:
             here = sum(job.address == address for job in self._waiting) if address else 0
         if mine >= self.limits.waiting_jobs:
             raise DoesNotFit(
-                say("You already have {mine} studies waiting, the most this server allows: wait for one.", mine=mine)
+                say(
+                    "Studies of yours that are waiting: {mine}, the most this server allows. Wait for one of them.",
+                    mine=mine,
+                )
             )
         if everybodys >= self.limits.queue_places:
-            raise DoesNotFit(
-                say("All {everybodys} places of the queue are taken: try again later.", everybodys=everybodys)
-            )
+            raise DoesNotFit(say("The queue is full ({everybodys} waiting): try again later.", everybodys=everybodys))
         reserved = self.limits.queue_places // RESERVED_SHARE if here else 0
         if here >= self.limits.address_jobs or everybodys >= self.limits.queue_places - reserved:
             raise DoesNotFit(
                 say(
-                    "{here} studies from your network address are waiting, and the places left are for others: wait "
-                    "for one.",
+                    "Studies from your network address that are waiting: {here}. The places left are for others: "
+                    "wait for one of them.",
                     here=here,
                 )
             )

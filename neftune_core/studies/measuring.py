@@ -31,7 +31,7 @@ from neftune_core.evaluation.text_measures import (
     shape,
     with_typos,
 )
-from neftune_core.language import later
+from neftune_core.language import later, plural
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
@@ -150,7 +150,8 @@ class _Ending:
                 at = 1 + amounts.index(named)
                 found.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
             found.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
-        found.samples["robustness"] = later("the first {count} held-out rows").format(count=len(sample))
+        words = plural(len(sample), "the first held-out row", "the first {count} held-out rows")
+        found.samples["robustness"] = words.format(count=len(sample))
 
     def _with_typos(self, sample: Sequence[Encoded], rate: float) -> list[Encoded]:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
@@ -187,14 +188,7 @@ class _Ending:
                 start += len(kept)
                 if kept:
                     self._scored(found, part, name, mine, kept)
-        asked = later("the first {held_out} held-out prompts and the first {train} training prompts")
-        if not all(parts.values()):
-            asked = (
-                later("the first {held_out} held-out prompts")
-                if parts["held_out"]
-                else later("the first {train} training prompts")
-            )
-        listed = asked.format(**{part: len(kept) for part, kept in parts.items()})
+        listed = _listed(len(parts["held_out"]), len(parts["train"]))
         words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
         found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
 
@@ -268,3 +262,25 @@ def sample_prompts(run: Lockstep) -> int:
     """Return the number of prompts per part whose answers are measured; if automatic, at most the sample's rows."""
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
+
+
+def _listed(held_out: int, train: int) -> str:
+    """Which prompts are answered, as a record keeps it; one of the two numbers may be 0."""
+    words = plural(
+        train,
+        plural(
+            held_out,
+            "the first held-out prompt and the first training prompt",
+            "the first {held_out} held-out prompts and the first training prompt",
+        ),
+        plural(
+            held_out,
+            "the first held-out prompt and the first {train} training prompts",
+            "the first {held_out} held-out prompts and the first {train} training prompts",
+        ),
+    )
+    if not train:
+        words = plural(held_out, "the first held-out prompt", "the first {held_out} held-out prompts")
+    if not held_out:
+        words = plural(train, "the first training prompt", "the first {train} training prompts")
+    return words.format(held_out=held_out, train=train)

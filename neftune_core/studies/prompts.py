@@ -33,8 +33,8 @@ def as_jsonl(lines: Sequence[Line]) -> str:
 
 
 def as_csv(lines: Sequence[Line]) -> str:
-    """Return the answers as CSV, one row per answer; a line's `vote` is repeated in each of its rows."""
-    names = [*COLUMNS, "vote"] if any("vote" in line for line in lines) else list(COLUMNS)
+    """Return the answers as CSV, one row per answer; a line's `cut` and `vote` are repeated in each of its rows."""
+    names = [*COLUMNS, *(name for name in ("cut", "vote") if any(name in line for line in lines))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
@@ -210,6 +210,11 @@ def those_that_fit(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) ->
     """
     kept = [(row, one.ids) for row, one in zip(rows, found, strict=True) if one is not None]
     return [row for row, _ in kept], [ids for _, ids in kept]
+
+
+def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
+    """Return the worse of two outcomes for one prompt: left out, then cut, then whole."""
+    return None if one is None or other is None else one if one.cut else other
 
 
 def fitting_words(found: Sequence[FittedPrompt | None]) -> str:

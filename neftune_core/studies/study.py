@@ -22,7 +22,7 @@ from neftune_core.engine.parallel import StudyEnded, team
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.threads import YieldingWhenBusy, fixed_threads
@@ -35,11 +35,7 @@ from neftune_core.studies.judging import question_for
 from neftune_core.studies.measuring import measure_end
 from neftune_core.studies.pacing import Pacer
 from neftune_core.studies.planning import require_disk, require_memory
-from neftune_core.studies.prompts import (
-    answer_lines,
-    study_asked,
-    those_that_fit,
-)
+from neftune_core.studies.prompts import answer_lines, study_asked, those_that_fit
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
 from neftune_core.studies.records.record import Record
@@ -114,9 +110,11 @@ class Deadline:
         """Reason for the stop; an attribute `words` of `should_stop` takes precedence."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
-        return later("Stopped after {minutes:,} minutes, the longest that this server allows.").format(
-            minutes=self.minutes
-        )
+        return plural(
+            self.minutes,
+            "Stopped after {minutes:,} minute, the longest that this server allows.",
+            "Stopped after {minutes:,} minutes, the longest that this server allows.",
+        ).format(minutes=self.minutes)
 
 
 @dataclass(frozen=True)

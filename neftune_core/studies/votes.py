@@ -10,7 +10,7 @@ from typing import Any
 
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.statistics import Interval, binomial_interval
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
 
@@ -107,8 +107,13 @@ def tally_words(found: Tally) -> str:
         return say("No vote between {first} and {second} chose one yet.", first=first, second=second) + others
     share = found.share
     words = say(
-        "{first} won {wins} of {count} votes that chose one against {second}: {share:.0%}, 95 % interval {low:.0%} to "
-        "{high:.0%} (Clopper and Pearson; ties left out).",
+        plural(
+            decided,
+            "{first} won {wins} of {count} vote that chose one against {second}: {share:.0%}, 95 % interval {low:.0%} "
+            "to {high:.0%} (Clopper and Pearson; ties left out).",
+            "{first} won {wins} of {count} votes that chose one against {second}: {share:.0%}, 95 % interval "
+            "{low:.0%} to {high:.0%} (Clopper and Pearson; ties left out).",
+        ),
         first=first,
         wins=found.wins[0],
         count=decided,

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Control, Limits, Settings, controls, parse, setting
 from neftune_core.studies.settings import EXAMPLE, StudySettings
@@ -262,10 +262,12 @@ def size_words(sweep: SweepSettings) -> str:
         "{settings:,} settings (controls included), {seeds}: {trainings:,} trainings, in {studies} of {arms} in "
         "lockstep",
         settings=settings,
-        seeds=say("1 seed") if seeds == 1 else say("{count} seeds", count=seeds),
+        seeds=say(plural(seeds, "1 seed", "{count} seeds"), count=seeds),
         trainings=settings * seeds,
-        studies=say("1 study") if studies == 1 else say("{count:,} studies", count=studies),
-        arms=say("{count} arms", count=most) if equal else say("up to {count} arms", count=most),
+        studies=say(plural(studies, "1 study", "{count:,} studies"), count=studies),
+        arms=say(plural(most, "{count} arm", "{count} arms"), count=most)
+        if equal
+        else say("up to {count} arms", count=most),
     )
 
 

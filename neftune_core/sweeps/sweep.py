@@ -15,7 +15,7 @@ from neftune_core.durable import write_whole
 from neftune_core.engine.lockstep import Event, Stop
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import Cancelled, LabError
-from neftune_core.language import later
+from neftune_core.language import plural
 from neftune_core.models.loading import load
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, to_toml
@@ -226,23 +226,32 @@ class _Run:
             diverged = [state["message"] for state in found if state.get("message")]
             if not diverged:
                 return {"event": "finished"}
-            words = later("In {some} of {every} studies: {message}")
+            words = plural(len(every), "In the only study: {message}", "In {some} of {every} studies: {message}")
             message = words.format(some=len(diverged), every=len(every), message=diverged[0])
             return {"event": "finished", "message": message}
         return {
             "event": "failed",
-            "message": later(
+            "message": plural(
+                len(every),
+                "The only study failed with: {message} Resume retries it.",
                 "{failed} of {every} studies failed, the first with: {message} The others are in the table; "
-                "resume retries the failed ones."
+                "resume retries the failed ones.",
             ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
         }
 
     def _why(self, over: int, every: int) -> str:
         if self.should_stop():
-            return later("Stopped as asked, with {over} of {every} studies done.").format(over=over, every=every)
-        return later(
+            return plural(
+                every,
+                "Stopped as asked, with {over} of {every} study done.",
+                "Stopped as asked, with {over} of {every} studies done.",
+            ).format(over=over, every=every)
+        return plural(
+            every,
+            "Stopped after {minutes:,} minutes, the longest that this server allows, with {over} of {every} study "
+            "done.",
             "Stopped after {minutes:,} minutes, the longest that this server allows, with {over} of {every} studies "
-            "done."
+            "done.",
         ).format(minutes=self.limits.study_minutes, over=over, every=every)
 
 

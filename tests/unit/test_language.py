@@ -21,7 +21,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import ENGLISH as ENGLISH_VERDICT
 from neftune_core.home import LOST_HERE, LOST_ON_SPACE, assets
-from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, retold, say
+from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plural, retold, say
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.settings import ModelSettings
@@ -42,13 +42,12 @@ SEEDS = ("seed", "seeds")  # what the page shows of the study's own settings
 
 
 def literals() -> Iterator[str]:
-    """What is given to `say` and `later` anywhere in the package."""
+    """What is given to `say`, `later` and `plural` anywhere in the package."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "later"):
-                given = node.args[0]
-                if isinstance(given, ast.Constant):
-                    yield given.value
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                given = {"say": node.args[:1], "later": node.args[:1], "plural": node.args[1:]}.get(node.func.id, [])
+                yield from (text.value for text in given if isinstance(text, ast.Constant))
 
 
 def of_settings() -> Iterator[str]:
@@ -103,6 +102,20 @@ def test_the_catalogue_is_sorted() -> None:
 def test_what_is_not_translated_is_said_in_english() -> None:
     with in_language(CHINESE):
         assert say("Nobody wrote this: {count:,} rows.", count=1200) == "Nobody wrote this: 1,200 rows."
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 steps"), (1, "1 step"), (1200, "1,200 steps")])
+def test_numbers_agree_with_their_nouns(count: int, said: str) -> None:
+    words = plural(count, "{steps:,} step", "{steps:,} steps")
+    assert say(words, steps=count) == said
+    with in_language(CHINESE):
+        assert say(words, steps=count) == f"{count:,} 步"
+
+
+def test_sentences_on_one_thing_are_retold() -> None:
+    with in_language(CHINESE):
+        assert retold("the first held-out row") == "第 1 条留出数据"
+        assert retold("Stopped as asked, with 0 of 1 study done.") == "已按要求停止，1 项实验中完成了 0 项。"
 
 
 def test_a_value_with_braces_is_said_as_it_is() -> None:

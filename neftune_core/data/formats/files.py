@@ -23,7 +23,7 @@ from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, require_f
 from neftune_core.data.formats.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
 from neftune_core.data.layouts import LAYOUTS, spelled
 from neftune_core.errors import DataError, DoesNotFit
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
@@ -247,7 +247,15 @@ def _csv(text: str, title: str, longest: int) -> Table:
                 continue
             if isinstance(cells, list) and len(cells) != len(header):
                 cells = RowRefused(
-                    say("it has {cells} cells where the header has {header}", cells=len(cells), header=len(header))
+                    say(
+                        plural(
+                            len(cells),
+                            "it has {cells} cell where the header has {header}",
+                            "it has {cells} cells where the header has {header}",
+                        ),
+                        cells=len(cells),
+                        header=len(header),
+                    )
                 )
             yield number, dict(zip(header, cells, strict=True)) if isinstance(cells, list) else cells
 

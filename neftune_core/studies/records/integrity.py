@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neftune_core.engine.saving import is_saved
 from neftune_core.errors import RecordError
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 
@@ -54,17 +54,27 @@ def _log(log: Log) -> list[str]:
     found = []
     if log.skipped:
         found.append(
-            say("One line of its log cannot be read, and is left out.")
-            if log.skipped == 1
-            else say("{count:,} lines of its log cannot be read, and are left out.", count=log.skipped)
+            say(
+                plural(
+                    log.skipped,
+                    "One line of its log cannot be read, and is left out.",
+                    "{count:,} lines of its log cannot be read, and are left out.",
+                ),
+                count=log.skipped,
+            )
         )
     if log.cut:
         found.append(say("Its log is larger than a record's may be: what follows its beginning is left out."))
     if log.doubled:
         found.append(
-            say("One line of its log is there twice, and counted once.")
-            if log.doubled == 1
-            else say("{count:,} lines of its log are there twice, and counted once.", count=log.doubled)
+            say(
+                plural(
+                    log.doubled,
+                    "One line of its log is there twice, and counted once.",
+                    "{count:,} lines of its log are there twice, and counted once.",
+                ),
+                count=log.doubled,
+            )
         )
     begun = {event.get("seed") for event in log.events if event["event"] == "started"}
     if any(event.get("seed") not in begun for event in log.events if event["event"] == "step"):

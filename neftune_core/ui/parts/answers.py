@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neftune_core.evaluation.settings import CUT
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.parts.markup import quiet
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
-CUT = later("The beginning of this prompt was cut off: with room for the answer, it is too long for the model.")
 HIDDEN = "var(--lab-quiet)"
 CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
@@ -147,4 +147,4 @@ def _numbers(answer: Mapping[str, Any]) -> list[str]:
 
 
 def _count(tokens: int) -> str:
-    return say("1 token") if tokens == 1 else say("{count:,} tokens", count=tokens)
+    return say(plural(tokens, "1 token", "{count:,} tokens"), count=tokens)

@@ -14,7 +14,7 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.lessons import recorded_norms
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
@@ -166,7 +166,13 @@ def _where_and_when(record: Record) -> list[str]:
     found = []
     if "processor" in machine:
         cores, processor = machine.get("cores", "?"), machine["processor"]
-        found.append(say("on {cores} cores of {processor}", cores=cores, processor=processor))
+        found.append(
+            say(
+                plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
+                cores=cores,
+                processor=processor,
+            )
+        )
     if isinstance(created, int | float):
         found.append(time.strftime(say("%d %B %Y"), time.gmtime(created)).lstrip("0"))
     return found

@@ -10,7 +10,7 @@ import gradio as gr
 
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, told
@@ -108,7 +108,8 @@ def _numbers(status: Status) -> list[str]:
         numbers.append(say("step {step:,} of {steps:,}", step=status.step, steps=status.steps))
     elif status.steps:
         seeds = say("{count} seeds of ", count=status.seeds) if status.seeds > 1 else ""
-        numbers.append(seeds + say("{steps:,} steps", steps=status.steps // max(1, status.seeds)))
+        steps = status.steps // max(1, status.seeds)
+        numbers.append(seeds + say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps))
     if status.state == "running" and status.seconds_left is not None:
         numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
     if status.tokens_per_second and not status.is_over:

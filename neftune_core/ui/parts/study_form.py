@@ -11,7 +11,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.models.catalogue import duration, gigabytes
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -114,8 +114,14 @@ def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     if budget:
         length = say("about {duration} of training", duration=duration(budget))
     else:
-        length = say("{steps:,} steps", steps=steps)
-    words = say("{seeds}{length}, {count} arms.", seeds=seeds, length=length, count=len(study.arms))
+        length = say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps)
+    arms = len(study.arms)
+    words = say(
+        plural(arms, "{seeds}{length}, {count} arm.", "{seeds}{length}, {count} arms."),
+        seeds=seeds,
+        length=length,
+        count=arms,
+    )
     if lab.gpu:
         seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
         return f"{words[:1].upper()}{words[1:]} {lab.gpu.words(seconds)}", True

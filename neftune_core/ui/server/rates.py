@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict, deque
 
 from neftune_core.errors import LabError
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.settings import Limits
 
 KEPT_ADDRESSES = 10_000
@@ -80,8 +80,12 @@ class Rates:
         if left:
             raise TooMany(
                 say(
-                    "Your network address made too many calls within a minute: wait {left} seconds.",
-                    left=round(left),
+                    plural(
+                        max(1, round(left)),
+                        "Your network address made too many calls within a minute: wait {left} second.",
+                        "Your network address made too many calls within a minute: wait {left} seconds.",
+                    ),
+                    left=max(1, round(left)),
                 )
             )
 
@@ -97,7 +101,12 @@ class Rates:
         """
         left = self.passwords.wait(address, now) or self.passwords_of_all.wait("", now)
         if left:
-            raise TooMany(f"Too many passwords were tried within a minute: wait {max(1, round(left))} seconds.")
+            words = plural(
+                max(1, round(left)),
+                "Too many passwords were tried within a minute: wait {left} second.",
+                "Too many passwords were tried within a minute: wait {left} seconds.",
+            )
+            raise TooMany(say(words, left=max(1, round(left))))
 
     def count_study(self, address: str, now: float | None = None) -> None:
         """Count one study, whichever handler starts it; without an address nothing is counted.
@@ -111,11 +120,12 @@ class Rates:
         """
         left = self.studies.wait(address, now) if address else 0.0
         if left:
-            raise TooMany(
-                say(
-                    "Your network address started {most} studies within an hour, the maximum on "
-                    "this server: wait {left} minutes, or run the lab on your own machine.",
-                    most=self.studies.most,
-                    left=max(1, round(left / 60)),
-                )
+            minutes = max(1, round(left / 60))
+            words = plural(
+                minutes,
+                "Your network address reached this server's maximum of studies per hour ({most}): wait {left} minute, "
+                "or run the lab on your own machine.",
+                "Your network address reached this server's maximum of studies per hour ({most}): wait {left} minutes, "
+                "or run the lab on your own machine.",
             )
+            raise TooMany(say(words, most=self.studies.most, left=minutes))

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.ui.parts.markup import facts, quiet
 
 if TYPE_CHECKING:
@@ -55,15 +55,19 @@ def report(prepared: Prepared, found: DataReport) -> str:
     return f'<div class="lab-report">{heading}{numbers}{notes}{_lists(found)}</div>'
 
 
+def _removed(tokens: int) -> str:
+    return say(plural(tokens, "{count:,} token of its end", "{count:,} tokens of its end"), count=tokens)
+
+
 def _lists(found: DataReport) -> str:
     """Return the rows that are skipped or cut, each list folded if it is long."""
     from neftune_core.data.report import row_ranges
 
     refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
-    cut = [(f"{one.row:,}", say("{count:,} tokens of its end", count=one.tokens_removed)) for one in found.cut]
+    cut = [(f"{one.row:,}", _removed(one.tokens_removed)) for one in found.cut]
     same = [(f"{one.row:,}", say("the same as row {row:,}", row=one.same_as)) for one in found.duplicates]
     count = sum(len(one.rows) for one in found.refused)
-    heading = say("1 row was refused") if count == 1 else say("{count:,} rows were refused", count=count)
+    heading = say(plural(count, "1 row was refused", "{count:,} rows were refused"), count=count)
     return (
         _folded("lab-refusals", heading, say("Why"), refused)
         + _folded("lab-changed", say("Cut to the maximum length: {count:,}", count=len(cut)), say("Removed"), cut)

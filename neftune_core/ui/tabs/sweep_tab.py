@@ -14,7 +14,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
 from neftune_core.figures.effects import effect_curve
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.settings import to_toml
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.settings import StudySettings
@@ -331,7 +331,11 @@ def _recorded_words(sweep: Sweep) -> str:
 
 def _machine_words(machine: Mapping[str, Any]) -> str:
     cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
-    return say("on {cores} cores of {processor}", cores=cores, processor=processor)
+    return say(
+        plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
+        cores=cores,
+        processor=processor,
+    )
 
 
 def _connect_watched(around: Around, tab: SweepTab) -> None:

@@ -156,7 +156,7 @@ def test_the_same_rows_are_held_out_for_every_model(tmp_path):
 @pytest.mark.parametrize(
     ("pairs", "more", "words"),
     [
-        (numbered(2), {}, "Only 1 rows are left for training"),
+        (numbered(2), {}, "Only 1 row is left for training"),
         ([("Same?", "Yes")] * 5, {"held_out_share": 0}, "4 duplicates were left out"),
         (numbered(9), {"maximum_length": 16}, "9 rows were refused; row"),
     ],

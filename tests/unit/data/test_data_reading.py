@@ -77,7 +77,7 @@ def test_a_file_that_is_not_text_gets_a_sentence(reading, content, words):
         ("rows.csv", "answer,answer\na,b", "two columns called 'answer'"),
         ("rows.csv", "question,answer\n", "has no rows"),
         ("rows.jsonl", "nonsense", "row 1: it is not valid JSON"),
-        ("rows.jsonl", '{"question": "Q", "answer": ""}', "None of the 1 rows"),
+        ("rows.jsonl", '{"question": "Q", "answer": ""}', "The only row of"),
     ],
 )
 def test_an_unusable_file_gets_one_sentence(reading, name, content, words):

@@ -25,6 +25,8 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import data_tab
 
+CASES = Path(__file__).parents[2] / "cases"
+
 KEYS = [
     "layout", "columns", "unused_columns", "train", "held_out", "refused", "cut", "duplicates", "notes", "rows",
 ]  # fmt: skip
@@ -82,7 +84,7 @@ def test_a_file_without_a_usable_row_is_reported_and_fails(tmp_path: Path, capsy
     assert data(Data(file=file, json=True)) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["refused"] == [{"reason": "the output is empty", "rows": [1]}]
-    assert said.err == "None of the 1 rows of rows.jsonl can be used; row 1: the output is empty.\n"
+    assert said.err == "The only row of rows.jsonl cannot be used; row 1: the output is empty.\n"
 
 
 def test_one_usable_row_is_reported_although_no_study_can_be_trained_on_it(
@@ -142,6 +144,19 @@ def test_a_template_without_a_place_for_a_system_prompt_is_said_to_have_none(tmp
         prepared = examine(DataSettings(source=source, system="Be brief."), tokenizer(name), Limits())
         notes[name] = data_report(prepared, tokenizer(name)).notes[0]
     assert "It is kept" in notes["chatml"] and "does not support it" in notes["no system"]
+
+
+def test_rows_that_a_template_refuses_after_the_split_are_counted_and_said() -> None:
+    source = f"file:{CASES / 'mostly_tools.jsonl'}"
+    prepared = examine(DataSettings(source=source, held_out_share=0.2), tokenizer("chatml"), Limits())
+    found = data_report(prepared, tokenizer("chatml"))
+    assert found.train + found.held_out + sum(len(one.rows) for one in found.refused) == 40
+    after_split = (32 - found.train, 8 - found.held_out)
+    assert sum(after_split) == 30
+    assert found.notes == [
+        "The held-out rows were drawn before the model's tokenizer and chat template had seen the rows; refused since "
+        f"then: {after_split[0]} for training, {after_split[1]} held out."
+    ]
 
 
 def test_row_numbers_are_written_as_ranges() -> None:

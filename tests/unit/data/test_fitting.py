@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import csv
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +13,21 @@ from typing import Any
 import pytest
 from chat_templates import tokenizer
 
+from neftune_core.commands.train import run_record
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.data.fitting import Room, fitted_prompt, room_for
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import CUT, AnswerSettings
+from neftune_core.export.report import report
 from neftune_core.models.catalogue import estimate
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import chosen_arms, compare_arms
 from neftune_core.studies.planning import work_of
-from neftune_core.studies.prompts import Prompt, further
+from neftune_core.studies.prompts import Prompt, as_csv, further
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
@@ -80,12 +86,58 @@ def test_a_prompt_of_which_nothing_fits_is_left_out() -> None:
     assert fitted_prompt(TURNS, tokenizer("chatml"), Room(5, 5)) is None
 
 
+def test_a_prompt_of_a_system_prompt_alone_loses_its_beginning() -> None:
+    text, cut = fitted((SYSTEM._replace(content="abc " * 90 + "the end"),), 60)
+    assert (cut, "the end" in text) == (True, True)
+
+
 def test_what_a_person_wrote_last_is_never_shortened() -> None:
     last = length((SYSTEM, TURNS[-1]))
     for room in (last, last - 10):
         text, cut = fitted((SYSTEM, *TURNS), room, shorten=False)
         assert (cut, "user 3" in text, "Be brief." in text) == (True, True, True)
     assert fitted_prompt((SYSTEM, *TURNS), tokenizer("chatml"), Room(last - 40, last - 1), shorten=False) is None
+
+
+def with_tools() -> Any:
+    """A tokenizer whose template writes tools, calls of them and their replies."""
+    made = copy.deepcopy(tokenizer("chatml"))
+    made.chat_template = (
+        "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for turn in messages %}"
+        "<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}"
+        "{% for call in turn['tool_calls'] or [] %}{{ call['function'] | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return made
+
+
+TOOLS = ("tools", json.dumps([{"type": "function", "function": {"name": "weather"}}]))
+CALL = Message("assistant", "", fields=(("tool_calls", json.dumps([{"function": {"name": "look", "arguments": {}}}])),))
+
+
+@pytest.mark.parametrize("first", [(), (SYSTEM,)], ids=["on the user's message", "on the system prompt"])
+def test_the_list_of_tools_survives_what_is_left_out(first: tuple[Message, ...]) -> None:
+    made, (head, *rest) = with_tools(), (*first, *TURNS)
+    messages = (head._replace(fields=(TOOLS,)), *rest)
+    whole = len(prompt_ids(messages, made))
+    for room in (whole - 1, len(prompt_ids((messages[0], TURNS[-1]), made)) - 20):
+        found = fitted_prompt(messages, made, Room(room, room))
+        assert found is not None
+        assert found.cut
+        text = made.decode(found.ids)
+        assert (text.count('"weather"'), "user 0" in text) == (1, False)
+
+
+def test_a_message_loses_its_beginning_and_the_calls_of_tools_after_it_stay() -> None:
+    messages = (Message("user", "abc " * 60 + "the end"), CALL, Message("tool", "12 degrees"))
+    made = with_tools()
+    room = len(prompt_ids(messages, made)) - 40
+    found = fitted_prompt(messages, made, Room(room, room))
+    assert found is not None
+    text = made.decode(found.ids)
+    assert [text.count(words) for words in ("the end", '"look"', "12 degrees")] == [1, 1, 1]
+    assert len(found.ids) <= room
+    assert fitted_prompt((*messages[:2], Message("tool", "12 " * 200)), made, Room(room, room)) is None
 
 
 def test_a_prompt_leaves_room_for_the_answer_that_may_be_written() -> None:
@@ -119,8 +171,15 @@ def test_a_study_on_long_conversations_ends_finished_and_counts_what_it_cut(reco
     started = next(event for event in record.events() if event["event"] == "started")
     notes = [note for note in started["data"]["report"]["notes"] if "longer than the model can read" in note]
     assert len(notes) == 1
-    assert int(notes[0].split(" cut")[0].rpartition(" ")[2]) > 0
+    assert ": 12 cut from the left, 0 left out." in notes[0], "of 8 training and 4 held-out rows, each counted once"
     assert any(line.get("cut") for line in record.answers())
+
+
+def test_files_and_reports_say_which_prompts_were_cut(record: Record) -> None:
+    count = sum("cut" in line for line in record.answers())
+    assert report(record).count(CUT) == count > 0
+    table = list(csv.DictReader(io.StringIO(as_csv(record.answers()))))
+    assert {row["cut"] for row in table} == {"True"}
 
 
 def test_the_memory_of_long_prompts_is_counted(record: Record) -> None:
@@ -139,6 +198,15 @@ def test_an_own_prompt_that_does_not_fit_is_refused_before_training(tmp_path: Pa
     events = list(run_study(record, Limits(), lambda: False))
     assert [event["event"] for event in events] == ["failed"]
     assert "longer than the 1,023 tokens that this model can read before an answer: shorten it." in events[0]["message"]
+
+
+def test_the_command_leaves_no_record_of_a_study_whose_own_prompt_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = create(study(prompts=("Why? " * 3000,)), "", folder=tmp_path / "runs")
+    assert run_record(record, Limits()) == 1
+    assert "shorten it." in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_conversation_that_grew_too_long_loses_its_earliest_turns(record: Record) -> None:

@@ -220,7 +220,7 @@ def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:
     first = jobs.submit(_study(rows, epochs=500), ANN)
     _until(first, "started")
     second = jobs.submit(_study(rows), ANN)
-    with pytest.raises(DoesNotFit, match="already have 1"):
+    with pytest.raises(DoesNotFit, match="waiting: 1"):
         jobs.submit(_study(rows), ANN)
     for record in (second, first):
         jobs.stop(record.id, ANN)
@@ -457,7 +457,7 @@ def test_the_queue_has_an_end_for_all_visitors_together(rows: Path) -> None:
     first = jobs.submit(_study(rows, epochs=500), ANN)
     _until(first, "started")
     second = jobs.submit(_study(rows), BEN)
-    with pytest.raises(DoesNotFit, match="places of the queue"):
+    with pytest.raises(DoesNotFit, match="The queue is full"):
         jobs.submit(_study(rows), ANN)
     jobs.stop(second.id, BEN)
     jobs.stop(first.id, ANN)
