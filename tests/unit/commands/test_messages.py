@@ -132,7 +132,7 @@ def test_a_wrong_table_or_name_says_what_to_write(text: str, words: str) -> None
 def test_the_tables_of_a_sweep_say_what_to_write_too() -> None:
     with pytest.raises(InvalidSetting, match=r"study.noise is a list of tables: write \[\[study.noise\]\]"):
         from_toml(SweepSettings, "[axes]\nnoise.strength = [1]\n[study.noise]\nstrength = 1\n")
-    with pytest.raises(InvalidSetting, match=r"several of points: write \[\[points\]\]"):
+    with pytest.raises(InvalidSetting, match=r"points is a list of tables: write \[\[points\]\]"):
         from_toml(SweepSettings, "[points]\nnoise.strength = 1\n")
 
 
