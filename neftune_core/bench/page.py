@@ -178,7 +178,8 @@ def own_import_seconds() -> float:
     """Return the time to import the page's own modules beyond Gradio, in a fresh process."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
-        "start = time.perf_counter(); from neftune_core.ui import page, serve; page.build(); "
+        "start = time.perf_counter(); from neftune_core.ui import page; "
+        "from neftune_core.ui.server import serve; page.build(); "
         "print(time.perf_counter() - start)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

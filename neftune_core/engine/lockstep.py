@@ -20,10 +20,11 @@ from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
-from neftune_core.engine.clean_loss import RowMeasures, row_measures
+from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
 from neftune_core.engine.parallel import team
 from neftune_core.engine.passes import MicroBatch, Passes, noise_rows
+from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
 from neftune_core.noise.batch import ArmNoise

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.data.preparing import Prepared
-from neftune_core.engine.clean_loss import RowMeasures
+from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.errors import LabError
 from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.rouge import units

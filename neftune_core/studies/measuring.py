@@ -17,9 +17,10 @@ from neftune_core.data.chat import Encoded, encode
 from neftune_core.data.examples import Example
 from neftune_core.data.formats.starters import held_out_file
 from neftune_core.engine.accelerator import accelerator, holding
-from neftune_core.engine.clean_loss import NoiseOf, RowMeasures, row_measures
+from neftune_core.engine.clean_loss import NoiseOf, row_measures
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.passes import noise_rows
+from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.settings import evaluation_batch
 from neftune_core.evaluation.answers import Answer, stream_answers
 from neftune_core.evaluation.settings import AnswerSettings

@@ -16,7 +16,7 @@ def _runs(code: str) -> str:
 
 def test_importing_the_page_brings_neither_torch_nor_plotly() -> None:
     heavy = _runs(
-        "import sys; from neftune_core.ui import serve, page; page.build(); "
+        "import sys; from neftune_core.ui import page; from neftune_core.ui.server import serve; page.build(); "
         "print([name for name in ('torch', 'transformers', 'datasets', 'plotly') if name in sys.modules])"
     )
     assert heavy.strip().splitlines()[-1] == "[]"

@@ -75,7 +75,7 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
         (NoiseSettings, {"strength": "loud"}, "The setting strength cannot be 'loud'"),
         (NoiseSettings, {"kind": "pink"}, "Kind must be one of uniform"),
         (NoiseSettings, {"unit": "share"}, "The unit share belongs to token dropout"),
-        (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a range"),
+        (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a valid range"),
         (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour': change"),
         (StudySettings, {"noise": ()}, "A study needs at least one noise arm"),
         (StudySettings, {"training": {"epochs": 0}}, "The setting training.epochs cannot be 0"),
@@ -95,7 +95,11 @@ def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], v
         ({"strength": -1}, "input should be greater than or equal to 0.", "设置 strength 不能是 -1：应大于或等于 0。"),
         ({"strength": 2e4}, "input should be less than or equal to 10000.", "应小于或等于 10000。"),
         ({"strength": float("nan")}, "input should be a finite number.", "应是有限的数。"),
-        ({"sites": "5-2"}, "The layers 5-2 are not a range from a", "层 5-2 不是从小到大、从 1 开始的范围。"),
+        (
+            {"sites": "5-2"},
+            "The layers 5-2 are not a valid range",
+            "层 5-2 不是有效的范围：请先写较小的数，从 1 开始。",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_in_the_language_of_the_page(values: dict, english: str, chinese: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.durable import write_whole
-from neftune_core.engine.clean_loss import RowMeasures
+from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.studies.records.log import append, finite, parsed
 from neftune_core.studies.records.parts import metrics_of

@@ -61,9 +61,9 @@ def test_a_file_that_is_not_text_gets_a_sentence(reading, content, words):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("rows.txt", GOOD, "has the extension .txt"),
+        ("rows.txt", GOOD, "has the unknown extension .txt"),
         ("rows", GOOD, "extension .none."),
-        ("rows.pkl", b"\x80\x04K\x01.", "has the extension .pkl"),
+        ("rows.pkl", b"\x80\x04K\x01.", "has the unknown extension .pkl"),
         ("rows.jsonl", f"[{GOOD}]", "rename it to .json"),
         ("rows.json", "[]", "has no rows"),
         ("rows.json", "[1, 2]", "row 1: it is not an object"),
@@ -129,7 +129,7 @@ def test_csv_rows_are_counted_after_the_header(reading):
     assert [(example.row, example.response) for example in found.examples] == [(1, 'a "word"'), (6, "ok")]
     assert [refusal.row for refusal in found.refusals] == [3, 4, 5]
     reasons = [refusal.reason for refusal in found.refusals]
-    assert reasons[0] == "it has 1 cells where the header has 2"
+    assert reasons[0] == "it has 1 cell where the header has 2"
     assert reasons[1] == "the answer is empty"
     assert "its quoting is wrong" in reasons[2]
 
@@ -208,7 +208,7 @@ def test_progress_is_told_and_may_end_the_reading(tmp_path):
 def test_what_is_refused_is_told_in_the_language_of_the_page(reading):
     with in_language(CHINESE):
         found = reading(GOOD + '\n{"instruction": "Q", "output": ""}\n{"instruction": ["Q"], "output": "{A}"}\n[')
-        with pytest.raises(DataError, match=r"^rows\.jsonl 的 1 行没有一行可用；第 1 行：输出是空的。$"):
+        with pytest.raises(DataError, match=r"^rows\.jsonl 仅有的一行不可用；第 1 行：输出是空的。$"):
             reading('{"instruction": "Q", "output": ""}')
     assert [refusal.reason for refusal in found.refusals] == [
         "输出是空的",

@@ -10,8 +10,9 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.engine.clean_loss import RowMeasures, batches_by_length, row_measures
+from neftune_core.engine.clean_loss import batches_by_length, row_measures
 from neftune_core.engine.lockstep import Lockstep, steps_after
+from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.settings import TrainingSettings, check_length, count_steps, rate_at
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit

@@ -196,7 +196,7 @@ def test_the_archive_says_what_it_leaves_out(record: Record, tmp_path: Path) -> 
         note = next(name for name in archive.namelist() if name.endswith("READ-ME.txt"))
         words = archive.read(note).decode()
     assert {"standalone.py", "study.toml", "study.json", "train.jsonl", "adapter_model.safetensors"} <= names
-    assert "adversarial-alpha-5-k2-0.5 is left out: it needs further passes" in words
+    assert "adversarial-alpha-5-k2-0.5 is left out: it needs gradient ascent passes" in words
     assert reason_against(NoiseSettings(schedule="adaptive")) == "its schedule follows the loss"
 
 

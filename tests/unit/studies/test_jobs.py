@@ -207,7 +207,7 @@ def test_a_study_ends_at_the_time_limit_and_keeps_its_arms(rows: Path, monkeypat
     jobs.resume(record.id, ANN)
     status = jobs.wait(record, 120)
     assert status.state == "stopped"
-    assert "1 minutes, the longest" in status.message
+    assert "1 minute, the longest" in status.message
     assert saved_arms(record) == ["control", "uniform-alpha-5"]
 
 
@@ -248,7 +248,7 @@ def test_new_keys_of_one_address_do_not_fill_the_queue_and_some_places_stay_for_
         time.sleep(0.01)
     for number in range(4):
         ask_as("a", f"a{number}")
-    with pytest.raises(DoesNotFit, match="4 studies from your network address"):
+    with pytest.raises(DoesNotFit, match="network address that are waiting: 4"):
         ask_as("a", "a5")
     ask_as("b", "b0")
     ask_as("b", "b1")
