@@ -248,7 +248,7 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     open_tab(lab_page, "Train")
     text_of(lab_page, "#train-plan", "steps")
     lab_page.locator("#train-preset label", has_text="small data, many epochs").click()
-    text_of(lab_page, "#train-preset-about", "overfits")
+    text_of(lab_page, "#train-preset-about", "overfit")
     lab_page.get_by_role("button", name="Measuring and saving").click()
     evaluations = lab_page.locator("#train-evaluations input[type=number]")
     evaluations.wait_for()

@@ -39,7 +39,7 @@ def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, 
         assert "cannot be 'two': it must be a number" in text_of(page, "#sweep-plan", "two")
         fill(page, "#sweep-values-1", "0, 2, 12")
         choose(page, "#sweep-axis-2", "Training: epochs")
-        fill(page, "#sweep-values-2", "0.1")
+        fill(page, "#sweep-values-2", "1")  # fewer than ten steps would not be judged
         fill(page, "#sweep-seeds", "1")
         assert "3 trainings, in 1 study of 3 arms" in text_of(page, "#sweep-plan", "3 trainings")
         page.locator("#sweep-start").click()

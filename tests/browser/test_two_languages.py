@@ -19,10 +19,10 @@ NAMES = set(
         "generate relative share alpha bfloat base control uniform world format open ended smollm instruct bundled "
         "invented EPYC torch transformers peft sacrebleu Parquet JSON JSONL jsonl toml study sweep GGUF Apache "
         "Llama SmolLM Mistral Qwen NeoX Pythia Gemma Granite BERT RoBERTa LayerNorm Flan BART Marian "
-        "bleu chrf nrefs case mixed smooth space version"
+        "bleu chrf nrefs case mixed smooth space version instruction input output"
     )
 )
-"""Words that a Chinese page says as they are: names of the field, of files, of models, of units and of arms."""
+"""Words that a Chinese page says as they are: names of the field, files, columns, models, units and arms."""
 SEEN = """() => {
     document.querySelectorAll("details").forEach((details) => (details.open = true));
     const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, svg";

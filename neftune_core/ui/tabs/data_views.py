@@ -46,13 +46,18 @@ def report(prepared: Prepared, found: DataReport) -> str:
     )
     how = say("Read as {how}.", how=how_read(found.layout, found.columns))
     licence = say("Licence: {licence}.", licence=prepared.licence)
-    unused = say("Columns not used: {columns}.", columns=", ".join(found.unused_columns) or say("(none)"))
+    unused = say("Columns not used: {columns}.", columns=_MARK if found.unused_columns else say("(none)"))
     others = (note for note in found.notes if note != prepared.shortage)
-    notes = "".join(map(quiet, (f"{how} {licence}", unused, *others)))
+    names = ", ".join(f"<code>{html.escape(name)}</code>" for name in found.unused_columns)
+    notes = quiet(f"{how} {licence}") + quiet(unused).replace(_MARK, names) + "".join(map(quiet, others))
     in_use = later("Not used: {data}") if prepared.shortage else later("In use: {data}")
     named = say(in_use, data=prepared.title)
     heading = f"<h3>{html.escape(named)}</h3><p>{html.escape(prepared.shortage)}</p>"
     return f'<div class="lab-report">{heading}{numbers}{notes}{_lists(found)}</div>'
+
+
+_MARK = "\0"
+"""Where the names of columns go; they are text of the file, and not of the page's language."""
 
 
 def _removed(tokens: int) -> str:
