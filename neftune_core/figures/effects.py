@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 SHARES = ("exact", "right", "accuracy", "asked_for", "sense")
-"""Measures that are shares: their differences are told in percentage points."""
+"""Measures that are shares; their differences are in percentage points."""
 WIDE = 20.0
 """Where the largest value is so many times the smallest, the axis is logarithmic."""
 EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
