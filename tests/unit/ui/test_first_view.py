@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
 import pytest
+from own_loop import in_own_loop
 
 from neftune_core.ui.parts.recorded import recorded
 from neftune_core.ui.server import first_view
@@ -19,12 +17,6 @@ PAGES = {
     "/": first_view.Added(b"en", b"<script>1</script>", VIEW),
     "/zh": first_view.Added(b"zh-CN", b"<script>2</script>", VIEW),
 }
-
-
-def alone(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """What `work` gives in a loop of its own, closed again, on a thread that no browser of earlier tests uses."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
 
 
 async def empty_page() -> gr.Blocks:
@@ -52,7 +44,7 @@ def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[d
         scope = {"type": "http", "method": method, "path": path}
         await first_view.FirstView(app, pages=PAGES)(scope, None, send)  # type: ignore[arg-type]
 
-    alone(ask)
+    in_own_loop(ask)
     headers = {name.lower(): value for name, value in sent[0]["headers"]}
     return headers, b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -82,7 +74,7 @@ def test_no_text_of_a_record_can_end_the_script_that_it_stands_in() -> None:
     shown = recorded(Lab())
     assert shown is not None
     shown.stage["about"] = "</script><img src=x>"
-    page = alone(empty_page)
+    page = in_own_loop(empty_page)
     assert first_view.of(page) == {}
     first_view.put(page, shown)
     markup = first_view.of(page)["/"].view.decode()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
 import httpx
 import pytest
 from gradio.routes import App
+from own_loop import in_own_loop
 
 from neftune_core.settings import Limits
 from neftune_core.ui.server import launch
@@ -296,6 +295,5 @@ def test_a_websocket_is_closed() -> None:
         return {"type": "websocket.connect"}
 
     gate = Gate(lambda *_: pytest.fail("let through"), page=page, limits=Limits(), hosts=Hosts())  # type: ignore[arg-type, return-value]
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(gate({"type": "websocket", "headers": []}, receive, send))).result()
+    in_own_loop(lambda: gate({"type": "websocket", "headers": []}, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import logging
 import os
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ import gradio as gr
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from own_loop import in_own_loop
 
 from neftune_core.data.report import DataReport, RefusedRows, RenderedRow, Span
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, ModelError
@@ -60,9 +59,7 @@ def page_of(handler: Any, *inputs: Any) -> Page:
 
 
 def called(page: Page, *values: Any, **more: Any) -> Any:
-    """The answer, on a thread of its own: a browser of earlier tests may keep this thread's event loop running."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(page.answer(*values, **more))).result()
+    return in_own_loop(lambda: page.answer(*values, **more))
 
 
 def refused(page: Page, *values: Any, **more: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from own_loop import in_own_loop
 
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.home import folder_bytes
@@ -170,12 +170,12 @@ def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Pa
         await uploads.CountedFiles(framework, limits=PUBLIC)(scope, None, send)  # type: ignore[arg-type]
         return int(seen[0]["status"])
 
-    assert asyncio.run(asked("POST", "/gradio_api/upload", "10.0.0.1")) == 200
+    assert in_own_loop(lambda: asked("POST", "/gradio_api/upload", "10.0.0.1")) == 200
     room = uploads.room_of(PUBLIC)
     assert room._bytes["10.0.0.1"] == 10
-    assert asyncio.run(asked("GET", f"/gradio_api/file={path}", "10.0.0.1")) == 200
-    assert asyncio.run(asked("GET", f"/gradio_api/file={path}", "10.0.0.2")) == 404
-    assert asyncio.run(asked("GET", f"/gradio_api/file={folder}/b/../a/rows.jsonl", "10.0.0.2")) == 404
+    assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={path}", "10.0.0.1")) == 200
+    assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={path}", "10.0.0.2")) == 404
+    assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={folder}/b/../a/rows.jsonl", "10.0.0.2")) == 404
     described = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]
     with pytest.raises(InvalidSetting, match="upload it first"):
         calls._require_own_files([*described, "x", None], PUBLIC)
