@@ -262,7 +262,6 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 def _result(record: Record) -> str:
     """Return the control's result and each arm's difference from it; for a sweep, its main finding."""
-    from neftune_core.evaluation.verdict_words import ENGLISH
     from neftune_core.sweeps.table import judged
 
     try:
@@ -270,7 +269,7 @@ def _result(record: Record) -> str:
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):
         return "-"
     if record.is_sweep:
-        return (*found.warnings, found.opening[-1])[0].text(ENGLISH)
+        return (*found.warnings, found.opening[-1])[0].text()
     asked = found.question
     arms = {name: arm.epochs[asked.epoch] for name, arm in found.arms.items()}
     told = [_difference(name, arm.status, arms[name].difference) for name, arm in found.arms.items()]

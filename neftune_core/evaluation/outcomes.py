@@ -82,6 +82,7 @@ class Outcome:
         base: Measures of the untouched model.
         steps: Number of optimizer steps; 0 if unknown.
         diverged: Whether the loss became NaN or infinite.
+        frequency_loss: Training loss of guessing each token by its frequency in the responses; NaN if unknown.
     """
 
     last: Mapping[str, float]
@@ -93,6 +94,7 @@ class Outcome:
     base: Mapping[str, float] = field(default_factory=dict)
     steps: int = 0
     diverged: bool = False
+    frequency_loss: float = np.nan
 
     def __post_init__(self) -> None:
         counts = {len(kept) for kept in (*self.scores.values(), self.lengths) if kept is not None}

@@ -1,4 +1,7 @@
-"""Obstacles to judging a comparison: diverged or broken arms, scores at the end of their range, too few steps."""
+"""Obstacles to judging a comparison.
+
+These are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few steps.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Seeds
+from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.verdict_words import Line, agreeing
 
 LEAST_STEPS = 10
@@ -30,7 +33,8 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, arm in outcomes.arms.items():
         sides = outcomes.control_of(name), arm
-        reason = next((key for key, applies in REASONS.items() if applies(*sides, question)), None)
+        asked = question, outcomes.rounding
+        reason = next((key for key, applies in REASONS.items() if applies(*sides, *asked)), None)
         if reason is not None:
             found[name] = reason
     return found
@@ -68,17 +72,48 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 
     Overfitting, which raises only the held-out loss, is a valid result.
     """
-    pairs = [_beside_base(runs, loss, epoch) for loss in LOSSES]
-    known = [pair for pair in pairs if np.isfinite(pair).all()]
+    known = _losses_beside_base(runs, epoch).values()
     return bool(known) and all(value > FAR_RATIO * base and value > base + FAR_NATS for base, value in known)
+
+
+def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
+    """Return whether the losses ended above the untouched base by more than rounding, on training rows too.
+
+    Training that does not even lower the loss on its own rows went wrong, by however little.
+    """
+    known = _losses_beside_base(runs, epoch)
+    above = [value > base + (rounding.of(loss) or 0.0) for loss, (base, value) in known.items()]
+    return "train_loss" in known and all(above)
+
+
+def _is_guessing(runs: Seeds, epoch: str) -> bool:
+    """Return whether the training loss, noise off, is no lower than that of guessing tokens by their frequency."""
+    value, guessing = _beside_guessing(runs, epoch)
+    return value >= guessing
+
+
+def _beside_guessing(runs: Seeds, epoch: str) -> tuple[float, float]:
+    """Return the means of the training loss and of the loss of guessing by frequency; NaN if unknown."""
+    pairs = [(run.value("train_loss", epoch), run.frequency_loss) for run in runs.values()]
+    return _mean_pair(pairs)
+
+
+def _losses_beside_base(runs: Seeds, epoch: str) -> dict[str, tuple[float, float]]:
+    """Return the means of base and runs for each loss that both have."""
+    pairs = {loss: _beside_base(runs, loss, epoch) for loss in LOSSES}
+    return {loss: pair for loss, pair in pairs.items() if np.isfinite(pair).all()}
 
 
 def _beside_base(runs: Seeds, measure: str, epoch: str) -> tuple[float, float]:
     """Return the means of base and runs over the seeds that have both; NaN without any."""
     pairs = [(run.base.get(measure, np.nan), run.value(measure, epoch)) for run in runs.values()]
+    return _mean_pair(pairs)
+
+
+def _mean_pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     known = [pair for pair in pairs if np.isfinite(pair).all()]
-    base, value = np.mean(known, axis=0) if known else (np.nan, np.nan)
-    return float(base), float(value)
+    first, second = np.mean(known, axis=0) if known else (np.nan, np.nan)
+    return float(first), float(second)
 
 
 def _values(runs: Sequence[Seeds], question: Question) -> list[float]:
@@ -98,15 +133,19 @@ def _steps(runs: Seeds) -> int:
     return min((outcome.steps for outcome in runs.values() if outcome.last and outcome.steps), default=0)
 
 
-Applies = Callable[[Seeds, Seeds, Question], bool]
+Applies = Callable[[Seeds, Seeds, Question, Rounding], bool]
 REASONS: dict[str, Applies] = {
-    "control_diverged": lambda control, arm, question: _is_lost(control),
-    "diverged": lambda control, arm, question: _is_lost(arm),
-    "control_broken": lambda control, arm, question: _is_broken(control, question.epoch),
-    "broken": lambda control, arm, question: _is_broken(arm, question.epoch),
-    "few_steps": lambda control, arm, question: 0 < _steps(arm) < LEAST_STEPS,
-    "bottom": lambda control, arm, question: _is_at("bottom", control, arm, question),
-    "top": lambda control, arm, question: _is_at("top", control, arm, question),
+    "control_diverged": lambda control, arm, question, rounding: _is_lost(control),
+    "diverged": lambda control, arm, question, rounding: _is_lost(arm),
+    "control_broken": lambda control, arm, question, rounding: (
+        _is_broken(control, question.epoch) or _is_worse(control, question.epoch, rounding)
+    ),
+    "broken": lambda control, arm, question, rounding: _is_broken(arm, question.epoch),
+    "few_steps": lambda control, arm, question, rounding: 0 < _steps(arm) < LEAST_STEPS,
+    "control_guessing": lambda control, arm, question, rounding: _is_guessing(control, question.epoch),
+    "guessing": lambda control, arm, question, rounding: _is_guessing(arm, question.epoch),
+    "bottom": lambda control, arm, question, rounding: _is_at("bottom", control, arm, question),
+    "top": lambda control, arm, question, rounding: _is_at("top", control, arm, question),
 }
 
 
@@ -116,10 +155,12 @@ def _parameters(outcomes: Outcomes, question: Question, names: Sequence[str], re
     parameters: dict[str, Any] = {"arms": ", ".join(names), "measure": Line(f"measure.{question.measure}")}
     if reason == "few_steps":
         parameters |= {"steps": _steps(first), "least": LEAST_STEPS}
+    runs = outcomes.control_of(names[0]) if reason.startswith("control") else first
+    if reason.endswith("guessing"):
+        value, guessing = _beside_guessing(runs, question.epoch)
+        parameters |= {"measure": Line("measure.train_loss"), "value": value, "guessing": guessing}
     if reason.endswith("broken"):
-        runs = outcomes.control_of(names[0]) if reason.startswith("control") else first
-        loss = next(loss for loss in LOSSES if np.isfinite(_beside_base(runs, loss, question.epoch)).all())
-        base, value = _beside_base(runs, loss, question.epoch)
+        loss, (base, value) = next(iter(_losses_beside_base(runs, question.epoch).items()))
         parameters |= {"measure": Line(f"measure.{loss}"), "base": base, "value": value}
     if reason in ("bottom", "top"):
         parameters |= {"value": _values([first], question)[0], "rows": _rows(question, [*first.values()])}

@@ -22,7 +22,7 @@ from neftune_core.evaluation.outcomes import EPOCHS, MEASURES, Outcomes, Questio
 from neftune_core.evaluation.paired import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
-from neftune_core.evaluation.verdict_words import ENGLISH, Line, agreeing, rounding_line
+from neftune_core.evaluation.verdict_words import Line, agreeing, rounding_line
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
@@ -89,20 +89,19 @@ class Verdict:
         """Whether no arm can be judged, so that more seeds would not help."""
         return bool(self.warnings) and all(arm.status in ("void", "nothing") for arm in self.arms.values())
 
-    def text(self, words: Mapping[str, str] = ENGLISH, named: Question | None = None) -> str:
+    def text(self, named: Question | None = None) -> str:
         """Render the verdict as text, one sentence per line; details of an arm are indented.
 
         Args:
-            words: Table of sentences.
             named: The question fixed before the run; the text notes if the verdict is about another one.
 
         Returns:
             The text.
         """
-        said = [line.text(words) for line in (*self.warnings, *self.opening_for(named))]
+        said = [line.text() for line in (*self.warnings, *self.opening_for(named))]
         for arm in self.arms.values():
-            said += ["  " * (place > 0) + line.text(words) for place, line in enumerate(arm.lines)]
-        return "\n".join([*said, *(line.text(words) for line in self.closing)])
+            said += ["  " * (place > 0) + line.text() for place, line in enumerate(arm.lines)]
+        return "\n".join([*said, *(line.text() for line in self.closing)])
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
         """Return the sentences before the arms, noting a question other than the one `named` before the run."""

@@ -1,4 +1,4 @@
-"""Sentences of a verdict: a table in English with named parameters."""
+"""Sentences of a verdict, with named parameters; the only place that words them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Line:
     key: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def text(self, words: Mapping[str, str]) -> str:
-        """Return the sentence from the table `words`, in the current language."""
-        return say(words[self.key], **{name: _rounded(value, words) for name, value in self.parameters.items()})
+    def text(self) -> str:
+        """Return the sentence in the current language."""
+        return say(SENTENCES[self.key], **{name: _rounded(value) for name, value in self.parameters.items()})
 
 
-def _rounded(value: Any, words: Mapping[str, str]) -> Any:
+def _rounded(value: Any) -> Any:
     """Return a parameter for formatting; the rounding residue of a zero becomes zero."""
     if isinstance(value, Line):
-        return value.text(words)
+        return value.text()
     return round(value, 12) + 0.0 if isinstance(value, float) else value
 
 
 def agreeing(key: str, count: float | None) -> str:
     """The key of the sentence that agrees with a count: that of `key` for one thing, if the table has it."""
-    return f"{key}.one" if count == 1 and f"{key}.one" in ENGLISH else key
+    return f"{key}.one" if count == 1 and f"{key}.one" in SENTENCES else key
 
 
 def rounding_line(rounding: Rounding, measure: str) -> Line:
@@ -52,7 +52,7 @@ def rounding_line(rounding: Rounding, measure: str) -> Line:
 _CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {difference:+.3g}"
 _LENGTHS = "from {control:.4g} to {value:.4g} tokens"
 
-ENGLISH: dict[str, str] = {
+SENTENCES: dict[str, str] = {
     "measure.held_out_loss": "held-out loss",
     "measure.train_loss": "training loss with noise off",
     "measure.accuracy": "the share of right tokens",
@@ -95,8 +95,14 @@ ENGLISH: dict[str, str] = {
     "rate.",
     "obstacle.diverged": "{lead}: the loss of {arms} stopped being a number. Choose a smaller learning rate or less "
     "noise.",
-    "obstacle.control_broken": "{lead}: training broke the model, with or without noise: {measure} went from "
-    "{base:.4g} (the untouched base) to {value:.4g} (the control). Choose a smaller learning rate.",
+    "obstacle.control_broken": "{lead}: even without noise, training raised {measure} from {base:.4g} (the untouched "
+    "base) to {value:.4g} (the control). Choose a smaller learning rate.",
+    "obstacle.control_guessing": "{lead}: even without noise, the model learnt no more than how often each token "
+    "occurs. For the control, {measure} is {value:.4g}; guessing by frequency alone reaches {guessing:.4g}. Choose a "
+    "smaller learning rate, or train for longer.",
+    "obstacle.guessing": "{lead}: {arms} learnt no more than how often each token occurs. There, {measure} is "
+    "{value:.4g}; guessing by frequency alone reaches {guessing:.4g}. Choose less noise or a smaller learning rate, or "
+    "train for longer.",
     "obstacle.broken": "{lead}: {arms} ended far worse than the untouched base: {measure} went from {base:.4g} to "
     "{value:.4g}. Choose less noise or a smaller learning rate.",
     "obstacle.few_steps": "{lead}: {arms} made {steps} steps, too few to learn from. Train for {least} steps or more.",

@@ -21,7 +21,9 @@ from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 from neftune_core.studies.records.disk import IMPORTING
 from neftune_core.studies.records.log import finite
-from neftune_core.studies.records.record import Record, owner_hash, require_room, room_left, runs_folder
+from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.record import Record, runs_folder
+from neftune_core.studies.records.room import require_room, room_left
 
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000

@@ -13,8 +13,8 @@ from typing import Any
 
 from neftune_core.data.report import RenderedRow, report_of, row_ranges, summary
 from neftune_core.errors import LabError
-from neftune_core.evaluation.verdict import Verdict
-from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.evaluation.verdict import CLAIMS, ArmVerdict, Verdict
+from neftune_core.evaluation.verdict_words import Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, retold, say
@@ -68,19 +68,38 @@ class Content:
     machine: str
 
 
-def verdict_html(found: Verdict) -> str:
-    """Return the verdict as shown on the page, with all its numbers."""
+def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
+    """Return a verdict as HTML, for reports and the page.
 
-    def texts(lines: Iterable[Line]) -> list[str]:
-        return [html.escape(line.text(ENGLISH)) for line in lines]
+    Args:
+        found: The verdict.
+        unfolded: Whether the numbers behind each arm are shown at once.
 
-    asked, headline = texts(found.opening)
-    warned = "".join(f"<p class='headline'>{words}</p>" for words in texts(found.warnings))
-    arms = ""
-    for arm in found.arms.values():
-        first, *rest = texts(arm.lines)
-        arms += f"<h3>{first}</h3>" + listed(rest)
-    return f"{warned}<p class='quiet'>{asked}</p><p class='headline'>{headline}</p>{arms}{listed(texts(found.closing))}"
+    Returns:
+        HTML.
+    """
+    warned = "".join(
+        f'<p class="lab-judged-headline lab-judged-warning">{_escaped(line)}</p>' for line in found.warnings
+    )
+    asked, headline = map(_escaped, found.opening)
+    arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
+    closing = listed(map(_escaped, found.closing))
+    claims = sum(arm.status in CLAIMS for arm in found.arms.values())
+    return (
+        f'<div class="lab-judged" data-claims="{claims}">{warned}<p class="lab-quiet">{asked}</p>'
+        f'<p class="lab-judged-headline">{headline}</p>{arms}<div class="lab-judged-closing">{closing}</div></div>'
+    )
+
+
+def _escaped(line: Line) -> str:
+    return html.escape(line.text())
+
+
+def _arm_html(arm: ArmVerdict, *, unfolded: bool) -> str:
+    first, *rest = map(_escaped, arm.lines)
+    summary_of = f"<summary>{html.escape(say('The numbers behind it'))}</summary>"
+    behind = f"<details{' open' * unfolded}>{summary_of}{listed(rest)}</details>" if rest else ""
+    return f'<div class="lab-judged-arm" data-status="{arm.status}"><p>{first}</p>{behind}</div>'
 
 
 def listed(items: Iterable[str]) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from neftune_core.data.chat import Encoded
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.language import plural
@@ -40,6 +44,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
             "cut": prepared.cut,
             "refused": prepared.refused,
             "duplicates": prepared.duplicates_removed,
+            "frequency_loss": frequency_loss(prepared.train, prepared.train[:rows]),
             "report": _report(run),
             "reasoning": mostly_reasons(prepared.train),
         },
@@ -49,6 +54,21 @@ def about_run(run: Lockstep) -> dict[str, Any]:
         },
         "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }
+
+
+def frequency_loss(rows: Sequence[Encoded], sample: Sequence[Encoded]) -> float:
+    """Return the loss of guessing each response token by its frequency alone, without reading anything.
+
+    Args:
+        rows: Rows whose response tokens are counted.
+        sample: Some of these rows, whose response tokens are guessed.
+
+    Returns:
+        Nats per response token; 0 without any.
+    """
+    counts = np.bincount(np.concatenate([row.ids[row.trained] for row in rows]))
+    guessed = np.concatenate([row.ids[row.trained] for row in sample])
+    return float(np.log(counts.sum() / counts[guessed]).mean()) if guessed.size else 0.0
 
 
 def _first_rows(count: int, part: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,7 @@ def courses(record: Record, question: Question) -> dict[int, Course]:
             planned[seed] = event.get("steps") or planned.get(seed, 0)
     rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
     study, diverged = record.study, diverged_arms(record)
+    guessing = record.said_of("data").get("frequency_loss") or math.nan
     per_epoch = math.ceil(record.said_of("data").get("train", 1) / study.training.batch_size) or 1
     found = {
         seed: Course(
@@ -179,6 +180,7 @@ def courses(record: Record, question: Question) -> dict[int, Course]:
             planned[seed],
             diverged.get(seed, frozenset()),
             question,
+            guessing,
         )
         for seed, arms_by_step in steps.items()
         if max(arms_by_step) > 0 or seed in diverged
@@ -210,6 +212,7 @@ class Course:
         planned: Planned number of steps.
         diverged: Arms whose loss became NaN or infinite.
         question: Measure and epoch of the example statistics.
+        frequency_loss: Training loss of guessing by frequency; NaN if unknown.
     """
 
     steps: Mapping[int, Mapping[str, Any]]
@@ -220,6 +223,7 @@ class Course:
     planned: int
     diverged: frozenset[str]
     question: Question
+    frequency_loss: float
 
     @property
     def trained(self) -> list[int]:
@@ -265,7 +269,8 @@ class Course:
         rows = selected[0] if selected and self.question.epoch == "best" else self._rows(self.trained[-1], arm)
         scores, lengths = self._examples(arm, rows)
         ends = (self.trained[-1] / self.per_epoch, epoch)
-        return Outcome(last, best, *ends, scores, lengths, base, steps=self.trained[-1])
+        found = Outcome(last, best, *ends, scores, lengths, base, steps=self.trained[-1])
+        return replace(found, frequency_loss=self.frequency_loss)
 
     def _rows(self, step: int, arm: str, sample: str = "held_out") -> RowMeasures | None:
         return self.rows.get(step, {}).get(sample, {}).get(arm)

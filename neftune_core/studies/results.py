@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neftune_core.evaluation.outcomes import MEASURES, Question, Rounding
-from neftune_core.evaluation.verdict_words import ENGLISH, rounding_line
+from neftune_core.evaluation.verdict_words import rounding_line
 from neftune_core.language import say
 from neftune_core.studies.judging import courses, diverged_arms, question_of, rounding_of
 from neftune_core.studies.records.record import Record
@@ -108,4 +108,4 @@ def rounding_words(rounding: Rounding, measure: str = "held_out_loss") -> str:
     Returns:
         A sentence.
     """
-    return rounding_line(rounding, measure).text(ENGLISH)
+    return rounding_line(rounding, measure).text()

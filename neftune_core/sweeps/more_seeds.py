@@ -9,8 +9,8 @@ from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
 from neftune_core.settings import Limits, Settings, from_toml, to_toml
 from neftune_core.studies.records.log import as_text
-from neftune_core.studies.records.owners import owner_of
-from neftune_core.studies.records.record import ENDINGS, Record, owned_records, owner_hash
+from neftune_core.studies.records.owners import owner_hash, owner_of
+from neftune_core.studies.records.record import ENDINGS, Record, owned_records
 from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
 from neftune_core.sweeps.record import Sweep, sweep_key

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from neftune_core.engine.saving import ADAPTER
-from neftune_core.studies.records.record import Record, create, owner_hash
+from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from tests.stress.visitor import OWNER_KEY, Answer, Function, Server, Visitor
 

@@ -19,7 +19,7 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import Cancelled
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
-from neftune_core.evaluation.verdict_words import ENGLISH as ENGLISH_VERDICT
+from neftune_core.evaluation.verdict_words import SENTENCES
 from neftune_core.home import LOST_HERE, LOST_ON_SPACE, assets
 from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plural, retold, say
 from neftune_core.lessons.faults import FAULTS
@@ -59,7 +59,7 @@ def of_settings() -> Iterator[str]:
 
 def of_tables() -> Iterator[str]:
     """The words of tables that say nothing themselves, and are said where they are used."""
-    yield from ENGLISH_VERDICT.values()
+    yield from SENTENCES.values()
     yield from (LOST_HERE, LOST_ON_SPACE)
     yield from PRESETS
     yield from (found.words for table in (PRESETS, FAULTS) for found in table.values())

@@ -5,7 +5,9 @@ parts       typed models of its files, with their limits
 log         the events, line by line
 numbers     measures by seed and by row
 user_rows   copies of the user's rows
-owners      index of the records' owners
+owners      folders of the records, and the index of their owners
+room        limits on the disk space of records
+failures    why removed records failed
 claims      lock of the single writer
 progress    status of a study, from its events
 integrity   missing or damaged parts, in sentences

@@ -15,16 +15,9 @@ from neftune_core.home import folder_bytes
 from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.studies.records.claims import claiming, is_claimed
+from neftune_core.studies.records.failures import remember_failure
 from neftune_core.studies.records.owners import owner_of
-from neftune_core.studies.records.record import (
-    CELLS,
-    CLAIM,
-    STUDY_FILE,
-    Record,
-    all_records,
-    remember_failure,
-    runs_folder,
-)
+from neftune_core.studies.records.record import CELLS, CLAIM, STUDY_FILE, Record, all_records, runs_folder
 
 REMOVED, IMPORTING = ".removed-", ".import-"
 DAY_SECONDS = 24 * 3600
@@ -47,9 +40,10 @@ def drop_unbegun(record: Record) -> bool:
 
     Its message stays available, see `failed_words`.
     """
-    if (record.ending() or {}).get("event") != "failed" or _has_steps(record):
+    ending = record.ending() or {}
+    if ending.get("event") != "failed" or _has_steps(record):
         return False
-    remember_failure(record)
+    remember_failure(record.folder, str(ending.get("message") or ""))
     remove(record)
     return True
 

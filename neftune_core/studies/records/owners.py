@@ -1,12 +1,15 @@
-"""Owners of the records, as an index in memory, so that listing records does not read other visitors' files."""
+"""Folders of the records, and an index of their owners in memory: a list reads no other visitors' files."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 from pathlib import Path
 
 from neftune_core.studies.records.parts import about_of
 
+SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 MOST = 100_000
 
 _Stamp = tuple[int, int, int]
@@ -41,3 +44,16 @@ def owner_of(folder: Path) -> str | None:
             _known.clear()
         _known[folder] = stamp, owner
     return owner
+
+
+def record_folders(root: Path) -> list[Path]:
+    """Return the folders of all records below `root`, newest first."""
+    if not root.is_dir():
+        return []
+    names = sorted((path.name for path in root.iterdir()), reverse=True)
+    return [root / name for name in names if SAFE_ID.fullmatch(name)]
+
+
+def owner_hash(owner: str) -> str:
+    """Return the stored form of an owner's key, which can identify but not replace it."""
+    return hashlib.sha256(owner.encode()).hexdigest() if owner else ""

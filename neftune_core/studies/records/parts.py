@@ -70,6 +70,7 @@ class _Data(_Part):
     held_out: Count = 0
     cut: Count = 0
     refused: Count = 0
+    frequency_loss: float | None = None
 
 
 class _Question(_Part):

@@ -8,9 +8,7 @@ A sweep has `sweep.toml` instead of `study.toml`, and the records of its cells i
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import secrets
 import shutil
 import time
@@ -24,16 +22,17 @@ from typing import Any
 
 from neftune_core.bounded import read_toml
 from neftune_core.durable import flush, write_whole
-from neftune_core.errors import DoesNotFit, LabError, RecordError
-from neftune_core.home import folder_bytes, home
-from neftune_core.language import retold, say
-from neftune_core.models.catalogue import gigabytes
+from neftune_core.errors import LabError, RecordError
+from neftune_core.home import home
+from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.claims import claiming, is_claimed
+from neftune_core.studies.records.failures import failed_words
 from neftune_core.studies.records.log import Event, Log, append, as_text, finite
-from neftune_core.studies.records.owners import owner_of
+from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.parts import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
+from neftune_core.studies.records.room import require_room
 from neftune_core.studies.records.user_rows import check_rows, located, study_key, with_own_rows
 from neftune_core.studies.settings import StudySettings
 
@@ -43,7 +42,6 @@ LOG = "events.jsonl"
 CELLS = "cells"
 ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
-_SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
 """Network address of the current call; empty for the command line and for code."""
@@ -324,70 +322,6 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
-def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
-    """Check the disk limits.
-
-    Args:
-        root: Folder of all records, including files about to become one.
-        owner: Key of the visitor, who has a limit too.
-        limits: Limits of this server.
-        more: Bytes in `root` that will belong to the visitor.
-
-    Raises:
-        DoesNotFit: A limit is exceeded.
-    """
-    used, allowed = folder_bytes(root), limits.disk_gigabytes
-    if used > allowed * 1e9:
-        raise DoesNotFit(
-            say(
-                "The records take {used}, over the {allowed:g} GB allowed: discard some first.",
-                used=gigabytes(used),
-                allowed=allowed,
-            )
-        )
-    allowed = limits.visitor_gigabytes
-    if owner and allowed:
-        mine = bytes_of(owner, root) + more
-        if mine > allowed * 1e9:
-            raise DoesNotFit(
-                say(
-                    "Your records take {mine}, over the {allowed:g} GB that a visitor may have: discard some first.",
-                    mine=gigabytes(mine),
-                    allowed=allowed,
-                )
-            )
-
-
-def room_left(root: Path, owner: str, limits: Limits) -> int:
-    """Return the bytes that a visitor may still add.
-
-    Args:
-        root: Folder of all records.
-        owner: Key of the visitor.
-        limits: Limits of this server.
-
-    Returns:
-        Bytes.
-    """
-    left = limits.disk_gigabytes * 1e9 - folder_bytes(root)
-    if owner and limits.visitor_gigabytes:
-        left = min(left, limits.visitor_gigabytes * 1e9 - bytes_of(owner, root))
-    return max(0, round(left))
-
-
-def bytes_of(owner: str, root: Path) -> int:
-    """Return the size of a visitor's records, without those of the command line.
-
-    Args:
-        owner: Key of the visitor.
-        root: Folder of all records.
-
-    Returns:
-        Bytes.
-    """
-    return sum(folder_bytes(record.folder) for record in owned_records(owner, folder=root) if record.is_owned)
-
-
 def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
     """Find the newest record of an equal study by the same owner.
 
@@ -432,7 +366,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
     """
     record_id = record_id or ""
     record = Record((folder or runs_folder()) / record_id)
-    if _SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
+    if SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
     raise RecordError(
         failed_words(record_id, owner)
@@ -440,41 +374,9 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
     )
 
 
-_failed: dict[str, tuple[str, str]] = {}  # the owner and the message of records that were not kept, by id
-MOST_FAILED = 1_000
-
-
-def remember_failure(record: Record) -> None:
-    """Remember in this process why a record failed that is about to be removed."""
-    message = str((record.ending() or {}).get("message") or "")
-    while len(_failed) >= MOST_FAILED:
-        _failed.pop(next(iter(_failed)))
-    _failed[record.id] = owner_of(record.folder) or "", message
-
-
-def failed_words(record_id: str, owner: str | None) -> str:
-    """Return why a removed study failed.
-
-    Args:
-        record_id: Its id.
-        owner: Key of the visitor; None for the command line.
-
-    Returns:
-        A sentence; empty if unknown.
-    """
-    of, message = _failed.get(record_id, ("", ""))
-    if not message or (owner is not None and of != owner_hash(owner)):
-        return ""
-    return say("It failed before its first step, so nothing was saved: {message}", message=retold(message))
-
-
 def all_records(*, folder: Path | None = None) -> list[Record]:
     """Return every record, newest first."""
-    root = folder or runs_folder()
-    if not root.is_dir():
-        return []
-    names = sorted((path.name for path in root.iterdir()), reverse=True)
-    return [Record(root / name) for name in names if _SAFE_ID.fullmatch(name)]
+    return [Record(path) for path in record_folders(folder or runs_folder())]
 
 
 def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
@@ -488,8 +390,3 @@ def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
         The records.
     """
     return [record for record in all_records(folder=folder) if record.belongs_to(owner)]
-
-
-def owner_hash(owner: str) -> str:
-    """Return the stored form of an owner's key, which can identify but not replace it."""
-    return hashlib.sha256(owner.encode()).hexdigest() if owner else ""

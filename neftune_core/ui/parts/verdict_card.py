@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from neftune_core.errors import LabError
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import Question
-from neftune_core.evaluation.verdict import CLAIMS, Verdict
-from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.evaluation.verdict import Verdict
+from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, retold, say
 from neftune_core.sentences import sentence
@@ -27,21 +27,14 @@ SAMPLED = {
 }
 
 
-def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
-    """Render the card and the table of a record.
-
-    Args:
-        record: The record.
-        words: Wording of the verdict.
-
-    Returns:
-        HTML; "" before anything has been measured.
-    """
+def verdict_card(record: Record) -> str:
+    """Return the card and the table of a record as HTML; "" before anything has been measured."""
     try:
         found, means = verdict_of(record), reached(record)
         if found.is_empty:
             return ""
-        return f'<section class="lab-evidence">{_card(found, words)}{_table(record, found, means)}</section>'
+        card = f"<h3>{html.escape(say('The verdict'))}</h3>{verdict_html(found, unfolded=False)}"
+        return f'<section class="lab-evidence">{card}{_table(record, found, means)}</section>'
     except LabError as error:
         return quiet(say("There is no verdict: {reason}", reason=error))
     except (
@@ -52,32 +45,6 @@ def verdict_card(record: Record, words: Mapping[str, str] = ENGLISH) -> str:
     ) as error:  # numbers not written by any version of the lab
         unread = say("There is no verdict: the numbers of this record cannot be read.")
         return quiet(f"{unread} {sentence(error)}")
-
-
-def _card(found: Verdict, words: Mapping[str, str]) -> str:
-    asked, headline = (html.escape(line.text(words)) for line in found.opening)
-    warned = "".join(
-        f'<p class="lab-judged-headline lab-judged-warning">{html.escape(line.text(words))}</p>'
-        for line in found.warnings
-    )
-    arms = "".join(_arm(arm.lines, arm.status, words) for arm in found.arms.values())
-    closing = "".join(f"<li>{html.escape(line.text(words))}</li>" for line in found.closing)
-    return (
-        f'<div class="lab-judged" data-claims="{_claims(found)}"><h3>{say("The verdict")}</h3>'
-        f'{warned}{quiet(html.unescape(asked))}<p class="lab-judged-headline">{headline}</p>{arms}'
-        f'<ul class="lab-judged-closing">{closing}</ul></div>'
-    )
-
-
-def _claims(found: Verdict) -> int:
-    return sum(arm.status in CLAIMS for arm in found.arms.values())
-
-
-def _arm(lines: Iterable[Line], status: str, words: Mapping[str, str]) -> str:
-    first, *rest = (html.escape(line.text(words)) for line in lines)
-    more = "".join(f"<li>{line}</li>" for line in rest)
-    behind = f"<details><summary>{say('The numbers behind it')}</summary><ul>{more}</ul></details>" if more else ""
-    return f'<div class="lab-judged-arm" data-status="{status}"><p>{first}</p>{behind}</div>'
 
 
 def _table(record: Record, found: Verdict, numbers: Reached) -> str:

@@ -21,7 +21,8 @@ from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Settings, controls, parse
-from neftune_core.studies.records.record import Record, find, owner_hash
+from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.record import find_study, require_single
@@ -255,15 +256,14 @@ def _answers(lab: Lab) -> Callable[..., Any]:
 def _verdict(lab: Lab) -> Callable[..., Any]:
     def verdict(record: str, key: str) -> dict:
         """What the study showed: each arm against the control, in a sentence, with the numbers behind it."""
-        from neftune_core.evaluation.verdict_words import ENGLISH
         from neftune_core.sweeps.table import judged
 
         found = judged(_study(record, key))
-        asked, warnings = found.question, [line.text(ENGLISH) for line in found.warnings]
+        asked, warnings = found.question, [line.text() for line in found.warnings]
         arms = {
             name: {
                 "status": arm.status,
-                "lines": [line.text(ENGLISH) for line in arm.lines],
+                "lines": [line.text() for line in arm.lines],
                 "numbers": dataclasses.asdict(arm.epochs[asked.epoch]),
             }
             for name, arm in found.arms.items()

@@ -16,7 +16,8 @@ from neftune_core.errors import Cancelled, InvalidSetting, LabError
 from neftune_core.language import CHINESE, ENGLISH, in_language, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
-from neftune_core.studies.records.record import asked_from, owner_hash
+from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.record import asked_from
 from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server.addresses import FORWARDED, address_of
 from neftune_core.ui.server.uploads import asked_as, room_of

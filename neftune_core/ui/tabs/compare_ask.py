@@ -12,7 +12,7 @@ from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.studies.records.record import Record, find
+from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.ui.parts.answers import Ballot, answer_columns
 from neftune_core.ui.server.lab import Lab
 
@@ -267,3 +267,47 @@ def record_of(talk: Talk, owner: str) -> Record:
         The record.
     """
     return find(talk.columns[0].partition("/")[0], owner)
+
+
+def answerable(owner: str) -> list[Record]:
+    """Return the visitor's records with trained arms, newest first."""
+    from neftune_core.studies.comparison import saved_seeds
+
+    found = []
+    for entry in owned_records(owner):
+        try:
+            if saved_seeds(entry):
+                found.append(entry)
+        except RecordError:
+            continue
+    return found
+
+
+def judged_pair(talk: Talk) -> tuple[str, str]:
+    """Return the two judged columns in order; raise `DataError` if no names are hidden."""
+    if not talk.ballots:
+        raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
+    first, second = (name for name in talk.lines[0]["arms"] if name in talk.ballots[0].pair)
+    return first, second
+
+
+def exported(talk: Talk, kind: str) -> str:
+    """Return the answers as the text of a file.
+
+    Args:
+        talk: The comparison.
+        kind: "jsonl" or "csv".
+
+    Returns:
+        The text.
+
+    Raises:
+        DataError: There are no answers, or the file would reveal hidden names.
+    """
+    from neftune_core.studies.prompts import WRITERS
+
+    if not talk.lines:
+        raise DataError(say("There are no answers to save yet: press Answer first."))
+    if talk.is_hidden:
+        raise DataError(say("The file would reveal the names: vote first, or press Show the names."))
+    return WRITERS[kind](talk.lines)

@@ -10,11 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import DataError, RecordError
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
 from neftune_core.settings import controls, from_query
-from neftune_core.studies.records.record import Record, find, owned_records
+from neftune_core.studies.records.record import Record, find
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
@@ -26,10 +25,13 @@ from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.compare_ask import (
     BASE,
     Talk,
+    answerable,
     asked,
     chosen_columns,
     column_id,
+    exported,
     held_out_prompts,
+    judged_pair,
     next_turn,
     record_of,
     typed_prompts,
@@ -188,7 +190,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
     @told
     def choices(key: str, wanted: str) -> list[Any]:
         """The studies that can be asked, the wanted one chosen; `wanted` is an id, with more after a #."""
-        found = _answerable(require_key(key))
+        found = answerable(require_key(key))
         if not found:
             return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
         record = next((entry for entry in found if entry.id == wanted.partition("#")[0]), found[0])
@@ -199,13 +201,13 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
     def choose(key: str, record_id: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * (len(filled) - 1)
-        return _of_record(find(record_id, require_key(key)), _answerable(key))
+        return _of_record(find(record_id, require_key(key)), answerable(key))
 
     @told
     def choose_seed(key: str, record_id: str, seed: int) -> list[Any]:
         if not record_id:
             return [gr.skip()] * len(chosen)
-        return _of_seed(find(record_id, require_key(key)), seed, _answerable(key))
+        return _of_seed(find(record_id, require_key(key)), seed, answerable(key))
 
     gr.on([key.change, train.finished.change], choices, [key, train.finished], filled, **QUIET)
     train.asked.change(choices, [key, train.asked], filled, **QUIET)
@@ -290,7 +292,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
     @told
     def go_on(key: str, talk: Talk, text: str, *values: Any) -> Iterator[list[Any]]:
-        settings = replace_samples(tab.form.settings(values))
+        settings = tab.form.settings(values).model_copy(update={"samples": 1})  # each answer continues once
         prompts = next_turn(talk, text)
         chosen = chosen_columns(talk.columns, require_key(key))
         pair = talk.ballots[0].pair if talk.ballots else ()
@@ -306,11 +308,6 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         running.append(asking)
     tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
     tab.marks.input(told(_marked), [tab.talk, tab.marks], tab.answers, **QUIET)
-
-
-def replace_samples(settings: DecodingSettings) -> DecodingSettings:
-    """Return the settings for a further turn, in which every previous answer is continued once."""
-    return settings.model_copy(update={"samples": 1})
 
 
 def _visible(visible: bool) -> Any:
@@ -333,23 +330,15 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
 
     @told
     def vote(key: str, talk: Talk, cast: gr.EventData) -> list[Any]:
-        pair = _pair(talk)
+        pair = judged_pair(talk)
         return shown(voted(talk, cast.line, cast.vote, require_key(key)), pair, key)
 
     @told
     def reveal(key: str, talk: Talk) -> list[Any]:
-        return shown(replace(talk, ballots=()), _pair(talk), require_key(key))
+        return shown(replace(talk, ballots=()), judged_pair(talk), require_key(key))
 
     events(tab.answers).click(vote, [key, tab.talk], outputs, **QUIET)
     tab.reveal.click(reveal, [key, tab.talk], outputs, **QUIET)
-
-
-def _pair(talk: Talk) -> tuple[str, str]:
-    """Return the two judged columns in order; raise `DataError` if no names are hidden."""
-    if not talk.ballots:
-        raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
-    first, second = (name for name in talk.lines[0]["arms"] if name in talk.ballots[0].pair)
-    return first, second
 
 
 def _said(words: str) -> str:
@@ -366,28 +355,9 @@ def _connect_exports(tab: CompareTab) -> None:
 def _exporter(kind: str) -> Any:
     @told
     def export(talk: Talk) -> dict[str, str]:
-        from neftune_core.studies.prompts import WRITERS
-
-        if not talk.lines:
-            raise DataError(say("There are no answers to save yet: press Answer first."))
-        if talk.is_hidden:
-            raise DataError(say("The file would reveal the names: vote first, or press Show the names."))
-        return {"name": f"answers.{kind}", "text": WRITERS[kind](talk.lines)}
+        return {"name": f"answers.{kind}", "text": exported(talk, kind)}
 
     return export
-
-
-def _answerable(owner: str) -> list[Record]:
-    from neftune_core.studies.comparison import saved_seeds
-
-    found = []
-    for entry in owned_records(owner):
-        try:
-            if saved_seeds(entry):
-                found.append(entry)
-        except RecordError:
-            continue
-    return found
 
 
 def _kept(record: Record, seed: int) -> str:

@@ -11,7 +11,8 @@ import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
-from neftune_core.studies.records.record import failed_words, find
+from neftune_core.studies.records.failures import failed_words
+from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet

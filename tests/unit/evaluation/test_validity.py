@@ -54,8 +54,8 @@ def _is_silent(found: Verdict) -> bool:
 def test_arms_far_worse_than_the_base_are_not_compared() -> None:
     control = [7328.0, 7400.0, 7250.0, 7310.0, 7290.0, 7350.0]
     found = verdict(Outcomes(_runs(control), {"noise": _runs([value - 3000 for value in control])}), Question())
-    assert _first(found).startswith("There is nothing to judge: training broke the model")
-    assert "went from 5.27 (the untouched base) to" in _first(found)
+    assert _first(found).startswith("There is nothing to judge: even without noise, training raised held-out loss")
+    assert "from 5.27 (the untouched base) to" in _first(found)
     assert "smaller learning rate" in _first(found)
     assert _is_silent(found)
     assert "The untouched base: held-out loss 5.27." in found.text()
@@ -68,6 +68,38 @@ def test_one_arm_that_broke_is_named_and_the_others_are_judged() -> None:
     assert _first(found).startswith("Not all of it can be judged: wild ended far worse than the untouched base")
     assert "less noise" in _first(found)
     assert (found.arms["fine"].status, found.arms["wild"].status) == ("better", "void")
+
+
+def test_a_control_a_little_worse_than_the_base_on_its_own_rows_is_no_comparison() -> None:
+    # Guessing evenly among 2,104 tokens: 7.65 nats, 1.07 times the loss of this base.
+    base = {"held_out_loss": 7.15, "train_loss": 7.14}
+    found = verdict(Outcomes(_runs([7.65] * 6, base), {"noise": _runs([7.2] * 6, base)}), Question())
+    assert _first(found).startswith("There is nothing to judge: even without noise, training raised held-out loss")
+    assert "from 7.15 (the untouched base) to 7.65" in _first(found)
+    assert _is_silent(found)
+
+
+def test_a_control_above_the_base_by_less_than_rounding_is_compared() -> None:
+    runs, rounding = _runs([5.302] * 6), Rounding("bfloat16", {"held_out_loss": 0.04, "train_loss": 0.004})
+    assert not verdict(Outcomes(runs, {"noise": runs}, rounding=rounding), Question()).warnings
+    assert verdict(Outcomes(runs, {"noise": runs}), Question()).warnings
+
+
+def test_an_arm_a_little_worse_than_the_base_is_a_result() -> None:
+    arms = {"noise": _runs([5.4, 5.41, 5.42, 5.4, 5.41, 5.42])}
+    found = verdict(Outcomes(_runs([4.0, 4.1, 3.9, 4.05, 3.95, 4.02]), arms), Question())
+    assert (found.warnings, found.arms["noise"].status) == ((), "worse")
+
+
+def test_models_that_learnt_only_frequencies_are_not_compared() -> None:
+    collapsed = _runs([4.2] * 6, frequency_loss=3.58)
+    found = verdict(Outcomes(collapsed, {"noise": _runs([4.1] * 6, frequency_loss=3.58)}), Question())
+    assert _first(found).startswith("There is nothing to judge: even without noise, the model learnt no more than how")
+    assert "is 4.2; guessing by frequency alone reaches 3.58. Choose a smaller learning rate" in _first(found)
+    assert _is_silent(found)
+    arm = verdict(Outcomes(_runs([2.0] * 6, frequency_loss=3.58), {"noise": collapsed}), Question())
+    assert _first(arm).startswith("There is nothing to judge: noise learnt no more than how often each token occurs")
+    assert "Choose less noise" in _first(arm)
 
 
 def test_overfitting_is_a_result_and_no_obstacle() -> None:

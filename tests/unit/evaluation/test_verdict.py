@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,8 @@ from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Seeds
 from neftune_core.evaluation.overlap import bleu
 from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
-from neftune_core.evaluation.verdict_words import ENGLISH, Line
+from neftune_core.evaluation.verdict_words import SENTENCES
+from neftune_core.language import CHINESE, in_language
 
 NULLS = 200
 ALLOWED = 0.069
@@ -232,18 +232,18 @@ def test_the_same_numbers_with_every_seed_ask_for_a_finer_measure() -> None:
 
 def test_every_claim_and_reason_has_its_sentence() -> None:
     reasons = ("unclear", "unconfirmed", "incomplete", "illustration", "one_seed", "nothing")
-    assert {*CLAIMS, *reasons, *(f"measure.{name}" for name in MEASURES)} <= set(ENGLISH)
+    assert {*CLAIMS, *reasons, *(f"measure.{name}" for name in MEASURES)} <= set(SENTENCES)
 
 
-def test_a_language_is_one_table_and_its_numbers_are_the_same() -> None:
-    # A language of nothing but the names of its parameters renders every verdict.
-    fields = {
-        key: sorted({name for _, name, _, _ in string.Formatter().parse(words) if name})
-        for key, words in ENGLISH.items()
-    }
-    other = {key: " ".join(f"{{{name}}}" for name in names) for key, names in fields.items()}
-    assert Line("next.seeds", {"needed": 6}).text(other) == "6"
-    assert _judged([-0.1, -0.11, -0.09, -0.1, -0.12, -0.1]).text(other).count("\n") >= 3
+def test_a_verdict_is_rendered_in_the_language_of_the_page_with_the_same_numbers() -> None:
+    found = _judged([-0.1, -0.11, -0.09, -0.1, -0.12, -0.1])
+    english = found.text()
+    with in_language(CHINESE):
+        chinese = found.text()
+    assert chinese.count("\n") == english.count("\n") >= 3
+    assert "held-out" in english
+    assert "held-out" not in chinese
+    assert re.findall(r"[+-]?\d+\.\d+", chinese) == re.findall(r"[+-]?\d+\.\d+", english)
 
 
 def test_a_question_that_nothing_answers_is_refused() -> None:

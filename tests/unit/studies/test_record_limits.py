@@ -22,8 +22,9 @@ from neftune_core.home import assets
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.records import disk, owners, parts
 from neftune_core.studies.records.integrity import damages
+from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.progress import of_record
-from neftune_core.studies.records.record import Record, create, find, owned_records, owner_hash
+from neftune_core.studies.records.record import Record, create, find, owned_records
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts.run_actions import curves_of, state_words
 from neftune_core.ui.server.lab import Lab

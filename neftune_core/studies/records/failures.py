@@ -1,0 +1,34 @@
+"""Why records failed that were removed because they had no step: known in this process only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neftune_core.language import retold, say
+from neftune_core.studies.records.owners import owner_hash, owner_of
+
+_failed: dict[str, tuple[str, str]] = {}  # the owner and the message of records that were not kept, by id
+MOST_FAILED = 1_000
+
+
+def remember_failure(folder: Path, message: str) -> None:
+    """Remember in this process why the record in `folder`, which is about to be removed, failed."""
+    while len(_failed) >= MOST_FAILED:
+        _failed.pop(next(iter(_failed)))
+    _failed[folder.name] = owner_of(folder) or "", message
+
+
+def failed_words(record_id: str, owner: str | None) -> str:
+    """Return why a removed study failed.
+
+    Args:
+        record_id: Its id.
+        owner: Key of the visitor; None for the command line.
+
+    Returns:
+        A sentence; empty if unknown.
+    """
+    of, message = _failed.get(record_id, ("", ""))
+    if not message or (owner is not None and of != owner_hash(owner)):
+        return ""
+    return say("It failed before its first step, so nothing was saved: {message}", message=retold(message))

@@ -1,0 +1,77 @@
+"""Room on the disk: the limits of a host on all records and on those of each visitor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neftune_core.errors import DoesNotFit
+from neftune_core.home import folder_bytes
+from neftune_core.language import say
+from neftune_core.models.catalogue import gigabytes
+from neftune_core.settings import Limits
+from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
+
+
+def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
+    """Check the disk limits.
+
+    Args:
+        root: Folder of all records, including files about to become one.
+        owner: Key of the visitor, who has a limit too.
+        limits: Limits of this server.
+        more: Bytes in `root` that will belong to the visitor.
+
+    Raises:
+        DoesNotFit: A limit is exceeded.
+    """
+    used, allowed = folder_bytes(root), limits.disk_gigabytes
+    if used > allowed * 1e9:
+        raise DoesNotFit(
+            say(
+                "The records take {used}, over the {allowed:g} GB allowed: discard some first.",
+                used=gigabytes(used),
+                allowed=allowed,
+            )
+        )
+    allowed = limits.visitor_gigabytes
+    if owner and allowed:
+        mine = bytes_of(owner, root) + more
+        if mine > allowed * 1e9:
+            raise DoesNotFit(
+                say(
+                    "Your records take {mine}, over the {allowed:g} GB that a visitor may have: discard some first.",
+                    mine=gigabytes(mine),
+                    allowed=allowed,
+                )
+            )
+
+
+def room_left(root: Path, owner: str, limits: Limits) -> int:
+    """Return the bytes that a visitor may still add.
+
+    Args:
+        root: Folder of all records.
+        owner: Key of the visitor.
+        limits: Limits of this server.
+
+    Returns:
+        Bytes.
+    """
+    left = limits.disk_gigabytes * 1e9 - folder_bytes(root)
+    if owner and limits.visitor_gigabytes:
+        left = min(left, limits.visitor_gigabytes * 1e9 - bytes_of(owner, root))
+    return max(0, round(left))
+
+
+def bytes_of(owner: str, root: Path) -> int:
+    """Return the size of a visitor's records, without those of the command line.
+
+    Args:
+        owner: Key of the visitor.
+        root: Folder of all records.
+
+    Returns:
+        Bytes.
+    """
+    mine = owner_hash(owner)
+    return sum(folder_bytes(folder) for folder in record_folders(root) if mine and owner_of(folder) == mine)
