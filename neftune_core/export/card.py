@@ -226,5 +226,7 @@ def _trained(record: Record) -> str:
     study = record.study
     seeds = {arm: [str(seed) for seed in study.runs if is_saved(record.arm_folder(arm, seed))] for arm in study.arms}
     return ", ".join(
-        say("{arm} (seeds {seeds})", arm=arm, seeds=", ".join(kept)) for arm, kept in seeds.items() if kept
+        say(plural(len(kept), "{arm} (seed {seeds})", "{arm} (seeds {seeds})"), arm=arm, seeds=", ".join(kept))
+        for arm, kept in seeds.items()
+        if kept
     )

@@ -53,10 +53,10 @@ On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\acti
 CUDA; for a small one, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
 
 The script reads the study's rows, their order and its initial adapter (if it trains adapters) from the files here and
-draws the same noise. It keeps the arms in trained/ and its losses in found.json, and prints how far these are from
-losses.json, the lab's own: on a machine and in versions like those of the study, rounding is all that is between them.
+draws the same noise. It saves the arms in trained/ and its losses in found.json, and prints how far these are from
+those of the lab in losses.json. With the study's versions on a similar machine, they differ only by rounding.
 {notes}
-With the lab, whose project tells how to install it from a copy: `neftune train study.toml` in this folder.
+With the lab, whose project explains how to install it from a copy: `neftune train study.toml` in this folder.
 """
 MOST_COPIED_BYTES = 100_000_000
 ROOTS = ("neftune_core.noise.attach", "neftune_core.noise.settings", "neftune_core.models.anatomy")
@@ -249,12 +249,16 @@ def _notes(record: Record, base: Base, precision: str) -> str:
     against = {name: reason_against(noise) for name, noise in study.arms.items()}
     found = [f"The arm {name} is left out: {reason}." for name, reason in against.items() if reason]
     if study.training.model_dropout or any(study.regulariser_of(name).lora_dropout for name in study.arms):
-        found.append("The study has dropout. The script has the same rates and masks of its own: its losses are near.")
+        found.append(
+            "The study has dropout. The script has the same rates but draws its own masks: losses agree approximately."
+        )
     if study.training.method == "full" and precision != "float32":
-        found.append(f"The study computed in {precision}, and the script computes in float32: its losses are near.")
+        found.append(
+            f"The study computed in {precision}, and the script computes in float32: its losses agree approximately."
+        )
     elif precision != "float32":
         found.append(
-            f"The study computes in {precision}, whose rounding depends on the order of sums: losses are near."
+            f"The study computes in {precision}, whose rounding depends on the order of sums: losses are close."
         )
     if base.place == FOLDER and base.words:
         found.append(f"The base is {base.words}.")

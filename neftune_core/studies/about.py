@@ -64,11 +64,11 @@ def frequency_loss(rows: Sequence[Encoded], sample: Sequence[Encoded]) -> float:
         sample: Some of these rows, whose response tokens are guessed.
 
     Returns:
-        Nats per response token; 0 without any.
+        Nats per response token; 0 without a sample.
     """
     counts = np.bincount(np.concatenate([row.ids[row.trained] for row in rows]))
-    guessed = np.concatenate([row.ids[row.trained] for row in sample])
-    return float(np.log(counts.sum() / counts[guessed]).mean()) if guessed.size else 0.0
+    guessed = [row.ids[row.trained] for row in sample]
+    return float(np.log(counts.sum() / counts[np.concatenate(guessed)]).mean()) if guessed else 0.0
 
 
 def _first_rows(count: int, part: str) -> str:

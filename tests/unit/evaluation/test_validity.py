@@ -242,6 +242,23 @@ def test_a_diverged_arm_never_shows_the_loss_that_it_began_with(
     assert capsys.readouterr().err == "The loss stopped.\n"
 
 
+def test_every_rendering_says_first_that_the_models_only_guess(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = _record(tmp_path, {0: {"control": (5.0, 4.5, 4.2), ARM: (5.0, 4.4, 4.1)}})
+    record.update_about(data={"train": 8, "frequency_loss": 3.58})
+    says = "There is nothing to judge: even without noise, the model learnt no more than how often each token occurs."
+    train._print_verdict(record)
+    assert capsys.readouterr().out.strip().startswith(says)
+    assert f"{ARM} not judged" in records.runs_table([record])[1]
+    report = write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
+    for rendered in (report, verdict_card(record)):
+        first, claims = rendered.partition('lab-judged-warning">')[2], 'data-claims="0"'
+        assert first.startswith(says) and claims in rendered
+        assert not any(word in rendered.partition("</section>")[0] for word in ("difference of", "interval over"))
+    assert not _more_button(record)["visible"]
+
+
 def _more_button(record: Record) -> dict[str, Any]:
     """What the page does with the button under a finished study that trains more seeds."""
     with gr.Blocks():

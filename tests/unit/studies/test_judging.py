@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from neftune_core import cli
+from neftune_core.data.chat import Encoded
+from neftune_core.data.examples import Example, Message
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
@@ -23,6 +26,7 @@ from neftune_core.evaluation.verdict import verdict
 from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.studies.about import frequency_loss
 from neftune_core.studies.judging import (
     combine_cells,
     merge_seeds,
@@ -39,6 +43,7 @@ from neftune_core.studies.study import run_study
 from neftune_core.ui.parts.verdict_card import verdict_card
 
 ARM = "uniform-alpha-5"
+EXAMPLE_ROW = Example((Message("user", "Hello"), Message("assistant", "Hi")), 1)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,19 @@ def test_the_card_says_what_the_command_line_says(trained: Record, capsys: pytes
     assert all(html.escape(line.strip()) in card for line in told["text"])
     assert cli._main(["verdict", str(trained.folder), "--measure", "held_out_loss"]) == 0
     assert capsys.readouterr().out.startswith("Asked after looking")
+
+
+def test_the_loss_of_guessing_by_frequency_is_that_of_a_table_of_the_response_tokens(trained: Record) -> None:
+    def row(prompt: list[int], response: list[int]) -> Encoded:
+        trained_on = np.array([False] * len(prompt) + [True] * len(response))
+        return Encoded(np.array(prompt + response, dtype=np.int32), trained_on, EXAMPLE_ROW)
+
+    rows = [row([9, 9, 5], [5, 7]), row([9], [5, 5, 6])]  # of five response tokens: 5 three times, 6 and 7 once
+    assert frequency_loss(rows, rows[:1]) == pytest.approx(-(math.log(3 / 5) + math.log(1 / 5)) / 2)
+    assert frequency_loss(rows, []) == 0
+    kept = trained.said_of("data")["frequency_loss"]
+    assert 1 < kept < math.log(2104)  # below a uniform guess in the bundled vocabulary
+    assert {one.frequency_loss for one in outcomes_of(trained).control.values()} == {kept}
 
 
 def test_what_was_damaged_takes_no_more_than_itself(trained: Record, tmp_path: Path) -> None:
