@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,31 +12,20 @@ import gradio as gr
 
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
-from neftune_core.language import later, plural, say
+from neftune_core.figures import Figure
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.moves import move_curves
+from neftune_core.figures.rates import rate_curves
+from neftune_core.language import later, plural, retold, say
+from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
+from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, told
 from neftune_core.ui.server.lab import Lab, require_key
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.progress import Status
-
-
-import html
-import time
-from typing import TYPE_CHECKING
-
-from neftune_core.figures import Figure
-from neftune_core.figures.curves import loss_curves
-from neftune_core.figures.moves import move_curves
-from neftune_core.figures.rates import rate_curves
-from neftune_core.language import retold
-from neftune_core.studies.records.log import Log
-from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
-
-if TYPE_CHECKING:
-    from neftune_core.studies.records.progress import Status
-
 
 OPEN_ENDED = {
     "preparing": later("Loading the model and the data"),
