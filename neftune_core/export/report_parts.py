@@ -39,6 +39,10 @@ STATES = {
 }
 
 
+MOST_OPEN_ARMS = 6
+"""Number of arms whose verdicts the page shows unfolded."""
+
+
 @dataclass(frozen=True)
 class Content:
     """The content of a report, before it is laid out as a page.
@@ -73,7 +77,8 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
 
     Args:
         found: The verdict.
-        unfolded: Whether the numbers behind each arm are shown at once.
+        unfolded: Whether the numbers behind each arm are shown at once. If not, more than `MOST_OPEN_ARMS` arms, as in
+            a sweep, are folded together.
 
     Returns:
         HTML.
@@ -83,6 +88,8 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     )
     asked, headline = map(_escaped, found.opening)
     arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
+    if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
+        arms = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
     closing = listed(map(_escaped, found.closing))
     claims = sum(arm.status in CLAIMS for arm in found.arms.values())
     return (

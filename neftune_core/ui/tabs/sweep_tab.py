@@ -13,6 +13,7 @@ from neftune_core.errors import LabError, NotAvailable, RecordError
 from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.outcomes import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
+from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
 from neftune_core.language import later, plural, say
 from neftune_core.settings import to_toml
@@ -28,7 +29,7 @@ from neftune_core.ui.parts.run_actions import gone_words, state_words, when
 from neftune_core.ui.parts.study_form import Asked, study_of
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, told
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs.sweep_views import table_view, verdict_view
+from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import Around, TrainTab
 
 if TYPE_CHECKING:
@@ -304,7 +305,8 @@ def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
 
 def _drawn(table: SweepTable, measure: str, epoch: str, standing: _Standing) -> list[Any]:
     """Return the values of `SweepTab.results()` and of the buttons."""
-    shown = [effect_curve(table, measure, epoch), table_view(table, measure), verdict_view(table)]
+    judged = verdict_html(table.verdict, unfolded=False) if table.verdict else ""
+    shown = [effect_curve(table, measure, epoch), table_view(table, measure), judged]
     return [standing.words, *shown, standing.size, *standing.updates]
 
 

@@ -104,20 +104,3 @@ def _note(table: SweepTable, measure: str) -> str:
         + " "
         + rounding_words(table.rounding, measure)
     )
-
-
-def verdict_view(table: SweepTable) -> str:
-    """Return the verdict on the sweep's question."""
-    if table.verdict is None:
-        return ""
-    lines = table.verdict.text().splitlines()
-    first = len(table.verdict.warnings) + len(table.verdict.opening)
-    head = "".join(f"<p>{html.escape(line)}</p>" for line in lines[:first])
-    rest = "".join(
-        f'<li class="{"lab-deeper" if line.startswith("  ") else ""}">{html.escape(line.strip())}</li>'
-        for line in lines[first:]
-    )
-    return (
-        f'<div class="lab-sweep-verdict">{head}<details><summary>{say("Setting by setting")}</summary>'
-        f"<ul>{rest}</ul></details></div>"
-    )

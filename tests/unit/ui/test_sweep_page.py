@@ -10,13 +10,14 @@ import pytest
 from neftune_core.errors import InvalidSetting
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.verdict import verdict
+from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.settings import CONTROL, EXAMPLE
 from neftune_core.sweeps.settings import axes, cells
 from neftune_core.sweeps.table import Row, SweepTable
 from neftune_core.ui.parts.sweep_form import axis_values, base_noise, point, sweep_of
-from neftune_core.ui.tabs.sweep_views import table_view, verdict_view
+from neftune_core.ui.tabs.sweep_views import table_view
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,12 @@ def test_the_table_tells_every_setting_and_marks_what_excludes_zero() -> None:
     assert "<b>+0.005</b>" in shown  # the seeds differ by a hundredth every second time, as invented
     assert "8 of 8 studies are done" in shown
     assert "illustration" not in shown
-    assert "Setting by setting" in verdict_view(table)
+    assert table.verdict
+    many = replace(
+        table.verdict, arms={f"{n} {name}": arm for n in range(3) for name, arm in table.verdict.arms.items()}
+    )
+    assert "Setting by setting" in verdict_html(many, unfolded=False)
+    assert "Setting by setting" not in verdict_html(many) + verdict_html(table.verdict, unfolded=False)
 
 
 def test_what_a_record_says_is_never_markup() -> None:
