@@ -79,7 +79,7 @@ def _source(arguments: Data) -> str:
 def _lines(found: DataReport, prepared: Prepared) -> Iterator[str]:
     from neftune_core.data.report import how_read, row_ranges
 
-    refused = [f"{one.reason} (rows {row_ranges(one.rows)})" for one in found.refused]
+    refused = [f"{one.reason} ({plural(len(one.rows), 'row', 'rows')} {row_ranges(one.rows)})" for one in found.refused]
     cut = [
         f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} {plural(one.tokens_removed, 'token', 'tokens')} of its "
         "end removed"

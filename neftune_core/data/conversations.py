@@ -38,13 +38,27 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 CALLS = ("tool_calls", "function_call")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 # For each flag, the value that means that the row or reply is trained on.
-FLAGS = {"weight": True, "train": True, "training": True, "loss": True, "mask": False}
-KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, "tool_call_id"}
+FLAGS = {
+    "weight": True,
+    "loss_weight": True,
+    "sample_weight": True,
+    "train": True,
+    "training": True,
+    "trainable": True,
+    "loss": True,
+    "loss_mask": True,
+    "mask": False,
+}
+NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
+LABELS = ("label", "kto_tag")
+TEMPLATE_INPUT = "chat_template_kwargs"
+UNSUPPORTED = ("train_detail", "refusal")  # parts of a reply to leave untrained; a reply instead of the content
+KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, *UNSUPPORTED, "tool_call_id"}
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 SWITCHES = (*TRUE, *FALSE, "on", "off")  # a reasoning column with these values is a switch, not reasoning
 PAIRS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
 
-CONTROLS = ("history", "tools", "label", "tool_calls", *FLAGS, *MEDIA, *REASONING)
+CONTROLS = ("history", "tools", "functions", "tool_calls", TEMPLATE_INPUT, *LABELS, *FLAGS, *MEDIA, *REASONING)
 """Columns that change the meaning of a row in any layout."""
 
 
@@ -120,7 +134,7 @@ def _role(role: Any, where: str) -> str:
 
 
 def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], part: str) -> Message:
-    require_no_media(turn, where)
+    _require_readable(turn, where)
     content = next((turn[name] for name in CONTENT_NAMES if turn.get(name) is not None), None)
     role = ROLES[said]
     if said in CALLING_ROLES:
@@ -208,6 +222,14 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
             raise RowRefused(say("{where} has {name}, and only text is supported", where=where, name=name))
 
 
+def _require_readable(turn: Mapping[str, Any], where: str) -> None:
+    """Raise `RowRefused` if a message has a filled field that cannot be honoured."""
+    require_no_media(turn, where)
+    for name in UNSUPPORTED:
+        if _is_filled(turn.get(name)):
+            raise RowRefused(say("{where} has {name}, which is not supported", where=where, name=name))
+
+
 def is_trained(record: Mapping[str, Any], where: str) -> bool:
     """Return whether the flags of a reply leave it trained on.
 
@@ -258,6 +280,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
     _require_wanted(controls, unused)
     if _is_filled(controls.get("tool_calls")):
         raise RowRefused(say("it has tool_calls outside its messages"))
+    _require_no_template_input(controls.get(TEMPLATE_INPUT), unused)
     switches = {name for name in REASONING if as_text(controls.get(name), name).strip().lower() in SWITCHES}
     unused |= switches
     fields = _fields({name: controls.get(name) for name in REASONING if name not in switches}, "assistant", where)
@@ -266,22 +289,50 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
     earlier = _history(controls.get("history"), unused)
     start = 1 if messages[0].role == "system" else 0
     messages = [*messages[:start], *earlier, *messages[start:]]
-    tools = controls.get("tools")
-    tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
+    tools = _tools(controls, unused)
     if not _is_filled(tools):
         return messages
-    if not isinstance(tools, list):
-        raise RowRefused(say("the {part} are not a list", part=say("tools")))
     first = messages[0]
     return [first._replace(fields=(*first.fields, ("tools", as_json(tools, drop_none=True)))), *messages[1:]]
 
 
+def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
+    """Return the list of tools, also from `functions`, its older form."""
+    tools, functions = controls.get("tools"), controls.get("functions")
+    tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
+    if _is_filled(tools) and not isinstance(tools, list):
+        raise RowRefused(say("the {part} are not a list", part=say("tools")))
+    if not _is_filled(functions):
+        return tools or None
+    are_tools = isinstance(functions, list) and all(isinstance(one, dict) and "name" in one for one in functions)
+    if _is_filled(tools) or not are_tools:
+        unused.add("functions")
+        return tools or None
+    return [{"type": "function", "function": one} for one in functions]
+
+
+def _require_no_template_input(value: Any, unused: set[str]) -> None:
+    """Raise `RowRefused` if a row has chat-template input besides the switch for thinking, which its reply decides."""
+    if isinstance(value, str) and value.strip():
+        value = _from_json(value, TEMPLATE_INPUT)
+    given = value if isinstance(value, dict) else {}
+    names = [name for name, one in given.items() if _is_filled(one) and one is not False]
+    filled = [name for name in names if name not in ("enable_thinking", "thinking")]
+    if filled:
+        raise RowRefused(
+            say("it has {name} ({names}), which is not supported", name=TEMPLATE_INPUT, names=", ".join(filled))
+        )
+    if _is_filled(value):
+        unused.add(TEMPLATE_INPUT)
+
+
 def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
-    label = controls.get("label")
-    if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
-        raise RowRefused(say("it is marked as a bad answer (label is false)"))
-    if _is_filled(label) and flag(label) is not True:
-        unused.add("label")
+    for name in LABELS:
+        label = controls.get(name)
+        if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
+            raise RowRefused(say("it is marked as a bad answer ({name} is false)", name=name))
+        if _is_filled(label) and flag(label) is not True:
+            unused.add(name)
     for name, meaning in FLAGS.items():
         value = controls.get(name)
         found = flag(value)
@@ -290,7 +341,7 @@ def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
                 say("it is marked as not to be trained on ({name} is {value})", name=name, value=as_text(value, name))
             )
         if found is None and _is_filled(value):
-            if name in ("weight", "mask"):
+            if name in NUMBERS:
                 raise _no_flag(value, name, say("it"))
             unused.add(name)
 

@@ -356,12 +356,11 @@ def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], why: str, *
         return say(
             plural(
                 len(train),
-                "Only {count} row is left for training, and a study needs 2: give it more rows, a smaller held-out "
-                "share or a longer maximum length{why}.",
-                "Only {count} rows are left for training, and a study needs 2: give it more rows, a smaller held-out "
-                "share or a longer maximum length{why}.",
+                "Only 1 row is left for training, and a study needs 2: give it more rows, a smaller held-out share or "
+                "a longer maximum length{why}.",
+                "No row is left for training, and a study needs 2: give it more rows, a smaller held-out share or a "
+                "longer maximum length{why}.",
             ),
-            count=len(train),
             why=why,
         )
     if not held_out and asked:

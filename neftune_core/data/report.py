@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from neftune_core.data.chat import Encoded, takes_system
+from neftune_core.data.chat import Encoded
 from neftune_core.data.examples import CutRow, Duplicate
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.preparing import Prepared, preview
+from neftune_core.data.rendering import takes_system
 from neftune_core.language import plural, retold, say
 from neftune_core.models.tokenizing import decoder_start
 

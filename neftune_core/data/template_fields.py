@@ -109,7 +109,7 @@ def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> N
     )
     for has, is_rendered, words in wanted:
         if has and not is_rendered:
-            raise RowRefused(say("it has {what}, which this model's chat template does not support", what=say(words)))
+            raise RowRefused(say("it has {what}, which this model's chat template cannot write", what=say(words)))
 
 
 def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tuple[Turns, dict[str, Any]]:

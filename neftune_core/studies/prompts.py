@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from neftune_core.data.chat import Encoded, has_reasoning
+from neftune_core.data.chat import Encoded
 from neftune_core.data.examples import Message
 from neftune_core.data.fitting import FittedPrompt, Room, fitted_prompt, room_for
 from neftune_core.data.preparing import Prepared
+from neftune_core.data.rendering import has_reasoning
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.answers import Answers
 from neftune_core.language import later, say

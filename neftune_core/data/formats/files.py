@@ -54,10 +54,12 @@ def open_table(path: Path, limits: Limits) -> Table:
     if extension not in (TEXT_FORMATS if packing else EXTENSIONS):
         raise DataError(
             say(
-                "{title} has the unknown extension {extension}: use one of {choices}.",
+                "{title} has the unknown extension {extension}: use one of {choices} "
+                "(text formats also as {packings}).",
                 title=title,
                 extension=f"{extension}{packing}" or say("(none)"),
-                choices=", ".join([*EXTENSIONS, *(f"{one}{packing or '.gz'}" for one in TEXT_FORMATS)]),
+                choices=", ".join(EXTENSIONS),
+                packings=say(" or ").join(PACKINGS),
             )
         )
     check_file(path, limits)

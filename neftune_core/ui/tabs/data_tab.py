@@ -11,10 +11,9 @@ import gradio as gr
 from neftune_core.data.formats.files import EXTENSIONS, PACKINGS
 from neftune_core.data.formats.hub_rows import HUB_SETS
 from neftune_core.data.formats.starters import STARTERS
-from neftune_core.data.layouts import LAYOUTS, columns_for
+from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
-from neftune_core.figures.lengths import length_histogram
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.studies.settings import EXAMPLE
@@ -26,12 +25,10 @@ from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import data_views
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+    pass
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
-PARTS_SHOWN = 4
 PARTS_FROM = 8  # index of their values among those of `_Inputs.components`
-NOT_USED = later("(not used)")
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "trained_turns", "system", "split_seed")
 SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
@@ -74,7 +71,7 @@ class DataTab:
         Raises:
             LabError: If the data cannot be used.
         """
-        shown = _shown(self.reader.lab, settings, model, _key(settings, model))
+        shown = data_views.shown(self.reader.lab, settings, model, _key(settings, model))
         return [*shown, *self.reader.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
 
 
@@ -143,7 +140,10 @@ class _Given:
     @classmethod
     def of(cls, values: Sequence[Any]) -> _Given:
         source, starter, file, hub, configuration, split, held_out, layout = values[:PARTS_FROM]
-        parts, form = values[PARTS_FROM : PARTS_FROM + PARTS_SHOWN], values[PARTS_FROM + PARTS_SHOWN :]
+        parts, form = (
+            values[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN],
+            values[PARTS_FROM + data_views.PARTS_SHOWN :],
+        )
         hub, configuration, split = (str(text or "").strip() for text in (hub, configuration, split))
         return cls(source, starter, file, hub, configuration, split or "train", held_out, layout or "", parts, form)
 
@@ -158,7 +158,7 @@ class _Given:
         if not self.layout:
             return {}
         parts = zip(LAYOUTS[self.layout].parts, self.parts, strict=False)
-        return {part: "" if column == NOT_USED else column for part, column in parts if column}
+        return {part: "" if column == data_views.NOT_USED else column for part, column in parts if column}
 
 
 @dataclass(frozen=True)
@@ -232,13 +232,13 @@ def _inputs() -> _Inputs:
         )
         parts = [
             gr.Dropdown(
-                [(say(NOT_USED), NOT_USED)],
-                value=NOT_USED,
+                [(say(data_views.NOT_USED), data_views.NOT_USED)],
+                value=data_views.NOT_USED,
                 label=say("Column"),
                 visible=False,
                 elem_id=f"data-part-{place}",
             )
-            for place in range(PARTS_SHOWN)
+            for place in range(data_views.PARTS_SHOWN)
         ]
         held_out_file = gr.File(
             label=say("Separate held-out file, instead of a share"),
@@ -314,7 +314,7 @@ class _Reader:
         If the columns of the new layout are not found, they are requested without an error message.
         """
         fresh = list(values)
-        fresh[PARTS_FROM : PARTS_FROM + PARTS_SHOWN] = [None] * PARTS_SHOWN
+        fresh[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN] = [None] * data_views.PARTS_SHOWN
         given = _Given.of(fresh)
         return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
@@ -340,11 +340,11 @@ class _Reader:
         if key == shown:
             return self._unchanged()
         try:
-            return _shown(self.lab, settings, model, key)
+            return data_views.shown(self.lab, settings, model, key)
         except LabError as error:
             if tells:
                 tell(error)
-            return _to_mend(self.lab, settings, model, error)
+            return data_views.to_mend(self.lab, settings, model, error)
 
 
 def _key(settings: DataSettings, model: ModelSettings) -> str:
@@ -379,88 +379,3 @@ def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
     events(outputs.row).change(
         show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, trigger_mode="always_last", **QUIET
     )
-
-
-def _shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
-    """Return the values for usable data, which is then in use."""
-    from neftune_core.data.report import data_report
-
-    prepared, tokenizer = lab.prepared(settings, model)
-    reading = prepared.reading
-    return [
-        settings,
-        key,
-        {"data": data_views.data_words(prepared)},
-        data_views.report(prepared, data_report(prepared, tokenizer, rows=0)),
-        _lengths(prepared, settings),
-        gr.update(maximum=prepared.kept, value=1, visible=True),
-        data_views.rendered_row(prepared, tokenizer, 1),
-        gr.skip(),
-        *_part_updates(reading.layout, reading.columns, reading.available_columns, by_hand=bool(settings.layout)),
-    ]
-
-
-def _to_mend(lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError) -> list[Any]:
-    """Return the values for unusable data: the data in use stays, and the available columns are offered.
-
-    If the source can be read, the report on its rows and the first usable row are shown.
-    """
-    kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
-    try:
-        available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
-    except LabError:
-        available = []
-    if not available:
-        return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
-    columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
-    found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
-    return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
-
-
-_SAME = [gr.skip()] * 4
-
-
-def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
-    """Return report, lengths and first row, without a choice of rows, for data that no study can be trained on."""
-    from neftune_core.data.report import data_report
-
-    try:
-        prepared, tokenizer = lab.examined(settings, model)
-    except LabError:
-        return _SAME
-    row = data_views.rendered_row(prepared, tokenizer, 1) if prepared.kept else ""
-    found = data_report(prepared, tokenizer, rows=0)
-    return [data_views.report(prepared, found), _lengths(prepared, settings), gr.update(visible=False), row]
-
-
-def _lengths(prepared: Prepared, settings: DataSettings) -> Any:
-    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
-    return length_histogram(*lengths, maximum_length=settings.maximum_length)
-
-
-def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
-    from neftune_core.data.sources import columns_of
-
-    return columns_of(settings, lab.limits)
-
-
-def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
-    """Return the column boxes of a layout (none if unknown), editable once a layout has been chosen."""
-    parts = list(LAYOUTS[layout].parts) if layout else []
-    required = LAYOUTS[layout].required if layout else ()
-    updates = []
-    for place in range(PARTS_SHOWN):
-        if place >= len(parts):
-            updates.append(gr.update(visible=False, value=None))
-            continue
-        part = parts[place]
-        updates.append(
-            gr.update(
-                visible=True,
-                label=say("{part} from the column", part=say(part).capitalize()),
-                choices=[(say(NOT_USED), NOT_USED), *available],
-                value=columns.get(part) or (None if part in required else NOT_USED),
-                interactive=by_hand,
-            )
-        )
-    return updates

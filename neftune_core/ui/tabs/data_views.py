@@ -1,4 +1,4 @@
-"""The Data tab's views of prepared rows, as HTML."""
+"""What the Data tab shows: prepared rows as HTML, and the values of its components."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+
+from neftune_core.data.layouts import LAYOUTS, columns_for
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError, LabError
+from neftune_core.figures.lengths import length_histogram
 from neftune_core.language import later, plural, say
+from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.parts.markup import facts, quiet
+from neftune_core.ui.server.lab import Lab
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import Prepared
@@ -16,6 +24,8 @@ if TYPE_CHECKING:
 ENTRIES_SHOWN = 200
 # Up to this many reasons are shown at once; more are folded.
 REASONS_OPEN = 8
+PARTS_SHOWN = 4
+NOT_USED = later("(not used)")
 
 
 def data_words(prepared: Prepared) -> str:
@@ -126,3 +136,91 @@ def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
         marked=f"<mark>{marked}</mark>",
     )
     return f'<figure class="lab-rendered"><figcaption>{words}</figcaption><pre>{pieces}</pre></figure>'
+
+
+# ---------------------------------------------------------------- values of the components
+
+
+def shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
+    """Return the values for usable data, which is then in use."""
+    from neftune_core.data.report import data_report
+
+    prepared, tokenizer = lab.prepared(settings, model)
+    reading = prepared.reading
+    return [
+        settings,
+        key,
+        {"data": data_words(prepared)},
+        report(prepared, data_report(prepared, tokenizer, rows=0)),
+        _lengths(prepared, settings),
+        gr.update(maximum=prepared.kept, value=1, visible=True),
+        rendered_row(prepared, tokenizer, 1),
+        gr.skip(),
+        *_part_updates(reading.layout, reading.columns, reading.available_columns, by_hand=bool(settings.layout)),
+    ]
+
+
+def to_mend(lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError) -> list[Any]:
+    """Return the values for unusable data: the data in use stays, and the available columns are offered.
+
+    If the source can be read, the report on its rows and the first usable row are shown.
+    """
+    kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
+    try:
+        available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
+    except LabError:
+        available = []
+    if not available:
+        return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
+    columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
+    found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
+    return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
+
+
+_SAME = [gr.skip()] * 4
+
+
+def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
+    """Return report, lengths and first row, without a choice of rows, for data that no study can be trained on."""
+    from neftune_core.data.report import data_report
+
+    try:
+        prepared, tokenizer = lab.examined(settings, model)
+    except LabError:
+        return _SAME
+    row = rendered_row(prepared, tokenizer, 1) if prepared.kept else ""
+    found = data_report(prepared, tokenizer, rows=0)
+    return [report(prepared, found), _lengths(prepared, settings), gr.update(visible=False), row]
+
+
+def _lengths(prepared: Prepared, settings: DataSettings) -> Any:
+    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
+    return length_histogram(*lengths, maximum_length=settings.maximum_length)
+
+
+def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
+    from neftune_core.data.sources import columns_of
+
+    return columns_of(settings, lab.limits)
+
+
+def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
+    """Return the column boxes of a layout (none if unknown), editable once a layout has been chosen."""
+    parts = list(LAYOUTS[layout].parts) if layout else []
+    required = LAYOUTS[layout].required if layout else ()
+    updates = []
+    for place in range(PARTS_SHOWN):
+        if place >= len(parts):
+            updates.append(gr.update(visible=False, value=None))
+            continue
+        part = parts[place]
+        updates.append(
+            gr.update(
+                visible=True,
+                label=say("{part} from the column", part=say(part).capitalize()),
+                choices=[(say(NOT_USED), NOT_USED), *available],
+                value=columns.get(part) or (None if part in required else NOT_USED),
+                interactive=by_hand,
+            )
+        )
+    return updates

@@ -23,7 +23,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs import data_tab
+from neftune_core.ui.tabs import data_views
 
 CASES = Path(__file__).parents[2] / "cases"
 
@@ -221,7 +221,7 @@ def test_what_a_record_keeps_is_bounded(tmp_path: Path) -> None:
 def test_the_page_shows_what_became_of_rows_on_which_no_study_can_be_trained(tmp_path: Path) -> None:
     rows = [ASKED, {"instruction": "Empty?", "output": ""}]
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}")
-    shown = data_tab._to_mend(Lab(), settings, ModelSettings(), DataError("Too few."))
+    shown = data_views.to_mend(Lab(), settings, ModelSettings(), DataError("Too few."))
     assert "Not used: rows.jsonl" in shown[3] and "a study needs 2" in shown[3] and "the output is empty" in shown[3]
     assert "<mark>A wren. 🐦" in shown[6] and shown[4]["summary"].startswith("0 training rows and 1 held-out")
     with pytest.raises(DataError, match="a study needs 2"):

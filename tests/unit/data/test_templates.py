@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from chat_templates import TEMPLATES, tokenizer
 
-from neftune_core.data.chat import encode, has_reasoning, prompt_ids
+from neftune_core.data.chat import encode, prompt_ids
 from neftune_core.data.examples import Example, Message, fingerprint
+from neftune_core.data.rendering import has_reasoning
 from neftune_core.errors import ModelError
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings

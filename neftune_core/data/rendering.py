@@ -1,0 +1,190 @@
+"""Rendering of conversations with a model's chat template, or with `plain_text.PLAIN` if the tokenizer has none.
+
+Each template is probed once for what it renders. Names of special tokens inside a row's text remain text (see
+`plain_text`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from neftune_core.data.examples import Message, RowRefused
+from neftune_core.data.pairs import frame
+from neftune_core.data.plain_text import MARK, any_of, plain_rendering, special_names
+from neftune_core.data.template_fields import (
+    NO_FIELDS,
+    RenderedFields,
+    Turns,
+    marked_message,
+    probe,
+    template_turns,
+)
+from neftune_core.language import say
+from neftune_core.models.tokenizing import decoder_start
+
+_PROBE = "Zq7"  # a reply that no template changes
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
+_EMPTY = r"<think>\s*</think>\s*"
+_EMPTY_AT_START, _EMPTY_AT_END = re.compile(rf"\A\s*{_EMPTY}"), re.compile(rf"{_EMPTY}\Z")
+_EMPTY_BEFORE_ANOTHER = re.compile(rf"\A\s*{_EMPTY}(?=<think>)")
+_OPENING_AT_START = re.compile(r"\A\s*<think>\s*")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Properties of one tokenizer's template, found by probing.
+
+    Attributes:
+        template: The chat template; "" for none.
+        beginning: Ids before a plain prompt.
+        protected: Pattern for the names of special tokens.
+        special: Ids of the special tokens.
+        end: Text of the token that ends a reply; "" if none.
+        suffix: Everything that follows a reply.
+        takes_system: Whether a system message is rendered.
+        rendered: Fields that the template renders besides message text.
+    """
+
+    template: str
+    beginning: tuple[int, ...]
+    protected: re.Pattern[str]
+    special: frozenset[int]
+    end: str
+    suffix: str
+    takes_system: bool
+    rendered: RenderedFields
+
+
+_renderings: WeakKeyDictionary[Any, Rendering] = WeakKeyDictionary()
+
+
+def rendering_of(tokenizer: Any) -> Rendering:
+    """Return the properties of the tokenizer's template; they are cached until the template changes."""
+    template = "" if decoder_start(tokenizer) is not None else getattr(tokenizer, "chat_template", None) or ""
+    known = _renderings.get(tokenizer)
+    if known is None or known.template != template:
+        known = _renderings[tokenizer] = _probe(tokenizer, template)
+    return known
+
+
+def has_reasoning(reply: Message) -> bool:
+    """Return whether a reply contains reasoning, in a thinking block or a field."""
+    return bool(_THOUGHT.match(reply.content)) or any(name in _REASONING_FIELDS for name, _ in reply.fields)
+
+
+def takes_system(tokenizer: Any) -> bool:
+    """Return whether the model's chat template renders a system prompt."""
+    return rendering_of(tokenizer).takes_system
+
+
+def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
+    """Tokenise a marked text; `begin` prepends the ids before a plain prompt."""
+    ids = list(rendering_of(tokenizer).beginning) if begin else []
+    for piece in text.split(MARK):
+        ids += tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
+    """Render `messages` with marks; with `generation`, up to where the assistant's reply begins."""
+    rendering = rendering_of(tokenizer)
+    messages = [marked_message(turn, rendering.protected) for turn in messages]
+    if not rendering.takes_system:
+        messages = _with_merged_system(messages)
+    more = {"enable_thinking": thinking}
+    return _render(messages, tokenizer, rendering.template, rendering.rendered, generation=generation, **more)
+
+
+def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
+    """Render up to where the reply begins; for a reply with reasoning, without an empty thinking block."""
+    text = rendered_text(messages, tokenizer, generation=True, thinking=thinking)
+    return _EMPTY_AT_END.sub("", text) if thinking else text
+
+
+def without_repeated_thinking(before: str, reply: str) -> str:
+    """Remove an empty thinking block, or an opening tag, that duplicates one in `before`."""
+    if _EMPTY_AT_END.search(before):
+        return _EMPTY_AT_START.sub("", reply)
+    if before.rstrip().endswith("<think>"):
+        return _OPENING_AT_START.sub("", reply)
+    return _EMPTY_BEFORE_ANOTHER.sub("", reply)
+
+
+def _with_merged_system(messages: Sequence[Message]) -> list[Message]:
+    """Merge a system message into the first user message."""
+    if not messages or messages[0].role != "system":
+        return list(messages)
+    system, *rest = messages
+    first = next((index for index, message in enumerate(rest) if message.role == "user"), None)
+    if first is None:
+        return [system._replace(role="user"), *rest]
+    asked = rest[first]
+    rest[first] = asked._replace(content=f"{system.content}\n\n{asked.content}", fields=system.fields + asked.fields)
+    return rest
+
+
+def _render(
+    messages: Sequence[Message],
+    tokenizer: Any,
+    template: str,
+    rendered: RenderedFields = NO_FIELDS,
+    *,
+    generation: bool,
+    **more: Any,
+) -> str:
+    if not template:
+        return plain_rendering(messages, tokenizer.eos_token or "", generation=generation)
+    turns, tools = template_turns(messages, rendered)
+    return _applied(turns, {**tools, **more}, tokenizer, generation=generation)
+
+
+def _applied(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generation: bool) -> str:
+    more = {"enable_thinking": False, **more}
+    try:
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
+    except Exception as error:  # templates are third-party code and may raise anything
+        raise RowRefused(
+            say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
+        ) from None
+
+
+def _probe(tokenizer: Any, template: str) -> Rendering:
+    question, reply = Message("user", "Hello"), Message("assistant", _PROBE)
+    suffix = _render([question, reply], tokenizer, template, generation=False).rpartition(_PROBE)[2]
+    special = special_names(tokenizer)
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
+    end = _first_name(suffix, special) or _first_name(suffix, added)
+    names = sorted({*special, *([end] if end else [])})
+    return Rendering(
+        template=template,
+        beginning=() if template else frame(tokenizer)[0],
+        protected=any_of(names),
+        special=frozenset(int(number) for number in tokenizer.convert_tokens_to_ids(names)),
+        end=end,
+        suffix=suffix,
+        takes_system=_takes_system(tokenizer, template),
+        rendered=_probe_fields(tokenizer) if template else NO_FIELDS,
+    )
+
+
+def _probe_fields(tokenizer: Any) -> RenderedFields:
+    return probe(lambda turns, more, reply: _applied(turns, more, tokenizer, generation=reply))
+
+
+def _first_name(text: str, names: Sequence[str]) -> str:
+    found = any_of(names).search(text)
+    return found.group(1) if found else ""
+
+
+def _takes_system(tokenizer: Any, template: str) -> bool:
+    """Return whether the template renders a system message; some raise an error, others drop it silently."""
+    try:
+        messages = [Message("system", _PROBE), Message("user", "Hello")]
+        return _PROBE in _render(messages, tokenizer, template, generation=True)
+    except RowRefused:
+        return False
