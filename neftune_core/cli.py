@@ -85,7 +85,8 @@ def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
         if not end.code:
             raise
     words = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-    told = " ".join(word for word in words if word and not word.startswith(("For full helptext", "Parsing error")))
+    headings = ("For full helptext", "Parsing error", "Unrecognized options")
+    told = " ".join(word for word in words if word and (":" in word or not word.startswith(headings)))
     raise InvalidSetting(f"{told[:300]} (`neftune {arguments[0]} --help` lists the options.)")
 
 

@@ -323,8 +323,8 @@ def _refused_later_note(train: int, held_out: int, settings: DataSettings) -> tu
         return ()
     return (
         say(
-            "The held-out rows were drawn before the model's tokenizer and chat template had seen the rows; refused "
-            "since then: {train:,} for training, {held_out:,} held out.",
+            "The held-out rows were drawn before the chat template was applied to the rows. Refused after that: "
+            "{train:,} for training, {held_out:,} held out.",
             train=train,
             held_out=held_out,
         ),

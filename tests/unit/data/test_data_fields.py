@@ -79,6 +79,14 @@ def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_it_is_said(re
         ({"loss": False}, "it is marked as not to be trained on (loss is false)"),
         ({"mask": True}, "it is marked as not to be trained on (mask is true)"),
         ({"mask": [0, 1]}, "it has mask [0, 1], and only 0 and 1 are supported"),
+        ({"loss_weight": 0}, "it is marked as not to be trained on (loss_weight is 0)"),
+        ({"sample_weight": 0.3}, "it has sample_weight 0.3, and only 0 and 1 are supported"),
+        ({"trainable": False}, "it is marked as not to be trained on (trainable is false)"),
+        ({"kto_tag": False}, "it is marked as a bad answer (kto_tag is false)"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": True, "python_tools": [], "xml_tools": ["{}"]}},
+            "it has chat_template_kwargs (xml_tools), which is not supported",
+        ),
         ({"images": ["a.png"]}, "it has images, and only text is supported"),
         ({"image": {"path": "a.png"}}, "it has image, and only text is supported"),
         ({"videos": ["a.mp4"]}, "it has videos, and only text is supported"),
@@ -98,6 +106,7 @@ def test_a_row_is_refused_by_the_name_of_its_field(reading, fields, reason):
         {"label": True, "weight": 1, "train": True, "loss": True, "mask": False},
         {"images": [], "videos": None, "tools": [], "history": [], "tool_calls": None, "thinking": ""},
         {"history": "[]", "tools": "", "label": None, "weight": 1.0},
+        {"kto_tag": True, "functions": [], "loss_mask": 1, "sample_weight": "1", "chat_template_kwargs": {}},
     ],
 )
 def test_fields_that_change_nothing_are_no_reason_to_refuse(reading, fields):
@@ -106,7 +115,17 @@ def test_fields_that_change_nothing_are_no_reason_to_refuse(reading, fields):
     assert (found.examples, found.sha256, found.unused_columns) == (plain.examples, plain.sha256, ())
 
 
-@pytest.mark.parametrize("fields", [{"label": "sports"}, {"train": "split 3"}, {"loss": 2.31}, {"reasoning": "off"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"label": "sports"},
+        {"train": "split 3"},
+        {"loss": 2.31},
+        {"reasoning": "off"},
+        {"functions": "def f(): pass"},
+        {"chat_template_kwargs": {"enable_thinking": False, "custom_instructions": ""}},
+    ],
+)
 def test_a_column_that_only_has_the_name_of_such_a_field_is_reported_as_unused(reading, fields):
     found = reading(json.dumps({**json.loads(GOOD), **fields}))
     assert (len(found.examples), found.unused_columns) == (1, tuple(fields))
@@ -154,10 +173,20 @@ def test_a_call_of_a_tool_is_the_same_in_every_spelling_and_its_numbers_stay_num
         ({"role": "assistant", "content": [{"type": "image_url"}]}, "contains a part of type 'image_url'"),
         ({"role": "assistant", "content": "A", "images": ["x"]}, "message 2 of the messages has images"),
         ({"role": "assistant", "content": "A", "weight": 0.3}, "message 2 of the messages has weight 0.3"),
+        ({"role": "assistant", "content": None, "refusal": "I cannot."}, "has refusal, which is not supported"),
+        ({**REPLY, "train_detail": [{"begin_offset": 0, "end_offset": 1}]}, "has train_detail, which is not supported"),
     ],
 )
 def test_a_message_that_cannot_be_honoured_refuses_its_row(reading, turn, reason):
     assert reason in refusal(reading, {"messages": [ASKED, turn]})
+
+
+def test_the_older_form_of_a_list_of_tools_is_a_list_of_tools(reading):
+    function = {"name": "weather", "parameters": {}}
+    found = reading(json.dumps({"messages": TURNS, "functions": [function]}))
+    tools = found.examples[0].messages[0].fields
+    assert tools == (("tools", json.dumps([{"type": "function", "function": function}])),)
+    assert (found.columns["functions"], found.unused_columns) == ("functions", ())
 
 
 def test_reasoning_among_the_parts_of_a_content_is_reasoning(reading):

@@ -96,6 +96,12 @@ def test_one_usable_row_is_reported_although_no_study_can_be_trained_on_it(
     assert "a study needs 2" in said and "⟦A wren. 🐦" in said
 
 
+def test_rows_are_numbered_by_reason_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert data(Data(file=str(CASES / "kinds.jsonl"))) == 0
+    said = capsys.readouterr().out
+    assert "the output is empty (rows 7–9)" in said and "the output is a list, not text (row 4)" in said
+
+
 def test_starter_sets_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     found = reported(capsys, file="starter:dialogue")
     assert found["layout"] == "messages" and any("several replies" in note for note in found["notes"])
@@ -154,8 +160,8 @@ def test_rows_that_a_template_refuses_after_the_split_are_counted_and_said() -> 
     after_split = (32 - found.train, 8 - found.held_out)
     assert sum(after_split) == 30
     assert found.notes == [
-        "The held-out rows were drawn before the model's tokenizer and chat template had seen the rows; refused since "
-        f"then: {after_split[0]} for training, {after_split[1]} held out."
+        "The held-out rows were drawn before the chat template was applied to the rows. Refused after that: "
+        f"{after_split[0]} for training, {after_split[1]} held out."
     ]
 
 
