@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -85,9 +86,24 @@ def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
         if not end.code:
             raise
     words = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-    headings = ("For full helptext", "Parsing error", "Unrecognized options")
-    told = " ".join(word for word in words if word and (":" in word or not word.startswith(headings)))
+    told = " ".join(word for word in words if word and not word.startswith(_HEADINGS) and word not in _TITLES)
+    for pattern, plain in _NO_NUMBER:
+        told = pattern.sub(plain, told)
     raise InvalidSetting(f"{told[:300]} (`neftune {arguments[0]} --help` lists the options.)")
+
+
+_HEADINGS, _TITLES = ("For full helptext", "Parsing error"), ("Unrecognized options", "Missing argument", "Value error")
+_NO_NUMBER = (
+    (
+        re.compile(r".*Error parsing (\S+): invalid literal for int.*?('.*?').*"),
+        r"\1 cannot be \2: it must be an integer.",
+    ),
+    (
+        re.compile(r".*Error parsing (\S+): could not convert string.*?('.*?').*"),
+        r"\1 cannot be \2: it must be a number.",
+    ),
+)
+"""What the parser says of values that are no numbers, and the same in plain words."""
 
 
 def _overview(arguments: list[str], commands: dict[str, type]) -> int:

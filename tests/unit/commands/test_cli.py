@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from neftune_core.cli import _parsed
+from neftune_core.commands.data import Data
+from neftune_core.errors import InvalidSetting
 from neftune_core.settings import from_toml
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import StudySettings
@@ -18,6 +21,20 @@ def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProce
     where = ["--home", str(home)] if home else []
     command = [sys.executable, "-m", "neftune_core", *words, *where]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--nonsense", "1"], "Unrecognized options: --nonsense, 1 ("),
+        (["--rows", "many"], "--rows cannot be 'many': it must be an integer. ("),
+        (["--held-out-share", "half"], "--held-out-share cannot be 'half': it must be a number. ("),
+    ],
+)
+def test_a_wrong_option_is_told_once_and_in_plain_words(words: list[str], told: str) -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        _parsed(Data, ["data", "rows.jsonl", *words], None)
+    assert str(raised.value).startswith(told)
 
 
 def test_the_example_is_a_complete_commented_study_that_trains_and_compares(tmp_path: Path) -> None:
