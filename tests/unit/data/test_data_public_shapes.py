@@ -88,6 +88,13 @@ def test_a_row_is_read_as_its_set_means_it(
         ),
         (CHOICES, "the answer 1 only refers to one of the choices"),
         ({**CHOICES, "answer": "B"}, "the answer B only refers to one of the choices"),
+        ({"conversations": turns("A knot?", "Granny.", names=SHAREGPT), "kto_tag": False}, "kto_tag is false"),
+        ({**NO_ROBOTS, "chat_template_kwargs": {"custom_instructions": "Be terse."}}, "(custom_instructions)"),
+        ({**ULTRACHAT, "functions": [{"name": "tide"}]}, "it has a list of tools, which this model's chat template"),
+        (
+            {"messages": [*turns("A key?"), {"role": "assistant", "refusal": "I cannot."}]},
+            "message 2 of the messages has refusal",
+        ),
         ({"conversations": ["Can it?", "It can."]}, "message 1 of the conversations is not an object"),
         ({"conversations": turns("I begin.", names=SHAREGPT, roles=("gpt",))}, "no user message before"),
     ],
