@@ -304,11 +304,11 @@ def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
         raise RowRefused(say("the {part} are not a list", part=say("tools")))
     if not _is_filled(functions):
         return tools or None
-    are_tools = isinstance(functions, list) and all(isinstance(one, dict) and "name" in one for one in functions)
-    if _is_filled(tools) or not are_tools:
+    listed = functions if isinstance(functions, list) else []
+    if _is_filled(tools) or not all(isinstance(one, dict) and "name" in one for one in listed or [None]):
         unused.add("functions")
         return tools or None
-    return [{"type": "function", "function": one} for one in functions]
+    return [{"type": "function", "function": one} for one in listed]
 
 
 def _require_no_template_input(value: Any, unused: set[str]) -> None:
