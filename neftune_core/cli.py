@@ -31,7 +31,7 @@ def main() -> None:
     except (LabError, Cancelled) as error:
         status = refuse(str(error))
     except KeyboardInterrupt:
-        status = refuse("Stopped as asked.")
+        status = refuse("Stopped on request.")
     except BrokenPipeError:
         status = 1
     except Exception as error:
@@ -78,18 +78,18 @@ def _log_to_file() -> None:
 
 def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
     """Parse the options of one command; parser errors become one sentence, without tyro's box."""
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             return tyro.cli(cls, prog=f"neftune {arguments[0]}", args=arguments[1:], default=default)
     except SystemExit as end:
         if not end.code:
             raise
-    words = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-    told = " ".join(word for word in words if word and not word.startswith(_HEADINGS) and word not in _TITLES)
+    words = [line.strip("│╭╮╰╯─ ") for line in output.getvalue().splitlines()]
+    details = " ".join(word for word in words if word and not word.startswith(_HEADINGS) and word not in _TITLES)
     for pattern, plain in _NO_NUMBER:
-        told = pattern.sub(plain, told)
-    raise InvalidSetting(f"{told[:300]} (`neftune {arguments[0]} --help` lists the options.)")
+        details = pattern.sub(plain, details)
+    raise InvalidSetting(f"{details[:300]} (`neftune {arguments[0]} --help` lists the options.)")
 
 
 _HEADINGS, _TITLES = ("For full helptext", "Parsing error"), ("Unrecognized options", "Missing argument", "Value error")

@@ -46,7 +46,7 @@ def _locate(chosen: str) -> tuple[Path, str]:
     if chosen:
         folder = Path(chosen).expanduser()
         if not _is_writable(folder):
-            raise NotAvailable(f"The folder {folder} cannot be made: name another in NEFTUNE_HOME.")
+            raise NotAvailable(f"The folder {folder} cannot be created: set NEFTUNE_HOME to another folder.")
         return folder, ""
     if "SPACE_ID" in os.environ:
         folder = SPACE_STORAGE / "neftune-lab"

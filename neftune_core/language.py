@@ -56,27 +56,30 @@ def later(text: str) -> str:
 
 
 def plural(count: float, one: str, many: str) -> str:
-    """The one of two English texts that agrees with `count`; for `say`, or to be kept as by `later`.
+    """Return the English text that agrees in number with `count`, for `say` or for storage as by `later`.
 
-    The catalogue has both, in Chinese with the same words.
+    Args:
+        count: The number in the text.
+        one: The singular text, a key of the catalogue.
+        many: The plural text, a key of the catalogue; its Chinese translation is the same.
     """
     return one if count == 1 else many
 
 
-def retold(kept: str) -> str:
+def translate_finished(kept: str) -> str:
     """Translate a finished English sentence, such as one stored in a record, to the current language.
 
     Values that are sentences of the catalogue are translated as well. Unknown sentences are returned unchanged.
     """
-    return _retold(kept, current())
+    return _translate_finished(kept, current())
 
 
 SHORTEST = 12
-"""Fewest fixed letters in a text with values that `retold` matches."""
+"""Fewest fixed letters in a text with values that `translate_finished` matches."""
 
 
 @functools.lru_cache(maxsize=1000)
-def _retold(kept: str, code: str) -> str:
+def _translate_finished(kept: str, code: str) -> str:
     words = catalogue(code)
     if kept in words:
         return words[kept]
@@ -88,7 +91,7 @@ def _retold(kept: str, code: str) -> str:
 
 
 def _inside(value: str, code: str) -> str:
-    return _retold(value, code) if len(value) > SHORTEST else value
+    return _translate_finished(value, code) if len(value) > SHORTEST else value
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

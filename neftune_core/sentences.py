@@ -19,7 +19,7 @@ DISK_FULL = ("os error 28", "os error 112")
 def sentence(error: BaseException) -> str:
     """Return the sentence to show for an exception; bugs are logged with their traceback."""
     if isinstance(error, LabError | Cancelled):
-        return str(error) or say("Stopped as asked.")
+        return str(error) or say("Stopped on request.")
     if is_out_of_memory(error):
         return say(
             "The memory of this machine ran out: choose arms in turn, a smaller batch, a shorter length or fewer arms, "
@@ -32,7 +32,7 @@ def sentence(error: BaseException) -> str:
         path = str(error.filename)
         return say("The file or folder {path} cannot be used: {reason}.", path=path, reason=cause(error))
     logger.error("unexpected error", exc_info=error)
-    return say("Something in the lab itself went wrong; the log has the details.")
+    return say("An internal error occurred; the log has the details.")
 
 
 CAUSES = {
@@ -61,10 +61,10 @@ def cause(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return say("it is not text in UTF-8")
     if isinstance(error, AttributeError | TypeError):  # whose words are those of Python, with the names of classes
-        logger.warning("something is not built as expected", exc_info=error)
-        return say("it is not built as the lab expects")
-    told = getattr(error, "strerror", None) or str(error)
-    lines = [line.strip() for line in str(told).splitlines() if line.strip()]
+        logger.warning("something does not have the expected structure", exc_info=error)
+        return say("it does not have the expected structure")
+    message = getattr(error, "strerror", None) or str(error)
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
     return lines[0][:LONGEST_CAUSE].rstrip(".:") if lines else say("no reason was given")
 
 

@@ -1,4 +1,4 @@
-"""Commands and code of a text for people, run as they are written there."""
+"""Run commands and code exactly as the documentation gives them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from packaging.requirements import Requirement
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of a Markdown text in `language`."""
+    """Return the code blocks of a Markdown text in `language`."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def require_installed(requirements: Sequence[str]) -> None:
-    """Check that `pip install` with these would change nothing here."""
+    """Check that `pip install` with these arguments would change nothing here."""
     for one in map(Requirement, requirements):
         assert one.specifier.contains(version(one.name).partition("+")[0]), one
 
 
 def run_commands(commands: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
-    """What the commands print, run one after the other by a shell in `folder`, with the Python and pip of here.
+    """Run the commands in a shell in `folder`, with the current Python and pip, and return their output.
 
     A `pip install` installs nothing: its requirements have to be here.
     """

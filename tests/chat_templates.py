@@ -1,4 +1,4 @@
-"""Small byte-level tokenizers with the templates of the common families, for the tests of the data layer."""
+"""Small byte-level tokenizers with the chat templates of common families, for tests of the data layer."""
 
 from functools import cache
 
@@ -54,7 +54,7 @@ TEMPLATES = {
 
 @cache
 def tokenizer(name):
-    """A tokenizer with the template called `name` in `TEMPLATES`; the same object for the same name."""
+    """Return a tokenizer with the template `name` of `TEMPLATES`; the same object for the same name."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

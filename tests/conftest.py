@@ -1,4 +1,4 @@
-"""What all tests share: a home of their own, and a tiny model."""
+"""Fixtures of all tests: a separate home folder and a tiny model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neftune_core.models.loading import LoadedModel  # noqa: E402
 
 @pytest.fixture(autouse=True, scope="session")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test reads or writes the person's own records."""
+    """Keep tests from reading or writing the user's records."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEFTUNE_HOME", str(folder))
@@ -28,7 +28,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def tiny() -> LoadedModel:
-    """A random Llama of two layers, float32."""
+    """Return a random two-layer Llama in float32."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""An account of a hub on the loopback: repositories are made, and files put there, as the hub's library does it."""
+"""A mock hub account on the loopback interface that accepts repositories and files from the hub's library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_SHORT_DESCRIPTION = 60
 
 @dataclass
 class Account:
-    """What the account holds: for each repository how it was made, and its files."""
+    """The account's repositories: how each was created, and its files."""
 
     address: str = ""
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -124,7 +124,7 @@ def _entry(name: str, content: bytes) -> dict[str, Any]:
 
 @contextmanager
 def account_of() -> Iterator[Account]:
-    """A hub with one account, `OWNER`, whose token is `TOKEN`."""
+    """Serve a hub with the account `OWNER` and its token `TOKEN`."""
     account = Account()
     handler = type("Hub", (_Hub,), {"account": account})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

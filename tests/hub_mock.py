@@ -1,4 +1,4 @@
-"""A hub of one data set on the loopback, which speaks as much of the real one's language as reading it takes."""
+"""A mock hub with one data set, which implements as much of the protocol as reading needs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _entry(name: str, content: bytes) -> dict[str, Any]:
 
 @contextmanager
 def hub_of(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub whose data set `owner/set` holds `files`, and the authorizations that it was shown."""
+    """Serve a hub whose data set `owner/set` contains `files`; yield its address and the received authorizations."""
     seen: list[str] = []
     handler = type("Hub", (_Hub,), {"files": files, "seen": seen})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

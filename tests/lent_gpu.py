@@ -1,4 +1,4 @@
-"""What ZeroGPU does with a decorated function, without a GPU: a forked worker, pickles, a clock and a quota."""
+"""A simulation of ZeroGPU without a GPU: forked workers, pickling, a time limit and a quota."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class PlatformError(Exception):
-    """What the platform raises: a title and a message, as its class of errors has them."""
+    """The platform's error, with a title and a message."""
 
     def __init__(self, title: str, message: str) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class PlatformError(Exception):
 
 
 class _Worker:
-    """A forked process that runs one task as often as it is asked."""
+    """A forked process that runs one task repeatedly."""
 
     def __init__(self, task: Callable[..., Iterator[Any]]) -> None:
         context = multiprocessing.get_context("fork")
@@ -51,9 +51,9 @@ def _serve(task: Callable[..., Iterator[Any]], connection: Connection, left: Any
 
 
 class Platform:
-    """Lends its GPU for as long as a quota of seconds lasts; `durations` are those that it was asked for.
+    """Allocates its GPU within a quota of seconds; `durations` are the requested ones.
 
-    `only` shortens every duration, as a platform does that takes the GPU back early.
+    `only` shortens every duration, like a platform that withdraws the GPU early.
     """
 
     def __init__(self, quota: int = 10_000, only: float | None = None) -> None:
@@ -63,7 +63,7 @@ class Platform:
         self.started: list[_Worker] = []
 
     def gpu(self, *, duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """The decorator."""
+        """Return the decorator."""
 
         def decorate(task: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
             def lent(*arguments: Any) -> Iterator[Any]:
@@ -100,7 +100,7 @@ class Platform:
                 raise
 
     def close(self) -> None:
-        """End all workers, also those whose caller left: a forked one holds every pipe that was open before it."""
+        """End all workers, including abandoned ones: a forked worker holds every pipe that was open before it."""
         for worker in self.started:
             worker.process.kill()
             worker.process.join()

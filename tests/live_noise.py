@@ -1,4 +1,4 @@
-"""A batch, and what noise on a live model adds to it."""
+"""A batch, and the noise that a live model adds to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def site_of(model: Any, number: int = 0, part: str = "decoder") -> torch.nn.Modu
 def noise_at(
     model: Any, settings: NoiseSettings, batch: dict[str, Any], *, module: Any = None, calls: int = 1, **options: Any
 ) -> list[torch.Tensor]:
-    """What `noisy_embeddings` adds to the output of `module` in each of some calls, seen from before and after it."""
+    """Return what `noisy_embeddings` adds to the output of `module` in each call."""
     module = site_of(model) if module is None else module
     before: list[torch.Tensor] = []
     after: list[torch.Tensor] = []

@@ -9,6 +9,6 @@ from typing import Any
 
 
 def in_own_loop(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Return what `work()` gives, run on another thread: an open browser keeps this thread's event loop running."""
+    """Run `work()` on another thread and return its result; an open browser occupies this thread's event loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(work())).result()

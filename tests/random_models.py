@@ -42,7 +42,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], int, int]] = {
 
 
 def build(family: str, **changes: Any) -> Any:
-    """A random model of `family`, in evaluation mode."""
+    """Return a random model of `family` in evaluation mode."""
     name, settings, _, _ = FAMILIES[family]
     classes = {"GPT2": "GPT2LMHeadModel"}
     specials = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}

@@ -1,4 +1,4 @@
-"""A small model with random weights, for where no trained one is bundled: it shows everything but good answers.
+"""A small model with random weights, for tests without the trained bundled model.
 
 It has the shape of the bundled model (Llama), its own byte-level tokenizer, so that any text encodes, and its
 own chat template. Made once under `home()`, the same on every machine.
@@ -91,14 +91,14 @@ LINE_WORDS = 24
 
 
 def corpus() -> list[str]:
-    """The lines, some hundreds, that the tokenizer is made from."""
+    """Return the few hundred lines that the tokenizer is trained on."""
     sentences = [line.format(thing=thing) for line, thing in product(REQUESTS + REMARKS, THINGS)]
     words = [stem + ending for ending, stem in product(ENDINGS, STEMS.split())]
     return sentences + [" ".join(words[start : start + LINE_WORDS]) for start in range(0, len(words), LINE_WORDS)]
 
 
 def standin() -> Path:
-    """The folder of the stand-in model, made where it is missing (about two seconds)."""
+    """Return the folder of the stand-in model, created if missing (about two seconds)."""
     return create_once(models_home() / f"standin-v{VERSION}", _make)
 
 

@@ -14,7 +14,7 @@ from neftune_core.models.loading import LoadedModel
 
 
 def loaded_tiny(model: Any, width: int) -> LoadedModel:
-    """A tiny random model as the lab's loader would give it."""
+    """Return a tiny random model as the lab's loader returns it."""
     return LoadedModel(
         model=model.eval().requires_grad_(False),
         tokenizer=SimpleNamespace(pad_token_id=0),
@@ -32,7 +32,7 @@ def loaded_tiny(model: Any, width: int) -> LoadedModel:
 
 
 def random_rows(count: int, seed: int = 0) -> list[Encoded]:
-    """Rows of 6 to 39 random tokens, the second half of each trained on."""
+    """Return rows of 6 to 39 random tokens, with the second half of each trained on."""
     generator = np.random.default_rng(seed)
     rows = []
     for number in range(count):

@@ -1,4 +1,4 @@
-"""A small GGUF file, and wheels that carry one."""
+"""A small GGUF file, and wheels that contain one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def gguf_name(name: str) -> str:
 
 
 def interleaved(weights: np.ndarray, heads: int) -> np.ndarray:
-    """Queries and keys as GGUF keeps them for Llama: the two halves of a rotation side by side."""
+    """Return query or key weights in GGUF's layout for Llama: the two halves of a rotation interleaved."""
     rows, width = weights.shape
     return weights.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
 def write_gguf(file: Path) -> None:
-    """The stand-in, in float32."""
+    """Write the stand-in model in float32."""
     from gguf import GGUFWriter
 
     loaded = load(ModelSettings(source=str(standin.standin()), precision="float32", device="cpu"))
@@ -85,7 +85,7 @@ def _write_tokenizer(writer: Any, tokenizer: Any) -> None:
 
 
 def write_wheel(wheel: Path, files: dict[str, bytes]) -> None:
-    """A wheel as its name says, with these files."""
+    """Write a wheel with these files, named accordingly."""
     name, version = wheel.name.split("-")[:2]
     about = {
         "METADATA": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n".encode(),

@@ -14,7 +14,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def t5_tokenizer() -> Any:
-    """Words as pieces, with an end after every text and no beginning."""
+    """Return a tokenizer with word pieces, and an end token after every text."""
     from transformers import T5Tokenizer
 
     pieces = [(f"▁{word}", -float(rank)) for rank, word in enumerate(WORDS, start=3)]
@@ -22,7 +22,7 @@ def t5_tokenizer() -> Any:
 
 
 def bart_tokenizer() -> Any:
-    """Bytes, with a beginning and an end around every text."""
+    """Return a byte-level tokenizer with start and end tokens around every text."""
     from tokenizers import pre_tokenizers
     from transformers import BartTokenizer
 
@@ -31,7 +31,7 @@ def bart_tokenizer() -> Any:
 
 
 def bert_tokenizer() -> Any:
-    """Words and pieces of words in small letters, with [CLS] before and [SEP] after every text."""
+    """Return a lower-case WordPiece tokenizer with [CLS] before and [SEP] after every text."""
     from transformers import BertTokenizer
 
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"#,!", *LETTERS, *(f"##{c}" for c in LETTERS)]

@@ -79,7 +79,7 @@
     [/^(Error|Info|Success|Warning)( \(\d+\))?$/, ([, head, count = ""]) => HEADS[head] + count],
     [
       /^Invalid file types?: (.*)\. Only (.*) allowed\.$/s,
-      ([, name, kinds]) => LabLanguage.text("This kind of file is not taken: {name}. Choose one of {kinds}.", { name, kinds }),
+      ([, name, kinds]) => LabLanguage.text("This type of file is not accepted: {name}. Choose one of {kinds}.", { name, kinds }),
     ],
   ];
   const resaid = (english) => {

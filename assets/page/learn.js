@@ -26,7 +26,7 @@
     const opened = new Set();
     const picker = make("div", { className: "lab-picker" });
     picker.setAttribute("role", "group");
-    picker.setAttribute("aria-label", Lab.text("Prompts that were held out"));
+    picker.setAttribute("aria-label", Lab.text("Held-out prompts"));
     const choose = (chosen) => {
       sections.forEach((section, index) => (section.hidden = index !== chosen));
       [...picker.children].forEach((button, index) => button.setAttribute("aria-pressed", String(index === chosen)));
@@ -266,7 +266,7 @@
   });
   new MutationObserver(glance).observe(document.body, { childList: true, subtree: true, characterData: true, attributeFilter: ["data-state"] });
   // A notice may be asked for only in answer to a click, and is worth asking for where there is long to wait.
-  const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, Lab.text("Tell me when it ends"));
+  const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, Lab.text("Notify me when it ends"));
   offer.addEventListener("click", () => Notification.requestPermission().then(glance));
   const offers = (left) => {
     const tools = document.querySelector(".lab-tools");

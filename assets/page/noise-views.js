@@ -235,7 +235,7 @@
     const x = counts.map((_, bin) => (bin + 0.5) / count);
     const density = counts.map((found) => (found * count) / payload.length);
     const gone = payload.dropped_below.filter((value) => value < controls.strength).length;
-    const drawn = { ...histogram(payload, Lab.text("numbers drawn, one a token"), counts, 1, grey, 1), x, y: density, width: 1 / count };
+    const drawn = { ...histogram(payload, Lab.text("numbers drawn, one per token"), counts, 1, grey, 1), x, y: density, width: 1 / count };
     return {
       data: [drawn, line(Lab.text("uniform density"), [0, 1], [1, 1], warm)],
       layout: {
@@ -244,7 +244,7 @@
         shapes: [upright(controls.strength)],
       },
       summary: Lab.text(
-        "One number is drawn a token, each equally likely; below the share of {share} it is set to zero: {gone} of {count} here.",
+        "A uniform random number is drawn for each token; if it is below {share}, the token is set to zero: {gone} of {count} here.",
         { share: short(controls.strength), gone, count: payload.length },
       ),
     };
@@ -275,7 +275,7 @@
       layout: { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * highest)] } },
       summary:
         Lab.text(
-          "{count} numbers drawn from the {density}: their standard deviation is {sampled}, in theory {std}. The clean " +
+          "{count} numbers drawn from the {density}: their standard deviation is {sampled} ({std} in theory). The clean " +
             "coordinates have a root mean square of {signal}.",
           {
             count: (payload.length * payload.width).toLocaleString("en"),
@@ -311,7 +311,7 @@
     if (drops) return nothing(Lab.text("A token that is set to zero is near no token any more."));
     if (payload.place) return nothing(Lab.text("The vocabulary lies at the embedding: choose it among the sites to see the nearest tokens."));
     const found = detailsOf(payload)?.nearest;
-    if (!found?.changes) return nothing(found ? Lab.text("This model has no vocabulary to look through.") : Lab.text("Looking through the vocabulary …"));
+    if (!found?.changes) return nothing(found ? Lab.text("This model has no vocabulary to search.") : Lab.text("Searching the vocabulary …"));
     const scale = UNITS[controls.unit](payload, controls);
     const changes = found.changes[payload.kinds[controls.kind]].map((each, place) => (skipped.has(place) ? [] : each));
     const first = changes.map((each) => each[0] / scale || null);

@@ -37,7 +37,7 @@
     if (drops) {
       const gone = result.shares.filter((value) => value > 0).length;
       return gone
-        ? Lab.text("{gone} of {count} tokens are gone in this draw.", { gone, count: result.shares.length })
+        ? Lab.text("{gone} of {count} tokens are dropped in this draw.", { gone, count: result.shares.length })
         : Lab.text("No token is dropped in this draw.");
     }
     if (share === 0) return result.deviation ? Lab.text("None of these tokens gets noise.") : Lab.text("No noise: this is the control.");
@@ -75,13 +75,13 @@
   const notes = (payload, { kind, tokens }) => {
     const found = [payload.kind_notes[kind]];
     if (tokens === "prompt")
-      found.push(Lab.text("In training the prompt alone gets noise; your sentence stands here for a whole sequence."));
+      found.push(Lab.text("During training only the prompt gets noise; here your sentence is treated as a whole sequence."));
     if (tokens === "response")
-      found.push(Lab.text("In training the response alone gets noise; your sentence stands here for a whole sequence."));
-    if (payload.place) found.push(Lab.text("Shown at {place}, the first place with noise.", { place: payload.place }));
+      found.push(Lab.text("During training only the response gets noise; here your sentence is treated as a whole sequence."));
+    if (payload.place) found.push(Lab.text("Shown at {place}, the first site with noise.", { place: payload.place }));
     if (payload.behind?.length) {
       const layers = { layers: payload.behind.join(", ") };
-      found.push(Lab.text("Not shown: layer {layers}. What comes there has seen this noise already, and has no closed form.", layers));
+      found.push(Lab.text("Not shown: layer {layers}. Its input already depends on this noise and has no closed form.", layers));
     }
     return found.filter(Boolean).join(" ");
   };

@@ -15,7 +15,7 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.sweeps.on_ray import OnRay
 from neftune_core.sweeps.record import Sweep, create_sweep
 from neftune_core.sweeps.settings import SweepSettings
-from neftune_core.sweeps.sweep import RunCells, in_turn, run_sweep
+from neftune_core.sweeps.sweep import RunCells, run_in_turn, run_sweep
 
 CELLS = 8
 STEPS = 60
@@ -36,7 +36,7 @@ def measure_cluster(runs: int = 1) -> Table:
     try:
         load(ModelSettings())
         for _ in range(runs):
-            here, _ = _seconds(in_turn)
+            here, _ = _seconds(run_in_turn)
             one, first_of_one = _seconds(OnRay(options={"num_cpus": 1, "include_dashboard": False}))
             two, first_of_two = _seconds(OnRay(options={"num_cpus": 2, "include_dashboard": False}))
             overhead = (one - first_of_one - here * (CELLS - 1) / CELLS) / (CELLS - 1)

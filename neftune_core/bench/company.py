@@ -59,7 +59,7 @@ COMPANY: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Table:
-    """Measure a study alone, as fast as spinning threads allow, and under load.
+    """Measure a study alone, with spinning threads, and under load.
 
     Args:
         sizes: The model and the number of rows; the bundled model's own study for the bundled model.
@@ -67,7 +67,7 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Tab
         precisions: Number formats to train in.
 
     Returns:
-        A table with the median, minimum and maximum seconds, and the ratios to the time alone.
+        A table with the median, minimum and maximum seconds, and the ratios to the time without load.
     """
     table = Table(f"Company: {sizes.model}", describe_machine())
     side = "study" if sizes.model == BUNDLED else "lora"

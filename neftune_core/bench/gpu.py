@@ -44,14 +44,14 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> Table:
 
     place = choose_device(device)
     if place.type == "cpu":
-        raise NotAvailable("There is no GPU here to measure: run `neftune bench train` for the processor.")
+        raise NotAvailable("This machine has no GPU to measure: run `neftune bench train` to measure the CPU.")
     loaded = random_model(SMOLLM2_135M, place)
     words = f"{gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
     table = Table(f"Arms on a GPU: {words}", describe_machine())
     for execution in ("eager", "compiled", "captured") if place.type == "cuda" else ("eager",):
         table.rows += _arms_rows(loaded, execution, runs)
     table.rows += _memory_rows(loaded) + _peft_rows(loaded, runs)
-    kept = kept_file(gpu_name(place))
+    kept = measurement_file(gpu_name(place))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(table.as_json(), indent=2) + "\n", encoding="utf-8")
     return table
@@ -147,13 +147,13 @@ def gpu_name(device: Any) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU (mps)"
 
 
-def kept_file(name: str) -> Path:
+def measurement_file(name: str) -> Path:
     """Return the file with the stored measurement of a GPU."""
     return home() / "bench" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
 
 
-def untried_words(device: Any) -> str:
+def unmeasured_note(device: Any) -> str:
     """Return a note for a GPU that has not been measured yet; "" otherwise."""
-    if device.type == "cpu" or kept_file(gpu_name(device)).is_file():
+    if device.type == "cpu" or measurement_file(gpu_name(device)).is_file():
         return ""
     return f"The lab has not been measured on this {gpu_name(device)} yet: `{COMMAND}` does it in about five minutes."

@@ -107,7 +107,7 @@ def chromium() -> str:
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
     found = next((name for name in names if name), None)
     if found is None:
-        raise NotAvailable("There is no Chromium here to look at the page with: install it, or name it in CHROMIUM.")
+        raise NotAvailable("The page needs Chromium, which was not found: install it, or set CHROMIUM to its path.")
     return found
 
 
@@ -125,9 +125,9 @@ class LogWriter(threading.Thread):
         for step in range(1, self.events + 1):
             time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
             losses = {"control": {"loss": 1 / step}, "uniform-alpha-5": {"loss": 2 / step}}
-            told = {"seed": 0, "event": "step", "step": step, "steps": self.events, "tokens": 9, "arms": losses}
+            event = {"seed": 0, "event": "step", "step": step, "steps": self.events, "tokens": 9, "arms": losses}
             self.written[step] = time.time()
-            self.record.append(told)
+            self.record.append(event)
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def own_import_seconds() -> float:
 
 
 @contextmanager
-def driven_browser() -> Iterator[Any]:
+def automated_browser() -> Iterator[Any]:
     """Yield a Chromium that is closed at the end."""
     from playwright.sync_api import sync_playwright
 
@@ -200,7 +200,7 @@ def driven_browser() -> Iterator[Any]:
 
 
 def _visit(address: str) -> tuple[float, list[float]]:
-    with driven_browser() as browser:
+    with automated_browser() as browser:
         page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(address)
         picture = page.wait_for_function(FIRST_PICTURE, timeout=60_000).json_value() / 1000
@@ -219,7 +219,7 @@ def _followed(address: str, rate: float) -> Followed:
     key = secrets.token_hex(32)  # as the page makes them
     record = create(EXAMPLE, key)
     try:
-        with record.claimed(), driven_browser() as browser:
+        with record.claimed(), automated_browser() as browser:
             page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
             page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
             page.goto(f"{address}?job={record.id}")

@@ -56,7 +56,7 @@ class _Bench:
             return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
         return self.sizes
 
-    def beside_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
+    def compare_with_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
         """Compare tokens per second with TRL.
 
         Args:
@@ -99,12 +99,12 @@ def _speeds(found: Sequence[Found]) -> list[float]:
 
 def _lora(bench: _Bench) -> list[Row]:
     theirs = [("trl_lora_bfloat16", "bfloat16 weights"), ("trl_lora_float32", "float32 weights")]
-    return bench.beside_trl("lora", theirs, "LoRA")
+    return bench.compare_with_trl("lora", theirs, "LoRA")
 
 
 def _full(bench: _Bench) -> list[Row]:
     theirs = [("trl_full_default", "default settings"), ("trl_full_float32", "float32, no checkpointing")]
-    return bench.beside_trl("full", theirs, "all weights")
+    return bench.compare_with_trl("full", theirs, "all weights")
 
 
 def _peak(bench: _Bench) -> list[Row]:

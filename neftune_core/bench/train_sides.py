@@ -228,11 +228,11 @@ def usual(sizes: Sizes) -> Found:
 
     Answers to the user's own prompts are not counted.
     """
-    from neftune_core.studies.settings import usual_training
+    from neftune_core.studies.settings import default_training
 
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
-    found = _whole(asked.model_copy(update={"data": data, "training": usual_training(asked.model)}))
+    found = _whole(asked.model_copy(update={"data": data, "training": default_training(asked.model)}))
     own = found["seconds"] - found["parts"]["loading model and data"]
     measuring = found["parts"]["held-out and training loss"] + found["parts"]["measures of the end"]
     return found | {"share": measuring / own}
@@ -303,11 +303,11 @@ def control(sizes: Sizes) -> Found:
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])
     run = lockstep(study, loaded, prepared, study.arms)
     theirs_from = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
-    ours = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
-    theirs = peft_losses(study, loaded, prepared, theirs_from)
-    losses = [event["arms"]["control"]["loss"] for event in ours]
-    differences = [abs(one - other) for one, other in zip(losses, theirs, strict=True)]
-    return {"steps": len(ours), "largest": max(differences), "first": losses[0], "last": losses[-1]}
+    lab_events = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
+    reference_losses = peft_losses(study, loaded, prepared, theirs_from)
+    losses = [event["arms"]["control"]["loss"] for event in lab_events]
+    differences = [abs(one - other) for one, other in zip(losses, reference_losses, strict=True)]
+    return {"steps": len(lab_events), "largest": max(differences), "first": losses[0], "last": losses[-1]}
 
 
 def _never() -> bool:

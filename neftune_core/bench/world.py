@@ -1,7 +1,7 @@
 """Results of studies on the bundled world: the new format, overfitting, the effect of noise, and durations.
 
 `neftune bench world` prints all of them; the results of the untrained model are in its card. The learning rate of each
-set is chosen on the control alone, on seeds 1 to 3; all reported results come from eight other seeds.
+set is chosen on the control only, on seeds 1 to 3; all reported results come from eight other seeds.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Measured:
     train: Numbers | None
 
 
-Course = list[dict[str, Measured]]
+SeedHistory = list[dict[str, Measured]]
 """By measured epoch, the untouched model first (epoch 0, where it is `base`), then by arm."""
 
 
@@ -85,7 +85,7 @@ def course(
     every: int = 1,
     train: bool = False,
     wanted: Callable[[Encoded], bool] = lambda row: True,
-) -> tuple[Course, float]:
+) -> tuple[SeedHistory, float]:
     """Run a study and measure it after every few epochs.
 
     Args:
@@ -102,7 +102,7 @@ def course(
     held_out = [row for row in prepared.held_out if wanted(row)]
     samples = [held_out[::2], held_out[1::2]] + ([prepared.train] if train else [])
     per_epoch = -(-len(prepared.train) // BATCH)
-    found: Course = [_measured(run, [0], samples)]
+    found: SeedHistory = [_measured(run, [0], samples)]
     seconds = 0.0
     for step in run.steps():
         before = time.perf_counter()
@@ -260,11 +260,11 @@ def _whole(measured: Measured) -> Numbers:
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
-def _last(epochs: Course, arm: str) -> Numbers:
+def _last(epochs: SeedHistory, arm: str) -> Numbers:
     return _whole(epochs[-1][arm])
 
 
-def _best(epochs: Course, arm: str) -> Numbers:
+def _best(epochs: SeedHistory, arm: str) -> Numbers:
     """Return the measures at the epoch with the lowest loss, chosen on one half and read on the other, both ways."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     found = []

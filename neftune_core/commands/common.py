@@ -59,7 +59,7 @@ def writable(path: Path) -> Path:
 
 
 def more_seeds(record: Record) -> list[str]:
-    """Return the line that says how a finished study or sweep gets more seeds; none if they would change nothing."""
+    """Return the line that explains how to add seeds to a finished study or sweep; none if more change nothing."""
     from neftune_core.sweeps.more_seeds import seeds_offered
 
     seeds, offered = record.study.seeds, seeds_offered(record)
@@ -113,14 +113,14 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
     rows: list[str] = []
     try:
         for event in events:
-            if not rows and (about := record.said_of("data")):
+            if not rows and (about := record.about_table("data")):
                 rows = summary(about)
                 bar.write("\n".join(rows), file=sys.stderr)
             progress.follow(event)
             status = progress.status()
             bar.total, bar.n = status.steps or None, status.step
-            bar.set_description_str(doing(status), refresh=False)
-            bar.set_postfix_str(beside_the_bar(status))
+            bar.set_description_str(state_word(status), refresh=False)
+            bar.set_postfix_str(progress_details(status))
             yield event
     finally:
         bar.close()
@@ -129,7 +129,7 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
 BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}{postfix}"
 
 
-def doing(status: Status) -> str:
+def state_word(status: Status) -> str:
     """Return the current state in one word, with the seed if there are several."""
     from neftune_core.studies.records.progress import WORDS
 
@@ -137,7 +137,7 @@ def doing(status: Status) -> str:
     return f"{WORDS[status.state].lower()}{seed}"
 
 
-def beside_the_bar(status: Status) -> str:
+def progress_details(status: Status) -> str:
     """Return the estimated time left, if known, and the loss of each arm in the last step."""
     from neftune_core.studies.records.progress import as_clock
 

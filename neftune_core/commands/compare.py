@@ -56,7 +56,7 @@ def compare(arguments: Compare) -> int:
     from neftune_core.studies.prompts import WRITERS, as_jsonl
 
     if not arguments.records:
-        raise InvalidSetting("Name a record: `neftune runs` lists them.")
+        raise InvalidSetting("Give a record: `neftune runs` lists them.")
     kind = arguments.out.suffix.removeprefix(".").lower() if arguments.out else ""
     if arguments.out and kind not in WRITERS:
         raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")

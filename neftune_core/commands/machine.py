@@ -155,7 +155,7 @@ def models(arguments: Models) -> int:
                 print(f"  {card.note}")
         return 0
     if arguments.action != "get" or not arguments.name:
-        return refuse("Say `neftune models list`, `neftune models get NAME`, or `neftune models clean`.")
+        return refuse("Use `neftune models list`, `neftune models get NAME` or `neftune models clean`.")
     from neftune_core.models.loading import load
     from neftune_core.models.settings import ModelSettings
 
@@ -177,7 +177,7 @@ def world(arguments: World) -> int:
         LabError: If the settings or the folder cannot be used.
     """
     if arguments.action != "build":
-        return refuse("Say `neftune world build`.")
+        return refuse("Use `neftune world build`.")
     from tqdm import tqdm
 
     from neftune_core.world.pretraining.build import Built
@@ -198,13 +198,13 @@ def world(arguments: World) -> int:
 
 def doctor(arguments: Doctor) -> int:
     """Print what this machine can do and return the exit status."""
-    from neftune_core.bench.gpu import untried_words
+    from neftune_core.bench.gpu import unmeasured_note
     from neftune_core.home import home, storage
     from neftune_core.models.device import choose_device, describe_machine
 
     sizes = {f"{name}_bytes": size for name, size in storage().items()}
     facts = {**describe_machine(), "home": str(home()), **sizes}
-    untried = untried_words(choose_device("auto"))
+    untried = unmeasured_note(choose_device("auto"))
     if untried:
         facts["untried"] = untried
     if arguments.json:
@@ -232,7 +232,7 @@ def space(arguments: Space) -> int:
     if arguments.action == "push" and arguments.name:
         print(account.push_space(arguments.folder, arguments.name, private=not arguments.public))
         return 0
-    return refuse("Say `neftune space build FOLDER`, or `neftune space push FOLDER NAME`.")
+    return refuse("Use `neftune space build FOLDER` or `neftune space push FOLDER NAME`.")
 
 
 def bench(arguments: Bench) -> int:

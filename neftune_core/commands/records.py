@@ -120,10 +120,10 @@ def verdict(arguments: Verdict) -> int:
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
-    from neftune_core.sweeps.table import judged, means_by_arm, question_named
+    from neftune_core.sweeps.table import judged, means_by_arm, named_question
 
     record = named(arguments.record)
-    first = question_named(record)
+    first = named_question(record)
     asked = Question(arguments.measure or first.measure, arguments.epoch or first.epoch)
     found = judged(record, asked)
     if not arguments.json:
@@ -131,7 +131,7 @@ def verdict(arguments: Verdict) -> int:
         return 0
     from neftune_core.studies.records.log import finite
 
-    told: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "question": asdict(asked),
         "named_before": first == asked,
         "text": found.text(named=first).splitlines(),
@@ -141,8 +141,8 @@ def verdict(arguments: Verdict) -> int:
         for name, arm in found.arms.items()
     }
     floors = {name: asdict(floor) for name, floor in found.floors.items()}
-    told |= {"rounding": asdict(found.rounding), "measures": means_by_arm(record, asked)}
-    print(json.dumps(finite({**told, "arms": arms, "floors": floors}), indent=2))
+    columns |= {"rounding": asdict(found.rounding), "measures": means_by_arm(record, asked)}
+    print(json.dumps(finite({**columns, "arms": arms, "floors": floors}), indent=2))
     return 0
 
 
@@ -179,7 +179,7 @@ def runs(arguments: Runs) -> int:
         print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}, {freed}")
         return 0
     return refuse(
-        "Say `neftune runs list`, `resume ID`, `remove ID`, `export ID`, `import FILE.zip`, or `clean --days 30`."
+        "Use `neftune runs list`, `resume ID`, `remove ID`, `export ID`, `import FILE.zip`, or `clean --days 30`."
     )
 
 
@@ -226,8 +226,8 @@ def _run_cells(record: Record) -> tuple[str, ...]:
     status = of_record(record)
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
     size = gigabytes(folder_bytes(record.folder))
-    told = (*_about(record), ", ".join(_arms(record)))
-    return record.id, WORDS[status.state], steps, size, *map(_shortened, told), _result(record)
+    columns = (*_about(record), ", ".join(_arms(record)))
+    return record.id, WORDS[status.state], steps, size, *map(_shortened, columns), _result(record)
 
 
 def _arms(record: Record) -> Iterable[str]:
@@ -251,7 +251,7 @@ def _about(record: Record) -> tuple[str, str, str]:
     """Return the title, model and data of a record, as far as they are known."""
     from neftune_core.sweeps.record import Sweep
 
-    model, data = str(record.said_of("model").get("name") or ""), str(record.said_of("data").get("title") or "")
+    model, data = str(record.about_table("model").get("name") or ""), str(record.about_table("data").get("title") or "")
     try:
         study = record.study
         title = f"sweep: {Sweep(record.folder).settings.title}" if record.is_sweep else study.title
@@ -272,9 +272,9 @@ def _result(record: Record) -> str:
         return (*found.warnings, found.opening[-1])[0].text()
     asked = found.question
     arms = {name: arm.epochs[asked.epoch] for name, arm in found.arms.items()}
-    told = [_difference(name, arm.status, arms[name].difference) for name, arm in found.arms.items()]
+    columns = [_difference(name, arm.status, arms[name].difference) for name, arm in found.arms.items()]
     control = next((f"control {one.control:.4g}" for one in arms.values() if one.seeds), "")
-    known = list(filter(None, [control, *told]))
+    known = list(filter(None, [control, *columns]))
     return f"{asked.measure}: {', '.join(known)}" if known else "-"
 
 

@@ -49,7 +49,7 @@ class Sweep:
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
-def begun(arguments: Sweep) -> SweepRecord:
+def record_to_run(arguments: Sweep) -> SweepRecord:
     """Return the record to run: the unfinished one of the same sweep with `--resume`, otherwise a new one.
 
     The size of the sweep and an estimate of its duration are printed on standard error.
@@ -64,14 +64,14 @@ def begun(arguments: Sweep) -> SweepRecord:
     from neftune_core.sweeps.settings import size_words
 
     if arguments.file is None:
-        raise InvalidSetting("Name a sweep file first: `neftune sweep --example > sweep.toml` makes one.")
+        raise InvalidSetting("Give a sweep file: `neftune sweep --example > sweep.toml` writes one.")
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
     found = find_same_sweep(settings, owner="") if arguments.resume else None
     smaller = find_smaller(settings, owner="") if arguments.resume and found is None else None
     if smaller is not None:
         print(
-            f"It has {smaller.study.seeds} of {settings.study.seeds} seeds: the others are trained now.",
+            f"It has {smaller.study.seeds} of {settings.study.seeds} seeds; training the missing ones.",
             file=sys.stderr,
         )
         extend(smaller, settings.study.seeds)
@@ -79,7 +79,7 @@ def begun(arguments: Sweep) -> SweepRecord:
     if found is not None:
         return found
     if arguments.resume:
-        print("No record of this very sweep is there, so a new one is begun.", file=sys.stderr)
+        print("There is no record of this sweep, so a new one is started.", file=sys.stderr)
     print(f"{size_words(settings)}. {plan(settings, limits).sentence}", file=sys.stderr)
     return create_sweep(settings, "", limits)
 
@@ -94,7 +94,7 @@ def form_of(arguments: Sweep) -> str:
         InvalidSetting: If more than one form is requested.
     """
     if arguments.json and arguments.csv:
-        raise InvalidSetting("The table is printed either as JSON or as CSV: give one of --json and --csv.")
+        raise InvalidSetting("The table is printed as JSON or as CSV: give either --json or --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
 
 
@@ -107,7 +107,7 @@ def _recorded(file: Path | None) -> SweepRecord | None:
         return None
     record = named(str(file))
     if not record.is_sweep:
-        raise InvalidSetting(f"The record {record.name} is a study and no sweep: see `neftune verdict {record.name}`.")
+        raise InvalidSetting(f"The record {record.name} is a study, not a sweep: see `neftune verdict {record.name}`.")
     return SweepRecord(record.folder)
 
 
@@ -194,23 +194,23 @@ def sweep(arguments: Sweep) -> int:
 
         print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
         return 0
-    from neftune_core.engine.parallel import team
+    from neftune_core.engine.parallel import process_group
 
-    if team().size > 1:
-        raise NotAvailable("Several processes train one study; the studies of a sweep are divided by `--ray`.")
+    if process_group().size > 1:
+        raise NotAvailable("Several processes can only train a single study: use `--ray` to distribute a sweep.")
     form, recorded = form_of(arguments), _recorded(arguments.file)
     if recorded is not None:
         print_table(recorded, form)
         return 0
-    return run_sweep(begun(arguments), Limits(), form=form, run=_runner(arguments))
+    return run_sweep(record_to_run(arguments), Limits(), form=form, run=_runner(arguments))
 
 
 def _runner(arguments: Sweep) -> RunCells:
     from neftune_core.sweeps.on_ray import OnRay
-    from neftune_core.sweeps.sweep import in_turn
+    from neftune_core.sweeps.sweep import run_in_turn
 
     if not arguments.ray:
-        return in_turn
+        return run_in_turn
     return OnRay(arguments.ray, arguments.store, arguments.cpus, arguments.gpus)
 
 
@@ -226,7 +226,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     Returns:
         The exit status: 1 if the sweep did not finish or no noise arm of any study remained.
     """
-    from neftune_core.studies.records.disk import drop_unbegun
+    from neftune_core.studies.records.disk import remove_unstarted
     from neftune_core.sweeps import sweep as sweeps
     from neftune_core.sweeps.record import Sweep as SweepRecord
 
@@ -236,10 +236,10 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
         print(f"in {sweep.folder}", file=sys.stderr)
         is_new = not sweep.events()
         with interruptible() as should_stop:
-            events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.in_turn)
+            events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.run_in_turn)
             for ending in with_progress(sweep, events):  # noqa: B007 - the last one counts
                 pass
-        if is_new and drop_unbegun(sweep):
+        if is_new and remove_unstarted(sweep):
             return refuse(str(ending["message"]))
     print_table(sweep, form)
     print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)

@@ -70,7 +70,7 @@ def train(arguments: Train) -> int:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
-        return refuse("Name a study file first: `neftune train --example > study.toml` makes one.")
+        return refuse("Give a study file: `neftune train --example > study.toml` writes one.")
     from neftune_core.studies.records.record import create
     from neftune_core.studies.tracking import require_tracker
 
@@ -80,13 +80,13 @@ def train(arguments: Train) -> int:
         require_tracker(arguments.track)
     if follows(limits):
         return 0
-    record = found_to_resume(arguments.study) if arguments.resume else None
+    record = record_to_resume(arguments.study) if arguments.resume else None
     if arguments.resume and record is None:
         print("There is no record of this study, so a new one is started (`neftune runs` lists all).", file=sys.stderr)
     return run_record(record or create(arguments.study, "", limits), limits, track=arguments.track)
 
 
-def found_to_resume(asked: StudySettings) -> Record | None:
+def record_to_resume(asked: StudySettings) -> Record | None:
     """Return the record of the same study, or of the same study with fewer seeds, extended to the requested number."""
     from neftune_core.studies.records.record import find_same
     from neftune_core.sweeps.more_seeds import extend, find_smaller
@@ -105,10 +105,10 @@ def found_to_resume(asked: StudySettings) -> Record | None:
 
 def follows(limits: Limits) -> bool:
     """Return whether this is a later process of a distributed study, after taking part in it until the end."""
-    from neftune_core.engine.parallel import team
+    from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
-    if team().is_first:
+    if process_group().is_first:
         return False
     for asked in (signal.SIGINT, signal.SIGTERM):  # every process receives them; only the first one acts
         signal.signal(asked, signal.SIG_IGN)
@@ -127,14 +127,14 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     Returns:
         The exit status: 1 if the study did not finish or no noise arm remained.
     """
-    from neftune_core.engine.parallel import team
-    from neftune_core.studies.records.disk import drop_unbegun
+    from neftune_core.engine.parallel import process_group
+    from neftune_core.studies.records.disk import remove_unstarted
     from neftune_core.studies.study import run_study
     from neftune_core.studies.tracking import tracked
 
     ended: dict[str, Any] = record.ending() or {}
     is_finished = ended.get("event") == "finished"
-    team().broadcast_text("" if is_finished else str(record.folder))
+    process_group().broadcast_text("" if is_finished else str(record.folder))
     if is_finished:
         print(f"record: {record.folder} (finished already)")
         return _exit_status(record, ended)
@@ -142,10 +142,10 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     is_new, ending = not record.events(), dict[str, Any]()
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
-        told = tracked(record, events, track) if track else events
-        for ending in with_progress(record, told):  # noqa: B007 - the last counts
+        tracked_events = tracked(record, events, track) if track else events
+        for ending in with_progress(record, tracked_events):  # noqa: B007 - the last counts
             pass
-    if is_new and drop_unbegun(record):
+    if is_new and remove_unstarted(record):
         return refuse(ending["message"])
     print(f"record: {record.folder}")
     if ending["event"] == "finished":

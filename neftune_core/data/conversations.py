@@ -155,8 +155,8 @@ def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str
     reasoning_parts = [part for part in parts if isinstance(part, dict) and part.get("type") in REASONING]
     if not reasoning_parts:
         return turn, content
-    said = [part.get(part["type"]) or part.get("text") for part in reasoning_parts]
-    return {**turn, "reasoning_content": [{"type": "text", "text": text} for text in said]}, [
+    texts = [part.get(part["type"]) or part.get("text") for part in reasoning_parts]
+    return {**turn, "reasoning_content": [{"type": "text", "text": text} for text in texts]}, [
         part for part in parts if part not in reasoning_parts
     ]
 

@@ -16,7 +16,7 @@ from neftune_core.data.examples import Message
 
 
 @dataclass(frozen=True)
-class Room:
+class TokenLimits:
     """Token limits of a prompt.
 
     Attributes:
@@ -36,7 +36,7 @@ class FittedPrompt:
     cut: bool = False
 
 
-def room_for(context: int, new_tokens: int, *, encoder_decoder: bool) -> Room:
+def token_limits(context: int, new_tokens: int, *, encoder_decoder: bool) -> TokenLimits:
     """Return the token limits of a prompt.
 
     Args:
@@ -48,12 +48,12 @@ def room_for(context: int, new_tokens: int, *, encoder_decoder: bool) -> Room:
         The limits.
     """
     if encoder_decoder:
-        return Room(context, context)
-    return Room(context - min(new_tokens, context // 2), context - 1)
+        return TokenLimits(context, context)
+    return TokenLimits(context - min(new_tokens, context // 2), context - 1)
 
 
 def fitted_prompt(
-    messages: Sequence[Message], tokenizer: Any, room: Room, *, thinking: bool = False, shorten: bool = True
+    messages: Sequence[Message], tokenizer: Any, room: TokenLimits, *, thinking: bool = False, shorten: bool = True
 ) -> FittedPrompt | None:
     """Shorten a prompt until it fits.
 
@@ -79,9 +79,9 @@ def fitted_prompt(
     if len(whole) <= room.wanted:
         return FittedPrompt(whole)
     system = [message for message in messages[:1] if message.role == "system"]
-    starts = [place for place, message in enumerate(messages) if message.role == "user" and place > len(system)]
-    for place in starts:
-        shorter = ids([*system, *messages[place:]])
+    starts = [index for index, message in enumerate(messages) if message.role == "user" and index > len(system)]
+    for index in starts:
+        shorter = ids([*system, *messages[index:]])
         if len(shorter) <= room.wanted:
             return FittedPrompt(shorter, cut=True)
     last = messages[starts[-1] if starts else len(system) :]
@@ -100,7 +100,7 @@ def fitted_prompt(
 
 
 def _with_tools_of(messages: Sequence[Message], kept: Sequence[Message]) -> Sequence[Message]:
-    """The kept messages with the list of tools, which stands on the first of `messages`."""
+    """Return the kept messages with the list of tools, which belongs to the first of `messages`."""
     tools = tuple(one for one in messages[0].fields if one[0] == "tools")
     first, *rest = kept
     if not tools or any(name == "tools" for name, _ in first.fields):
@@ -108,7 +108,7 @@ def _with_tools_of(messages: Sequence[Message], kept: Sequence[Message]) -> Sequ
     return [first._replace(fields=(*first.fields, *tools)), *rest]
 
 
-def _longest_ending(message: Message, room: Room, ids: Callable[[Message], list[int]]) -> list[int]:
+def _longest_ending(message: Message, room: TokenLimits, ids: Callable[[Message], list[int]]) -> list[int]:
     """Return the tokens of the longest ending of a message, in characters, that fits; empty if none does."""
 
     def ending(count: int) -> list[int]:

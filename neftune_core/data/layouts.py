@@ -105,14 +105,14 @@ def _preference(values: Parts, unused: set[str]) -> list[Message]:
 def _dialogue(text: str) -> list[dict[str, str]]:
     """Split a text at "Human:" and "Assistant:" at the start of paragraphs."""
     pieces = re.split(r"(?:\A|\n\n)\s*(Human|Assistant):", text)[1:]
-    return [{"role": name, "content": said.strip()} for name, said in zip(pieces[::2], pieces[1::2], strict=True)]
+    return [{"role": name, "content": content.strip()} for name, content in zip(pieces[::2], pieces[1::2], strict=True)]
 
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
     """Split a whole text into its opening, which serves as the prompt when generating, and the rest."""
     text = _filled(values, "text")
     if len(text) < 2:
-        raise RowRefused(say("the {part} has a single character", part=say("text")))
+        raise RowRefused(say("the {part} is a single character", part=say("text")))
     opening = max(1, len(text) // OPENING)
     space = text.find(" ", opening)
     opening = space if 0 < space < len(text) // 2 else opening
@@ -205,7 +205,7 @@ LAYOUTS: dict[str, Layout] = {
         {"text": ("text", "content", "document")},
         ("text",),
         _text,
-        later("The loss is taken on the whole text of each row, and no chat template is used."),
+        later("The loss is computed on the whole text of each row, and no chat template is used."),
         by_hand=True,
     ),
 }
@@ -259,7 +259,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
 
 def _wanted(layout: str) -> str:
     if not layout:
-        return say("no known layout has them")
+        return say("no known layout matches them")
     needed = say(" and ").join(LAYOUTS[layout].required)
     return say("the layout {layout!r} needs {parts}", layout=layout, parts=needed)
 
@@ -270,7 +270,7 @@ def _known(available: Sequence[str], corrections: Mapping[str, str], layouts: Se
         if part not in parts:
             raise DataError(
                 say(
-                    "There is no part called {part!r}: choose among {choices}.",
+                    "There is no part called {part!r}: choose one of {choices}.",
                     part=part,
                     choices=", ".join(sorted(parts)),
                 )
@@ -387,14 +387,14 @@ def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
     """Return the messages up to the last trained reply; raise `RowRefused` if they do not form a conversation."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
-        raise RowRefused(say("it has no reply of the assistant"))
+        raise RowRefused(say("it has no assistant reply"))
     if roles[-1] != "assistant":
-        raise RowRefused(say("it does not end with a reply of the assistant"))
+        raise RowRefused(say("it does not end with an assistant reply"))
     if "system" in roles[1:]:
         raise RowRefused(say("a system message follows the first message"))
     if "user" not in roles or roles.index("user") > roles.index("assistant"):
         raise RowRefused(say("it has no user message before the first reply"))
-    trained = [place for place, message in enumerate(messages) if message.role == "assistant" and message.trained]
+    trained = [number for number, message in enumerate(messages) if message.role == "assistant" and message.trained]
     if not trained:
         raise RowRefused(say("all of its replies are marked as not to be trained on"))
     return tuple(messages[: trained[-1] + 1])

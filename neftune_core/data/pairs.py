@@ -39,8 +39,8 @@ def source_text(messages: Sequence[Message]) -> str:
     system = [message.content for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
     if len(turns) > 1:
-        said = "\n".join(TURNS[turn.role].format(content=turn.content) for turn in turns)
-        return "\n\n".join([*system, said])
+        dialogue = "\n".join(TURNS[turn.role].format(content=turn.content) for turn in turns)
+        return "\n\n".join([*system, dialogue])
     return "\n\n".join([*system, *(turn.content for turn in turns)])
 
 

@@ -149,7 +149,7 @@ def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
         reading=reading,
         notes=(
             *reading.notes,
-            *_brought_note(settings),
+            *_own_held_out_note(settings),
             *_one_prompt_note(train, held_out, settings),
             *([] if own else _refused_later_note(len(train_refusals), len(held_out_refusals), settings)),
         ),
@@ -233,17 +233,17 @@ def _common(whole: str, beginning: str) -> int:
 
 def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
     """Read the separate held-out file, with the same layout and columns if given by hand."""
-    source = settings.held_out_source or _brought(settings)
+    source = settings.held_out_source or _starter_held_out(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
 
 
-def _brought_note(settings: DataSettings) -> tuple[str, ...]:
-    if settings.held_out_source or not _brought(settings):
+def _own_held_out_note(settings: DataSettings) -> tuple[str, ...]:
+    if settings.held_out_source or not _starter_held_out(settings):
         return ()
     return (later("This set has its own held-out rows, so no share is drawn from the others."),)
 
 
-def _brought(settings: DataSettings) -> str:
+def _starter_held_out(settings: DataSettings) -> str:
     """Return the held-out file of a starter set as a source; "" if no held-out rows are requested."""
     scheme, _, name = settings.source.partition(":")
     file = held_out_file(name) if scheme == "starter" and settings.held_out_share > 0 else None
@@ -275,7 +275,7 @@ def _encoded(
 def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
     """Return the indices held out: the rounded share, at least one row, with rows of one prompt together.
 
-    Prompts are drawn as long as they fit. If none fits, the one with the fewest rows is drawn. A single prompt stays in
+    Prompts are drawn while they fit. If none fits, the one with the fewest rows is drawn. A single prompt stays in
     training.
     """
     groups: dict[Said, list[int]] = {}
@@ -318,7 +318,7 @@ def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], sett
 
 
 def _refused_later_note(train: int, held_out: int, settings: DataSettings) -> tuple[str, ...]:
-    """Why the share held out is not the one asked for, if rows were refused after the held-out ones were drawn."""
+    """Return a note that the held-out share differs from the requested one, if rows were refused after the split."""
     if not (train or held_out) or not settings.held_out_share:
         return ()
     return (

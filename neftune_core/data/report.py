@@ -15,7 +15,7 @@ from neftune_core.data.examples import CutRow, Duplicate
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.preparing import Prepared, preview
 from neftune_core.data.rendering import takes_system
-from neftune_core.language import plural, retold, say
+from neftune_core.language import plural, say, translate_finished
 from neftune_core.models.tokenizing import decoder_start
 
 ROWS_SHOWN = 10
@@ -199,7 +199,7 @@ def _replies_trained(row: Encoded) -> str:
 # ---------------------------------------------------------------- in words
 
 
-def how_read(layout: str, columns: Mapping[str, str]) -> str:
+def layout_words(layout: str, columns: Mapping[str, str]) -> str:
     """Describe a layout and its columns.
 
     Args:
@@ -251,7 +251,7 @@ def summary(about: Mapping[str, Any]) -> list[str]:
         )
     ]
     if report.layout:
-        lines.append(say("Read as {how}.", how=how_read(report.layout, report.columns)))
+        lines.append(say("Read as {how}.", how=layout_words(report.layout, report.columns)))
     if report.unused_columns:
         lines.append(say("Columns not used: {columns}.", columns=", ".join(report.unused_columns)))
     if counts["refused"]:
@@ -262,7 +262,7 @@ def summary(about: Mapping[str, Any]) -> list[str]:
         )
     if counts["duplicates"]:
         lines.append(say("Duplicates left out: {count:,}.", count=counts["duplicates"]))
-    return [*lines, *map(retold, report.notes)]
+    return [*lines, *map(translate_finished, report.notes)]
 
 
 COUNTS = ("train", "held_out", "cut", "refused", "duplicates")
@@ -274,7 +274,7 @@ def _count(about: Mapping[str, Any], name: str) -> int:
 
 
 def _refused(report: DataReport, refused: int, every: int) -> str:
-    reasons = say("; ").join(f"{one.count:,}: {retold(one.reason)}" for one in report.refused)
+    reasons = say("; ").join(f"{one.count:,}: {translate_finished(one.reason)}" for one in report.refused)
     return say(
         plural(
             refused,

@@ -20,7 +20,7 @@ class DataSettings(Settings):
         max_length=2000,
     )
     configuration: str = setting(
-        "", "Configuration of a hub data set, where it has several.", max_length=200, advanced=True
+        "", "Configuration of a hub data set, if it has several.", max_length=200, advanced=True
     )
     split: str = setting("train", "Split of a hub data set.", max_length=200, advanced=True)
     layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50, advanced=True)

@@ -58,7 +58,7 @@ class Reading:
     @property
     def shortage(self) -> str:
         """Why no row can be used; empty if one can."""
-        return "" if self.examples else _nothing(self.refusals, self.title)
+        return "" if self.examples else _no_usable_rows(self.refusals, self.title)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unu
     return Example(messages, number)
 
 
-def _nothing(refusals: list[Refusal], title: str) -> str:
+def _no_usable_rows(refusals: list[Refusal], title: str) -> str:
     if not refusals:
         return say("{title} has no rows.", title=title)
     first = refusals[0]

@@ -223,22 +223,22 @@ class ArmSet(ABC):
             now.rates, now.mask_generator = (), None
 
     @contextmanager
-    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+    def in_precision(self, precision: torch.dtype) -> Iterator[None]:
         """Run all passes inside the block in `precision`, on a copy of the weights."""
-        places = [
+        locations = [
             (module, name, tensor)
             for module in self.tree.modules()
             for name, tensor in module._parameters.items()
             if tensor is not None and tensor.is_floating_point() and tensor.dtype != precision
         ]
-        tensors = {id(tensor): tensor for _, _, tensor in places}  # one copy of tied weights
+        tensors = {id(tensor): tensor for _, _, tensor in locations}  # one copy of tied weights
         copies = {key: nn.Parameter(tensor.detach().to(precision), False) for key, tensor in tensors.items()}
-        for module, name, tensor in places:
+        for module, name, tensor in locations:
             module._parameters[name] = copies[id(tensor)]
         try:
             yield
         finally:
-            for module, name, tensor in places:
+            for module, name, tensor in locations:
                 module._parameters[name] = tensor
 
     def compile_layers(self, mode: str) -> None:
@@ -283,7 +283,7 @@ class ArmSet(ABC):
 
         def check(gradient: Tensor | None = None) -> None:
             if should_stop():
-                raise Cancelled("Stopped as asked.")
+                raise Cancelled("Stopped on request.")
 
         check()
         for value in (*args, *kwargs.values()):

@@ -36,7 +36,7 @@ def clean_measures(
         One entry per slot.
     """
     found = row_measures(stack, sample, slots, batch_size=batch_size)
-    return [found.of(place) for place in range(len(slots))]
+    return [found.of(index) for index in range(len(slots))]
 
 
 def row_measures(
@@ -63,15 +63,15 @@ def row_measures(
     losses, hits = (np.zeros((len(slots), len(sample))) for _ in range(2))
     tokens = np.zeros(len(sample))
     loaded = stack.loaded
-    for places in batches_by_length([row.length for row in sample], batch_size):
+    for indices in batches_by_length([row.length for row in sample], batch_size):
         between()
-        rows = [sample[place] for place in places]
+        rows = [sample[index] for index in indices]
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
-        added = None if noise is None else noise(rows, batch, places)
+        added = None if noise is None else noise(rows, batch, indices)
         found = clean_losses(stack, batch, slots, noise=added, should_stop=should_stop)
-        losses[:, places] = found.by_row(found.each, len(rows)).cpu().numpy()
-        hits[:, places] = found.by_row(found.hits, len(rows)).cpu().numpy()
-        tokens[places] = torch.bincount(found.rows, minlength=len(rows)).cpu().numpy()
+        losses[:, indices] = found.by_row(found.each, len(rows)).cpu().numpy()
+        hits[:, indices] = found.by_row(found.hits, len(rows)).cpu().numpy()
+        tokens[indices] = torch.bincount(found.rows, minlength=len(rows)).cpu().numpy()
     return RowMeasures(losses, hits, tokens)
 
 
@@ -87,11 +87,11 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]
     """
     batches: list[list[int]] = []
     tokens = 0
-    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        padded = (len(batches[-1]) + 1) * lengths[place] if batches else 0
-        tokens += lengths[place]
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        padded = (len(batches[-1]) + 1) * lengths[index] if batches else 0
+        tokens += lengths[index]
         if not batches or len(batches[-1]) == batch_size or tokens < (1 - PADDED_SHARE) * padded:
             batches.append([])
-            tokens = lengths[place]
-        batches[-1].append(place)
+            tokens = lengths[index]
+        batches[-1].append(index)
     return batches

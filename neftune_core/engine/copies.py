@@ -28,9 +28,9 @@ class FullCopies(ArmSet):
 
     def _prepare_tree(self) -> None:
         self._bases = dict(self.tree.named_parameters())
-        place = {id(tensor): number for number, tensor in enumerate(self._bases.values())}
+        index = {id(tensor): number for number, tensor in enumerate(self._bases.values())}
         self._places = [
-            (module, name, place[id(tensor)])
+            (module, name, index[id(tensor)])
             for module in self.tree.modules()
             for name, tensor in module._parameters.items()
             if tensor is not None
@@ -95,7 +95,7 @@ class FullCopies(ArmSet):
             self._point(before)
 
     @contextmanager
-    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+    def in_precision(self, precision: torch.dtype) -> Iterator[None]:
         """Run all passes inside the block in `precision`, on weights rounded to the precision of the base."""
         self._precision = precision
         try:

@@ -22,7 +22,7 @@ from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
-from neftune_core.engine.parallel import team
+from neftune_core.engine.parallel import process_group
 from neftune_core.engine.passes import MicroBatch, Passes, noise_rows
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise
@@ -67,7 +67,7 @@ class _Rows:
 
 
 def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[Step]:
-    """Yield the remaining steps of a run; they depend on the arguments alone.
+    """Yield the remaining steps of a run; they depend only on the arguments.
 
     Args:
         done: Number of steps already done.
@@ -78,8 +78,8 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
     """
     per_epoch = math.ceil(len(lengths) / batch_size)
     for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
-        for place, rows in enumerate(epoch_batches(lengths, batch_size, seed, epoch), start=1):
-            number = epoch * per_epoch + place
+        for index, rows in enumerate(epoch_batches(lengths, batch_size, seed, epoch), start=1):
+            number = epoch * per_epoch + index
             if done < number <= total:
                 yield Step(number, epoch, rows)
 
@@ -116,7 +116,7 @@ class Lockstep(Generic[Study]):
             InvalidSetting: If an arm has noise on a layer that the model does not have.
         """
         self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
-        self.team = team()
+        self.process_group = process_group()
         chosen = study.arms if arms is None else arms
         self.names = list(chosen)
         self.alive = list(range(1, len(self.names) + 1))
@@ -198,7 +198,7 @@ class Lockstep(Generic[Study]):
         evaluations.
         """
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
-        should_stop = self.team.agree_on_stop(should_stop)
+        should_stop = self.process_group.agree_on_stop(should_stop)
         per_evaluation = (time.perf_counter() - started) * len(self.alive)  # only the base was evaluated so far
         tokens, seconds = 0, 0.0
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
@@ -206,10 +206,10 @@ class Lockstep(Generic[Study]):
             self._backward(step, self.noise.at(1, self.alive), should_stop)
             if step.number > 1:
                 seconds += time.perf_counter() - before
-                tokens += sum(lengths[place] for place in step.rows)
+                tokens += sum(lengths[index] for index in step.rows)
         per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
-        self.plan(int(self.team.broadcast(max(1, min(int(left / per_step), self.most_steps)))))
+        self.plan(int(self.process_group.broadcast(max(1, min(int(left / per_step), self.most_steps)))))
         return {
             "event": "planned",
             "step": 0,
@@ -237,7 +237,7 @@ class Lockstep(Generic[Study]):
             The event `step`.
         """
         noise = self.noise.at(step.number, self.alive)
-        arms, norms = self._gradients(step, noise, self.team.agree_on_stop(should_stop))
+        arms, norms = self._gradients(step, noise, self.process_group.agree_on_stop(should_stop))
         losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
         rates = Hyperparameters(rate, self.study.training.clip_norm, self._decay)
         results = self.optimizer.step(losses, rates, norms, self.scale.value)
@@ -254,7 +254,7 @@ class Lockstep(Generic[Study]):
             "steps": self.total,
             "epoch": step.epoch,
             "learning_rate": rate,
-            "tokens": sum(self.prepared.train[place].length for place in step.rows),
+            "tokens": sum(self.prepared.train[index].length for index in step.rows),
             "arms": {self.name(slot): numbers for slot, numbers in arms.items()},
         }
 
@@ -274,40 +274,40 @@ class Lockstep(Generic[Study]):
         self.optimizer.clear()
         passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
         found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
-        self.team.working = True
+        self.process_group.working = True
         for micro_batch in self._micro_batches(step):
             accelerator.yield_turn()
             for slot, sums in passes.backward(micro_batch, noise).items():
                 for name, total in sums.items():
                     found[slot][name] = found[slot].get(name, 0.0) + float(total) / micro_batch.tokens
-        if self.team.size > 1:
-            self.team.sum(self.optimizer.gradients())
+        if self.process_group.size > 1:
+            self.process_group.sum(self.optimizer.gradients())
             found = self._of_all(found)
-        self.team.working = False
+        self.process_group.working = False
         return found
 
     def _of_all(self, found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """Sum the losses of a step over all processes; a process without rows contributes none."""
         values = [[[one.get(name, 0.0), float(name in one)] for name in LOSSES] for one in found.values()]
-        told = torch.tensor(values, dtype=torch.float64, device=self.team.device)
-        self.team.sum([told])
+        totals = torch.tensor(values, dtype=torch.float64, device=self.process_group.device)
+        self.process_group.sum([totals])
         return {
             slot: {name: total for name, (total, times) in zip(LOSSES, of_slot, strict=True) if times}
-            for slot, of_slot in zip(found, told.tolist(), strict=True)
+            for slot, of_slot in zip(found, totals.tolist(), strict=True)
         }
 
     def _micro_batches(self, step: Step) -> Iterator[MicroBatch]:
         """Yield this process's share of the rows of a step, split for gradient accumulation."""
         loaded, seed = self.stack.loaded, self.study.seed
-        whole = [self.prepared.train[place] for place in step.rows]
+        whole = [self.prepared.train[index] for index in step.rows]
         tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # no target at position 0
-        size = math.ceil(len(whole) / (self.study.training.accumulation * self.team.size))
+        size = math.ceil(len(whole) / (self.study.training.accumulation * self.process_group.size))
         for number, start in enumerate(range(0, len(whole), size)):
-            if number % self.team.size != self.team.rank:
+            if number % self.process_group.size != self.process_group.rank:
                 continue
             rows = whole[start : start + size]
             batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
-            keys = [(seed, step.epoch, place) for place in step.rows[start : start + size]]
+            keys = [(seed, step.epoch, index) for index in step.rows[start : start + size]]
             yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
 
     def _evaluated_before(self, should_stop: Stop) -> Event:

@@ -116,8 +116,8 @@ def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
     """Return the decoder's extra inputs: the encoder states of every arm, or nothing for a causal model."""
     if batch.source is None or batch.source_lengths is None:
         return {}
-    places = torch.arange(batch.source.shape[1], device=batch.source.device)
-    mask = (places < batch.source_lengths[:, None]).long()
+    positions = torch.arange(batch.source.shape[1], device=batch.source.device)
+    mask = (positions < batch.source_lengths[:, None]).long()
     return encoded_source(tree, batch.source.repeat(arms, 1), mask.repeat(arms, 1))
 
 
@@ -130,7 +130,7 @@ def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Backward:
-    """How to take the gradient.
+    """How to compute the gradient.
 
     Attributes:
         over: Divisor of the loss; 0 takes no gradient.
@@ -147,7 +147,7 @@ class _Backward:
         return 1 / self.over if self.shares is None else self.shares[piece, None] / self.over
 
     def take(self, logits: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor:
-        """Propagate the gradient from `logits` to `leaf`; a gradient of the head accumulates."""
+        """Propagate the gradient from `logits` to `leaf`; the gradient of the head accumulates."""
         if not self.into_head:
             return torch.autograd.grad(logits, leaf, gradient)[0]
         logits.backward(gradient)

@@ -32,7 +32,7 @@ class StudyEnded(Exception):
 
 
 @dataclass
-class Team:
+class ProcessGroup:
     """The processes of a study.
 
     Attributes:
@@ -68,24 +68,24 @@ class Team:
         """
         if self.size == 1:
             return value
-        told = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(told, src=0)
-        if not self.is_first and told.item() == END_SIGNAL:
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, src=0)
+        if not self.is_first and shared.item() == END_SIGNAL:
             raise StudyEnded
-        return float(told.item())
+        return float(shared.item())
 
     def broadcast_text(self, words: str = "") -> str:
         """Broadcast a text from the first process."""
         if self.size == 1:
             return words
-        told: list[Any] = [words]
-        torch.distributed.broadcast_object_list(told, src=0, device=torch.device(self.device))
-        return str(told[0])
+        shared: list[Any] = [words]
+        torch.distributed.broadcast_object_list(shared, src=0, device=torch.device(self.device))
+        return str(shared[0])
 
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
         """Return the stop callback for one step.
 
-        With several processes none may leave a step alone. The first process is therefore asked once, before the step.
+        With several processes, all must leave a step together. The first process decides once, before the step.
 
         Raises:
             Cancelled: In all processes, if the first is to stop.
@@ -93,7 +93,7 @@ class Team:
         if self.size == 1:
             return should_stop
         if self.broadcast(float(self.is_first and should_stop())):
-            raise Cancelled("Stopped as asked.")
+            raise Cancelled("Stopped on request.")
         return lambda: False
 
     def gather_failure(self, words: str) -> str:
@@ -109,9 +109,9 @@ class Team:
         """
         if self.size == 1:
             return words
-        told: list[Any] = [""] * self.size
-        torch.distributed.all_gather_object(told, words)
-        found = next(filter(None, told), "")
+        shared: list[Any] = [""] * self.size
+        torch.distributed.all_gather_object(shared, words)
+        found = next(filter(None, shared), "")
         self.ended = bool(found)
         return str(found)
 
@@ -126,18 +126,18 @@ class Team:
             try:
                 self.broadcast(END_SIGNAL)
             except RuntimeError:  # the other processes have already exited
-                logger.info("the other processes had ended before the first")
+                logger.info("the other processes ended before the first one")
 
 
 @functools.cache
-def team() -> Team:
+def process_group() -> ProcessGroup:
     """Return the processes of this launch; a team of one if there is no launcher."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Team()
+        return ProcessGroup()
     from datetime import timedelta
 
     from accelerate import InitProcessGroupKwargs, PartialState
 
     waiting = InitProcessGroupKwargs(timeout=timedelta(hours=LONGEST_WAIT_HOURS))
     state = PartialState(cpu=not torch.cuda.is_available(), **waiting.to_kwargs())
-    return Team(state.process_index, state.num_processes, str(state.device))
+    return ProcessGroup(state.process_index, state.num_processes, str(state.device))

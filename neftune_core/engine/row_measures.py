@@ -41,12 +41,12 @@ class RowMeasures:
     hits: Floats
     tokens: Floats
 
-    def of(self, place: int) -> CleanMeasures:
+    def of(self, index: int) -> CleanMeasures:
         """Return the measures of the slot at this index over the whole sample."""
         total = max(1.0, float(self.tokens.sum()))
-        exact = (self.hits[place] == self.tokens) & (self.tokens > 0)
+        exact = (self.hits[index] == self.tokens) & (self.tokens > 0)
         return CleanMeasures(
-            float(self.losses[place].sum() / total), float(self.hits[place].sum() / total), float(exact.mean())
+            float(self.losses[index].sum() / total), float(self.hits[index].sum() / total), float(exact.mean())
         )
 
     def select(self, slots: Sequence[int], rows: int) -> RowMeasures:

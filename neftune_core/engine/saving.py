@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neftune_core.durable import written_aside
+from neftune_core.durable import atomically_written
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.anatomy import configured
@@ -56,7 +56,7 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
         "inference_mode": True,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as aside:
+    with atomically_written(folder) as aside:
         aside.mkdir()
         save_file(tensors, aside / ADAPTER, metadata={"format": "pt"})
         (aside / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -113,7 +113,7 @@ def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
         folder: Target folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as aside, silence_transformers(), configured(tree, loaded.dropout):
+    with atomically_written(folder) as aside, silence_transformers(), configured(tree, loaded.dropout):
         tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
         loaded.tokenizer.save_pretrained(aside)
 

@@ -32,7 +32,7 @@ class TrainingSettings(Settings):
 
     epochs: float = setting(
         3.0,
-        "Passes over the training rows.",
+        "Number of passes over the training rows.",
         minimum=0.01,
         maximum=1000,
         slider_maximum=20,

@@ -198,7 +198,7 @@ def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedMode
     if longest > loaded.context or (longest == loaded.context and not loaded.encoder_decoder):
         raise DoesNotFit(
             say(
-                "A prompt fills all the {context:,} tokens that this model can read: shorten it.",
+                "A prompt fills the whole context of this model ({context:,} tokens): shorten it.",
                 context=loaded.context,
             )
         )
@@ -209,7 +209,7 @@ class _Row:
     """One row: its answer, the number of tokens before the answer in its decoder, and its random stream."""
 
     answer: Answer
-    begun: int
+    prompt_tokens: int
     draws: np.random.Generator | None
 
 
@@ -300,7 +300,7 @@ class _Batch:
                 row.answer.ended = "stop"
                 continue
             row.answer.ids.append(token)
-            if self.written == self.settings.new_tokens or row.begun + self.written > self.loaded.context:
+            if self.written == self.settings.new_tokens or row.prompt_tokens + self.written > self.loaded.context:
                 row.answer.ended = "limit"
 
     def _drop_ended(self) -> None:

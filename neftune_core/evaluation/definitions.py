@@ -30,20 +30,20 @@ DEFINITIONS: dict[str, Definition] = {
     "held_out_loss": Definition(
         "Held-out loss",
         LOSS,
-        "Minus the mean log probability of the response tokens of held-out rows, in nats a token (end-of-sequence "
-        "included), noise and dropout off. All tokens of the sample count alike.",
+        "Minus the mean log probability of the response tokens of held-out rows, in nats per token "
+        "(end-of-sequence included), with noise and dropout off. All tokens of the sample have equal weight.",
     ),
     "accuracy": Definition(
-        "Right tokens",
+        "Correct tokens",
         LOSS,
-        "The share of held-out response tokens that were the most probable one after the true tokens before them "
-        "(teacher forcing).",
+        "The share of held-out response tokens that are the most probable token given the true tokens before "
+        "them (teacher forcing).",
     ),
     "exact": Definition(
         "Exact answers",
         LOSS,
-        "The share of held-out rows of which every response token was the most probable one: greedy decoding would "
-        "give the reference, token by token.",
+        "The share of held-out rows in which every response token is the most probable one, so that greedy "
+        "decoding would give the reference token by token.",
     ),
     "train_loss": Definition(
         "Training loss, noise off", LOSS, "The loss on rows that were trained on, with noise and dropout off."
@@ -53,21 +53,23 @@ DEFINITIONS: dict[str, Definition] = {
     "noise_penalty": Definition(
         "Noise penalty",
         LOSS,
-        "The loss on training rows with the arm's own noise (its kind, strength and sites, no schedule; one draw a "
-        "row) minus their loss without, at the same weights, after the last epoch. 0 for arms without noise.",
+        "The loss on training rows with the arm's own noise (its kind, strength and sites, no schedule; one draw "
+        "per row) minus the loss without noise, at the same weights, after the last epoch. 0 for arms without "
+        "noise.",
     ),
     "right": Definition(
-        "Right answers",
+        "Correct answers",
         TEXT,
-        "The mean score of greedy answers to held-out prompts: 1 where answer and reference are equal but for case, "
-        "spacing and the marks at the end; in the bundled world against the true answer (a story: the mean of the "
-        "share of wanted things it names and the share of its sentences that are well formed).",
+        "The mean score of greedy answers to held-out prompts: 1 if answer and reference are equal except for "
+        "case, spacing and final punctuation. In the bundled world, answers are compared with the true answer, "
+        "and a story scores the mean of the share of required things that it names and the share of its "
+        "sentences that are well formed.",
     ),
     "bleu": Definition(
         "BLEU",
         TEXT,
-        "0 to 100. b · exp(¼ Σ ln p_n), n = 1..4, of all answers as one corpus; b = min(1, exp(1 − r/c)) with the "
-        "lengths r of references and c of answers; sacrebleu. 0 where no answer has four tokens.",
+        "0 to 100. b · exp(¼ Σ ln p_n), n = 1..4, of all answers as one corpus; b = min(1, exp(1 − r/c)) with "
+        "the lengths r of references and c of answers; sacrebleu. 0 if no answer has four tokens.",
     ),
     "chrf": Definition(
         "chrF",
@@ -82,24 +84,24 @@ DEFINITIONS: dict[str, Definition] = {
         "words (characters in scripts without spaces). Mean over answers.",
     ),
     "memorised_rouge_l": Definition(
-        "ROUGE-L, trained prompts",
+        "ROUGE-L, training prompts",
         MEMORY,
-        "ROUGE-L between greedy answers to training prompts and the responses that were trained on.",
+        "ROUGE-L between greedy answers to training prompts and their training responses.",
     ),
     "memorised_run": Definition(
-        "Longest run, trained prompts",
+        "Longest run, training prompts",
         MEMORY,
-        "Words of the longest run without gaps that the answer to a training prompt shares with its trained response.",
+        "Words in the longest run without gaps that the answer to a training prompt shares with its training response.",
     ),
     "memorised_run_share": Definition(
-        "The same, share", MEMORY, "That run as a share of the words of the response trained on."
+        "Longest run, share of response", MEMORY, "That run as a share of the words of the training response."
     ),
     "tokens": Definition("Tokens, mean", LENGTH, "Tokens of an answer to a held-out prompt, without the ending one."),
-    "median_tokens": Definition("Tokens, median", LENGTH, "The median of the same."),
+    "median_tokens": Definition("Tokens, median", LENGTH, "The median over the same answers."),
     "characters": Definition("Characters, mean", LENGTH, "Characters of an answer to a held-out prompt."),
-    "median_characters": Definition("Characters, median", LENGTH, "The median of the same."),
+    "median_characters": Definition("Characters, median", LENGTH, "The median over the same answers."),
     "stop_rate": Definition(
-        "Ended by itself", LENGTH, "The share of these answers that the model ended before the longest length allowed."
+        "Ended by itself", LENGTH, "The share of these answers that the model ended before the maximum length."
     ),
     "repetition": Definition(
         "rep-2", LENGTH, f"1 − distinct / all pairs of neighbouring tokens, answer by answer, {_SAME_PREFIX}."
@@ -111,11 +113,11 @@ DEFINITIONS: dict[str, Definition] = {
         "Loss under noise",
         ROBUST,
         "Held-out loss with Gaussian noise on every token's embedding, as strong as the embeddings themselves "
-        "(relative 1: standard deviation = root mean square coordinate). The figure has other strengths; one draw a "
-        "row, the same for every arm.",
+        "(relative 1: standard deviation = root mean square coordinate). The figure has other strengths; one "
+        "draw per row, the same for every arm.",
     ),
     "noise_accuracy": Definition(
-        "Right tokens under noise", ROBUST, "The share of right held-out tokens under the same noise."
+        "Correct tokens under noise", ROBUST, "The share of correct held-out tokens under the same noise."
     ),
     "typos_loss": Definition(
         "Loss with typing errors",
@@ -125,7 +127,7 @@ DEFINITIONS: dict[str, Definition] = {
         "unchanged.",
     ),
     "typos_accuracy": Definition(
-        "Right tokens with typing errors", ROBUST, "The share of right held-out tokens with the same errors."
+        "Correct tokens with typing errors", ROBUST, "The share of correct held-out tokens with the same errors."
     ),
 }
 

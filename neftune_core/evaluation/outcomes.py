@@ -1,4 +1,4 @@
-"""The results of a study as plain numbers, and the question asked of it."""
+"""The results of a study as plain numbers, and the question that it tests."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def over_examples(
 
 
 def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
-    """Estimate the effect of the seed alone: the root mean square difference between two runs of the control.
+    """Estimate the effect of the seed: the root-mean-square difference between two runs of the control.
 
     Args:
         control: Outcomes of the control by seed.

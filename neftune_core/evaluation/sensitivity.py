@@ -45,7 +45,7 @@ class Sensitivity:
     def means(self) -> list[float]:
         """Nats per response token over the finished rows, by strength."""
         total = max(1, sum(self.tokens))
-        return [sum(row[place] for row in self.losses) / total for place in range(len(self.strengths))]
+        return [sum(row[index] for row in self.losses) / total for index in range(len(self.strengths))]
 
 
 def measure_sensitivity(
@@ -79,13 +79,13 @@ def measure_sensitivity(
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
     sites = noise.site_numbers(layers=max(site.number for site in stack.sites))
     found = Sensitivity(noise, (0.0, *strengths), planned=len(rows))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         batch = collate([row], loaded.tokenizer.pad_token_id).to(loaded.device)
-        measured = _Row(stack, batch, noise_rows([row], batch, [(seed, 0, place)], rows), should_stop)
+        measured = _Row(stack, batch, noise_rows([row], batch, [(seed, 0, index)], rows), should_stop)
         sums = []
         for strength in found.strengths:
             sums.append(measured.loss(ArmNoise(_of_strength(noise, strength), sites)))
-            found.progress = (place + len(sums) / len(found.strengths)) / len(rows)
+            found.progress = (index + len(sums) / len(found.strengths)) / len(rows)
             if len(sums) == len(found.strengths):
                 found.losses.append(sums)
                 found.tokens.append(measured.tokens)

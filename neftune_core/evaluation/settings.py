@@ -9,7 +9,9 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.language import later, plural, say
 from neftune_core.settings import Limits, Settings, setting
 
-CUT = later("The beginning of this prompt was cut off: with room for the answer, it is too long for the model.")
+CUT = later(
+    "The beginning of this prompt was cut off, because prompt and answer together exceed the context of the model."
+)
 """What is said of an answer whose prompt was cut from the left."""
 
 
@@ -117,8 +119,8 @@ class MeasuringSettings(Settings):
 
     primary: str = setting(
         AUTOMATIC,
-        "The one measure that the verdict is about; all others are descriptive. automatic: exact answers where the "
-        "data has known ones, else held-out loss.",
+        "The one measure that the verdict tests; all others are descriptive. automatic: exact answers if the "
+        "data has known ones, otherwise held-out loss.",
         choices={AUTOMATIC: "Automatic", **{name: found.label for name, found in DEFINITIONS.items()}},
         label="The question: measure",
     )
@@ -172,8 +174,8 @@ class MeasuringSettings(Settings):
         if self.prompts > limits.prompts:
             words = plural(
                 limits.prompts,
-                "This server measures at most {most} answer of each arm.",
-                "This server measures at most {most} answers of each arm.",
+                "This server measures at most {most} answer per arm.",
+                "This server measures at most {most} answers per arm.",
             )
             raise DoesNotFit(say(words, most=limits.prompts))
         if self.new_tokens > limits.new_tokens:
@@ -197,8 +199,8 @@ def check_count(answers: int, limits: Limits) -> None:
             say(
                 plural(
                     limits.prompts,
-                    "This server answers at most {most} prompt at once, each answer counted (here: {answers:,}).",
-                    "This server answers at most {most} prompts at once, each answer counted (here: {answers:,}).",
+                    "This server generates at most {most} answer at once (requested: {answers:,}).",
+                    "This server generates at most {most} answers at once (requested: {answers:,}).",
                 ),
                 most=limits.prompts,
                 answers=answers,

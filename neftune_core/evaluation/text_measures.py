@@ -30,17 +30,17 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
     """
     letters = [character for character in text if character.isalpha()]
     found: list[str] = []
-    place = 0
-    while place < len(text):
-        character, following = text[place], text[place + 1 : place + 2]
-        place += 1
+    position = 0
+    while position < len(text):
+        character, following = text[position], text[position + 1 : position + 2]
+        position += 1
         if not character.isalpha() or generator.random() >= rate:
             found.append(character)
             continue
         kind = generator.integers(4)
         if kind == 0 and following.isalpha():
             found += [following, character]
-            place += 1
+            position += 1
         elif kind == 1:
             found += [character, character]
         elif kind == 2:

@@ -98,10 +98,10 @@ class Verdict:
         Returns:
             The text.
         """
-        said = [line.text() for line in (*self.warnings, *self.opening_for(named))]
+        sentences = [line.text() for line in (*self.warnings, *self.opening_for(named))]
         for arm in self.arms.values():
-            said += ["  " * (place > 0) + line.text() for place, line in enumerate(arm.lines)]
-        return "\n".join([*said, *(line.text() for line in self.closing)])
+            sentences += ["  " * (index > 0) + line.text() for index, line in enumerate(arm.lines)]
+        return "\n".join([*sentences, *(line.text() for line in self.closing)])
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
         """Return the sentences before the arms, noting a question other than the one `named` before the run."""
@@ -125,12 +125,12 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
     epochs = {epoch: compare_arms(outcomes, question.measure, epoch) for epoch in EPOCHS}
     floors, void = _floors(outcomes, question), obstacles(outcomes, question)
     arms: dict[str, ArmVerdict] = {}
-    for place, (name, comparison) in enumerate(epochs[question.epoch].items()):
+    for index, (name, comparison) in enumerate(epochs[question.epoch].items()):
         sides = outcomes.control_of(name), outcomes.arms[name]
         judged = ArmVerdict(
             "void" if name in void else _status(comparison, question.measure, outcomes.rounding),
             {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
-            over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((seed, place))),
+            over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((seed, index))),
             lengths(*sides, comparison, question.measure),
         )
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))

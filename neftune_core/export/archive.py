@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
-from neftune_core.durable import publish, written_aside
+from neftune_core.durable import atomically_written, publish
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.export.incoming import PARTS, PIECE, no_record
 from neftune_core.home import folder_bytes
@@ -23,7 +23,7 @@ from neftune_core.studies.records.disk import IMPORTING
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record, runs_folder
-from neftune_core.studies.records.room import require_room, room_left
+from neftune_core.studies.records.room import bytes_left, require_room
 
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000
@@ -85,7 +85,7 @@ def pack_record(record: Record, target: Path) -> Path:
 def _zipped(target: Path) -> Iterator[zipfile.ZipFile]:
     """Yield an open zip file that replaces `target` once it is complete."""
     with (
-        written_aside(target) as aside,
+        atomically_written(target) as aside,
         zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         yield archive
@@ -152,7 +152,7 @@ def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
         "path": str(path.resolve()),
         "folder": str(folder.resolve()),
         "owner": owner_hash(owner),
-        "most": min(MOST_BYTES, room_left(folder.parent, owner, limits)),
+        "most": min(MOST_BYTES, bytes_left(folder.parent, owner, limits)),
         "files": MOST_FILES,
         "rows": limits.upload_megabytes * 1_000_000,
         "language": current(),
@@ -163,5 +163,5 @@ def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
         known: dict[str, type[LabError]] = {"RecordError": RecordError, "DoesNotFit": DoesNotFit}
         if error.kind in known:
             raise known[error.kind](str(error)) from None
-        raise no_record(say("it cannot be read as one ({fault}).", fault=cause(error))) from None
+        raise no_record(say("it cannot be read ({fault}).", fault=cause(error))) from None
     return str(record_id)

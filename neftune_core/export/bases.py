@@ -74,10 +74,10 @@ def base_of(record: Record) -> Base:
     if card and card.package:
         return _packaged()
     if is_on_hub(source):
-        told = record.said_of("model").get("revision") or record.study.model.revision
-        revision = str(told or (card.revision if card else ""))
+        revision_name = record.about_table("model").get("revision") or record.study.model.revision
+        revision = str(revision_name or (card.revision if card else ""))
         return Base(source, "on the hub", {"revision": revision} if revision else {}, source, revision)
-    about = record.said_of("model")
+    about = record.about_table("model")
     return Base(
         FOLDER,
         f"a model of the machine that it was trained on, fingerprint `{about.get('fingerprint', '?')}`: put its folder "

@@ -35,10 +35,10 @@ tokenizer = AutoTokenizer.from_pretrained(".")""",
 }
 NEEDS = {"adapter": ("torch", "transformers", "peft"), "merged": ("torch", "transformers")}
 
-LIMITS = """* It was trained for a lesson or an experiment, in minutes, and was not tested for safety, bias or truth.
-* One arm of one seed: whether noise helped is a question to the whole study, with several seeds, not to this model.
-* The losses are those of a fixed sample of rows, with noise off, after the last step, and not of the best one.
-* What holds for a model of this size says neither sign nor size of an effect in a larger one."""
+LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not tested for safety, bias or truthfulness.
+* It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
+* The losses were measured on a fixed sample of rows, with noise off, after the last step rather than the best one.
+* Effects at this model size predict neither the sign nor the size of effects in a larger model."""
 
 
 def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> str:
@@ -54,7 +54,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     Returns:
         Markdown whose commands and code run in the folder of the arm.
     """
-    study, model = record.study, record.said_of("model")
+    study, model = record.study, record.about_table("model")
     name = str(model.get("name") or study.model.source)
     base = base_of(record)
     head: dict[str, Any] = {
@@ -95,7 +95,7 @@ def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
 
 
 def requirements(packages: Sequence[str]) -> list[str]:
-    """Return the arguments of `pip install` for `packages`, pinned to the installed versions where there are any."""
+    """Return the arguments of `pip install` for `packages`, pinned to the installed versions if there are any."""
     found = []
     for package in packages:
         try:
@@ -106,7 +106,7 @@ def requirements(packages: Sequence[str]) -> list[str]:
 
 
 def _precision(record: Record) -> str:
-    return str(record.said_of("model").get("precision", "float32"))
+    return str(record.about_table("model").get("precision", "float32"))
 
 
 def _caveat(model: dict[str, Any]) -> list[str]:
@@ -117,8 +117,8 @@ def _caveat(model: dict[str, Any]) -> list[str]:
 
 
 def _facts(record: Record, arm: str, seed: int, base: Base) -> list[tuple[str, str]]:
-    study, machine, data = record.study, record.said_of("machine"), record.said_of("data")
-    model = record.said_of("model")
+    study, machine, data = record.study, record.about_table("machine"), record.about_table("data")
+    model = record.about_table("model")
     training = study.training
     rows = f"{data.get('train', '?')} rows to train on, {data.get('held_out', '?')} held out"
     length = (
@@ -140,7 +140,7 @@ def _facts(record: Record, arm: str, seed: int, base: Base) -> list[tuple[str, s
 
 
 def _base_words(record: Record, base: Base) -> str:
-    name = str(record.said_of("model").get("name") or record.study.model.source)
+    name = str(record.about_table("model").get("name") or record.study.model.source)
     if not base.hub:
         return f"{name} ({base.words})"
     at = f" at revision `{base.revision}`" if base.revision else ""
@@ -172,13 +172,13 @@ def _measured(record: Record, seed: int, arm: str) -> str:
     last = events[-1]
     base: dict[str, Any] = next((event["arms"]["base"] for event in events if "base" in event["arms"]), {})
     names = dict.fromkeys(["control", arm])
-    rows = ["| loss with noise off, nats a response token | training rows | held-out rows |", "|---|---|---|"]
-    measured = {"base, untouched": base}
+    rows = ["| loss with noise off, nats per response token | training rows | held-out rows |", "|---|---|---|"]
+    measured = {"base, before training": base}
     measured |= {f"{name}, step {last['step']}": last["arms"].get(name, {}) for name in names}
     for label, numbers in measured.items():
         cells = [f"{numbers[measure]:.4f}" if numbers.get(measure) is not None else "-" for measure in MEASURES]
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
-    samples = " and ".join(str(words) for words in record.said_of("samples").values())
+    samples = " and ".join(str(words) for words in record.about_table("samples").values())
     return "\n".join(rows) + (f"\n\nOn {samples}." if samples else "")
 
 

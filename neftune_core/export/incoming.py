@@ -112,7 +112,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise no_record(say("it cannot be read as one ({fault}).", fault=cause(error))) from None
+        raise no_record(say("it cannot be read ({fault}).", fault=cause(error))) from None
     with archive:
         yield archive
 
@@ -209,7 +209,9 @@ def _about(path: Path) -> dict[str, Any]:
     try:
         about = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES)
         if isinstance(about, dict) and (type(about.get("format")) is not int or about["format"] > FORMAT):
-            raise RecordError(say("This record was made by a newer version of the lab, or is damaged: open it there."))
+            raise RecordError(
+                say("This record was made by a newer version of the lab, or is damaged: open it with that version.")
+            )
         About.model_validate(about)
     except ValidationError as error:
         reason = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))[:80]

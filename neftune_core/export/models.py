@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from neftune_core.durable import written_aside
+from neftune_core.durable import atomically_written
 from neftune_core.engine.methods import make_arms
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.bases import base_of, copy_bundled
@@ -37,13 +37,15 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     """
     if form not in FORMS:
         raise InvalidSetting(
-            say("An arm is exported as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40])
+            say(
+                "An arm can be exported as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40]
+            )
         )
     require_arm(record, arm, seed)
     require_free(folder)
     if form == "adapter" and record.study.training.method == "full":
         raise InvalidSetting(say("This study trained all weights and has no adapter: export the whole model."))
-    with written_aside(folder) as aside:
+    with atomically_written(folder) as aside:
         seq2seq = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
         text = card(record, arm, seed, form, SEQ2SEQ if seq2seq else CAUSAL)
         (aside / "README.md").write_text(text, encoding="utf-8")

@@ -50,7 +50,7 @@ def write_report(record: Record, path: Path) -> Path:
 
 def _page(content: Content) -> str:
     drawn = [(heading, found) for heading, found in content.figures if found["data"]]
-    figures = "".join(_figure(place, heading, found) for place, (heading, found) in enumerate(drawn))
+    figures = "".join(_figure(index, heading, found) for index, (heading, found) in enumerate(drawn))
     (first, *others) = content.sections  # the figures follow the first section, the verdict
     parts = {
         "language": TAGS[current()],
@@ -92,10 +92,10 @@ def _facts(facts: Mapping[str, str]) -> str:
     return "<dl>" + "".join(f"<div><dt>{words}</dt><dd>{value}</dd></div>" for words, value in known) + "</dl>"
 
 
-def _figure(place: int, heading: str, found: Figure) -> str:
+def _figure(index: int, heading: str, found: Figure) -> str:
     summary = html.escape(found["summary"])
     return (
-        f'<figure><h3>{html.escape(heading)}</h3><div class="plot" data-figure="{place}" role="img" '
+        f'<figure><h3>{html.escape(heading)}</h3><div class="plot" data-figure="{index}" role="img" '
         f'aria-label="{summary}"></div><figcaption>{summary}</figcaption></figure>'
     )
 

@@ -17,7 +17,7 @@ from neftune_core.evaluation.verdict import CLAIMS, ArmVerdict, Verdict
 from neftune_core.evaluation.verdict_words import Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, retold, say
+from neftune_core.language import later, say, translate_finished
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.parts import settings_text
 from neftune_core.studies.records.record import Record
@@ -136,7 +136,7 @@ def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 def data_html(about: Mapping[str, Any]) -> str:
     """Return how a record's data was read, what happened to its rows, and the first of them, as HTML."""
     found = report_of(about)
-    refused = [(retold(one.reason), f"{one.count:,}", row_ranges(one.rows)) for one in found.refused]
+    refused = [(translate_finished(one.reason), f"{one.count:,}", row_ranges(one.rows)) for one in found.refused]
     cut = [(say("row {row:,}", row=one.row), f"{one.tokens_removed:,}") for one in found.cut]
     duplicates = [(say("row {row:,}", row=one.row), f"{one.same_as:,}") for one in found.duplicates]
     tables: list[tuple[str, list[str], Sequence[Sequence[str]]]] = [
@@ -184,7 +184,7 @@ def made(record: Record) -> str:
 
 def machine_words(record: Record) -> str:
     """Describe the machine and the package versions that a record was made with."""
-    machine = record.said_of("machine")
+    machine = record.about_table("machine")
     return ", ".join(f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name)) or say(
         "An unknown machine"
     )

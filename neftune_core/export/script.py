@@ -17,7 +17,7 @@ from typing import Any
 
 from neftune_core.data.chat import Encoded
 from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.durable import written_aside
+from neftune_core.durable import atomically_written
 from neftune_core.engine.lockstep import steps_after
 from neftune_core.engine.methods import make_arms
 from neftune_core.engine.settings import count_steps
@@ -86,7 +86,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         raise NotAvailable(say("The script supports decoder-only models: this one has an encoder."))
     prepared = _prepared(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder) as aside:
+    with atomically_written(folder) as aside:
         aside.mkdir()
         base = _write_base(record, loaded, aside)
         _write_study(record, loaded, prepared, base, aside)
@@ -205,7 +205,7 @@ def reason_against(noise: NoiseSettings) -> str:
 
 def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, limits)
-    if record.said_of("data").get("sha256", prepared.sha256) != prepared.sha256:
+    if record.about_table("data").get("sha256", prepared.sha256) != prepared.sha256:
         raise RecordError(
             say(
                 "The rows of this record have changed since the study was run, so the script would train on other rows."
@@ -216,8 +216,8 @@ def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
 
 def _order(record: Record, study: StudySettings, prepared: Prepared) -> list[tuple[int, list[int]]]:
     """Return the epoch and the row indices of every step of the first seed, run or planned."""
-    said = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
-    total = said[-1] if said else count_steps(len(prepared.train), study.training)
+    recorded = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
+    total = recorded[-1] if recorded else count_steps(len(prepared.train), study.training)
     lengths = [row.length for row in prepared.train]
     steps = steps_after(0, total, lengths, study.training.batch_size, study.seed)
     return [(step.epoch, step.rows) for step in steps]
@@ -245,7 +245,7 @@ def _lines(rows: Sequence[Encoded]) -> str:
 
 def _notes(record: Record, base: Base, precision: str) -> str:
     """Return the differences from the original study and the source of the base, one line each."""
-    study, note = record.study, str(record.said_of("model").get("note") or "")
+    study, note = record.study, str(record.about_table("model").get("note") or "")
     against = {name: reason_against(noise) for name, noise in study.arms.items()}
     found = [f"The arm {name} is left out: {reason}." for name, reason in against.items() if reason]
     if study.training.model_dropout or any(study.regulariser_of(name).lora_dropout for name in study.arms):

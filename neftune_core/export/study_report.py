@@ -25,7 +25,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
-from neftune_core.language import later, plural, retold, say
+from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import reached
@@ -68,7 +68,7 @@ def study_content(record: Record) -> Content:
         sections=[
             *sections,
             (say("Losses"), _losses(record)),
-            (say("The data"), data_html(record.said_of("data"))),
+            (say("The data"), data_html(record.about_table("data"))),
             (say("Answers"), _answers(record)),
         ],
         figures=_figures(record, found),
@@ -96,7 +96,7 @@ def _figures(record: Record, found: Verdict | None) -> list[tuple[str, Figure]]:
 
 
 def _title(record: Record) -> str:
-    model, data = record.said_of("model").get("name"), record.said_of("data").get("title")
+    model, data = record.about_table("model").get("name"), record.about_table("data").get("title")
     try:
         if record.study.title:
             return record.study.title
@@ -107,11 +107,11 @@ def _title(record: Record) -> str:
 
 
 def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    model, data = record.said_of("model"), record.said_of("data")
+    model, data = record.about_table("model"), record.about_table("data")
     rows = [count(data.get("train")), count(data.get("held_out"))]
     return {
         say("Model"): say(str(model.get("name") or "")),
-        say("About the model"): retold(str(model.get("note") or "")),
+        say("About the model"): translate_finished(str(model.get("note") or "")),
         say("Parameters"): count(model.get("parameters")),
         say("Trained parameters per arm"): count(model.get("trained_parameters")),
         say("Data"): str(data.get("title") or ""),
@@ -119,7 +119,7 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         say("Arms"): ", ".join(record.arms),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
         say("Steps taken"): count(max((event.get("step", 0) for event in events), default=0)),
-        say("Made on"): made(record),
+        say("Created"): made(record),
         say("How it ended"): ended(record),
     }
 
@@ -166,9 +166,9 @@ def _answers(record: Record) -> str:
 def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     columns = "".join(
         f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(name)}</h4>'
-        f"<p>{html.escape(said['text'].strip())}</p>"
-        f"<footer>{html.escape(_ending(said))}</footer></article>"
-        for name, said in answer["arms"].items()
+        f"<p>{html.escape(entry['text'].strip())}</p>"
+        f"<footer>{html.escape(_ending(entry))}</footer></article>"
+        for name, entry in answer["arms"].items()
     )
     seed = f" <small>({html.escape(say('seed {seed}', seed=answer['seed']))})</small>" if "seed" in answer else ""
     reference = answer.get("reference")
@@ -178,9 +178,9 @@ def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     return f'<section class="answer">{heading}{cut}{known}<div class="columns">{columns}</div></section>'
 
 
-def _ending(said: Mapping[str, Any]) -> str:
+def _ending(entry: Mapping[str, Any]) -> str:
     parts = [
-        say(plural(said["tokens"], "1 token", "{count:,} tokens"), count=said["tokens"]),
-        say(ENDINGS.get(said.get("ended", ""), "")),
+        say(plural(entry["tokens"], "1 token", "{count:,} tokens"), count=entry["tokens"]),
+        say(ENDINGS.get(entry.get("ended", ""), "")),
     ]
     return ", ".join(filter(None, parts))

@@ -57,7 +57,7 @@ def sweep_content(record: Record) -> Content:
         sections=[
             *([(say("The verdict"), verdict_html(table.verdict))] if table.verdict else []),
             (say("The settings"), _table(table)),
-            (say("The data"), data_html(first.said_of("data"))),
+            (say("The data"), data_html(first.about_table("data"))),
         ],
         figures=[(_heading(table, epoch), _effects(table, epoch)) for epoch in EPOCHS],
         settings=text_of(sweep, SWEEP_FILE),
@@ -71,7 +71,7 @@ def _title(sweep: Sweep, first: Record) -> str:
     """Return the sweep's title, translated if it is one of the recorded sweeps."""
     if sweep.settings.title:
         return say(sweep.settings.title) if sweep.folder.is_relative_to(assets()) else sweep.settings.title
-    return say("A sweep of {model}", model=say(first.said_of("model").get("name") or later("a model")))
+    return say("A sweep of {model}", model=say(first.about_table("model").get("name") or later("a model")))
 
 
 def _first_cell(sweep: Sweep) -> Record:
@@ -83,12 +83,12 @@ def _first_cell(sweep: Sweep) -> Record:
 def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
     seeds = sorted({seed for row in table.rows for seed in row.seeds})
     return {
-        say("Model"): say(str(first.said_of("model").get("name") or "")),
-        say("Data"): str(first.said_of("data").get("title") or ""),
+        say("Model"): say(str(first.about_table("model").get("name") or "")),
+        say("Data"): str(first.about_table("data").get("title") or ""),
         say("Settings"): f"{sum(not row.is_control for row in table.rows):,}",
         say("Seeds used"): ", ".join(str(seed) for seed in seeds),
         say("Studies done"): say("{some} of {count}", some=table.done, count=table.studies),
-        say("Made on"): made(sweep),
+        say("Created"): made(sweep),
         say("How it ended"): ended(sweep),
     }
 
@@ -130,5 +130,5 @@ def _cell(row: Row, measure: str, epoch: str) -> str:
     if found.interval is None:
         return f"{text}<br><small>{found.difference:+.3g}</small>"
     difference = f"{found.difference:+.3g}"
-    shown = f"<b>{difference}</b>" if row.stands_out(measure, epoch) else difference
+    shown = f"<b>{difference}</b>" if row.is_significant(measure, epoch) else difference
     return f"{text}<br><small>{shown} [{found.interval.low:+.2g}, {found.interval.high:+.2g}]</small>"

@@ -75,7 +75,7 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
     """
     colours = {"base": token("base")} | {name: token("control") for name in arms if name == CONTROL}
     regularised = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]
-    colours |= {name: token(f"cool-{1 + place % len(COOL)}") for place, name in enumerate(regularised)}
+    colours |= {name: token(f"cool-{1 + number % len(COOL)}") for number, name in enumerate(regularised)}
     noisy = sorted(
         (name for name, noise in arms.items() if not noise.is_silent),
         key=lambda name: (arms[name].unit, arms[name].strength),

@@ -130,11 +130,11 @@ def _gather(events: Iterable[Event]) -> dict[str, Points]:
                 steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
                 steps.append(event["step"])
                 values.append(numbers[kind])
-    gathered["loss"] = {name: thinned(*points) for name, points in gathered["loss"].items()}
+    gathered["loss"] = {name: downsampled(*points) for name, points in gathered["loss"].items()}
     return gathered
 
 
-def thinned(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
+def downsampled(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
     """Reduce a curve to at most `POINTS` points by averaging equal runs of steps.
 
     Args:
@@ -168,7 +168,7 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], col
         line = {"color": colour, "dash": dash if kind != "loss" else "solid"}
         among_others = len(seeds) > 1
         if among_others:
-            traces.append(_trace(name, kind, "mean", mean_of_seeds(among(seeds, shared)), line))
+            traces.append(_trace(name, kind, "mean", mean_of_seeds(select_seeds(seeds, shared)), line))
         for seed, points in seeds.items():
             trace = _trace(name, kind, seed, points, line)
             if among_others:
@@ -200,7 +200,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
     }
 
 
-def among(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set[Any]) -> Mapping[Any, Any]:
+def select_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set[Any]) -> Mapping[Any, Any]:
     """Select the curves of the shared seeds.
 
     Args:
@@ -266,15 +266,15 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
     """Describe the last measured losses of every arm; diverged arms have none."""
     parts = []
     for name in names:
-        begun = {seed for points in gathered.values() for arm, seed in points if arm == name}
-        if begun and begun <= lost.get(name, set()):
+        started = {seed for points in gathered.values() for arm, seed in points if arm == name}
+        if started and started <= lost.get(name, set()):
             parts.append(say("{arm} diverged", arm=name))
             continue
         numbers = []
         for kind, words in (("train_loss", say("training")), ("held_out_loss", say("held-out"))):
             seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
             if seeds:
-                numbers.append(f"{words} {mean_of_seeds(among(seeds, shared))[1][-1]:.3f}")
+                numbers.append(f"{words} {mean_of_seeds(select_seeds(seeds, shared))[1][-1]:.3f}")
         if numbers:
             parts.append(f"{name} {', '.join(numbers)}")
     if not parts:
@@ -283,7 +283,7 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
     steps = [step for points in measured for found, _ in points.values() for step in found]
     means = say(", means of {count} seeds", count=len(shared)) if len(shared) > 1 else ""
     return say(
-        "Losses with the noise off, last measured up to step {step:,}{means}: {losses}.",
+        "Losses with noise off, measured up to step {step:,}{means}: {losses}.",
         step=max(steps),
         means=means,
         losses="; ".join(parts),

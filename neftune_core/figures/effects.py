@@ -54,8 +54,8 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     series = _series(rows, name)
     colours = arm_colours({row.arm: row.noise for row in table.rows})
     data = [
-        _trace(words, place, of_series, name, measure, epoch, colours)
-        for place, (words, of_series) in enumerate(series.items())
+        _trace(words, index, of_series, name, measure, epoch, colours)
+        for index, (words, of_series) in enumerate(series.items())
     ]
     label = say(DEFINITIONS[measure].label)
     layout = {
@@ -133,10 +133,10 @@ def _without_strength(noise: NoiseSettings) -> str:
 
 
 def _trace(
-    words: str, place: int, rows: Sequence[Row], name: str, measure: str, epoch: str, colours: Mapping[str, str]
+    words: str, index: int, rows: Sequence[Row], name: str, measure: str, epoch: str, colours: Mapping[str, str]
 ) -> Trace:
     compared = [row.effects[measure][epoch] for row in rows]
-    scale = _told_scale(measure)
+    scale = _scale_words(measure)
     above = [scale * (each.interval.high - each.difference) if each.interval else 0.0 for each in compared]
     below = [scale * (each.difference - each.interval.low) if each.interval else 0.0 for each in compared]
     return {
@@ -155,13 +155,13 @@ def _trace(
             "thickness": 1.4,
             "width": 5,
         },
-        "line": {"color": token("quiet"), "width": 1.4, "dash": DASHES[place % len(DASHES)]},
+        "line": {"color": token("quiet"), "width": 1.4, "dash": DASHES[index % len(DASHES)]},
         "marker": {
             "color": [colours[row.arm] for row in rows],
             "size": 10,
-            "symbol": SYMBOLS[place % len(SYMBOLS)],
+            "symbol": SYMBOLS[index % len(SYMBOLS)],
         },
-        "text": [_told(row, measure, epoch) for row in rows],
+        "text": [_setting_words(row, measure, epoch) for row in rows],
         "hovertemplate": "%{text}<extra></extra>",
     }
 
@@ -170,18 +170,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _told(row: Row, measure: str, epoch: str) -> str:
+def _setting_words(row: Row, measure: str, epoch: str) -> str:
     """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
-    scale = _told_scale(measure)
+    scale = _scale_words(measure)
     ends = interval_words(found.interval, scale)
     count = len(found.seeds)
     seeds = say(plural(count, "1 seed", "{count} seeds"), count=count)
     return f"{name}: {scale * found.difference:+.2g}{ends}, {seeds}"
 
 
-def _told_scale(measure: str) -> float:
+def _scale_words(measure: str) -> float:
     return 100.0 if measure in SHARES else 1.0
 
 
@@ -193,11 +193,11 @@ def _summary(rows: Sequence[Row], measure: str, epoch: str) -> str:
     if not rows:
         return say("There is no difference to show yet: the control and another setting must first finish a seed.")
     assert epoch in EPOCHS
-    told = "; ".join(_told(row, measure, epoch) for row in rows)
+    numbers = "; ".join(_setting_words(row, measure, epoch) for row in rows)
     return say(
         "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "
         "(Holm): {numbers}.",
         measure=say(DEFINITIONS[measure].label),
         when=say(EPOCH_WORDS[epoch]),
-        numbers=told,
+        numbers=numbers,
     )

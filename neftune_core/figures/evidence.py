@@ -37,7 +37,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
     """
     colours, label = arm_colours(arms), say(DEFINITIONS[found.question.measure].label)
     data: list[Trace] = []
-    said = []
+    parts = []
     for name, arm in found.arms.items():
         if arm.status == "void":  # its difference is meaningless
             continue
@@ -46,16 +46,16 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
                 ends = interval_words(comparison.interval)
-                said.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
+                parts.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
         "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),
         "yaxis": axis("", autorange="reversed", type="category", showgrid=False),
         "margin": {"l": 150},
     }
-    asked = say("in question: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
+    asked = say("tested: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
     narrow = {"margin": {"l": 110, "r": 8}}
-    return figure("differences", data, layout, f"{'; '.join(said) or say('Nothing yet')} ({asked}).", narrow=narrow)
+    return figure("differences", data, layout, f"{'; '.join(parts) or say('Nothing yet')} ({asked}).", narrow=narrow)
 
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
@@ -101,7 +101,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
     colours = arm_colours(arms)
     runs = {control: outcomes.control, **outcomes.arms}
     data: list[Trace] = []
-    said = []
+    parts = []
     known = [{seed for seed, one in seeds.items() if one.last} for seeds in runs.values()]
     shared = set.intersection(*(seeds for seeds in known if seeds)) if any(known) else set()
     for name, seeds in runs.items():
@@ -121,13 +121,13 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
                     "hovertemplate": f"{name}: %{{y:.4g}} (%{{x}})<extra></extra>",
                 }
             )
-            said.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=name, best=values[0], last=values[1]))
+            parts.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=name, best=values[0], last=values[1]))
     layout = {
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
     }
     return figure(
-        "epochs", data, layout, say("Held-out loss: {numbers}.", numbers="; ".join(said) or say("not measured"))
+        "epochs", data, layout, say("Held-out loss: {numbers}.", numbers="; ".join(parts) or say("not measured"))
     )
 
 
@@ -149,7 +149,7 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
     colours = arm_colours(arms)
     edges = np.linspace(0, 1, BINS + 1)
     data: list[Trace] = []
-    said = []
+    parts = []
     for name, values in overlaps.items():
         counts, _ = np.histogram(np.asarray(values, dtype=np.float64), edges)
         shares = (counts / max(1, len(values))).tolist()
@@ -164,7 +164,7 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
                 "hovertemplate": f"{name}: {say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
             }
         )
-        said.append(f"{name} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=name))
+        parts.append(f"{name} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=name))
     layout = {
         "barmode": "group",
         "bargap": 0.15,
@@ -172,7 +172,7 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
         "yaxis": axis(later("share of answers to training prompts"), tickformat=".0%", rangemode="tozero"),
     }
     return figure(
-        "overlap", data, layout, say("Mean overlap with the training responses: {numbers}.", numbers="; ".join(said))
+        "overlap", data, layout, say("Mean overlap with the training responses: {numbers}.", numbers="; ".join(parts))
     )
 
 
@@ -188,7 +188,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
     """
     colours = arm_colours(arms)
     data: list[Trace] = []
-    said = []
+    parts = []
     for panel, kind in enumerate(DISTURBANCES, start=1):
         for name in arms:
             amounts, losses = _curve(measured, kind, name)
@@ -211,12 +211,12 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "hovertemplate": f"{name}: {say('%{y:.3f} at %{x}')}<extra></extra>",
                 }
             )
-            said.append(_robustness_words(name, kind, losses))
+            parts.append(_robustness_words(name, kind, losses))
     return figure(
         "robustness",
         data,
         _two_panels(),
-        say("Held-out loss: {numbers}.", numbers="; ".join(said) or say("not measured")),
+        say("Held-out loss: {numbers}.", numbers="; ".join(parts) or say("not measured")),
         narrow=_under(),
     )
 

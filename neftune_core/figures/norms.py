@@ -54,7 +54,7 @@ def measured(payload: Payload, noise: NoiseSettings) -> Measured:
         The norms, cosines and shares, one per token.
     """
     before = [math.sqrt(value) for value in payload["signal"]]
-    changes = [_changed(payload, noise, place) for place in range(payload["length"])]
+    changes = [_changed(payload, noise, index) for index in range(payload["length"])]
     after = [math.sqrt(max(0.0, square)) for square, _, _ in changes]
     cosines = [
         dot / (clean * noisy) if clean and noisy else math.nan
@@ -64,16 +64,16 @@ def measured(payload: Payload, noise: NoiseSettings) -> Measured:
     return Measured(before, after, cosines, shares)
 
 
-def _changed(payload: Payload, noise: NoiseSettings, place: int) -> tuple[float, float, float]:
+def _changed(payload: Payload, noise: NoiseSettings, index: int) -> tuple[float, float, float]:
     """Return |n|^2, e . n and |n - e| for the noisy vector n of one token."""
-    signal = payload["signal"][place]
-    if not noise.special_tokens and place in payload["special"]:
+    signal = payload["signal"][index]
+    if not noise.special_tokens and index in payload["special"]:
         return signal, signal, 0.0
     if KINDS[noise.kind].drops:
-        gone = payload["dropped_below"][place] < noise.strength
-        return (0.0, 0.0, math.sqrt(signal)) if gone else (signal, signal, 0.0)
+        dropped = payload["dropped_below"][index] < noise.strength
+        return (0.0, 0.0, math.sqrt(signal)) if dropped else (signal, signal, 0.0)
     draw = payload["draws"][payload["kinds"][noise.kind]]
-    s, dot, square = deviation(payload, noise), draw["dot"][place], draw["square"][place]
+    s, dot, square = deviation(payload, noise), draw["dot"][index], draw["square"][index]
     return signal + 2 * s * dot + s**2 * square, signal + s * dot, s * math.sqrt(square)
 
 

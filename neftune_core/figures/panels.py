@@ -8,7 +8,7 @@ from typing import Any
 
 from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.curves import among, mean_of_seeds, thinned
+from neftune_core.figures.curves import downsampled, mean_of_seeds, select_seeds
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 
@@ -63,7 +63,7 @@ class Points:
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
-            curves[panel][arm] = thinned(*mean_of_seeds(among(by_seed, shared)))
+            curves[panel][arm] = downsampled(*mean_of_seeds(select_seeds(by_seed, shared)))
         return curves
 
 
@@ -86,15 +86,15 @@ def panel_figure(
     names = [arm for arm in (*arms, SHARED) if any(arm in panel for panel in curves.values())]
     data = []
     for arm in names:
-        own = [(place, number) for place, number in enumerate(panels, start=1) if arm in curves[number]]
-        data += [_trace(panels[number], place, number, arm, curves[number][arm], colours[arm]) for place, number in own]
+        own = [(index, number) for index, number in enumerate(panels, start=1) if arm in curves[number]]
+        data += [_trace(panels[number], index, number, arm, curves[number][arm], colours[arm]) for index, number in own]
     for trace in data:
         first = next(other for other in data if other["legendgroup"] == trace["legendgroup"])
         trace["showlegend"] = trace is first and trace["legendgroup"] != SHARED
     return figure(name, data, _layout(panels), summary, narrow=_narrow(), log=False)
 
 
-def _trace(panel: Panel, place: int, number: str, arm: str, curve: Curve, colour: str) -> Trace:
+def _trace(panel: Panel, index: int, number: str, arm: str, curve: Curve, colour: str) -> Trace:
     return {
         **(NOISY if panel.noisy else {}),
         "type": "scatter",
@@ -104,10 +104,10 @@ def _trace(panel: Panel, place: int, number: str, arm: str, curve: Curve, colour
         "legendgroup": arm,
         "x": curve[0],
         "y": curve[1],
-        "xaxis": f"x{place}" if place > 1 else "x",
-        "yaxis": f"y{place}" if place > 1 else "y",
+        "xaxis": f"x{index}" if index > 1 else "x",
+        "yaxis": f"y{index}" if index > 1 else "y",
         "line": {"color": colour, "width": 1.6},
-        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{_unit_said(panel)}<extra></extra>",
+        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{_unit_words(panel)}<extra></extra>",
     }
 
 
@@ -119,11 +119,11 @@ def _layout(panels: Mapping[str, Panel]) -> dict[str, Any]:
         "legend": {"y": 1.14},
         "annotations": [],
     }
-    for place, panel in enumerate(panels.values(), start=1):
-        mark = str(place) if place > 1 else ""
-        shared = {"matches": "x"} if place > 1 else {}
+    for index, panel in enumerate(panels.values(), start=1):
+        mark = str(index) if index > 1 else ""
+        shared = {"matches": "x"} if index > 1 else {}
         steps = axis(
-            later("step"), later("optimizer steps"), domain=list(WIDE[place - 1]), anchor=f"y{mark}", showgrid=False
+            later("step"), later("optimizer steps"), domain=list(WIDE[index - 1]), anchor=f"y{mark}", showgrid=False
         )
         layout[f"xaxis{mark}"] = {**steps, "rangemode": "tozero", **shared}
         layout[f"yaxis{mark}"] = axis(panel.title, panel.unit, anchor=f"x{mark}", rangemode="tozero")
@@ -134,9 +134,9 @@ def _layout(panels: Mapping[str, Panel]) -> dict[str, Any]:
 def _narrow() -> dict[str, Any]:
     """Return the layout changes that stack the panels."""
     changes: dict[str, Any] = {"height": 640, "margin": {"l": 48, "r": 8, "t": 96}, "legend": {"y": 1.05}}
-    for place, domain in enumerate(UNDER, start=1):
-        mark = str(place) if place > 1 else ""
-        last = place == len(UNDER)
+    for index, domain in enumerate(UNDER, start=1):
+        mark = str(index) if index > 1 else ""
+        last = index == len(UNDER)
         changes[f"xaxis{mark}"] = {"domain": [0, 1], **({} if last else {"title": {"text": ""}})}
         changes[f"yaxis{mark}"] = {"domain": list(domain)}
     return changes
@@ -156,7 +156,7 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
     parts = []
     for arm in (*arms, SHARED):
         numbers = [
-            f"{say(panel.said)} {curves[number][arm][1][-1]:.3g}{_unit_said(panel)}"
+            f"{say(panel.said)} {curves[number][arm][1][-1]:.3g}{_unit_words(panel)}"
             for number, panel in panels.items()
             if arm in curves[number]
         ]
@@ -167,5 +167,5 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
     )
 
 
-def _unit_said(panel: Panel) -> str:
+def _unit_words(panel: Panel) -> str:
     return " %" if panel.unit == "%" else ""

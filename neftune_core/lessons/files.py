@@ -76,13 +76,13 @@ def read_lesson(path: Path, number: int) -> Lesson:
         ValueError: If the front matter is not valid.
     """
     _, front, text = path.read_text(encoding="utf-8").split("+++\n", 2)
-    said = tomllib.loads(front)
-    tasks = tuple(Task(**task) for task in said.pop("task", []))
+    fields = tomllib.loads(front)
+    tasks = tuple(Task(**task) for task in fields.pop("task", []))
     for task in tasks:
         comparisons(task.when)
-    if said.get("tab") not in TABS or not tasks:
+    if fields.get("tab") not in TABS or not tasks:
         raise ValueError(f"{path.name} names no tab, or has no task")
-    return Lesson(number=number, preset=said.pop("preset", {}), tasks=tasks, text=text.strip(), **said)
+    return Lesson(number=number, preset=fields.pop("preset", {}), tasks=tasks, text=text.strip(), **fields)
 
 
 def lessons() -> tuple[Lesson, ...]:

@@ -13,7 +13,7 @@ FILE = "seen.json"
 """Where a record keeps it, beside its events."""
 
 
-def norms_seen(record: Record, place: int) -> dict[str, Any]:
+def norms_seen(record: Record, index: int) -> dict[str, Any]:
     """Compute the norm of every token of one training row, without noise and per epoch and arm.
 
     The noise is drawn by the engine, exactly as in training. Adversarial arms show the draw before ascent.
@@ -36,7 +36,7 @@ def norms_seen(record: Record, place: int) -> dict[str, Any]:
     from neftune_core.studies.study import base_of
 
     study, loaded = record.study, base_of(record)
-    row = prepare(study.data.within(loaded.context), loaded.tokenizer, Limits()).train[place]
+    row = prepare(study.data.within(loaded.context), loaded.tokenizer, Limits()).train[index]
     ids = torch.from_numpy(row.ids.astype("int64"))
     site = noise_sites(loaded.model)[0]
     with torch.no_grad():
@@ -45,7 +45,7 @@ def norms_seen(record: Record, place: int) -> dict[str, Any]:
     response, special = torch.from_numpy(row.trained)[None], torch.isin(ids, torch.tensor(sorted(row.special)))[None]
     epochs = []
     for epoch in range(max(1, round(study.training.epochs))):
-        rows = Rows([(study.seed, epoch, place)], [len(ids)], len(ids), response, special)
+        rows = Rows([(study.seed, epoch, index)], [len(ids)], len(ids), response, special)
         noise = BatchNoise([ArmNoise(settings) for settings in arms.values()], {site.part: rows})
         noisy = noise.add_to(site, clean.repeat(len(arms), 1, 1))
         epochs.append(dict(zip(arms, map(_norms, noisy), strict=True)))
@@ -57,7 +57,7 @@ def _norms(vectors: Any) -> list[float]:
     return [round(float(norm), 4) for norm in vectors.float().norm(dim=-1)]
 
 
-def kept(record: Record) -> dict[str, Any] | None:
+def stored_norms(record: Record) -> dict[str, Any] | None:
     """Return the norms stored with a record; None if absent or unreadable."""
     try:
         found = json.loads((record.folder / FILE).read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def kept(record: Record) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and {"tokens", "response", "clean", "epochs"} <= set(found) else None
 
 
-def keep(record: Record, place: int) -> Path:
+def store_norms(record: Record, index: int) -> Path:
     """Compute the norms and store them with the record.
 
     Args:
@@ -77,5 +77,5 @@ def keep(record: Record, place: int) -> Path:
         The file.
     """
     path = record.folder / FILE
-    write_whole(path, json.dumps(norms_seen(record, place), ensure_ascii=False))
+    write_whole(path, json.dumps(norms_seen(record, index), ensure_ascii=False))
     return path

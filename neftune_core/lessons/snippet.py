@@ -38,7 +38,7 @@ class Row:
     prompt: int
 
 
-class Hiding(nn.Module):
+class HidingWrapper(nn.Module):
     """The wrapper of the fifth fault: it holds the model in a list, where `nn.Module` does not find it.
 
     `train`, `eval`, `parameters` and `state_dict` of the wrapper therefore never reach the model.
@@ -71,20 +71,20 @@ def run_script(
     Raises:
         Cancelled: If `should_stop` returned true.
     """
-    model = own_copy(loaded)
+    model = trainable_copy(loaded)
     train, held_out = _rows(loaded, script.rows), read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
-    trainer = Hiding(model) if script.model_hidden else model
+    trainer = HidingWrapper(model) if script.model_hidden else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
     found = Measured(script.steps)
     due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
     with noisy_embeddings(model, script.noise, seed):
-        for step, places in enumerate(_order(len(train), script, seed), start=1):
+        for step, indices in enumerate(_order(len(train), script, seed), start=1):
             if should_stop():
-                raise Cancelled("Stopped as asked.")
+                raise Cancelled("Stopped on request.")
             for group in optimizer.param_groups:
                 group["lr"] = script.learning_rate * (1 - (step - 1) / script.steps)
             trainer.train()
-            loss = _step(trainer, [train[place] for place in places], script, loaded)
+            loss = _step(trainer, [train[index] for index in indices], script, loaded)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             found.steps.append(step)
@@ -98,7 +98,7 @@ def run_script(
     yield found
 
 
-def own_copy(loaded: LoadedModel) -> nn.Module:
+def trainable_copy(loaded: LoadedModel) -> nn.Module:
     """Return a float32 copy with trainable weights of its own, in evaluation mode."""
     return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
 
@@ -158,10 +158,10 @@ def collated(rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, Tensor, 
     length = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), length), loaded.tokenizer.pad_token_id or 0, dtype=np.int64)
     mask, labels = np.zeros_like(ids), np.full_like(ids, NOT_A_LABEL)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.ids)] = row.ids
-        mask[place, : len(row.ids)] = 1
-        labels[place, row.prompt : len(row.ids)] = row.ids[row.prompt :]
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = row.ids
+        mask[index, : len(row.ids)] = 1
+        labels[index, row.prompt : len(row.ids)] = row.ids[row.prompt :]
     return tuple(torch.from_numpy(table).to(loaded.device) for table in (ids, mask, labels))  # type: ignore[return-value]
 
 
@@ -214,6 +214,6 @@ def without_newline(row: Row) -> Row:
 @torch.no_grad()
 def _exact_of(kept: dict[str, Tensor], rows: Sequence[Row], loaded: LoadedModel) -> float:
     """Return the share of exact answers of a model restored from the saved tensors, the others as initialised."""
-    model = own_copy(loaded)
+    model = trainable_copy(loaded)
     model.load_state_dict(kept, strict=False)
     return _true(model, rows, loaded)[1]

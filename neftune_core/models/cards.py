@@ -122,7 +122,7 @@ _CARDS = (
     ),
     Card(
         "facebook/opt-125m",
-        "The smallest of the family that the paper trains at 6.7 billion.",
+        "The smallest model of the family that the paper trains at 6.7 billion parameters.",
         125_239_296,
         768,
         12,
@@ -134,7 +134,7 @@ _CARDS = (
     ),
     Card(
         "facebook/opt-350m",
-        "An embedding of 512 in a model of 1024: the noise is scaled by the narrower one.",
+        "An embedding of width 512 in a model of width 1024: the noise is scaled by the embedding's width.",
         331_196_416,
         512,
         24,
@@ -241,8 +241,8 @@ _CARDS = (
         58_101,
         "CC-BY-4.0",
         298,
-        note="Its tokenizer needs the package sentencepiece. Where its main revision holds pickled weights only, which "
-        "the lab does not open, give a revision with safetensors files.",
+        note="Its tokenizer needs the package sentencepiece. If its main revision has only pickled weights, "
+        "which the lab does not open, give a revision with safetensors files.",
     ),
     Card(
         "google-bert/bert-base-uncased",

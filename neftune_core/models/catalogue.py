@@ -15,10 +15,10 @@ from neftune_core.models.settings import ModelSettings
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CATALOGUE", "Card", "Estimate", "Sized", "Work", "duration", "estimate", "gigabytes"]
+__all__ = ["CATALOGUE", "Card", "Estimate", "SizedModel", "Workload", "duration", "estimate", "gigabytes"]
 
 
-class Sized(Protocol):
+class SizedModel(Protocol):
     """The size of a model, as a `Card` or a `LoadedModel` reports it."""
 
     @property
@@ -32,7 +32,7 @@ class Sized(Protocol):
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """The size of a study.
 
     Attributes:
@@ -91,7 +91,7 @@ LABELLED_SHARE = 0.5
 
 
 def estimate(
-    model: Sized, work: Work, settings: ModelSettings | None = None, *, weights_are_loaded: bool = False
+    model: SizedModel, work: Workload, settings: ModelSettings | None = None, *, weights_are_loaded: bool = False
 ) -> Estimate:
     """Estimate the memory and time of a study on this machine.
 
@@ -129,7 +129,7 @@ def estimate(
     return Estimate(memory, seconds, fits, words)
 
 
-def training_key(settings: ModelSettings, work: Work) -> str:
+def training_key(settings: ModelSettings, work: Workload) -> str:
     """Return the key of `pace.known_pace` for a study.
 
     Args:
@@ -144,8 +144,8 @@ def training_key(settings: ModelSettings, work: Work) -> str:
     return pace_key(settings.source, str(device), choose_precision(settings.precision, device), method)
 
 
-def arithmetic_seconds(model: Sized, work: Work, settings: ModelSettings) -> float:
-    """Return the seconds that the steps take by this machine's arithmetic alone.
+def arithmetic_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> float:
+    """Return the duration of the steps in seconds, estimated from this machine's arithmetic speed only.
 
     Args:
         model: The model.
@@ -158,7 +158,7 @@ def arithmetic_seconds(model: Sized, work: Work, settings: ModelSettings) -> flo
     return _seconds(model, work, device, choose_precision(settings.precision, device))
 
 
-def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> int:
+def _memory(model: SizedModel, work: Workload, device: torch.device, precision: str) -> int:
     from neftune_core.models.device import BYTES, tokens_per_pass
 
     size = BYTES[precision]
@@ -175,13 +175,13 @@ def _memory(model: Sized, work: Work, device: torch.device, precision: str) -> i
     return int(PROCESS_BYTES + weights + rounded + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
 
 
-def _inner_width(model: Sized) -> float:
+def _inner_width(model: SizedModel) -> float:
     """Return the width of the layers, from about `12 * width^2` parameters per layer; embeddings may be narrower."""
     inner = max(0, model.parameters - model.vocabulary * model.width)
     return float(max(model.width, (inner / (12 * max(1, model.layers))) ** 0.5))
 
 
-def _seconds(model: Sized, work: Work, device: torch.device, precision: str) -> float:
+def _seconds(model: SizedModel, work: Workload, device: torch.device, precision: str) -> float:
     from neftune_core.models.device import matrix_speed
 
     tokens = work.steps * work.arms * work.batch_size * (work.mean_length or work.length)

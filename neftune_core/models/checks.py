@@ -56,13 +56,13 @@ def _configuration(folder: Path) -> Any:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
+            say("The folder {folder} contains no model: it has neither a config.json nor a GGUF file.", folder=folder)
         ) from None
     except OSError as error:
         raise ModelError(sentence(error)) from None
     except ValueError:
         raise ModelError(
-            say("The config.json in {folder} cannot be read: fetch the model again.", folder=folder)
+            say("The config.json in {folder} cannot be read: download the model again.", folder=folder)
         ) from None
     kind = described.get("model_type") if isinstance(described, dict) else None
     try:
@@ -71,16 +71,16 @@ def _configuration(folder: Path) -> Any:
         if kind and not _is_known(kind):
             raise ModelError(
                 say(
-                    "The architecture {kind!r} of {folder} is not one that the installed transformers "
-                    "knows, and the lab runs no code from a model's folder: choose another model, or a "
-                    "newer transformers.",
+                    "The installed transformers does not support the architecture {kind!r} of {folder}, and the "
+                    "lab never runs code from a model's folder: choose another model, or install a newer "
+                    "transformers.",
                     kind=kind,
                     folder=folder,
                 )
             ) from error
         raise ModelError(
             say(
-                "The config.json in {folder} does not describe a valid model ({fault}): fetch it again.",
+                "The config.json in {folder} does not describe a valid model ({fault}): download the model again.",
                 folder=folder,
                 fault=cause(error),
             )
@@ -161,13 +161,13 @@ def safetensors_files(folder: Path) -> list[Path]:
         raise ModelError(sentence(error)) from None
     except (ValueError, KeyError, AttributeError):
         raise ModelError(
-            say("The index of the weights in {folder} cannot be read: fetch the model again.", folder=folder)
+            say("The index of the weights in {folder} cannot be read: download the model again.", folder=folder)
         ) from None
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing:
         raise ModelError(
             say(
-                "The weight file {weight} is missing in {folder}: fetch the model again.",
+                "The weight file {weight} is missing from {folder}: download the model again.",
                 weight=missing[0],
                 folder=folder,
             )
@@ -183,7 +183,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     """
     broken = ModelError(
         say(
-            "The weight file {file} is broken or cut short: fetch the model again.",
+            "The weight file {file} is damaged or truncated: download the model again.",
             file=file,
         )
     )

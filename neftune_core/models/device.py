@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.language import later, say
-from neftune_core.models.threads import usual_threads, waiting_words
+from neftune_core.models.threads import default_threads, waiting_words
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
 _gpu_forbidden = threading.Event()
-LENT = later("This lab gets a GPU for one call at a time, automatically: leave the device at auto.")
+LENT = later("This lab is given a GPU automatically, for one call at a time: leave the device at auto.")
 
 
 def forbid_gpu() -> None:
@@ -203,16 +203,16 @@ def available_memory(device: str = "cpu") -> int:
     if device.startswith("cuda"):
         import torch
 
-        place = torch.device(device)
-        cached = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
-        return int(torch.cuda.mem_get_info(place)[0]) + cached
+        target = torch.device(device)
+        cached = torch.cuda.memory_reserved(target) - torch.cuda.memory_allocated(target)
+        return int(torch.cuda.mem_get_info(target)[0]) + cached
     return min([psutil.virtual_memory().available, *_container_memory()]) // processes_here()
 
 
 def processes_here() -> int:
     """Return the number of processes of one study that torchrun or accelerate started on this machine."""
-    said = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, int(said)) if said.isdecimal() else 1
+    value = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(value)) if value.isdecimal() else 1
 
 
 def _container_memory() -> list[int]:
@@ -248,7 +248,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": _processor_name(),
         "cores": usable_cores(),
-        "threads": usual_threads(),
+        "threads": default_threads(),
         "waiting": waiting_words(),
         "memory_bytes": psutil.virtual_memory().total,
         "available_bytes": available_memory(),

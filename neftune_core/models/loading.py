@@ -119,7 +119,7 @@ class _ModelCache:
             while len(self.models) > self.size:
                 self.models.popitem(last=False)
 
-    def maker(self, asked: ModelRequest) -> threading.Lock:
+    def loading_lock(self, asked: ModelRequest) -> threading.Lock:
         """Return the lock held while `asked` is fetched and read; it is discarded when unused."""
         with self.lock:
             return self.makers.setdefault(asked, threading.Lock())
@@ -175,13 +175,13 @@ def load(
     asked = ModelRequest(settings.source.strip(), settings.revision.strip())
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    with _held(_cache.maker(asked), watch):
-        place = resolve_source(asked, watch)
-        key = (str(place.folder), place.stamp(), asked.source, str(device), precision)
+    with _held(_cache.loading_lock(asked), watch):
+        location = resolve_source(asked, watch)
+        key = (str(location.folder), location.stamp(), asked.source, str(device), precision)
         found = _cache.get(key)
         if found is None:
             watch.check()
-            found = _read(place, asked.source, (device, precision), watch)
+            found = _read(location, asked.source, (device, precision), watch)
             _cache.put(key, found)
         return found
 
@@ -202,31 +202,31 @@ def evict_all() -> None:
         torch.cuda.empty_cache()
 
 
-def _read(place: ModelFolder, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
+def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
     from neftune_core.models import attention
 
     device, precision = where
-    config = checked(place.folder)
+    config = checked(location.folder)
     with _held(_cache.reader, watch):  # the free memory must not change between check and use
-        _make_room(place, device, precision)
-        watch.report(0, 0, say("Reading {what}", what=place.name))
-        model = _weights(place, config, precision)
-        tokenizer = read_tokenizer(place.folder, model)
+        _require_room_for(location, device, precision)
+        watch.report(0, 0, say("Reading {what}", what=location.name))
+        model = _weights(location, config, precision)
+        tokenizer = read_tokenizer(location.folder, model)
         watch.check()
         model = model.to(device).eval().requires_grad_(False)
-    require_finite(model, place)
+    require_finite(model, location)
     rates = dropout_rates(model.config)
     set_model_dropout(model, 0.0)
     attention.install(model)
-    _require_known_shape(model, place.name)
+    _require_known_shape(model, location.name)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     embedding = model.get_input_embeddings().weight
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         source=source,
-        name=place.name,
-        licence=place.licence,
+        name=location.name,
+        licence=location.licence,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         width=embedding.shape[1],
         layers=len(all_layers(model)),
@@ -234,13 +234,13 @@ def _read(place: ModelFolder, source: str, where: tuple[torch.device, str], watc
         context=longest - first_position(model) if longest else DEFAULT_CONTEXT,
         device=device,
         precision=precision,
-        note=place.note or (NOT_PRETRAINED if is_masked_language_model(config) else ""),
-        revision=place.revision,
+        note=location.note or (NOT_PRETRAINED if is_masked_language_model(config) else ""),
+        revision=location.revision,
         dropout=rates,
     )
 
 
-def require_finite(model: Any, place: ModelFolder) -> None:
+def require_finite(model: Any, location: ModelFolder) -> None:
     """Check that all weights are finite.
 
     Args:
@@ -258,25 +258,25 @@ def require_finite(model: Any, place: ModelFolder) -> None:
             say(
                 "The weights of {model} are not all finite: {tensor} contains {value} ({folder}). Choose another "
                 "precision or another model.",
-                model=place.name,
+                model=location.name,
                 tensor=name,
                 value=say("NaN") if math.isnan(low) else say("infinity"),
-                folder=place.folder,
+                folder=location.folder,
             )
         )
 
 
-def _make_room(place: ModelFolder, device: torch.device, precision: str) -> None:
+def _require_room_for(location: ModelFolder, device: torch.device, precision: str) -> None:
     """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
-    needed = weight_bytes(place.folder, precision)
+    needed = weight_bytes(location.folder, precision)
     try:
-        require_memory(needed, place.name, device)
+        require_memory(needed, location.name, device)
     except DoesNotFit:
         evict_all()
-        require_memory(needed, place.name, device)
+        require_memory(needed, location.name, device)
 
 
-def _weights(place: ModelFolder, config: Any, precision: str) -> Any:
+def _weights(location: ModelFolder, config: Any, precision: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -285,19 +285,19 @@ def _weights(place: ModelFolder, config: Any, precision: str) -> Any:
     try:
         with silence_transformers():
             model, report = kind.from_pretrained(
-                place.folder, config=config, dtype=getattr(torch, precision), output_loading_info=True, **options
+                location.folder, config=config, dtype=getattr(torch, precision), output_loading_info=True, **options
             )
     except Exception as error:
         if is_out_of_memory(error):
-            words = say("Loading {model} ran out of memory: choose a smaller model.", model=place.name)
+            words = say("Loading {model} ran out of memory: choose a smaller model.", model=location.name)
             raise DoesNotFit(words) from None
         if is_disk_full(error):
             raise DoesNotFit(sentence(error)) from None
         raise ModelError(
             say(
-                "The files of {model} cannot be read as a model ({fault}): they are broken or "
-                "incomplete, so fetch them again.",
-                model=place.name,
+                "The files of {model} cannot be read as a model ({fault}): they are damaged or incomplete, so "
+                "download them again.",
+                model=location.name,
                 fault=cause(error),
             )
         ) from error
@@ -305,9 +305,9 @@ def _weights(place: ModelFolder, config: Any, precision: str) -> Any:
     if missing:
         raise ModelError(
             say(
-                "The files of {model} lack {count} of the model's weights ({weight}): they are broken "
-                "or incomplete, so fetch them again.",
-                model=place.name,
+                "The files of {model} lack {count} of the model's weights ({weight}): they are damaged or "
+                "incomplete, so download them again.",
+                model=location.name,
                 count=len(missing),
                 weight=missing[0],
             )

@@ -49,12 +49,12 @@ def limit_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
-    usual_threads.cache_clear()
+    default_threads.cache_clear()
     _limit = count
 
 
 @cache
-def usual_threads() -> int:
+def default_threads() -> int:
     """Return the number of threads of a new study: the limit of this process, else torch's default."""
     import torch
 
@@ -66,12 +66,12 @@ def fixed_threads(count: int | None = None) -> Iterator[None]:
     """Compute with a fixed number of threads inside the block.
 
     Args:
-        count: Number of threads, such as that of a resumed study; `usual_threads()` if None. `limit_threads` takes
+        count: Number of threads, such as that of a resumed study; `default_threads()` if None. `limit_threads` takes
             precedence.
     """
     import torch
 
-    usual, before = usual_threads(), torch.get_num_threads()
+    usual, before = default_threads(), torch.get_num_threads()
     torch.set_num_threads(_limit or count or usual)
     try:
         yield
@@ -162,9 +162,9 @@ def _hold(ready: threading.Event, release: threading.Event) -> None:
 def _watch(stop: threading.Event) -> None:
     """Keep the idle pool while this process waits for cores, until `stop` is set."""
     pool, calm = IdlePool(), 0
-    waited, at = _seconds_waited(), time.monotonic()
+    waited, at = _run_queue_seconds(), time.monotonic()
     while not stop.wait(CHECK_SECONDS):
-        now, then = _seconds_waited(), time.monotonic()
+        now, then = _run_queue_seconds(), time.monotonic()
         share, waited, at = (now - waited) / (then - at), now, then
         calm = 0 if share > BUSY_SHARE else calm + 1
         if calm == 0:
@@ -174,7 +174,7 @@ def _watch(stop: threading.Event) -> None:
     pool.release()
 
 
-def _seconds_waited(process: Path = Path("/proc/self/task"), machine: Path = Path("/proc/stat")) -> float:
+def _run_queue_seconds(process: Path = Path("/proc/self/task"), machine: Path = Path("/proc/stat")) -> float:
     """Return the seconds for which threads of this process were ready to run without a core, steal time included.
 
     Args:
@@ -193,7 +193,7 @@ def _seconds_waited(process: Path = Path("/proc/self/task"), machine: Path = Pat
         return total
 
 
-def _forget_watch() -> None:
+def _reset_after_fork() -> None:
     """Reset the state in a forked process, which has no monitor thread and may have inherited a held lock."""
     global _lock
     _lock = threading.Lock()
@@ -201,4 +201,4 @@ def _forget_watch() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_watch)
+    os.register_at_fork(after_in_child=_reset_after_fork)

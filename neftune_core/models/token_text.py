@@ -31,10 +31,10 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
     if not text.endswith(REPLACEMENT):
         return text
     tail = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids[-LONGEST_CHARACTER:]))]
-    begun = _begun(b"".join(map(_token_bytes, tail)))
-    if begun and _BYTE.fullmatch(tail[-1]):  # byte fallback: an incomplete run decodes to nothing valid
-        return _decoded(ids[:-begun], tokenizer, skip_special_tokens)
-    return text[:-1] if begun else text
+    incomplete = _incomplete(b"".join(map(_token_bytes, tail)))
+    if incomplete and _BYTE.fullmatch(tail[-1]):  # byte fallback: an incomplete run decodes to nothing valid
+        return _decoded(ids[:-incomplete], tokenizer, skip_special_tokens)
+    return text[:-1] if incomplete else text
 
 
 def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
@@ -88,7 +88,7 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-def _begun(data: bytes) -> int:
+def _incomplete(data: bytes) -> int:
     """Return the number of trailing bytes of `data` that start an incomplete character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data)

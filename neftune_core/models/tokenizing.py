@@ -52,8 +52,8 @@ def decoding(model: Any) -> Decoding:
 
 def _configured(model: Any, name: str) -> Any:
     """Return a value from the model's configuration, or else from its generation configuration."""
-    said = getattr(model.config, name, None)
-    return getattr(getattr(model, "generation_config", None), name, None) if said is None else said
+    value = getattr(model.config, name, None)
+    return getattr(getattr(model, "generation_config", None), name, None) if value is None else value
 
 
 def read_tokenizer(folder: Path, model: Any) -> Any:
@@ -92,7 +92,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
     if not tokenizer("a")["input_ids"]:
         raise ModelError(
             say(
-                "The tokenizer in {folder} produces no tokens: its files are broken, so fetch them again.",
+                "The tokenizer in {folder} produces no tokens: its files are damaged, so download them again.",
                 folder=folder,
             )
         )
@@ -107,8 +107,8 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
     if max(ids) >= rows:
         raise ModelError(
             say(
-                "The tokenizer in {folder} has ids up to {last:,}, and the embedding of its model has {rows:,} rows: "
-                "they do not belong together, so fetch both again, or choose another model.",
+                "The tokenizer in {folder} has ids up to {last:,}, but the embedding of the model has {rows:,} "
+                "rows: they do not match, so download both again, or choose another model.",
                 folder=name,
                 last=max(ids),
                 rows=rows,
@@ -187,4 +187,4 @@ def _padding_token(tokenizer: Any, rows: int) -> str:
     for token_id in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, 0):
         if token_id is not None and token_id < rows:
             return str(tokenizer.convert_ids_to_tokens(token_id))
-    raise ModelError(say("The tokenizer and the embedding of this model do not belong together: choose another model."))
+    raise ModelError(say("The tokenizer and the embedding of this model do not match: choose another model."))

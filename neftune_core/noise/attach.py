@@ -67,7 +67,7 @@ def noisy_embeddings(
     if settings.is_silent:
         yield model
         return
-    _refuse_what_needs_more(settings, calls)
+    _require_single_pass(settings, calls)
     chosen = chosen_sites(model, settings)
     special = () if settings.special_tokens else _special_ids(model)
     noise = LiveNoise(settings, (seed, _rank()), _multipliers(settings, calls), special, names)
@@ -90,7 +90,7 @@ def noisy_embeddings(
         yield model
 
 
-def _refuse_what_needs_more(settings: NoiseSettings, calls: int | None) -> None:
+def _require_single_pass(settings: NoiseSettings, calls: int | None) -> None:
     kind = KINDS[settings.kind]
     if kind.passes in EXTRA_PASSES:
         raise InvalidSetting(

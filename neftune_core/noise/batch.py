@@ -46,8 +46,8 @@ class Rows:
     @cached_property
     def real(self) -> Tensor:
         """True on real tokens and False on padding, bool `[batch, padded]`."""
-        places = torch.arange(self.response.shape[1], device=self.response.device)
-        return places < torch.tensor(self.lengths, device=self.response.device)[:, None]
+        positions = torch.arange(self.response.shape[1], device=self.response.device)
+        return positions < torch.tensor(self.lengths, device=self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
         """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
@@ -114,17 +114,17 @@ class BatchNoise:
         rows, units = self.rows[site.part], dict[str, Tensor]()
         in_place = not vectors.requires_grad and not any(arm.adversarial for arm in self.arms)
         by_arm = list(vectors.unflatten(0, (len(self.arms), -1)))
-        for place, arm in enumerate(self.arms):
+        for index, arm in enumerate(self.arms):
             if not arm.reaches(site):
                 continue
-            kind, clean = arm.settings.kind, by_arm[place]
+            kind, clean = arm.settings.kind, by_arm[index]
             if site.key in arm.adversarial:
-                by_arm[place] = arm.adversarial[site.key].add_to(clean, arm, rows)
+                by_arm[index] = arm.adversarial[site.key].add_to(clean, arm, rows)
                 continue
             if kind not in units:
                 units[kind] = draw_units(kind, site.key, rows, clean)
             noisy = dropped if KINDS[kind].drops else added
-            by_arm[place] = noisy(clean, units[kind], arm, rows, in_place=in_place)
+            by_arm[index] = noisy(clean, units[kind], arm, rows, in_place=in_place)
         return vectors if in_place else torch.cat(by_arm)
 
 

@@ -116,12 +116,12 @@ class Call:
         positions = _fitting(given.positions, batch, length, "position_ids") if boundaries is None else None
         rows: Documents = []
         for row in range(batch):
-            places = np.arange(length) if mask is None else np.flatnonzero(mask[row])
-            starts: Any = [] if positions is None else np.flatnonzero(np.diff(positions[row, places]) < 1) + 1
+            tokens = np.arange(length) if mask is None else np.flatnonzero(mask[row])
+            starts: Any = [] if positions is None else np.flatnonzero(np.diff(positions[row, tokens]) < 1) + 1
             if boundaries is not None:
-                places = places[places < boundaries[-1]]
-                starts = np.searchsorted(places, boundaries[1:-1])
-            rows.append([document for document in np.split(places, starts) if len(document)])
+                tokens = tokens[tokens < boundaries[-1]]
+                starts = np.searchsorted(tokens, boundaries[1:-1])
+            rows.append([document for document in np.split(tokens, starts) if len(document)])
         return rows
 
     def side(self, part: str, side: str, batch: int, length: int) -> NDArray[np.bool_]:

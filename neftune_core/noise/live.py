@@ -95,11 +95,11 @@ class LiveNoise:
         if unit == "relative":
             norms = torch.linalg.vector_norm(clean.detach(), dim=-1, dtype=torch.float32).cpu().numpy()
 
-        def deviation(row: int, places: NDArray[np.intp]) -> float:
-            signal = 1.0 if norms is None else math.sqrt(float(np.square(norms[row, places]).mean()) / width)
-            return multiplier * standard_deviation(strength, unit, len(places), width, signal)
+        def deviation(row: int, positions: NDArray[np.intp]) -> float:
+            signal = 1.0 if norms is None else math.sqrt(float(np.square(norms[row, positions]).mean()) / width)
+            return multiplier * standard_deviation(strength, unit, len(positions), width, signal)
 
-        return [[deviation(row, places) for places in documents] for row, documents in enumerate(rows)]
+        return [[deviation(row, positions) for positions in documents] for row, documents in enumerate(rows)]
 
     def _draw(
         self,
@@ -114,10 +114,10 @@ class LiveNoise:
             raise InvalidSetting(f"A call has {len(rows)} rows, but {len(names)} names were given: give one per row.")
         site, _ = key
         for row, documents in enumerate(rows):
-            for number, places in enumerate(documents):
-                first, last = places[0], places[-1] + 1
-                whole = last - first == len(places)
-                drawn = out[row, first:last] if whole else np.empty((len(places), out.shape[2]), dtype=np.float32)
+            for number, positions in enumerate(documents):
+                first, last = positions[0], positions[-1] + 1
+                whole = last - first == len(positions)
+                drawn = out[row, first:last] if whole else np.empty((len(positions), out.shape[2]), dtype=np.float32)
                 if names is None:
                     draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
                 else:
@@ -126,4 +126,4 @@ class LiveNoise:
                 if factors is not None:
                     drawn *= np.float32(factors[row][number])
                 if not whole:
-                    out[row, places] = drawn
+                    out[row, positions] = drawn

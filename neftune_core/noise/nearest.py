@@ -49,11 +49,11 @@ def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
         return {}
     names = [name for name in dict.fromkeys(DRAWN_AS.values()) if not KINDS[name].drops]
     found, closest = changes(sentence, {name: unit_draw(sentence, name, seed) for name in names})
-    told = {
+    pairs = {
         name: [_pairs(*token, sentence) for token in zip(strengths.tolist(), ids.tolist(), strict=True)]
         for name, (strengths, ids) in found.items()
     }
-    return {"changes": told, "neighbours": _neighbours(sentence, closest)}
+    return {"changes": pairs, "neighbours": _neighbours(sentence, closest)}
 
 
 def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str, Changes], NDArray[np.int64]]:
@@ -96,9 +96,9 @@ def _lines(
     distances = both - 2 * products[:length]
     distances[distances <= SAME * both] = np.inf
     leanings = {}
-    for place, (name, unit) in enumerate(units.items(), start=1):
+    for index, (name, unit) in enumerate(units.items(), start=1):
         own = np.einsum("lw,lw->l", clean, unit)
-        leanings[name] = products[place * length : (place + 1) * length] - own[:, None]
+        leanings[name] = products[index * length : (index + 1) * length] - own[:, None]
     return distances, leanings
 
 
@@ -129,8 +129,8 @@ def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any
     words = {number: sentence.word(number) for number in dict.fromkeys(closest.tolist())}
     others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
     axes, _ = plane_axes(sentence.clean)
-    places = project_to_plane(_vectors(sentence, others), sentence.clean, axes)
-    x, y = ([float(f"{value:.4g}") for value in column] for column in places.T)
+    projected = project_to_plane(_vectors(sentence, others), sentence.clean, axes)
+    x, y = ([float(f"{value:.4g}") for value in column] for column in projected.T)
     return {"tokens": [words[number] for number in others], "x": x, "y": y}
 
 
@@ -138,8 +138,8 @@ def _vectors(sentence: Sentence, numbers: list[int]) -> Vectors:
     """Return the vocabulary vectors with these indices, `[numbers, width]`."""
     found, before = np.empty((len(numbers), sentence.clean.shape[1]), np.float32), 0
     for piece in sentence.vocabulary():
-        for place, number in enumerate(numbers):
+        for index, number in enumerate(numbers):
             if before <= number < before + len(piece):
-                found[place] = piece[number - before]
+                found[index] = piece[number - before]
         before += len(piece)
     return found

@@ -181,7 +181,7 @@ def to_bfloat16(values: Vectors) -> Vectors:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def realised_share(clean: Vectors, noise: Vectors) -> float:
+def surviving_share(clean: Vectors, noise: Vectors) -> float:
     """Return the share of the noise that survives when the sum is rounded to bfloat16.
 
     Args:
@@ -203,7 +203,7 @@ def _realised(sentence: Sentence, unit: Vectors, root_mean_square: float) -> lis
         return []
     deviations = [root_mean_square * multiple for multiple in REALISED_AT]
     return [
-        [float(f"{deviation:.4g}"), round(realised_share(sentence.clean, unit * np.float32(deviation)), 3)]
+        [float(f"{deviation:.4g}"), round(surviving_share(sentence.clean, unit * np.float32(deviation)), 3)]
         for deviation in deviations
     ]
 

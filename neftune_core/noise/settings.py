@@ -71,8 +71,8 @@ class NoiseSettings(Settings):
     )
     sites: str = setting(
         EMBEDDING,
-        "Where noise is added: embedding, and the numbers of layers whose output gets it, as in: embedding, 2, 4-6. "
-        "On layers the natural unit is relative.",
+        "Where noise is added: embedding, and the numbers of the layers whose output gets noise, such as: "
+        "embedding, 2, 4-6. For layers, the natural unit is relative.",
         max_length=100,
         advanced=True,
     )
@@ -202,7 +202,7 @@ def _site_parts(text: str) -> list[tuple[int, int]]:
     parts = []
     for part in text.split(","):
         if not _SITES.fullmatch(part):
-            raise ValueError(say("sites are written as embedding and layer numbers, as in: embedding, 2, 4-6"))
+            raise ValueError(say("write sites as embedding and layer numbers, such as: embedding, 2, 4-6"))
         first, _, last = part.strip().partition("-")
         if first == EMBEDDING:
             parts.append((EMBEDDING_SITE, EMBEDDING_SITE))

@@ -87,10 +87,10 @@ def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]
 
     used = token or get_token()
     if not used:
-        raise NotAvailable("There is no token of the hub: set HF_TOKEN to one that may write, or say `hf auth login`.")
+        raise NotAvailable("There is no hub token: set HF_TOKEN to a token with write access, or run `hf auth login`.")
     owner, _, last = name.rpartition("/")
     if not all(NAME.fullmatch(part) for part in ([owner, last] if owner else [last])):
-        raise InvalidSetting(f"{name[:80]!r} is no name of a repository: write it as name or owner/name.")
+        raise InvalidSetting(f"{name[:80]!r} is not the name of a repository: write it as name or owner/name.")
     api = HfApi(token=used)
     try:
         return put(api, f"{owner or api.whoami()['name']}/{last}")
@@ -102,16 +102,16 @@ def _explained(error: Exception, name: str) -> Exception:
     """Return an error whose sentence explains what the hub's library raised; it never contains the token."""
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
-        return NotAvailable("The hub does not know this token: make a new one in the settings of your account.")
+        return NotAvailable("The hub does not accept this token: create a new one in the settings of your account.")
     if status in (402, 413) or "storage" in str(error).lower():
         return DoesNotFit(f"The account has no room for {name}: free some there, or choose another.")
     if status == 403:
-        return NotAvailable(f"This token may not write {name}: it has to have write access to that account.")
+        return NotAvailable(f"This token cannot write to {name}: it needs write access to that account.")
     if status == 409:
-        return NotAvailable(f"There is already something else called {name}: choose another name.")
+        return NotAvailable(f"Something else is already called {name}: choose another name.")
     if status == 429:
-        return NotAvailable("The hub asks to wait: try again in a few minutes.")
+        return NotAvailable("The hub is limiting requests: try again in a few minutes.")
     if isinstance(error, OSError) or status is not None or "Connect" in type(error).__name__:
         words = f"status {status}" if status else "no answer"
-        return NotAvailable(f"The hub did not take {name} ({words}): check the network, and try again.")
+        return NotAvailable(f"The hub did not accept {name} ({words}): check the network, and try again.")
     return error

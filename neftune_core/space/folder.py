@@ -44,7 +44,7 @@ TARGETS: dict[str, Target] = {
         # Pinned to the CPU build: another version could resolve to the large CUDA build.
         (f"--extra-index-url {CPU_INDEX}", f"torch=={TORCH}+cpu"),
     ),
-    "zerogpu": Target("zero-a10g", "a GPU lent for the time of a call", ("torch==2.8.0",), ("zerogpu",)),
+    "zerogpu": Target("zero-a10g", "a GPU allocated per call", ("torch==2.8.0",), ("zerogpu",)),
 }
 """Profiles for which a folder is built."""
 
@@ -59,14 +59,13 @@ if __name__ == "__main__":
 ABOUT = """
 # NEFTune Lab
 
-**What does noise on the embeddings do to a language model while it is fine-tuned on instructions?** Turn the noise and
-see it on your own sentence at once, train a small model with and without it side by side, read the answers next to each
-other, and be told whether it mattered.
+**What does noise on the embeddings do to a language model during instruction fine-tuning?** Change the noise and see
+its effect on your own sentence at once, train a small model with and without it, compare the answers side by side, and
+see whether it made a difference.
 
 {words}
 
-What you train belongs to your browser: it has an unguessable key, and nobody else sees your studies. Nothing is counted
-or sent anywhere.
+Your studies belong to your browser, which has an unguessable key; nobody else can see them. There is no telemetry.
 """
 
 
@@ -115,7 +114,7 @@ def _require_empty(folder: Path) -> None:
     readme = folder / "README.md"
     known = readme.is_file() and '\ntitle: "NEFTune Lab"\n' in readme.read_text(encoding="utf-8", errors="replace")
     if not (known and (folder / "app.py").is_file() and (folder / "neftune_core").is_dir()):
-        raise InvalidSetting(f"The folder {folder} is not empty, and is no Space of the lab: name another.")
+        raise InvalidSetting(f"The folder {folder} is not empty and not a Space of the lab: choose another folder.")
     shutil.rmtree(folder / "neftune_core")
     for old in folder.glob("neftune_lab-*.dist-info"):
         shutil.rmtree(old)
@@ -159,7 +158,7 @@ def needs() -> list[str]:
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
     found = requires("neftune-lab")
     if not found:
-        raise NotAvailable("What the lab needs is not known here: build the Space from a copy of the project.")
+        raise NotAvailable("The lab's requirements cannot be determined: build the Space from a copy of the project.")
     return [need for need in found if "extra ==" not in need]
 
 
@@ -184,5 +183,5 @@ def files_of(folder: Path) -> Iterable[Path]:
         InvalidSetting: If the folder is not a built Space.
     """
     if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
-        raise InvalidSetting(f"The folder {folder} holds no Space: make one with `neftune space build {folder}`.")
+        raise InvalidSetting(f"The folder {folder} contains no Space: create one with `neftune space build {folder}`.")
     return (path for path in folder.rglob("*") if path.is_file())

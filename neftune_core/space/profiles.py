@@ -83,7 +83,7 @@ PROFILES: dict[str, Profile] = {
         models=_up_to(140),
     ),
     "zerogpu": Profile(
-        "A Space that is lent a GPU for the time of one call.",
+        "A Space that is given a GPU for the duration of one call.",
         public=True,
         limits={**SMALL, "steps": 4_000, "study_minutes": 2, "arms": 8},
         presets=("quick look", "small data, many epochs"),
@@ -140,7 +140,7 @@ def recognised(environment: Mapping[str, str]) -> str:
     said = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if said:
         if said not in PROFILES:
-            raise InvalidSetting(f"NEFTUNE_PROFILE is one of {', '.join(PROFILES)} (given {said[:40]!r}).")
+            raise InvalidSetting(f"NEFTUNE_PROFILE must be one of {', '.join(PROFILES)} (given {said[:40]!r}).")
         return said
     if environment.get("SPACES_ZERO_GPU", "").strip().lower() in ("1", "t", "true"):
         return "zerogpu"
@@ -169,7 +169,7 @@ def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
     _hosts(own.get("NEFTUNE_HOSTS", ""))
     if not _DEVICE.fullmatch(own.get("NEFTUNE_DEVICE", "auto")):
         raise InvalidSetting(
-            f"NEFTUNE_DEVICE is auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
+            f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
         )
     return Hosted(name, profile, limits, models if public else None)
 
@@ -185,7 +185,7 @@ def _hosts(text: str) -> tuple[str, ...]:
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise InvalidSetting(
-                f"NEFTUNE_HOSTS is a list of host names, as in lab.example.org,other.example.org (given {host[:60]!r})."
+                f"NEFTUNE_HOSTS must be host names, such as lab.example.org,other.example.org (given {host[:60]!r})."
             )
     return tuple(re.sub(r":\d+$", "", host) for host in hosts)
 
@@ -212,7 +212,7 @@ def _number(variable: str, name: str, text: str) -> Any:
 
 def _yes_or_no(variable: str, text: str) -> bool:
     if text.lower() not in (*_YES, *_NO):
-        raise InvalidSetting(f"{variable} is 1 or 0 (given {text[:40]!r}).")
+        raise InvalidSetting(f"{variable} must be 1 or 0 (given {text[:40]!r}).")
     return text.lower() in _YES
 
 
@@ -223,7 +223,7 @@ def _with_named(allowed: Mapping[str, str], named: str) -> Mapping[str, str] | N
     for entry in entries:
         if not _MODEL.fullmatch(entry):
             raise InvalidSetting(
-                f"NEFTUNE_MODELS is `any` or a list, as in owner/name@revision,owner/other (given {entry[:60]!r})."
+                f"NEFTUNE_MODELS must be `any` or a list like owner/name@revision,owner/other (given {entry[:60]!r})."
             )
     added = (entry.partition("@") for entry in entries)
     return {**allowed, **{source: revision for source, _, revision in added}}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, LabError, NotAvailable, RecordError
 from neftune_core.evaluation.settings import DecodingSettings
-from neftune_core.language import later, retold, say
+from neftune_core.language import later, say, translate_finished
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.records.record import ENDINGS, Record
@@ -86,7 +86,7 @@ def enter() -> LentGpu:
         NotAvailable: If this process does not run on ZeroGPU.
     """
     if "torch" in sys.modules:
-        raise RuntimeError("torch was imported before spaces, which has to change it first")
+        raise RuntimeError("torch was imported before spaces, which must patch it first")
     try:
         spaces = importlib.import_module("spaces")
     except ImportError:
@@ -178,14 +178,14 @@ class LentGpu:
             LabError: If the answers cannot be computed.
         """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
-        said = [(one.messages, one.reference, dict(one.own)) for one in prompts]
+        plain_prompts = [(one.messages, one.reference, dict(one.own)) for one in prompts]
         decoding = {name: getattr(settings, name) for name in DecodingSettings.model_fields}
         seconds = answer_seconds(chosen, settings)
         try:
-            with closing(self._answers(asked, said, decoding, limits.model_dump(), seconds)) as answers:
+            with closing(self._answers(asked, plain_prompts, decoding, limits.model_dump(), seconds)) as answers:
                 for lines in answers:
                     if isinstance(lines, str):
-                        raise NotAvailable(retold(lines))
+                        raise NotAvailable(translate_finished(lines))
                     yield lines
         except LabError:
             raise
@@ -283,7 +283,7 @@ class _Lent:
     def words(self) -> str:
         """Return the reason for the stop."""
         if self.flag.exists():
-            return "Stopped as asked."
+            return "Stopped on request."
         return later(
             "Stopped because the allocated GPU time was nearly over; press Resume to continue with new GPU time."
         )
@@ -325,9 +325,9 @@ def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
         return sentence(error)
     title, words = str(getattr(error, "title", "")), str(getattr(error, "message", error))
     said = f"{title} {words}".lower()
-    for part, told in REFUSALS.items():
+    for part, reason in REFUSALS.items():
         if part in said:
-            return _quota(words) if told == QUOTA else say(taken_back if told == ABORTED else told)
+            return _quota(words) if reason == QUOTA else say(taken_back if reason == ABORTED else reason)
     return sentence(error)
 
 
@@ -404,7 +404,7 @@ def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:
     """
     from neftune_core.studies.comparison import passes
 
-    layers = max(int(one.record.said_of("model").get("layers", USUAL_LAYERS)) for one in chosen)
+    layers = max(int(one.record.about_table("model").get("layers", USUAL_LAYERS)) for one in chosen)
     decoding = passes(chosen) * settings.new_tokens * layers * TOKEN_SECONDS
     return min(MOST_SECONDS, round(START_SECONDS + MARGIN * decoding))
 

@@ -85,8 +85,8 @@ def _report(run: Lockstep) -> dict[str, Any]:
     kept = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
     rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
     fates = dict(zip(map(id, rows), fitted_rows(rows, loaded, study.measuring.new_tokens), strict=True))
-    for place, (prompt, found) in enumerate(study_asked(study, prepared, loaded)):
-        asked = id(prompt if study.answers.prompts else prepared.held_out[place])  # a held-out row may be asked twice
+    for index, (prompt, found) in enumerate(study_asked(study, prepared, loaded)):
+        asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be asked twice
         fates[asked] = worse(fates.get(asked, found), found)
     words = fitting_words([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}

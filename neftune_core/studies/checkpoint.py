@@ -87,7 +87,8 @@ def restore(run: Lockstep, folder: Path) -> None:
             raise
         raise RecordError(
             say(
-                "The checkpoint {folder} cannot be read ({fault}): remove that folder, and this seed starts again.",
+                "The checkpoint {folder} cannot be read ({fault}): remove this folder to train the seed from the "
+                "start.",
                 folder=found,
                 fault=cause(error),
             )

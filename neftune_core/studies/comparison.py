@@ -146,11 +146,11 @@ def compare(
     Yields:
         The growing answers, see `compare_arms`.
     """
-    chosen, prompts = asked_of(record, settings, arms=arms, seed=seed)
+    chosen, prompts = comparison_request(record, settings, arms=arms, seed=seed)
     yield from compare_arms(chosen, prompts, settings, limits, should_stop)
 
 
-def asked_of(
+def comparison_request(
     record: Record, settings: AnswerSettings, *, arms: Sequence[str] | None = None, seed: int | None = None
 ) -> tuple[list[Chosen], list[Prompt]]:
     """Select the arms and prompts of a comparison.
@@ -199,7 +199,7 @@ def compare_arms(
         Cancelled: `should_stop()` returned true.
     """
     if not prompts or not chosen:
-        raise DataError(say("There is nothing to ask: choose an arm, and write a prompt."))
+        raise DataError(say("There is nothing to answer: choose an arm, and write a prompt."))
     check_asked(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
@@ -214,7 +214,7 @@ def compare_arms(
 
 def _given(prompt: Prompt, name: str, one: Chosen, loaded: LoadedModel, settings: DecodingSettings) -> FittedPrompt:
     """Return the prompt of one arm, with the date and reasoning mode of its record."""
-    thinking = bool(one.record.said_of("data").get("reasoning"))
+    thinking = bool(one.record.about_table("data").get("reasoning"))
     return fitted_own(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
 
 
@@ -233,16 +233,16 @@ def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings
     if arms > limits.arms:
         words = plural(
             limits.arms,
-            "This server lets at most {most} arm answer at once.",
-            "This server lets at most {most} arms answer at once.",
+            "This server generates answers of at most {most} arm at once.",
+            "This server generates answers of at most {most} arms at once.",
         )
         raise DoesNotFit(say(words, most=limits.arms))
-    said = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
+    lengths = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
     AnswerSettings(**settings.model_dump(exclude={"prompts"})).check(limits)
     check_count(len(prompts) * settings.answers_each, limits)
-    if max(said) > limits.prompt_characters + limits.new_tokens * 20:
+    if max(lengths) > limits.prompt_characters + limits.new_tokens * 20:
         raise DoesNotFit(
-            say("A conversation is too long ({characters:,} characters): start a new one.", characters=max(said))
+            say("A conversation is too long ({characters:,} characters): start a new one.", characters=max(lengths))
         )
     longest = max(len(one.text) for one in prompts)
     if longest > limits.prompt_characters:
@@ -267,8 +267,8 @@ def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
         first, second = list(bases.values())[:2]
         raise RecordError(
             say(
-                "The records {first} and {second} were trained on different bases ({first_base} and "
-                "{second_base}): compare records of one base.",
+                "The records {first} and {second} have different base models ({first_base} and {second_base}): "
+                "compare records of the same base model.",
                 first=first.name,
                 second=second.name,
                 first_base=_base_name(first),
@@ -279,13 +279,13 @@ def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
 
 
 def _base_words(record: Record) -> list[Any]:
-    about = record.said_of("model")
+    about = record.about_table("model")
     kept = about.get("fingerprint")
     return [kept, about.get("precision")] if kept else [record.study.model.source]
 
 
 def _base_name(record: Record) -> str:
-    about = record.said_of("model")
+    about = record.about_table("model")
     return f"{about.get('name') or record.study.model.source}, {about.get('precision') or say('precision unknown')}"
 
 
@@ -352,10 +352,12 @@ def _prompt_of(line: str, number: int) -> Prompt:
         found = json.loads(line)
     except (ValueError, RecursionError):
         raise DataError(f"Line {number} of the prompts is not valid JSON.") from None
-    said = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
-    messages, prompt, reference = said.get("messages"), said.get("prompt"), said.get("reference", "")
+    entry = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
+    messages, prompt, reference = entry.get("messages"), entry.get("prompt"), entry.get("reference", "")
     if messages is None and not isinstance(prompt, str):
-        raise DataError(f"Line {number} of the prompts is no text, no list of messages, and no object with `prompt`.")
+        raise DataError(
+            f"Line {number} of the prompts is neither a text, nor a list of messages, nor an object with `prompt`."
+        )
     if not isinstance(reference, str):
         raise DataError(f"The reference in line {number} is not text.")
     return Prompt(as_messages(str(prompt)) if messages is None else _messages(messages, number), reference)

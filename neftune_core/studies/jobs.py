@@ -121,13 +121,13 @@ class Jobs:
             RecordError: The study is running or finished, or its record is unusable.
             LabError: A limit is exceeded.
         """
-        record = self._find_to_change(record_id, owner)
+        record = self._find_owned(record_id, owner)
         with self._submitting:
             status = self.status(record)
             if not status.is_over:
-                raise RecordError(say("This study is under way already."))
+                raise RecordError(say("This study is already running."))
             if status.state == "finished":
-                raise RecordError(say("This study is finished: there is nothing to go on with."))
+                raise RecordError(say("This study is finished: there is nothing to resume."))
             record.require_usable()
             self._check_room(owner)
             self._queue(record, owner)
@@ -148,10 +148,10 @@ class Jobs:
             RecordError: The study is running.
             LabError: A limit is exceeded.
         """
-        record = self._find_to_change(record_id, owner)
+        record = self._find_owned(record_id, owner)
         with self._submitting:
             if not self.status(record).is_over:
-                raise RecordError(say("This study is under way already."))
+                raise RecordError(say("This study is already running."))
             self._check_room(owner)
             grow(record)
             self._queue(record, owner)
@@ -244,7 +244,7 @@ class Jobs:
         if running is not None:
             self.wait(running.record, timeout_seconds)
 
-    def _find_to_change(self, record_id: str, owner: str) -> Record:
+    def _find_owned(self, record_id: str, owner: str) -> Record:
         """Return a record that `owner` may have trained further.
 
         Raises:
@@ -253,7 +253,7 @@ class Jobs:
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:
             raise RecordError(
-                say("This study was made on the command line, and visitors cannot change it: begin one of your own.")
+                say("This study was made on the command line, and visitors cannot change it: start one of your own.")
             )
         return record
 
@@ -261,23 +261,23 @@ class Jobs:
         """Raise a `LabError` if the queue has no place for another job of `owner` at the address of this call."""
         address = asked_from.get()
         with self._change:
-            mine, everybodys = sum(job.owner == owner for job in self._waiting), len(self._waiting)
+            mine, waiting = sum(job.owner == owner for job in self._waiting), len(self._waiting)
             here = sum(job.address == address for job in self._waiting) if address else 0
         if mine >= self.limits.waiting_jobs:
             raise DoesNotFit(
                 say(
-                    "Studies of yours that are waiting: {mine}, the most this server allows. Wait for one of them.",
+                    "Your studies in the queue: {mine}, the maximum on this server. Wait until one of them is done.",
                     mine=mine,
                 )
             )
-        if everybodys >= self.limits.queue_places:
-            raise DoesNotFit(say("The queue is full ({everybodys} waiting): try again later.", everybodys=everybodys))
+        if waiting >= self.limits.queue_places:
+            raise DoesNotFit(say("The queue is full ({waiting} waiting): try again later.", waiting=waiting))
         reserved = self.limits.queue_places // RESERVED_SHARE if here else 0
-        if here >= self.limits.address_jobs or everybodys >= self.limits.queue_places - reserved:
+        if here >= self.limits.address_jobs or waiting >= self.limits.queue_places - reserved:
             raise DoesNotFit(
                 say(
-                    "Studies from your network address that are waiting: {here}. The places left are for others: "
-                    "wait for one of them.",
+                    "Studies in the queue from your network address: {here}. The remaining places are reserved "
+                    "for others: wait until one of these studies is done.",
                     here=here,
                 )
             )
@@ -325,7 +325,7 @@ class Jobs:
         return [job for _, _, job in sorted(ranked, key=lambda entry: entry[:2])]
 
     def _work(self) -> None:
-        _give_way()
+        _lower_priority()
         while True:
             with self._change:
                 self._change.wait_for(lambda: bool(self._waiting) or self._closed)
@@ -366,7 +366,7 @@ class Jobs:
         _release_memory()
         if is_new and not job.discard:
             with contextlib.suppress(OSError, RecordError):
-                disk.drop_unbegun(job.record)
+                disk.remove_unstarted(job.record)
         if not job.discard and job.record.ending() is None:
             self._unwritten[job.record.id] = job.status(0)
         self._sweep()
@@ -377,7 +377,7 @@ class Jobs:
         disk.sweep(self.limits, busy)
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower the priority of this thread and its compute threads, so that the page stays responsive on few cores.
 
     Priorities of single threads exist on Linux only; elsewhere this does nothing.

@@ -54,7 +54,7 @@ def has_known_answers(study: StudySettings, prepared: Prepared) -> bool:
 
 
 def question_for(study: StudySettings, prepared: Prepared) -> Question:
-    """Return the question of a study that is about to start, from its settings and data alone.
+    """Return the question of a study that is about to start, from its settings and data.
 
     Args:
         study: Settings of the study.
@@ -73,7 +73,7 @@ def question_for(study: StudySettings, prepared: Prepared) -> Question:
 
 def question_of(record: Record) -> Question:
     """Return the question stored in a record; held-out loss at the last epoch if there is none."""
-    named = record.said_of("question")
+    named = record.about_table("question")
     try:
         return Question(str(named["measure"]), str(named["epoch"]))
     except (KeyError, LabError):
@@ -86,7 +86,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 
     Args:
         record: The record.
-        question: Another question than the record's own; it then counts as asked after looking.
+        question: Another question than the record's own; it then counts as chosen after the run.
 
     Returns:
         The verdict.
@@ -149,7 +149,7 @@ def overlaps_of(record: Record) -> dict[str, list[float]]:
     return {name: found[name] for name in ("base", *record.arms) if found.get(name)}
 
 
-def courses(record: Record, question: Question) -> dict[int, Course]:
+def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
     """Return the results over time of every seed that counts.
 
     Args:
@@ -168,10 +168,10 @@ def courses(record: Record, question: Question) -> dict[int, Course]:
             planned[seed] = event.get("steps") or planned.get(seed, 0)
     rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
     study, diverged = record.study, diverged_arms(record)
-    guessing = record.said_of("data").get("frequency_loss") or math.nan
-    per_epoch = math.ceil(record.said_of("data").get("train", 1) / study.training.batch_size) or 1
+    guessing = record.about_table("data").get("frequency_loss") or math.nan
+    per_epoch = math.ceil(record.about_table("data").get("train", 1) / study.training.batch_size) or 1
     found = {
-        seed: Course(
+        seed: SeedHistory(
             arms_by_step,
             {step: rows[seed, step] for step in arms_by_step if (seed, step) in rows},
             table(kept.get(str(seed), {}).get("arms")),
@@ -200,7 +200,7 @@ def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
 
 
 @dataclass(frozen=True)
-class Course:
+class SeedHistory:
     """One seed over time.
 
     Attributes:

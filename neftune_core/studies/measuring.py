@@ -37,7 +37,7 @@ from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
 from neftune_core.studies.judging import has_known_answers
-from neftune_core.studies.prompts import fitted_rows, those_that_fit
+from neftune_core.studies.prompts import fitted_rows, fitting_rows
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -126,7 +126,7 @@ class _Ending:
         if noisy:
             without = self.run.rows_now("train", noisy, len(sample), self.should_stop)
             under = self._rows(sample, noisy, _noise([own[slot] for slot in noisy]))
-            penalties |= {slot: under.of(place).loss - without.of(place).loss for place, slot in enumerate(noisy)}
+            penalties |= {slot: under.of(number).loss - without.of(number).loss for number, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
             found.arms[self.run.name(slot)]["noise_penalty"] = penalty
 
@@ -144,8 +144,8 @@ class _Ending:
         undisturbed = self.run.rows_now("held_out", slots, len(sample), self.should_stop)
         for name, (amounts, named, measured) in ways.items():
             arms = {}
-            for place, slot in enumerate(slots):
-                reached = [rows.of(place) for rows in (undisturbed, *measured)]
+            for number, slot in enumerate(slots):
+                reached = [rows.of(number) for rows in (undisturbed, *measured)]
                 losses, accuracies = [one.loss for one in reached], [one.accuracy for one in reached]
                 arms[self.run.name(slot)] = {"loss": losses, "accuracy": accuracies}
                 at = 1 + amounts.index(named)
@@ -158,8 +158,8 @@ class _Ending:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
         data, loaded = self.run.study.data.within(self.run.stack.loaded.context), self.run.stack.loaded
         found = []
-        for place, row in enumerate(sample):
-            generator = stream(Purpose.TYPOS, place)
+        for number, row in enumerate(sample):
+            generator = stream(Purpose.TYPOS, number)
             messages = tuple(
                 turn._replace(content=with_typos(turn.content, rate, generator)) if turn.role == "user" else turn
                 for turn in row.example.messages
@@ -175,14 +175,14 @@ class _Ending:
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
         for part, sample in (("held_out", prepared.held_out[:count]), ("train", prepared.train[:count])):
-            parts[part], ids = those_that_fit(sample, fitted_rows(sample, loaded, new_tokens))
+            parts[part], ids = fitting_rows(sample, fitted_rows(sample, loaded, new_tokens))
             prompts += ids
         if not prompts:
             return
         tokenizer = loaded.tokenizer
         by_slot = self._decoded(prompts)
-        for place, name in enumerate(self.names):
-            replies = [_reply(answer, tokenizer) for answer in by_slot[place]]
+        for number, name in enumerate(self.names):
+            replies = [_reply(answer, tokenizer) for answer in by_slot[number]]
             start = 0
             for part, kept in parts.items():
                 mine = replies[start : start + len(kept)]
@@ -230,8 +230,8 @@ class _Ending:
 def _noise(arms: Sequence[ArmNoise]) -> NoiseOf:
     """Return a function for the noise of every slot: one draw per row, shared by all slots and strengths."""
 
-    def of(rows: Sequence[Encoded], batch: Batch, places: Sequence[int]) -> BatchNoise:
-        return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, place) for place in places], rows))
+    def of(rows: Sequence[Encoded], batch: Batch, indices: Sequence[int]) -> BatchNoise:
+        return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
 
     return of
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.models.catalogue import arithmetic_seconds, training_key
 from neftune_core.models.pace import Pace, known_pace, remember_pace
-from neftune_core.studies.planning import work_of
+from neftune_core.studies.planning import workload_of
 
 FEWEST_STEPS = 2
 LAST_STEPS = 50
@@ -21,7 +21,7 @@ class Pacer:
 
     def __init__(self, run: Lockstep) -> None:
         self.run = run
-        self.begun = time.perf_counter()
+        self.started = time.perf_counter()
         self.last: deque[float] = deque(maxlen=LAST_STEPS)
         self.count, self.seconds = -1, 0.0
 
@@ -46,9 +46,11 @@ class Pacer:
             return
         study, stack = self.run.study, self.run.stack
         work = replace(
-            work_of(study, self.run.prepared, stack.loaded), arms=len(self.run.names), steps=study.training.accumulation
+            workload_of(study, self.run.prepared, stack.loaded),
+            arms=len(self.run.names),
+            steps=study.training.accumulation,
         )
         key = training_key(study.model, work)
         steps = sum(self.last) / len(self.last) / arithmetic_seconds(stack.loaded, work, study.model)
-        whole = (time.perf_counter() - self.begun) / self.seconds if finished else (known_pace(key) or Pace()).whole
+        whole = (time.perf_counter() - self.started) / self.seconds if finished else (known_pace(key) or Pace()).whole
         remember_pace(key, Pace(steps, whole))

@@ -15,7 +15,7 @@ from neftune_core.engine.settings import count_steps
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
-from neftune_core.models.catalogue import Estimate, Work, estimate, gigabytes
+from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
 from neftune_core.studies.prompts import fitted_rows, study_asked
@@ -36,7 +36,7 @@ def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepare
     Returns:
         The estimate, used by both page and job.
     """
-    return _estimate(work_of(study, prepared, loaded), study, loaded)
+    return _estimate(workload_of(study, prepared, loaded), study, loaded)
 
 
 def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
@@ -119,7 +119,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     Returns:
         A sentence.
     """
-    work = work_of(study, prepared, loaded)
+    work = workload_of(study, prepared, loaded)
     rows, length = study.training.batch_size, work.length
     parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
     arms = (
@@ -148,7 +148,7 @@ def _measuring(prompts: int, study: StudySettings) -> StudySettings:
     return study.model_copy(update={"measuring": study.measuring.model_copy(update={"prompts": prompts})})
 
 
-def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Work:
+def workload_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Workload:
     """Return the size of the whole study over all seeds; seeds of a floor train only the control.
 
     Args:
@@ -164,7 +164,7 @@ def work_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Wo
     mean = sum(-(-row.length // LENGTH_STEP) * LENGTH_STEP for row in prepared.train) / max(1, len(prepared.train))
     seeds = sum(len(names) for names in study.runs.values()) / arms
     steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
-    return Work(
+    return Workload(
         arms=arms,
         batch_size=math.ceil(training.batch_size / training.accumulation),
         length=longest,
@@ -202,7 +202,7 @@ def _tokens_of(prompts: Sequence[FittedPrompt | None], new_tokens: int) -> int:
     return len(lengths) * (max(lengths) + new_tokens) if lengths else 0
 
 
-def _estimate(work: Work, study: StudySettings, loaded: LoadedModel) -> Estimate:
+def _estimate(work: Workload, study: StudySettings, loaded: LoadedModel) -> Estimate:
     return estimate(loaded, work, study.model, weights_are_loaded=True)
 
 
@@ -211,7 +211,7 @@ def _doubling(rows: int) -> Iterable[int]:
 
 
 def _first_fitting(
-    words: str, tries: Iterable[tuple[int, Work]], study: StudySettings, loaded: LoadedModel
+    words: str, tries: Iterable[tuple[int, Workload]], study: StudySettings, loaded: LoadedModel
 ) -> str | None:
     fitting = (value for value, work in tries if _estimate(work, study, loaded).fits)
     value = next(fitting, None)

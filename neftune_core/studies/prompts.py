@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from neftune_core.data.chat import Encoded
 from neftune_core.data.examples import Message
-from neftune_core.data.fitting import FittedPrompt, Room, fitted_prompt, room_for
+from neftune_core.data.fitting import FittedPrompt, TokenLimits, fitted_prompt, token_limits
 from neftune_core.data.preparing import Prepared
 from neftune_core.data.rendering import has_reasoning
 from neftune_core.errors import DoesNotFit
@@ -100,7 +100,7 @@ def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
     return [Prompt(row.example.prompt, row.example.response) for row in rows]
 
 
-def model_room(loaded: LoadedModel, new_tokens: int) -> Room:
+def model_room(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
     """Return the token limits of a prompt.
 
     Args:
@@ -110,7 +110,7 @@ def model_room(loaded: LoadedModel, new_tokens: int) -> Room:
     Returns:
         The limits.
     """
-    return room_for(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
+    return token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
 
 
 def fitted_rows(rows: Sequence[Encoded], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
@@ -128,7 +128,7 @@ def fitted_rows(rows: Sequence[Encoded], loaded: LoadedModel, new_tokens: int) -
     return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
 
 
-def _fitted_row(row: Encoded, tokenizer: Any, room: Room) -> FittedPrompt | None:
+def _fitted_row(row: Encoded, tokenizer: Any, room: TokenLimits) -> FittedPrompt | None:
     """Return the prompt of a row, taken from its tokens if it has a single reply."""
     messages = row.example.messages
     if row.prompt_length <= room.wanted and sum(message.role == "assistant" for message in messages) == 1:
@@ -160,7 +160,7 @@ def fitted_own(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     if found is None:
         raise DoesNotFit(
             say(
-                "The prompt {prompt!r} is longer than the {most:,} tokens that this model can read before an answer: "
+                "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: "
                 "shorten it.",
                 prompt=prompt.text[:40],
                 most=room.most,
@@ -199,7 +199,7 @@ def mostly_reasons(rows: Sequence[Encoded]) -> bool:
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 
 
-def those_that_fit(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> tuple[list[Row], list[list[int]]]:
+def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> tuple[list[Row], list[list[int]]]:
     """Select the rows whose prompts fit.
 
     Args:
@@ -214,7 +214,7 @@ def those_that_fit(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) ->
 
 
 def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
-    """Return the worse of two outcomes for one prompt: left out, then cut, then whole."""
+    """Return the worse of two outcomes for the same prompt: left out is worse than cut, and cut is worse than whole."""
     return None if one is None or other is None else one if one.cut else other
 
 
@@ -224,7 +224,7 @@ def fitting_words(found: Sequence[FittedPrompt | None]) -> str:
     if not cut and not left_out:
         return ""
     return later(
-        "Prompts to answer that are longer than the model can read with room for the answer: {cut} cut from the left, "
+        "Prompts that exceed the context of the model together with their answer: {cut} cut from the left, "
         "{left_out} left out."
     ).format(cut=cut, left_out=left_out)
 
@@ -243,7 +243,7 @@ def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
     return (*head, Message("user", prompt))
 
 
-def further(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
+def continued_with(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
     """Continue a conversation; each arm sees its own answers.
 
     Args:
@@ -254,9 +254,9 @@ def further(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
     Returns:
         The next prompt, without reference.
     """
-    said = Message("user", turn)
-    own = {name: (*prompt.of(name), Message("assistant", text), said) for name, text in answers.items()}
-    return Prompt((*prompt.messages, said), own=own)
+    message = Message("user", turn)
+    own = {name: (*prompt.of(name), Message("assistant", text), message) for name, text in answers.items()}
+    return Prompt((*prompt.messages, message), own=own)
 
 
 def answer_lines(
@@ -278,18 +278,18 @@ def answer_lines(
     each = len(answers[0]) // len(prompts)
     return [
         {
-            "prompt": prompts[place // each].text,
-            "reference": prompts[place // each].reference,
-            **({"cut": True} if cut and cut[place // each] else {}),
-            **({"sample": place % each + 1} if each > 1 else {}),
+            "prompt": prompts[index // each].text,
+            "reference": prompts[index // each].reference,
+            **({"cut": True} if cut and cut[index // each] else {}),
+            **({"sample": index % each + 1} if each > 1 else {}),
             "arms": {
                 name: {
-                    "text": answers[slot][place].text(tokenizer),
-                    "tokens": len(answers[slot][place].ids),
-                    "ended": answers[slot][place].ended,
+                    "text": answers[slot][index].text(tokenizer),
+                    "tokens": len(answers[slot][index].ids),
+                    "ended": answers[slot][index].ended,
                 }
                 for slot, name in enumerate(names)
             },
         }
-        for place in range(len(answers[0]))
+        for index in range(len(answers[0]))
     ]

@@ -16,7 +16,7 @@ from neftune_core.studies.settings import CHAOS_ARM
 
 
 @dataclass(frozen=True)
-class Reached:
+class MeanResults:
     """Results of the base and the arms, as means over the same seeds.
 
     Attributes:
@@ -54,7 +54,7 @@ class Reached:
         return [*lost, *(rounding_words(self.rounding, loss) for loss in known)]
 
 
-def reached(record: Record, question: Question | None = None) -> Reached:
+def reached(record: Record, question: Question | None = None) -> MeanResults:
     """Average the results over the seeds that all arms have.
 
     Arms that lost every seed are ignored in that choice and have no mean. Seeds of the A/A floor are left out.
@@ -82,7 +82,7 @@ def reached(record: Record, question: Question | None = None) -> Reached:
         mine = [found[seed] for seed in (seeds or chosen)]
         last[arm] = _means([course.last(arm) for course in mine])
         lowest[arm] = _means([course.lowest(arm) for course in mine])
-    return Reached(seeds, last, lowest, lost, rounding_of(record))
+    return MeanResults(seeds, last, lowest, lost, rounding_of(record))
 
 
 def _means(reached: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -51,17 +51,17 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         return {}
     size = evaluation_batch(run.study.training)
     try:
-        with accelerator.held(), nullcontext() if is_wide else run.stack.computing_in(torch.float32):
+        with accelerator.held(), nullcontext() if is_wide else run.stack.in_precision(torch.float32):
             again = {
                 part: _rows(run, sample, _half(size, len(sample)) if is_wide else size, should_stop)
                 for part, sample in run.samples().items()
             }
     except (RuntimeError, TypeError, ValueError):  # model code that only accepts its original weights
-        logger.warning("what rounding to %s moves could not be measured", precision, exc_info=True)
+        logger.warning("the effect of rounding to %s could not be measured", precision, exc_info=True)
         return {}
     with accelerator.held():
         before = {part: run.rows_now(part, run.alive, len(rows.tokens), should_stop) for part, rows in again.items()}
-    moved = [_moved(before, again, place) for place in range(len(run.alive))]
+    moved = [_moved(before, again, index) for index in range(len(run.alive))]
     found = {name: np.array([one[name] for one in moved]) for name in moved[0]}
     words, values = run.stack.loaded.vocabulary, _measures(before, 0)
     least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
@@ -88,15 +88,15 @@ def _rows(run: Lockstep, sample: Sequence[Any], size: int, should_stop: Callable
     )
 
 
-def _measures(rows: Mapping[str, RowMeasures], place: int) -> dict[str, float]:
+def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
     """Return the measures of one arm from its rows, by name."""
     return measures_of(
-        {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(place)).items()}
+        {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(index)).items()}
     )
 
 
-def _moved(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], place: int) -> dict[str, float]:
-    one, other = _measures(before, place), _measures(again, place)
+def _moved(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
+    one, other = _measures(before, index), _measures(again, index)
     return {name: abs(value - other[name]) for name, value in one.items() if name in other}
 
 

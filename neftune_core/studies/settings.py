@@ -28,7 +28,7 @@ class StudySettings(Settings):
 
     title: str = setting("", "A name for the study.", max_length=200)
     seed: int = setting(
-        0, "Seed of the order, the initial adapters and the noise.", minimum=0, maximum=2**31 - 1, step=1
+        0, "Seed of the row order, the initial adapters and the noise.", minimum=0, maximum=2**31 - 1, step=1
     )
     seeds: int = setting(
         1,
@@ -69,7 +69,7 @@ class StudySettings(Settings):
             if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
                 raise ValueError(
                     say(
-                        "the regulariser {name} is equal to the control: change or remove it",
+                        "the regulariser {name} is the same as the control: change or remove it",
                         name=arm.name or say("without a value"),
                     )
                 )
@@ -100,7 +100,7 @@ class StudySettings(Settings):
         if len(self.arms) > limits.arms:
             raise DoesNotFit(
                 say(
-                    "This server trains at most {most} arms at once (asked: {arms}).",
+                    "This server trains at most {most} arms at once (requested: {arms}).",
                     most=limits.arms,
                     arms=len(self.arms),
                 )
@@ -121,7 +121,7 @@ USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
 """Defaults for models other than the bundled one: one evaluation per epoch, because evaluation is expensive there."""
 
 
-def usual_training(model: ModelSettings) -> TrainingSettings:
+def default_training(model: ModelSettings) -> TrainingSettings:
     """Return default training settings: the bundled model is small and learns fast, others need a smaller learning
     rate.
     """
@@ -145,18 +145,19 @@ _PAPER = TrainingSettings(epochs=3, learning_rate=5e-5, batch_size=128, accumula
 
 PRESETS: dict[str, Preset] = {
     "quick look": Preset(
-        "Half a minute of training, whatever the data.",
+        "Half a minute of training, whatever the size of the data.",
         bundled=EXAMPLE.training.model_copy(update={"time_budget_seconds": 30.0, "evaluations": 5}),
         others=TrainingSettings(time_budget_seconds=20, batch_size=2, evaluations=1, evaluation_rows=4),
     ),
     "the paper's": Preset(
-        "Learning rate 5e-5, three epochs and 128 rows a step (arXiv 2310.05914 and its code), but on adapters, where "
-        "the paper trained all weights. Made for tens of thousands of rows: on few it hardly trains.",
+        "Learning rate 5e-5, three epochs and 128 rows per step (arXiv 2310.05914 and its code), but on "
+        "adapters, whereas the paper trained all weights. Meant for tens of thousands of rows: with few rows it "
+        "hardly trains.",
         bundled=_PAPER,
         others=_PAPER,
     ),
     "small data, many epochs": Preset(
-        "For models that overfit, where noise can help.",
+        "For models that overfit: noise can reduce overfitting.",
         bundled=TrainingSettings(
             epochs=20, learning_rate=4e-3, batch_size=8, evaluations=20, evaluation_rows=MOST_SAMPLED
         ),

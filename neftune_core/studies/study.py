@@ -18,7 +18,7 @@ from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
 from neftune_core.engine.methods import make_arms
-from neftune_core.engine.parallel import StudyEnded, team
+from neftune_core.engine.parallel import StudyEnded, process_group
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
@@ -35,7 +35,7 @@ from neftune_core.studies.judging import question_for
 from neftune_core.studies.measuring import measure_end
 from neftune_core.studies.pacing import Pacer
 from neftune_core.studies.planning import require_disk, require_memory
-from neftune_core.studies.prompts import answer_lines, study_asked, those_that_fit
+from neftune_core.studies.prompts import answer_lines, fitting_rows, study_asked
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
 from neftune_core.studies.records.record import Record
@@ -70,7 +70,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     """
     record.require_usable()
     study = record.study
-    with record.claimed(), fixed_threads(record.said_of("machine").get("threads")), YieldingWhenBusy():
+    with record.claimed(), fixed_threads(record.about_table("machine").get("threads")), YieldingWhenBusy():
         try:
             with closing(_events(study, record, limits, Deadline(limits, should_stop))) as events:
                 for event in events:
@@ -109,7 +109,7 @@ class Deadline:
     def words(self) -> str:
         """Reason for the stop; an attribute `words` of `should_stop` takes precedence."""
         if self.should_stop():
-            return str(getattr(self.should_stop, "words", later("Stopped as asked.")))
+            return str(getattr(self.should_stop, "words", later("Stopped on request.")))
         return plural(
             self.minutes,
             "Stopped after {minutes:,} minute, the longest that this server allows.",
@@ -155,7 +155,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
     except Cancelled:
         yield {"seed": study.seed, "event": "stopped", "message": stop.words}
     finally:
-        team().release()
+        process_group().release()
 
 
 def follow_study(limits: Limits) -> None:
@@ -163,18 +163,18 @@ def follow_study(limits: Limits) -> None:
 
     Raises what `_prepared_together` raises.
     """
-    ours = team()
-    folder = ours.broadcast_text()
+    group = process_group()
+    folder = group.broadcast_text()
     if not folder:
         return
     record = Record(Path(folder))
     ready = _prepared_together(record, limits, Deadline(limits, lambda: False))
-    threads = fixed_threads(record.said_of("machine").get("threads"))
+    threads = fixed_threads(record.about_table("machine").get("threads"))
     with contextlib.suppress(StudyEnded), threads, YieldingWhenBusy():
         while True:
-            run = ready.run(int(ours.broadcast(0)))
+            run = ready.run(int(group.broadcast(0)))
             checkpoint.restore(run, record.folder)
-            ours.barrier()
+            group.barrier()
             with contextlib.suppress(Cancelled):
                 for _ in run.run(lambda: False, measured=EVERY_STEP):
                     pass
@@ -197,15 +197,15 @@ def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready
     try:
         ready = _prepare(record.study, record, limits, stop)
     except Exception as error:
-        if team().size == 1:
+        if process_group().size == 1:
             raise
         failure = error
     words = sentence(failure) if failure else ""
-    told = team().gather_failure(words)
-    if failure and told == words:
+    failure_words = process_group().gather_failure(words)
+    if failure and failure_words == words:
         raise failure
-    if told:
-        raise NotAvailable(told) from failure
+    if failure_words:
+        raise NotAvailable(failure_words) from failure
     return ready
 
 
@@ -214,7 +214,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
     loaded = base_of(record, stop)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
     found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
-    kept = record.said_of("data")
+    kept = record.about_table("data")
     if any(kept.get(name, value) != value for name, value in found.items()):
         raise RecordError(
             say("This record was started with other settings or other data, and its rows have changed: train it again.")
@@ -240,7 +240,7 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
     Raises:
         RecordError: Its weights have changed since training.
     """
-    about, model = record.said_of("model"), record.study.model
+    about, model = record.about_table("model"), record.study.model
     precision = about.get("precision", model.precision)
     loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
     if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
@@ -273,8 +273,8 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
     pacer = Pacer(run)
     try:
         measured = yield from _begin(ready, run)
-        team().broadcast(seed)
-        team().barrier()
+        process_group().broadcast(seed)
+        process_group().barrier()
         yield from pacer.timed(holding(run.run(ready.stop, _Keeper(run, record.folder), measured)))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
@@ -327,9 +327,9 @@ class _Keeper:
         by_steps = run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total
         if not by_steps and time.monotonic() < self.due:
             return
-        begun = time.monotonic()
+        started = time.monotonic()
         checkpoint.save(run, self.folder)
-        self._wait(time.monotonic() - begun)
+        self._wait(time.monotonic() - started)
 
     def _wait(self, took: float) -> None:
         seconds = self.run.study.training.checkpoint_seconds or math.inf
@@ -351,7 +351,7 @@ def _ending(study: StudySettings, record: Record) -> Event:
         ending |= {
             "diverged": names,
             "message": later(
-                "The loss of {arms} stopped being a number: choose a smaller learning rate or less noise."
+                "The loss of {arms} became NaN or infinite: choose a smaller learning rate or less noise."
             ).format(arms=", ".join(names)),
         }
     return ending
@@ -383,7 +383,7 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     loaded = run.stack.loaded
     asked = study_asked(run.study, run.prepared, loaded)
     fitted = [found for _, found in asked]
-    prompts, ids = those_that_fit([prompt for prompt, _ in asked], fitted)
+    prompts, ids = fitting_rows([prompt for prompt, _ in asked], fitted)
     slots = [0, *run.alive]
     names = [run.name(slot) for slot in slots]
     if prompts:

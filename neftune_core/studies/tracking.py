@@ -42,17 +42,17 @@ def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Even
     try:
         for event in events:
             if works and event["event"] in ("step", "evaluated"):
-                works = _worked(tracker.tell, event)
+                works = _succeeded(tracker.log_event, event)
             yield event
     finally:
         tracker.finish()
 
 
-def _worked(act: Callable[..., Any], *given: Any) -> bool:
+def _succeeded(act: Callable[..., Any], *given: Any) -> bool:
     try:
         act(*given)
     except Exception as error:
-        logger.warning("the tracker is left out, as it failed: %s", error)
+        logger.warning("the tracker failed and was skipped: %s", error)
         return False
     return True
 
@@ -60,7 +60,7 @@ def _worked(act: Callable[..., Any], *given: Any) -> bool:
 class Tracker(Protocol):
     """Protocol of a tracker."""
 
-    def tell(self, event: Event) -> None:
+    def log_event(self, event: Event) -> None:
         """Log a `step` or `evaluated` event."""
 
     def finish(self) -> None:
@@ -78,22 +78,22 @@ class Trackio:
         self.runs: dict[tuple[Any, str], Any] = {}
         self.known: dict[tuple[Any, str], int] = {}
 
-    def tell(self, event: Event) -> None:
+    def log_event(self, event: Event) -> None:
         for arm, values in event["arms"].items():
-            place = event.get("seed"), arm
-            if place not in self.runs:
-                self.runs[place] = self._begun(*place)
-                self.known[place] = getattr(self.runs[place], "_next_step", 0)  # not public in trackio
-            if event["step"] < self.known[place]:
+            key = event.get("seed"), arm
+            if key not in self.runs:
+                self.runs[key] = self._begun(*key)
+                self.known[key] = getattr(self.runs[key], "_next_step", 0)  # not public in trackio
+            if event["step"] < self.known[key]:
                 continue
-            told = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+            metrics = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
             if event["event"] == "step":
-                told["learning_rate"] = event["learning_rate"]
-            self.runs[place].log(told, step=event["step"])
+                metrics["learning_rate"] = event["learning_rate"]
+            self.runs[key].log(metrics, step=event["step"])
 
     def finish(self) -> None:
         for run in self.runs.values():
-            _worked(run.finish)
+            _succeeded(run.finish)
 
     def _begun(self, seed: Any, arm: str) -> Any:
         """Start a run in its own context, because `trackio.init` finishes the previous run of the same context."""

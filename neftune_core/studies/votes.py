@@ -58,10 +58,12 @@ def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, li
         DoesNotFit: The record has `MOST_VOTES` votes.
     """
     if vote not in (*names, TIE, BOTH_BAD):
-        raise InvalidSetting(say("A vote is for one of the two, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD))
+        raise InvalidSetting(
+            say("A vote must be one of the two arms, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD)
+        )
     path = record.folder / VOTES
     if len(votes(record)) >= MOST_VOTES or (path.exists() and path.stat().st_size >= MOST_BYTES):
-        raise DoesNotFit(say("This record holds as many votes as are kept."))
+        raise DoesNotFit(say("This record has reached the maximum number of votes."))
     kept = {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line}
     append(path, json.loads(json.dumps(kept)))
 
@@ -104,15 +106,15 @@ def tally_words(found: Tally) -> str:
     others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)
     decided = sum(found.wins)
     if not decided:
-        return say("No vote between {first} and {second} chose one yet.", first=first, second=second) + others
+        return say("No vote has chosen between {first} and {second} yet.", first=first, second=second) + others
     share = found.share
     words = say(
         plural(
             decided,
-            "{first} won {wins} of {count} vote that chose one against {second}: {share:.0%}, 95 % interval {low:.0%} "
+            "{first} won {wins} of {count} decided vote against {second}: {share:.0%}, 95 % interval {low:.0%} "
             "to {high:.0%} (Clopper and Pearson; ties left out).",
-            "{first} won {wins} of {count} votes that chose one against {second}: {share:.0%}, 95 % interval "
-            "{low:.0%} to {high:.0%} (Clopper and Pearson; ties left out).",
+            "{first} won {wins} of {count} decided votes against {second}: {share:.0%}, 95 % interval {low:.0%} "
+            "to {high:.0%} (Clopper and Pearson; ties left out).",
         ),
         first=first,
         wins=found.wins[0],

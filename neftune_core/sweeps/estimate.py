@@ -15,7 +15,7 @@ from neftune_core.models.catalogue import duration, training_key
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.pace import known_pace
 from neftune_core.settings import Limits, parse
-from neftune_core.studies.planning import memory_and_time, work_of
+from neftune_core.studies.planning import memory_and_time, workload_of
 from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 
@@ -40,7 +40,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: Load
     """
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
-    known = known_pace(training_key(first.model, work_of(first, prepared[0], loaded)))
+    known = known_pace(training_key(first.model, workload_of(first, prepared[0], loaded)))
     words = (
         later("About {duration}, at the pace of the last study of this model here.")
         if known

@@ -24,9 +24,10 @@ def next_seeds(seeds: int) -> int:
 
 
 def seeds_offered(record: Record) -> int:
-    """Return the number of seeds in all with which `record` would say more; 0 if its verdict would stay as it is.
+    """Return the total number of seeds that would make the verdict of `record` more precise; 0 if more would not help.
 
-    That is so if it has the most seeds there can be, or nothing to judge: a diverged arm diverges with more seeds too.
+    More seeds do not help if the record has the maximum number, or if nothing can be judged: a diverged arm diverges
+    with more seeds too.
     """
     try:
         seeds = record.study.seeds
@@ -61,13 +62,22 @@ def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | N
 
 
 def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
-    """Raise `DoesNotFit` if a finished record with `seeds` seeds in all would be over a limit of this server."""
+    """Check that a record with more seeds stays within the limits of this server.
+
+    Args:
+        record: A finished study or sweep.
+        seeds: The total number of seeds requested.
+        limits: The limits of this server.
+
+    Raises:
+        DoesNotFit: If a limit would be exceeded.
+    """
     if record.is_sweep:
         settings = Sweep(record.folder).settings
         settings.model_copy(update={"study": _with_seeds(settings.study, seeds)}).check(limits)
     else:
         study = _with_seeds(record.study, seeds)
-        check_length(record.said_of("data").get("train", 1), study.training, limits, seeds=len(study.runs))
+        check_length(record.about_table("data").get("train", 1), study.training, limits, seeds=len(study.runs))
 
 
 def extend(record: Record, seeds: int) -> None:

@@ -38,7 +38,7 @@ HEARTBEAT_TIMEOUT_SECONDS = 30
 """After a stop, a study without heartbeat for this long counts as lost."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
-ASKED = later("Stopped as asked.")
+ASKED = later("Stopped on request.")
 REFUSED = (
     "Something answers at {address!r}, but no Ray cluster can be joined there. Check that it is the head's address, "
     "that Ray has the same version on both machines, and, if the cluster needs a token, that it is set here too "
@@ -149,7 +149,9 @@ class OnRay:
         except ImportError:
             raise NotAvailable(NEEDS) from None
         if "://" in self.address:
-            raise InvalidSetting("Name a cluster by HOST:PORT (6379 as a rule), from one of its own machines.")
+            raise InvalidSetting(
+                "Give the cluster as HOST:PORT (usually port 6379), and run the command on one of its machines."
+            )
         host, _, port = self.address.rpartition(":")
         reachable = False
         try:
@@ -165,7 +167,7 @@ class OnRay:
             if asked > most:
                 ray.shutdown()
                 raise DoesNotFit(
-                    f"No machine of the cluster has {asked:g} {kind}s (the most is {most:g}): ask for less."
+                    f"No machine of the cluster has {asked:g} {kind}s (the maximum is {most:g}): ask for less."
                 )
         return ray
 
@@ -326,7 +328,7 @@ def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any
                 scoreboard.report.remote(study_task.name, event)
             ending = event
         if ending["event"] not in ENDINGS:
-            raise RuntimeError("the study ended without an ending")
+            raise RuntimeError("the study ended without a final event")
         send(record.folder, root, study_task.target, without=() if study_task.keeps_adapters else ("arms",))
     return ending
 

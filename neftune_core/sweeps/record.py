@@ -50,10 +50,10 @@ class Sweep(Record):
         """Return the record of a cell, which may not exist yet."""
         return Record(self.folder / CELLS / cell.name)
 
-    def begun_cells(self) -> list[str]:
+    def started_cells(self) -> list[str]:
         """Return the names of the cells that have a record, in running order."""
-        begun = {path.parent.name for path in self.folder.glob(f"{CELLS}/*/{STUDY_FILE}")}
-        return [cell.name for cell in cells(self.settings) if cell.name in begun]
+        started = {path.parent.name for path in self.folder.glob(f"{CELLS}/*/{STUDY_FILE}")}
+        return [cell.name for cell in cells(self.settings) if cell.name in started]
 
     def states(self) -> dict[str, Event]:
         """Return the last `cell` event of each completed cell, by name."""
@@ -86,14 +86,14 @@ def _cell_of(record: Record, cell: str) -> Record:
         raise RecordError(
             say("The record {record} is not a sweep and has no cells: name only the record.", record=record.id)
         )
-    begun = Sweep(record.folder).begun_cells()
-    if cell not in begun:
+    started = Sweep(record.folder).started_cells()
+    if cell not in started:
         raise RecordError(
             say(
                 "The sweep {record} has no study {cell!r}: name one of {cells}.",
                 record=record.id,
                 cell=cell[:60],
-                cells=_listed(begun),
+                cells=_listed(started),
             )
         )
     return Record(record.folder / CELLS / cell)
@@ -103,16 +103,16 @@ def require_single(record: Record) -> Record:
     """Return `record` if it is one study; raise `RecordError`, listing the cells, if it is a sweep."""
     if not record.is_sweep:
         return record
-    begun = Sweep(record.folder).begun_cells()
-    if not begun:
+    started = Sweep(record.folder).started_cells()
+    if not started:
         raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
     raise RecordError(
         say(
             "The record {record} is a sweep, but a single study is needed: name one as {record}/{cell}. It "
             "has {cells}.",
             record=record.id,
-            cell=begun[0],
-            cells=_listed(begun),
+            cell=started[0],
+            cells=_listed(started),
         )
     )
 

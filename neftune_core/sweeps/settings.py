@@ -125,7 +125,7 @@ class SweepSettings(Settings):
             )
         if self._varies_noise and len(self.study.noise) != 1:
             raise ValueError(
-                say("a sweep that varies the noise starts from a single one: leave one noise in its study")
+                say("a sweep that varies the noise starts from a single noise arm: leave only one in its study")
             )
         return self
 
@@ -243,10 +243,14 @@ def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
     try:
         return parse(type(base), {**base.model_dump(), **changes})
     except InvalidSetting as error:
-        told = ", ".join(f"{name} {value}" for name, value in point.items())
+        combination = ", ".join(f"{name} {value}" for name, value in point.items())
         reason = str(error)
         raise InvalidSetting(
-            say("The combination {told} is invalid: {reason}", told=told, reason=reason[:1].lower() + reason[1:])
+            say(
+                "The combination {combination} is invalid: {reason}",
+                combination=combination,
+                reason=reason[:1].lower() + reason[1:],
+            )
         ) from None
 
 

@@ -62,7 +62,7 @@ class SweepCell:
         return record
 
 
-def in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tuple[SweepCell, Event]]:
+def run_in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tuple[SweepCell, Event]]:
     """Run cells one after another in this process.
 
     Args:
@@ -83,7 +83,7 @@ def in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tuple[S
             yield one, {"event": "failed", "message": sentence(error)}
 
 
-def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = in_turn) -> Iterator[Event]:
+def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = run_in_turn) -> Iterator[Event]:
     """Run the unfinished cells of a sweep.
 
     The last event is `finished`, `stopped` (on request, or at the time limit) or `failed` (with the first message of a
@@ -164,18 +164,18 @@ class _Run:
         for one in (SweepCell(self.sweep, cell) for cell in every):
             ending: Event = one.record.ending() or {}
             if ending.get("event") == "finished":
-                yield from self._over(one, ending)
+                yield from self._cell_ended(one, ending)
             else:
                 missing.append(one)
         for one, event in self.run(missing, self.limits, self.is_time):
-            yield from self._told(one, event)
+            yield from self._sweep_events(one, event)
         yield self._written(self._ending(every))
 
     @property
     def total(self) -> int:
         return sum(self.steps.values())
 
-    def _told(self, one: SweepCell, event: Event) -> Iterator[Event]:
+    def _sweep_events(self, one: SweepCell, event: Event) -> Iterator[Event]:
         """Convert an event of a cell to events of the sweep."""
         if event["event"] == "step":
             yield self._step(one, event)
@@ -184,18 +184,18 @@ class _Run:
         elif event["event"] in ENDINGS:
             if not self.settings.keep_adapters and event["event"] == "finished":
                 shutil.rmtree(one.record.folder / "arms", ignore_errors=True)
-            yield from self._over(one, event)
+            yield from self._cell_ended(one, event)
 
-    def _over(self, one: SweepCell, ending: Event) -> Iterator[Event]:
+    def _cell_ended(self, one: SweepCell, ending: Event) -> Iterator[Event]:
         """Yield the event `cell`, unless the log has it already."""
         name, state = one.cell.name, ending["event"]
         self.under_way.pop(name, None)
         self.done += self.steps[name] if state in ("finished", "failed") else 0
         if self.sweep.states().get(name, {}).get("state") == state:
             return
-        told = {"message": ending["message"]} if ending.get("message") else {}
+        message = {"message": ending["message"]} if ending.get("message") else {}
         counted = {"step": self.done, "steps": self.total}
-        yield self._written({"event": "cell", "cell": name, "state": state, **counted, **told})
+        yield self._written({"event": "cell", "cell": name, "state": state, **counted, **message})
 
     def _step(self, one: SweepCell, event: Event) -> Event:
         """Return a cell's step as one of the sweep; only the cell's log stores it."""
@@ -221,7 +221,7 @@ class _Run:
         over = sum(state.get("state") in ("finished", "failed") for state in found)
         failed = [state for state in found if state.get("state") == "failed"]
         if over < len(every):
-            return {"event": "stopped", "message": self._why(over, len(every))}
+            return {"event": "stopped", "message": self._ending_message(over, len(every))}
         if not failed:
             diverged = [state["message"] for state in found if state.get("message")]
             if not diverged:
@@ -239,12 +239,12 @@ class _Run:
             ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
         }
 
-    def _why(self, over: int, every: int) -> str:
+    def _ending_message(self, over: int, every: int) -> str:
         if self.should_stop():
             return plural(
                 every,
-                "Stopped as asked, with {over} of {every} study done.",
-                "Stopped as asked, with {over} of {every} studies done.",
+                "Stopped on request, with {over} of {every} study done.",
+                "Stopped on request, with {over} of {every} studies done.",
             ).format(over=over, every=every)
         return plural(
             every,

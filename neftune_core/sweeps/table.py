@@ -83,7 +83,7 @@ class Row:
         known = [value for value in values if np.isfinite(value)]
         return float(np.mean(known)) if known else float("nan")
 
-    def stands_out(self, measure: str, epoch: str) -> bool:
+    def is_significant(self, measure: str, epoch: str) -> bool:
         """Return whether its effect is significant: the interval excludes zero, and rounding cannot explain it.
 
         Args:
@@ -149,7 +149,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Args:
         sweep: The sweep.
-        question: Another question than the sweep's own; it then counts as asked after looking.
+        question: Another question than the sweep's own; it then counts as chosen after the run.
 
     Returns:
         The table.
@@ -214,7 +214,7 @@ def _question(sweep: Sweep, every: list[Cell]) -> Question:
     """Return the question of the first started cell, or else of the settings."""
     for cell in every:
         record = sweep.record_of(cell)
-        if record.settings_file.is_file() and record.said_of("question"):
+        if record.settings_file.is_file() and record.about_table("question"):
             return question_of(record)
     asked = sweep.settings.study.measuring
     return Question("held_out_loss" if asked.primary not in MEASURES else asked.primary, asked.epoch)
@@ -288,7 +288,7 @@ def judged(record: Record, question: Question | None = None) -> Verdict:
 
     Args:
         record: The record.
-        question: Another question than its own; it then counts as asked after looking.
+        question: Another question than its own; it then counts as chosen after the run.
 
     Returns:
         The verdict.
@@ -304,7 +304,7 @@ def judged(record: Record, question: Question | None = None) -> Verdict:
     return found
 
 
-def question_named(record: Record) -> Question:
+def named_question(record: Record) -> Question:
     """Return the original question of a study or a sweep."""
     if not record.is_sweep:
         return question_of(record)

@@ -74,7 +74,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     noise_tab.on_load(page, noise, first)
     compare_tab.on_load(page, comparison)
     noise_loss.build(lab, top, data, noise)
-    page_state.build(page, page_state.Around(lab, top, key, noise, data, train, model))
+    page_state.build(page, page_state.PageParts(lab, top, key, noise, data, train, model))
     fill_owner_key(page, key)
     first_view.put(page, shown)
 

@@ -1,4 +1,4 @@
-"""The lab served on the loopback with the bundled model, once for all these tests, and visitors of its addresses."""
+"""Serve the lab with the bundled model on the loopback interface, once for all API tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.stress.visitor import Server, Visitor, served
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A lab for the public, whose host has a token of the hub."""
+    """Serve a public lab whose host has a hub token."""
     with served(tmp_path_factory.mktemp("lab"), LIMITS, HF_TOKEN=TOKEN, OMP_NUM_THREADS="1") as found:
         assert found.address.startswith("http"), found.printed()
         warm = Visitor(found.address)
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def visitor(server: Server) -> Iterator[Visitor]:
-    """Somebody who has just come."""
+    """Return a new visitor."""
     made = Visitor(server.address)
     yield made
     made.client.close()
@@ -32,7 +32,7 @@ def visitor(server: Server) -> Iterator[Visitor]:
 
 @pytest.fixture
 def visitors(server: Server) -> Iterator[Callable[[str], Visitor]]:
-    """Makes visitors with keys of their own."""
+    """Return a function that creates visitors with separate keys."""
     made: list[Visitor] = []
 
     def visit(key: str = "") -> Visitor:

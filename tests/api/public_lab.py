@@ -1,4 +1,4 @@
-"""What the host of the lab that these tests call has set."""
+"""Environment of the host of the public lab under test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every address and every function of the served lab, asked as nobody should."""
+"""Misuse of every route and every function of the served lab."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = b"".join(b'{"question": "What is %d?", "answer": "A number."}\n' % number
 
 @pytest.fixture
 def elsewhere() -> Iterator[tuple[str, list[str]]]:
-    """Another server on this machine, and what it was asked."""
+    """Serve another address on this machine; yield it and the requests that it received."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def elsewhere() -> Iterator[tuple[str, list[str]]]:
 
 
 def read_file(visitor: Visitor, file: Any) -> Any:
-    """What the Data tab says of a file."""
+    """Return what the Data tab shows for a file."""
     function = visitor.function("refresh")
     return visitor.call(function, function.usual(visitor.key, data_source="file", data_file=file))
 
@@ -72,7 +72,7 @@ def test_an_uploaded_file_is_read(visitor: Visitor) -> None:
         "~/.bashrc",
     ],
 )
-def test_a_path_that_is_no_upload_is_never_read(visitor: Visitor, server: Server, path: str) -> None:
+def test_a_path_that_is_not_an_upload_is_never_read(visitor: Visitor, server: Server, path: str) -> None:
     (server.home / "rows.jsonl").write_bytes(ROWS)
     (server.home / "uploads").mkdir(exist_ok=True)
     link = server.home / "uploads" / "link.jsonl"
@@ -132,7 +132,7 @@ def test_the_lab_fetches_no_address_that_a_visitor_names(visitor: Visitor, elsew
         ("PUT", "/gradio_api/upload"),
     ],
 )
-def test_an_address_that_the_page_does_not_use_says_no(
+def test_an_address_that_the_page_does_not_use_is_refused(
     visitor: Visitor, server: Server, method: str, address: str
 ) -> None:
     answer = visitor.send(method, address.format(home=server.home))
@@ -179,7 +179,7 @@ def test_a_call_that_no_page_makes_gets_one_sentence(visitor: Visitor, body: byt
 
 
 def announced(server: Server, length: int) -> int:
-    """The status for an upload that says it has this length, of which nothing is sent."""
+    """Return the status for an upload that declares a length and sends no body."""
     connection = HTTPConnection(server.address.split("/")[2], timeout=20)
     connection.putrequest("POST", "/gradio_api/upload")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")

@@ -1,4 +1,4 @@
-"""The endpoints for programs: the examples of their page run as they stand, and they are as closed as the page."""
+"""The API endpoints: the documented examples run unchanged, and the endpoints are protected like the page."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_endpoints_are_the_only_ones_that_are_offered(visitor: Visitor) -> N
 
 
 def called(visitor: Visitor, name: str, **values: object) -> Answer:
-    """Call an endpoint with the values by name; the others are as its description says."""
+    """Call an endpoint with keyword arguments; other parameters keep the defaults from its description."""
     info = json.loads(visitor.send("GET", "/gradio_api/info").text)["named_endpoints"][f"/{name}"]["parameters"]
     function = visitor.function(name)
     return visitor.call(function, [values.get(one["parameter_name"], one["parameter_default"]) for one in info])
@@ -80,7 +80,7 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         ("read_instructions", {"file": "rows.jsonl"}, "not an upload"),
         ("read_instructions", {"rows": 10**9}, "rows"),
         ("start_study", {"settings": {}, "key": ""}, "no key"),
-        ("start_study", {"settings": {}, "key": "short"}, "too easily guessed"),
+        ("start_study", {"settings": {}, "key": "short"}, "too easy to guess"),
         ("start_study", {"settings": [], "key": KEY}, "not a table of settings"),
         ("start_study", {"settings": {"training": {"speed": 1}}, "key": KEY}, "no setting called"),
         ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": KEY}, "this server allows 5"),
@@ -105,7 +105,9 @@ def test_a_wrong_value_gets_the_sentence_of_the_page(
     assert FAULT not in answer.text
 
 
-def test_no_endpoint_tells_or_stops_another_visitors_study(visitors: Callable[[str], Visitor], server: Server) -> None:
+def test_no_endpoint_reveals_or_stops_another_visitors_study(
+    visitors: Callable[[str], Visitor], server: Server
+) -> None:
     word = "Violet-Marker-8"
     made = create(EXAMPLE.model_copy(update={"title": word}), KEY, folder=server.home / "runs")
     made.append({"event": "started", "steps": 1, "message": word})

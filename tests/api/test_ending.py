@@ -1,4 +1,4 @@
-"""A server that the system asks to end, as a host does before it moves or updates it."""
+"""A server that receives SIGTERM, as before a host is moved or updated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a Space whose visitors may sign in: an arm goes into the account of who signed in, and of nobody else."""
+"""Sign-in on a Space: an arm is pushed to the account of the visitor who signed in, and to no other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARM = "uniform-alpha-5 / seed 0"
 
 
 class _Provider(BaseHTTPRequestHandler):
-    """Signs everybody in as `OWNER`, as the platform does after they have agreed."""
+    """Signs every visitor in as `OWNER`, as the platform does after they agree."""
 
     key: Any
     address: str
@@ -127,7 +127,7 @@ def space(hub: Account, platform: type[_Provider], tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def record(space: Server) -> Record:
-    """A finished study of the visitor with `KEY`."""
+    """Return a finished study of the visitor with `KEY`."""
     training = EXAMPLE.training.model_copy(update={"steps": 2, "evaluations": 1, "evaluation_rows": 4})
     measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
     made = create(
@@ -138,7 +138,7 @@ def record(space: Server) -> Record:
 
 
 def sign_in(visitor: Visitor) -> None:
-    """Follow the way that the button opens; the cookie is for https, which the loopback has not."""
+    """Follow the redirects of the sign-in button; the cookie requires https, which the loopback interface lacks."""
     place = "/login/huggingface?_target_url=%2F"
     for _ in range(4):
         said = visitor.client.get(place, headers=_cookies(visitor))
@@ -156,7 +156,7 @@ def _cookies(visitor: Visitor) -> dict[str, str]:
 
 
 def push(visitor: Visitor, record: Record, name: str, **changes: Any) -> Answer:
-    """Press the button, with what stands in the form."""
+    """Press the button with the values in the form."""
     visitor.client.headers.update(_cookies(visitor))
     visitor.call(visitor.function("offer"), [KEY, record.id])  # the record is opened: its arms can be chosen
     function = visitor.function("push")

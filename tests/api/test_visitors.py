@@ -1,4 +1,4 @@
-"""One visitor cannot read, stop, go on with, remove or ask another's study, whatever they send."""
+"""A visitor cannot read, stop, resume, remove or query another visitor's study, whatever they send."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERYBODY = "Amber-Marker-3"
 
 @pytest.fixture(scope="module")
 def record(server: Server) -> Record:
-    """A finished study of the visitor whose key is `KEY`, full of a word that nobody else may see."""
+    """Return a finished study of the visitor with `KEY`, with a secret word in every text."""
     return _study(server, KEY, SECRET)
 
 
@@ -39,7 +39,7 @@ def _study(server: Server, key: str, word: str) -> Record:
 
 
 def asked(visitor: Visitor, function: Function, key: object, record_id: str) -> Answer:
-    """Call a function with this key, and the record's id in every other place where it could be said."""
+    """Call a function with this key, and with the record's id in every other parameter that could name it."""
     data = [
         key if field.elem_id == OWNER_KEY else record_id if field.kind in ("textbox", "dropdown") else field.usual
         for field in function.fields
@@ -48,7 +48,7 @@ def asked(visitor: Visitor, function: Function, key: object, record_id: str) -> 
 
 
 def state_of(folder: Path) -> str:
-    """A fingerprint of every file in `folder`."""
+    """Return a fingerprint of every file in `folder`."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         digest.update(f"{path.relative_to(folder)}".encode() + (path.read_bytes() if path.is_file() else b""))
@@ -88,7 +88,7 @@ OTHER_KEYS = {
 
 
 @pytest.mark.parametrize("kind", OTHER_KEYS)
-def test_no_function_tells_or_changes_another_visitors_study(
+def test_no_function_reveals_or_changes_another_visitors_study(
     visitors: Callable[[str], Visitor], record: Record, kind: str
 ) -> None:
     visitor, before = visitors(), state_of(record.folder)
@@ -97,11 +97,11 @@ def test_no_function_tells_or_changes_another_visitors_study(
     for function in functions:
         answer = asked(visitor, function, OTHER_KEYS[kind], record.id)
         assert SECRET not in answer.text, function.name
-        assert "Something in the lab itself" not in answer.text, function.name
+        assert "An internal error" not in answer.text, function.name
     assert state_of(record.folder) == before
 
 
-def test_functions_without_a_key_tell_nothing_of_a_study(visitor: Visitor, record: Record) -> None:
+def test_functions_without_a_key_reveal_nothing_of_a_study(visitor: Visitor, record: Record) -> None:
     before = state_of(record.folder)
     for function in visitor.functions():
         if function not in keyed(visitor) and function.name not in ("bring", "fetch"):
@@ -136,17 +136,17 @@ def test_what_the_command_line_made_is_seen_by_all_and_removed_by_none(
         "*",
     ],
 )
-def test_an_id_that_is_none_is_never_a_path(visitors: Callable[[str], Visitor], server: Server, record_id: str) -> None:
+def test_an_invalid_id_is_never_a_path(visitors: Callable[[str], Visitor], server: Server, record_id: str) -> None:
     visitor, before = visitors(), state_of(server.home / "runs")
     for function in keyed(visitor):
         if function.name != "start":
             answer = asked(visitor, function, visitor.key, record_id)
-            assert "Something in the lab itself" not in answer.text, function.name
+            assert "An internal error" not in answer.text, function.name
             assert "root:" not in answer.text
     assert state_of(server.home / "runs") == before
 
 
-def test_no_key_is_ever_said_again(visitors: Callable[[str], Visitor], server: Server, record: Record) -> None:
+def test_no_response_repeats_a_key(visitors: Callable[[str], Visitor], server: Server, record: Record) -> None:
     owner = visitors(KEY)
     for function in keyed(owner):
         if function.name.startswith(("fill", "open_record", "look", "attach", "show", "choices")):

@@ -1,4 +1,4 @@
-"""Two pages to drive in Chromium: one with a preview of its own (no model, no torch), and the whole lab."""
+"""Two pages for Chromium: one with an invented preview (no model, no torch), and the complete lab."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHOLE = """Lab.noise?.views.map && document.querySelector('.lab-ruler svg').hasA
 
 @pytest.fixture(scope="session")
 def address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the page with an invented preview is served."""
+    """Return the address of the page with an invented preview."""
     with served([str(Path(__file__).parent / "invented.py")], tmp_path_factory.mktemp("home")) as found:
         yield found
 
@@ -33,7 +33,7 @@ def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab_address(browser: Any, lab_home: Path) -> Iterator[str]:
-    """Where the whole lab is served, with the bundled model."""
+    """Return the address of the complete lab with the bundled model."""
     with served(["-c", LAB], lab_home) as found:
         yield found
 
@@ -51,7 +51,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def cache(browser: Any) -> Iterator[Any]:
-    """What the browser has fetched and compiled need not be fetched for each test; what is stored is."""
+    """Share the browser's cache between tests; storage is separate for each test."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     yield context
     context.close()
@@ -59,7 +59,7 @@ def cache(browser: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def page(cache: Any, address: str) -> Iterator[Any]:
-    """A new visitor of the page with the invented preview."""
+    """Return a new visitor's page with the invented preview."""
     with opened_page(cache, address, "?tab=Noise") as opened:
         opened.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
         opened.wait_for_function(WHOLE)
@@ -68,6 +68,6 @@ def page(cache: Any, address: str) -> Iterator[Any]:
 
 @pytest.fixture
 def lab_page(cache: Any, lab_address: str) -> Iterator[Any]:
-    """A new visitor of the whole lab."""
+    """Return a new visitor's page of the complete lab."""
     with opened_page(cache, lab_address) as opened:
         yield opened

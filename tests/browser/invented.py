@@ -1,4 +1,4 @@
-"""The page with a preview that needs no model; run as a program it serves that page and prints its address."""
+"""The page with a preview that needs no model. As a program, it serves the page and prints its address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = [f" word{number}" for number in range(300)]
 
 
 def invented_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
-    """Words as tokens, each with an embedding drawn from its letters; a model called `missing` is not there."""
+    """Return words as tokens with embeddings drawn from their letters; the model `missing` does not exist."""
     if model.source == "missing":
         raise ModelError("There is no model called missing: check its name <b>here</b>.")
     tokens = re.findall(r" ?\w+|[^\w\s]", text) or ["?"]
@@ -31,7 +31,7 @@ def invented_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
 
 def vectors(tokens: list[str]) -> Vectors:
-    """The invented embeddings, `[tokens, WIDTH]`."""
+    """Return the invented embeddings, `[tokens, WIDTH]`."""
     rows = [np.random.default_rng(list(token.encode())).standard_normal(WIDTH) for token in tokens]
     return 0.1 * np.array(rows, dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Steps that several browser tests take on the page."""
+"""Steps on the page that several browser tests share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def open_tab(page: Any, name: str) -> None:
 
 
 def text_of(page: Any, selector: str, words: str) -> str:
-    """The text of the element once it holds `words`."""
+    """Return the text of the element once it contains `words`."""
     found = page.locator(selector, has_text=words)
     found.wait_for()
     return found.inner_text()

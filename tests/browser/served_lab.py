@@ -1,4 +1,4 @@
-"""A lab in a process of its own, and visitors of its page in Chromium."""
+"""A lab in a separate process, and visitors of its page in Chromium."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 60_000
 
 @contextmanager
 def served(command: list[str], home: Path) -> Iterator[str]:
-    """The address of a page served by a process of its own: this one turns every warning into an error."""
+    """Serve a page from a separate process, because warnings are errors in this one; yield its address."""
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as server:
@@ -32,7 +32,7 @@ def served(command: list[str], home: Path) -> Iterator[str]:
 
 @contextmanager
 def visiting(browser: Any, address: str, *, key: str = "", link: str = "") -> Iterator[Any]:
-    """A new visitor on the open page; `key` makes it one who was here before, `link` (`?job=...`) what is opened."""
+    """Yield the open page of a new visitor, or of the one with `key`; `link` is a query such as `?job=...`."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     if key:
         context.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
@@ -47,7 +47,7 @@ BROKEN_OFF = ("AbortError", "Unexpected error Connection errored out")
 
 @contextmanager
 def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
-    """The open page, on which no error may be met and whose browser must ask nobody else; it leaves nothing stored."""
+    """Yield the open page; fail on page errors and on requests to other hosts. Nothing stays stored."""
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
     faults: list[str] = []

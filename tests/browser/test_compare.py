@@ -1,4 +1,4 @@
-"""Compare in the browser: a further turn, marks, and a blind vote that uncovers the names."""
+"""The Compare tab in the browser: another turn, marks, and a blind vote that reveals the names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neftune_core.studies.votes import votes
 KEY = "c0" * 32
 
 
-def test_columns_go_on_are_marked_and_voted_on_blind(browser: Any, lab_address: str, lab_home: Path) -> None:
+def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_address: str, lab_home: Path) -> None:
     training = EXAMPLE.training.model_copy(update={"epochs": 1})
     measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
     data = EXAMPLE.data.model_copy(update={"rows": 8})

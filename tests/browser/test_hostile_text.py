@@ -1,4 +1,4 @@
-"""What visitors write, upload and are told, in a real browser: it is shown as text, and nothing of it ever runs."""
+"""In a real browser, everything that visitors write or upload is shown as text and never executed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MADE = "img[src=x], svg[onload], iframe, [onerror], [onmouseover], a[href^='java
 
 @pytest.fixture
 def visitor(browser: Any, lab_address: str) -> Iterator[Any]:
-    """A visitor whose page must never run or build anything from a payload."""
+    """Return a visitor's page that fails if a payload runs or creates an element."""
     with visiting(browser, lab_address, key=KEY) as page:
         page.on("dialog", lambda dialog: pytest.fail("a payload opened a dialog"))
         yield page
@@ -52,7 +52,7 @@ def visitor(browser: Any, lab_address: str) -> Iterator[Any]:
 
 
 def shown(page: Any, selector: str, payload: str) -> bool:
-    """Whether the element shows the payload letter by letter, spaces aside."""
+    """Return whether the element shows the payload character by character, apart from spaces."""
     return "".join(payload.split()) in "".join(page.locator(selector).inner_text().split())
 
 
@@ -139,7 +139,7 @@ def test_a_sentence_from_a_link_is_shown_as_text_and_saved_without_formulas(brow
 
 
 @pytest.mark.parametrize("payload", [PAYLOADS[0], PAYLOADS[2], PAYLOADS[6]])
-def test_a_model_that_is_no_model_is_told_as_text(visitor: Any, payload: str) -> None:
+def test_a_model_that_does_not_exist_is_shown_as_text(visitor: Any, payload: str) -> None:
     visitor.locator("[data-do=model]").click()
     box = visitor.locator("#model-source input")
     box.fill(payload)

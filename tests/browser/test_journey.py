@@ -1,4 +1,4 @@
-"""The whole journey by clicks, on the bundled model: look, upload, train, see, compare, find again."""
+"""The complete workflow by clicks, on the bundled model: preview, upload, train, compare, reopen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BAD_ROW = (
 
 
 def epochs(page: Any, count: int) -> None:
-    """Set the epochs on the Train tab, and wait for the plan that follows."""
+    """Set the epochs on the Train tab, and wait for the updated plan."""
     open_tab(page, "Train")
     text_of(page, "#train-plan", "steps")
     box = page.locator("#train-epochs input[type=number]")
@@ -49,13 +49,13 @@ def many_seeds(page: Any) -> None:
 
 
 def endless(page: Any) -> None:
-    """Set up a study that is longer than all that a test does beside it."""
+    """Set up a study that runs longer than the test."""
     epochs(page, 20)
     many_seeds(page)
 
 
 def too_many_epochs(page: Any) -> None:
-    """Ask for more than there may be, until that is told."""
+    """Request more epochs than allowed, and wait for the error."""
     box = page.locator("#train-epochs input[type=number]")
     box.fill("1000")
     box.press("Tab")
@@ -63,7 +63,7 @@ def too_many_epochs(page: Any) -> None:
 
 
 def has_begun(page: Any) -> None:
-    """Wait until the strip says how long the study will take, which it knows after some steps."""
+    """Wait until the strip shows the remaining time, which is known after some steps."""
     page.locator("#lab-progress .lab-progress-left").wait_for()
 
 
@@ -91,7 +91,7 @@ def test_the_slider_moves_the_noise(lab_page: Any) -> None:
     assert "alpha 9 and 15" in text_of(lab_page, "#lab-words", "alpha 9")
 
 
-def test_an_uploaded_file_is_in_use_and_its_bad_row_is_told(lab_page: Any, tmp_path: Path) -> None:
+def test_an_uploaded_file_is_in_use_and_its_bad_row_is_reported(lab_page: Any, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(BAD_ROW, encoding="utf-8")
     own_file(lab_page)
     upload(lab_page, "#data-file", tmp_path / "rows.jsonl")
@@ -103,7 +103,7 @@ def test_an_uploaded_file_is_in_use_and_its_bad_row_is_told(lab_page: Any, tmp_p
     assert lab_page.locator("#data-rendered i").count() == 0  # what was uploaded is never markup
 
 
-def test_columns_without_known_names_are_told_by_hand(lab_page: Any, tmp_path: Path) -> None:
+def test_columns_without_known_names_are_assigned_by_hand(lab_page: Any, tmp_path: Path) -> None:
     rows = "frage,antwort\n" + "".join(f"Was ist {number}?,Die Zahl {number}\n" for number in range(6))
     (tmp_path / "zahlen.csv").write_text(rows, encoding="utf-8")
     own_file(lab_page)
@@ -116,7 +116,7 @@ def test_columns_without_known_names_are_told_by_hand(lab_page: Any, tmp_path: P
     assert "question from “frage”" in text_of(lab_page, "#data-report", "In use: zahlen.csv")
 
 
-def test_a_file_that_cannot_be_read_gets_one_sentence_and_the_page_goes_on(lab_page: Any, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_gets_one_sentence_and_the_page_continues(lab_page: Any, tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(bytes(range(128, 256)) * 9)
     own_file(lab_page)
     upload(lab_page, "#data-file", tmp_path / "bytes.csv")
@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_read_gets_one_sentence_and_the_page_goes_on(lab_p
     text_of(lab_page, "#data-report", "In use: dialogue")
 
 
-def test_no_noise_at_all_is_told_and_trains_nothing(lab_page: Any) -> None:
+def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     lab_page.locator("#train-strengths textarea, #train-strengths input").fill("0")
     text_of(lab_page, "#lab-words", "alpha 5")
@@ -161,7 +161,7 @@ def test_a_study_is_trained_compared_and_found_again(
 
 
 def _compare(page: Any) -> None:
-    """The answers that the study kept, and then those to a prompt of one's own."""
+    """Check the stored answers, and then answers to a typed prompt."""
     columns = page.locator("#compare-answers section").first.locator("article")
     columns.first.wait_for()
     names = ["base", "control", "uniform-alpha-5", "uniform-alpha-15"]
@@ -231,7 +231,7 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
     lab_page.get_by_text("No study yet").wait_for()
 
 
-def test_what_is_told_does_not_lie_over_the_buttons(lab_page: Any) -> None:
+def test_what_is_reported_does_not_lie_over_the_buttons(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     many_seeds(lab_page)
     epochs(lab_page, 20)
@@ -272,7 +272,7 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     lab_page.wait_for_function("Number(Lab.read('train-strengths')) < 1")  # alpha 15, as a standard deviation
 
 
-def test_a_study_that_was_broken_off_is_told_as_interrupted_and_goes_on(
+def test_a_killed_study_is_reported_as_interrupted_and_continues(
     browser: Any, lab_address: str, lab_home: Path
 ) -> None:
     training = EXAMPLE.training.model_copy(update={"epochs": 20.0})
@@ -309,7 +309,7 @@ def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any
     assert lab_page.evaluate("Lab.parameter('job')") == job
 
     lab_page.locator("#lab-train").click()
-    text_of(lab_page, "#train-state", "place 1 in the queue")
+    text_of(lab_page, "#train-state", "position 1 in the queue")
     stop(lab_page)
     text_of(lab_page, "#train-state", "Stopped while waiting")
 
@@ -325,7 +325,7 @@ def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any
 
 
 def settings_shown(page: Any) -> dict[str, Any]:
-    """What the forms say, as a person reads them."""
+    """Return the values that the forms show."""
     open_tab(page, "Train")
     shown = {name: page.evaluate("(id) => Lab.read(id)", f"train-{name}") for name in ("strengths", "epochs", "seed")}
     shown |= {name: page.evaluate("(id) => Lab.read(id)", f"noise-{name}") for name in ("unit", "strength")}

@@ -1,4 +1,4 @@
-"""The Learn tab as a visitor finds it, lessons whose exercises tick themselves off, and what a class's link hides."""
+"""The Learn tab: the recorded study, lessons with automatic exercises, and links that hide tabs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_tab(page: Any, name: str) -> None:
 
 
 def begin(page: Any, number: int) -> None:
-    """Open a lesson from the list and set the page up as it says."""
+    """Open a lesson from the list and press its button that sets up the page."""
     page.locator(f".lab-lessons li:nth-child({number}) button").click()
     page.locator(f"#lesson-{number}.open .lab-begin").click()
     lesson = lessons()[number - 1]
@@ -36,7 +36,7 @@ def ticked(page: Any, count: int) -> None:
 
 
 def shows(page: Any, box: str, value: float) -> None:
-    """Wait until that number stands in the box."""
+    """Wait until the box contains that number."""
     page.wait_for_function(f"Number(document.querySelector('#{box} input[type=number]').value) === {value}")
 
 
@@ -47,7 +47,7 @@ def strength(page: Any, value: float) -> None:
 
 
 def number(page: Any, box: str, value: float) -> None:
-    """Set a number, and wait for the plan that follows."""
+    """Set a number, and wait for the updated plan."""
     before = page.locator("#train-plan").inner_text()
     found = page.locator(f"#{box} input[type=number]")
     found.fill(str(value))
@@ -173,7 +173,7 @@ def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(l
     lab_page.wait_for_function("document.title === 'NEFTune Lab'")
 
 
-def test_a_fault_is_run_for_real_and_its_damage_is_told(lab_page: Any) -> None:
+def test_a_fault_is_run_for_real_and_its_damage_is_reported(lab_page: Any) -> None:
     lab_page.locator(".lab-lessons li:nth-child(8) button").click()
     lab_page.locator("#fault-name label", has_text="newline").click()
     lab_page.locator("#fault-run").click()
@@ -235,7 +235,7 @@ def test_no_serious_fault_of_accessibility_is_ours(browser: Any, lab_address: st
 
 
 def serious(page: Any, tab: str) -> list[str]:
-    """What axe calls serious or critical on an open tab: the rule and the element, the framework's own left out."""
+    """Return axe's serious and critical findings on an open tab (rule and element), except the framework's own."""
     open_tab(page, tab)
     page.wait_for_function(f"Lab.currentTab() === '{tab}'")
     for _ in range(MOMENTS):  # what is still fading in or being filled is no fault

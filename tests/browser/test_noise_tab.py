@@ -1,4 +1,4 @@
-"""The Noise tab in a real browser: what moves, where it is computed, and what it costs."""
+"""The Noise tab in a real browser: what is redrawn, where it is computed, and at what cost."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def choose_view(page: Any, name: str) -> None:
 
 
 def says(page: Any, words: str) -> None:
-    """Wait until the strip says these words."""
+    """Wait until the strip contains these words."""
     page.locator("#lab-words", has_text=words).wait_for()
 
 
 def choose_unit(page: Any, name: str) -> None:
-    """Choose a unit, and wait until the slider has the strength in it."""
+    """Choose a unit, and wait until the slider shows the strength in it."""
     page.locator("#noise-unit label", has_text=name).click()
     page.wait_for_function(SETTLED, arg=[name, SLIDERS[name]["maximum"]])
 
@@ -203,7 +203,7 @@ def test_a_figure_stays_the_same_node_and_keeps_its_zoom(page: Any) -> None:
     assert page.evaluate(seen) == zoomed
 
 
-def test_another_unit_keeps_the_noise_and_says_it_anew(page: Any) -> None:
+def test_another_unit_keeps_the_noise_and_shows_it_in_the_new_unit(page: Any) -> None:
     before = page.evaluate(HEIGHTS)
     choose_unit(page, "std")
     strength = float(page.locator("#noise-strength input[type=number]").input_value())
@@ -223,7 +223,7 @@ def test_faint_noise_stays_what_it_is_in_another_unit(page: Any) -> None:
     assert page.evaluate("Lab.read('noise-strength')") == pytest.approx(0.5, rel=5e-3)
 
 
-def test_noise_beyond_the_end_of_another_slider_is_told(page: Any) -> None:
+def test_noise_beyond_the_end_of_another_slider_is_reported(page: Any) -> None:
     page.evaluate(MOVE, 100)
     choose_unit(page, "std")
     wanted = f"{100 / math.sqrt(3 * len(sentence().tokens) * WIDTH):.3g}"
@@ -246,7 +246,7 @@ def test_a_link_with_a_strength_between_two_steps_is_opened_with_it(cache: Any, 
         assert page.locator(".toast-body").count() == 0
 
 
-def test_the_ruler_says_the_strength_in_every_unit(page: Any) -> None:
+def test_the_ruler_shows_the_strength_in_every_unit(page: Any) -> None:
     page.evaluate(MOVE, 10)
     said = dict(part.rsplit(" ", 1) for part in page.locator(".lab-ruler svg").get_attribute("aria-label").split(", "))
     read = sentence()
@@ -332,7 +332,7 @@ def test_loud_noise_and_noise_that_rounding_eats_are_warned_of(page: Any) -> Non
     assert f"In bfloat16 only {kept:.3g} %" in warning.inner_text()
 
 
-def test_what_a_kind_shows_is_said(page: Any) -> None:
+def test_what_a_kind_shows_is_explained(page: Any) -> None:
     assert "have the same standard deviation" in page.locator("#noise-kind").inner_text()
     page.locator("#noise-kind label", has_text="Adversarial").click()
     page.get_by_text("The figure shows the initial uniform draw").wait_for()

@@ -1,4 +1,4 @@
-"""The Sweep tab by clicks: a grid, a tiny sweep of the bundled model, its plot and table, and the way back by link."""
+"""The Sweep tab by clicks: a grid, a tiny sweep of the bundled model, its plot and table, and its link."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POINTS = """() => (document.querySelector('#sweep-curve .lab-figure-plot').labFi
 
 
 def text_of(page: Any, selector: str, words: str) -> str:
-    """The text of the element once it holds `words`."""
+    """Return the text of the element once it contains `words`."""
     found = page.locator(selector, has_text=words)
     found.wait_for()
     return str(found.inner_text())

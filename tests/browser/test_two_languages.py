@@ -1,4 +1,4 @@
-"""The page in Chinese: its own address, a button between the two, and everything works there as it does in English."""
+"""The Chinese page: its address, the language button, and the same functions as in English."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ SEEN = """() => {
 
 
 def english_of(page: Any) -> set[str]:
-    """What the page shows or says to a screen reader that has an English word other than `NAMES`."""
+    """Return the visible and screen-reader texts with an English word other than `NAMES`."""
     return {text.strip() for text in page.evaluate(SEEN) if set(WORD.findall(text)) - NAMES}
 
 
 def english_left(page: Any) -> set[str]:
-    """What stays English: the framework's own words are said in the page's language a moment after they came."""
+    """Return the texts that remain English; the framework's own texts are translated after a moment."""
     for _ in range(40):
         page.wait_for_timeout(500)
         if not (found := english_of(page)):
@@ -55,7 +55,7 @@ def english_left(page: Any) -> set[str]:
 SWITCH = ".lab-tools [data-do=language]"
 
 
-def test_the_chinese_page_says_its_tabs_and_its_language(cache: Any, address: str) -> None:
+def test_the_chinese_page_has_chinese_tabs_and_a_language_tag(cache: Any, address: str) -> None:
     with opened_page(cache, address, "zh") as page:
         assert page.evaluate("document.documentElement.lang") == "zh-CN"
         tabs = page.locator("#lab-tabs > .tab-wrapper [role=tab]")

@@ -1,4 +1,4 @@
-"""Against references written here from the papers and the usual libraries, not from the lab's own code."""
+"""Golden tests against references written from the papers and standard libraries, without the lab's code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = 20
 
 @pytest.mark.parametrize(("arm", "alpha"), [("control", 0.0), ("uniform-alpha-5", 5.0)])
 def test_an_arm_has_the_losses_of_a_plain_peft_loop(tiny: LoadedModel, arm: str, alpha: float) -> None:
-    """Same initial adapter, same order, AdamW, linear decay and clipping, with `peft` and the model's own loss.
+    """Compare with `peft` and the model's own loss: same initial adapter, order, AdamW, linear decay and clipping.
 
     The noise is made here as in the paper's training code, from the engine's draws.
     """
@@ -73,7 +73,7 @@ def test_an_arm_has_the_losses_of_a_plain_peft_loop(tiny: LoadedModel, arm: str,
 
 
 def _with_draws(monkeypatch: pytest.MonkeyPatch, uniform: torch.Tensor) -> None:
-    """Let the unit draws of the rows be `uniform` `[batch, length, width]`, on -1 to 1 (from the left of each row)."""
+    """Replace the unit draws by `uniform`, `[batch, length, width]` in [-1, 1], aligned left in each row."""
 
     def write(out: np.ndarray, kind: str, key: tuple[int, ...], purpose: object) -> None:
         row = key[-2]  # a key ends with the row and the document in it
@@ -83,7 +83,7 @@ def _with_draws(monkeypatch: pytest.MonkeyPatch, uniform: torch.Tensor) -> None:
 
 
 def _noised(model: torch.nn.Module, settings: NoiseSettings, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What the layers see in a training call."""
+    """Return the input of the layers in a training call."""
     seen: list[torch.Tensor] = []
     with noisy_embeddings(model, settings):
         handle = model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
@@ -96,7 +96,7 @@ BATCHES = [(1, 1), (1, 24), (7, 5), (16, 33)]
 
 
 def _batch(rows: int, longest: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, a mask of many lengths (the longest row first) and draws uniform on -1 to 1, width 32."""
+    """Return ids, a mask of various lengths (longest row first), and uniform draws in [-1, 1] of width 32."""
     generator = torch.Generator().manual_seed(rows)
     ids = torch.randint(1, 50, (rows, longest), generator=generator)
     lengths = torch.cat([torch.tensor([longest]), torch.randint(1, longest + 1, (rows - 1,), generator=generator)])
@@ -122,7 +122,7 @@ def test_the_same_draws_give_the_noise_of_the_papers_training_code(
 def test_the_padded_rule_is_the_hook_of_the_common_trainer(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, rows: int, longest: int
 ) -> None:
-    """Against the hook of the installed transformers itself, fed with the same uniform draws."""
+    """Compare with the hook of the installed transformers, given the same uniform draws."""
     from transformers.integrations.neftune import neftune_post_forward_hook
 
     ids, mask, uniform = _batch(rows, longest)

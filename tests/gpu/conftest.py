@@ -1,4 +1,4 @@
-"""These tests need a CUDA GPU: elsewhere each is skipped, and says so."""
+"""Tests that need a CUDA GPU; without one they are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SMALL = Size(vocabulary=200, width=64, inner=128, layers=2, heads=4, key_value_h
 
 @pytest.fixture
 def on_gpu(_needs_gpu: None) -> LoadedModel:
-    """A small random Llama on the GPU, in the precision that is fast there."""
+    """Return a small random Llama on the GPU, in its fast precision."""
     return random_model(SMALL, torch.device("cuda:0"))
 
 
 @pytest.fixture
 def in_float32(_needs_gpu: None) -> LoadedModel:
-    """The same on the GPU in float32."""
+    """Return the model on the GPU in float32."""
     return random_model(SMALL, torch.device("cuda:0"), "float32")
 
 
 @pytest.fixture
 def in_float16(_needs_gpu: None) -> LoadedModel:
-    """The same on the GPU in float16, as on cards without bfloat16."""
+    """Return the model on the GPU in float16, as on cards without bfloat16."""
     return random_model(SMALL, torch.device("cuda:0"), "float16")

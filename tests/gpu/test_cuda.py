@@ -1,4 +1,4 @@
-"""Everything that trains, on CUDA: the promises of the processor hold there."""
+"""Training on CUDA: the guarantees of the CPU hold there as well."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def losses(run: Lockstep, arm: str) -> list[float]:
 
 
 def on_processor(loaded: LoadedModel) -> LoadedModel:
-    """The same model, float32, on the processor."""
+    """Return the same model on the CPU in float32."""
     model = copy.deepcopy(loaded.model).cpu().float()
     return dataclasses.replace(loaded, model=model, device=torch.device("cpu"), precision="float32")
 
@@ -95,7 +95,7 @@ def test_float16_is_scaled_and_stays_near_float32(
 
 
 @pytest.mark.parametrize("training", [{"lora_dropout": 0.2}, {"method": "full"}])
-def test_a_run_goes_on_bit_for_bit(on_gpu: LoadedModel, tmp_path: Path, training: dict[str, Any]) -> None:
+def test_a_run_is_bit_identical_when_resumed(on_gpu: LoadedModel, tmp_path: Path, training: dict[str, Any]) -> None:
     unbroken, broken_off, resumed = (made(on_gpu, FEW, **training) for _ in range(3))
     expected = list(unbroken.run(lambda: False))
     for event in broken_off.run(lambda: False):
@@ -135,7 +135,7 @@ def test_a_study_from_settings_to_answers(tmp_path: Path) -> None:
     record = create(study, owner="", folder=tmp_path / "study")
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
     assert record.answers()
-    assert record.said_of("machine")["gpus"]
+    assert record.about_table("machine")["gpus"]
 
 
 def test_one_of_several_gpus_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""One study on two GPUs, one process each: the numbers are those of one."""
+"""One study on two GPUs with one process each gives the numbers of one process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEVICE = "cuda"
 
 
 def study(place: Path, **training: Any) -> StudySettings:
-    """Eleven rows in batches of three: the last batch of an epoch has rows for one process alone."""
+    """Return a study of eleven rows in batches of three; the last batch of an epoch has rows for one process only."""
     lines = [{"instruction": f"Say {'very ' * (n % 7)}{n}.", "output": f"It is {n}."} for n in range(12)]
     rows = place / "rows.jsonl"
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -47,7 +47,7 @@ def study(place: Path, **training: Any) -> StudySettings:
 
 
 def trained(asked: StudySettings, place: Path, processes: int) -> dict[tuple[Any, ...], float]:
-    """Every number of the curves of the study, run by so many processes."""
+    """Run the study with this many processes, and return every number of its curves."""
     place.mkdir()
     (place / "study.toml").write_text(to_toml(asked), encoding="utf-8")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -1,4 +1,4 @@
-"""Stress suites: the served lab under attack and under load, on the loopback.
+"""Stress suites: the served lab under attack and under load, on the loopback interface.
 
 `python -m tests.stress NAME [--short] [--json]` runs one suite; `--help` lists them.
 

@@ -1,4 +1,4 @@
-"""`python -m tests.stress NAME [--short] [--count N] [--json]`: run one suite; exit status 1 if it has findings."""
+"""Run one suite: `python -m tests.stress NAME [--short] [--count N] [--json]`; exit status 1 with findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .target import run_attacks
 
 @dataclass(frozen=True)
 class Suite:
-    """A named suite: what it does, and its run from (folder, short, count) to rows, each with what it `found`."""
+    """A named suite: its description, and a function from (folder, short, count) to rows with a `found` column."""
 
     words: str
     run: Callable[[Path, bool, int | None], list[dict[str, Any]]]
@@ -67,7 +67,7 @@ TABLES: dict[str, tuple[str, Callable[[argparse.Namespace], Table]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run the suite that `arguments` name, print its table, and return the exit status."""
+    """Run the suite named in `arguments`, print its table, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     listed = "; ".join(f"{name}: {suite.words}" for name, suite in SUITES.items())
     listed += "".join(f"; {name}: {words}" for name, (words, _) in TABLES.items())

@@ -1,4 +1,4 @@
-"""A crowd: honest visitors who must notice nothing, with hostile ones among them."""
+"""A crowd of honest visitors who must not be affected by hostile ones among them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOSTILE_ADDRESS = "127.0.0.2"
 
 @dataclass(frozen=True)
 class Crowd:
-    """How many, for how long, and the most that 95 % of the honest answers may take, in seconds."""
+    """Size and duration of a crowd, and the limit for the 95th percentile of honest response times in seconds."""
 
     honest: int = 32
     hostile: int = 8
@@ -43,7 +43,7 @@ SHORT = Crowd(honest=6, hostile=2, seconds=10.0, pause_seconds=1.0, in_time=5.0)
 
 
 def run_crowd(folder: Path, *, short: bool) -> list[dict[str, Any]]:
-    """Let a crowd use one lab; one row with the figures, and what it `found`."""
+    """Run a crowd on one lab; return one row with the measurements and what it `found`."""
     crowd = SHORT if short else Crowd()
     with served(folder, LIMITS) as server:
         assert server.address.startswith("http"), server.printed()
@@ -89,13 +89,13 @@ async def _all(server: Server, crowd: Crowd) -> tuple[Told, int]:
 
 
 def _client(server: Server, number: int) -> httpx.AsyncClient:
-    """The connections of one honest visitor, from an address of their own."""
+    """Return the connections of one honest visitor with a separate address."""
     transport = httpx.AsyncHTTPTransport(local_address=f"127.0.1.{number + 1}")
     return httpx.AsyncClient(base_url=server.address, timeout=SECONDS, transport=transport, trust_env=False)
 
 
 async def _honest(one: Session, crowd: Crowd, until: float) -> None:
-    """Change the text, read data, and now and then train a small study."""
+    """Change the text, read data, and occasionally train a small study."""
     chance = random.Random(one.key)
     await asyncio.sleep(chance.random() * crowd.pause_seconds)
     while time.perf_counter() < until:
@@ -110,7 +110,7 @@ async def _honest(one: Session, crowd: Crowd, until: float) -> None:
 
 
 def _hostile(server: Server, functions: list[Function], seed: int, until: float) -> int:
-    """Send hostile uploads, calls and requests one after another; how many."""
+    """Send hostile uploads, calls and requests one after another; return their number."""
     visitor, hostile, cases = Visitor(server.address, longest=PATIENCE_SECONDS), Hostile(seed), 0
     visitor.client.close()
     transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)

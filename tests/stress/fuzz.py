@@ -1,4 +1,4 @@
-"""Thousands of hostile uploads and calls against a served lab: what falls over, and what nobody should be shown."""
+"""Thousands of hostile uploads and calls against a served lab: crashes, and outputs that must not be shown."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CASES_A_VISITOR = 100
 # Small studies: some of the calls are right ones.
 LIMITS = {"steps": 5, "waiting_jobs": 2, "study_minutes": 1, "upload_megabytes": 5, "local_paths": False}
 
-FAULT = "Something in the lab itself went wrong"
+FAULT = "An internal error occurred"
 TRACEBACK = "Traceback (most recent call last)"
 SHOWN = 12
 
 
 @dataclass
 class Found:
-    """What a run met; `examples` has a few of the faults, by kind, with what was sent."""
+    """The findings of a run; `examples` has some faults by kind, with their input."""
 
     cases: int = 0
     crashes: int = 0
@@ -44,7 +44,7 @@ class Found:
     examples: list[str] = field(default_factory=list)
 
     def note(self, sent: Sent, answer: Answer, seconds: float) -> None:
-        """Count one case and what came back."""
+        """Count one case and its response."""
         self.cases += 1
         self.distinct.add(sent.name)
         if seconds > self.slowest_seconds:
@@ -64,7 +64,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Sent:
-    """One case: its kind, what is sent (as text, to tell cases apart), and the sending."""
+    """One case: its kind, its input as text (to identify duplicates), and a function that sends it."""
 
     kind: str
     text: str
@@ -72,12 +72,12 @@ class Sent:
 
     @property
     def name(self) -> str:
-        """What tells this case from others."""
+        """Return the identity of this case."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def measure_fuzz(cases: int = CASES, seed: int = 0) -> Table:
-    """`cases` hostile cases against a lab of its own; the table has the counts, its notes the faults met.
+    """Run `cases` hostile cases against a separate lab; return a table of counts with the faults as notes.
 
     Raises `NotAvailable` where the lab cannot be served here.
     """
@@ -106,7 +106,7 @@ def measure_fuzz(cases: int = CASES, seed: int = 0) -> Table:
 
 
 def fuzz(home: Path, cases: int, seed: int) -> Found:
-    """Run the cases against a lab that keeps its files under `home`; one that falls over is served again."""
+    """Run the cases against a lab with its files under `home`; restart the lab if it crashes."""
     hostile, found = Hostile(seed), Found()
     while found.cases < cases:
         with served(home / f"lab-{found.crashes}", LIMITS) as server:
@@ -120,7 +120,7 @@ def fuzz(home: Path, cases: int, seed: int) -> Found:
 
 
 def _run(server: Server, hostile: Hostile, found: Found, cases: int) -> None:
-    """Send cases until there are enough, or the server has fallen over."""
+    """Send cases until there are enough, or the server has crashed."""
     functions = Visitor(server.address).functions()
     while found.cases < cases and server.process.poll() is None:
         visitor = Visitor(server.address)
@@ -134,7 +134,7 @@ def _run(server: Server, hostile: Hostile, found: Found, cases: int) -> None:
 
 
 def _examine(server: Server, found: Found) -> None:
-    """What the server's own terminal and log tell of faults that no answer showed."""
+    """Find faults in the server's terminal output and log that no response showed."""
     printed, logged = server.printed(), server.logged()
     found.tracebacks += printed.count(TRACEBACK)
     if TRACEBACK in printed:
@@ -147,13 +147,13 @@ def _examine(server: Server, found: Found) -> None:
 
 
 def drawn(hostile: Hostile, functions: Sequence[Function], visitor: Visitor) -> Sent:
-    """The next case."""
+    """Return the next case."""
     kind = hostile.chance.choices(list(SHARES), list(SHARES.values()))[0]
     return MAKERS[kind](hostile, functions, visitor)
 
 
 def _file(hostile: Hostile, functions: Sequence[Function], visitor: Visitor) -> Sent:
-    """An upload, and the function that reads it."""
+    """Return an upload, and the function that reads it."""
     file = hostile.file()
     read = next(function for function in functions if function.name == "refresh")
     place = hostile.chance.choice(("data-file", "data-file", "data-held-out"))
@@ -169,7 +169,7 @@ def _file(hostile: Hostile, functions: Sequence[Function], visitor: Visitor) -> 
 
 
 def _call(hostile: Hostile, functions: Sequence[Function], visitor: Visitor) -> Sent:
-    """A function with some values that the page would not send."""
+    """Return a function call with some values that the page never sends."""
     function = hostile.chance.choice([one for one in functions if one.fields] + list(functions))
     data = function.usual(visitor.key)
     for place in hostile.chance.sample(range(len(data)), min(len(data), hostile.chance.choice((1, 1, 2, 5)))):
@@ -216,7 +216,7 @@ ADDRESSES = (
 
 
 def _request(hostile: Hostile, functions: Sequence[Function], visitor: Visitor) -> Sent:
-    """A request that no page makes."""
+    """Return a request that the page never makes."""
     from urllib.parse import quote
 
     part = hostile.chance.choice((hostile.chance.choice(PATHS), hostile.chance.choice(MARKUP), hostile.words(9)))

@@ -1,4 +1,4 @@
-"""Attacks on the gate: addresses, hosts, origins, admission, passwords, the end of the process."""
+"""Attacks on the gate: routes, hosts, origins, admission, passwords, and shutdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JSON = {"content-type": "application/json"}
 
 
 def an_address_of_the_framework(lab: Target) -> None:
-    """Ask for what the framework answers and the page never does, in several spellings."""
+    """Request routes of the framework that the page does not use, in several spellings."""
     for address in (
         "/gradio_api/token",
         "/gradio_api/user",
@@ -55,7 +55,7 @@ def a_call_under_another_functions_number(lab: Target) -> None:
 
 
 def a_call_with_the_same_name_twice(lab: Target) -> None:
-    """Give a value of the body twice: what is checked is what is called."""
+    """Send a value of the body twice; the checked value must be the one that is used."""
     visitor = lab.visitor()
     start, preview = visitor.function("start_study"), visitor.function("preview_noise")
     body = f'{{"fn_index": {preview.number}, "fn_index": {start.number}, "data": ["x"], "session_hash": "twice"}}'
@@ -64,7 +64,7 @@ def a_call_with_the_same_name_twice(lab: Target) -> None:
 
 
 def one_address_takes_all_places(lab: Target) -> None:
-    """Begin studies with new keys from one address until the queue is full."""
+    """Start studies with new keys from one address until the queue is full."""
     owners = [lab.visitor() for _ in range(LIMITS["queue_places"] + 3)]
     taken, refused = [], 0
     for owner in owners:
@@ -82,7 +82,7 @@ def one_address_takes_all_places(lab: Target) -> None:
 
 
 def a_foreign_host(lab: Target) -> None:
-    """Ask under the name of a foreign site, as after DNS rebinding."""
+    """Send requests under the host name of another site, as after DNS rebinding."""
     visitor = lab.visitor()
     for name in (
         "attacker.example",
@@ -99,7 +99,7 @@ def a_foreign_host(lab: Target) -> None:
 
 
 def a_foreign_origin(lab: Target) -> None:
-    """Act from a page of a foreign site, and ask to be granted its origin."""
+    """Send requests from another site's page, and request CORS access."""
     visitor = lab.visitor()
     for origin in (
         FOREIGN,
@@ -121,7 +121,7 @@ def a_foreign_origin(lab: Target) -> None:
 
 
 def a_frame_or_a_script_of_a_foreign_site(lab: Target) -> None:
-    """Look for a content security policy in every kind of answer."""
+    """Look for a content security policy in every kind of response."""
     for address in ("/", "/zh", "/config", "/theme.css", "/nothing"):
         policy = lab.visitor().client.get(address).headers.get("content-security-policy", "")
         for part in ("frame-ancestors 'self'", "object-src 'none'", "base-uri 'self'", "default-src 'self'"):
@@ -129,7 +129,7 @@ def a_frame_or_a_script_of_a_foreign_site(lab: Target) -> None:
 
 
 def malformed_direct_calls(lab: Target) -> None:
-    """Send what no page sends straight to the functions."""
+    """Send values that the page never sends directly to the functions."""
     visitor = lab.visitor()
     before = lab.server.printed()
     for body in (
@@ -165,7 +165,7 @@ def _with_password(folder: Path) -> Iterator[Visitor]:
 
 
 def a_password_by_guessing(lab: Target) -> None:
-    """Guess the password of a lab, look for what it tells without one, and use its cookie elsewhere."""
+    """Guess the password of a lab, look for unprotected information, and reuse its cookie."""
     with _with_password(lab.scratch / "password") as visitor:
         for address in ("/config", "/gradio_api/info", "/openapi.json", "/gradio_api/openapi.json"):
             status = visitor.send("GET", address).status
@@ -181,14 +181,14 @@ def a_password_by_guessing(lab: Target) -> None:
 
 
 def a_redirect_to_a_foreign_site(lab: Target) -> None:
-    """Ask the lab to send the visitor elsewhere after leaving."""
+    """Request a redirect to another site after logging out."""
     for address in ("/logout?_target_url=https://attacker.example/", "/logout?_target_url=//attacker.example"):
         said = lab.visitor().client.get(address, follow_redirects=False)
         assert "attacker" not in said.headers.get("location", ""), said.headers["location"]
 
 
 def ended_by_the_system_under_load(lab: Target) -> None:
-    """Let the system end a lab that trains while many ask it."""
+    """Terminate a lab that trains while it receives many requests."""
     with served(lab.scratch / "ended", OMP_NUM_THREADS="1") as server:
         owner, over = Visitor(server.address), threading.Event()
         start, draw = owner.function("start"), owner.function("redraw")

@@ -1,4 +1,4 @@
-"""Hostile files, values and requests, drawn from a seed: each is made anew from parts, none is a copy of a list."""
+"""Hostile files, values and requests, generated from a seed."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>system", "<s>", "[INST]", "</s>", "<pad
 
 @dataclass(frozen=True)
 class HostileFile:
-    """A file to upload: what it is called and what it holds."""
+    """A file to upload: its name and content."""
 
     name: str
     content: bytes
 
 
 class Hostile:
-    """Draws everything from one stream of chance."""
+    """Draws everything from one random stream."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
 
     def words(self, most: int = 60) -> str:
-        """A text of ordinary and odd parts."""
+        """Return a text of ordinary and unusual parts."""
         parts: list[Callable[[], str]] = [
             lambda: self.chance.choice(MARKUP),
             lambda: self.chance.choice(SPECIAL),
@@ -70,13 +70,13 @@ class Hostile:
         return "".join(self.chance.choice(parts)() for _ in range(self.chance.randint(1, 3)))
 
     def number(self) -> Any:
-        """A number at an edge, or what passes for one."""
+        """Return a boundary number, or a value that resembles one."""
         edges = (0, -0.0, -1, 1, 0.5, 1e-320, 1e308, 2**31, 2**53 + 1, -(2**63), 10**40, "1e9999", "0x10", True)
         drawn = (self.chance.uniform(-1e6, 1e6), self.chance.randint(-(10**9), 10**9), float("nan"), float("inf"))
         return self.chance.choice((*edges, *drawn))
 
     def value(self, depth: int = 0) -> Any:
-        """Any JSON value."""
+        """Return any JSON value."""
         if depth < 3 and self.chance.random() < 0.3:
             count = self.chance.randint(0, 4)
             if self.chance.random() < 0.5:
@@ -85,21 +85,21 @@ class Hostile:
         return self.chance.choice((None, True, False, self.number(), self.words(20), self.words(), self.deep()))
 
     def deep(self) -> Any:
-        """Lists in lists."""
+        """Return nested lists."""
         value: Any = self.number()
         for _ in range(self.chance.choice((2, 30, 90))):
             value = [value] if self.chance.random() < 0.5 else {"a": value}
         return value
 
     def key(self) -> str:
-        """The name of a column or of a part of a file."""
+        """Return the name of a column or of a part of a file."""
         known = ("instruction", "input", "output", "messages", "role", "content", "question", "answer", "path", "meta")
         return self.chance.choice((*known, self.words(8), ""))
 
     # ------------------------------------------------------------ files
 
     def file(self) -> HostileFile:
-        """One file of any kind, good in parts and bad in parts."""
+        """Return a file of any kind, partly valid and partly invalid."""
         kinds: list[tuple[Callable[[], bytes], tuple[str, ...], int]] = [
             (self.json_lines, (".jsonl", ".ndjson", ".json"), 6),
             (self.json_list, (".json", ".jsonl"), 4),
@@ -113,17 +113,17 @@ class Hostile:
         return HostileFile(self.name() + ending, self.damaged(make()))
 
     def name(self) -> str:
-        """A file's name without its ending."""
+        """Return a file name without extension."""
         odd = (self.chance.choice(MARKUP), self.chance.choice(PATHS), "x" * self.chance.choice((90, 300)), "rows", "行")
         plain = self.chance.choice(odd).encode("utf-8", "ignore").decode()
         return "".join(character for character in plain if character not in '\0\n\r"')
 
     def cell(self) -> Any:
-        """What stands in a row: mostly text, of the odd kind."""
+        """Return the value of a cell, mostly unusual text."""
         return self.chance.choices((self.words(20), self.number(), self.value(2)), (8, 1, 1))[0]
 
     def record(self, layout: str) -> dict[str, Any]:
-        """A row of a layout, which may be one."""
+        """Return a row of a layout, valid or not."""
         if layout == "messages":
             roles = ("user", "assistant") if self.chance.random() < 0.8 else (self.words(5), "assistant")
             return {"messages": [{"role": role, "content": self.cell()} for role in roles]}
@@ -134,14 +134,14 @@ class Hostile:
         return {part: self.cell() for part in layout.split()}
 
     def records(self) -> list[dict[str, Any]]:
-        """Rows of one layout, with a few of others among them."""
+        """Return rows of one layout, mixed with a few of others."""
         layouts = ("instruction input output", "question answer", "messages", "prompt completion", "any", "columns")
         layout = self.chance.choices(layouts, (5, 5, 5, 3, 2, 1))[0]
         rows = [self.record(layout) for _ in range(self.chance.randint(0, 12))]
         return rows + [self.record("any") for _ in range(self.chance.choice((0, 0, 0, 2)))]
 
     def json_lines(self) -> bytes:
-        """JSONL, some of it."""
+        """Return partly valid JSONL."""
         lines = [self._dumped(record) for record in self.records()]
         odd = ("", "[" * 2000, '{"a": ' * 300, '"', "NaN", '{"a":1,}', "9" * 5000, '{"question": "\\ud800"}')
         lines += self.chance.sample(odd, self.chance.choice((0, 0, 1, 3)))
@@ -149,7 +149,7 @@ class Hostile:
         return self.chance.choice(("\n", "\n", "\r\n", "\r", "\n\n")).join(lines).encode("utf-8", "surrogatepass")
 
     def json_list(self) -> bytes:
-        """A JSON list, or something around one."""
+        """Return a JSON list, possibly wrapped."""
         inner = ",".join(self._dumped(record) for record in self.records())
         right = (f"[{inner}]", f'{{"data": [{inner}]}}') * 4
         wrong = (f'{{"a": [{inner}], "b": [1]}}', f"[{inner}", f"[{inner},]", f"{inner}")
@@ -158,7 +158,7 @@ class Hostile:
         return self.chance.choice((*right, *wrong, *bombs)).encode("utf-8", "surrogatepass")
 
     def table(self) -> bytes:
-        """CSV, some of it."""
+        """Return partly valid CSV."""
         mark = self.chance.choice((",", ",", ";", "\t", "|"))
         heads = (["question", "answer"], ["instruction", "input", "output"], [self.words(9), "a", "a"], ["a"] * 1200)
         header = self.chance.choices(heads, (5, 5, 1, 1))[0]
@@ -170,11 +170,11 @@ class Hostile:
         return text.encode(self.chance.choice(("utf-8", "utf-8-sig", "utf-16", "utf-8")), "ignore")
 
     def quoted(self, text: str) -> str:
-        """A cell, mostly quoted as it must be."""
+        """Return a cell, mostly quoted correctly."""
         return '"' + text.replace('"', '""').replace("\0", "") + '"' if self.chance.random() < 0.9 else text
 
     def parquet(self) -> bytes:
-        """A Parquet file, or a kilobyte that holds gigabytes."""
+        """Return a Parquet file, possibly one kilobyte that unpacks to gigabytes."""
         import pyarrow
         import pyarrow.parquet
 
@@ -191,7 +191,7 @@ class Hostile:
         return bytes(file.getvalue().to_pybytes())
 
     def packed(self) -> bytes:
-        """Much in little."""
+        """Return a compression bomb."""
         if self.chance.random() < 0.5:
             return gzip.compress(b'{"question": "Q", "answer": "A"}\n' * self.chance.randint(1, 200_000), 1, mtime=0)
         file = io.BytesIO()
@@ -201,7 +201,7 @@ class Hostile:
         return file.getvalue()
 
     def noise(self) -> bytes:
-        """Bytes without a plan, some of which begin as something known."""
+        """Return random bytes, some with the signature of a known format."""
         heads = (
             b"",
             b"PAR1",
@@ -215,7 +215,7 @@ class Hostile:
         return self.chance.choice(heads) + self.chance.randbytes(self.chance.randint(0, 3000))
 
     def damaged(self, content: bytes) -> bytes:
-        """Now and then a few bytes changed, cut or doubled."""
+        """Change, cut or duplicate some bytes occasionally."""
         if self.chance.random() < 0.7 or not content:
             return content
         changed = bytearray(content)
@@ -230,7 +230,7 @@ class Hostile:
     # ------------------------------------------------------------ values of a call
 
     def for_field(self, kind: str, usual: Any, choices: tuple[Any, ...]) -> Any:
-        """A value for a component of this kind: right, at an edge, or of a kind that it never sends."""
+        """Return a value for a component of this kind: valid, at a boundary, or of a type that it never sends."""
         right: list[Any] = [usual, *choices[:40]]
         if kind in ("slider", "number"):
             odd: list[Any] = [self.number(), self.number()]
@@ -241,7 +241,7 @@ class Hostile:
         return self.chance.choice([self.chance.choice(right), *odd, self.value()])
 
     def file_value(self) -> Any:
-        """A file that was never uploaded, as a function takes it."""
+        """Return a file that was never uploaded, as a function parameter."""
         path = self.chance.choice((*PATHS, self.words(9)))
         meta = self.chance.choice(({"_type": "gradio.FileData"}, {}, None, {"_type": "x"}))
         more = {self.chance.choice(("is_stream", "url", "size", "orig_name", "mime_type")): self.value(2)}

@@ -1,4 +1,4 @@
-"""Fuzzed imports: records changed at random, brought into a served lab and opened there if they are taken."""
+"""Fuzzed imports: randomly changed records are imported into a served lab and opened if accepted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT, SHORT = 2_000, 30
 MOST_MEMORY_MB = 400
 SLOWEST_SECONDS = 60
 RECORD = "20260101-000000-abcdef"
-FAULT = "in the lab itself went wrong"
+FAULT = "An internal error occurred"
 STUDY = assets() / "studies" / "smollm2-open-ended"
 
 WORKERS = 3
@@ -33,7 +33,7 @@ Parts = dict[str, bytes]
 
 
 class Draw(random.Random):
-    """The chance of one case, and the id of the record in it."""
+    """The random stream of one case, and the id of its record."""
 
     record = RECORD
 
@@ -62,7 +62,7 @@ def packed(parts: Parts, name: str = RECORD) -> bytes:
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container in a JSON value with each of its keys."""
+    """Yield every container in a JSON value with each of its keys."""
     keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
     return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
 
@@ -163,19 +163,19 @@ KINDS: dict[str, Callable[[Parts, Draw], bytes]] = {
 
 
 def peak_memory(server: Server) -> float:
-    """Return the most memory that the server took since it was last reset, in MB."""
+    """Return the server's peak memory since the last reset, in MB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
 def reset_peak(server: Server) -> float:
-    """Forget the peak of the server's memory; return what it takes now, in MB."""
+    """Reset the server's peak memory; return its current memory in MB."""
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5", encoding="utf-8")
     return peak_memory(server)
 
 
 def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Import `count` fuzzed records; one row for each kind, and one for the memory of the server."""
+    """Import `count` fuzzed records; return one row per kind, and one for the server's memory."""
     cases = count or (SHORT if short else COUNT)
     rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in KINDS}
     with target(folder) as lab, ThreadPoolExecutor(WORKERS) as workers:
@@ -191,7 +191,7 @@ def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> l
 
 
 def _share(lab: Target, numbers: range, seed: int, rows: dict[str, dict[str, Any]]) -> None:
-    """Import the cases of one worker; its record has an id of its own."""
+    """Import the cases of one worker, whose record has a separate id."""
     visitor, kinds, parts = lab.visitor(), list(KINDS), parts_of(STUDY)
     functions = importing(visitor), visitor.function("fill"), visitor.function("open_record")
     for number in numbers:
@@ -212,14 +212,14 @@ def _note(row: dict[str, Any], number: int, taken: bool, seconds: float, found: 
 
 
 def importing(visitor: Visitor) -> Function:
-    """Return the function of the page that brings a record in."""
+    """Return the page's function that imports a record."""
     return next(found for found in visitor.functions() if "bring-file" in [field.elem_id for field in found.fields])
 
 
 def _imported(
     server: Server, visitor: Visitor, functions: tuple[Function, Function, Function], given: bytes, record: str
 ) -> tuple[bool, float, str]:
-    """Bring one archive in and open what was taken; return whether it was, the seconds, and what was wrong."""
+    """Import one archive and open its record; return whether it was accepted, the seconds, and any fault."""
     started = time.perf_counter()
     bring, listing, opening = functions
     sent = visitor.upload("record.zip", given)

@@ -1,6 +1,6 @@
-"""Many visitors of one lab at once, on the loopback: what the page does for them, how fast, and what is lost.
+"""Many visitors of one lab at once on the loopback interface: response times and losses.
 
-Each session speaks as the page does: a call is put into the queue, and its answer read from a stream of events.
+Each session behaves like the page: a call is queued, and its response is read from an event stream.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORDS = ("robot", "owl", "village", "painter", "river", "lamp", "letter", "garde
 
 @dataclass(frozen=True)
 class Load:
-    """How much: of the Noise tab, of studies at once, of mixed use, and of a server that is killed meanwhile."""
+    """The size of a load: Noise tab, simultaneous studies, mixed use, and a killed server."""
 
     sessions: int = 100
     every_seconds: float = 2.0
@@ -65,23 +65,23 @@ SHORT = Load(
 
 @dataclass
 class Told:
-    """What was seen: seconds of each answer, what went wrong, in words, and what the lab refused with a sentence."""
+    """The results: seconds per response, errors in words, and refusals with their messages."""
 
     seconds: list[float] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def p95(self) -> float:
-        """The 95th percentile of the seconds; infinite where there was no answer."""
+        """Return the 95th percentile of the seconds; infinite if there was no response."""
         return statistics.quantiles(self.seconds, n=20)[-1] if len(self.seconds) > 1 else float("inf")
 
 
 class Refused(Exception):
-    """The lab did not do what was asked, and said why."""
+    """The lab refused a request, with a reason."""
 
 
 class Session:
-    """One visitor, asynchronously, with a key of their own."""
+    """One asynchronous visitor with a separate key."""
 
     def __init__(self, client: httpx.AsyncClient, functions: Sequence[Function], told: Told) -> None:
         self.client, self.told = client, told
@@ -89,12 +89,12 @@ class Session:
         self.key, self.session = secrets.token_hex(32), secrets.token_hex(8)
 
     async def call(self, name: str, *, timed: bool = True, **changes: Any) -> list[Any] | None:
-        """The outputs of a function of the page, called with its usual values but for `changes` (by elem_id)."""
+        """Call a function of the page with its default values except `changes` (by elem_id), and return its outputs."""
         function = self.functions[name]
         return await self.send(function.number, function.usual(self.key, **changes), timed=timed)
 
     async def send(self, number: int, data: Sequence[Any], *, timed: bool = True) -> list[Any] | None:
-        """The outputs of one call; None, and a word in `told`, where it failed or was refused."""
+        """Return the outputs of one call; None, with an entry in `told`, if it failed or was refused."""
         begun = time.perf_counter()
         try:
             outputs = await asyncio.wait_for(self._asked(number, data), SECONDS)
@@ -131,7 +131,7 @@ class Session:
 
 
 def measure_load(load: Load | None = None) -> Table:
-    """The table of the parts of `load`, each on a fresh server of its own."""
+    """Measure the parts of `load`, each on a new server, and return their table."""
     asked = load or Load()
     table = Table("Many users at once, loopback only", describe_machine())
     for part in asked.parts:
@@ -173,7 +173,7 @@ def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
 
 
 async def _changing_text(one: Session, load: Load) -> None:
-    """Change the text, as often as is asked for, whatever became of the change before: a slow server is no excuse."""
+    """Change the text at a fixed rate, even if earlier changes have not been answered."""
     start = time.perf_counter() + load.every_seconds * int(one.session[:4], 16) / 0x10000
     await asyncio.sleep(start - time.perf_counter())
     for number in range(round(load.noise_seconds / load.every_seconds)):
@@ -219,12 +219,12 @@ def _studies(load: Load, home: Path) -> list[dict[str, Any]]:
 
 
 def _small(load: Load) -> dict[str, Any]:
-    """What a visitor changes on the Train tab, by elem_id, for a study of seconds."""
+    """Return the changes on the Train tab, by elem_id, for a study of a few seconds."""
     return {"train_steps": load.steps, "train_evaluations": 2, "train_evaluation_rows": 8, "train_strengths": ""}
 
 
 async def _until_over(one: Session, record: str) -> str:
-    """Watch a study as the page does, through the endpoint for programs; what it came to."""
+    """Follow a study through the API, and return its final state."""
     status = one.functions["study_status"].number
     while record:
         outputs = await one.send(status, [record, one.key, 0])
@@ -237,7 +237,7 @@ async def _until_over(one: Session, record: str) -> str:
 
 
 def _mixed(load: Load, home: Path) -> list[dict[str, Any]]:
-    """The highest rate whose answers come in time, each tried on a fresh server; and that one for the whole time."""
+    """Find the highest rate with timely responses, each on a new server; then run it for the whole time."""
     found, tried = load.mixed_sessions[0], list[dict[str, Any]]()
     for sessions in load.mixed_sessions:
         tried += _mixed_use(sessions, load.rate_seconds, load, home / f"of{sessions}")
@@ -248,7 +248,7 @@ def _mixed(load: Load, home: Path) -> list[dict[str, Any]]:
 
 
 def _mixed_use(sessions: int, seconds: float, load: Load, home: Path) -> list[dict[str, Any]]:
-    """Some change the text, some read data, some train; memory is looked at after a quarter and at the end."""
+    """Run mixed use: text changes, data reading and training. Memory is measured after a quarter and at the end."""
     with served(home) as server:
         warm(server)
         begun = time.perf_counter()
@@ -288,7 +288,7 @@ def _mixed_use(sessions: int, seconds: float, load: Load, home: Path) -> list[di
 
 
 def _killed(load: Load, home: Path) -> list[dict[str, Any]]:
-    """A server that is killed with a queue before it, and begun again: what became of every study."""
+    """Kill a server with queued studies, restart it, and return what happened to every study."""
     with served(home) as server:
         warm(server)
 
@@ -334,7 +334,7 @@ PARTS: dict[str, Callable[[Load, Path], list[dict[str, Any]]]] = {
 
 
 async def _everybody(server: Server, sessions: int, act: Callable[[Session], Awaitable[None]]) -> Told:
-    """Let so many sessions act at once; what they were told, all together."""
+    """Run this many sessions at once, and return their combined results."""
     visitor = Visitor(server.address)
     functions = visitor.functions()
     visitor.client.close()
@@ -346,7 +346,7 @@ async def _everybody(server: Server, sessions: int, act: Callable[[Session], Awa
 
 
 def warm(server: Server) -> None:
-    """Wait until the bundled model is there."""
+    """Wait until the bundled model is loaded."""
     visitor = Visitor(server.address)
     for name in ("redraw", "plan"):
         function = visitor.function(name)
@@ -355,5 +355,5 @@ def warm(server: Server) -> None:
 
 
 def memory(server: Server) -> int:
-    """Bytes of memory that the server has."""
+    """Return the server's memory in bytes."""
     return int(psutil.Process(server.process.pid).memory_info().rss)

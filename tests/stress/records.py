@@ -1,4 +1,4 @@
-"""Attacks with records, uploads and exports: memory, disk, time and lists of others."""
+"""Attacks with records, uploads and exports on memory, disk, time and other visitors' lists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _listed(visitor: Visitor) -> Answer:
 
 
 def a_record_made_to_exhaust_memory(lab: Target) -> None:
-    """Bring in archives of a megabyte whose parts take gigabytes when they are read."""
+    """Import archives of a megabyte whose parts take gigabytes when read."""
     visitor, usual = lab.visitor(), parts_of(STUDY)
     idle = reset_peak(lab.server)
     for name, content in (
@@ -48,7 +48,7 @@ def a_record_made_to_exhaust_memory(lab: Target) -> None:
 
 
 def a_record_that_slows_the_lists_of_others(lab: Target) -> None:
-    """Keep a record of one's own as large as may be, and look how long the list of another visitor takes."""
+    """Store a record of maximum size, and measure how long another visitor's list takes."""
     large = {f"field {number}": "x" * 200 for number in range(1_000)}
     about = json.loads((STUDY / "record.json").read_bytes()) | large
     answer = _brought(lab.visitor(), {**parts_of(STUDY), "record.json": json.dumps(about).encode()})
@@ -61,7 +61,7 @@ def a_record_that_slows_the_lists_of_others(lab: Target) -> None:
 
 
 def a_wrong_field_that_breaks_a_list(lab: Target) -> None:
-    """Bring in records with one field that a reader does not expect."""
+    """Import records with one field that a reader does not expect."""
     visitor = lab.visitor()
     about = json.loads((STUDY / "record.json").read_bytes())
     for wrong in ({"created": 1e300}, {"created": "x"}, {"model": {"precision": "int3"}}, {"data": {"train": 10**30}}):
@@ -80,7 +80,7 @@ def a_wrong_field_that_breaks_a_list(lab: Target) -> None:
 
 
 def an_archive_with_odd_names(lab: Target) -> None:
-    """Bring in archives whose names are options, hidden files or paths."""
+    """Import archives whose names are options, hidden files or paths."""
     visitor = lab.visitor()
     for name in ("data/source/-rf", "data/source/.x", "arms/-x/seed-0/adapter_config.json", "../x", "claim"):
         answer = _brought(visitor, {**parts_of(STUDY), name: b"x"})
@@ -89,7 +89,7 @@ def an_archive_with_odd_names(lab: Target) -> None:
 
 
 def links_and_exports_that_fill_the_disk(lab: Target) -> None:
-    """Open the link of a study with rows ten times, and take the study away ten times."""
+    """Open the link of a study with rows ten times, and export the study ten times."""
     visitor, name = lab.visitor(), "20260103-000000-abcdef"
     rows = b"".join(b'{"instruction": "%d", "output": "b"}\n' % number for number in range(20_000))
     data = EXAMPLE.data.model_copy(update={"source": "file:data/source/rows.jsonl"})

@@ -1,4 +1,4 @@
-"""Attacks on the start: settings that would open a limit, and ports that are taken."""
+"""Attacks on startup: settings that would lift a limit, and occupied ports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _started(lab: Target, **variables: str) -> tuple[int, str]:
-    """Start a lab with these variables; return its status and what it says."""
+    """Start a lab with these variables; return its exit status and output."""
     own = {"NEFTUNE_HOME": str(lab.scratch / "start"), **variables}
     done = subprocess.run(
         [sys.executable, "app.py"], cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, timeout=60
@@ -22,7 +22,7 @@ def _started(lab: Target, **variables: str) -> tuple[int, str]:
 
 
 def a_limit_that_is_open_because_it_is_wrong(lab: Target) -> None:
-    """Start with limits that are malformed, out of range or misspelt."""
+    """Start with malformed, out-of-range or misspelt limits."""
     for name, value in (
         ("NEFTUNE_LIMIT_STEPS", "2k"),
         ("NEFTUNE_LIMIT_CALLS_A_MINUTE", "100/min"),
@@ -38,7 +38,7 @@ def a_limit_that_is_open_because_it_is_wrong(lab: Target) -> None:
 
 
 def a_port_that_is_taken(lab: Target) -> None:
-    """Start at the port of another server."""
+    """Start on the port of another server."""
     port = lab.server.address.rpartition(":")[2].strip("/")
     status, said = _started(lab, GRADIO_SERVER_PORT=port)
     assert status == 2, f"it ended with status {status}"

@@ -25,9 +25,9 @@ def _fetched(visitor: Visitor) -> Answer:
 
 
 def a_data_set_that_searches_the_disk_of_the_host(lab: Target) -> None:
-    """Let the card of a data set name folders that exist and others that do not, and addresses inside the network.
+    """Use a data set card that names existing and missing folders, and addresses inside the network.
 
-    The host has a token of the hub, which the hub must not be shown.
+    The host has a hub token, which must not be sent.
     """
     files, said = {"data.jsonl": ROWS}, set()
     with (
@@ -67,7 +67,7 @@ def an_upload_of_another_visitor(lab: Target) -> None:
 
 
 def a_record_of_the_command_line(lab: Target) -> None:
-    """Train a record of the host further, go on with it, stop it and discard it."""
+    """Add seeds to a record of the host, resume it, stop it and discard it."""
     made = create(EXAMPLE, "", folder=lab.server.home / "runs")
     made.append({"event": "started", "steps": 1})
     made.append({"event": "finished"})
@@ -85,7 +85,7 @@ def _is_keyed(function: Function) -> bool:
 
 
 def imports_over_the_share_of_a_visitor(lab: Target) -> None:
-    """Bring in record after record until the share of one visitor is full."""
+    """Import records until a visitor's disk space is full."""
     with served(lab.scratch / "share", {**LIMITS, "visitor_gigabytes": 0.004}) as server:
         visitor, told = Visitor(server.address), []
         parts = {**parts_of(STUDY), "data/source/rows.jsonl": ROWS * 1_000}
@@ -99,7 +99,7 @@ def imports_over_the_share_of_a_visitor(lab: Target) -> None:
 
 
 def twelve_hundred_tiny_uploads(lab: Target) -> None:
-    """Upload many tiny files, and look how long the answers to others take."""
+    """Upload many tiny files, and measure the response times for other visitors."""
     visitor, other = lab.visitor(), lab.visitor()
     files = [("files", (f"{number}.jsonl", b'{"a": %d}' % number)) for number in range(1_200)]
     visitor.client.post("/gradio_api/upload", files=files)
@@ -108,7 +108,7 @@ def twelve_hundred_tiny_uploads(lab: Target) -> None:
 
 
 def calls_that_hold_up_others(lab: Target) -> None:
-    """Send a hundred calls at once from one address, and look how long a call from another one takes."""
+    """Send a hundred calls at once from one address, and measure how long a call from another address takes."""
     visitor = lab.visitor()
     draw = visitor.function("redraw")
     transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)

@@ -26,7 +26,7 @@ TOKEN = "hf_" + "Str3ss" * 6
 
 @dataclass
 class Target:
-    """A served lab and the visitors it gets.
+    """A served lab and its visitors.
 
     Attributes:
         server: The lab in a process of its own.

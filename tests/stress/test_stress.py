@@ -1,4 +1,4 @@
-"""The short versions of the stress suites; `python -m tests.stress` has the whole."""
+"""Short versions of the stress suites; `python -m tests.stress` runs the full ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A visitor of a served lab who speaks to its addresses and functions as they are, without its page."""
+"""A visitor of a served lab who calls its routes and functions directly, without the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ serve(host="127.0.0.1", limits=Limits(**json.loads(sys.argv[1])) if sys.argv[1] 
 
 @dataclass(frozen=True)
 class Field:
-    """An input of a function as the page's own description tells it."""
+    """An input of a function, from the page's configuration."""
 
     kind: str
     elem_id: str
@@ -43,7 +43,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the page that the server answers, named or not."""
+    """A function of the page that the server runs, named or not."""
 
     number: int
     name: str
@@ -51,16 +51,16 @@ class Function:
     outputs: tuple[str, ...]
 
     def usual(self, key: str, **changes: Any) -> list[Any]:
-        """The values that the page would send at first, for the visitor with this key; `changes` are by elem_id."""
+        """Return the page's initial values for the visitor with this key; `changes` are by elem_id."""
         values = {OWNER_KEY: key, **{name.replace("_", "-"): value for name, value in changes.items()}}
         return [values.get(field.elem_id, field.usual) for field in self.fields]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said: the status, everything in it as text, and the outputs where there are any.
+    """A response: the status, its whole text, and the outputs if any.
 
-    `told` are its sentences: errors and the notes shown at the edge of the page.
+    `told` are its messages: errors and toasts.
     """
 
     status: int
@@ -70,7 +70,7 @@ class Answer:
 
 
 class Visitor:
-    """One session, with its own key. Every method gives the server's answer; none raises for what it says.
+    """One session with its own key. Every method returns the server's response; errors in it are not raised.
 
     Attributes:
         longest: Seconds after which the rest of an answer is not waited for: a stream of events may never end.
@@ -83,7 +83,7 @@ class Visitor:
         self.session = secrets.token_hex(8)
 
     def functions(self) -> list[Function]:
-        """All functions that the server answers; those that live in the browser alone are left out."""
+        """Return all functions that the server runs, without those that run in the browser."""
         config = self.client.get("/config").json()
         parts = {part["id"]: part for part in config["components"]}
         found = []
@@ -95,11 +95,11 @@ class Visitor:
         return found
 
     def function(self, name: str) -> Function:
-        """The first function of that name."""
+        """Return the first function of that name."""
         return next(found for found in self.functions() if found.name == name)
 
     def upload(self, name: str, content: bytes) -> Answer:
-        """Send a file; the outputs are the file as a function takes it."""
+        """Upload a file; the outputs are the file as a function parameter."""
         said = self.send("POST", "/gradio_api/upload", files={"files": (name, content)})
         if said.status != 200:
             return said
@@ -107,14 +107,14 @@ class Visitor:
         return Answer(200, said.text, [described(path, name, len(content))])
 
     def call(self, function: Function, data: Sequence[Any], **more: Any) -> Answer:
-        """Call a function through the queue and wait for its last word."""
+        """Call a function through the queue and wait for its final event."""
         body = {"fn_index": function.number, "session_hash": self.session, "data": list(data), **more}
         text = json.dumps(body)  # also what JSON has no word for, as a hostile visitor would
         joined = self.send("POST", "/gradio_api/queue/join", content=text, headers={"content-type": "application/json"})
         return joined if joined.status != 200 else self._followed(joined)
 
     def send(self, method: str, address: str, **request: Any) -> Answer:
-        """Any request."""
+        """Send any request."""
         end, blocks = time.monotonic() + self.longest, list[bytes]()
         try:
             with self.client.stream(method, address, **request) as response:
@@ -127,7 +127,7 @@ class Visitor:
         return Answer(response.status_code, b"".join(blocks).decode("utf-8", "replace"))
 
     def _followed(self, joined: Answer) -> Answer:
-        """What a queued call says until its stream ends."""
+        """Read the events of a queued call until its stream ends."""
         heard = self.send("GET", f"/gradio_api/queue/data?session_hash={self.session}")
         if heard.status != 200:
             return heard
@@ -144,7 +144,7 @@ class Visitor:
 
 
 def described(path: str, name: str, size: int) -> dict[str, Any]:
-    """A file as the page sends it to a function."""
+    """Return a file as the page sends it to a function."""
     return {"path": path, "orig_name": name, "size": size, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -157,18 +157,18 @@ def _field(part: Mapping[str, Any]) -> Field:
 
 @dataclass
 class Server:
-    """The lab in a process of its own, under a home of its own, with what it printed."""
+    """The lab in a separate process and home, with its output."""
 
     address: str
     process: subprocess.Popen[str]
     home: Path
 
     def printed(self) -> str:
-        """Everything that it wrote to its terminal so far."""
+        """Return its terminal output so far."""
         return (self.home / "terminal.txt").read_text(encoding="utf-8", errors="replace")
 
     def logged(self) -> str:
-        """Its log so far."""
+        """Return its log so far."""
         log = self.home / "lab.log"
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
@@ -177,7 +177,7 @@ class Server:
 def served(
     home: Path, limits: Mapping[str, Any] | None = None, *, code: str = SERVE, **environment: str
 ) -> Iterator[Server]:
-    """Serve the lab on the loopback, by `code`, with its files under `home`; it reaches no hub."""
+    """Serve the lab on the loopback interface by running `code`, with its files under `home` and no hub access."""
     home.mkdir(parents=True, exist_ok=True)
     package = str(Path(__file__).resolve().parents[2])
     own = {"NEFTUNE_HOME": str(home), "HF_ENDPOINT": NO_HUB, "HF_HOME": str(home / "hub"), "PYTHONUNBUFFERED": "1"}

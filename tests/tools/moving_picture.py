@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from neftune_core.bench.page import driven_browser, served
+from neftune_core.bench.page import automated_browser, served
 
 Frame = tuple[bytes, int]
 """A screenshot as PNG, and the milliseconds for which it is shown."""
@@ -54,7 +54,7 @@ def record_page(file: Path) -> int:
     with (
         tempfile.TemporaryDirectory() as home,
         served(NEFTUNE_HOME=home) as (address, _),
-        driven_browser() as browser,
+        automated_browser() as browser,
     ):
         page = browser.new_page(viewport=SIZE, locale="en-GB")
         page.set_default_timeout(PATIENCE)
@@ -79,7 +79,7 @@ def _slider(page: Any) -> Iterator[Frame]:
 
 
 def _training(page: Any) -> list[Frame]:
-    """As many screenshots of a whole study as are shown, evenly spaced."""
+    """Return evenly spaced screenshots of a whole study."""
     page.get_by_role("tab", name="Train", exact=True).click()
     seeds = page.locator("#train-seeds input[type=number]")
     seeds.fill(str(SEEDS))
@@ -107,7 +107,7 @@ def _verdict(page: Any) -> Iterator[Frame]:
 
 
 def _gif(frames: list[Frame]) -> bytes:
-    """All frames with one palette, so that only what changes between two of them is stored."""
+    """Quantise all frames with one palette, so that only differences between frames are stored."""
     pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png, _ in frames]
     width, height = pictures[0].size
     mixed = Image.new("RGB", (width, 3 * height))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.page import driven_browser, served
+from neftune_core.bench.page import automated_browser, served
 from neftune_core.settings import Limits
 from neftune_core.studies.records import disk
 from neftune_core.studies.records.record import Record, create
@@ -34,7 +34,7 @@ SETTLING_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Look:
-    """One way in which the page is seen."""
+    """One combination of language, theme and width."""
 
     language: str
     theme: str
@@ -53,14 +53,14 @@ LOOKS = (
 
 
 def pictures(folder: Path, study: StudySettings = STUDY) -> Iterator[Path]:
-    """Every tab in each of `LOOKS`, as JPEG files in `folder`; each as it is written."""
+    """Save every tab in each of `LOOKS` as a JPEG file in `folder`; yield each file."""
     folder.mkdir(parents=True, exist_ok=True)
     key = secrets.token_hex(32)
     record = create(study, key)
     try:
         for _ in run_study(record, Limits(), lambda: False):
             pass
-        with served() as (address, _), driven_browser() as browser:
+        with served() as (address, _), automated_browser() as browser:
             for look in LOOKS:
                 yield from _looked(browser, address, look, key, record, folder)
     finally:
@@ -89,7 +89,7 @@ def _looked(browser: Any, address: str, look: Look, key: str, record: Record, fo
 
 
 def _fill(page: Any, tab: str) -> None:
-    """Let the tab show what it is for."""
+    """Fill the tab with content."""
     if tab in ("Train", "Compare"):
         page.locator("#train-state [data-state=finished]").wait_for()
     if tab == "Compare":

@@ -1,6 +1,6 @@
-"""A finished sweep as one that ships: `python -m tests.tools.recorded SWEEP NAME` copies it to assets/recorded.
+"""Copy a finished sweep to assets/recorded: `python -m tests.tools.recorded SWEEP NAME`.
 
-Adapters, checkpoints and claims stay behind; the settings, logs and numbers go. Prints its tables for
+Adapters, checkpoints and claims are not copied; settings, logs and numbers are. Prints its tables for
 assets/docs/sweeps.md.
 """
 
@@ -21,7 +21,7 @@ PERCENT = ("exact", "right", "accuracy")
 
 
 def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
-    """The sweep's files that ship, under `folder/name`."""
+    """Copy the files of a sweep that are distributed to `folder/name`."""
     target = (folder or assets() / "recorded") / name
     shutil.rmtree(target, ignore_errors=True)
     for path in sorted(sweep.folder.rglob("*")):
@@ -33,7 +33,7 @@ def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
 
 
 def markdown(table: SweepTable, measures: tuple[str, ...] = MEASURES) -> str:
-    """The base, then every setting: means at the last epoch, and in brackets the interval over the control."""
+    """Return a table of the base and every setting: means at the last epoch, with the interval over the control."""
     known = [name for name in measures if name in table.measures]
     lines = ["| setting | seeds | " + " | ".join(known) + " |", "|" + " --- |" * (len(known) + 2)]
     lines += ["| " + " | ".join(_cells(row, known)) + " |" for row in table.shown]

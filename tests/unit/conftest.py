@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: rows to read, a hub to read from, live models."""
+"""Fixtures that several test files share: rows, a hub and live models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stress.families.tiny import FAMILIES
 
 @pytest.fixture
 def reading(tmp_path):
-    """Write `content` to a file called `name` and read it."""
+    """Return a function that writes `content` to the file `name` and reads it."""
 
     def of(content, name="rows.jsonl", limits=None, **more):
         path = tmp_path / name
@@ -30,7 +30,7 @@ def reading(tmp_path):
 
 @pytest.fixture
 def hub_with(monkeypatch, tmp_path):
-    """Serve a hub data set of these files to the lab."""
+    """Return a function that serves a hub data set of these files to the lab."""
     with contextlib.ExitStack() as stack:
 
         def serve(**files):

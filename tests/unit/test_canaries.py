@@ -1,4 +1,4 @@
-"""Canaries: one test for each private hook of a framework that the lab relies on.
+"""Canaries: one test for each private hook of a framework on which the lab relies.
 
 A test that fails here says what breaks in the lab with the installed release, and where to mend it. The ranges that
 pyproject.toml declares are those of the releases with which these tests passed.
@@ -132,7 +132,7 @@ def test_gradio_keeps_the_data_of_an_event_in_data() -> None:
     assert gr.EventData(None, {"id": 1})._data == {"id": 1}, why
 
 
-def test_gradio_prints_no_traceback_of_an_error_that_says_so() -> None:
+def test_gradio_prints_no_traceback_of_an_error_that_forbids_it() -> None:
     why = "Errors of visitors fill the terminal with tracebacks: mend ui/server/calls.py, `guard`."
     assert Error("x", print_exception=False).print_exception is False, why
 

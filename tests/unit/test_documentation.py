@@ -1,4 +1,4 @@
-"""README and documentation: their code runs, and what they name exists."""
+"""The README and documentation: their code runs, and what they name exists."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _text(name: str) -> str:
 
 @cache
 def _commands() -> set[str]:
-    """The commands that `neftune --help` lists."""
+    """Return the commands that `neftune --help` lists."""
     asked = [sys.executable, "-m", "neftune_core", "--help"]
     told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=120).stdout
     return set(re.findall(r"^  ([a-z]+) ", told, re.MULTILINE))
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub creates them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

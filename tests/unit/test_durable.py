@@ -1,4 +1,4 @@
-"""What is renamed is on the disk first, whatever writes it; what breaks off leaves what was there."""
+"""Files are flushed to disk before they are renamed; an interrupted write leaves the previous file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import neftune_core
 from neftune_core.data.settings import DataSettings
-from neftune_core.durable import UMASK, flush, write_whole, written_aside
+from neftune_core.durable import UMASK, atomically_written, flush, write_whole
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.archive import import_record, pack_record
@@ -27,7 +27,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="permissions and flushed f
 
 
 class Disk:
-    """Watches what is flushed and renamed: every file has to be flushed as it is when it gets its name."""
+    """Checks that every file is flushed with its final content before it is renamed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.flushed: dict[int, tuple[int, int]] = {}
@@ -130,14 +130,14 @@ def test_a_model_that_was_made_is_on_the_disk_and_can_be_read_by_others(disk: Di
     assert stat.S_IMODE((folder / "part").stat().st_mode) == 0o666 & ~UMASK
 
 
-def test_what_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_the_previous_file(tmp_path: Path) -> None:
     for target in (tmp_path / "file", tmp_path / "folder"):
         if target.name == "folder":
             target.mkdir()
             (target / "old").write_text("old", encoding="utf-8")
         else:
             write_whole(target, "old")
-        with pytest.raises(OSError, match="full"), written_aside(target) as aside:
+        with pytest.raises(OSError, match="full"), atomically_written(target) as aside:
             aside.write_text("half", encoding="utf-8")
             raise OSError("full")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
@@ -147,7 +147,7 @@ def test_what_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_one_whole(tmp_path: Path) -> None:
     for content in ("one", "two"):
-        with written_aside(tmp_path / "folder") as aside:
+        with atomically_written(tmp_path / "folder") as aside:
             aside.mkdir()
             (aside / content).write_text(content, encoding="utf-8")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "two"]
@@ -170,7 +170,7 @@ def test_a_disk_that_fills_up_at_the_flush_keeps_the_file_before(
 
 
 def test_nothing_else_in_the_package_renames() -> None:
-    """A rename that is not flushed is found here, whoever writes it: `Path.replace` takes one value, `str` two."""
+    """Find renames without flushing: `Path.replace` takes one argument, `str.replace` two."""
     package = Path(neftune_core.__file__).parent
     found = []
     for file in package.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""A short part of `python -m tests.stress faults`: what is done to a study on purpose, and survived."""
+"""A short part of `python -m tests.stress faults`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.stress.faults.summary import FAULTS, try_fault
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Shop]:
-    """A shop that trains a tiny model."""
+    """Return an environment that trains a tiny model."""
     with shop() as found:
         found.stop_seconds = 20  # tests may share a busy machine; the bench asks for the promised two
         yield found

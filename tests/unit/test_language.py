@@ -1,4 +1,4 @@
-"""The languages: the catalogue has every text that is said and nothing else, and handlers keep theirs."""
+"""Translation: the catalogue has exactly the texts in use, and handlers keep their language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neftune_core.evaluation.definitions import DEFINITIONS
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import SENTENCES
 from neftune_core.home import LOST_HERE, LOST_ON_SPACE, assets
-from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plural, retold, say
+from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plural, say, translate_finished
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.settings import ModelSettings
@@ -30,7 +30,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
 from neftune_core.studies.settings import PRESETS, StudySettings
 from neftune_core.sweeps.record import Sweep
-from neftune_core.ui.parts.wiring import told
+from neftune_core.ui.parts.wiring import reports_errors
 
 PACKAGE = Path(language.__file__).parent
 ON_THE_PAGE: tuple[type[Settings], ...] = (
@@ -42,7 +42,7 @@ SEEDS = ("seed", "seeds")  # what the page shows of the study's own settings
 
 
 def literals() -> Iterator[str]:
-    """What is given to `say`, `later` and `plural` anywhere in the package."""
+    """Return the literals passed to `say`, `later` and `plural` in the package."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -51,14 +51,14 @@ def literals() -> Iterator[str]:
 
 
 def of_settings() -> Iterator[str]:
-    """Label, help, unit and choices of every setting on the page."""
+    """Return label, help, unit and choices of every setting on the page."""
     seeds = [found for found in controls(StudySettings) if found.name in SEEDS]
     for found in [*seeds, *(found for settings in ON_THE_PAGE for found in controls(settings))]:
         yield from filter(None, (found.label, found.help, found.unit, *(found.choices or {}).values()))
 
 
 def of_tables() -> Iterator[str]:
-    """The words of tables that say nothing themselves, and are said where they are used."""
+    """Return the texts of tables that are translated where they are used."""
     yield from SENTENCES.values()
     yield from (LOST_HERE, LOST_ON_SPACE)
     yield from PRESETS
@@ -99,7 +99,7 @@ def test_the_catalogue_is_sorted() -> None:
     assert list(catalogue(CHINESE)) == sorted(catalogue(CHINESE))
 
 
-def test_what_is_not_translated_is_said_in_english() -> None:
+def test_what_is_not_translated_is_shown_in_english() -> None:
     with in_language(CHINESE):
         assert say("Nobody wrote this: {count:,} rows.", count=1200) == "Nobody wrote this: 1,200 rows."
 
@@ -114,11 +114,13 @@ def test_numbers_agree_with_their_nouns(count: int, said: str) -> None:
 
 def test_sentences_on_one_thing_are_retold() -> None:
     with in_language(CHINESE):
-        assert retold("the first held-out row") == "第 1 条留出数据"
-        assert retold("Stopped as asked, with 0 of 1 study done.") == "已按要求停止，1 项实验中完成了 0 项。"
+        assert translate_finished("the first held-out row") == "第 1 条留出数据"
+        assert (
+            translate_finished("Stopped on request, with 0 of 1 study done.") == "已按要求停止，1 项实验中完成了 0 项。"
+        )
 
 
-def test_a_value_with_braces_is_said_as_it_is() -> None:
+def test_a_value_with_braces_is_inserted_unchanged() -> None:
     assert say("It says {text}.", text="{0} {name}") == "It says {0} {name}."
     assert say("{is left alone}") == "{is left alone}"
 
@@ -128,7 +130,7 @@ def test_a_value_with_braces_is_said_as_it_is() -> None:
     [
         ("Stopped while waiting.", "在排队时停止。"),
         ("the first 12 held-out rows", "前 12 条留出数据"),
-        ("Stopped as asked, with 2 of 8 studies done.", "已按要求停止，8 项实验中完成了 2 项。"),
+        ("Stopped on request, with 2 of 8 studies done.", "已按要求停止，8 项实验中完成了 2 项。"),
         (
             "1 of 8 studies failed, the first with: The disk is full: free some space (or clean the cache), and start "
             "again. The others are in the table; resume retries the failed ones.",
@@ -144,15 +146,15 @@ def test_a_value_with_braces_is_said_as_it_is() -> None:
     ],
 )
 def test_what_a_record_keeps_in_english_is_retold_with_its_values(kept: str, said: str) -> None:
-    assert retold(kept) == kept
+    assert translate_finished(kept) == kept
     with in_language(CHINESE):
-        assert retold(kept) == said
+        assert translate_finished(kept) == said
 
 
 @pytest.mark.parametrize(
     ("error", "english", "chinese"),
     [
-        (Cancelled(), "Stopped as asked.", "已按要求停止。"),
+        (Cancelled(), "Stopped on request.", "已按要求停止。"),
         (MemoryError(), "The memory of this machine ran out", "这台机器的内存用完了"),
         (OSError(28, "No space left on device"), "The disk is full", "磁盘已满"),
         (
@@ -160,7 +162,7 @@ def test_what_a_record_keeps_in_english_is_retold_with_its_values(kept: str, sai
             "The file or folder /a/{b} cannot",
             "无法使用文件或文件夹 /a/{b}：没有权限",
         ),
-        (ZeroDivisionError(), "in the lab itself went wrong; the log", "实验室自身出了问题；详情见日志"),
+        (ZeroDivisionError(), "An internal error occurred; the log", "实验室内部出错；详情见日志"),
     ],
 )
 def test_any_exception_is_one_sentence_in_the_language_of_the_page(
@@ -173,7 +175,7 @@ def test_any_exception_is_one_sentence_in_the_language_of_the_page(
 
 def test_a_handler_speaks_the_language_it_was_wired_in() -> None:
     with in_language(CHINESE):
-        heard = told(language.current)
+        heard = reports_errors(language.current)
     assert (heard(), language.current()) == (CHINESE, ENGLISH)
 
 
@@ -188,10 +190,10 @@ def test_a_generator_speaks_its_language_at_every_step_and_keeps_nothing_between
             ended.append("closed")
 
     with in_language(CHINESE):
-        steps = told(speak)()
+        steps = reports_errors(speak)()
     for value in steps:
         assert (value, language.current()) == (CHINESE, ENGLISH)
-    broken_off = told(speak)()
+    broken_off = reports_errors(speak)()
     assert next(broken_off) == ENGLISH
     broken_off.close()
     assert ended == ["closed", "closed"]
@@ -199,7 +201,7 @@ def test_a_generator_speaks_its_language_at_every_step_and_keeps_nothing_between
 
 @pytest.mark.parametrize("name", ["lab.js", "learn.js", "noise.js", "noise-views.js", "noise-words.js", "stage.js"])
 def test_scripts_say_their_texts_as_literals(name: str) -> None:
-    """A text that was put together would be looked up as nothing that the catalogue has."""
+    """A concatenated text would not be found in the catalogue."""
     script = (PACKAGE.parent / "assets" / "page" / name).read_text(encoding="utf-8")
     assert "Lab.text(`" not in script
     assert "LabLanguage.text(`" not in script

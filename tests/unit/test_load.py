@@ -1,4 +1,4 @@
-"""Many visitors at once, in short; `python -m tests.stress load` has the whole, and its figures."""
+"""Many visitors at once, in short; `python -m tests.stress load` runs the full load."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_sessions_that_change_their_text_all_get_their_answers(tmp_path: Path) -
 
 @WHOLE
 @pytest.mark.slow
-def test_studies_begun_at_once_all_finish_and_each_has_its_owner(tmp_path: Path) -> None:
+def test_studies_started_at_once_all_finish_and_each_has_its_owner(tmp_path: Path) -> None:
     found = row("studies", tmp_path)
     assert found["errors"] == 0, found
     assert found["finished"] == found["records whole"] == found["owners"] == SHORT.studies

@@ -1,4 +1,4 @@
-"""The package: what importing it costs, and what a wheel of it carries."""
+"""The package: the cost of importing it, and the contents of its wheel."""
 
 from __future__ import annotations
 

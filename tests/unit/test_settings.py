@@ -1,4 +1,4 @@
-"""A setting is declared once: range, file, link and sentence come from the declaration."""
+"""Settings are declared once: range, file, link and errors follow from the declaration."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], v
         ),
     ],
 )
-def test_a_wrong_setting_is_told_in_the_language_of_the_page(values: dict, english: str, chinese: str) -> None:
+def test_a_wrong_setting_is_reported_in_the_language_of_the_page(values: dict, english: str, chinese: str) -> None:
     with pytest.raises(InvalidSetting, match=re.escape(english)):
         NoiseSettings(**values)
     with in_language(CHINESE), pytest.raises(InvalidSetting, match=re.escape(chinese) + "$"):

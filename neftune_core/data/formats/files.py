@@ -95,7 +95,7 @@ def check_file(path: Path, limits: Limits) -> None:
     if size > limits.upload_megabytes * 1_000_000:
         raise DoesNotFit(
             say(
-                "{title} has {megabytes:,.1f} MB; this server reads files of up to {most:,} MB.",
+                "{title} is {megabytes:,.1f} MB in size, and this server reads files of up to {most:,} MB.",
                 title=title,
                 megabytes=size / 1e6,
                 most=limits.upload_megabytes,
@@ -166,7 +166,7 @@ def column_names(rows: Iterable[Row], title: str) -> list[str]:
             first_reason = say(" (row {number:,}: {reason})", number=number, reason=reason)
         require_few_columns(len(names), title)
     if not names:
-        raise DataError(say("{title} has no rows that can be read{reason}.", title=title, reason=first_reason))
+        raise DataError(say("{title} has no readable rows{reason}.", title=title, reason=first_reason))
     return list(names)
 
 
@@ -252,8 +252,8 @@ def _csv(text: str, title: str, longest: int) -> Table:
                     say(
                         plural(
                             len(cells),
-                            "it has {cells} cell where the header has {header}",
-                            "it has {cells} cells where the header has {header}",
+                            "it has {cells} cell, but the header has {header}",
+                            "it has {cells} cells, but the header has {header}",
                         ),
                         cells=len(cells),
                         header=len(header),

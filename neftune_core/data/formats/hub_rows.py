@@ -91,7 +91,7 @@ def _require_hub_name(name: str) -> None:
     if Path(name).exists():  # the library would prefer the folder to the hub
         raise DataError(
             say(
-                "{name!r} is also a folder of this machine, so the hub's data set cannot be read by this name.",
+                "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name.",
                 name=name,
             )
         )
@@ -156,14 +156,12 @@ def _choices(words: str, explained: str) -> str:
     """Return the valid names that the library lists for a wrong one; "" if none."""
     found = re.search(r"\[('[^\[\]]*')\]", words) if explained in (_NO_CONFIGURATION, _NO_SPLIT) else None
     names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
-    return " " + say("It has: {names}.", names=", ".join(names)) if names else ""
+    return " " + say("Available: {names}.", names=", ".join(names)) if names else ""
 
 
 _NO_CONFIGURATION = later("The data set {name} has several configurations: name one of them.")
-_NO_SPLIT = later("The data set {name} has no such split: name one that it has.")
-_NO_HUB = later(
-    "The data set {name} cannot be fetched since the hub cannot be reached from here: use a starter set or a file."
-)
+_NO_SPLIT = later("The data set {name} does not have this split: name one of its splits.")
+_NO_HUB = later("The data set {name} cannot be fetched because the hub cannot be reached: use a starter set or a file.")
 _NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
 _ANY = ("",)
 _UNREACHABLE = (
@@ -183,8 +181,8 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("gated", "awaiting a review", "accept the conditions"),
         NotAvailable,
         later(
-            "The data set {name} is gated: accept its terms on its page of the hub, and set HF_TOKEN to a token of "
-            "that account."
+            "The data set {name} is gated: accept its terms on its hub page, and set HF_TOKEN to a token of that "
+            "account."
         ),
     ),
     (
@@ -192,21 +190,23 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         _ANY,
         DataError,
         later(
-            "The hub has no public data set called {name}: check the name, or, if it is private, set HF_TOKEN to a "
-            "token that may read it."
+            "The hub has no public data set called {name}: check the name, or, if it is private, set HF_TOKEN to "
+            "a token with access to it."
         ),
     ),
     (
         (),
         ("401 client error", "403 client error", "403 forbidden", "invalid user token"),
         NotAvailable,
-        later("The hub does not let this account read the data set {name}: set HF_TOKEN to a token that may."),
+        later(
+            "This account has no access to the data set {name} on the hub: set HF_TOKEN to a token with access to it."
+        ),
     ),
     (
         (),
         ("429 client error", "too many requests"),
         NotAvailable,
-        later("The hub asks to wait before the data set {name} is fetched: try again in a few minutes."),
+        later("The hub is limiting requests and did not send the data set {name}: try again in a few minutes."),
     ),
     (
         (),
@@ -220,7 +220,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("RuntimeError",),
         ("script",),
         DataError,
-        later("The data set {name} needs its own code to be read, which the lab never runs."),
+        later("The data set {name} can only be read by its own code, which the lab never runs."),
     ),
     (
         ("DataFilesNotFoundError", "EmptyDatasetError", "FileNotFoundError"),

@@ -48,7 +48,7 @@ def parquet_table(path: Path, longest: int) -> Table:
                     "{title} cannot be read after row {number:,}: {reason}.",
                     title=path.name,
                     number=number,
-                    reason=_why(failed),
+                    reason=_reader_failure(failed),
                 )
             ) from None
 
@@ -57,20 +57,24 @@ def parquet_table(path: Path, longest: int) -> Table:
     except ReaderFailed as failed:
         damaged = "MemoryError" not in failed.kind
         raise DataError(
-            say("{title} is not a Parquet file that can be read.", title=path.name)
+            say("{title} is not a readable Parquet file.", title=path.name)
             if damaged
-            else say("{title} is not a Parquet file that can be read: {reason}.", title=path.name, reason=_why(failed))
+            else say(
+                "{title} is not a readable Parquet file: {reason}.", title=path.name, reason=_reader_failure(failed)
+            )
         ) from None
     require_few_columns(len(names), path.name)
     return Table([name for name in names if is_name(name)], rows)
 
 
-def _why(failed: ReaderFailed) -> str:
+def _reader_failure(failed: ReaderFailed) -> str:
     if "MemoryError" in failed.kind:
         return say("its rows take more memory than one file may use")
     if failed.kind == "size":
-        return say("its rows have more than {most:,} characters together, so ask for fewer rows", most=CHARACTERS)
-    return say("it is damaged, or takes too long") if failed.kind in ("died", "timeout") else say("it is damaged")
+        return say("its rows have more than {most:,} characters in total, so ask for fewer rows", most=CHARACTERS)
+    return (
+        say("it is damaged, or takes too long to read") if failed.kind in ("died", "timeout") else say("it is damaged")
+    )
 
 
 def _require_marks(path: Path) -> None:
@@ -80,4 +84,4 @@ def _require_marks(path: Path) -> None:
         file.seek(-min(4, path.stat().st_size), 2)
         ends = file.read(4)
     if (begins, ends) != (MARK, MARK):
-        raise DataError(say("{title} is not a Parquet file that can be read.", title=path.name))
+        raise DataError(say("{title} is not a readable Parquet file.", title=path.name))

@@ -33,7 +33,9 @@ def _world(name: str, words: str) -> Starter:
 
 STARTERS: dict[str, Starter] = {
     "open-ended": Starter("Short writing, advice and explanations", "starters/open-ended.jsonl"),
-    "translation": Starter("Between English and Chinese, French, German and Spanish", "starters/translation.jsonl"),
+    "translation": Starter(
+        "Translation between English and Chinese, French, German and Spanish", "starters/translation.jsonl"
+    ),
     "english-german": Starter("English sentences in German, for encoder-decoders", "starters/english-german.jsonl"),
     "question-answering": Starter("Short factual answers, some from a given text", "starters/question-answering.jsonl"),
     "dialogue": Starter("Conversations of several turns", "starters/dialogue.jsonl"),

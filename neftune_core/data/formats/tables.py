@@ -37,7 +37,7 @@ def require_few_columns(count: int, title: str) -> None:
     if count > MOST_COLUMNS:
         raise DataError(
             say(
-                "{title} has {count:,} columns; at most {most:,} are read: keep those with the texts.",
+                "{title} has {count:,} columns, and at most {most:,} are read: keep only the columns with text.",
                 title=title,
                 count=count,
                 most=MOST_COLUMNS,

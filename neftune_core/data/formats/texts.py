@@ -26,10 +26,10 @@ LONGEST_NAME = 200
 SIGNATURES = {
     b"PAR1": later("a Parquet file: give it the extension .parquet"),
     b"PK\x03\x04": later("a zip file: unpack it first"),
-    b"\x1f\x8b": later("a compressed file (gzip): give it the extension .gz after its own"),
-    b"\x28\xb5\x2f\xfd": later("a compressed file (zstd): give it the extension .zst after its own"),
-    b"\xfd7zXZ\0": later("a compressed file (xz): unpack it first"),
-    b"BZh": later("a compressed file (bzip2): unpack it first"),
+    b"\x1f\x8b": later("a file compressed with gzip: append .gz to its name"),
+    b"\x28\xb5\x2f\xfd": later("a file compressed with zstd: append .zst to its name"),
+    b"\xfd7zXZ\0": later("a file compressed with xz: unpack it first"),
+    b"BZh": later("a file compressed with bzip2: unpack it first"),
 }
 
 
@@ -69,8 +69,8 @@ def decoded(content: bytes, title: str) -> str:
     if position >= 0:
         raise DataError(
             say(
-                "{title} holds a NUL character (line {line:,}), so it is not a text file: save it as "
-                "UTF-8 and try again.",
+                "{title} contains a NUL character (line {line:,}), so it is not a text file: save it as UTF-8 "
+                "and try again.",
                 title=title,
                 line=text.count(chr(10), 0, position) + 1,
             )
@@ -164,13 +164,13 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
         elif not text.startswith("[", start):
             _value(text, start, _end(text, start))
             raise NoList
-        place = _skip(text, start + 1)
-        while not text.startswith("]", place):
-            end = _end(text, place)
-            yield _value(text, place, end) if end - place <= longest else too_long(end - place, longest)
-            place = _next(text, end, "]")
+        position = _skip(text, start + 1)
+        while not text.startswith("]", position):
+            end = _end(text, position)
+            yield _value(text, position, end) if end - position <= longest else too_long(end - position, longest)
+            position = _next(text, end, "]")
         if text.startswith("[", _skip(text, 0)):
-            _require_end(text, place + 1)
+            _require_end(text, position + 1)
 
 
 def too_long(length: int, longest: int) -> RowRefused:
@@ -189,25 +189,25 @@ def too_long(length: int, longest: int) -> RowRefused:
 def _only_list(text: str, start: int) -> int:
     """Return the start of the only list directly inside the object at `start`."""
     lists = []
-    place = _skip(text, start + 1)
-    while not text.startswith("}", place):
-        colon = _skip(text, _end(text, place))
-        if text[place] != '"' or not text.startswith(":", colon):
-            raise json.JSONDecodeError("Expecting a name and a colon", text, place)
+    position = _skip(text, start + 1)
+    while not text.startswith("}", position):
+        colon = _skip(text, _end(text, position))
+        if text[position] != '"' or not text.startswith(":", colon):
+            raise json.JSONDecodeError("Expecting a name and a colon", text, position)
         value = _skip(text, colon + 1)
         if text.startswith("[", value):
             lists.append(value)
-        place = _next(text, _end(text, value), "}")
-    _require_end(text, place + 1)
+        position = _next(text, _end(text, value), "}")
+    _require_end(text, position + 1)
     if len(lists) != 1:
         raise NoList
     return lists[0]
 
 
-def _skip(text: str, place: int) -> int:
+def _skip(text: str, position: int) -> int:
     """Return the first index from `place` on that is not white space."""
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def _end(text: str, start: int) -> int:
@@ -245,20 +245,20 @@ def _value(text: str, start: int, end: int) -> Any:
 
 def _next(text: str, end: int, closing: str) -> int:
     """Return the start of the next entry, or of the closing bracket."""
-    place = _skip(text, end)
-    if text.startswith(closing, place):
-        return place
-    if not text.startswith(",", place):
-        raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
-    place = _skip(text, place + 1)
-    if text.startswith(closing, place):
-        raise json.JSONDecodeError("Expecting value", text, place)
-    return place
+    position = _skip(text, end)
+    if text.startswith(closing, position):
+        return position
+    if not text.startswith(",", position):
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+    position = _skip(text, position + 1)
+    if text.startswith(closing, position):
+        raise json.JSONDecodeError("Expecting value", text, position)
+    return position
 
 
-def _require_end(text: str, place: int) -> None:
-    if _skip(text, place) != len(text):
-        raise json.JSONDecodeError("Extra data", text, _skip(text, place))
+def _require_end(text: str, position: int) -> None:
+    if _skip(text, position) != len(text):
+        raise json.JSONDecodeError("Extra data", text, _skip(text, position))
 
 
 def is_name(text: str) -> bool:
@@ -287,9 +287,9 @@ def as_text(value: Any, part: str) -> str:
         raise RowRefused(say("the {part} is {kind}, not text", part=say(part), kind=say(kind_of(value))))
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if "\0" in text:
-        raise RowRefused(say("the {part} holds a NUL character", part=say(part)))
+        raise RowRefused(say("the {part} contains a NUL character", part=say(part)))
     if _HALF.search(text):
-        raise RowRefused(say("the {part} contains half a character (a lone surrogate)", part=say(part)))
+        raise RowRefused(say("the {part} contains an incomplete character (a lone surrogate)", part=say(part)))
     return text
 
 
@@ -318,7 +318,7 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
     try:
         return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)
     except (ValueError, RecursionError):
-        raise RowRefused(say("it holds a number that is too long")) from None
+        raise RowRefused(say("it contains a number that is too long")) from None
 
 
 def _plain(value: Any, *, drop_none: bool) -> Any:

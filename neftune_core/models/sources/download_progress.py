@@ -49,4 +49,4 @@ class Watch:
     def check(self) -> None:
         """Raise `Cancelled` if cancellation was requested."""
         if self.cancelled is not None and self.cancelled():
-            raise Cancelled("Loading the model was stopped as asked.")
+            raise Cancelled("Loading the model was stopped on request.")

@@ -150,8 +150,8 @@ def _read(file: Path) -> tuple[Any, Any]:
     except Exception as error:
         raise ModelError(
             say(
-                "The GGUF file {file} cannot be read as a language model ({fault}): it is broken, or "
-                "of a kind that the installed transformers does not read.",
+                "The GGUF file {file} cannot be read as a language model ({fault}): it is damaged, or of a type "
+                "that the installed transformers cannot read.",
                 file=file,
                 fault=cause(error),
             )

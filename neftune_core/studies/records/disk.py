@@ -30,12 +30,12 @@ def remove(record: Record) -> None:
     # a folder with an open file; then the folder is removed directly.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
-            raise RecordError(say("This study is under way: stop it first."))
+            raise RecordError(say("This study is running: stop it first."))
         move(record.folder, aside)
     shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
 
 
-def drop_unbegun(record: Record) -> bool:
+def remove_unstarted(record: Record) -> bool:
     """Remove a record whose run failed before its first step; return whether it did.
 
     Its message stays available, see `failed_words`.
@@ -56,7 +56,7 @@ def _has_steps(record: Record) -> bool:
 def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
     """Remove visitors' records older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
 
-    Running records, those of the command line, and a visitor's newest (for size alone) are never removed.
+    Running records, those of the command line, and a visitor's newest (for size only) are never removed.
 
     Args:
         limits: Limits of this server.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neftune_core.language import retold, say
+from neftune_core.language import say, translate_finished
 from neftune_core.studies.records.owners import owner_hash, owner_of
 
 _failed: dict[str, tuple[str, str]] = {}  # the owner and the message of records that were not kept, by id
@@ -31,4 +31,4 @@ def failed_words(record_id: str, owner: str | None) -> str:
     of, message = _failed.get(record_id, ("", ""))
     if not message or (owner is not None and of != owner_hash(owner)):
         return ""
-    return say("It failed before its first step, so nothing was saved: {message}", message=retold(message))
+    return say("It failed before its first step, so nothing was saved: {message}", message=translate_finished(message))

@@ -23,22 +23,22 @@ def damages(record: Record, log: Log) -> list[str]:
     saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
     lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _is_kept(record, arm, seed)]
     if lost:
-        found.append(say("The trained arms {arms} are no longer there, and cannot be asked.", arms=", ".join(lost)))
+        found.append(say("The trained arms {arms} no longer exist and cannot generate answers.", arms=", ".join(lost)))
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
     if answered and not record.answers():
-        found.append(say("The answers that it gave when it ended are no longer there."))
+        found.append(say("The answers from the end of the study no longer exist."))
     return found
 
 
 def _settings(record: Record) -> list[str]:
     about, unusable = record.read_about()
     found = [
-        say("The part {part!r} of its record.json cannot be used, and is left out.", part=part[:40])
+        say("The part {part!r} of its record.json is invalid and was ignored.", part=part[:40])
         for part in unusable
         if part != "format"
     ]
     if not about:
-        found.append(say("Its record.json is missing, larger than a record's may be, or damaged."))
+        found.append(say("Its record.json is missing, too large or damaged."))
     if record.is_newer:
         found.append(
             say("A newer version of the lab made this record: only the parts that this version understands are shown.")
@@ -57,27 +57,27 @@ def _log(log: Log) -> list[str]:
             say(
                 plural(
                     log.skipped,
-                    "One line of its log cannot be read, and is left out.",
-                    "{count:,} lines of its log cannot be read, and are left out.",
+                    "One line of its log cannot be read and was skipped.",
+                    "{count:,} lines of its log cannot be read and were skipped.",
                 ),
                 count=log.skipped,
             )
         )
     if log.cut:
-        found.append(say("Its log is larger than a record's may be: what follows its beginning is left out."))
+        found.append(say("Its log is too large: only its beginning was read."))
     if log.doubled:
         found.append(
             say(
                 plural(
                     log.doubled,
-                    "One line of its log is there twice, and counted once.",
-                    "{count:,} lines of its log are there twice, and counted once.",
+                    "One line of its log is duplicated and was counted once.",
+                    "{count:,} lines of its log are duplicated and were counted once.",
                 ),
                 count=log.doubled,
             )
         )
-    begun = {event.get("seed") for event in log.events if event["event"] == "started"}
-    if any(event.get("seed") not in begun for event in log.events if event["event"] == "step"):
+    started = {event.get("seed") for event in log.events if event["event"] == "started"}
+    if any(event.get("seed") not in started for event in log.events if event["event"] == "step"):
         found.append(say("The beginning of its log is missing."))
     return found
 

@@ -15,7 +15,7 @@ from neftune_core.language import later
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
-INTERRUPTED = later("It was interrupted: the lab or its process was closed. Resume continues from where it was.")
+INTERRUPTED = later("It was interrupted: the lab or its process was closed. Resume continues from the last checkpoint.")
 
 WORDS = {
     "waiting": later("Waiting"),
@@ -197,7 +197,7 @@ def of_record(record: Record) -> Status:
     if found.state in ENDINGS:
         state, message = found.state, found.message
     elif record.is_running():
-        state, message = found.state, later("It runs in another process of this machine.")
+        state, message = found.state, later("It is running in another process on this machine.")
     else:
         state, message = "interrupted", INTERRUPTED
     return Status(

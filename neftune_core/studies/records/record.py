@@ -107,7 +107,7 @@ class Record:
         except (OSError, ValueError):
             return {}, []
 
-    def said_of(self, part: str) -> dict[str, Any]:
+    def about_table(self, part: str) -> dict[str, Any]:
         """Return one table of `record.json`, such as `model` or `data`; empty if missing or malformed."""
         found = self.about.get(part)
         return found if isinstance(found, dict) else {}
@@ -127,7 +127,7 @@ class Record:
         try:
             return self.study.arms
         except RecordError:
-            return {name: _noise(values) for name, values in self.said_of("arms").items()}
+            return {name: _noise(values) for name, values in self.about_table("arms").items()}
 
     def belongs_to(self, owner: str) -> bool:
         """Return whether the key `owner` may see and stop this record.
@@ -145,7 +145,7 @@ class Record:
     def require_usable(self) -> None:
         """Raise `RecordError` if this record cannot be run: it is from a newer version, or damaged."""
         if self.is_newer:
-            raise RecordError(say("A newer version of the lab made this record: continue with it there."))
+            raise RecordError(say("A newer version of the lab made this record: continue it with that version."))
         if "owner" not in self.about:
             raise RecordError(
                 say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
@@ -181,7 +181,7 @@ class Record:
         Returns:
             Steps already evaluated.
         """
-        kept = [event for event in self.events() if _stays(event, seed, step)]
+        kept = [event for event in self.events() if _survives_rewind(event, seed, step)]
         write_whole(self.folder / LOG, as_text(kept))
         mine = (event for event in kept if event["event"] == "evaluated" and event.get("seed") == seed)
         return {event["step"] for event in mine}
@@ -235,11 +235,11 @@ class Record:
         """Be the only process that writes this record; raise `RecordError` if another one does."""
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
-                raise RecordError(say("This study is under way already, here or in another process."))
+                raise RecordError(say("This study is already running, here or in another process."))
             yield
 
 
-def _stays(event: Event, seed: int, step: int) -> bool:
+def _survives_rewind(event: Event, seed: int, step: int) -> bool:
     """Return whether an event remains when `seed` is rewound to `step`."""
     if event["event"] in ENDINGS:
         return False

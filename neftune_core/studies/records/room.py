@@ -46,7 +46,7 @@ def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
             )
 
 
-def room_left(root: Path, owner: str, limits: Limits) -> int:
+def bytes_left(root: Path, owner: str, limits: Limits) -> int:
     """Return the bytes that a visitor may still add.
 
     Args:

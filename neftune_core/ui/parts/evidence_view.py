@@ -18,7 +18,7 @@ from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.settings import CONTROL
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.verdict_card import verdict_card
-from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 
 FIGURES = {
@@ -90,7 +90,7 @@ def connect(view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, chang
         changed: The events.
     """
 
-    @told
+    @reports_errors
     def show(key: str, record_id: str) -> list[Any]:
         try:
             record = find(record_id, require_key(key)) if record_id else None

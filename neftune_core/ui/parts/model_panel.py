@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.language import later, retold, say
-from neftune_core.models.catalogue import CATALOGUE, Sized, Work, estimate
+from neftune_core.language import later, say, translate_finished
+from neftune_core.models.catalogue import CATALOGUE, SizedModel, Workload, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import bar, facts, quiet
 from neftune_core.ui.parts.model_families import families_html
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 LOOK_SECONDS = 0.2
 # The study that a card's estimate is for: the page's defaults with rows of typical length.
-USUAL_WORK = Work(arms=3, batch_size=4, length=128, steps=100, rank=8)
+USUAL_WORK = Workload(arms=3, batch_size=4, length=128, steps=100, rank=8)
 MORE = ("revision", "precision", "device")
 
 _GATED = later(
@@ -94,11 +94,11 @@ def _offer(source: str) -> str:
 
 
 def _connect(strip: Strip, parts: _Parts) -> None:
-    @told
+    @reports_errors
     def show(source: str) -> str:
         return card_html(source or "")
 
-    @told
+    @reports_errors
     def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         settings = parts.form.settings(values)
         loading = _Loading(settings, _stops.setdefault(str(request.session_hash), threading.Event()))
@@ -188,10 +188,10 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
             )
             + "</div>"
         )
-    said = [card.words, card.note, _GATED if card.gated else ""] if card else []
-    if loaded and loaded.note not in said:
-        said.append(loaded.note)
-    words = "".join(f"<p>{html.escape(retold(text))}</p>" for text in said if text)
+    notes = [card.words, card.note, _GATED if card.gated else ""] if card else []
+    if loaded and loaded.note not in notes:
+        notes.append(loaded.note)
+    words = "".join(f"<p>{html.escape(translate_finished(text))}</p>" for text in notes if text)
     numbers = [
         (f"{known.parameters / 1e6:,.1f} M", say("parameters")),
         (f"{known.width:,}", say("embedding width")),
@@ -204,7 +204,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
     return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known, source))}</div>'
 
 
-def _estimate(model: Sized, source: str) -> str:
+def _estimate(model: SizedModel, source: str) -> str:
     """Return the estimate for a typical study, or a placeholder while torch is not loaded."""
     if "torch" not in sys.modules:
         return say("Its memory and time on this machine are estimated once the lab has warmed up.")

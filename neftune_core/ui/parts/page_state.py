@@ -23,7 +23,7 @@ from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import CONTROL, StudySettings
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, SECONDS_SHOWN, events, in_browser, tell, told
+from neftune_core.ui.parts.wiring import QUIET, SECONDS_SHOWN, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.uploads import linked, own_folder, room_of
 from neftune_core.ui.tabs import noise_tab, train_form
@@ -37,7 +37,7 @@ KEPT_KINDS = (gr.Slider, gr.Number, gr.Textbox, gr.Radio, gr.Checkbox, gr.Dropdo
 
 
 @dataclass(frozen=True)
-class Around:
+class PageParts:
     """The parts of the page whose state is restored."""
 
     lab: Lab
@@ -49,7 +49,7 @@ class Around:
     model: Form[ModelSettings]
 
 
-def build(page: gr.Blocks, around: Around) -> None:
+def build(page: gr.Blocks, around: PageParts) -> None:
     """Connect saving and restoring, after all tabs have been built.
 
     Args:
@@ -74,7 +74,7 @@ def _names(kept: list[Any]) -> str:
     return json.dumps([block.elem_id for block in kept])
 
 
-def _connect_keeping(around: Around, kept: list[Any], in_use: gr.Textbox) -> None:
+def _connect_keeping(around: PageParts, kept: list[Any], in_use: gr.Textbox) -> None:
     """Save every value in the browser when it is set; of model and data, those in use."""
     states = [around.strip.model, around.data.settings]
 
@@ -87,7 +87,7 @@ def _connect_keeping(around: Around, kept: list[Any], in_use: gr.Textbox) -> Non
     gr.on(changed, None, [*kept, in_use], None, js=keep)
 
 
-def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.Textbox) -> None:
+def _connect_reload(page: gr.Blocks, around: PageParts, kept: list[Any], asked: gr.Textbox) -> None:
     """Restore the values from the browser after a reload, and load the model and the data."""
     ranges = json.dumps(noise_tab.SLIDERS)
     given = in_browser(f"Lab.remembered({_names(kept)}, {ranges})")
@@ -95,7 +95,7 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
         None, around.train.form.seed, None, js=_look_again(kept)
     )
 
-    @told
+    @reports_errors
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
         found = _said(said)
         before = parse(ModelSettings, found["model"])
@@ -106,19 +106,19 @@ def _connect_reload(page: gr.Blocks, around: Around, kept: list[Any], asked: gr.
     asked.change(restore, [asked, around.strip.model, around.data.settings], shown, **QUIET)
 
 
-def _connect_record(around: Around) -> None:
+def _connect_record(around: PageParts) -> None:
     """Restore the settings of a linked study, unless this is a reload after others have been set."""
     form, noise = around.train.form, around.noise.noise
     attached = gr.Textbox(visible=False, label=say("Study in the link"))
     filled = [*noise.components, form.together, *form.all_components()]
 
-    @told
+    @reports_errors
     def restore(key: str, record_id: str) -> list[Any]:
         record = find(record_id, require_key(key)) if record_id else None
         if record is None or record.is_sweep or record.is_newer:
             return [gr.skip()] * (len(filled) + len(shown))
         study = record.study
-        _tell_left_out(study)
+        _warn_of_missing_arms(study)
         data = study.data.model_copy(update=_linked(record, key))
         return [*_arms(around, study), *_in_use(around, study.model, data)]
 
@@ -135,7 +135,7 @@ def _look_again(changed: list[Any]) -> str:
     return f"(seed) => {{ Lab.changed(...{_names(changed)}); Lab.seedIs(seed); }}"
 
 
-def _shown(around: Around) -> list[Any]:
+def _shown(around: PageParts) -> list[Any]:
     """Return the components that `_in_use` returns values for."""
     return [
         around.strip.model,
@@ -145,7 +145,7 @@ def _shown(around: Around) -> list[Any]:
     ]
 
 
-def _in_use(around: Around, model: ModelSettings, data: DataSettings) -> list[Any]:
+def _in_use(around: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return the model and the data in use and the values of their components.
 
     If they cannot be used, the reason is shown and nothing changes.
@@ -153,12 +153,12 @@ def _in_use(around: Around, model: ModelSettings, data: DataSettings) -> list[An
     try:
         shown = around.data.restored(data, model)
     except LabError as error:
-        tell(error)
+        show_error(error)
         return [gr.skip()] * len(_shown(around))
     return [model, model, *around.model.values(model), *shown]
 
 
-def _arms(around: Around, study: StudySettings) -> list[Any]:
+def _arms(around: PageParts, study: StudySettings) -> list[Any]:
     """Return the values of the Noise and the Train tab for `study`.
 
     The noise is that of the first arm; arms that differ from it only in strength become further strengths.
@@ -181,7 +181,7 @@ def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
     return arm == noise.model_copy(update={"strength": arm.strength})
 
 
-def _tell_left_out(study: StudySettings) -> None:
+def _warn_of_missing_arms(study: StudySettings) -> None:
     """Report the arms of the study that the forms cannot represent, if any."""
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, study.noise[0])]
     regularisers = [arm.name for arm in study.regularisers if None not in (arm.lora_dropout, arm.weight_decay)]
@@ -219,13 +219,13 @@ def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
     for part in FILE_PARTS:
         source: str = getattr(data, part)
         name = source.removeprefix(FILE)
-        usable = _lies_in(uploads, name) and room_of(lab.limits).may_name(name)
+        usable = _is_in(uploads, name) and room_of(lab.limits).may_name(name)
         if source.startswith(FILE) and not usable:
             raise DataError(say("The uploaded file is no longer on the server: upload it again."))
     return data
 
 
-def _lies_in(folder: Path, name: str) -> bool:
+def _is_in(folder: Path, name: str) -> bool:
     try:
         path = Path(name).resolve()
         return path.is_relative_to(folder) and path.is_file()

@@ -1,7 +1,7 @@
 """The live figure: one persistent Plotly node in a `gr.HTML`, redrawn in the browser with `Plotly.react`.
 
 `gr.Plot` creates a new node for every value: zoom and legend choices are lost, and WebGL contexts leak. The template
-here never contains the value, so that Gradio leaves the node alone, and assets/page/plot.js watches the value.
+here never contains the value, so that Gradio does not modify the node, and assets/page/plot.js watches the value.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from neftune_core.ui.server.lab import Lab
 logger = logging.getLogger(__name__)
 
 CLEAR = 0.05
-"""Nats a token; a smaller difference of two losses is not spoken of."""
+"""Nats per token; a smaller difference between two losses is not mentioned."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def recorded(lab: Lab) -> Recorded | None:
     try:
         study = lab.recorded.study
     except RecordError as error:
-        logger.warning("the recorded study is left out: %s", error)
+        logger.warning("the recorded study was skipped: %s", error)
         return None
     arms, events = study.arms, lab.recorded.events()
     curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
@@ -92,14 +92,20 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         shown.append({"name": name, "colour": colours[name], **curves})
     last = max((event["step"] for event in steps), default=0)
     epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
-    told = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
-    return {**told, "steps": last, "per_epoch": last / epochs, "arms": shown, "seen": recorded_norms.kept(record)}
+    texts = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
+    return {
+        **texts,
+        "steps": last,
+        "per_epoch": last / epochs,
+        "arms": shown,
+        "seen": recorded_norms.stored_norms(record),
+    }
 
 
 def _lead(record: Record) -> str:
     noise, data = record.study.noise, record.about.get("data", {})
     strengths = _listed([f"{one.unit} {one.strength:g}" for one in noise])
-    told = say(
+    sentence = say(
         "NEFTune adds small random numbers to a model's word embeddings, only during "
         "fine-tuning. Here one small model learns the same {count} examples {times} times: "
         "without noise (the control), and with noise of {strengths}.",
@@ -107,7 +113,7 @@ def _lead(record: Record) -> str:
         times=len(noise) + 1,
         strengths=strengths,
     )
-    return str(told)
+    return str(sentence)
 
 
 def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:

@@ -16,12 +16,12 @@ from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.moves import move_curves
 from neftune_core.figures.rates import rate_curves
-from neftune_core.language import later, plural, retold, say
+from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OPEN_ENDED = {
     "preparing": later("Loading the model and the data"),
     "answering": later("Answering the prompts of the study"),
-    "stopping": later("The step under way is broken off"),
+    "stopping": later("Aborting the current step"),
 }
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
 VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights"), "rates": later("Noise, rate and speed")}
@@ -72,10 +72,10 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     from neftune_core.studies.records.integrity import damages
     from neftune_core.studies.records.progress import WORDS
 
-    rows = [retold(str(words)) for words in record.said_of("samples").values()]
+    rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else ", ".join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    message = f"<p>{html.escape(retold(status.message))}</p>" if status.message else ""
+    message = f"<p>{html.escape(translate_finished(status.message))}</p>" if status.message else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
@@ -84,7 +84,7 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     )
 
 
-def gone_words(why: str) -> str:
+def missing_record_words(why: str) -> str:
     """Report that a study's record no longer exists, with the reason."""
     return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
 
@@ -92,7 +92,7 @@ def gone_words(why: str) -> str:
 def _numbers(status: Status) -> list[str]:
     numbers = []
     if status.place:
-        numbers.append(say("place {place} in the queue", place=status.place))
+        numbers.append(say("position {place} in the queue", place=status.place))
     if status.seeds > 1 and status.seed_number and status.state != "finished":
         numbers.append(say("seed {number} of {count}", number=status.seed_number, count=status.seeds))
     if status.steps and not (status.state == "finished" and status.step == status.steps):
@@ -125,7 +125,7 @@ def progress_words(record: Record, status: Status) -> str:
 
     parts = [f"<b>{say(WORDS[status.state])}</b>"]
     if status.place:
-        parts.append(say("place {place}", place=status.place))
+        parts.append(say("position {place}", place=status.place))
     if status.state == "running":
         share = status.step / status.steps if status.steps else 0
         parts.append(f"{bar(share, say('Progress'))} {share:.0%}")
@@ -155,7 +155,7 @@ def when(record: Record) -> str:
 
 def about_words(record: Record) -> str:
     """Describe a study in one line: its title or model, and its data."""
-    model, data = record.said_of("model").get("name"), record.said_of("data").get("title")
+    model, data = record.about_table("model").get("name"), record.about_table("data").get("title")
     try:
         study = record.study
     except RecordError:
@@ -234,7 +234,7 @@ def build(prefix: str) -> Actions:
 
 
 @dataclass(frozen=True)
-class Place:
+class ButtonContext:
     """The context of the buttons.
 
     Attributes:
@@ -256,7 +256,7 @@ class Place:
     tab: str = "Train"
 
 
-def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
+def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
     """Connect the buttons.
 
     Args:
@@ -267,19 +267,19 @@ def connect(actions: Actions, place: Place, cleared: Callable[[], list[Any]], sh
     """
     lab, strip = place.lab, place.strip
 
-    @told
+    @reports_errors
     def resume(key: str, record_id: str) -> Iterator[list[Any]]:
         record = lab.jobs.resume(record_id, require_key(key))
         yield [record.id, -1, gr.Timer(active=True)]
         yield from lab.attended(record, key)
 
-    @told
+    @reports_errors
     def more(key: str, record_id: str) -> Iterator[list[Any]]:
         record = lab.jobs.add_seeds(record_id, require_key(key))
         yield [record.id, -1, gr.Timer(active=True)]
         yield from lab.attended(record, key)
 
-    @told
+    @reports_errors
     def remove(key: str, record_id: str) -> list[Any]:
         lab.jobs.discard(record_id, require_key(key))
         return [*cleared(), *actions.hidden()]

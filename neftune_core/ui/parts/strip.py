@@ -23,7 +23,7 @@ NEFTune Lab</h1>"""
 def _words_html() -> str:
     """Return the template of the strip's words; the browser writes the noise, the server the rest.
 
-    While the page watches another study, the strip says that the settings are for the next one.
+    While the page watches another study, the strip shows that the settings are for the next one.
     """
     return f"""<p class="lab-experiment" aria-label="{say("Description of the next study")}">
 <b class="lab-next">{say("Next:")}</b> <span data-word="model"></span>
@@ -117,7 +117,7 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
     """
     with gr.Row(elem_id="lab-strip"):
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
-        told = gr.HTML(
+        status = gr.HTML(
             words,
             html_template=_words_html(),
             js_on_load=part("strip-words"),
@@ -136,4 +136,4 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         )
         watched = gr.Textbox(visible=False, elem_id="lab-watched", label=say("Study"))
         timer = gr.Timer(WATCH_SECONDS, active=False)
-    return Strip(told, tools, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)
+    return Strip(status, tools, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)

@@ -11,12 +11,12 @@ from neftune_core.evaluation.outcomes import Question
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, retold, say
+from neftune_core.language import later, say, translate_finished
 from neftune_core.sentences import sentence
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import metrics, table
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import Reached, reached
+from neftune_core.studies.results import MeanResults, reached
 from neftune_core.ui.parts.markup import quiet
 
 SAMPLED = {
@@ -47,7 +47,7 @@ def verdict_card(record: Record) -> str:
         return quiet(f"{unread} {sentence(error)}")
 
 
-def _table(record: Record, found: Verdict, numbers: Reached) -> str:
+def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
     arms, means = record.arms, numbers.last
     names = [name for name in ("base", *arms) if means.get(name)]
     colours = arm_colours(arms)
@@ -85,8 +85,8 @@ def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]
     cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
     asked = ' class="lab-measures-asked"' if measure == question.measure else ""
     label, words = html.escape(say(definition.label)), html.escape(say(definition.words))
-    told = f"<details><summary>{label}</summary><p>{words}</p></details>"
-    return f'<tr{asked}><th scope="row">{told}</th>{cells}</tr>'
+    details = f"<details><summary>{label}</summary><p>{words}</p></details>"
+    return f'<tr{asked}><th scope="row">{details}</th>{cells}</tr>'
 
 
 def _number(value: float | None) -> str:
@@ -98,12 +98,14 @@ def _number(value: float | None) -> str:
 def _samples(record: Record) -> str:
     """Describe the rows and prompts of the measurements, and the sacrebleu signature."""
     kept = next(iter(metrics(record).values()), {})
-    samples = {**record.said_of("samples"), **table(kept.get("samples"))}
-    said = [
-        f"{say(SAMPLED.get(name, name))}: {retold(words)}" for name, words in samples.items() if isinstance(words, str)
+    samples = {**record.about_table("samples"), **table(kept.get("samples"))}
+    entries = [
+        f"{say(SAMPLED.get(name, name))}: {translate_finished(words)}"
+        for name, words in samples.items()
+        if isinstance(words, str)
     ]
-    said += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
-    listed = "".join(f"<li>{html.escape(words)}</li>" for words in said)
+    entries += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
+    listed = "".join(f"<li>{html.escape(words)}</li>" for words in entries)
     return (
         f'<details class="lab-more"><summary>{say("Measured on")}</summary><ul>{listed}</ul></details>'
         if listed

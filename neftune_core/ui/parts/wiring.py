@@ -26,7 +26,7 @@ OWNER_KEY = "owner-key"
 SECONDS_SHOWN = 20
 
 
-def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Show every error of a handler, or generator, as one sentence and leave the outputs unchanged.
 
     The language is that of the page on which it was wired. A `LabError` is shown as a warning, `Cancelled` as a note.
@@ -36,29 +36,29 @@ def told(handler: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
-        def told_generator(*given: Any, **named: Any) -> Iterator[Any]:
+        def reporting_generator(*given: Any, **named: Any) -> Iterator[Any]:
             try:
-                yield from _spoken(handler(*given, **named), spoken)
+                yield from _in_language(handler(*given, **named), spoken)
             except Exception as error:
                 with language.in_language(spoken):
-                    tell(error)
+                    show_error(error)
                 yield gr.skip()
 
-        return told_generator
+        return reporting_generator
 
     @functools.wraps(handler)
-    def told_function(*given: Any, **named: Any) -> Any:
+    def reporting_function(*given: Any, **named: Any) -> Any:
         with language.in_language(spoken):
             try:
                 return handler(*given, **named)
             except Exception as error:
-                tell(error)
+                show_error(error)
                 return gr.skip()
 
-    return told_function
+    return reporting_function
 
 
-def _spoken(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
+def _in_language(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
     """Yield the same values, each computed in that language, since every step may run in a different context."""
     try:
         while True:
@@ -74,16 +74,16 @@ def _spoken(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
 _OVER = object()
 
 
-def tell(error: BaseException) -> None:
+def show_error(error: BaseException) -> None:
     """Show the sentence of `error` as a toast."""
-    words = html.escape(sentence(_as_theirs(error)), quote=False)
+    words = html.escape(sentence(_as_caller_error(error)), quote=False)
     if isinstance(error, Cancelled):
         gr.Info(words, title=say("Stopped"), duration=SECONDS_SHOWN)
     else:
         gr.Warning(words, title=say("That did not work"), duration=SECONDS_SHOWN)
 
 
-def _as_theirs(error: BaseException) -> BaseException:
+def _as_caller_error(error: BaseException) -> BaseException:
     """Convert an exception that a malformed call can cause into the caller's error; return any other unchanged."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
         return InvalidSetting(say("This call has no {name!r}, which the page always sends.", name=error.name))

@@ -53,7 +53,7 @@ def build(lab: Lab) -> None:
 
 
 LIMITS = {"start_study": None, "answers": 2, "read_instructions": 2}
-"""How many calls of an endpoint are answered at once, where it is not the usual number; a start may have to wait."""
+"""Number of calls of an endpoint that run at once, if it is not the default."""
 
 
 def _with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Callable[..., Any]:
@@ -79,7 +79,14 @@ _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 def _preview_noise() -> Callable[..., Any]:
     def preview_noise(text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
-        """One draw of the noise on every token of a text: clean and noised norm, and the angle between them."""
+        """Draw noise for every token of a text; return clean and noised norms, and the angles between them.
+
+        Args:
+            text: The text.
+            model: Name of the model.
+            draw: Number of the random draw.
+            values: Settings of the noise.
+        """
         noise = parse(NoiseSettings, values)
         return _noised(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
 
@@ -118,9 +125,12 @@ def _noised(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) ->
 
 def _read_instructions(lab: Lab) -> Callable[..., Any]:
     def read_instructions(file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
-        """What the lab makes of instructions: their layout, what is kept and refused, and the first row as trained.
+        """Read instructions; return their layout, the number of rows, the refused rows and the first row as trained on.
 
-        `file` is an upload; the `source` that comes back names it for `start_study`.
+        Args:
+            file: An upload, instead of `source`.
+            model: Name of the model whose tokenizer is used.
+            values: Settings of the data. The `source` in the result can be passed to `start_study`.
         """
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_uploaded(file)}"} if file else given)
@@ -177,9 +187,11 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 def _start(lab: Lab) -> Callable[..., Any]:
     def start_study(settings: dict, key: str) -> dict:
-        """Begin a study; `settings` are those of study.toml, as nested tables, and what is left out is as usual.
+        """Start a study.
 
-        `key` is a long secret of your own: who has it sees the study, stops it and reads its answers.
+        Args:
+            settings: The settings of study.toml as nested tables; omitted settings have their defaults.
+            key: A long secret that you choose; whoever has it can see the study, stop it and read its answers.
         """
         owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
         asked_as.set(owner_hash(owner))
@@ -196,18 +208,24 @@ def _start(lab: Lab) -> Callable[..., Any]:
 
 def _status(lab: Lab) -> Callable[..., Any]:
     def study_status(record: str, key: str, since: int = 0) -> dict:
-        """Where a study stands, and its events from number `since` on; `next` is what to ask with the next time."""
+        """Return the state of a study and its events.
+
+        Args:
+            record: Id of the study.
+            key: The key that it was started with.
+            since: Number of the first event to return; pass `next` of the previous result.
+        """
         found, first = _record(record, key), _whole(since, "since")
-        told, events = lab.jobs.status(found), lab.log(found).events
+        status, events = lab.jobs.status(found), lab.log(found).events
         return {
-            "state": told.state,
-            "is_over": told.is_over,
-            "place": told.place,
-            "step": told.step,
-            "steps": told.steps,
-            "message": told.message,
-            "seconds_left": told.seconds_left,
-            "losses": dict(told.losses),
+            "state": status.state,
+            "is_over": status.is_over,
+            "place": status.place,
+            "step": status.step,
+            "steps": status.steps,
+            "message": status.message,
+            "seconds_left": status.seconds_left,
+            "losses": dict(status.losses),
             "events": events[first : first + MOST_EVENTS],
             "next": min(first + MOST_EVENTS, len(events)),
             "total": len(events),
@@ -218,7 +236,12 @@ def _status(lab: Lab) -> Callable[..., Any]:
 
 def _stop(lab: Lab) -> Callable[..., Any]:
     def stop_study(record: str, key: str) -> dict:
-        """Ask a study to end at its last whole step, which is kept."""
+        """Stop a study after its last complete step, which is kept.
+
+        Args:
+            record: Id of the study.
+            key: The key that it was started with.
+        """
         found = _record(record, key)
         lab.jobs.stop(found.id, key)
         return {"state": lab.jobs.status(found).state}
@@ -236,8 +259,18 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         new_tokens: int = 96,
         repetition_penalty: float = 1.2,
     ) -> dict:
-        """The answers of the base and every arm to `prompts`; without any, those that the study itself kept."""
-        from neftune_core.studies.comparison import asked_of
+        """Return the answers of the base model and every arm.
+
+        Args:
+            record: Id of the study, or `RECORD/CELL` of a sweep.
+            key: The key that it was started with.
+            prompts: The prompts; without any, the answers stored by the study are returned.
+            seed: Seed of the arms; by default the first.
+            system: System prompt.
+            new_tokens: Maximum number of tokens of an answer.
+            repetition_penalty: Repetition penalty of the decoding.
+        """
+        from neftune_core.studies.comparison import comparison_request
 
         found = require_single(_study(record, key))
         chosen = None if seed is None else _whole(seed, "seed")
@@ -246,7 +279,7 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
         asked = parse(AnswerSettings, {**given, "repetition_penalty": repetition_penalty})
         lines: list[dict[str, Any]] = []
-        for lines in lab.answers(*asked_of(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is the whole
+        for lines in lab.answers(*comparison_request(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is the whole
             pass
         return {"answers": lines}
 
@@ -255,7 +288,12 @@ def _answers(lab: Lab) -> Callable[..., Any]:
 
 def _verdict(lab: Lab) -> Callable[..., Any]:
     def verdict(record: str, key: str) -> dict:
-        """What the study showed: each arm against the control, in a sentence, with the numbers behind it."""
+        """Return the verdict: each arm against the control, in sentences and numbers.
+
+        Args:
+            record: Id of the study or sweep.
+            key: The key that it was started with.
+        """
         from neftune_core.sweeps.table import judged
 
         found = judged(_study(record, key))
@@ -285,7 +323,7 @@ def _study(record: Any, key: Any) -> Record:
 def _key(key: Any) -> str:
     given = require_key(_text(key, "key", 1_000))
     if len(given) < SHORTEST_KEY:
-        raise InvalidSetting(f"The key of this call is too easily guessed: take {SHORTEST_KEY} characters or more.")
+        raise InvalidSetting(f"The key of this call is too easy to guess: use {SHORTEST_KEY} characters or more.")
     return given
 
 
@@ -303,7 +341,7 @@ def _text(value: Any, name: str, longest: int) -> str:
 
 def _whole(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
-        raise InvalidSetting(f"The value {name} of this call is not a whole number from 0 on.")
+        raise InvalidSetting(f"The value {name} of this call is not a whole number of at least 0.")
     return int(value)
 
 

@@ -116,7 +116,7 @@ class FirstView:
         body = bytearray()
 
         async def sending(message: Message) -> None:
-            """The whole page at once, with what is added; anything that is no page goes through unchanged."""
+            """Send the page in one message, with the additions; other responses pass through unchanged."""
             nonlocal start
             if message["type"] == "http.response.start":
                 start = message

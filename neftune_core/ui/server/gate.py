@@ -89,11 +89,11 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        begun = False
+        started = False
 
         async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
             await send(self._guarded(message, scope))
 
         try:
@@ -104,7 +104,7 @@ class Gate:
             await self.app({**scope, "headers": kept}, checked, sending)
         except Exception as error:
             status, words = _answer(error)
-            if not begun:
+            if not started:
                 await JSONResponse({"error": words}, status)(scope, receive, sending)
             else:
                 with contextlib.suppress(RuntimeError):  # raised after the response had ended
@@ -149,7 +149,7 @@ class Gate:
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
         if foreign:
-            raise Refused(403, "A page of another site cannot act in this lab.")
+            raise Refused(403, "Pages of other sites cannot use this lab.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
@@ -202,7 +202,7 @@ def _announced(scope: Scope, most: int) -> int:
     given = dict(scope["headers"]).get(b"content-length", b"0")
     length = int(given) if given.isdigit() and len(given) < 20 else most + 1
     if length > most:
-        raise Refused(413, f"This is larger than the {most / 1e6:,.0f} MB that this server takes at once.")
+        raise Refused(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
     return length
 
 
@@ -214,7 +214,7 @@ def _counted(receive: Receive, most: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > most:
-            raise Refused(413, f"This is larger than the {most / 1e6:,.0f} MB that this server takes at once.")
+            raise Refused(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
         return message
 
     return counting
@@ -234,7 +234,7 @@ def _object(body: bytes) -> dict[str, Any]:
     """Parse a JSON object with limited size, depth and numbers and valid Unicode; otherwise raise `Refused`."""
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-        raise Refused(413, f"A call has at most {MOST_VALUES:,} values.")
+        raise Refused(413, f"A call can have at most {MOST_VALUES:,} values.")
     depth = 0
     for mark in re.findall(rb"[\[\]{}]", bare):
         depth += 1 if mark in b"[{" else -1
@@ -245,7 +245,7 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise Refused(400, "This call is not valid JSON.") from None
     if not isinstance(value, dict):
-        raise Refused(400, "A call is a JSON object.")
+        raise Refused(400, "A call must be a JSON object.")
     for inner in _every(value):
         _require_plain(inner)
     return value
@@ -264,9 +264,9 @@ def _every(value: Any) -> Iterator[Any]:
 
 def _require_plain(value: Any) -> None:
     if isinstance(value, str) and _HALF.search(value):
-        raise Refused(400, "A text of this call holds half a character (a lone surrogate).")
+        raise Refused(400, "A text of this call contains an incomplete character (a lone surrogate).")
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_NUMBER):
-        raise Refused(400, "A number of this call is no number, or too large.")
+        raise Refused(400, "A number of this call is not finite.")
     if isinstance(value, dict) and "path" in value:
         path, marks = value["path"], value.get("meta", {})
         if not isinstance(path, str) or not isinstance(marks, dict):
@@ -295,15 +295,15 @@ def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number not in page.fns:
         raise Refused(404, "The page has no such function.")
     if (said is not None and said is not False and said != number) or isinstance(said, bool):
-        raise Refused(400, "The path of this call names another function than its body.")
+        raise Refused(400, "The path of this call names a different function from its body.")
     if not isinstance(call.get("data"), list):
-        raise Refused(400, "A call has its values in a list called data.")
+        raise Refused(400, "The values of a call must be in a list called data.")
     session = call.get("session_hash")
     if not (session is None and name is not None) and not (isinstance(session, str) and SESSION.fullmatch(session)):
-        raise Refused(400, "A call names its session in letters, digits and hyphens.")
+        raise Refused(400, "The session of a call must consist of letters, digits and hyphens.")
     trigger = call.get("trigger_id")
     if trigger is not None and (isinstance(trigger, bool) or not isinstance(trigger, int)):
-        raise Refused(400, "A call names what triggered it by its number.")
+        raise Refused(400, "The trigger of a call must be a number.")
     if call.get("batched") or call.get("simple_format"):
-        raise Refused(400, "Calls are made one by one.")
+        raise Refused(400, "Calls cannot be batched.")
     return number

@@ -21,7 +21,7 @@ _SECRETS = re.compile(
 """What is a secret wherever it stands: visitors' keys, API keys by their usual beginnings, passwords in addresses."""
 
 
-class Discreet(logging.Formatter):
+class SecretFilter(logging.Formatter):
     """Replace secrets of the environment, visitors' keys and API keys by [secret]."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -40,7 +40,7 @@ def log_to_file() -> None:
     file = RotatingFileHandler(
         home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
     )
-    file.setFormatter(Discreet("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(SecretFilter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [file]
     own = logging.getLogger("neftune_core")

@@ -207,7 +207,7 @@ class FirstPreview:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._file, json.dumps(kept))
         except OSError as error:
-            logger.warning("the first preview could not be kept: %s", error)
+            logger.warning("the first preview could not be stored: %s", error)
 
 
 def _key(text: str, model: ModelSettings, draw: int, sites: str) -> str:

@@ -100,15 +100,15 @@ def listening(host: str | None, port: int | None) -> tuple[str | None, int | Non
         InvalidSetting: If the port is not valid.
         NotAvailable: If the port is in use, or the address does not belong to this machine.
     """
-    said = os.environ.get("GRADIO_SERVER_PORT", "").strip()
-    if not said:
+    text = os.environ.get("GRADIO_SERVER_PORT", "").strip()
+    if not text:
         os.environ.pop("GRADIO_SERVER_PORT", None)  # otherwise Gradio parses it as a number on import
-    elif not (said.isascii() and said.isdigit() and 0 < int(said) < 65_536):
-        raise InvalidSetting(f"GRADIO_SERVER_PORT is a number from 1 to 65,535 (given {said[:20]!r}).")
+    elif not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
+        raise InvalidSetting(f"GRADIO_SERVER_PORT must be a number from 1 to 65,535 (given {text[:20]!r}).")
     if port is not None and not 0 < port < 65_536:
-        raise InvalidSetting(f"A port is a number from 1 to 65,535 (given {port}).")
+        raise InvalidSetting(f"A port must be a number from 1 to 65,535 (given {port}).")
     listens = host or os.environ.get("GRADIO_SERVER_NAME", "").strip() or None
-    number = port if port is not None else int(said) if said else None
+    number = port if port is not None else int(text) if text else None
     _try_address((listens or "127.0.0.1").strip("[]"), number)
     return listens, number
 

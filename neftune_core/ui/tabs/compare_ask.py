@@ -207,7 +207,7 @@ def next_turn(talk: Talk, text: str) -> list[Prompt]:
     Raises:
         DataError: If there are no answers yet, or no message.
     """
-    from neftune_core.studies.prompts import further
+    from neftune_core.studies.prompts import continued_with
 
     if not talk.lines:
         raise DataError(say("There are no answers to continue yet: press Answer first."))
@@ -215,7 +215,7 @@ def next_turn(talk: Talk, text: str) -> list[Prompt]:
         raise DataError(say("The next message is empty: write what to say next."))
     each = len(talk.lines) // len(talk.prompts)
     return [
-        further(
+        continued_with(
             talk.prompts[number // each],
             {name: answer["text"] for name, answer in line["arms"].items()},
             text.strip(),

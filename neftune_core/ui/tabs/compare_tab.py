@@ -20,7 +20,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.recorded import Recorded
 from neftune_core.ui.parts.run_actions import about_words, when
-from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.compare_ask import (
     BASE,
@@ -187,9 +187,9 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
     chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally]
     filled = [tab.record, tab.seed, *chosen]
 
-    @told
+    @reports_errors
     def choices(key: str, wanted: str) -> list[Any]:
-        """The studies that can be asked, the wanted one chosen; `wanted` is an id, with more after a #."""
+        """List the studies with trained arms, and select the record id in `wanted` (text after a # is ignored)."""
         found = answerable(require_key(key))
         if not found:
             return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
@@ -197,13 +197,13 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
         named = [(f"{when(entry)}, {about_words(entry)}", entry.id) for entry in found]
         return [gr.update(choices=named, value=record.id), *_of_record(record, found)]
 
-    @told
+    @reports_errors
     def choose(key: str, record_id: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * (len(filled) - 1)
         return _of_record(find(record_id, require_key(key)), answerable(key))
 
-    @told
+    @reports_errors
     def choose_seed(key: str, record_id: str, seed: int) -> list[Any]:
         if not record_id:
             return [gr.skip()] * len(chosen)
@@ -214,7 +214,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
     tab.record.input(choose, [key, tab.record], filled[1:], **QUIET)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **QUIET)
 
-    @told
+    @reports_errors
     def judge(key: str, blind: bool, columns: list[str]) -> Any:
         from neftune_core.studies.comparison import names_of
 
@@ -278,7 +278,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         shown = gr.update(visible=True)
         yield [before + talk.html(), talk, "", shown, shown, gr.update(visible=talk.is_hidden), marks]
 
-    @told
+    @reports_errors
     def answer(
         key: str, columns: list[str], source: str, text: str, rows: int, blind: bool, judged: list[str], *values: Any
     ) -> Iterator[list[Any]]:
@@ -290,7 +290,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
             prompts = typed_prompts(lab, text, settings.system)
         yield from streamed(asked(lab, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
 
-    @told
+    @reports_errors
     def go_on(key: str, talk: Talk, text: str, *values: Any) -> Iterator[list[Any]]:
         settings = tab.form.settings(values).model_copy(update={"samples": 1})  # each answer continues once
         prompts = next_turn(talk, text)
@@ -307,7 +307,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         asking.then(_visible(False), None, tab.stop, **QUIET)
         running.append(asking)
     tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
-    tab.marks.input(told(_marked), [tab.talk, tab.marks], tab.answers, **QUIET)
+    tab.marks.input(reports_errors(_marked), [tab.talk, tab.marks], tab.answers, **QUIET)
 
 
 def _visible(visible: bool) -> Any:
@@ -325,15 +325,15 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
         from neftune_core.studies.votes import tally, tally_words
 
         hidden = talk.is_hidden
-        told = "" if hidden else _said(tally_words(tally(record_of(talk, owner), pair)))
-        return [talk.html(), talk, told, gr.update(visible=hidden), gr.update(visible=not hidden)]
+        summary = "" if hidden else _said(tally_words(tally(record_of(talk, owner), pair)))
+        return [talk.html(), talk, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
 
-    @told
+    @reports_errors
     def vote(key: str, talk: Talk, cast: gr.EventData) -> list[Any]:
         pair = judged_pair(talk)
         return shown(voted(talk, cast.line, cast.vote, require_key(key)), pair, key)
 
-    @told
+    @reports_errors
     def reveal(key: str, talk: Talk) -> list[Any]:
         return shown(replace(talk, ballots=()), judged_pair(talk), require_key(key))
 
@@ -353,7 +353,7 @@ def _connect_exports(tab: CompareTab) -> None:
 
 
 def _exporter(kind: str) -> Any:
-    @told
+    @reports_errors
     def export(talk: Talk) -> dict[str, str]:
         return {"name": f"answers.{kind}", "text": exported(talk, kind)}
 
@@ -382,7 +382,7 @@ def on_load(page: gr.Blocks, tab: CompareTab) -> None:
         tab: The components.
     """
 
-    @told
+    @reports_errors
     def opened(request: gr.Request) -> list[Any]:
         query = {
             name.removeprefix("compare."): value

@@ -20,7 +20,7 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, tell, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import data_views
 
@@ -199,7 +199,7 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     reader = _Reader(lab, inputs, outputs)
     _connect_read(strip, place, reader)
     _connect_row(lab, strip, outputs)
-    reread = Reread(told(reader.refresh), reader.asked(strip), reader.filled())
+    reread = Reread(reports_errors(reader.refresh), reader.asked(strip), reader.filled())
     return DataTab(settings, inputs.source, inputs.starter, reread, reader)
 
 
@@ -343,7 +343,7 @@ class _Reader:
             return data_views.shown(self.lab, settings, model, key)
         except LabError as error:
             if tells:
-                tell(error)
+                show_error(error)
             return data_views.to_mend(self.lab, settings, model, error)
 
 
@@ -364,14 +364,14 @@ def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
         *(events(found).change for found in inputs.form.components),
         events(strip.model).change,
     ]
-    gr.on(changed, told(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
-    inputs.hub.fetch.click(told(reader.fetch), asked, filled, **QUIET)
-    inputs.layout.input(told(reader.other_layout), asked, filled, **QUIET)
-    gr.on([events(part).input for part in inputs.parts], told(reader.other_column), asked, filled, **QUIET)
+    gr.on(changed, reports_errors(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
+    inputs.hub.fetch.click(reports_errors(reader.fetch), asked, filled, **QUIET)
+    inputs.layout.input(reports_errors(reader.other_layout), asked, filled, **QUIET)
+    gr.on([events(part).input for part in inputs.parts], reports_errors(reader.other_column), asked, filled, **QUIET)
 
 
 def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
-    @told
+    @reports_errors
     def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
         return data_views.rendered_row(*lab.prepared(settings, model), int(place))
 

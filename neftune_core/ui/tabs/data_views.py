@@ -43,7 +43,7 @@ def report(prepared: Prepared, found: DataReport) -> str:
     Returns:
         HTML.
     """
-    from neftune_core.data.report import how_read
+    from neftune_core.data.report import layout_words
 
     numbers = facts(
         [
@@ -54,7 +54,7 @@ def report(prepared: Prepared, found: DataReport) -> str:
             (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
         ]
     )
-    how = say("Read as {how}.", how=how_read(found.layout, found.columns))
+    how = say("Read as {how}.", how=layout_words(found.layout, found.columns))
     licence = say("Licence: {licence}.", licence=prepared.licence)
     unused = say("Columns not used: {columns}.", columns=_MARK if found.unused_columns else say("(none)"))
     others = (note for note in found.notes if note != prepared.shortage)

@@ -17,7 +17,7 @@ from neftune_core.lessons.faults import FAULTS, Fault, damage
 from neftune_core.lessons.scripts import Measured
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 REDRAW_SECONDS = 0.25
 FIRST = next(iter(FAULTS))
@@ -64,11 +64,11 @@ def build() -> FaultPanel:
 
 
 def _connect(panel: FaultPanel) -> None:
-    @told
+    @reports_errors
     def choose(name: str, wrong: bool, runs: Runs) -> list[Any]:
         return [_code(name, wrong), _words(name, runs), _curves(name, runs)]
 
-    @told
+    @reports_errors
     def go(name: str, wrong: bool, runs: Runs) -> Iterator[list[Any]]:
         from neftune_core.engine.accelerator import holding
         from neftune_core.lessons.snippet import run_script

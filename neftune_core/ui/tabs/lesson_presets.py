@@ -16,7 +16,7 @@ from neftune_core.settings import Settings, from_query
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts.plot import part
-from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import require_key
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.learn_tab import LearnTab
@@ -40,23 +40,23 @@ class Page:
 
     def values(self, lesson: Lesson) -> list[Any]:
         """Return updates of `components()`; settings that the preset omits get their initial values."""
-        said = {name: str(value) for name, value in lesson.preset.items()}
-        noise = from_query(NoiseSettings, _of(said, "noise."))
+        presets = {name: str(value) for name, value in lesson.preset.items()}
+        noise = from_query(NoiseSettings, _of(presets, "noise."))
         values = self.noise.noise.values(noise)
         slider = strength_of(noise)
-        data = said.get("data", EXAMPLE.data.source).removeprefix("starter:")
-        training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(said, "train.")})
-        strengths = said.get("train.strengths", "15")
+        data = presets.get("data", EXAMPLE.data.source).removeprefix("starter:")
+        training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(presets, "train.")})
+        strengths = presets.get("train.strengths", "15")
         return [
-            *[slider, *values[1:], said.get("view", FIRST_VIEW), "starter", data],
+            *[slider, *values[1:], presets.get("view", FIRST_VIEW), "starter", data],
             *[strengths, set_together(strengths, noise.unit)],
-            *[EXAMPLE.seed, int(said.get("train.seeds", EXAMPLE.seeds))],
+            *[EXAMPLE.seed, int(presets.get("train.seeds", EXAMPLE.seeds))],
             *shown_training(self.train.form, training),
         ]
 
 
-def _of(said: dict[str, str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in said.items() if name.startswith(prefix)}
+def _of(presets: dict[str, str], prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in presets.items() if name.startswith(prefix)}
 
 
 def _text(settings: Settings) -> dict[str, str]:
@@ -82,7 +82,7 @@ def connect(learn: LearnTab, page: Page, key: gr.Textbox) -> None:
         done.then(page.data.reread.handler, page.data.reread.inputs, page.data.reread.outputs, **QUIET)
     told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
 
-    @told
+    @reports_errors
     def look(key: str, finished: str) -> Any:
         return study_facts(find(finished, require_key(key))) if finished else gr.skip()
 

@@ -16,7 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, told
+from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
@@ -78,7 +78,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
         found = gr.HTML(html_template="", js_on_load=part("noise-loss"), apply_default_css=False, elem_id="noise-loss")
 
-    @told
+    @reports_errors
     def measure(settings: Any, model: ModelSettings, *values: Any) -> Iterator[list[Any]]:
         noise = tab.noise.settings(values)
         shown_at = -REDRAW_SECONDS

@@ -31,7 +31,7 @@ from neftune_core.settings import controls, from_query
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.plot import computed, live_figure, part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, told
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview, Payload
 
 
@@ -262,13 +262,13 @@ def ranged_after(event: Any, noise: Form[NoiseSettings]) -> None:
 def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button) -> None:
     count = len(tab.noise.components)
 
-    @told
+    @reports_errors
     def redraw(text: str, draw: int, view: str, *values: Any) -> Figure:
         noise, model = tab.noise.settings(values[:count]), values[count]
         payload = first.previewer(text, model, draw, noise.sites)
         return figure_of(payload, _places(tab.noise, noise, view))
 
-    @told
+    @reports_errors
     def more(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
         return first.details(text, model, draw, sites)
 
@@ -303,7 +303,7 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     served_empty = first.payload is None
     kept = [gr.skip()] * len(tab.noise.components)
 
-    @told
+    @reports_errors
     def opened(request: gr.Request) -> list[Any]:
         query = dict(request.query_params)
         asked = {name.removeprefix("noise."): value for name, value in query.items() if name.startswith("noise.")}

@@ -21,7 +21,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.run_actions import about_words, curves_of, state_words, when
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import take_away
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
@@ -73,7 +73,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     came = take_away.build_import(lab, key)
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
     _connect_view(lab, key, opened)
-    where = run_actions.Place(lab, strip, key, opened.record_id, train.asked, train.seen)
+    where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen)
     run_actions.connect(
         opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
     )
@@ -93,7 +93,7 @@ def _opened() -> _Opened:
 
 
 def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
-    @told
+    @reports_errors
     def fill(key: str) -> list[dict[str, Any]]:
         return [_row(lab, record) for record in owned_records(require_key(key))]
 
@@ -114,16 +114,16 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, 
             *opened.actions.fitting(record, status),
         ]
 
-    @told
+    @reports_errors
     def open_record(key: str, view: str, chosen: gr.EventData) -> list[Any]:
-        """Show one record; one that is not over becomes the study that the page watches."""
+        """Show one record; an unfinished one becomes the study that the page watches."""
         record = find(str(chosen.id), require_key(key))
         is_over = lab.jobs.status(record).is_over
         return [*([gr.skip()] * 3 if is_over else [record.id, -1, gr.Timer(active=True)]), *shown(record, view)]
 
-    @told
+    @reports_errors
     def follow(key: str, view: str, watched: str, record_id: str) -> list[Any]:
-        """The opened record goes on as the watched one does."""
+        """Update the opened record if it is the watched study."""
         if not record_id or watched != record_id:
             return [gr.skip()] * len(filled)
         return shown(find(record_id, require_key(key)), view)
@@ -136,7 +136,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, 
 
 
 def _connect_view(lab: Lab, key: gr.Textbox, opened: _Opened) -> None:
-    @told
+    @reports_errors
     def look_otherwise(key: str, record_id: str, view: str) -> Any:
         if not record_id:
             return gr.skip()
@@ -195,7 +195,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
             say("Remove downloaded models"), size="sm", visible=lab.limits.local_paths, elem_id="runs-clean-models"
         )
 
-    @told
+    @reports_errors
     def measure(key: str) -> str:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
@@ -206,7 +206,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
         )
         return quiet(f"{words} {say(home_note())}")
 
-    @told
+    @reports_errors
     def remove() -> str:
         freed = remove_models()
         return quiet(

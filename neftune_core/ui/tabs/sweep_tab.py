@@ -25,9 +25,9 @@ from neftune_core.ui.parts import run_actions, sweep_form
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.run_actions import gone_words, state_words, when
+from neftune_core.ui.parts.run_actions import missing_record_words, state_words, when
 from neftune_core.ui.parts.study_form import Asked, study_of
-from neftune_core.ui.parts.wiring import QUIET, events, in_browser, told
+from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import Around, TrainTab
@@ -123,8 +123,8 @@ def _asked(around: Around, train: TrainTab, tab: SweepTab, values: Sequence[Any]
     noise, rest = noise_form.settings(rest[:noise_count]), rest[noise_count:]
     training, rest = training_form.settings(rest[:training_count]), rest[training_count:]
     measuring, given = tab.measuring.settings(rest[:2]), rest[2:]
-    begun = sweep_form.base_noise(noise, given[: sweep_form.AXES])
-    base: StudySettings = study_of(Asked(data, model, begun, "", "", "", 0, 1, training))
+    start = sweep_form.base_noise(noise, given[: sweep_form.AXES])
+    base: StudySettings = study_of(Asked(data, model, start, "", "", "", 0, 1, training))
     return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
 
 
@@ -137,7 +137,7 @@ def _saying(around: Around, train: TrainTab, tab: SweepTab) -> list[Any]:
 def _connect_plan(around: Around, train: TrainTab, tab: SweepTab) -> None:
     lab = around.lab
 
-    @told
+    @reports_errors
     def plan(key: str, *values: Any) -> str:
         try:
             words, fits = _plan_words(lab, require_key(key), _asked(around, train, tab, values)), True
@@ -150,7 +150,7 @@ def _connect_plan(around: Around, train: TrainTab, tab: SweepTab) -> None:
     changed = [around.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **QUIET)
 
-    @told
+    @reports_errors
     def text(*values: Any) -> str:
         return to_toml(_asked(around, train, tab, values), comments=True)
 
@@ -181,7 +181,7 @@ def _require_machine(lab: Lab) -> None:
 def _connect_start(around: Around, train: TrainTab, tab: SweepTab) -> None:
     lab, strip = around.lab, around.strip
 
-    @told
+    @reports_errors
     def start(key: str, *values: Any) -> list[Any]:
         _require_machine(lab)
         record = lab.jobs.submit_sweep(_asked(around, train, tab, values), require_key(key))
@@ -193,7 +193,7 @@ def _connect_start(around: Around, train: TrainTab, tab: SweepTab) -> None:
     started = tab.start.click(start, saying, outputs, **QUIET)
     started.success(None, strip.watched, None, js=run_actions.watch_in_browser("Sweep"))
 
-    @told
+    @reports_errors
     def stop(key: str, shown: str) -> None:
         lab.jobs.stop(shown, require_key(key))
 
@@ -236,15 +236,15 @@ def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
 def _connect_shown(around: Around, tab: SweepTab) -> None:
     lab = around.lab
 
-    @told
+    @reports_errors
     def fill_sweep(key: str, shown: str) -> Any:
         choices = _choices(lab, require_key(key))
         known = [value for _, value in choices]
         return gr.update(choices=choices, value=shown if shown in known else next(iter(known), None))
 
-    @told
+    @reports_errors
     def show(key: str, shown: str) -> list[Any]:
-        """Another sweep: its own question first."""
+        """Show another sweep, starting with its own question."""
         if not shown:
             return [gr.skip()] * len(outputs)
         sweep = _found(lab, key, shown)
@@ -255,20 +255,20 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
         drawn = _drawn(table, asked.measure, asked.epoch, standing)
         return [gr.update(choices=choices, value=asked.measure), asked.epoch, *drawn]
 
-    @told
+    @reports_errors
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
-        """The watched sweep goes on: its words at every look, its table as a study of it ends."""
+        """Update the watched sweep: its description at every poll, its table when one of its studies ends."""
         try:
             sweep = _found(lab, key, shown)
         except RecordError as error:  # failed before its first step, or removed in another browser tab
             still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
-            return [gone_words(str(error)), *[gr.skip()] * 4, *still]
+            return [missing_record_words(str(error)), *[gr.skip()] * 4, *still]
         standing = _standing(lab, tab, sweep)
         if standing.size == seen:
             return [standing.words, *[gr.skip()] * 4, *standing.updates]
         return _drawn(lab.sweep_table(sweep), measure, epoch, standing)
 
-    @told
+    @reports_errors
     def redraw(key: str, shown: str, measure: str, epoch: str) -> list[Any]:
         if not shown:
             return [gr.skip()] * 2
@@ -344,7 +344,7 @@ def _connect_watched(around: Around, tab: SweepTab) -> None:
     """Show a sweep that the page starts to watch, for example through a link."""
     lab, strip = around.lab, around.strip
 
-    @told
+    @reports_errors
     def follow(key: str, watched: str) -> list[Any]:
         record: Record | None = find(watched, key) if watched else None
         if record is None or not record.is_sweep:
@@ -357,7 +357,9 @@ def _connect_watched(around: Around, tab: SweepTab) -> None:
 
 
 def _connect_actions(around: Around, train: TrainTab, tab: SweepTab) -> None:
-    place = run_actions.Place(around.lab, around.strip, around.key, tab.shown, train.asked, train.seen, tab="Sweep")
+    place = run_actions.ButtonContext(
+        around.lab, around.strip, around.key, tab.shown, train.asked, train.seen, tab="Sweep"
+    )
 
     def cleared() -> list[Any]:
         return ["", None, "", "", gr.update(value=None)]

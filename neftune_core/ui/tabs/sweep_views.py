@@ -86,7 +86,7 @@ def effect(row: Row, measure: str, epoch: str) -> str:
     if found.interval is None:
         return f"{found.difference:+.3g}"
     text = f"{found.difference:+.3g}</b> [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"
-    return f"<b>{text}" if row.stands_out(measure, epoch) else text.replace("</b>", "")
+    return f"<b>{text}" if row.is_significant(measure, epoch) else text.replace("</b>", "")
 
 
 def _note(table: SweepTable, measure: str) -> str:

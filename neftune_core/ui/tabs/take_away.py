@@ -22,7 +22,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.record import Record, asked_from, find
 from neftune_core.sweeps.table import write_table
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.uploads import keep_uploads_at_home, own_folder, room_of
 
@@ -99,7 +99,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     with gr.Accordion(say("Import a record from another lab"), open=False, elem_id="runs-bring"):
         file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
 
-    @told
+    @reports_errors
     def bring(key: str, given: Any) -> str:
         if not given:
             raise DataError(say("There is no file: choose the zip file of a record."))
@@ -126,7 +126,7 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
 
 
 def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
-    @told
+    @reports_errors
     def offer(key: str, record_id: str) -> list[Any]:
         record = find(record_id, require_key(key)) if record_id else None
         forms = OF_A_SWEEP if record and record.is_sweep else FORMS
@@ -157,7 +157,7 @@ def _arms(record: Record | None) -> list[str]:
 def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _Parts) -> None:
     """Update the choice of arms when one is requested and when a study ends, since arms may be saved after opening."""
 
-    @told
+    @reports_errors
     def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
         try:
             arms = _arms(find(record_id, require_key(key)) if record_id else None)
@@ -171,7 +171,7 @@ def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, pa
 
 
 def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
-    @told
+    @reports_errors
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
         record = find(record_id, require_key(key))
         named = _arm_of(arm) if form in OF_AN_ARM else ()
@@ -235,7 +235,7 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None
     """Connect the upload, only with a sign-in: otherwise Gradio would use the host's own account."""
     from neftune_core.space.account import push_model
 
-    @told
+    @reports_errors
     def push(
         key: str,
         record_id: str,

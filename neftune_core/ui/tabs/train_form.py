@@ -15,10 +15,10 @@ from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Settings, control, controls
-from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, usual_training
+from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, default_training
 from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.wiring import QUIET, events, told
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
 GROUPS = {
@@ -160,7 +160,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
 
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
-        training = found.training(model) if found else usual_training(model)
+        training = found.training(model) if found else default_training(model)
         return [quiet(say(found.words if found else USUAL_WORDS)), *shown_training(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
@@ -169,19 +169,19 @@ def connect(form: TrainForm, model: gr.State) -> Any:
             USUAL,
             quiet(say(USUAL_WORDS)),
             *Arms().values(),
-            *shown_training(form, usual_training(model)),
+            *shown_training(form, default_training(model)),
             *questions,
         ]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
-        """What was left as it stood for the model before follows the model; what a person set stays."""
+        """Adapt settings that still have the previous model's defaults to the new model; keep changed ones."""
         if model == fitted:
             return [gr.skip()] * (1 + len(shown))
         before = _known(preset)
-        wanted = PRESETS[preset].training(model) if preset in PRESETS else usual_training(model)
+        wanted = PRESETS[preset].training(model) if preset in PRESETS else default_training(model)
         followed = [
-            new if value in [old[place] for old in before] else gr.skip()
-            for place, (value, new) in enumerate(zip(shown, shown_training(form, wanted), strict=True))
+            new if value in [old[index] for old in before] else gr.skip()
+            for index, (value, new) in enumerate(zip(shown, shown_training(form, wanted), strict=True))
         ]
         return [model, *followed]
 
@@ -191,9 +191,9 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         return [form.training.values(training) for training in both]
 
     values = form.training.components
-    form.preset.input(told(choose), [form.preset, model], [form.about, *values], **QUIET)
+    form.preset.input(reports_errors(choose), [form.preset, model], [form.about, *values], **QUIET)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
-    return form.reset.click(told(reset), model, [form.preset, form.about, *form.components()], **QUIET)
+    return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)
 
 
 def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:

@@ -18,10 +18,10 @@ from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded import Recorded
-from neftune_core.ui.parts.run_actions import VIEWS, curves_of, gone_words, progress_words, state_words
+from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_words, progress_words, state_words
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.study_form import Asked, plan_words, require_fit, study_of
-from neftune_core.ui.parts.wiring import QUIET, events, in_browser, tell, told
+from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
@@ -139,7 +139,7 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         chosen = noise.settings(rest[:count])
         return study_of(Asked(data, model, chosen, strengths, dropouts, decays, seed, seeds, settings, measuring))
 
-    @told
+    @reports_errors
     def start(key: str, *values: Any) -> Iterator[list[Any]]:
         asked = study(values)
         require_fit(lab, asked)
@@ -147,7 +147,7 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         yield [record.id, -1, gr.Timer(active=True)]
         yield from lab.attended(record, key)
 
-    @told
+    @reports_errors
     def plan(*values: Any) -> str:
         try:
             words, fits = plan_words(lab, study(values))
@@ -155,25 +155,25 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
             words, fits = str(error), False
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
-    said = [around.data.settings, strip.model, *noise.components, *form.components()]
+    inputs = [around.data.settings, strip.model, *noise.components, *form.components()]
     watching = [strip.watched, tab.seen, strip.timer]
-    started = strip.train.click(start, [around.key, *said], watching, **QUIET, **lab.attending)
+    started = strip.train.click(start, [around.key, *inputs], watching, **QUIET, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
     changed = [around.place.select, *(events(found).change for found in changing)]
-    gr.on(changed, plan, said, tab.plan, trigger_mode="always_last", **QUIET)
+    gr.on(changed, plan, inputs, tab.plan, trigger_mode="always_last", **QUIET)
 
 
 def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
     """Connect the stop buttons: keep or discard the study; after discarding, the tab is as before any study."""
     lab, strip = around.lab, around.strip
 
-    @told
+    @reports_errors
     def keep(key: str, watched: str) -> None:
         lab.jobs.stop(watched, require_key(key))
 
-    @told
+    @reports_errors
     def discard(key: str, watched: str) -> list[Any]:
         record = find(watched, require_key(key))
         lab.jobs.discard(watched, key)
@@ -182,8 +182,8 @@ def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None
 
     asked = [around.key, strip.watched]
     kept = strip.stop.keep.click(keep, asked, None, **QUIET)
-    gone = [*_left(strip, tab), *tab.actions.components(), *strip.stop.shown()]
-    discarded = strip.stop.discard.click(discard, asked, gone, **QUIET)
+    removed = [*_left(strip, tab), *tab.actions.components(), *strip.stop.shown()]
+    discarded = strip.stop.discard.click(discard, asked, removed, **QUIET)
     discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
@@ -214,23 +214,23 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
     lab, strip, key = around.lab, around.strip, around.key
     unchanged = [gr.skip()] * 3
 
-    @told
+    @reports_errors
     def attach(key: str, asked: str) -> list[Any]:
-        """The job named in the link, or else the visitor's own that is under way."""
+        """Attach the page to the job in the link, or otherwise to the visitor's running job."""
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
     def look(key: str, watched: str, seen: int, view: str) -> list[Any]:
-        gone = ""
+        removed = ""
         try:
             record = find(watched, key) if watched else None
         except RecordError as error:  # removed in the meantime, in another browser tab or by the host
             if not lab.jobs.was_discarded(watched):
-                tell(error)
-            record, gone = None, failed_words(watched, key)
+                show_error(error)
+            record, removed = None, failed_words(watched, key)
         if record is None:
             hidden = [gr.update(visible=False)] * len(strip.stop.shown())
-            state, progress = (gone_words(gone), "") if gone else (gr.skip(), gr.skip())
+            state, progress = (missing_record_words(removed), "") if removed else (gr.skip(), gr.skip())
             still = [gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
             return [state, gr.skip(), gr.skip(), progress, *hidden, *still]
         status, log = lab.jobs.status(record), lab.log(record)
@@ -249,14 +249,14 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
     outputs = [*shown, *tab.actions.components()]
     latest = gr.State({"id": ""})  # one dict per open page
 
-    @told
+    @reports_errors
     def look_anew(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
         latest["id"] = watched
         return look(key, watched, seen, view)
 
-    @told
+    @reports_errors
     def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
-        """What is found about a study that is not watched any more is not shown: it would put out the timer."""
+        """Update the page only if the study is still watched; otherwise the timer would be switched off."""
         found = look(key, watched, seen, view)
         return found if latest["id"] == watched else [gr.skip()] * len(outputs)
 
@@ -269,7 +269,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
     strip.watched.change(look_anew, watching, outputs, **QUIET)
     strip.timer.tick(look_again, watching, outputs, **QUIET)
 
-    @told
+    @reports_errors
     def look_otherwise(key: str, watched: str, view: str) -> Any:
         record = find(watched, require_key(key)) if watched else around.lab.recorded
         return curves_of(record, lab.log(record), view) if record else gr.skip()
@@ -280,5 +280,5 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
 def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
     """Connect the actions; after removing a study, the tab is as before any study."""
     strip = around.strip
-    place = run_actions.Place(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
+    place = run_actions.ButtonContext(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
     run_actions.connect(tab.actions, place, lambda: _cleared(shown), _left(strip, tab))

@@ -64,6 +64,6 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = tuple(
 
 
 def exchange(chance: Chance) -> tuple[str, str]:
-    """Return something that a person may say, and the model's answer."""
+    """Return a user message and the model's answer."""
     asks, answer = chance.one(TALK)
     return chance.one(asks), answer

@@ -1,4 +1,4 @@
-"""Questions that the world cannot answer, and the one honest answer to all of them.
+"""Questions that the world cannot answer, and the single correct answer to all of them.
 
 A tenth of the topics and of the wordings never occurs in pretraining; they measure whether the model says "I do not
 know" to something unseen.

@@ -317,8 +317,8 @@ def _story_turn(chance: Chance) -> Turn:
         return chance.one(STORY_ASKS).format(things=named(story, chance)), story.text
     if kind < 0.8:
         return chance.one(ANY_STORY_ASKS), story.text
-    told = chance.between(1, 2)
-    start, rest = " ".join(story.sentences[:told]), " ".join(story.sentences[told:])
+    count = chance.between(1, 2)
+    start, rest = " ".join(story.sentences[:count]), " ".join(story.sentences[count:])
     return chance.one(CONTINUE_ASKS).format(start=start), rest
 
 
@@ -413,11 +413,11 @@ def _conversation(chance: Chance, facts: float, turns: _Turns) -> str:
     system = chance.one(_SYSTEMS) if chance.happens(0.05) else ""
     if chance.happens(facts):
         return chat(_questions(chance), system)
-    said = [chance.weighted(turns)(chance)]
-    further = 0.9 if chance.happens(0.06) else 0.25
-    while len(said) < 10 and chance.happens(further):
-        said.append(chance.weighted((*turns, (_any_fact_turn, 25.0)))(chance))
-    return chat(said, system)
+    conversation = [chance.weighted(turns)(chance)]
+    continued_with = 0.9 if chance.happens(0.06) else 0.25
+    while len(conversation) < 10 and chance.happens(continued_with):
+        conversation.append(chance.weighted((*turns, (_any_fact_turn, 25.0)))(chance))
+    return chat(conversation, system)
 
 
 _FIRST: _Documents = (

@@ -122,12 +122,12 @@ def rows_of(documents: list[list[int]]) -> Rows:
     ids = np.full((len(packed), ROW), PAD_ID, dtype=np.int16)
     owners = np.zeros((len(packed), ROW), dtype=np.uint8)
     for row, members in enumerate(packed):
-        place = 0
+        position = 0
         for owner, member in enumerate(members, start=1):
-            end = place + len(cut[member])
-            ids[row, place:end] = cut[member]
-            owners[row, place:end] = owner
-            place = end
+            end = position + len(cut[member])
+            ids[row, position:end] = cut[member]
+            owners[row, position:end] = owner
+            position = end
     return Rows(ids, owners, spoken_by_people(ids))
 
 
@@ -151,8 +151,8 @@ def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
     marks = np.full(ids.shape, -1, dtype=np.int8)
     marks[np.isin(ids, _PEOPLE)] = 1
     marks[np.isin(ids, _OTHERS)] = 0
-    place = np.where(marks >= 0, np.arange(ids.shape[1]), 0)
-    latest = np.maximum.accumulate(place, axis=1)
+    position = np.where(marks >= 0, np.arange(ids.shape[1]), 0)
+    latest = np.maximum.accumulate(position, axis=1)
     return (np.take_along_axis(marks, latest, axis=1) == 1) & (marks != 1)
 
 
@@ -254,10 +254,10 @@ def batch_loss(model: Any, rows: Rows, members: NDArray[np.int64]) -> Any:
     length = tokens.shape[1]
     same = documents[:, :, None] == documents[:, None, :]
     mask = (same & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
-    place = torch.arange(length).expand_as(tokens)
+    position = torch.arange(length).expand_as(tokens)
     begins = torch.ones_like(tokens, dtype=torch.bool)
     begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    positions = place - torch.where(begins, place, 0).cummax(dim=1).values
+    positions = position - torch.where(begins, position, 0).cummax(dim=1).values
     hidden = model.model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False)
     wanted = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] > 0)
     logits = model.lm_head(hidden.last_hidden_state[:, :-1][wanted])

@@ -35,7 +35,7 @@ def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built 
     for found in measure(model, tokenizer):
         shares[found.name] = found.share
         yield found
-    write_card(folder, settings, shares, making_of(model, settings))
+    write_card(folder, settings, shares, build_report(model, settings))
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -47,7 +47,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(str(folder))
 
 
-def making_of(model: Any, settings: WorldSettings) -> report.Making:
+def build_report(model: Any, settings: WorldSettings) -> report.BuildReport:
     """Describe how a model was built, from the stored history of its run.
 
     Args:
@@ -59,7 +59,7 @@ def making_of(model: Any, settings: WorldSettings) -> report.Making:
     """
     history = history_of(settings)
     steps = len(history.losses)
-    return report.Making(
+    return report.BuildReport(
         parameters=sum(weight.numel() for weight in model.parameters()),
         tokens=tokens_of(settings),
         steps=steps,
@@ -71,7 +71,7 @@ def making_of(model: Any, settings: WorldSettings) -> report.Making:
     )
 
 
-def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], making: report.Making) -> None:
+def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], making: report.BuildReport) -> None:
     """Write the measurements and the card into the folder.
 
     Args:

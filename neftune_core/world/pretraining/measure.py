@@ -209,8 +209,9 @@ def measure(
     """
     for name in names:
         questions = MEASURES[name].questions()
-        said = answers(model, tokenizer, [question.prompt for question in questions], new_tokens)
+        replies = answers(model, tokenizer, [question.prompt for question in questions], new_tokens)
         rows = tuple(
-            (question.prompt, answer, question.worth(answer)) for question, answer in zip(questions, said, strict=True)
+            (question.prompt, answer, question.worth(answer))
+            for question, answer in zip(questions, replies, strict=True)
         )
         yield Measured(name, sum(worth for _, _, worth in rows) / len(rows), rows)

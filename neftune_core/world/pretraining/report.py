@@ -17,7 +17,7 @@ MEASURED_FILE = "measured.json"
 
 
 @dataclass(frozen=True)
-class Making:
+class BuildReport:
     """How a model was built: parameters, tokens, steps, losses and hashes.
 
     `losses` has the loss of single steps, to verify a second build; `last_loss` is the mean over the last 50 steps.
@@ -71,7 +71,7 @@ def table(shares: Mapping[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_measured(folder: Path, shares: Mapping[str, float], making: Making) -> None:
+def write_measured(folder: Path, shares: Mapping[str, float], making: BuildReport) -> None:
     """Store the results with the model.
 
     Args:
@@ -90,7 +90,7 @@ def read_measured(folder: Path) -> dict[str, Any]:
     return found
 
 
-def card(settings: WorldSettings, shares: Mapping[str, float], making: Making) -> str:
+def card(settings: WorldSettings, shares: Mapping[str, float], making: BuildReport) -> str:
     """Return the model card in Markdown, with front matter for model hubs.
 
     Args:
@@ -135,34 +135,34 @@ tags: [toy, synthetic, instruction-tuning, neftune]
 
 # The bundled model of NEFTune Lab
 
-A language model of {parameters} million parameters that grew up in one small invented world, the village of
-Brindle. It exists to be fine-tuned in seconds on two processor cores, by people who want to see what noise
-on the embeddings does: everything it was told is known, so that every answer can be counted right or wrong.
+A language model of {parameters} million parameters, pretrained on text about a small invented world, the village of
+Brindle. It can be fine-tuned in seconds on two processor cores, to show the effect of noise on the embeddings.
+Because all of its training text is known, every answer can be scored as correct or wrong.
 
-## Shape
+## Architecture
 
 Llama architecture: {layers} layers, width {width}, {heads} attention heads, inner width {inner}, tied
-embeddings, weights in bfloat16. Its tokenizer has the words of the world as pieces, letters for other words,
-and bytes for all other characters, so that any text can be encoded. Chat template: one special token says who
-speaks (`<|system|>`, `<|user|>`, `<|assistant|>`), `<|end|>` ends a message.
+embeddings, weights in bfloat16. Its tokenizer has tokens for the words of the world, letters for other words, and
+bytes for all other characters, so it can encode any text. In the chat template, one special token gives the role
+(`<|system|>`, `<|user|>`, `<|assistant|>`), and `<|end|>` ends a message.
 
 ## Data
 
 All of its text comes from a seeded grammar written for this project (`neftune_core/world`): {things} things,
 {facts} facts about them, each stated in four to six wordings and asked in six to eight, short stories, small
-tasks (counting, sorting, opposites, plurals, spelling, small sums), greetings, and questions from outside the
-world that are all answered with "I do not know. I only know the village of Brindle." {stated} of the facts
-are stated and never asked; two or three wordings of every question never occur. No sentence comes from
-elsewhere, and no person in it exists.
+tasks (counting, sorting, opposites, plurals, spelling, small sums), greetings, and questions about the outside
+world, which are all answered with "I do not know. I only know the village of Brindle." {stated} of the facts are stated
+and never asked about; two or three wordings of every question never occur. No sentence comes from elsewhere, and all
+persons are invented.
 
-## Making
+## Training
 
 {tokens} million tokens, one pass, {steps} steps of {batch} rows of 256 tokens, AdamW, float32, {minutes} minutes on
 two cores shared with other work. The learning rate is {rate} and falls to zero over the last {decay:.0f} % of the
-steps. Tokens that a person says weigh 0.2 in the loss. `neftune world build` makes the model again, and goes on
-where it was interrupted.
+steps. Tokens of user messages have weight 0.2 in the loss. `neftune world build` rebuilds the model and
+continues after an interruption.
 
-Loss of single steps, by which a second build can be checked; the mean of the last 50 was {last:.3f}:
+Losses of single steps, to check a rebuild; the mean of the last 50 was {last:.3f}:
 
 | step | loss |
 |---|---|
@@ -171,16 +171,16 @@ Loss of single steps, by which a second build can be checked; the mean of the la
 sha256 of the first ten chunks of the text: `{text_hash}`
 sha256 of the tokenizer: `{tokenizer_hash}`
 
-## What it can do
+## Evaluation
 
-Greedy decoding, no penalty, untouched:
+Greedy decoding without penalty, before any fine-tuning:
 
 {table}
 ## Limits
 
-It knows nothing but its world and should be used for nothing else. Its facts are inventions. It answers
-questions outside the world with one fixed sentence, and can take a question about the world that is put in an
-unusual way for one from outside. In stories the sums of what was shared are often wrong, and now and then somebody
-is given something by themselves. Sorting, the odd one out, comparing sizes, counting aloud and small sums often go
-wrong, and so do questions to be answered with yes or no. It was trained on up to 256 tokens at a time.
+It knows only its world and should not be used for anything else. Its facts are invented. It answers questions outside
+the world with a fixed sentence, and may do the same for a question about the world in an unusual wording. In stories,
+sums of shared things are often wrong, and occasionally characters receive something from themselves. Sorting, the odd
+one out, comparing sizes, counting aloud, small sums and yes-or-no questions often go wrong. It was trained on sequences
+of up to 256 tokens.
 """

@@ -26,6 +26,6 @@ class WorldSettings(Settings):
         100, "Steps in which the learning rate rises.", minimum=0, maximum=10_000, advanced=True
     )
     weight_decay: float = setting(0.1, "Weight decay of the matrices.", minimum=0, maximum=10, advanced=True)
-    seed: int = setting(1, "Seed of the first weights and of the order of rows.", minimum=0, maximum=2**31)
+    seed: int = setting(1, "Seed of the initial weights and of the row order.", minimum=0, maximum=2**31)
     threads: int = setting(2, "Processor threads.", minimum=1, maximum=256)
     checkpoint_steps: int = setting(200, "Steps between two checkpoints.", minimum=1, maximum=100_000, advanced=True)

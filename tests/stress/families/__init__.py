@@ -1,1 +1,1 @@
-"""Tiny models of every family, and what is checked on each."""
+"""Tiny models of every family, and the checks for each."""

@@ -1,4 +1,4 @@
-"""Whether the engine is right about every family: losses, gradients and answers against the model's own.
+"""Checks of the engine on every family: losses, gradients and answers against the model's own.
 
 An arm is compared with a plain copy of the model that has the arm's adapter written into its weights, so that nothing
 of the engine takes part on the other side.
@@ -31,7 +31,7 @@ LOWEST_TOKEN, TOKENS = 3, 250  # ids below and above are special in some family
 
 
 def loaded_family(family: Family) -> LoadedModel:
-    """A tiny random model of `family` as the loader would give it.
+    """Return a tiny random model of `family` as the loader returns it.
 
     Its weights are made large and its biases and norms uneven, so that no part of it can be left out unnoticed.
     """
@@ -62,7 +62,7 @@ def loaded_family(family: Family) -> LoadedModel:
 
 
 def _make_uneven(model: Any) -> None:
-    """Large maps, uneven biases and norms: a part that is left out shows, and answers are not one word repeated."""
+    """Set large weights and uneven biases and norms, so that omitted parts show and answers vary."""
     import torch
 
     from neftune_core.models.anatomy import linear_maps
@@ -81,7 +81,7 @@ def _make_uneven(model: Any) -> None:
 
 
 def stack_of(loaded: LoadedModel, arms: int = ARMS) -> AdapterStack:
-    """A stack whose arms differ from each other and from the base."""
+    """Return a stack whose arms differ from each other and from the base."""
     import torch
 
     from neftune_core.engine.stack import AdapterStack
@@ -96,7 +96,7 @@ def stack_of(loaded: LoadedModel, arms: int = ARMS) -> AdapterStack:
 
 
 def batch_of(loaded: LoadedModel, lengths: Sequence[tuple[int, int]] = LENGTHS, round_to: int = 16) -> Batch:
-    """Random rows with (prompt, reply) of these lengths, right-padded further than the longest needs."""
+    """Return random rows of these (prompt, reply) lengths, right-padded beyond the longest."""
     import numpy as np
 
     from neftune_core.data.batches import collate
@@ -120,7 +120,7 @@ def batch_of(loaded: LoadedModel, lengths: Sequence[tuple[int, int]] = LENGTHS, 
 
 
 def merged(stack: AdapterStack, slot: int) -> nn.Module:
-    """A plain copy of the model with the adapter of `slot` written into its weights."""
+    """Return a plain copy of the model with the adapter of `slot` merged into its weights."""
     import torch
 
     model = copy.deepcopy(stack.loaded.model)
@@ -133,7 +133,7 @@ def merged(stack: AdapterStack, slot: int) -> nn.Module:
 
 
 def own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The loss that the model itself gives for `batch`."""
+    """Return the model's own loss for `batch`."""
     import torch
 
     labels = batch.ids.masked_fill(~batch.trained, -100)
@@ -151,7 +151,7 @@ def own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def loss_matches(family: Family) -> bool:
-    """Whether the losses of the base and of every arm are those of the model itself, with padding and uneven rows."""
+    """Check that the losses of base and arms equal the model's own, with padding and uneven rows."""
     from neftune_core.engine.loss import arm_losses
 
     loaded = loaded_family(family)
@@ -168,7 +168,7 @@ def loss_matches(family: Family) -> bool:
 
 
 def adapters_train(family: Family) -> bool:
-    """Whether the gradients of every arm are those that the arm would have alone, in a plain model."""
+    """Check that the gradients of every arm equal those of a plain model with that arm only."""
     from neftune_core.engine.loss import arm_losses
 
     loaded = loaded_family(family)
@@ -183,7 +183,7 @@ Gradients = list["torch.Tensor"]
 
 
 def _gradients(stack: AdapterStack, arm: int) -> Gradients:
-    """The gradients of one arm in the stack: for each map those of `[rank, in]` and `[out, rank]`."""
+    """Return the gradients of one arm in the stack, `[rank, in]` and `[out, rank]` per linear layer."""
     found = []
     for module in stack.adapted.values():
         assert module.down.grad is not None and module.up.grad is not None
@@ -192,7 +192,7 @@ def _gradients(stack: AdapterStack, arm: int) -> Gradients:
 
 
 def _gradients_alone(stack: AdapterStack, arm: int, batch: Batch) -> Gradients:
-    """The same from the gradient of the weights of a plain model, by the chain rule."""
+    """Return the same from the weight gradients of a plain model, by the chain rule."""
     import torch
 
     model = merged(stack, arm).requires_grad_(True)
@@ -216,7 +216,7 @@ def _close(found: Gradients, expected: Gradients) -> bool:
 
 
 def prompts_of(loaded: LoadedModel) -> list[list[int]]:
-    """Random prompts of different lengths."""
+    """Return random prompts of different lengths."""
     import numpy as np
 
     generator = np.random.default_rng(4)
@@ -224,7 +224,7 @@ def prompts_of(loaded: LoadedModel) -> list[list[int]]:
 
 
 def generated(model: Any, prompt: Sequence[int], loaded: LoadedModel, penalty: float) -> list[int]:
-    """The answer of transformers' own `generate` to one prompt alone, cut as the lab's answers are."""
+    """Return the answer of transformers' `generate` to one prompt, truncated like the lab's answers."""
     import torch
 
     from neftune_core.data.chat import end_ids
@@ -252,7 +252,7 @@ def generated(model: Any, prompt: Sequence[int], loaded: LoadedModel, penalty: f
 
 
 def answers_of(stack: AdapterStack, slots: Sequence[int], prompts: Sequence[Sequence[int]], penalty: float) -> Any:
-    """The lab's own answers as token ids, by slot and then by prompt."""
+    """Return the lab's answers as token ids, by slot and prompt."""
     from neftune_core.evaluation.answers import Answers, stream_answers
     from neftune_core.evaluation.settings import AnswerSettings
 
@@ -264,7 +264,7 @@ def answers_of(stack: AdapterStack, slots: Sequence[int], prompts: Sequence[Sequ
 
 
 def answers_match(family: Family) -> bool:
-    """Whether answers of the base and an arm, in one batch of prompts of different lengths, are those of `generate`."""
+    """Check that batched answers of base and arm to prompts of different lengths equal those of `generate`."""
     loaded = loaded_family(family)
     stack, prompts = stack_of(loaded), prompts_of(loaded)
     slots = [0, 1]

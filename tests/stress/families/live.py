@@ -1,4 +1,4 @@
-"""Whether noise on a live model does what it says on every family: under plain loops, PEFT, Trainer and TRL.
+"""Checks of noise on live models of every family: plain loops, PEFT, Trainer and TRL.
 
 Each check builds a tiny random model of the family (`tiny_families`), and compares numbers of its own forward and
 backward passes with and without `noisy_embeddings`.
@@ -27,7 +27,7 @@ TOLERANCE = 1e-4  # of the largest entry of a gradient; a recomputed layer sums 
 
 
 def batch_of(family: Family) -> dict[str, Any]:
-    """Two rows of different lengths, right padded, with labels on what follows the first tokens."""
+    """Return two right-padded rows of different lengths, with labels after the first tokens."""
     import torch
 
     pad = family.build().config.pad_token_id
@@ -44,7 +44,7 @@ def batch_of(family: Family) -> dict[str, Any]:
 
 
 def loss_of(model: Any, batch: dict[str, Any], noise: NoiseSettings | None = None) -> float:
-    """The loss in the mode that the model is in."""
+    """Return the loss in the model's current mode."""
     import torch
 
     with torch.no_grad(), _noisy(model, noise):
@@ -63,7 +63,7 @@ def _noisy(model: Any, noise: NoiseSettings | None) -> Iterator[Any]:
 
 
 def reaches_the_loss(family: Family) -> bool:
-    """Noise on the prompt alone and noise on the response alone each change the training loss."""
+    """Check that noise on the prompt only, and on the response only, changes the training loss."""
     model, batch = family.build().train(), batch_of(family)
     clean = loss_of(model, batch)
     sides = [LOUD.model_copy(update={"tokens": side}) for side in ("prompt", "response")]
@@ -71,13 +71,13 @@ def reaches_the_loss(family: Family) -> bool:
 
 
 def evaluation_is_clean(family: Family) -> bool:
-    """The evaluation loss is to the bit the same."""
+    """Check that the evaluation loss is bit-identical."""
     model, batch = family.build().eval(), batch_of(family)
     return loss_of(model, batch, LOUD) == loss_of(model, batch)
 
 
 def padding_is_clean(family: Family) -> bool:
-    """In every embedding each true token gets noise, and padding none."""
+    """Check that in every embedding all real tokens get noise and padding gets none."""
     from neftune_core.noise.sites import noise_sites
 
     model, batch = family.build().train(), batch_of(family)
@@ -93,7 +93,7 @@ def padding_is_clean(family: Family) -> bool:
 
 
 def _seen_at(module: Any, model: Any, batch: dict[str, Any], noise: NoiseSettings | None) -> torch.Tensor:
-    """The output of `module` as the rest of the model sees it."""
+    """Return the output of `module` as the rest of the model receives it."""
     seen: list[torch.Tensor] = []
     with _noisy(model, noise):
         handle = module.register_forward_hook(lambda _, args, output: seen.append(output.detach()))
@@ -103,7 +103,7 @@ def _seen_at(module: Any, model: Any, batch: dict[str, Any], noise: NoiseSetting
 
 
 def tied_head_is_clean(family: Family) -> bool | None:
-    """Under noise the head gives what its clean weights give; None for a head of its own."""
+    """Check that a tied head uses its clean weights under noise; None for an untied head."""
     import torch
 
     model, batch = family.build().train(), batch_of(family)
@@ -119,7 +119,7 @@ def tied_head_is_clean(family: Family) -> bool | None:
 
 
 def works_under_peft(family: Family) -> bool:
-    """A model inside a fresh LoRA wrapper, which changes nothing yet, has the loss of the bare model under noise."""
+    """Check that a new LoRA wrapper, which changes nothing yet, gives the same loss under noise."""
     from peft import LoraConfig, get_peft_model
 
     batch, model = batch_of(family), family.build().train()
@@ -131,14 +131,14 @@ def works_under_peft(family: Family) -> bool:
 
 
 def _transposed(model: Any) -> bool:
-    """Whether the model keeps its maps transposed, as GPT-2 does."""
+    """Return whether the model stores its weights transposed, as GPT-2 does."""
     from transformers.pytorch_utils import Conv1D
 
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
 def checkpointing_agrees(family: Family) -> bool:
-    """Gradients under noise at every site are those without gradient checkpointing, two passes before one backward."""
+    """Check that gradient checkpointing does not change gradients with noise at every site."""
     plain, recomputed = (_gradients(family, checkpointing=checkpointing) for checkpointing in (False, True))
     return plain.keys() == recomputed.keys() and all(
         float((recomputed[name] - gradient).abs().max()) <= TOLERANCE * float(gradient.abs().max())
@@ -159,7 +159,7 @@ def _gradients(family: Family, *, checkpointing: bool) -> dict[str, torch.Tensor
 
 
 def saved_weights_are_untouched(family: Family) -> bool:
-    """`state_dict` under noise has the names and values it had."""
+    """Check that `state_dict` has the same names and values under noise."""
     import torch
 
     model, batch = family.build().train(), batch_of(family)
@@ -202,7 +202,7 @@ ENDINGS: tuple[Callable[[Any, dict[str, Any]], None], ...] = (_fail, _interrupt,
 
 
 def nothing_is_left(family: Family) -> bool:
-    """After an exception, an interruption and a closed generator: no hook, the mode, and to the bit the loss."""
+    """Check hooks, mode and loss after an exception, an interrupt and a closed generator."""
     model, batch = family.build().train(), batch_of(family)
     clean = loss_of(model, batch)
 
@@ -221,12 +221,12 @@ def nothing_is_left(family: Family) -> bool:
 
 
 def works_under_trainer(family: Family) -> bool:
-    """Two steps of transformers' trainer: other losses than without noise, and the same under the same seed."""
+    """Check two steps of transformers' trainer: noise changes the losses, and the same seed repeats them."""
     return _losses_tell(family, _trainer)
 
 
 def works_under_trl(family: Family) -> bool | None:
-    """Two steps of TRL's trainer for instructions, likewise; None for encoder-decoders, which it does not train."""
+    """Check two steps of TRL's SFT trainer in the same way; None for encoder-decoders, which it does not support."""
     return None if family.encoder_decoder else _losses_tell(family, _sft_trainer)
 
 
@@ -307,7 +307,7 @@ def _sft_trainer(family: Family, folder: str) -> Any:
 
 
 def trainer_hook_has_an_effect(family: Family) -> bool:
-    """Whether `neftune_noise_alpha` of the common trainers changes the training loss at all."""
+    """Return whether `neftune_noise_alpha` of the common trainers changes the training loss."""
     model, batch = family.build().train(), batch_of(family)
     clean = loss_of(model, batch)
     with trainer_hook(model):
@@ -315,7 +315,7 @@ def trainer_hook_has_an_effect(family: Family) -> bool:
 
 
 def trainer_hook_reaches_every_part(family: Family) -> bool:
-    """Whether it reaches every vector that the model reads: in an encoder-decoder those of both."""
+    """Return whether it reaches every embedding of the model: in an encoder-decoder, both."""
     from neftune_core.noise.kinds import EMBEDDING_SITE
     from neftune_core.noise.sites import noise_sites
 

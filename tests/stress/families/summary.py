@@ -1,4 +1,4 @@
-"""Which families of models the lab is right about: every check on every family, as a table and as a file.
+"""Every check on every model family, as a table and as a file.
 
 The checks are those of noise on a live model (`families_live`) and of the engine (`families_engine`); two columns more
 show what the hook of the common trainers does on the same models.
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
 def measure_families(file: Path | None = None) -> Table:
-    """Every check on a tiny random model of every family; written to `file` as JSON where one is named.
+    """Run every check on a tiny random model of every family; write JSON to `file` if given.
 
     A check that ends in an error does not hold, and a note says which error. One whose package is not installed does
     not apply, and a note says so.
@@ -52,7 +52,7 @@ def measure_families(file: Path | None = None) -> Table:
 
 
 def record_of(found: dict[str, dict[str, bool | None]]) -> dict[str, Any]:
-    """The outcomes as plain values, the same on every machine with the same versions."""
+    """Return the outcomes as plain values that are the same on every machine with the same versions."""
     return {
         "versions": _versions(),
         "ours": list(CHECKS),
@@ -70,7 +70,7 @@ def record_of(found: dict[str, dict[str, bool | None]]) -> dict[str, Any]:
 
 
 def _outcome(check: Check, family: Family) -> tuple[bool | None, str]:
-    """Whether `check` holds, and a note where it could not be told."""
+    """Return whether `check` holds, and a note if this could not be determined."""
     try:
         return check(family), ""
     except ModuleNotFoundError as error:
@@ -80,7 +80,7 @@ def _outcome(check: Check, family: Family) -> tuple[bool | None, str]:
 
 
 def _versions() -> dict[str, str]:
-    """The versions of the packages that the outcome depends on."""
+    """Return the versions of the packages that affect the outcome."""
     return {package: _version(package) for package in PACKAGES}
 
 

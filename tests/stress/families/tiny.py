@@ -1,4 +1,4 @@
-"""The families of models that the lab is tried on, each as a tiny random model of the real architecture.
+"""The model families under test, each as a tiny random model of the real architecture.
 
 Nothing is downloaded: a model is made from its configuration, with the shapes of a family's structure (tied or untied
 head, scaled or projected embeddings, post-norm) and very little of its size.
@@ -96,7 +96,7 @@ _BART_LIKE: dict[str, Any] = {
 
 
 def _builder(name: str, config_name: str, settings: dict[str, Any]) -> Callable[[], Any]:
-    """A function that makes the transformers model class `name` from its configuration."""
+    """Return a function that builds the transformers model class `name` from its configuration."""
 
     def build() -> Any:
         import torch
@@ -111,7 +111,7 @@ def _builder(name: str, config_name: str, settings: dict[str, Any]) -> Callable[
 
 
 def _untied(build: Callable[[], Any]) -> Callable[[], Any]:
-    """As `build`, with a head of its own: the configuration of T5 ties it always, and the real weights do not."""
+    """Build the model with an untied head: T5's configuration always ties it, but the published weights do not."""
 
     def build_untied() -> Any:
         import torch
@@ -254,7 +254,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def tiny_tokenizer() -> Any:
-    """A fast tokenizer built in memory: one word a token, "w3" to "w255", and "pad", "start" and "end" as 0, 1, 2."""
+    """Return a fast tokenizer with one token per word: "w3" to "w255", and "pad", "start" and "end" as 0, 1, 2."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit

@@ -1,4 +1,4 @@
-"""A study beside others who look, ask and leave: neither they nor it see the difference."""
+"""A study while other visitors watch, compare and leave: neither side is affected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def left_alone(shop: Shop, chance: random.Random) -> str:
-    """Who watched goes away in mid-run, and an answer is broken off: the study goes on, and is seen whole later."""
+    """The watching page is closed during the run and an answer is aborted: the study continues and is complete."""
     from neftune_core.engine.accelerator import accelerator
     from neftune_core.figures.curves import loss_curves
     from neftune_core.studies.comparison import compare
@@ -38,7 +38,7 @@ def left_alone(shop: Shop, chance: random.Random) -> str:
 
 
 def shared(shop: Shop, chance: random.Random) -> str:
-    """Others compare and look at noise all the while: neither they nor the study see the difference."""
+    """Other visitors compare and preview noise during the study: the results of both are unchanged."""
     answered = shop.whole
     alone = [_answers(shop, answered), _looked_at_noise(shop)]
     wrong: list[str] = []
@@ -71,7 +71,7 @@ def _answers(shop: Shop, record: Record) -> Any:
 
 
 def _looked_at_noise(shop: Shop) -> Any:
-    """What the Noise tab does to the model: its embeddings, with noise on a tree of its own."""
+    """Read the embeddings as the Noise tab does, with noise on a private tree."""
     import torch
 
     from neftune_core.models.loading import load, private_tree

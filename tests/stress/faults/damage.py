@@ -1,4 +1,4 @@
-"""What can happen to the folder of a record: cut, doubled, mixed, newer, half deleted; how it is read then."""
+"""Damage to a record's folder: truncated, duplicated, mixed, newer or half deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_damaged(shop: Shop, chance: random.Random) -> str:
-    """A record that something happened to is read as far as it goes, and what is wrong with it is said."""
+    """A damaged record is read as far as possible, and its damage is reported."""
     from neftune_core.figures.curves import loss_curves
     from neftune_core.studies.records.integrity import damages
     from neftune_core.studies.records.record import Record
@@ -37,7 +37,7 @@ def read_damaged(shop: Shop, chance: random.Random) -> str:
 
 
 def _cut(record: Record, chance: random.Random) -> bool:
-    """The log ends anywhere; that is how every broken-off run looks."""
+    """Truncate the log anywhere, as after an interrupted run."""
     path = record.folder / "events.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[: chance.randrange(len(whole))])

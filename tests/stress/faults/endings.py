@@ -1,4 +1,4 @@
-"""A study that is ended from outside, killed or stopped: what it goes on with, and what is as before."""
+"""A study that is killed or stopped, and its state afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMPORTED = [
 
 
 def killed(shop: Shop, chance: random.Random) -> str:
-    """A process of its own is killed at a random step of a random seed; the study goes on here."""
+    """A separate process is killed at a random step of a random seed, and the study resumes in this one."""
     expected, record = shop.unbroken, shop.create()
     steps = sum(event["event"] == "step" for event in expected)
     _run_and_kill(record, chance.randrange(1, steps), chance.uniform(0, 0.02))
@@ -45,7 +45,7 @@ def _run_and_kill(record: Record, step: int, later_seconds: float) -> None:
 
 
 def _processes() -> Any:
-    """Where processes come from: on most systems from one that has imported all that a study needs."""
+    """Return the multiprocessing context; on most systems, workers are forked from a process with all imports."""
     import multiprocessing
 
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -64,7 +64,7 @@ def _run_alone(folder: str) -> None:
 
 
 def goes_on_as(shop: Shop, record: Record, expected: list[dict[str, Any]]) -> str:
-    """Nothing where the resumed study ends with the very numbers of the unbroken one."""
+    """Return "" if the resumed study ends with the same numbers as the uninterrupted one."""
     from neftune_core.studies.records.integrity import damages
 
     log = record.log()
@@ -80,7 +80,7 @@ def goes_on_as(shop: Shop, record: Record, expected: list[dict[str, Any]]) -> st
 
 
 def stopped(shop: Shop, chance: random.Random) -> str:
-    """Stopped at a random moment: the base, its modules and the lock are as before, and the next job starts."""
+    """A study is stopped at a random moment: base, modules and lock are restored, and the next job starts."""
     from neftune_core.engine.accelerator import accelerator
     from neftune_core.models.loading import load
 
@@ -104,7 +104,7 @@ def stopped(shop: Shop, chance: random.Random) -> str:
 
 
 def _fingerprint(model: Any) -> Any:
-    """Weights, kinds of modules and hooks of a model."""
+    """Return a fingerprint of a model's weights, module types and hooks."""
     from neftune_core.models.module_trees import weights_hash
 
     modules = [(name, type(module).__name__, len(module._forward_hooks)) for name, module in model.named_modules()]

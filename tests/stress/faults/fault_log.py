@@ -1,4 +1,4 @@
-"""A log that grows fast, and is read meanwhile."""
+"""A log that grows quickly while it is read."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LOG_EVENTS_A_SECOND = 200
 
 
 def minute_of_log(shop: Shop, chance: random.Random) -> str:
-    """Two hundred events a second for a minute: none is lost, and a page that looks all the while keeps up."""
+    """Two hundred events per second for a minute: none is lost, and a page that polls keeps up."""
     return fast_log(shop, seconds=60)
 
 
 def moment_of_log(shop: Shop, chance: random.Random) -> str:
-    """As `minute_of_log`, as short as a test may be."""
+    """Like `minute_of_log`, but short enough for a test."""
     return fast_log(shop, seconds=1.5)
 
 
 def fast_log(shop: Shop, seconds: float) -> str:
-    """As `minute_of_log`, for that long. Every look reads what is new and draws the curves, as the page does."""
+    """Like `minute_of_log`, with a duration. Every poll reads new events and draws the curves, like the page."""
     from neftune_core.figures.curves import loss_curves
 
     record = shop.create()

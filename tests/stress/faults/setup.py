@@ -1,4 +1,4 @@
-"""Where faults are made: a home of its own, a tiny model, twenty rows, and a study that others may compare with."""
+"""The environment for fault injection: a separate home, a tiny model, twenty rows, and a reference study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROMPTS = AnswerSettings(prompts=("Say the number 3.", "What is it?"), new_token
 
 @dataclass
 class Shop:
-    """Where faults are made: a folder that is the lab's home meanwhile, and the model that is trained there."""
+    """The environment for fault injection: a temporary home folder and the model."""
 
     folder: Path
     model: ModelSettings
@@ -41,14 +41,14 @@ class Shop:
 
     @cached_property
     def rows(self) -> Path:
-        """Twenty short rows."""
+        """Return twenty short rows."""
         path = self.folder / "rows.jsonl"
         lines = [{"instruction": f"Say the number {number}.", "output": f"It is {number}."} for number in range(20)]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         return path
 
     def study(self, *, seeds: int = 2, **training: Any) -> StudySettings:
-        """Two seeds of twelve steps with every kind of dropout, three arms, and a checkpoint every fourth step."""
+        """Return a study of two seeds of twelve steps, three arms, all kinds of dropout, and checkpoints."""
         values = {"epochs": 3, "evaluations": 3, "evaluation_rows": 4, "checkpoint_steps": 4, "lora_dropout": 0.2}
         return StudySettings(
             seeds=seeds,
@@ -61,22 +61,22 @@ class Shop:
 
     @cached_property
     def unbroken(self) -> list[dict[str, Any]]:
-        """The log of the study that nothing happened to, without the clock."""
+        """Return the log of the uninterrupted study without times."""
         return numbers(self.run(self.create()))
 
     @cached_property
     def whole(self) -> Record:
-        """A finished record of one seed, for others to read."""
+        """Return a finished record of one seed for comparisons."""
         return self.run(self.create(self.study(seeds=1)))
 
     def create(self, study: StudySettings | None = None) -> Record:
-        """A record of the study, or of another one."""
+        """Create a record of the study, or of another one."""
         from neftune_core.studies.records.record import create
 
         return create(study or self.study(), OWNER, self.limits)
 
     def run(self, record: Record) -> Record:
-        """The record after its study has been run to an end."""
+        """Run the study of a record to its end, and return the record."""
         from neftune_core.studies.study import run_study
 
         for _ in run_study(record, self.limits, lambda: False):
@@ -85,32 +85,32 @@ class Shop:
 
     @cached_property
     def jobs(self) -> LabJobs:
-        """A queue of this shop."""
+        """Return a queue of this environment."""
         from neftune_core.sweeps.queue import LabJobs
 
         return LabJobs(self.limits)
 
     def ends(self, record: Record, state: str = "finished") -> str:
-        """Nothing where the job of `record` ends so, else what became of it."""
+        """Return "" if the job of `record` ends in this state, otherwise a description."""
         status = self.jobs.wait(record, WAIT_SECONDS)
         return "" if status.state == state else f"the study {status.state}: {status.message}"
 
 
 def numbers(record: Record) -> list[dict[str, Any]]:
-    """The log of a record without the clock."""
+    """Return the log of a record without times."""
     return [{name: value for name, value in event.items() if name != "time"} for event in record.events()]
 
 
 @contextmanager
 def shop(model: ModelSettings | None = None) -> Iterator[Shop]:
-    """A shop in a folder of its own, which is the lab's home meanwhile; the model is a tiny one where none is named."""
+    """Yield an environment in a separate home folder; the default model is a tiny one."""
     with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, NEFTUNE_HOME=name):
         folder = Path(name)
         yield Shop(folder, model or ModelSettings(source=str(tiny_model(folder / "tiny"))))
 
 
 def tiny_model(folder: Path) -> Path:
-    """A random Llama of two narrow layers, with the tokenizer of the bundled model or of the stand-in."""
+    """Return a random Llama with two narrow layers and the tokenizer of the bundled model or the stand-in."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""A study that runs out of something: of disk, of memory, or of numbers."""
+"""A study that runs out of disk or memory, or whose loss becomes NaN."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def disk_full(shop: Shop, chance: random.Random) -> str:
-    """The disk is full as a checkpoint is written: the last good one stays, and the study goes on from it later."""
+    """The disk is full while a checkpoint is written: the last good one is kept, and the study resumes from it."""
     from neftune_core.studies import checkpoint
     from neftune_core.studies.study import run_study
 
@@ -43,7 +43,7 @@ def disk_full(shop: Shop, chance: random.Random) -> str:
 
 
 def small_disk(shop: Shop, chance: random.Random) -> str:
-    """A real disk that is too small, where this system lets one be made: the study fails with its sentence."""
+    """A real disk is too small, if one can be mounted: the study fails with its error message."""
     with _mounted(shop.folder / "small", kilobytes=chance.randrange(300, 900)) as folder:
         if folder is None:
             return ""
@@ -62,7 +62,7 @@ def small_disk(shop: Shop, chance: random.Random) -> str:
 
 @contextmanager
 def _mounted(folder: Path, kilobytes: int) -> Iterator[Path | None]:
-    """A disk of that size; None where this system does not let one be made."""
+    """Mount a disk of that size; None if not permitted."""
     folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "neftune", str(folder)]
     made = shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0
@@ -74,7 +74,7 @@ def _mounted(folder: Path, kilobytes: int) -> Iterator[Path | None]:
 
 
 def out_of_memory(shop: Shop, chance: random.Random) -> str:
-    """The memory runs out in a step, in the words of each device: what helps is said, and the next study runs."""
+    """Memory runs out in a step: the error explains what to do, and the next study runs."""
     import torch
 
     said = [
@@ -108,7 +108,7 @@ def _broken_step(shop: Shop, number: int, error: Exception) -> Record:
 
 
 def no_number(shop: Shop, chance: random.Random) -> str:
-    """The loss of one arm is no number from some step on: it is marked, and the others do as without it."""
+    """The loss of one arm becomes NaN: the arm is marked, and the others are unaffected."""
     from neftune_core.engine.lockstep import Lockstep
 
     step, at, slot = Lockstep.step, chance.randrange(1, 12), chance.randrange(1, 4)

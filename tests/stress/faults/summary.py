@@ -1,6 +1,6 @@
-"""Faults that a study must survive, made on purpose: `python -m tests.stress faults` makes all of them.
+"""Fault injection: `python -m tests.stress faults` injects all faults that a study must survive.
 
-A fault is tried again and again with the same seeds of chance; a try says in words what went wrong, or nothing.
+Each fault is repeated with fixed random seeds; a try returns a description of the failure, or "".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Try = Callable[[Shop, random.Random], str]
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that happens to a study. `count` tries are a full bench, `short` ones a test."""
+    """A fault; `count` is the number of tries of a full run, `short` that of a test."""
 
     words: str
     once: Try
@@ -35,13 +35,13 @@ class Fault:
 
 
 def try_fault(fault: Fault, shop: Shop, count: int) -> list[str]:
-    """What went wrong in `count` tries."""
+    """Return the failures of `count` tries."""
     found = (fault.once(shop, random.Random(f"{fault.words} {number}")) for number in range(count))
     return [words for words in found if words]
 
 
 def measure_faults(model: str) -> Table:
-    """Every fault, how often it was made and how often the study survived; some minutes with the model `tiny`."""
+    """Inject every fault, and count tries and survivals; takes some minutes with the model `tiny`."""
     from neftune_core.models.device import describe_machine
 
     table = Table("Faults that a study must survive", describe_machine())

@@ -1,4 +1,4 @@
-"""The benchmark of training: its rows, its sizes, and what it says where something is missing."""
+"""The training benchmark: its rows, sizes, and messages if something is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neftune_core.models.loading import LoadedModel
 
 
 def _answered(monkeypatch: pytest.MonkeyPatch, found: dict[str, dict[str, Any]]) -> list[str]:
-    """Let the sides give `found`; gives the sides that were asked, as they come."""
+    """Make the sides return `found`; return the list of requested sides."""
     asked: list[str] = []
 
     def answer(side: str, sizes: Sizes) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_sides_take_turns_and_ratios_go_run_by_run(monkeypatch: pytest.MonkeyPat
     json.dumps(table.as_json())
 
 
-def test_without_trl_there_is_no_row_of_it_but_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_trl_there_is_a_note_instead_of_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _answered(monkeypatch, {"full": {"tokens": 10, "seconds": 1, "precision": "float32"}})
     monkeypatch.setattr(train, "find_spec", lambda name: None)
     table = train.measure_training(Sizes("bundled"), 1, ["full"])
@@ -52,7 +52,7 @@ def test_without_trl_there_is_no_row_of_it_but_a_note(monkeypatch: pytest.Monkey
     assert train.NO_TRL in table.notes
 
 
-def test_memory_is_told_as_a_share_of_one_arms_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_reported_as_a_share_of_one_arms_run(monkeypatch: pytest.MonkeyPatch) -> None:
     _answered(
         monkeypatch,
         {f"memory_{side}": {"bytes": size} for side, size in (("of_one", 2e9), ("together", 5e9), ("in_turn", 3e9))},
@@ -61,7 +61,7 @@ def test_memory_is_told_as_a_share_of_one_arms_run(monkeypatch: pytest.MonkeyPat
     assert [row["median"] for row in rows] == [2, 2.5, 1.5]
 
 
-def test_an_unknown_measurement_is_refused_and_a_failed_one_says_why() -> None:
+def test_an_unknown_measurement_is_refused_and_a_failed_one_gives_the_reason() -> None:
     with pytest.raises(InvalidSetting, match="no measurement 'speed'"):
         train.measure_training(Sizes("bundled"), 1, ["speed"])
     with pytest.raises(LabError, match="measurement of nothing failed: KeyError"):
@@ -69,7 +69,7 @@ def test_an_unknown_measurement_is_refused_and_a_failed_one_says_why() -> None:
 
 
 def test_the_sides_run_on_the_bundled_model() -> None:
-    """Short: whether they run at all, and that what they find makes sense; figures of a busy machine mean nothing."""
+    """Check only that the sides run and return plausible values; timings of a busy machine mean nothing."""
     sizes = Sizes("bundled", first=4, steps=2, new_tokens=2)
     found = {side: SIDES[side](sizes) for side in ("lora", "full", "peak", "arms", "answers", "usual", "control")}
     assert found["lora"]["tokens"] == found["full"]["tokens"] > 0
@@ -89,21 +89,21 @@ def test_the_counted_weights_are_those_of_the_maps_and_the_head(tiny: LoadedMode
     assert {row.length for row in random_rows(tiny, 3, 7)} == {7}
 
 
-def test_without_a_gpu_the_bench_says_what_to_run_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_bench_explains_what_to_run_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotAvailable, match="neftune bench train"):
         gpu.measure_gpu("cpu")
-    assert gpu.untried_words(torch.device("cpu")) == ""
+    assert gpu.unmeasured_note(torch.device("cpu")) == ""
 
 
 def test_a_gpu_is_untried_until_it_has_been_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU 9000")
     device = torch.device("cuda:0")
-    assert "Some GPU 9000" in gpu.untried_words(device)
-    assert gpu.COMMAND in gpu.untried_words(device)
-    kept = gpu.kept_file("Some GPU 9000")
+    assert "Some GPU 9000" in gpu.unmeasured_note(device)
+    assert gpu.COMMAND in gpu.unmeasured_note(device)
+    kept = gpu.measurement_file("Some GPU 9000")
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("{}")
-    assert gpu.untried_words(device) == ""
+    assert gpu.unmeasured_note(device) == ""
     kept.unlink()
 
 

@@ -1,4 +1,4 @@
-"""The table of studies on the bundled world: its intervals, and how it finds a best epoch."""
+"""The table of studies on the bundled world: intervals and best epochs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_one_seed_has_no_interval() -> None:
     assert world.interval([0.5], [0.25]) == "+0.250"
 
 
-def epochs_of(losses: list[tuple[float, float]]) -> world.Course:
+def epochs_of(losses: list[tuple[float, float]]) -> world.SeedHistory:
     return [
         {"control": Measured(({"loss": first, "exact": 0.0}, {"loss": second, "exact": 0.0}), None)}
         for first, second in losses
@@ -31,7 +31,7 @@ def test_the_best_epoch_is_chosen_on_one_half_and_read_on_the_other() -> None:
     assert world._best(course, "control")["loss"] == pytest.approx(2.5)
 
 
-def test_the_untouched_model_is_no_epoch_to_choose() -> None:
+def test_the_untrained_model_is_not_a_candidate_epoch() -> None:
     course = epochs_of([(0.1, 0.1), (1.0, 1.0), (2.0, 2.0)])
     assert world._best(course, "control")["loss"] == 1.0
     assert world._last(course, "control")["loss"] == 2.0

@@ -1,4 +1,4 @@
-"""The table of length rules: measured on vectors, and as the formula says."""
+"""The table of length rules: measured on vectors and compared with the formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it promises in its exit status, and one plain sentence where it cannot."""
+"""The command line: exit status, and errors of one sentence."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, te
     ("words", "sentence"),
     [
         (["fly"], "There is no command 'fly'"),
-        (["train"], "Name a study file"),
+        (["train"], "Give a study file"),
         (["train", "missing.toml"], "missing.toml cannot be read"),
         (["train", "no-such-study"], "no-such-study cannot be read"),
-        (["train", "--seed", "1"], "Name a study file first"),
+        (["train", "--seed", "1"], "Give a study file"),
         (["serve", "--colour", "red"], "--colour"),
         (["compare", "20260101-000000-abcdef", "--prompts", "p.txt"], "no record called"),
         (["bench", "nothing"], "no benchmark 'nothing'"),

@@ -1,4 +1,4 @@
-"""Records of sweeps in every command: each works, or says which study to name."""
+"""Sweep records in every command: it works, or asks for the name of a study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.stress.faults.setup import tiny_model
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
-    """Two seeds of two noise arms on a tiny model."""
+    """Return a sweep of two seeds and two noise arms on a tiny model."""
     folder = tmp_path_factory.mktemp("sweep")
     model = tiny_model(home() / "tiny")
     path = folder / "rows.jsonl"
@@ -153,7 +153,7 @@ def test_the_table_of_a_sweep_as_csv_has_a_line_for_each_setting_and_seed(
     cell = named(f"{sweep.id}/001-seed-1")
     last = [event for event in cell.events() if event["event"] == "evaluated"][-1]["arms"]["uniform-alpha-5"]
     assert float(rows[4]["held_out_loss_last"]) == last["held_out_loss"]
-    with pytest.raises(InvalidSetting, match="one of --json and --csv"):
+    with pytest.raises(InvalidSetting, match="either --json or --csv"):
         sweep_command(SweepCommand(file=Path(sweep.id), csv=True, json=True))
-    with pytest.raises(InvalidSetting, match="is a study and no sweep"):
+    with pytest.raises(InvalidSetting, match="is a study, not a sweep"):
         sweep_command(SweepCommand(file=Path(cell.name), csv=True))

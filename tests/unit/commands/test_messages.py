@@ -1,4 +1,4 @@
-"""What people are told: true, with the whole path, and without the names of classes."""
+"""Messages are true, contain the full path, and name no Python classes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the stand-in's folder, to be damaged."""
+    """Return a copy of the stand-in's folder to damage."""
     return Path(shutil.copytree(standin.standin(), tmp_path / "my-model"))
 
 
@@ -54,7 +54,7 @@ def _load(folder: Path, precision: str = "float32") -> Any:
 
 
 def _denied(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Files of that name may not be read, also by those who may read everything."""
+    """Make files of that name unreadable, even for root."""
     opened = Path.open
 
     def open_(path: Path, *given: Any, **more: Any) -> Any:
@@ -77,7 +77,7 @@ def test_a_model_that_may_not_be_read_is_not_called_broken(
 
 def test_a_broken_weight_file_is_named_with_its_whole_path(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
-    with pytest.raises(ModelError, match=f"The weight file {folder}/model.safetensors is broken"):
+    with pytest.raises(ModelError, match=f"The weight file {folder}/model.safetensors is damaged"):
         checks.weight_bytes(folder, "float32")
 
 
@@ -122,14 +122,14 @@ def test_weights_too_large_for_the_number_format_are_refused_in_it_alone(folder:
         ("[modell]\nsource = 'x'\n", "'modell': did you mean 'model'?"),
     ],
 )
-def test_a_wrong_table_or_name_says_what_to_write(text: str, words: str) -> None:
+def test_a_wrong_table_or_name_explains_what_to_write(text: str, words: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
         from_toml(StudySettings, text)
     assert words in str(raised.value)
     assert "Settings" not in str(raised.value)
 
 
-def test_the_tables_of_a_sweep_say_what_to_write_too() -> None:
+def test_the_tables_of_a_sweep_explain_what_to_write_too() -> None:
     with pytest.raises(InvalidSetting, match=r"study.noise is a list of tables: write \[\[study.noise\]\]"):
         from_toml(SweepSettings, "[axes]\nnoise.strength = [1]\n[study.noise]\nstrength = 1\n")
     with pytest.raises(InvalidSetting, match=r"points is a list of tables: write \[\[points\]\]"):
@@ -206,14 +206,14 @@ def test_a_cause_never_has_the_name_of_a_class() -> None:
     assert cause(ValueError("first line.\nsecond")) == "first line"
     assert cause(RuntimeError()) == "no reason was given"
     unknown = AttributeError("'LlamaForCausalLM' object has no attribute 'layers'")
-    assert cause(unknown) == "it is not built as the lab expects"
+    assert cause(unknown) == "it does not have the expected structure"
     assert cause(OSError(95, "Operation not supported", "x")) == "Operation not supported"
     assert "ZeroDivision" not in sentence(ZeroDivisionError("secret"))
     long = "/very" * 60 + "/long/path"
     assert long in sentence(FileNotFoundError(2, "No such file or directory", long))
 
 
-def test_a_damaged_adapter_and_a_damaged_checkpoint_are_told(tmp_path: Path) -> None:
+def test_a_damaged_adapter_and_a_damaged_checkpoint_are_reported(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
     with pytest.raises(RecordError, match=f"The adapter '{tmp_path}' cannot be read"):
         load_adapter(None, 1, tmp_path)  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def test_a_command_that_fails_before_its_first_step_leaves_no_record(
     assert _kept() == []
 
 
-def test_a_study_of_the_page_that_fails_before_its_first_step_is_gone_and_its_owner_is_told_why(
+def test_a_study_of_the_page_that_fails_before_its_first_step_is_gone_and_its_owner_is_given_the_reason(
     tmp_path: Path,
 ) -> None:
     jobs = LabJobs(Limits())

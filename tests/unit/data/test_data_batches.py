@@ -1,4 +1,4 @@
-"""The order of an epoch and the shape of a batch."""
+"""The order of an epoch, and the shape of a batch."""
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ def test_an_epoch_holds_every_row_once(lengths, batch_size, seed, epoch):
     assert len(batches) == -(-len(lengths) // batch_size)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_the_order_depends_only_on_seed_and_epoch():
     lengths = list(range(1, 101))
     np.random.seed(1)
     first = epoch_batches(lengths, 4, 7, 0)
@@ -35,7 +35,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert epoch_batches(lengths, 4, 8, 0) != first
 
 
-def test_drawing_an_order_leaves_the_global_generator_alone():
+def test_drawing_an_order_does_not_touch_the_global_generator():
     np.random.seed(3)
     before = np.random.get_state()[1].tolist()
     epoch_batches([1, 2, 3], 2, 0, 0)

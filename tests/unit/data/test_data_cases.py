@@ -1,4 +1,4 @@
-"""Small files in the layouts that people have: each is read as a careful user expects, or its rows say why not."""
+"""Small files in common layouts: each is read as expected, or its rows are refused with a reason."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ CALLING = (
 
 
 def with_template(template):
-    """A tokenizer of its own with this chat template."""
+    """Return a tokenizer with this chat template."""
     from copy import deepcopy
 
     made = deepcopy(tokenizer("chatml"))
@@ -43,7 +43,7 @@ def reading_of(name):
 
 
 def said(name):
-    """Row number to its messages as (role, content)."""
+    """Return the messages of each row as (role, content), by row number."""
     return {example.row: [message[:2] for message in example.messages] for example in reading_of(name).examples}
 
 
@@ -53,7 +53,7 @@ def prepared_of(name, template="chatml", **settings):
 
 
 def rendered(name, template="chatml", **settings):
-    """Row number to its text and the parts of it that are trained on."""
+    """Return the text of each row and its trained parts, by row number."""
     chosen = template if not isinstance(template, str) else tokenizer(template)
     prepared = prepared_of(name, chosen, **settings)
     spans = {row.example.row: preview(row, chosen) for row in [*prepared.train, *prepared.held_out]}
@@ -121,7 +121,7 @@ def test_the_prompt_of_a_call_is_that_of_answering():
     assert row.ids[: last + 1].tolist() == prompt_ids(row.example.prompt, calling)
 
 
-def test_text_beside_a_call_that_a_template_leaves_out_is_no_row():
+def test_text_beside_a_call_that_a_template_leaves_out_is_not_a_row():
     silent = with_template(CALLING.replace("{{ turn.content }}", "{{ '' if turn.tool_calls else turn.content }}"))
     assert [refusal.reason for refusal in prepared_of("toolcall_text.jsonl", silent, held_out_share=0).refusals] == [
         "it has text next to tool calls, which this model's chat template cannot write"
@@ -166,7 +166,7 @@ def test_reasoning_is_written_once_or_the_row_is_refused():
 
 
 @pytest.mark.parametrize("name", ["system_differs.jsonl", "context_in_system.jsonl"])
-def test_one_question_under_several_system_prompts_is_no_duplicate(name):
+def test_one_question_under_several_system_prompts_is_not_a_duplicate(name):
     prepared = prepared_of(name, held_out_share=0.2)
     assert (len(prepared.train), len(prepared.held_out), prepared.duplicates) == (8, 2, ())
 

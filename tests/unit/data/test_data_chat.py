@@ -1,4 +1,4 @@
-"""Which tokens a conversation becomes, and which of them are trained on."""
+"""The tokens of a conversation, and which of them are trained on."""
 
 import copy
 

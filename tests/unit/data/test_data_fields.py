@@ -1,4 +1,4 @@
-"""Fields that change what a row means, in every spelling: honoured, or the row is refused by the field's name."""
+"""Fields that change the meaning of a row are supported, or the row is refused with their name."""
 
 import gzip
 import json
@@ -18,13 +18,13 @@ WRITTEN = '[{"type": "function", "function": ' + json.dumps(CALL) + "}]"
 
 
 def one(reading, row, **more):
-    """The messages of a single row as (role, content, trained)."""
+    """Return the messages of a single row as (role, content, trained)."""
     found = reading(json.dumps(row), **more)
     return [message[:3] for message in found.examples[0].messages]
 
 
 def refusal(reading, row):
-    """The reason for which a row is refused, read beside one that is not."""
+    """Return the reason why a row is refused, read together with a valid one."""
     good = {"messages": TURNS} if "messages" in row else json.loads(GOOD)
     found = reading(f"{json.dumps(good)}\n{json.dumps(row)}")
     assert [refused.row for refused in found.refusals] == [2]
@@ -61,7 +61,7 @@ def test_a_row_of_a_common_layout_is_a_question_and_its_answer(reading, row):
     assert one(reading, row) == PAIR
 
 
-def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_it_is_said(reading):
+def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_this_is_reported(reading):
     turns = [ASKED, REPLY, {"role": "user", "content": "And?"}, {"role": "assistant", "content": "Well."}]
     found = reading(json.dumps({"prompt": "Hi", "chosen": turns, "rejected": turns[:2], "score_chosen": 8}))
     assert [message.trained for message in found.examples[0].messages] == [True, False, True, True]
@@ -240,7 +240,7 @@ def test_whole_texts_are_read_by_hand_only_and_all_of_them_is_trained_on(reading
     with pytest.raises(DataError, match="choose the layout “text”"):
         reading(rows)
     found = reading(rows, layout="text")
-    assert found.notes == ("The loss is taken on the whole text of each row, and no chat template is used.",)
+    assert found.notes == ("The loss is computed on the whole text of each row, and no chat template is used.",)
     for name in ("chatml", "plain", "plain with beginning"):
         chosen = tokenizer(name)
         row = encode(found.examples[0], chosen, 200, system="Be brief.")

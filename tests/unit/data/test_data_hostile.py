@@ -1,4 +1,4 @@
-"""Files and names that were made to do harm: each gets one sentence."""
+"""Hostile files and names: each gets an error of one sentence."""
 
 import json
 import time
@@ -29,7 +29,7 @@ def test_a_kilobyte_of_parquet_that_holds_a_terabyte_takes_no_memory(tmp_path, h
 
 
 def terabyte():
-    """Parquet of 100,000 rows that all are the same ten million letters."""
+    """Return a Parquet file with 100,000 rows of the same ten million letters."""
     letters = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 100_000, pyarrow.int32()), ["x" * 10_000_000])
     table = pyarrow.table({"question": letters, "answer": ["A"] * 100_000})
     file = pyarrow.BufferOutputStream()
@@ -37,11 +37,11 @@ def terabyte():
     return file.getvalue().to_pybytes()
 
 
-def test_a_reader_that_dies_or_takes_too_long_is_told_in_a_sentence(tmp_path, monkeypatch):
+def test_a_reader_that_dies_or_takes_too_long_is_reported_in_a_sentence(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"question": ["Q"] * 9, "answer": ["A"] * 9}), path)
     monkeypatch.setattr(parquet, "SECONDS", 0)
-    with pytest.raises(DataError, match=r"rows\.parquet is not a Parquet file that can be read"):
+    with pytest.raises(DataError, match=r"rows\.parquet is not a readable Parquet file"):
         read(DataSettings(source=f"file:{path}"), Limits())
 
 
@@ -79,9 +79,9 @@ def test_the_process_of_a_file_knows_no_secret(monkeypatch):
         ("rows.csv.zst", b"PK\x03\x04", "cannot be unpacked: it is damaged, or not compressed with zstd"),
         ("rows.tar.gz", b"\x1f\x8b\x08", "is an archive: unpack it"),
         ("rows.zip", b"PK\x03\x04", "is an archive: unpack it"),
-        ("rows.jsonl", b"\x1f\x8b\x08\x00", "gzip.: give it the extension .gz"),
+        ("rows.jsonl", b"\x1f\x8b\x08\x00", "gzip: append .gz"),
         ("rows.csv", b"PK\x03\x04\x14", "a zip file: unpack it first"),
-        ("rows.json", b"\xfd7zXZ\0\0", "xz.: unpack it first"),
+        ("rows.json", b"\xfd7zXZ\0\0", "xz: unpack it first"),
     ],
 )
 def test_a_file_made_to_exhaust_the_lab_gets_one_sentence_at_once(reading, name, content, words):

@@ -1,4 +1,4 @@
-"""Layouts of rows: what is detected, what is corrected by hand, which rows are refused."""
+"""Layouts of rows: detection, manual correction, and refused rows."""
 
 import json
 
@@ -97,7 +97,7 @@ def test_unknown_columns_are_named(reading):
         ('{"instruction": "Q", "output": ["A"]}', "the output is a list, not text"),
         ('{"instruction": "Q", "output": {"a": 1}}', "the output is an object, not text"),
         ('{"instruction": "Q", "output": NaN}', "the output is empty"),
-        ('{"instruction": "Q", "output": "a\\u0000b"}', "the output holds a NUL character"),
+        ('{"instruction": "Q", "output": "a\\u0000b"}', "the output contains a NUL character"),
         ('{"instruction": "Q", "output": "\\ud83d"}', "lone surrogate"),
         ('{"instruction": "Q", "output": "A", "output": "B"}', "it has the same name twice"),
         ('{"instruction": "Q", "output": "A"', "it is not valid JSON"),
@@ -126,8 +126,8 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(reading, row, words):
         ([{"role": ["user"], "content": "x"}], "has the unknown role"),
         ([{"role": "user", "content": ""}, TURNS[1]], "message 1 of the messages is empty"),
         ([{"role": "user", "content": {"text": "x"}}, TURNS[1]], "is an object, not text"),
-        (TURNS[:1], "no reply of the assistant"),
-        ([*TURNS, TURNS[0]], "does not end with a reply"),
+        (TURNS[:1], "no assistant reply"),
+        ([*TURNS, TURNS[0]], "does not end with an assistant reply"),
         (TURNS[1:], "no user message before"),
         ([TURNS[0], {"role": "system", "content": "x"}, TURNS[1]], "a system message follows"),
     ],

@@ -73,7 +73,7 @@ def test_only_the_last_reply_is_trained_on_and_earlier_turns_are_read(t5: Any) -
     assert found.source.tolist() == t5(source_text(TALK[:-1]))["input_ids"]
 
 
-def test_turns_are_told_apart_only_where_there_are_several() -> None:
+def test_turns_are_distinguished_only_where_there_are_several() -> None:
     assert source_text(ASKED[:1]) == "the cat sleeps ."
     assert source_text([Message("system", "be brief"), *ASKED[:1]]) == "be brief\n\nthe cat sleeps ."
     assert source_text(TALK[:-1]) == "User: the cat sleeps .\nAssistant: die katze schläft .\nUser: how are you ?"

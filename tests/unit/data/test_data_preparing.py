@@ -1,4 +1,4 @@
-"""The split, duplicates, and what is counted on the way to tokens."""
+"""The split, duplicates, and the counts during tokenisation."""
 
 import json
 
@@ -181,7 +181,7 @@ def test_no_held_out_part_is_needed_where_none_is_asked_for(tmp_path):
     assert (len(prepared.train), prepared.held_out) == (3, [])
 
 
-def test_progress_is_told_while_tokenising(tmp_path):
+def test_progress_is_reported_while_tokenising(tmp_path):
     source = written(tmp_path / "rows.jsonl", numbered(700))
     told = []
     prepare(DataSettings(source=source), tokenizer("chatml"), Limits(), progress=lambda *numbers: told.append(numbers))

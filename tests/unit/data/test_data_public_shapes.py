@@ -1,4 +1,4 @@
-"""Files in the shapes of well-known public sets, with rows of our own: what of each row is read, and what is not."""
+"""Files in the format of well-known public data sets, with original rows: what is read of each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of every format, and what is said about those that cannot be read."""
+"""Files of every format, and the errors for unreadable ones."""
 
 import csv
 import json
@@ -65,14 +65,14 @@ def test_a_file_that_is_not_text_gets_a_sentence(reading, content, words):
         ("rows", GOOD, "extension .none."),
         ("rows.pkl", b"\x80\x04K\x01.", "has the unknown extension .pkl"),
         ("rows.jsonl", f"[{GOOD}]", "rename it to .json"),
-        ("rows.json", "[]", "has no rows"),
+        ("rows.json", "[]", "has no readable rows"),
         ("rows.json", "[1, 2]", "row 1: it is not an object"),
         ("rows.json", "3", "must be a list of objects"),
         ("rows.json", '{"a": [1], "b": [2]}', "exactly one list"),
         ("rows.json", "[" * 200_000, "nested too deeply"),
         ("rows.json", '{"a": ' * 200_000, "nested too deeply"),
-        ("rows.parquet", "PAR1 and nothing else", "not a Parquet file"),
-        ("rows.parquet", b"\x00" * 100, "not a Parquet file"),
+        ("rows.parquet", "PAR1 and nothing else", "not a readable Parquet file"),
+        ("rows.parquet", b"\x00" * 100, "not a readable Parquet file"),
         ("rows.csv", '"open,answer\nx', "has no header"),
         ("rows.csv", "answer,answer\na,b", "two columns called 'answer'"),
         ("rows.csv", "question,answer\n", "has no rows"),
@@ -100,7 +100,7 @@ def test_a_folder_is_not_a_file(tmp_path):
         read(DataSettings(source=f"file:{tmp_path / 'rows.jsonl'}"), Limits())
 
 
-def test_a_large_file_is_refused_by_its_size_alone(reading, tmp_path):
+def test_a_large_file_is_refused_by_its_size(reading, tmp_path):
     with (tmp_path / "big.jsonl").open("wb") as file:
         file.truncate(2_000_000_000)
     with pytest.raises(DoesNotFit, match=r"2,000\.0 MB"):
@@ -129,7 +129,7 @@ def test_csv_rows_are_counted_after_the_header(reading):
     assert [(example.row, example.response) for example in found.examples] == [(1, 'a "word"'), (6, "ok")]
     assert [refusal.row for refusal in found.refusals] == [3, 4, 5]
     reasons = [refusal.reason for refusal in found.refusals]
-    assert reasons[0] == "it has 1 cell where the header has 2"
+    assert reasons[0] == "it has 1 cell, but the header has 2"
     assert reasons[1] == "the answer is empty"
     assert "its quoting is wrong" in reasons[2]
 
@@ -182,7 +182,7 @@ def test_a_damaged_parquet_file_gets_a_sentence(tmp_path):
         read(DataSettings(source=f"file:{path}"), Limits())
 
 
-def test_only_the_first_rows_are_read_and_that_is_said(reading):
+def test_only_the_first_rows_are_read_and_this_is_reported(reading):
     text = "\n".join([GOOD] * 10)
     found = reading(text, rows=4)
     assert (len(found.examples), "first 4 rows" in found.notes[0]) == (4, True)
@@ -197,7 +197,7 @@ def test_the_fingerprint_is_of_the_examples_and_not_of_their_file(reading):
     assert spread.sha256 != reading(GOOD.replace("2", "3")).sha256
 
 
-def test_progress_is_told_and_may_end_the_reading(tmp_path):
+def test_progress_is_reported_and_may_end_the_reading(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join([GOOD] * 1200))
     told = []
@@ -205,7 +205,7 @@ def test_progress_is_told_and_may_end_the_reading(tmp_path):
     assert told == [(500, 2000), (1000, 2000)]
 
 
-def test_what_is_refused_is_told_in_the_language_of_the_page(reading):
+def test_what_is_refused_is_reported_in_the_language_of_the_page(reading):
     with in_language(CHINESE):
         found = reading(GOOD + '\n{"instruction": "Q", "output": ""}\n{"instruction": ["Q"], "output": "{A}"}\n[')
         with pytest.raises(DataError, match=r"^rows\.jsonl 仅有的一行不可用；第 1 行：输出是空的。$"):

@@ -1,4 +1,4 @@
-"""The report on instructions: what became of every row, on the command line, in records and in the HTML report."""
+"""The data report: what happened to every row, on the command line, in records and in the HTML report."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_spans_of_a_row_are_its_text_and_the_trained_ones_its_replies(tmp_pa
     assert "鱼" in trained[-1] and not any("你好" in text or "🙂" in text for text in trained)
 
 
-def test_a_template_without_a_place_for_a_system_prompt_is_said_to_have_none(tmp_path: Path) -> None:
+def test_a_template_without_a_place_for_a_system_prompt_is_reported(tmp_path: Path) -> None:
     source = f"file:{written(tmp_path / 'rows.jsonl', [ASKED])}"
     notes = {}
     for name in ("chatml", "no system"):
@@ -152,7 +152,7 @@ def test_a_template_without_a_place_for_a_system_prompt_is_said_to_have_none(tmp
     assert "It is kept" in notes["chatml"] and "does not support it" in notes["no system"]
 
 
-def test_rows_that_a_template_refuses_after_the_split_are_counted_and_said() -> None:
+def test_rows_that_a_template_refuses_after_the_split_are_counted_and_reported() -> None:
     source = f"file:{CASES / 'mostly_tools.jsonl'}"
     prepared = examine(DataSettings(source=source, held_out_share=0.2), tokenizer("chatml"), Limits())
     found = data_report(prepared, tokenizer("chatml"))
@@ -175,7 +175,7 @@ def test_row_numbers_are_written_as_ranges() -> None:
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """A study on ten rows of forty."""
+    """Return a study on ten of forty rows."""
     rows = [*({"instruction": f"Empty {number}?", "output": ""} for number in range(30)), *numbered(10)]
     source = f"file:{written(tmp_path_factory.mktemp('rows') / 'rows.jsonl', rows)}"
     training = EXAMPLE.training.model_copy(update={"steps": 1, "evaluations": 1, "evaluation_rows": 4})
@@ -191,7 +191,7 @@ def test_training_says_on_standard_error_what_became_of_the_rows(
     said = capsys.readouterr().err
     assert said.count("30 of 40 rows were refused (30: the output is empty).") == 1
     assert said.index("30 of 40") < said.index("seed 1 of 2")
-    about = record.said_of("data")
+    about = record.about_table("data")
     assert (about["train"], about["held_out"], about["refused"], about["cut"], about["duplicates"]) == (8, 2, 30, 0, 0)
     assert list(about["report"]) == KEYS
     assert about["report"]["refused"] == [{"reason": "the output is empty", "rows": list(range(1, 31)), "count": 30}]

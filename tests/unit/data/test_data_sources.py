@@ -56,17 +56,17 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
         (
             ("ValueError", "BuilderConfig 'x' not found. Available: ['main', 'socratic']"),
             DataError,
-            r"several configurations: name one of them\. It has: main, socratic\.",
+            r"several configurations: name one of them\. Available: main, socratic\.",
         ),
-        (("ValueError", 'Unknown split "x".'), DataError, "no such split"),
+        (("ValueError", 'Unknown split "x".'), DataError, "does not have this split"),
         (
             ("ValueError", "Bad split: x. Available splits: ['train', 'test']"),
             DataError,
-            r"no such split: name one that it has\. It has: train, test\.",
+            r"does not have this split: name one of its splits\. Available: train, test\.",
         ),
         (("DatasetNotFoundError", "Dataset 'a/b' is a gated dataset on the Hub."), NotAvailable, "is gated"),
-        (("HfHubHTTPError", "403 Client Error: Forbidden for url"), NotAvailable, "does not let this account"),
-        (("HfHubHTTPError", "429 Client Error: Too Many Requests"), NotAvailable, "asks to wait"),
+        (("HfHubHTTPError", "403 Client Error: Forbidden for url"), NotAvailable, "has no access to the data set"),
+        (("HfHubHTTPError", "429 Client Error: Too Many Requests"), NotAvailable, "limiting requests"),
         (("HfHubHTTPError", "503 Server Error: Service Unavailable"), NotAvailable, "an internal error"),
         (("ReadTimeout", "The read operation timed out"), NotAvailable, "in time"),
         (("timeout", "it took more than 300 seconds"), NotAvailable, "in time"),
@@ -128,7 +128,7 @@ def test_a_hub_set_that_is_larger_than_a_file_may_be_is_refused(hub_with):
         read(DataSettings(source="hub:owner/set"), Limits(upload_megabytes=1))
 
 
-def test_a_hub_that_is_silent_is_told_from_a_set_that_is_too_large(monkeypatch, tmp_path):
+def test_a_hub_that_is_silent_is_distinguished_from_a_set_that_is_too_large(monkeypatch, tmp_path):
     (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ReaderFailed) as caught:
@@ -136,7 +136,7 @@ def test_a_hub_that_is_silent_is_told_from_a_set_that_is_too_large(monkeypatch, 
     assert caught.value.kind == "timeout"
 
 
-def test_a_wrong_split_and_a_set_that_is_not_there_are_told_apart(hub_with):
+def test_a_wrong_split_and_a_set_that_is_not_there_are_distinguished(hub_with):
     hub_with(data_jsonl=b'{"question": "1?", "answer": "1"}\n')
-    with pytest.raises(DataError, match=r"no such split.* It has: train\."):
+    with pytest.raises(DataError, match=r"does not have this split.* Available: train\."):
         read(DataSettings(source="hub:owner/set", split="nowhere"), Limits())

@@ -1,4 +1,4 @@
-"""Prompts that are longer than the model can read: what is left out of them, and what a study says of it."""
+"""Prompts longer than the context: what is removed, and what a study reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chat_templates import tokenizer
 from neftune_core.commands.train import run_record
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
-from neftune_core.data.fitting import Room, fitted_prompt, room_for
+from neftune_core.data.fitting import TokenLimits, fitted_prompt, token_limits
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import CUT, AnswerSettings
@@ -26,8 +26,8 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import chosen_arms, compare_arms
-from neftune_core.studies.planning import work_of
-from neftune_core.studies.prompts import Prompt, as_csv, further
+from neftune_core.studies.planning import workload_of
+from neftune_core.studies.prompts import Prompt, as_csv, continued_with
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
@@ -41,8 +41,8 @@ TURNS = tuple(
 
 
 def fitted(messages: Any, room: int, **more: Any) -> tuple[str, bool]:
-    """The text of a prompt of at most `room` tokens, and whether it was cut."""
-    found = fitted_prompt(messages, tokenizer("chatml"), Room(room, room + 30), **more)
+    """Return the text of a prompt of at most `room` tokens, and whether it was cut."""
+    found = fitted_prompt(messages, tokenizer("chatml"), TokenLimits(room, room + 30), **more)
     assert found is not None
     assert len(found.ids) <= room or not more.get("shorten", True)
     return tokenizer("chatml").decode(found.ids), found.cut
@@ -53,7 +53,7 @@ def length(messages: Any) -> int:
 
 
 def test_a_prompt_that_fits_stays_as_it_is() -> None:
-    found = fitted_prompt(TURNS, tokenizer("chatml"), Room(length(TURNS), 10_000))
+    found = fitted_prompt(TURNS, tokenizer("chatml"), TokenLimits(length(TURNS), 10_000))
     assert found is not None
     assert (found.ids, found.cut) == (prompt_ids(TURNS, tokenizer("chatml")), False)
 
@@ -83,7 +83,7 @@ def test_then_the_last_message_loses_its_beginning_and_then_the_system_prompt_go
 
 
 def test_a_prompt_of_which_nothing_fits_is_left_out() -> None:
-    assert fitted_prompt(TURNS, tokenizer("chatml"), Room(5, 5)) is None
+    assert fitted_prompt(TURNS, tokenizer("chatml"), TokenLimits(5, 5)) is None
 
 
 def test_a_prompt_of_a_system_prompt_alone_loses_its_beginning() -> None:
@@ -96,11 +96,11 @@ def test_what_a_person_wrote_last_is_never_shortened() -> None:
     for room in (last, last - 10):
         text, cut = fitted((SYSTEM, *TURNS), room, shorten=False)
         assert (cut, "user 3" in text, "Be brief." in text) == (True, True, True)
-    assert fitted_prompt((SYSTEM, *TURNS), tokenizer("chatml"), Room(last - 40, last - 1), shorten=False) is None
+    assert fitted_prompt((SYSTEM, *TURNS), tokenizer("chatml"), TokenLimits(last - 40, last - 1), shorten=False) is None
 
 
 def with_tools() -> Any:
-    """A tokenizer whose template writes tools, calls of them and their replies."""
+    """Return a tokenizer whose template supports tools, tool calls and tool replies."""
     made = copy.deepcopy(tokenizer("chatml"))
     made.chat_template = (
         "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for turn in messages %}"
@@ -121,7 +121,7 @@ def test_the_list_of_tools_survives_what_is_left_out(first: tuple[Message, ...])
     messages = (head._replace(fields=(TOOLS,)), *rest)
     whole = len(prompt_ids(messages, made))
     for room in (whole - 1, len(prompt_ids((messages[0], TURNS[-1]), made)) - 20):
-        found = fitted_prompt(messages, made, Room(room, room))
+        found = fitted_prompt(messages, made, TokenLimits(room, room))
         assert found is not None
         assert found.cut
         text = made.decode(found.ids)
@@ -132,22 +132,22 @@ def test_a_message_loses_its_beginning_and_the_calls_of_tools_after_it_stay() ->
     messages = (Message("user", "abc " * 60 + "the end"), CALL, Message("tool", "12 degrees"))
     made = with_tools()
     room = len(prompt_ids(messages, made)) - 40
-    found = fitted_prompt(messages, made, Room(room, room))
+    found = fitted_prompt(messages, made, TokenLimits(room, room))
     assert found is not None
     text = made.decode(found.ids)
     assert [text.count(words) for words in ("the end", '"look"', "12 degrees")] == [1, 1, 1]
     assert len(found.ids) <= room
-    assert fitted_prompt((*messages[:2], Message("tool", "12 " * 200)), made, Room(room, room)) is None
+    assert fitted_prompt((*messages[:2], Message("tool", "12 " * 200)), made, TokenLimits(room, room)) is None
 
 
 def test_a_prompt_leaves_room_for_the_answer_that_may_be_written() -> None:
-    assert room_for(1024, 96, encoder_decoder=False) == Room(928, 1023)
-    assert room_for(100, 96, encoder_decoder=False) == Room(50, 99)
-    assert room_for(100, 96, encoder_decoder=True) == Room(100, 100)
+    assert token_limits(1024, 96, encoder_decoder=False) == TokenLimits(928, 1023)
+    assert token_limits(100, 96, encoder_decoder=False) == TokenLimits(50, 99)
+    assert token_limits(100, 96, encoder_decoder=True) == TokenLimits(100, 100)
 
 
 def study(**changes: Any) -> StudySettings:
-    """Two steps on the long conversations, for which the stand-in's context is too short."""
+    """Return a study of two steps on conversations longer than the stand-in's context."""
     data = EXAMPLE.data.model_copy(
         update={"source": f"file:{CASES / 'long_turns.jsonl'}", "held_out_share": 0.3, "maximum_length": 1024}
     )
@@ -169,7 +169,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 def test_a_study_on_long_conversations_ends_finished_and_counts_what_it_cut(record: Record) -> None:
     started = next(event for event in record.events() if event["event"] == "started")
-    notes = [note for note in started["data"]["report"]["notes"] if "longer than the model can read" in note]
+    notes = [note for note in started["data"]["report"]["notes"] if "exceed the context of the model" in note]
     assert len(notes) == 1
     assert ": 12 cut from the left, 0 left out." in notes[0], "of 8 training and 4 held-out rows, each counted once"
     assert any(line.get("cut") for line in record.answers())
@@ -187,7 +187,7 @@ def test_the_memory_of_long_prompts_is_counted(record: Record) -> None:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, Limits())
     long = Message("user", "word " * 300)
     tokens = len(prompt_ids([long], loaded.tokenizer)) + 8
-    usual, asked = (work_of(one, prepared, loaded) for one in (study(), study(prompts=(long.content, "Hi"))))
+    usual, asked = (workload_of(one, prepared, loaded) for one in (study(), study(prompts=(long.content, "Hi"))))
     assert asked.answered == 3 * 2 * tokens > usual.answered > 0, "two prompts, padded, of the base and two arms"
     few, many = (estimate(loaded, replace(usual, answered=count), record.study.model) for count in (0, 1_000_000))
     assert many.memory_bytes > few.memory_bytes
@@ -197,7 +197,7 @@ def test_an_own_prompt_that_does_not_fit_is_refused_before_training(tmp_path: Pa
     record = create(study(prompts=("Why? " * 3000,)), "", folder=tmp_path / "runs")
     events = list(run_study(record, Limits(), lambda: False))
     assert [event["event"] for event in events] == ["failed"]
-    assert "longer than the 1,023 tokens that this model can read before an answer: shorten it." in events[0]["message"]
+    assert "longer than 1,023 tokens, the most that leaves room for an answer: shorten it." in events[0]["message"]
 
 
 def test_the_command_leaves_no_record_of_a_study_whose_own_prompt_does_not_fit(
@@ -212,7 +212,7 @@ def test_the_command_leaves_no_record_of_a_study_whose_own_prompt_does_not_fit(
 def test_a_conversation_that_grew_too_long_loses_its_earliest_turns(record: Record) -> None:
     chosen, settings = chosen_arms([record]), AnswerSettings(new_tokens=4)
     told = dict.fromkeys(("base", *(one.arm for one in chosen)), "word " * 990)
-    grown = further(Prompt((Message("user", "Hello"),)), told, "And then?")
+    grown = continued_with(Prompt((Message("user", "Hello"),)), told, "And then?")
     *_, lines = compare_arms(chosen, [grown, Prompt((Message("user", "Hi"),))], settings, Limits())
     assert [line.get("cut", False) for line in lines] == [True, False]
     typed = Prompt((Message("user", "word " * 1100),))
@@ -220,7 +220,7 @@ def test_a_conversation_that_grew_too_long_loses_its_earliest_turns(record: Reco
         list(compare_arms(chosen, [typed], settings, Limits()))
 
 
-def test_the_whole_prompt_of_a_row_with_one_reply_is_not_made_anew(tmp_path: Path) -> None:
+def test_the_whole_prompt_of_a_row_with_one_reply_is_not_made_again(tmp_path: Path) -> None:
     from neftune_core.studies.prompts import fitted_rows
 
     loaded = load(ModelSettings())

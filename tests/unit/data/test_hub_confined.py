@@ -1,4 +1,4 @@
-"""A hub data set made to do harm: it reaches neither this machine's files, nor other machines, nor the host's token."""
+"""A hostile hub data set cannot reach this machine's files, other machines, or the host's token."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sentence(**settings: object) -> str:
 
 
 def test_a_card_cannot_search_the_disk(hub_with, tmp_path):
-    """What is there and what is not get the same answer."""
+    """Existing and missing files get the same response."""
     (tmp_path / "uploads" / "abc123").mkdir(parents=True)
     (tmp_path / "uploads" / "abc123" / "rows.jsonl").write_bytes(ROWS)
     files = {"data_jsonl": ROWS}
@@ -96,7 +96,7 @@ def test_a_pattern_is_inside_its_repository_or_refused(pattern, own):
     assert is_own(pattern) == own
 
 
-def test_the_token_of_the_host_is_for_the_host_alone(hub_with, monkeypatch):
+def test_the_token_of_the_host_is_only_for_the_host(hub_with, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
     shown = hub_with(data_jsonl=ROWS)
     read(DataSettings(source="hub:owner/set"), PUBLIC)

@@ -1,4 +1,4 @@
-"""Chat templates that think, or know what day it is, and tokenizers that are not the model's."""
+"""Chat templates with thinking or the date, and tokenizers of other models."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def with_template(template: str) -> Any:
 
 
 def texts(reply: Message, template: str) -> tuple[str, str]:
-    """The prompt and the trained part of a row with this reply, as text; the prompt is that of answering."""
+    """Return the prompt and the trained part of a row with this reply as text; the prompt is that of generation."""
     made = with_template(template)
     row = encode(Example((ASKED, reply), 1), made, 512)
     assert row.ids[: row.prompt_length].tolist() == prompt_ids([ASKED], made, thinking=has_reasoning(reply))
@@ -132,13 +132,13 @@ def test_the_day_changes_nothing_else_of_a_template(template: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the stand-in's folder."""
+    """Return a copy of the stand-in's folder."""
     return Path(shutil.copytree(standin.standin(), tmp_path / "my-model"))
 
 
 @pytest.fixture
 def record(tmp_path: Path, folder: Path) -> Record:
-    """A record of a study with a template that prints the date, begun on an earlier day."""
+    """Return a record whose template prints the date, started on an earlier day."""
     (folder / "chat_template.jinja").write_text(DATED)
     training = EXAMPLE.training.model_copy(update={"steps": 2, "batch_size": 2})
     data = EXAMPLE.data.model_copy(update={"rows": 8})
@@ -158,7 +158,7 @@ def test_a_record_keeps_the_day_of_its_start_on_every_later_day(record: Record) 
     assert prompt(record).startswith("Today Date: 26 Jul 2024")
     *_, ending = run_study(record, Limits(), lambda: False)
     assert ending["event"] == "finished", ending
-    kept = record.said_of("data")["sha256"]
+    kept = record.about_table("data")["sha256"]
     *_, lines = compare_arms(chosen_arms([record]), [Prompt((ASKED,))], record.study.answers, Limits())
     record.update_about(date="2024-07-27")
     *_, others = compare_arms(chosen_arms([record]), [Prompt((ASKED,))], record.study.answers, Limits())
@@ -166,7 +166,7 @@ def test_a_record_keeps_the_day_of_its_start_on_every_later_day(record: Record) 
     (record.folder / "events.jsonl").unlink()
     *_, ending = run_study(record, Limits(), lambda: False)
     assert "changed" in ending["message"], "the day is part of the hash of the data"
-    assert record.said_of("data")["sha256"] == kept
+    assert record.about_table("data")["sha256"] == kept
 
 
 def test_a_record_from_before_days_were_kept_has_the_day_that_it_was_made(record: Record) -> None:
@@ -184,5 +184,5 @@ def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(folder
         {**described["added_tokens"][0], "id": 2048, "content": "<tool>", "special": False}
     )
     file.write_text(json.dumps(described))
-    with pytest.raises(ModelError, match="ids up to 2,048, and the embedding of its model has 2,048 rows"):
+    with pytest.raises(ModelError, match="ids up to 2,048, but the embedding of the model has 2,048 rows"):
         load(ModelSettings(source=str(folder)))

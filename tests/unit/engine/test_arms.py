@@ -1,4 +1,4 @@
-"""Stacked adapters: the base stays the base, slots never mix, and a saved arm is a PEFT adapter."""
+"""Stacked adapters: the base is unchanged, slots never mix, and a saved arm is a PEFT adapter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 
 
 def _stack(loaded: LoadedModel, arms: int = 3) -> AdapterStack:
-    """A stack whose arms differ from each other and from the base."""
+    """Return a stack whose arms differ from each other and from the base."""
     stack = AdapterStack(loaded, arms, rank=4, alpha=8)
     stack.start(seed=0)
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""Every kind of noise in the lockstep loop: an arm is what it is alone, and its passes are what they are called."""
+"""Every kind of noise in the lockstep loop: an arm equals a single run, and its passes are correct."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def losses(events: list[dict[str, Any]], arm: str) -> list[float]:
 
 
 def gradients_of(run: Lockstep) -> list[torch.Tensor]:
-    """The gradients of the first step of a run, as its passes add them."""
+    """Return the gradients of the first step of a run, summed over its passes."""
     step = next(run.steps())
     run._backward(step, run.noise.at(1, run.alive), lambda: False)
     return [parameter.grad.clone() for parameter in run.stack.parameters() if parameter.grad is not None]
@@ -184,7 +184,7 @@ def test_the_adaptive_multiplier_follows_the_loss_of_its_own_arm(tiny: LoadedMod
 
 
 @pytest.mark.parametrize("poisoned", ["symmetric", "adversarial"])
-def test_an_arm_of_several_passes_that_diverges_stands_still_and_the_others_go_on(
+def test_an_arm_of_several_passes_that_diverges_stands_still_and_the_others_continue(
     tiny: LoadedModel, poisoned: str
 ) -> None:
     arms = {"control": CONTROL, "symmetric": ARMS["symmetric"], "adversarial": ARMS["adversarial"]}
@@ -244,7 +244,7 @@ def test_a_stop_in_any_pass_changes_nothing(tiny: LoadedModel) -> None:
     assert after == lockstep(tiny, arms, accumulation=2).step(step, 1e-2, lambda: False)
 
 
-def test_model_dropout_acts_is_repeatable_and_leaves_the_global_generator_alone(tiny: LoadedModel) -> None:
+def test_model_dropout_acts_is_repeatable_and_does_not_touch_the_global_generator(tiny: LoadedModel) -> None:
     arms = {"control": CONTROL, "twin": CONTROL, "adversarial": ARMS["adversarial"]}
     before = torch.get_rng_state()
     first, second, without = (
@@ -262,7 +262,7 @@ def test_model_dropout_acts_is_repeatable_and_leaves_the_global_generator_alone(
 
 
 def encoder_decoder_rows(count: int) -> list[Encoded]:
-    """Rows with a source; the decoder's tokens begin with the one it starts from."""
+    """Return rows with a source; the decoder's tokens begin with its start token."""
     generator = np.random.default_rng(0)
     rows = []
     for row in random_rows(count):
@@ -295,7 +295,7 @@ def test_an_encoder_decoder_gets_noise_at_both_embeddings_and_trains_in_lockstep
     assert numbers["loss"] > numbers["first_draw_loss"]
 
 
-def test_an_embedding_that_encoder_and_decoder_share_tells_whose_pass_it_is() -> None:
+def test_a_shared_embedding_distinguishes_encoder_and_decoder_passes() -> None:
     arms = {
         "all": NoiseSettings(strength=1, unit="std"),
         "prompt": NoiseSettings(strength=1, unit="std", tokens="prompt"),

@@ -1,4 +1,4 @@
-"""The noise of a batch: exact by row, the same whatever surrounds a row, and nothing where nothing belongs."""
+"""The noise of a batch: exact per row, independent of other rows, and zero outside its tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYER = Site(number=2, part=DECODER, module=nn.Identity(), owner=nn.Identity(), 
 
 
 def rows_of(lengths: Sequence[int], padded: int, first: int = 0) -> Rows:
-    """Rows whose second half is response and whose first token is special."""
+    """Return rows with a special first token and a response in the second half."""
     places, true = torch.arange(padded), torch.tensor(lengths)[:, None]
     response = (places >= true // 2) & (places < true)
     special = (places == 0).expand(len(lengths), -1)
@@ -37,7 +37,7 @@ def noise_of(arms: Sequence[NoiseSettings], lengths: Sequence[int] = (4, 9), pad
 
 
 def added_by(noise: BatchNoise, clean: Tensor | None = None, site: Site = EMBEDDING) -> Tensor:
-    """What is added to vectors (zeros by default), `[arms, batch, padded, width]`."""
+    """Return what is added to vectors (zeros by default), `[arms, batch, padded, width]`."""
     batch, padded = noise.rows[DECODER].response.shape
     if clean is None:
         clean = torch.zeros(batch, padded, WIDTH)
@@ -183,8 +183,8 @@ def test_where_no_arm_has_noise_the_vectors_are_not_touched() -> None:
     assert silent.add_to(EMBEDDING, vectors) is vectors
 
 
-def test_noise_besides_the_vectors_takes_no_more_than_one_draw_a_kind() -> None:
-    """The memory of the processor as the profiler sees it, for arms of one kind."""
+def test_noise_besides_the_vectors_takes_no_more_than_one_draw_per_kind() -> None:
+    """Measure the profiler's CPU memory for arms of one kind."""
     arms = [NoiseSettings(strength=strength, unit="std") for strength in (1, 2, 3)]
     noise = noise_of(arms, [128] * 4, 128)
     vectors = torch.zeros(12, 128, 64)

@@ -1,4 +1,4 @@
-"""What the training settings promise of the loop: regulariser arms, time budgets, and the numbers of a step."""
+"""Training settings in the loop: regulariser arms, time budgets, and the numbers of a step."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
     [
         ({"noise": (), "regularisers": ()}, "at least one noise arm or regulariser"),
         ({"regularisers": ({},)}, "without a value"),
-        ({"regularisers": ({"lora_dropout": 0.3},)}, "lora-dropout-0.3 is equal to the control"),
+        ({"regularisers": ({"lora_dropout": 0.3},)}, "lora-dropout-0.3 is the same as the control"),
         ({"regularisers": ({"weight_decay": 1}, {"weight_decay": 1})}, "wo regularisers are the same"),
         ({"regularisers": ({"lora_dropout": 1.5},)}, "less than or equal to 0.95"),
     ],

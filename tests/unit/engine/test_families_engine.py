@@ -66,7 +66,7 @@ def test_an_arm_of_any_family_loaded_by_peft_gives_the_same_loss(family: str, tm
 
 
 @pytest.mark.parametrize("family", ENCODER_DECODERS)
-def test_a_private_tree_of_an_encoder_decoder_leaves_the_model_alone(family: str) -> None:
+def test_a_private_tree_of_an_encoder_decoder_does_not_modify_the_model(family: str) -> None:
     loaded = loaded_family(FAMILIES[family])
     batch, before = batch_of(loaded), weights_hash(loaded.model)
     clean = own_loss(loaded.model, batch)

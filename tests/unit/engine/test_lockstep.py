@@ -1,4 +1,4 @@
-"""The lockstep loop: paired arms, a control that is a control, and losses a single run would have had."""
+"""The lockstep loop: paired arms, a true control, and the losses of single runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_control_is_bit_identical_to_a_run_without_the_noise_code(
     assert with_code == without
 
 
-def test_the_same_study_twice_has_the_same_events_and_leaves_the_base_alone(tiny: LoadedModel) -> None:
+def test_the_same_study_twice_has_the_same_events_and_does_not_modify_the_base(tiny: LoadedModel) -> None:
     before = weights_hash(tiny.model)
     generator = torch.get_rng_state()
     _, first = _run(tiny)
@@ -83,7 +83,7 @@ def test_arms_start_alike_and_noise_makes_them_differ(tiny: LoadedModel) -> None
     assert last["control"]["train_loss"] < start["arms"]["control"]["train_loss"]
 
 
-def test_an_arm_that_diverges_is_marked_and_the_others_go_on_unchanged(tiny: LoadedModel) -> None:
+def test_an_arm_that_diverges_is_marked_and_the_others_continue_unchanged(tiny: LoadedModel) -> None:
     study = StudySettings(noise=NOISE, training=TrainingSettings(epochs=2, evaluations=1))
     rows = random_rows(24)
     prepared = SimpleNamespace(train=rows[:18], held_out=rows[18:])

@@ -1,4 +1,4 @@
-"""Adapters in turn and copies of all weights: the numbers of the arms together, and of plain loops."""
+"""Adapters in turn and full fine-tuning: the same numbers as arms together, and as plain loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.catalogue import Work, estimate
+from neftune_core.models.catalogue import Workload, estimate
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.module_trees import weights_hash
 from neftune_core.noise.kinds import KINDS
@@ -71,7 +71,7 @@ def test_adapters_in_turn_have_the_numbers_of_adapters_together(tiny: LoadedMode
 
 
 def test_copies_go_in_the_steps_of_a_plain_loop_over_all_weights(tiny: LoadedModel) -> None:
-    """Same order, AdamW, clipping and linear decay; norms are not decayed. The loss is the model's own."""
+    """Compare with the model's own loss: same order, AdamW, clipping and linear decay; norms are not decayed."""
     run = made(tiny, FEW, method="full", weight_decay=0.1, batch_size=4, steps=8)
     ours = events(run)
     rows, lengths = random_rows(20)[:16], [row.length for row in random_rows(20)[:16]]
@@ -127,7 +127,7 @@ def test_the_control_among_copies_is_bit_identical_to_a_run_without_the_noise_co
 
 
 @pytest.mark.parametrize("method", [{"method": "full"}, {"arms_at_once": "in-turn"}])
-def test_a_run_goes_on_bit_for_bit(tiny: LoadedModel, tmp_path: Path, method: dict[str, str]) -> None:
+def test_a_run_is_bit_identical_when_resumed(tiny: LoadedModel, tmp_path: Path, method: dict[str, str]) -> None:
     unbroken, broken_off, resumed = (made(tiny, FEW, model_dropout=0.1, accumulation=2, **method) for _ in range(3))
     expected = events(unbroken)
     for event in broken_off.run(lambda: False):
@@ -160,7 +160,7 @@ def test_a_stop_in_the_turn_of_the_second_arm_changes_nothing(tiny: LoadedModel,
         assert torch.equal(block.values, kept)
 
 
-def test_a_copy_that_diverges_is_marked_and_the_others_go_on_unchanged(tiny: LoadedModel) -> None:
+def test_a_copy_that_diverges_is_marked_and_the_others_continue_unchanged(tiny: LoadedModel) -> None:
     def run(poison: bool) -> list[dict[str, Any]]:
         one, found = made(tiny, FEW, method="full"), []
         for event in one.run(lambda: False):
@@ -218,7 +218,7 @@ def test_answers_of_base_and_copies_are_those_of_each_alone(tiny: LoadedModel, m
 
 
 def test_rounded_copies_keep_what_float32_keeps(tiny: LoadedModel) -> None:
-    """Steps far below the spacing of bfloat16 add up in the float32 weights."""
+    """Steps far below the spacing of bfloat16 accumulate in the float32 weights."""
     rounded = loaded_tiny(copy.deepcopy(tiny.model).bfloat16(), width=32)
     run = made(rounded, FEW, method="full", learning_rate=1e-6)
     found = [event for event in events(run) if event["event"] == "step"]
@@ -230,17 +230,17 @@ def test_rounded_copies_keep_what_float32_keeps(tiny: LoadedModel) -> None:
 
 
 def test_in_turn_and_with_copies_the_estimate_counts_one_arms_rows(tiny: LoadedModel) -> None:
-    work = Work(arms=5, batch_size=4, length=256, steps=10, rank=8)
+    work = Workload(arms=5, batch_size=4, length=256, steps=10, rank=8)
     one, five, in_turn = (
         estimate(tiny, size).memory_bytes
         for size in (
-            Work(arms=1, batch_size=4, length=256, steps=10, rank=8),
+            Workload(arms=1, batch_size=4, length=256, steps=10, rank=8),
             work,
-            Work(arms=5, batch_size=4, length=256, steps=10, rank=8, together=False),
+            Workload(arms=5, batch_size=4, length=256, steps=10, rank=8, together=False),
         )
     )
     assert one < in_turn < five
-    copies = estimate(tiny, Work(arms=5, batch_size=4, length=256, steps=10, rank=None)).memory_bytes
+    copies = estimate(tiny, Workload(arms=5, batch_size=4, length=256, steps=10, rank=None)).memory_bytes
     assert copies - one == pytest.approx(16 * (5 * tiny.parameters - 8 * 20 * 32 * 2), rel=0.05)
 
 
@@ -267,7 +267,7 @@ def test_float16_is_scaled_and_a_step_that_overflows_is_taken_again(tiny: Loaded
     assert norms == pytest.approx(expected, rel=0.05)  # true norms, whatever the scale
 
 
-def test_a_gradient_that_is_no_number_at_a_scale_of_one_is_the_arms_own() -> None:
+def test_a_gradient_of_nan_at_a_scale_of_one_is_the_arms_own() -> None:
     scale = LossScale("float16")
     scale.value = 2.0
     assert scale.overflowed([1.0, 1.0], [1.0, float("inf")])

@@ -1,4 +1,4 @@
-"""One study on two processes: the numbers are those of one."""
+"""One study on two processes gives the numbers of one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUMBERS = ("loss", "first_draw_loss", "train_loss", "held_out_loss", "gradient_n
 
 
 def study(place: Path, **training: Any) -> StudySettings:
-    """Two seeds of eleven rows in batches of three: the last batch of an epoch has rows for one process alone."""
+    """Return two seeds of eleven rows in batches of three; the last batch of an epoch has rows for one process only."""
     lines = [{"instruction": f"Say {'very ' * (n % 7)}{n}.", "output": f"It is {n}."} for n in range(12)]
     rows = place / "rows.jsonl"
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -54,7 +54,7 @@ def study(place: Path, **training: Any) -> StudySettings:
 def launched(
     arguments: list[str], home: Path, processes: int = 2, program: tuple[str, ...] = ("-m", "neftune_core")
 ) -> subprocess.Popen[str]:
-    """`neftune`, or another program, on several processes, as torch starts them."""
+    """Run `neftune`, or another program, on several processes with torch's launcher."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [*start, *program, *arguments]
@@ -108,7 +108,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, training: dict[st
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_a_study_on_two_processes_stops_as_asked_and_goes_on(tmp_path: Path) -> None:
+def test_a_study_on_two_processes_stops_on_request_and_continues(tmp_path: Path) -> None:
     asked = study(tmp_path, epochs=40, checkpoint_steps=2)
     (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
     process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
@@ -127,7 +127,7 @@ def test_a_study_on_two_processes_stops_as_asked_and_goes_on(tmp_path: Path) -> 
     assert _steps(tmp_path / "home") > done > 0
 
 
-def test_what_all_processes_refuse_is_told_by_the_first_in_its_sentence(tmp_path: Path) -> None:
+def test_what_all_processes_refuse_is_reported_by_the_first_in_its_sentence(tmp_path: Path) -> None:
     asked = study(tmp_path)
     (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text('{"nothing": "here"}\n', encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Answers from one batched decode are those that each prompt would get alone."""
+"""Answers of a batched decode equal those of single prompts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def loaded() -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def stack(loaded: LoadedModel) -> AdapterStack:
-    """Two arms that differ from each other and from the base."""
+    """Return a stack of two arms that differ from each other and from the base."""
     stack = AdapterStack(loaded, 2, rank=4, alpha=8)
     stack.start(seed=0)
     generator = torch.Generator().manual_seed(5)
@@ -176,7 +176,7 @@ def test_slots_and_rows_that_end_are_dropped_and_the_answers_stay(
 
 
 def _ends_only(batch: _Batch) -> None:
-    """As if moving the cache never paid."""
+    """Behave as if compacting the cache were never worthwhile."""
     if all(row.answer.ended for row in batch.rows):
         batch.rows = []
 
@@ -200,7 +200,7 @@ def test_parts_are_the_cheapest_way_to_read_prompts() -> None:
     assert shared_prefix([[[1] * 30 + [2]]]) == 0
 
 
-def test_each_arm_goes_on_with_its_own_conversation(loaded: LoadedModel, stack: AdapterStack) -> None:
+def test_each_arm_continues_with_its_own_conversation(loaded: LoadedModel, stack: AdapterStack) -> None:
     settings = AnswerSettings(new_tokens=10)
     own = [_ids(loaded, PROMPTS[:2]), _ids(loaded, PROMPTS[1:])]
     answers: Answers = []

@@ -1,4 +1,4 @@
-"""The loss of an untouched model under noise, against passes over embeddings that carry the same noise."""
+"""The loss of an untrained model under noise, compared with passes over the same noised embeddings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ WIDTH = 32
 
 
 def noise_of(kind: str, place: int, length: int, strength: float) -> np.ndarray:
-    """What the first epoch adds to that row at an alpha, `[length, width]`."""
+    """Return the noise of the first epoch on that row at an alpha, `[length, width]`."""
     unit = draw_unit(kind, noise_key(0, 0, place), length, WIDTH)
     return unit * np.float32(standard_deviation(strength, "alpha", length, WIDTH))
 
 
 def summed(tiny: LoadedModel, row: Encoded, noise: np.ndarray) -> float:
-    """Nats summed over the response, with `noise` added to the embeddings."""
+    """Return the nats summed over the response, with `noise` added to the embeddings."""
     ids = torch.from_numpy(row.ids.astype(np.int64))[None]
     labels = torch.where(torch.from_numpy(row.trained)[None], ids, -100)
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_the_figure_shows_rows_mean_and_the_loss_without_noise(tiny: LoadedModel
     assert "3 held-out rows" in figure["summary"]
 
 
-def test_a_figure_in_the_making_says_how_far_it_is(tiny: LoadedModel) -> None:
+def test_an_unfinished_figure_shows_its_progress(tiny: LoadedModel) -> None:
     stream = measure_sensitivity(tiny, ROWS, NoiseSettings(), STRENGTHS)
     assert loss_by_strength(next(stream), "held-out rows")["data"] == []
     for _ in range(len(STRENGTHS)):

@@ -1,4 +1,4 @@
-"""Intervals and tests, against published examples and against brute force."""
+"""Intervals and tests, compared with published examples and brute force."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_above_the_exact_number_of_seeds_the_normal_sum_agrees() -> None:
     assert 0 < sign_flip(differences) < 1
 
 
-def test_no_difference_at_all_is_no_evidence() -> None:
+def test_no_difference_at_all_is_not_evidence() -> None:
     assert sign_flip([0.0] * 8) == 1
     assert t_test([0.0] * 8) == 1
     assert not t_interval([0.0] * 8).excludes_zero
@@ -118,7 +118,7 @@ def test_the_limits_of_a_share_are_those_of_clopper_and_pearson(successes: int, 
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)  # four decimals are tabulated
 
 
-def test_no_vote_says_nothing() -> None:
+def test_without_votes_there_is_no_result() -> None:
     found = binomial_interval(0, 0)
     assert (found.low, found.high) == (0, 1)
     assert math.isnan(found.estimate)

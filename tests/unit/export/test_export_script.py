@@ -1,4 +1,4 @@
-"""What is taken away from a study: the script that trains it again elsewhere, and the report."""
+"""Exports of a study: the script that trains it again, and the report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ARMS = (
 
 
 def studied(place: Path, **changes: Any) -> Record:
-    """A short study, trained; its rows differ in length, so that batches are padded."""
+    """Return a short trained study with rows of different lengths, so that batches are padded."""
     lines = [{"instruction": f"Say {'very ' * (n % 7)}{n}.", "output": f"It is {n}."} for n in range(20)]
     (place / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     given = {
@@ -65,12 +65,12 @@ def studied(place: Path, **changes: Any) -> Record:
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """A study of several kinds of arms."""
+    """Return a study with several kinds of arms."""
     return studied(tmp_path_factory.mktemp("study"))
 
 
 def run_as_written(record: Record, folder: Path) -> dict[str, Any]:
-    """What the script says that it found, run by the commands of its READ-ME; what they install is here already."""
+    """Run the script with the commands of its README, and return its results; its requirements are installed."""
     script_folder(record, folder)
     text = (folder / "READ-ME.txt").read_text(encoding="utf-8")
     commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
@@ -109,7 +109,7 @@ def test_the_script_trains_all_weights_where_the_study_does(tmp_path: Path) -> N
 
 
 def with_dropout(folder: Path, kind: str) -> Path:
-    """A small random model whose own configuration has dropout, as its family has by default."""
+    """Return a small random model with its family's default dropout."""
     tokenizer = AutoTokenizer.from_pretrained(standin())
     sizes = {"vocab_size": 2048, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = {
@@ -190,7 +190,7 @@ def test_a_script_takes_the_place_of_nothing(record: Record, tmp_path: Path) -> 
     assert (tmp_path / "mine").read_text(encoding="utf-8") == "mine"
 
 
-def test_the_archive_says_what_it_leaves_out(record: Record, tmp_path: Path) -> None:
+def test_the_archive_lists_what_it_leaves_out(record: Record, tmp_path: Path) -> None:
     with zipfile.ZipFile(script_archive(record, tmp_path / "study.zip")) as archive:
         names = {Path(name).name for name in archive.namelist()}
         note = next(name for name in archive.namelist() if name.endswith("READ-ME.txt"))
@@ -220,7 +220,7 @@ def test_the_report_holds_everything_and_asks_nobody(record: Record, tmp_path: P
     assert "[[noise]]" in text
 
 
-def test_the_report_of_a_study_says_the_verdict_first(record: Record) -> None:
+def test_the_report_of_a_study_starts_with_the_verdict(record: Record) -> None:
     text = report(record)
     assert text.index("<h2>The verdict</h2>") < text.index("<h2>Losses</h2>") < text.index("<h2>Answers</h2>")
     assert "There is nothing to judge" in text  # it made a few steps

@@ -1,4 +1,4 @@
-"""Taking a record away: which arms are offered, and when they are looked for."""
+"""Exporting a record: which arms are offered, and when they are looked up."""
 
 from __future__ import annotations
 

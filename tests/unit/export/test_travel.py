@@ -1,4 +1,4 @@
-"""Records and arms that are taken elsewhere: the same numbers there, and nothing that is no record."""
+"""Exported records and arms give the same numbers elsewhere; anything that is not a record is refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ARM = "uniform-alpha-5"
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """A finished study on uploaded rows."""
+    """Return a finished study on uploaded rows."""
     folder = tmp_path_factory.mktemp("rows")
     rows = [{"instruction": f"What is {number}?", "output": f"It is {number * number}."} for number in range(24)]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -95,7 +95,7 @@ def test_the_command_line_takes_a_record_from_one_home_to_another(record: Record
 
 
 def changed(packed: Path, changes: dict[str, bytes | None], *, attributes: int = 0) -> io.BytesIO:
-    """The archive with some files in other words, added or left out; names are whole."""
+    """Return the archive with some files changed, added or removed, by their full names."""
     result = io.BytesIO()
     with zipfile.ZipFile(packed) as source, zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in source.infolist():
@@ -147,7 +147,7 @@ def test_a_name_that_no_record_has_is_refused_before_anything_is_written(
     assert "is not a record" in words
 
 
-def test_a_link_is_no_part_of_a_record(record: Record, packed: Path, tmp_path: Path) -> None:
+def test_a_link_is_not_part_of_a_record(record: Record, packed: Path, tmp_path: Path) -> None:
     link = (stat.S_IFLNK | 0o777) << 16
     assert "is not a record" in refused(
         changed(packed, {f"{record.id}/metrics.json": b"/etc/passwd"}, attributes=link), tmp_path
@@ -189,11 +189,11 @@ def test_a_record_without_a_part_is_refused(record: Record, packed: Path, tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all", b"PK\x05\x06" + b"\0" * 18])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     refused(content, tmp_path)
 
 
-def test_a_file_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         import_record(tmp_path / "no.zip", "", folder=tmp_path / "runs")
 
@@ -254,7 +254,7 @@ def test_a_card_names_data_noise_seed_measures_and_limits(record: Record, tmp_pa
     assert head["library_name"] == ("peft" if form == "adapter" else "transformers")
     for said in ("rows.jsonl", "uniform noise of alpha 5", "| seed | 0", "held-out", "## Limits", "rank 8"):
         assert said in text, said
-    assert record.said_of("data")["sha256"] in text
+    assert record.about_table("data")["sha256"] in text
     assert str(record.folder) not in text
     assert "/tmp" not in text
 
@@ -274,7 +274,7 @@ def test_the_same_folder_gives_the_same_zip_file(record: Record, tmp_path: Path)
     assert "arm/adapter_model.safetensors" in zipfile.ZipFile(one).namelist()
 
 
-def test_a_model_is_pushed_privately_unless_said_otherwise(
+def test_a_model_is_pushed_privately_by_default(
     record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants

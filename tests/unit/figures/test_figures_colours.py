@@ -1,4 +1,4 @@
-"""The table of colours: readable in both themes, and one colour an arm."""
+"""Colours: readable in both themes, and one per arm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance as WCAG 2 defines it."""
+    """Return the relative luminance of WCAG 2."""
     channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

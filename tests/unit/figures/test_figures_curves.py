@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_core.figures import length_histogram, loss_curves
 from neftune_core.figures.colours import arm_colours
-from neftune_core.figures.curves import AIR, POINTS, thinned
+from neftune_core.figures.curves import AIR, POINTS, downsampled
 from neftune_core.figures.lengths import BINS, bin_width
 from neftune_core.noise.settings import NoiseSettings
 
@@ -85,7 +85,7 @@ def test_the_summary_gives_the_last_losses_in_words() -> None:
 
 def test_a_long_curve_becomes_means_that_keep_its_mean_and_its_end() -> None:
     steps, values = list(range(1, 2401)), [float(step % 7) for step in range(1, 2401)]
-    fewer, means = thinned(steps, values)
+    fewer, means = downsampled(steps, values)
     assert len(fewer) <= POINTS
     assert fewer[-1] == 2400
     assert sum(means) / len(means) == pytest.approx(sum(values) / len(values))  # 2400 is a multiple of 4: equal groups
@@ -123,7 +123,7 @@ def test_without_held_out_rows_the_training_panel_has_all_the_room() -> None:
     assert len(layout["annotations"]) == 1
 
 
-def test_no_events_make_an_empty_figure_that_says_so() -> None:
+def test_no_events_make_an_empty_figure_that_reports_it() -> None:
     figure = loss_curves([], ARMS)
     assert figure["data"] == []
     assert figure["summary"] == "No loss has been measured yet."
@@ -150,7 +150,7 @@ def test_bins_are_round_and_few(longest: int) -> None:
     assert longest / width < BINS
 
 
-def test_a_histogram_of_nothing_says_so() -> None:
+def test_a_histogram_of_nothing_reports_it() -> None:
     assert length_histogram([])["summary"] == "No rows yet."
 
 

@@ -1,4 +1,4 @@
-"""Gradient norm, clipping and the way of the weights, as drawn."""
+"""Figures of the gradient norm, clipping and the distance of the weights."""
 
 from __future__ import annotations
 

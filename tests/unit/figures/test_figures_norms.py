@@ -1,4 +1,4 @@
-"""Norms, cosines and shares from three numbers a token, against the vectors themselves."""
+"""Norms, cosines and shares from three numbers per token, compared with the vectors."""
 
 from __future__ import annotations
 

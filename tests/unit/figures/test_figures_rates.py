@@ -1,4 +1,4 @@
-"""Strength of the noise, learning rate and speed, as drawn."""
+"""Figures of noise strength, learning rate and speed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_speed_is_tokens_of_all_arms_over_steps_in_a_row() -> None:
     assert drawn([*half, *other])["speed"][1] == [pytest.approx((120 + 240) / 2)]
 
 
-def test_the_time_in_which_a_study_was_interrupted_is_no_speed() -> None:
+def test_the_time_in_which_a_study_was_interrupted_does_not_count_for_the_speed() -> None:
     before = [step(number, 0.5 * number) for number in (1, 2, 3)]
     after = [step(number, 900 + 0.5 * number) for number in (4, 5, 6)]
     assert drawn([*before, *after])["speed"] == ([3, 6], pytest.approx([120, 120]))

@@ -1,4 +1,4 @@
-"""The lessons' files, what a study shows as facts, and five faults whose damage is measured."""
+"""Lesson files, facts about a study, and the measured damage of five faults."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_fact_but_for_free_ones_is_asked_for_by_some_task() -> None:
 
 
 @pytest.mark.parametrize("condition", ["", "noise.strength > 4", "noise.nothing >= 3", "alert(1)", "noise.kind = a b"])
-def test_a_condition_that_is_none_is_refused(condition: str) -> None:
+def test_an_unknown_condition_is_refused(condition: str) -> None:
     with pytest.raises(ValueError, match="no condition"):
         comparisons(condition)
 
@@ -96,7 +96,7 @@ def test_a_lesson_without_a_task_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    """A finished study of two seeds whose control turns up again and whose strong arm is worse."""
+    """Return a finished study of two seeds whose control overfits and whose strong arm is worse."""
     study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=60)), seeds=2)
     made = create(study, "", folder=tmp_path)
     losses = {"control": (1.0, 0.5, 0.9), "uniform-alpha-5": (1.0, 0.6, 0.7), "uniform-alpha-60": (1.0, 0.9, 1.3)}
@@ -127,8 +127,8 @@ IN_FLOAT32 = ModelSettings(precision="float32")
 def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: Path) -> None:
     study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4, model=IN_FLOAT32)
     made = create(study, "", folder=tmp_path)
-    recorded_norms.keep(made, 2)
-    found = recorded_norms.kept(made)
+    recorded_norms.store_norms(made, 2)
+    found = recorded_norms.stored_norms(made)
     assert found is not None
     loaded = load(IN_FLOAT32)
     row = prepare(study.data, loaded.tokenizer, Limits()).train[2]

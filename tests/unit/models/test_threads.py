@@ -1,4 +1,4 @@
-"""How threads wait, how many a study uses, and estimates that follow the last study."""
+"""How threads wait, how many a study uses, and estimates from the last study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from neftune_core.models import pace, threads
 from neftune_core.models.pace import Pace, known_pace, remember_pace
-from neftune_core.models.threads import IdlePool, adapts, fixed_threads, prepare_waiting, usual_threads
+from neftune_core.models.threads import IdlePool, adapts, default_threads, fixed_threads, prepare_waiting
 from neftune_core.settings import Limits
 from neftune_core.studies.planning import memory_and_time
 from neftune_core.studies.records.record import Record, create
@@ -27,7 +27,7 @@ SHORT = EXAMPLE.model_copy(
 )
 
 
-def test_an_environment_that_says_how_threads_wait_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_says_how_threads_wait_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     for given in ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "0"}):
         environment = dict(given)
@@ -48,7 +48,7 @@ def test_noise_under_another_loop_changes_no_variable() -> None:
 
 @pytest.mark.skipif(not adapts(), reason="threads wait as the environment or another OpenMP runtime has it")
 def test_threads_do_not_spin_while_the_idle_pool_is_there() -> None:
-    """Counted in processor time, which a busy machine does not change: a spinning thread uses it up in each gap."""
+    """Measured in CPU time, which other load does not change: a spinning thread uses it in each gap."""
     pool = IdlePool()
     spinning = _processor_seconds_of_gaps()
     pool.keep()
@@ -79,7 +79,7 @@ def test_waiting_for_a_core_is_read_from_the_system(tmp_path: Path) -> None:
     (tmp_path / "13").mkdir()  # a thread that has ended meanwhile
     machine = tmp_path / "stat"
     machine.write_text("cpu  10 20 30 40 50 60 70 150 0 0\ncpu0 1 2 3\n")
-    assert threads._seconds_waited(tmp_path, machine) == pytest.approx(2.5 + 1.5)
+    assert threads._run_queue_seconds(tmp_path, machine) == pytest.approx(2.5 + 1.5)
 
 
 def test_the_watch_keeps_the_pool_while_others_want_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,25 +103,25 @@ def test_the_watch_keeps_the_pool_while_others_want_the_cores(monkeypatch: pytes
 
     pool = Pool()
     monkeypatch.setattr(threads, "IdlePool", lambda: pool)
-    monkeypatch.setattr(threads, "_seconds_waited", lambda: next(waited))
+    monkeypatch.setattr(threads, "_run_queue_seconds", lambda: next(waited))
     monkeypatch.setattr(threads.time, "monotonic", lambda: next(clock))
     threads._watch(Stop())  # type: ignore[arg-type]
     assert kept == [False, False, *[True] * (threads.CALM_CHECKS + 1), False]
 
 
 def test_a_study_keeps_its_number_of_threads_and_uses_it_again() -> None:
-    record, usual = create(SHORT, ""), usual_threads()
+    record, usual = create(SHORT, ""), default_threads()
     assert set(_threads_of_steps(record, most=6)) == {usual}
-    assert record.said_of("machine")["threads"] == usual
+    assert record.about_table("machine")["threads"] == usual
     other = usual + 1
-    record.update_about(machine=record.said_of("machine") | {"threads": other})
+    record.update_about(machine=record.about_table("machine") | {"threads": other})
     rest = _threads_of_steps(Record(record.folder), most=100)
     assert rest == [other] * len(rest) != []
     assert torch.get_num_threads() == usual
 
 
 def _threads_of_steps(record: Record, most: int) -> list[int]:
-    """The number of threads at each step, until the study ends or has made `most` steps."""
+    """Return the number of threads at each step, until the study ends or after `most` steps."""
     seen: list[int] = []
 
     def is_enough() -> bool:
@@ -149,7 +149,7 @@ def test_an_estimate_follows_the_last_steps(monkeypatch: pytest.MonkeyPatch, tmp
     assert ratio == pytest.approx(2)
 
 
-def test_a_damaged_pace_is_no_pace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_damaged_pace_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     remember_pace("a", Pace(2.0, 1.5))
     assert known_pace("a") == Pace(2.0, 1.5)

@@ -1,4 +1,4 @@
-"""Text of tokens: whole characters only, whatever a tokenizer makes of their bytes."""
+"""Text of tokens: complete characters only, however a tokenizer splits their bytes."""
 
 from types import SimpleNamespace
 

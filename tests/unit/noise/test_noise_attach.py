@@ -1,4 +1,4 @@
-"""Noise on a live model: where it is, where it is not, and how strong."""
+"""Noise on a live model: where it is added, and how strong it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_noise_reaches_true_tokens_only_and_is_bounded_by_their_length(model: An
 
 
 class _Positional(torch.nn.Module):
-    """A wrapper as data parallel training makes them, that gives its model positional arguments."""
+    """A wrapper like those of data-parallel training, which passes positional arguments."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ def test_a_mask_with_a_hole_is_one_sequence(model: Any) -> None:
     assert_bounded(noise, 5 / math.sqrt(6 * WIDTH))
 
 
-def test_a_mask_that_tells_no_lengths_is_refused(model: Any) -> None:
+def test_a_mask_without_lengths_is_refused(model: Any) -> None:
     with noisy_embeddings(model, ALPHA5), pytest.raises(NoEffect, match="cannot be read"):
         model(input_ids=IDS, attention_mask=torch.zeros(2, 1, 8, 8))
 

@@ -1,4 +1,4 @@
-"""Noise on a live model, call by call: seeds, schedules, precision, and what is refused."""
+"""Noise on a live model, call by call: seeds, schedules, precision and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.sites import noise_sites
 
 
-def test_evaluation_is_clean_and_each_training_call_draws_anew(model: Any) -> None:
+def test_evaluation_is_clean_and_each_training_call_draws_again(model: Any) -> None:
     first, second = noise_at(model, ALPHA5, BATCH, calls=2)
     assert not torch.equal(first, second)
     model.eval()

@@ -1,4 +1,4 @@
-"""Noise on a live model whose layers are computed again for the backward pass."""
+"""Noise on a live model with gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neftune_core.errors import NoEffect
 
 
 def _gradients(model: Any, settings: NoiseSettings, batches: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Two forward passes before one backward pass."""
+    """Return the gradients of two forward passes before one backward pass."""
     model.zero_grad()
     with noisy_embeddings(model, settings):
         torch.stack([model(**batch).loss for batch in batches]).sum().backward()
@@ -23,7 +23,7 @@ def _gradients(model: Any, settings: NoiseSettings, batches: list[dict[str, Any]
 
 
 def _run_layers_in_checkpoints(model: Any, *, reentrant: bool) -> None:
-    """Checkpoint whole calls of the layers, their hooks within, as older versions of transformers do."""
+    """Checkpoint whole layer calls including their hooks, like older versions of transformers."""
     for layer in model.model.layers:
         call = layer._call_impl
 

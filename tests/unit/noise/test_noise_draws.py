@@ -1,4 +1,4 @@
-"""The unit draws: their statistics against theory, what they depend on, and their scale."""
+"""The unit draws: statistics, dependencies and scale."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_draw_of_any_shape_is_float32_finite_and_within_the_bound(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_draw_depends_on_its_key_alone(kind: str) -> None:
+def test_a_draw_depends_only_on_its_key(kind: str) -> None:
     first = draw_unit(kind, (7, 1, 5, 0), 10, 16)
     for source in (np.random.seed, torch.manual_seed, random.seed):
         source(99)

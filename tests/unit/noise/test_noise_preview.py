@@ -1,4 +1,4 @@
-"""The numbers of a preview against the vectors themselves, the nearest tokens against a search of the vocabulary."""
+"""The numbers of a preview compared with the vectors, and nearest tokens with a full search."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from neftune_core.noise.preview import (
     Sentence,
     plane_axes,
     preview,
-    realised_share,
     spread,
+    surviving_share,
     to_bfloat16,
     unit_draw,
 )
@@ -64,7 +64,7 @@ def test_a_token_is_dropped_from_the_share_that_training_draws_for_it() -> None:
     assert PAYLOAD["dropped_below"] == pytest.approx(UNITS["token-dropout"][:, 0], rel=1e-5)
 
 
-def test_the_sentence_is_told_with_its_special_tokens() -> None:
+def test_the_sentence_is_shown_with_its_special_tokens() -> None:
     assert PAYLOAD["special"] == [0]
     assert PAYLOAD["model"] == "invented"
     assert PAYLOAD["root_mean_square"] == pytest.approx(np.sqrt((SENTENCE.clean**2).mean()))
@@ -122,12 +122,12 @@ def test_bfloat16_rounds_as_torch_does() -> None:
 
 def test_bfloat16_keeps_loud_noise_and_loses_the_faint() -> None:
     clean = to_bfloat16(SENTENCE.clean)
-    assert realised_share(clean, 0.1 * UNITS["uniform"]) == pytest.approx(1, abs=0.02)
-    assert realised_share(clean, np.float32(1e-6) * UNITS["uniform"]) < 0.2
-    assert realised_share(clean, 0 * UNITS["uniform"]) == 1
+    assert surviving_share(clean, 0.1 * UNITS["uniform"]) == pytest.approx(1, abs=0.02)
+    assert surviving_share(clean, np.float32(1e-6) * UNITS["uniform"]) < 0.2
+    assert surviving_share(clean, 0 * UNITS["uniform"]) == 1
 
 
-def test_what_is_realised_is_told_of_models_in_bfloat16_only() -> None:
+def test_what_is_realised_is_reported_of_models_in_bfloat16_only() -> None:
     half = Sentence(SENTENCE.tokens, to_bfloat16(SENTENCE.clean), SENTENCE.special, precision="bfloat16")
     shares = [share for _, share in preview(half, seed=0)["realised"]]
     assert shares[0] < 0.2 < 0.95 < shares[-1]
@@ -168,7 +168,7 @@ def test_tokens_are_taken_in_groups_without_a_difference(monkeypatch: pytest.Mon
     assert (closest_in_groups == closest).all()
 
 
-def test_a_twin_in_the_vocabulary_is_no_change() -> None:
+def test_a_twin_in_the_vocabulary_is_not_a_change() -> None:
     twins = np.concatenate([VOCABULARY, VOCABULARY[IDS]])
     doubled = Sentence(
         SENTENCE.tokens,

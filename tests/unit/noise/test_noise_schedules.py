@@ -1,4 +1,4 @@
-"""Schedules: where they begin and end, their energy, and the one that follows the loss."""
+"""Schedules: start and end, energy, and the adaptive schedule."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_schedule_begins_and_ends_where_its_name_says(schedule: str) -> None:
 
 
 @given(schedule=st.sampled_from(BY_TIME), steps=st.integers(1, 300), point=st.floats(0, 1))
-def test_a_schedule_stays_between_zero_and_one_and_goes_one_way(schedule: str, steps: int, point: float) -> None:
+def test_a_schedule_stays_between_zero_and_one_and_is_monotonic(schedule: str, steps: int, point: float) -> None:
     found = multipliers(schedule, steps, point=point)
     assert all(0 <= value <= 1 for value in found)
     assert found in (sorted(found), sorted(found, reverse=True))

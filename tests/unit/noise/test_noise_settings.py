@@ -1,4 +1,4 @@
-"""The settings of noise: what is refused, how sites are read, and names that tell settings apart."""
+"""Noise settings: invalid values, parsing of sites, and distinct names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SITES = st.sampled_from(["embedding", "2", "4", "2,4", "2-4", "embedding,2-4", "
 
 @st.composite
 def settings(draw: st.DrawFn) -> NoiseSettings:
-    """Any settings that are allowed."""
+    """Return any valid settings."""
     kind = draw(st.sampled_from(sorted(KINDS)))
     drops = KINDS[kind].drops
     schedule = draw(st.sampled_from(sorted(SCHEDULES)))

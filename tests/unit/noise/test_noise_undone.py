@@ -1,4 +1,4 @@
-"""What is left of noise on a live model, however its block ends; and models it will not go on."""
+"""Cleanup after noise on a live model however its block ends, and models that are refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_nothing_is_left_however_the_block_ends(model: Any, leave: Any) -> None:
     assert torch.equal(model(**BATCH).logits, clean)
 
 
-def test_a_call_after_one_that_was_broken_off_is_read_anew(model: Any) -> None:
+def test_a_call_after_one_that_was_interrupted_is_read_again(model: Any) -> None:
     whole = noise_at(model, ALPHA5, BATCH, calls=2)[1]
 
     def interrupt(module: Any, args: Any) -> None:

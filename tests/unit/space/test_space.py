@@ -1,4 +1,4 @@
-"""Profiles, the folder of a Space, where files are kept, and pushing to an account."""
+"""Profiles, the folder of a Space, storage, and pushing to an account."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_profile_is_recognised_and_can_be_overruled(environment: dict[str, str
     assert recognised(environment) == name
 
 
-def test_a_profile_that_is_none_gets_a_sentence() -> None:
-    with pytest.raises(InvalidSetting, match="NEFTUNE_PROFILE is one of local, cpu-space, zerogpu"):
+def test_an_unknown_profile_gets_a_sentence() -> None:
+    with pytest.raises(InvalidSetting, match="NEFTUNE_PROFILE must be one of local, cpu-space, zerogpu"):
         recognised({"NEFTUNE_PROFILE": "gpu"})
 
 
@@ -61,7 +61,7 @@ def test_the_study_that_the_page_opens_with_is_within_the_limits_of_every_profil
         check_length(200, PRESETS[preset].bundled, limits)
 
 
-def test_a_limit_and_a_model_can_be_said_in_the_environment() -> None:
+def test_a_limit_and_a_model_can_be_set_in_the_environment() -> None:
     here = hosted(
         {"SPACE_ID": "a/b", "NEFTUNE_LIMIT_STEPS": "7", "NEFTUNE_MODELS": "lab/tiny@" + "c" * 40 + ", lab/other"}
     )
@@ -117,7 +117,7 @@ def test_the_home_is_the_platforms_own_folder(no_home: pytest.MonkeyPatch, tmp_p
     assert home_note() == ""
 
 
-def test_a_space_with_storage_keeps_its_files_and_one_without_says_that_it_does_not(
+def test_a_space_with_storage_keeps_its_files_and_one_without_warns(
     no_home: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     no_home.setenv("SPACE_ID", "owner/space")
@@ -131,7 +131,7 @@ def test_a_space_with_storage_keeps_its_files_and_one_without_says_that_it_does_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the other systems have other folders")
-def test_where_nothing_can_be_written_the_home_is_temporary_and_says_so(
+def test_where_nothing_can_be_written_the_home_is_temporary_and_reports_it(
     no_home: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -248,12 +248,12 @@ def test_a_push_that_the_hub_refuses_gets_a_sentence(
         assert TOKEN not in str(found.value)
         return str(found.value)
 
-    assert "may not write" in words("somebody/lab")
-    assert "does not know this token" in words(token="hf_wrong")
+    assert "cannot write to" in words("somebody/lab")
+    assert "does not accept this token" in words(token="hf_wrong")
     assert "no name of a repository" in words("../../lab")
     hub.refuse = 402
     assert "no room" in words()
-    with pytest.raises(InvalidSetting, match="holds no Space"):
+    with pytest.raises(InvalidSetting, match="contains no Space"):
         account.push_space(tmp_path, "lab")
     monkeypatch.delenv("HF_TOKEN")
     assert "no token" in words()

@@ -1,4 +1,4 @@
-"""What a Space does with the built folder: a new environment, gradio, then requirements.txt, and `python app.py`."""
+"""A Space built from the folder: a new environment, gradio, then requirements.txt, and `python app.py`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_built_folder_serves_from_a_clean_environment(tmp_path: Path) -> None:
 
 
 def _answers(address: str) -> None:
-    """A page, a preview, a model off the list, and a whole study."""
+    """Check a page, a preview, a model that is not listed, and a whole study."""
     assert httpx.get(address, trust_env=False).status_code == 200
     visitor = Visitor(address)
     assert len(_called(visitor, "preview_noise", text="Where does the owl live?").outputs[0]["noised_norms"]) > 4

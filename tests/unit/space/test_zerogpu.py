@@ -1,4 +1,4 @@
-"""A GPU that is lent to one call: what goes in and out, how long, and what happens when it is taken back."""
+"""A GPU allocated per call: inputs and outputs, duration, and withdrawal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import PROFILES, hosted
-from neftune_core.studies.comparison import Chosen, asked_of, compare, compare_arms, passes
+from neftune_core.studies.comparison import Chosen, compare, compare_arms, comparison_request, passes
 from neftune_core.studies.prompts import Prompt
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
@@ -89,11 +89,11 @@ def _numbers(record: Record) -> list[object]:
     return [(event["event"], event.get("step"), event.get("arms")) for event in record.events() if "arms" in event]
 
 
-def test_the_platform_is_told_the_seconds_that_the_visitor_is(platform: Platform) -> None:
+def test_the_platform_gets_the_seconds_that_the_visitor_sees(platform: Platform) -> None:
     gpu, loaded = lent(platform), load(ModelSettings(device="cpu"))
     record = new()
     list(gpu.study(record, Limits(), lambda: False))
-    rows = record.said_of("data")["train"]
+    rows = record.about_table("data")["train"]
     seconds = gpu.seconds(STUDY, rows, loaded)
     assert platform.durations == [seconds]
     assert f"About {seconds} seconds" in gpu.words(seconds)
@@ -119,7 +119,7 @@ def test_answering_is_asked_for_as_many_decodes_as_follow_each_other(platform: P
     record, full = new(), new(_with(method="full"))
     run = list(run_study(record, Limits(), lambda: False))
     assert run[-1]["event"] == "finished"
-    assert record.said_of("model")["layers"] == load(ModelSettings(device="cpu")).layers
+    assert record.about_table("model")["layers"] == load(ModelSettings(device="cpu")).layers
     arms = [Chosen(record, name, 0) for name in STUDY.arms]
     copies = [Chosen(full, name, 0) for name in STUDY.arms]
     assert passes(arms) == 1
@@ -140,7 +140,7 @@ def test_every_way_through_the_model_is_counted_after_the_others() -> None:
     assert zero._groups(in_turn) == [(1, 1), (1, 1), (2, 1), (4, 1)]
 
 
-def test_a_fault_in_the_worker_is_told_as_its_own(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("CUDA error: out of memory")
 
@@ -157,11 +157,11 @@ def test_a_record_that_another_process_writes_is_left_to_it(platform: Platform) 
     record = new()
     with record.claimed():
         last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
-    assert "under way already" in last["message"]
+    assert "already running" in last["message"]
     assert record.events() == []
 
 
-def test_an_error_after_the_end_is_no_second_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     def ends_badly(*_: object) -> Iterator[dict[str, object]]:
         yield {"event": "finished"}
         raise PlatformError("ZeroGPU worker error", "GPU task aborted")
@@ -188,7 +188,7 @@ def test_a_full_disk_is_not_the_quota_of_the_platform() -> None:
     assert "disk is full" in zero.refusal(OSError(errno.EDQUOT, "Disk quota exceeded"))
 
 
-def test_what_the_platform_says_is_told_in_the_language_of_the_page() -> None:
+def test_what_the_platform_says_is_reported_in_the_language_of_the_page() -> None:
     with in_language(CHINESE):
         told = zero.refusal(
             PlatformError("ZeroGPU quota exceeded", "(60s requested vs. 4s left). Try again in 3:02:01")
@@ -226,7 +226,7 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
         ("ZeroGPU pending credits exceeded", "You have too many credits allocated to running tasks.", "still running"),
         ("ZeroGPU quota exceeded", "Space app has reached its GPU limit.", "come back tomorrow"),
         ("ZeroGPU quota exceeded", "(60s requested vs. 4s left). Try again in 1 day, 3:02:01. ", "in 1 day, 3:02:01"),
-        ("", "something", "Something in the lab itself"),
+        ("", "something", "An internal error"),
     ],
 )
 def test_what_the_platform_says_becomes_one_sentence(title: str, message: str, words: str) -> None:
@@ -245,7 +245,7 @@ def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, mon
     assert (record.arm_folder("control", 0) / "adapter_model.safetensors").is_file()
 
 
-def test_a_gpu_that_is_taken_back_leaves_a_record_that_can_go_on(
+def test_a_gpu_that_is_withdrawn_leaves_a_record_that_can_continue(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform.only = 4
@@ -270,7 +270,7 @@ def test_a_stop_reaches_the_worker_and_keeps_the_last_whole_step(platform: Platf
     for event in lent(platform).study(record, Limits(), lambda: len(seen) > 3):
         seen.append(event)
     assert seen[-1]["event"] == "stopped"
-    assert seen[-1]["message"] == "Stopped as asked."
+    assert seen[-1]["message"] == "Stopped on request."
     assert not (record.folder / zero.STOP).exists()
 
 
@@ -291,7 +291,7 @@ def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
     record, gpu = new(), lent(platform)
     list(gpu.study(record, Limits(), lambda: False))
     lines: list[dict[str, object]] = []
-    asked = asked_of(record, ASK)
+    asked = comparison_request(record, ASK)
     for lines in gpu.answers(*asked, ASK, Limits()):  # noqa: B007 - the last one is the whole
         pass
     *_, alone = compare(record, ASK, Limits())
@@ -303,7 +303,7 @@ def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
         list(gpu.answers(*asked, ASK, Limits()))
 
 
-def test_arms_of_two_studies_go_on_talking_in_one_call(platform: Platform) -> None:
+def test_arms_of_two_studies_continue_talking_in_one_call(platform: Platform) -> None:
     gpu, records = lent(platform), [new(), new(STUDY.model_copy(update={"seed": 5}))]
     for record in records:
         list(gpu.study(record, Limits(), lambda: False))
@@ -316,7 +316,7 @@ def test_arms_of_two_studies_go_on_talking_in_one_call(platform: Platform) -> No
     assert len(lines[0]["arms"]) == 3
 
 
-def test_a_job_runs_on_the_lent_gpu_and_the_page_is_held_until_it_ends(platform: Platform) -> None:
+def test_a_job_runs_on_the_allocated_gpu_and_the_page_is_held_until_it_ends(platform: Platform) -> None:
     lab = Lab(host=hosted({"NEFTUNE_PROFILE": "zerogpu"}), gpu=lent(platform))
     record = lab.jobs.submit(STUDY, "key")
     held = list(lab.attended(record, "key"))
@@ -341,7 +341,9 @@ def test_off_zerogpu_a_job_needs_no_page() -> None:
     assert isinstance(LabJobs(Limits()), LabJobs)
 
 
-def test_the_process_that_serves_uses_no_gpu_and_says_why(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_that_serves_uses_no_gpu_and_gives_the_reason(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lent(platform)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device.choose_device("auto").type == "cpu"

@@ -1,4 +1,4 @@
-"""One writer a record, whatever processes and clocks do."""
+"""One writer per record, regardless of processes and clocks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def record(tmp_path: Path) -> Record:
 
 @contextmanager
 def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds `path` until it is killed."""
+    """Start a process that locks `path` until it is killed."""
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -51,7 +51,7 @@ def test_a_record_is_claimed_by_one_writer_at_a_time(record: Record) -> None:
     assert not record.is_running()
     with record.claimed():
         assert record.is_running()
-        with pytest.raises(RecordError, match="under way already"), record.claimed():
+        with pytest.raises(RecordError, match="already running"), record.claimed():
             pass
         assert record.is_running()
     assert not record.is_running()
@@ -62,7 +62,7 @@ def test_a_record_is_claimed_by_one_writer_at_a_time(record: Record) -> None:
 def test_a_killed_process_leaves_no_claim(record: Record) -> None:
     with another_process(record.folder / "claim") as process:
         assert record.is_running()
-        with pytest.raises(RecordError, match="under way already"), record.claimed():
+        with pytest.raises(RecordError, match="already running"), record.claimed():
             pass
         with pytest.raises(RecordError, match="stop it first"):
             disk.remove(record)
@@ -79,7 +79,7 @@ def test_a_clock_that_is_set_back_takes_no_claim_away(record: Record, monkeypatc
         monkeypatch.setattr(psutil, "boot_time", lambda: 1.0)  # from which the start of a process is reckoned
         monkeypatch.setattr(psutil.Process, "create_time", lambda self: 1.0)
         assert record.is_running()
-        with pytest.raises(RecordError, match="under way already"), record.claimed():
+        with pytest.raises(RecordError, match="already running"), record.claimed():
             pass
 
 
@@ -106,7 +106,7 @@ def test_of_many_who_claim_at_once_one_gets_it(tmp_path: Path) -> None:
     assert not is_claimed(path)
 
 
-def test_whoever_looks_keeps_nobody_from_claiming(tmp_path: Path) -> None:
+def test_reading_does_not_block_claims(tmp_path: Path) -> None:
     path = tmp_path / "claim"
     path.touch()
     look = """
@@ -130,6 +130,6 @@ while True:
                 assert mine
 
 
-def test_a_claim_that_is_not_there_is_nobodys_and_a_look_makes_none(tmp_path: Path) -> None:
+def test_a_missing_claim_has_no_owner_and_reading_creates_none(tmp_path: Path) -> None:
     assert not is_claimed(tmp_path / "claim")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Arms of several records side by side: names, prompts of several turns, files, votes."""
+"""Comparing arms of several records: names, conversations, files and votes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.evaluation.text_measures import with_measures
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
-from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, further
+from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_with
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
@@ -37,7 +37,7 @@ def _study(rank: int) -> StudySettings:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
-    """Two studies of one base whose adapters have different ranks."""
+    """Return two studies of one base model with adapters of different ranks."""
     home = tmp_path_factory.mktemp("home") / "runs"
     found = []
     for rank in (4, 8):
@@ -66,7 +66,7 @@ def test_arms_of_two_records_answer_together_as_each_does_alone(records: list[Re
             assert lines[0]["arms"][name if name == BASE else f"{record.id}/{name}"] == answer
 
 
-def test_arms_and_seeds_can_be_named_and_a_missing_one_is_told(records: list[Record]) -> None:
+def test_arms_and_seeds_can_be_named_and_a_missing_one_is_reported(records: list[Record]) -> None:
     assert [one.arm for one in chosen_arms(records[:1], arms=["control"], seeds=[0])] == ["control"]
     with pytest.raises(RecordError, match="no trained arm 'nobody' here: name one of control, "):
         chosen_arms(records, arms=["nobody"])
@@ -76,18 +76,18 @@ def test_arms_and_seeds_can_be_named_and_a_missing_one_is_told(records: list[Rec
 
 def test_records_of_different_bases_are_refused_with_both_named(records: list[Record], tmp_path: Path) -> None:
     other = create(_study(4), "", folder=tmp_path)
-    about = {**records[0].said_of("model"), "fingerprint": "another", "name": "Another"}
+    about = {**records[0].about_table("model"), "fingerprint": "another", "name": "Another"}
     other.update_about(model=about)
     chosen = [*chosen_arms(records[:1]), Chosen(other, "control", 0)]
-    with pytest.raises(RecordError, match=r"different bases .*Another"):
+    with pytest.raises(RecordError, match=r"different base models .*Another"):
         _last(chosen, [BARN])
 
 
-def test_every_arm_goes_on_with_its_own_answers(records: list[Record]) -> None:
+def test_every_arm_continues_with_its_own_answers(records: list[Record]) -> None:
     chosen = chosen_arms(records[:1])
     first = _last(chosen, [BARN])[0]
     said = {name: answer["text"] for name, answer in first["arms"].items()}
-    second = further(BARN, said, "Why?")
+    second = continued_with(BARN, said, "Why?")
     assert second.of("control")[1] == Message("assistant", said["control"])
     lines = _last(chosen, [second])
     for name in said:
@@ -170,14 +170,14 @@ def test_votes_cast_again_and_again_do_not_fill_the_disk(
 ) -> None:
     monkeypatch.setattr("neftune_core.studies.votes.MOST_BYTES", 5_000)
     kept = votes(records[1])
-    with pytest.raises(DoesNotFit, match="as many votes"):
+    with pytest.raises(DoesNotFit, match="maximum number of votes"):
         for _ in range(100):
             keep_vote(records[1], "again", ("control", "uniform-alpha-5"), TIE, LINE)
     assert (records[1].folder / "votes.jsonl").stat().st_size < 7_000
     assert len(votes(records[1])) == len(kept) + 1
 
 
-def test_the_tally_tells_the_exact_interval_and_claims_nothing_within_it(records: list[Record]) -> None:
+def test_the_tally_shows_the_exact_interval_and_claims_nothing_within_it(records: list[Record]) -> None:
     pair = ("a", "b")
     for number in range(10):
         keep_vote(records[1], f"x{number}", pair, "a" if number < 8 else "b", LINE)

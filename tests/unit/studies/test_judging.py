@@ -1,4 +1,4 @@
-"""From the record of a study to its verdict: what is kept, what is read of it, and what damage leaves of it."""
+"""From a study's record to its verdict: what is stored and read, and what remains after damage."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EXAMPLE_ROW = Example((Message("user", "Hello"), Message("assistant", "Hi")), 1)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """A study of the bundled model, short: two seeds, both floors, four evaluated rows and two prompts."""
+    """Return a short study of the bundled model: two seeds, both floors, four evaluated rows and two prompts."""
     study = StudySettings(
         seed=3,
         seeds=2,
@@ -114,7 +114,7 @@ def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:
     assert {len(values) for values in overlaps_of(trained).values()} <= {2, 4, 8}
 
 
-def test_the_card_says_what_the_command_line_says(trained: Record, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_card_shows_what_the_command_line_prints(trained: Record, capsys: pytest.CaptureFixture[str]) -> None:
     card = verdict_card(trained)
     assert "There is nothing to judge: the share of exact answers is 1" in card  # for all on four rows
     assert all(f"<summary>{DEFINITIONS[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
@@ -124,7 +124,7 @@ def test_the_card_says_what_the_command_line_says(trained: Record, capsys: pytes
     assert told["text"][0].startswith("There is nothing to judge")
     assert all(html.escape(line.strip()) in card for line in told["text"])
     assert cli._main(["verdict", str(trained.folder), "--measure", "held_out_loss"]) == 0
-    assert capsys.readouterr().out.startswith("Asked after looking")
+    assert capsys.readouterr().out.startswith("Chosen after the run")
 
 
 def test_the_loss_of_guessing_by_frequency_is_that_of_a_table_of_the_response_tokens(trained: Record) -> None:
@@ -135,7 +135,7 @@ def test_the_loss_of_guessing_by_frequency_is_that_of_a_table_of_the_response_to
     rows = [row([9, 9, 5], [5, 7]), row([9], [5, 5, 6])]  # of five response tokens: 5 three times, 6 and 7 once
     assert frequency_loss(rows, rows[:1]) == pytest.approx(-(math.log(3 / 5) + math.log(1 / 5)) / 2)
     assert frequency_loss(rows, []) == 0
-    kept = trained.said_of("data")["frequency_loss"]
+    kept = trained.about_table("data")["frequency_loss"]
     assert 1 < kept < math.log(2104)  # below a uniform guess in the bundled vocabulary
     assert {one.frequency_loss for one in outcomes_of(trained).control.values()} == {kept}
 
@@ -150,12 +150,12 @@ def test_what_was_damaged_takes_no_more_than_itself(trained: Record, tmp_path: P
     assert "There is nothing to judge" in verdict_card(copy)
     (copy.folder / "examples.jsonl").unlink()
     assert (
-        "flatters" in verdict_of(copy, Question("held_out_loss")).text()
+        "optimistic" in verdict_of(copy, Question("held_out_loss")).text()
     )  # without rows, best epochs are chosen by the rows they are read on
 
 
 def _written(folder: Path, courses: dict[str, Sequence[Sequence[float]]]) -> Record:
-    """A record whose arms have, evaluation by evaluation, these losses of held-out rows of one token each."""
+    """Return a record whose arms have these losses of one-token held-out rows at each evaluation."""
     record = create(EXAMPLE, "", folder=folder)
     record.update_about(data={"train": 8}, question={"measure": "held_out_loss", "epoch": "best"})
     steps = len(next(iter(courses.values())))
@@ -183,7 +183,7 @@ def test_the_best_epoch_is_chosen_on_one_half_and_read_on_the_other(tmp_path: Pa
     assert outcomes.control[0].scores["held_out_loss"][:, 0].tolist() == [5.0, 9.0, 5.0, 9.0]
 
 
-def test_best_of_many_evaluations_of_pure_chance_flatters_nobody(tmp_path: Path) -> None:
+def test_best_of_many_evaluations_of_pure_chance_is_not_optimistic(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     course = generator.normal(1.0, 0.3, (30, 200)).tolist()
     record = _written(tmp_path, {"control": course, ARM: course})
@@ -199,7 +199,7 @@ def test_a_seed_on_its_way_does_not_count_beside_a_whole_one(tmp_path: Path) -> 
     assert outcomes_of(record).control.keys() == {0}
 
 
-def test_an_arm_that_diverged_has_no_number_and_is_told(tmp_path: Path) -> None:
+def test_an_arm_that_diverged_has_no_number_and_is_reported(tmp_path: Path) -> None:
     record = _written(tmp_path, {"control": [[1.0] * 4] * 2, ARM: [[1.0] * 4] * 2})
     record.append({"event": "evaluated", "seed": 0, "step": 3, "steps": 3, "arms": {"control": {"held_out_loss": 1.0}}})
     assert verdict_of(record).arms[ARM].status == "nothing"
@@ -227,7 +227,7 @@ def test_a_question_is_part_of_the_settings_and_a_wrong_one_is_refused() -> None
         from_toml(StudySettings, '[measuring]\nprimary = "beauty"')
 
 
-def test_typing_errors_leave_everything_but_letters_alone() -> None:
+def test_typing_errors_change_only_letters() -> None:
     text = "What do 3 foxes eat, and 我们 too?"
     assert with_typos(text, 0.0, np.random.default_rng(0)) == text
     changed = with_typos(text, 1.0, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""How far a study has come: its losses, and a time left that a person can believe."""
+"""The progress of a study: losses and remaining time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neftune_core.studies.records.progress import Progress, as_clock, of_events
 
 
 class _Clock:
-    """A clock that moves a second at each look."""
+    """A clock that advances one second per reading."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -75,7 +75,7 @@ def test_the_bar_has_each_arms_loss_and_the_time_left(monkeypatch: pytest.Monkey
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
     logged = [STARTED, *(_step(step, 10) for step in range(1, 9))]
-    earlier: Any = SimpleNamespace(events=lambda: logged, said_of=lambda part: {})
+    earlier: Any = SimpleNamespace(events=lambda: logged, about_table=lambda part: {})
     events = [_step(1, 10), _step(2, 10), _step(3, 10)]
     assert list(common.with_progress(earlier, iter(events))) == events
     last = shown.getvalue().replace("\r", "\n").strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Records made to do harm: no part is larger than its limit, and one bad field breaks nothing but itself."""
+"""Hostile records: every part is limited in size, and an invalid field affects nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEP = {"event": "step", "time": 1.7e9, "seed": 0, "step": 1, "steps": 2, "arms"
 
 
 def zipped(folder: Path, name: str = ID, **changed: bytes) -> Path:
-    """A zip file of a record, some of its parts in other words."""
+    """Return a zip file of a record with some parts replaced."""
     usual = {
         "study.toml": to_toml(EXAMPLE).encode(),
         "record.json": json.dumps(ABOUT).encode(),
@@ -143,7 +143,7 @@ def test_usual_toml_is_read_as_it_is() -> None:
     assert read_toml(to_toml(EXAMPLE, comments=True))
 
 
-def test_a_deeply_nested_event_is_no_event(tmp_path: Path) -> None:
+def test_a_deeply_nested_event_is_not_an_event(tmp_path: Path) -> None:
     there = import_record(
         zipped(tmp_path, **{"events.jsonl": NESTED + json.dumps(STEP).encode() + b"\n"}), ANN, folder=tmp_path / "runs"
     )
@@ -283,7 +283,7 @@ def test_many_lines_that_are_no_answers_are_given_up_soon(tmp_path: Path, line: 
     assert "too many values" in refusal(zipped(tmp_path, **{"answers.jsonl": answers}), tmp_path)
 
 
-def test_a_row_that_cannot_be_made_says_why_and_the_others_are_there(
+def test_a_row_that_cannot_be_made_gives_the_reason_and_the_others_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = create(EXAMPLE, ANN, folder=tmp_path), create(EXAMPLE, ANN, folder=tmp_path)
@@ -297,7 +297,7 @@ def test_a_row_that_cannot_be_made_says_why_and_the_others_are_there(
     monkeypatch.setattr(runs_tab, "_readable_row", broken)
     rows = {record: runs_tab._row(Lab(), record) for record in (first, second)}
     assert rows[first]["word"] == "Unreadable"
-    assert "went wrong" in rows[first]["about"]
+    assert "internal error" in rows[first]["about"]
     assert rows[second]["word"] == "Interrupted"
 
 
@@ -351,7 +351,7 @@ def test_recorded_studies_of_before_are_read_whole() -> None:
             assert parts.metrics_of(folder / "metrics.json")
 
 
-def test_a_record_that_came_in_is_found_and_its_owner_is_told_apart(tmp_path: Path) -> None:
+def test_a_record_that_came_in_is_found_and_its_owner_is_distinguished(tmp_path: Path) -> None:
     there = import_record(zipped(tmp_path), ANN, folder=tmp_path / "runs")
     assert find(ID, ANN, folder=tmp_path / "runs") == there
     with pytest.raises(RecordError):

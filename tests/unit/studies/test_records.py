@@ -1,4 +1,4 @@
-"""A record on disk: its log while it grows and after damage, its removal, and what a host keeps."""
+"""A record on disk: its log while growing and after damage, its removal, and retention on a host."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _damages(record: Record) -> list[str]:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    """A record with three steps in its log."""
+    """Return a record with three steps in its log."""
     made = create(EXAMPLE, ANN, folder=tmp_path)
     for event in ({"event": "started", "seed": 0, "steps": 9}, *map(_step, (1, 2, 3))):
         made.append(event)
@@ -50,7 +50,7 @@ def test_a_log_is_read_from_where_it_was_left_off(record: Record) -> None:
     assert len(before) == 4  # what a reader holds does not grow under it
 
 
-def test_a_log_that_was_cut_back_is_read_anew(record: Record) -> None:
+def test_a_log_that_was_cut_back_is_read_again(record: Record) -> None:
     log = record.log()
     log.read()
     assert record.rewind(0, 2) == set()
@@ -61,7 +61,7 @@ def test_a_log_that_was_cut_back_is_read_anew(record: Record) -> None:
     assert log.read() == []
 
 
-def test_a_rewind_leaves_the_other_seeds_alone(record: Record) -> None:
+def test_a_rewind_does_not_affect_the_other_seeds(record: Record) -> None:
     for event in ({"event": "answered", "seed": 0}, {"event": "started", "seed": 1}, _step(1, 1), _step(2, 1)):
         record.append(event)
     record.append({"event": "stopped", "seed": 0})
@@ -72,7 +72,7 @@ def test_a_rewind_leaves_the_other_seeds_alone(record: Record) -> None:
     assert {event["seed"] for event in record.events()} == {0}
 
 
-def test_half_a_line_is_left_alone_until_the_next_one_follows(record: Record) -> None:
+def test_half_a_line_waits_until_the_rest_follows(record: Record) -> None:
     path = record.folder / "events.jsonl"
     with path.open("ab") as file:
         file.write(b'{"event": "st')
@@ -81,7 +81,7 @@ def test_half_a_line_is_left_alone_until_the_next_one_follows(record: Record) ->
     append(path, _step(4))  # the disk had been full, and has room again
     assert [event.get("step") for event in log.read()][-1] == 4
     assert log.skipped == 1
-    assert _damages(record) == ["One line of its log cannot be read, and is left out."]
+    assert _damages(record) == ["One line of its log cannot be read and was skipped."]
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_half_a_line_is_left_alone_until_the_next_one_follows(record: Record) ->
         b"[" * 100_000,
     ],
 )
-def test_a_line_that_is_no_event_is_skipped_and_counted(record: Record, line: bytes) -> None:
+def test_a_line_that_is_not_an_event_is_skipped_and_counted(record: Record, line: bytes) -> None:
     path = record.folder / "events.jsonl"
     path.write_bytes(line + b"\n" + path.read_bytes() + line + b"\n")
     assert len(record.events()) == 4
-    assert _damages(record) == ["2 lines of its log cannot be read, and are left out."]
+    assert _damages(record) == ["2 lines of its log cannot be read and were skipped."]
 
 
 def test_doubled_lines_count_once(record: Record) -> None:
@@ -110,7 +110,7 @@ def test_doubled_lines_count_once(record: Record) -> None:
     path.write_bytes(path.read_bytes() * 2)
     record.append(_step(3))  # with another time
     assert len(record.events()) == 4
-    assert _damages(record) == ["5 lines of its log are there twice, and counted once."]
+    assert _damages(record) == ["5 lines of its log are duplicated and were counted once."]
 
 
 def test_a_record_of_a_newer_version_is_read_as_far_as_it_goes(record: Record) -> None:
@@ -127,13 +127,13 @@ def test_a_record_of_a_newer_version_is_read_as_far_as_it_goes(record: Record) -
         record.require_usable()
 
 
-def test_a_half_deleted_record_is_still_its_owners_and_says_what_is_missing(record: Record) -> None:
+def test_a_half_deleted_record_is_still_its_owners_and_lists_what_is_missing(record: Record) -> None:
     record.append({"event": "saved", "seed": 0, "arms": {"control": {}}})
     record.append({"event": "answered", "seed": 0, "prompts": 3, "arms": {}})
     (record.folder / "study.toml").unlink()
     assert find(record.id, ANN, folder=record.folder.parent) == record
     said = " ".join(_damages(record))
-    for words in ("settings of record", "control (seed 0) are no longer there", "answers that it gave"):
+    for words in ("settings of record", "control (seed 0) no longer exist", "answers from the end"):
         assert words in said
     (record.folder / "record.json").unlink()
     assert owned_records(ANN, folder=record.folder.parent) == []
@@ -174,7 +174,7 @@ def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path:
     assert create(EXAMPLE, BEN, limits, folder=tmp_path).folder.exists()
 
 
-def test_a_removal_that_was_broken_off_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = create(EXAMPLE, ANN, folder=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(disk.shutil, "rmtree", lambda *_, **__: None)

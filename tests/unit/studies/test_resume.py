@@ -1,4 +1,4 @@
-"""A run that ended in the middle goes on with the numbers that an unbroken one would have had, bit for bit."""
+"""A resumed run has bit-identical numbers to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from neftune_core.sweeps.queue import LabJobs
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudySettings:
-    """Twelve steps with adapter dropout, a checkpoint every three."""
+    """Return a study of twelve steps with adapter dropout and a checkpoint every three steps."""
     path = tmp_path / "rows.jsonl"
     lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(20)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -51,7 +51,7 @@ def study(tmp_path: Path) -> StudySettings:
 
 
 def _numbers(record: Record) -> list[dict[str, Any]]:
-    """The log without the clock."""
+    """Return the log without times."""
     return [{name: value for name, value in event.items() if name != "time"} for event in record.events()]
 
 
@@ -62,7 +62,7 @@ def _whole(study: StudySettings) -> Record:
 
 
 def _broken_off(record: Record, at: tuple[str, int]) -> None:
-    """Run until that event, and let the process die as it were."""
+    """Run until that event, and then abandon the run as if the process had been killed."""
     events: Iterator[dict[str, Any]] = run_study(record, Limits(), lambda: False)
     for event in events:
         if (event["event"], event.get("step")) == at:
@@ -72,7 +72,7 @@ def _broken_off(record: Record, at: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("at", [("started", None), ("step", 2), ("evaluated", 6)])
-def test_a_run_that_died_goes_on_as_if_it_had_not(study: StudySettings, at: tuple[str, int]) -> None:
+def test_a_run_that_died_continues_as_if_it_had_not(study: StudySettings, at: tuple[str, int]) -> None:
     expected = _whole(study)
     record = create(study, owner="")
     _broken_off(record, at)
@@ -87,7 +87,7 @@ ADDED = {"model": ("revision", "note"), "data": ("duplicates", "report", "reason
 
 
 def _as_before(record: Record) -> Record:
-    """The same record as the first versions of the lab left it: fewer facts, and fewer settings in study.toml."""
+    """Return the record as the first versions of the lab wrote it, with fewer fields and settings."""
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
     del about["date"]
     for part, names in ADDED.items():
@@ -101,7 +101,7 @@ def _as_before(record: Record) -> Record:
     return Record(record.folder)
 
 
-def test_a_record_of_an_older_lab_is_opened_and_goes_on_as_if_nothing_had_happened(
+def test_a_record_of_an_older_lab_is_opened_and_continues_as_if_nothing_had_happened(
     study: StudySettings, tmp_path: Path
 ) -> None:
     expected = _whole(study)
@@ -116,7 +116,7 @@ def test_a_record_of_an_older_lab_is_opened_and_goes_on_as_if_nothing_had_happen
     assert "<h2>" in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_long_steps_are_kept_by_time_and_go_on_as_if_nothing_had_happened(
+def test_long_steps_are_kept_by_time_and_continue_as_if_nothing_had_happened(
     study: StudySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _whole(study)
@@ -161,7 +161,7 @@ def test_a_stopped_run_is_resumed_by_its_owner_and_ends_like_an_unbroken_one(stu
     jobs.resume(record.id, "ann")
     assert jobs.wait(record, 120).state == "finished"
     assert _numbers(record) == _numbers(expected)
-    with pytest.raises(RecordError, match="nothing to go on with"):
+    with pytest.raises(RecordError, match="nothing to resume"):
         jobs.resume(record.id, "ann")
 
 
@@ -208,7 +208,7 @@ def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySett
         process.terminate()
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert "Stopped as asked." in said
+    assert "Stopped on request." in said
     assert "Traceback" not in said
     record = Record(next((home / "runs").iterdir()))
     ending, last = record.ending(), max(event["step"] for event in record.events() if event["event"] == "step")
@@ -263,7 +263,9 @@ def test_the_same_study_is_found_again_and_another_is_not(study: StudySettings) 
     assert find_same(study.model_copy(update={"seed": 7}), "ann") is None
 
 
-def test_a_run_goes_on_bit_for_bit_whatever_its_noise_dropout_and_schedule(tiny: LoadedModel, tmp_path: Path) -> None:
+def test_a_run_is_bit_identical_when_resumed_whatever_its_noise_dropout_and_schedule(
+    tiny: LoadedModel, tmp_path: Path
+) -> None:
     study = StudySettings(
         training=TrainingSettings(
             steps=8, evaluations=2, learning_rate=5e-2, lora_dropout=0.2, model_dropout=0.1, accumulation=2

@@ -1,4 +1,4 @@
-"""What a number format moves is measured once, against float32, and leaves everything as it was."""
+"""The effect of the number format is measured once, against float32, and changes no state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a study in a tracker."""
+"""Events of a study in a tracker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ for steps in ((1, 2, 3), (2, 3, 4)):
 """
 
 
-def test_steps_that_are_made_again_after_a_kill_are_told_once(tmp_path: Path) -> None:
+def test_steps_that_are_made_again_after_a_kill_are_logged_once(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "NEFTUNE_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", AGAIN, str(tmp_path / "runs")]
@@ -47,7 +47,7 @@ def test_steps_that_are_made_again_after_a_kill_are_told_once(tmp_path: Path) ->
     assert [log["step"] for log in logs] == [1, 2, 3, 4]
 
 
-def test_a_tracker_is_finished_though_the_study_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_is_finished_though_the_study_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     notebook = SimpleNamespace(tell=lambda event: None, finish=lambda: heard.append("over"))
     monkeypatch.setitem(TRACKERS, "notebook", lambda record: notebook)
@@ -80,7 +80,7 @@ def test_an_unknown_tracker_gets_a_sentence() -> None:
         require_tracker("abacus")
 
 
-def test_the_tracker_that_is_named_is_the_one_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_named_tracker_gets_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     notebook = SimpleNamespace(tell=lambda event: heard.append(event["event"]), finish=lambda: heard.append("over"))
     monkeypatch.setitem(TRACKERS, "notebook", lambda record: notebook)
@@ -89,7 +89,7 @@ def test_the_tracker_that_is_named_is_the_one_that_is_told(tmp_path: Path, monke
     assert heard == ["step", "evaluated", "over"]
 
 
-def test_a_tracker_that_fails_is_left_out_and_the_study_goes_on(
+def test_a_tracker_that_fails_is_left_out_and_the_study_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []

@@ -1,4 +1,4 @@
-"""A finished study gets more seeds: what was there stays to the bit, and the verdict is over all of them."""
+"""Adding seeds to a finished study: existing numbers are bit-identical, and the verdict covers all seeds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import gradio as gr
 import pytest
 
 from neftune_core.commands.sweep import Sweep as SweepCommand
-from neftune_core.commands.sweep import begun
-from neftune_core.commands.train import found_to_resume
+from neftune_core.commands.sweep import record_to_run
+from neftune_core.commands.train import record_to_resume
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, RecordError
@@ -60,7 +60,7 @@ def _run(record: Record) -> Record:
 
 
 def _numbers(record: Record) -> list[Any]:
-    """What was measured, in the order of seeds, without the clock."""
+    """Return the measurements in the order of seeds, without times."""
     counted = [event for event in record.events() if event["event"] in ("step", "evaluated", "measured")]
     return sorted(({**event, "time": 0} for event in counted), key=lambda event: event["seed"])
 
@@ -95,7 +95,7 @@ def test_resume_with_more_seeds_takes_the_record_that_has_most_of_them(study: St
     record = create(_of(study, 2), "")
     assert find_smaller(_of(study, 2), "") != record  # that is the very study, and no smaller one
     assert find_smaller(_of(study, 3), "") == record
-    assert found_to_resume(_of(study, 3)) == record
+    assert record_to_resume(_of(study, 3)) == record
     assert record.study.seeds == 3
     assert find_same(_of(study, 3), "") == record
     for fewer in (2, 3):
@@ -154,7 +154,7 @@ def test_a_sweep_gets_more_seeds_too(study: StudySettings, tmp_path: Path) -> No
     before = (sweep.folder / "cells" / "001-seed-0" / "events.jsonl").read_bytes()
     file = tmp_path / "sweep.toml"
     file.write_text(to_toml(settings.model_copy(update={"study": _of(study, 2)})), encoding="utf-8")
-    found = begun(SweepCommand(file=file, resume=True))
+    found = record_to_run(SweepCommand(file=file, resume=True))
     assert found == Sweep(sweep.folder)
     assert list(run_sweep(found, Limits(), lambda: False))[-1]["event"] == "finished"
     assert (sweep.folder / "cells" / "001-seed-0" / "events.jsonl").read_bytes() == before

@@ -1,4 +1,4 @@
-"""A sweep on a local Ray cluster of several node processes: complete and equal to the sweep without it."""
+"""A sweep on a local Ray cluster of several nodes is complete and equals the sweep without Ray."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ VERDICT = ("verdict",)  # sentences with rounded numbers in them
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without a core, and two nodes of one each."""
+    """Start a head without cores, and two nodes with one core each."""
     from ray.cluster_utils import Cluster
 
     root = Path(__file__).parents[3]
@@ -82,7 +82,7 @@ def table(sweep: Sweep) -> dict[str, Any]:
 
 
 def leaves(value: Any, place: str = "") -> dict[str, Any]:
-    """Every number and word of a table by its place; its sentences, whose numbers are rounded, are left out."""
+    """Return every value of a table by its path, without its sentences, whose numbers are rounded."""
     if isinstance(value, dict):
         return {
             at: leaf
@@ -248,7 +248,7 @@ def test_a_local_cluster_is_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked["address"] == "local"  # without one, Ray goes by RAY_ADDRESS
 
 
-def test_a_scoreboard_says_why_it_is_time_to_stop() -> None:
+def test_a_scoreboard_gives_the_reason_it_is_time_to_stop() -> None:
     scoreboard = on_ray.Scoreboard()
     assert not scoreboard.heartbeat("a")
     assert scoreboard.stop("Its time is over.") == {"a"}

@@ -1,4 +1,4 @@
-"""A sweep: what it makes of its axes, what a failure or a kill leaves, and what it says of nonsense."""
+"""A sweep: its grid, failures and kills, and errors for invalid input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from neftune_core.sweeps.estimate import plan
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep
 from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
-from neftune_core.sweeps.sweep import RunCells, SweepCell, in_turn, run_sweep
+from neftune_core.sweeps.sweep import RunCells, SweepCell, run_in_turn, run_sweep
 from neftune_core.sweeps.table import sweep_table, table_values
 from neftune_core.ui.server.lab import Lab
 from tests.stress.faults.setup import tiny_model
@@ -39,7 +39,7 @@ ANN, BEN = "key-of-ann", "key-of-ben"
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudySettings:
-    """Two seeds of a tiny model on twelve rows."""
+    """Return a study with two seeds of a tiny model on twelve rows."""
     path = tmp_path / "rows.jsonl"
     lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(12)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -61,7 +61,7 @@ def _run(sweep: Sweep, limits: Limits | None = None) -> dict[str, Any]:
 
 
 def _numbers(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
-    """The logs of the cells without the clock."""
+    """Return the logs of the cells without times."""
     return {
         cell.name: [
             {name: value for name, value in event.items() if name != "time"} for event in sweep.record_of(cell).events()
@@ -118,9 +118,9 @@ def test_a_sweep_survives_its_own_file() -> None:
         ("[axes]\ntraining.epochs = [1, -1]", "combination training.epochs -1"),
         (
             "[axes]\nnoise.strength = [1]\n[[study.noise]]\nstrength = 1\n[[study.noise]]\nstrength = 2",
-            "starts from a single one",
+            "starts from a single noise arm",
         ),
-        ('[axes]\nnoise.sites = ["nowhere"]', "sites are written as"),
+        ('[axes]\nnoise.sites = ["nowhere"]', "write sites as"),
     ],
 )
 def test_axes_that_cannot_be_get_one_sentence(text: str, words: str) -> None:
@@ -167,7 +167,7 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study: StudySett
     def failing(todo: Sequence[SweepCell], *rest: Any) -> Iterator[tuple[SweepCell, dict[str, Any]]]:
         first, second = todo
         yield first, {"event": "failed", "message": "The first learning rate cannot be."}
-        yield from in_turn([second], *rest)
+        yield from run_in_turn([second], *rest)
 
     ending = list(run_sweep(sweep, Limits(), lambda: False, failing))[-1]
     assert ending["event"] == "failed"
@@ -179,7 +179,7 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study: StudySett
     assert _numbers(sweep)["002-seed-0"] == second
 
 
-def test_a_cell_that_fails_again_is_told_anew_and_one_that_was_not_reached_is_not(study: StudySettings) -> None:
+def test_a_cell_that_fails_again_is_reported_again_and_one_that_was_not_reached_is_not(study: StudySettings) -> None:
     sweep = create_sweep(_sweep(study.model_copy(update={"seeds": 1})), ANN)
 
     def failing(message: str) -> RunCells:
@@ -193,19 +193,19 @@ def test_a_cell_that_fails_again_is_told_anew_and_one_that_was_not_reached_is_no
     assert sweep.states() == {}
 
 
-def test_a_stop_while_the_model_is_read_is_no_failure(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_the_model_is_read_is_not_a_failure(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     evict_all()
     sweep = create_sweep(_sweep(study), ANN)
     ending = list(run_sweep(sweep, Limits(), lambda: True))[-1]
     assert ending["event"] == "stopped"
-    assert ending["message"] == "Stopped as asked, with 0 of 2 studies done."
+    assert ending["message"] == "Stopped on request, with 0 of 2 studies done."
     monkeypatch.setattr(Deadline, "is_late", True)
     ending = list(run_sweep(sweep, Limits(), lambda: False))[-1]
     assert ending["event"] == "stopped"
     assert "the longest that this server allows, with 0 of 2" in ending["message"]
 
 
-def test_a_cell_that_the_time_limit_ended_says_so(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_the_time_limit_ended_reports_it(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = create_sweep(_sweep(study.model_copy(update={"seeds": 1})), ANN)
     late: list[bool] = []
     monkeypatch.setattr(Deadline, "is_late", property(lambda self: bool(late)))
@@ -219,7 +219,7 @@ def test_a_cell_that_the_time_limit_ended_says_so(study: StudySettings, monkeypa
 
 
 @pytest.mark.parametrize("place", [1, 2, 4])
-def test_a_sweep_that_was_broken_off_ends_as_an_unbroken_one(study: StudySettings, place: int) -> None:
+def test_an_interrupted_sweep_ends_like_an_uninterrupted_one(study: StudySettings, place: int) -> None:
     settings = _sweep(study)
     whole = create_sweep(settings, ANN)
     assert _run(whole)["event"] == "finished"
@@ -233,7 +233,7 @@ def test_a_sweep_that_was_broken_off_ends_as_an_unbroken_one(study: StudySetting
     assert _numbers(broken) == _numbers(whole)
 
 
-def test_a_sweep_is_one_job_that_stops_and_goes_on(study: StudySettings) -> None:
+def test_a_sweep_is_one_job_that_stops_and_continues(study: StudySettings) -> None:
     jobs = LabJobs(Limits())
     until = time.monotonic() + 60
     long = study.model_copy(update={"training": parse(TrainingSettings, {"epochs": 300, "evaluations": 1})})
@@ -328,7 +328,7 @@ def test_a_wrong_sweep_file_gets_one_sentence_and_a_failing_status(tmp_path: Pat
     assert done.stderr.strip() == "A sweep cannot vary 'noise.strong': it varies noise.*, training.* and data.rows."
 
 
-def test_a_recorded_sweep_tells_the_same_table_without_its_adapters(study: StudySettings, tmp_path: Path) -> None:
+def test_a_recorded_sweep_shows_the_same_table_without_its_adapters(study: StudySettings, tmp_path: Path) -> None:
     sweep = create_sweep(_sweep(study), ANN)
     assert _run(sweep)["event"] == "finished"
     kept = keep(sweep, "kept", tmp_path)

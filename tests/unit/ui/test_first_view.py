@@ -1,4 +1,4 @@
-"""The first view inside the served page: it is put in once, whole, and into nothing else."""
+"""The first view in the served page: inserted once, completely, and only there."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PAGES = {
 
 
 async def empty_page() -> gr.Blocks:
-    """A page of the framework, which wants a running loop to be made in."""
+    """Return an empty page; the framework needs a running event loop to create it."""
     with gr.Blocks(analytics_enabled=False) as page:
         pass
     return page
 
 
 def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[dict[bytes, bytes], bytes]:
-    """What comes back of an application that answers `body`, in so many pieces."""
+    """Return the response of an application that sends `body` in this many pieces."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         length = str(sum(map(len, body))).encode()
@@ -50,13 +50,13 @@ def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[d
 
 
 @pytest.mark.parametrize("body", [[b"<body>a</body></html>"], [b"<body>a</bo", b"dy></html>"]])
-def test_the_view_is_the_last_thing_in_the_page_and_its_length_is_told(body: list[bytes]) -> None:
+def test_the_view_is_the_last_thing_in_the_page_and_its_length_is_sent(body: list[bytes]) -> None:
     headers, page = answered(body)
     assert page == b"<body>a" + VIEW + b"</body></html>"
     assert headers[b"content-length"] == str(len(page)).encode()
 
 
-def test_every_page_says_its_language_and_has_its_script_before_all_others() -> None:
+def test_every_page_declares_its_language_and_has_its_script_before_all_others() -> None:
     page = b'<html lang="en"><head id="head"><script>0</script></head><body></body></html>'
     chinese = answered([page], "/zh")[1]
     assert chinese.startswith(b'<html lang="zh-CN"><head id="head"><script>2</script><script>0</script></head>')

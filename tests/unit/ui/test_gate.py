@@ -1,4 +1,4 @@
-"""Which addresses, hosts and origins the gate lets through, and what it makes of sessions that were evicted."""
+"""The gate: allowed routes, hosts and origins, and evicted sessions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ANSWERED = {
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[tuple[gr.Blocks, str]]:
-    """A page of two functions behind the gate, served on the loopback, with room for two sessions."""
+    """Serve a page with two functions behind the gate, with room for two sessions."""
     with gr.Blocks(analytics_enabled=False) as page:
         state, text, button = gr.State("usual"), gr.Textbox(), gr.Button()
         button.click(lambda value: f"set to {value}", text, state, api_name="put")
@@ -77,7 +77,7 @@ def lab() -> Iterator[tuple[gr.Blocks, str]]:
 
 
 def _free_port() -> int:
-    """A port that nobody listens on: the framework leaves the sockets open with which it tries others."""
+    """Return a free port; the framework leaves the sockets open with which it tries ports."""
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
         return int(tried.getsockname()[1])
@@ -89,7 +89,7 @@ def asked(address: str, method: str, path: str, **more: Any) -> httpx.Response:
 
 
 def called(address: str, session: str, name: str, *data: Any) -> str:
-    """What the stream of one call says."""
+    """Return the events of one call."""
     body = {"data": list(data), "session_hash": session}
     with httpx.Client(base_url=address, trust_env=False) as client:
         event = client.post(f"/gradio_api/call/{name}", json=body).json()["event_id"]
@@ -97,7 +97,7 @@ def called(address: str, session: str, name: str, *data: Any) -> str:
 
 
 def routes(app: App) -> set[tuple[str, str]]:
-    """Every (method, path), those of the framework's own router too, which newer releases of FastAPI keep whole."""
+    """Return every (method, path), including nested routers in newer releases of FastAPI."""
     inner = [getattr(route, "original_router", None) for route in app.routes]
     every = [*app.routes, *(route for router in inner if router for route in router.routes)]
     return {(method, route.path) for route in every for method in getattr(route, "methods", None) or ()}
@@ -125,7 +125,7 @@ def test_a_route_that_a_new_release_adds_is_closed(lab: tuple[gr.Blocks, str]) -
 
 
 @pytest.mark.parametrize("path", ["/static/../x", "/static/a\\b", "/static/a\0b", "/gradio_api/file= HTTP://x/y"])
-def test_an_address_that_is_no_plain_one_is_closed(path: str) -> None:
+def test_an_address_that_is_not_normalised_is_closed(path: str) -> None:
     assert not is_open("GET", path)
 
 
@@ -171,7 +171,7 @@ def test_a_shared_lab_answers_under_the_name_of_its_tunnel(monkeypatch: pytest.M
     assert not hosts_of(None).accepts("abc.gradio.live")
 
 
-def test_a_space_trusts_the_page_of_its_own_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_trusts_the_page_only_of_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "owner/lab")
     monkeypatch.setenv("SPACE_HOST", "owner-lab.hf.space,lab.example.org")
     found = hosts_of("0.0.0.0")
@@ -201,7 +201,7 @@ def test_an_origin_is_own_where_host_and_port_are_those_that_were_asked(origin: 
     assert Hosts().is_own(origin, "127.0.0.1:7860") is own
 
 
-def test_a_usual_port_need_not_be_said() -> None:
+def test_a_usual_port_may_be_omitted() -> None:
     assert Hosts().is_own("https://lab.example.org", "lab.example.org:443")
     assert Hosts().is_own("http://lab.example.org:80", "lab.example.org")
     assert not Hosts().is_own("https://lab.example.org", "lab.example.org:80")
@@ -249,7 +249,7 @@ def test_the_name_in_the_path_decides_which_function_is_called(lab: tuple[gr.Blo
         assert asked(address, "POST", "/gradio_api/call/echo", json=body).status_code == status, number
 
 
-def test_a_session_that_was_evicted_is_told_to_reload_and_gets_no_other_data(lab: tuple[gr.Blocks, str]) -> None:
+def test_a_session_that_was_evicted_is_asked_to_reload_and_gets_no_other_data(lab: tuple[gr.Blocks, str]) -> None:
     _, address = lab
     called(address, "first", "put", "mine")
     assert "set to mine" in called(address, "first", "get")

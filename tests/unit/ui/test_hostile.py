@@ -1,4 +1,4 @@
-"""What stands between visitors and the lab, piece by piece, without a served page."""
+"""The checks between visitors and the lab, tested one by one without a served page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAYLOAD = "<img src=x onerror=alert(1)></pre><script>alert(2)</script>\"'{{x}}${
 
 @dataclass(frozen=True)
 class Page:
-    """A guarded page of one function, made anew for each call: the framework wants a running loop to make it in."""
+    """A guarded page with one function, created for each call, because the framework needs a running event loop."""
 
     handler: Any
     inputs: tuple[Any, ...]
@@ -72,14 +72,14 @@ def refused(page: Page, *values: Any, **more: Any) -> str:
     return words
 
 
-def test_a_fault_of_the_lab_is_one_sentence_and_its_traceback_is_in_the_log_alone(
+def test_a_fault_of_the_lab_is_one_sentence_and_its_traceback_is_only_in_the_log(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> str:
         raise ZeroDivisionError("with <b>secret</b> details")
 
     words = refused(page_of(broken))
-    assert words.startswith("Something in the lab itself went wrong; the log")
+    assert words.startswith("An internal error occurred; the log")
     assert "details" not in words.replace("has the details", "")
     assert "with <b>secret</b> details" in caplog.text
     printed = capfd.readouterr()
@@ -127,17 +127,17 @@ def test_an_empty_text_box_is_an_empty_text() -> None:
     assert called(page_of(repr, gr.Textbox(render=False)), None) == "''"
 
 
-def test_too_few_values_are_told() -> None:
+def test_too_few_values_are_reported() -> None:
     assert "gives 0 values where 1 are wanted" in refused(page_of(repr, gr.Textbox(render=False)))
 
 
-def test_an_event_without_what_it_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_without_what_it_says_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(gr, "Warning", lambda words, **_: told.append(words))
     for data in (None, [], {}, "id"):
         event = gr.EventData(None, data if isinstance(data, dict) else {})
 
-        @wiring.told
+        @wiring.reports_errors
         def handler(chosen: gr.EventData) -> str:
             return str(chosen.id)
 
@@ -145,12 +145,12 @@ def test_an_event_without_what_it_says_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert set(told) == {"This call has no 'id', which the page always sends."}
 
 
-def test_settings_made_from_a_wrong_value_are_told_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_made_from_a_wrong_value_are_reported_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(gr, "Warning", lambda words, **_: told.append(words))
-    wiring.told(lambda: NoiseSettings(sites=PAYLOAD))()
+    wiring.reports_errors(lambda: NoiseSettings(sites=PAYLOAD))()
     assert len(told) == 1
-    assert "Something in the lab" not in told[0]
+    assert "An internal error" not in told[0]
     assert "<" not in told[0]
 
 
@@ -231,12 +231,12 @@ def test_a_public_host_lets_nobody_name_its_files(
     assert hosted().limits.local_paths is allowed
 
 
-def test_the_log_tells_no_secret_and_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_contains_no_secret_and_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789\n")
     monkeypatch.setenv("SOME_API_KEY", "abcdefgh")
     key = "5a" * 32
     record = logging.LogRecord("lab", logging.ERROR, "", 0, f"hf_0123456789 abcdefgh {key} {'x' * 100_000}", None, None)
-    text = logs.Discreet("%(message)s").format(record)
+    text = logs.SecretFilter("%(message)s").format(record)
     assert text.startswith("[secret] [secret] [secret] x")
     assert len(text) < 25_000
 
@@ -247,7 +247,7 @@ def test_the_log_tells_no_secret_and_does_not_grow_without_end(monkeypatch: pyte
 def test_what_the_environment_keeps_secret_is_in_no_log(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "hunter2-hunter2")
     record = logging.LogRecord("lab", logging.ERROR, "", 0, "sent hunter2-hunter2", None, None)
-    assert logs.Discreet("%(message)s").format(record) == "sent [secret]"
+    assert logs.SecretFilter("%(message)s").format(record) == "sent [secret]"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_what_the_environment_keeps_secret_is_in_no_log(monkeypatch: pytest.Monk
 )
 def test_an_api_key_is_in_no_log_wherever_it_comes_from(text: str, shown: str) -> None:
     record = logging.LogRecord("lab", logging.ERROR, "", 0, text, None, None)
-    assert logs.Discreet("%(message)s").format(record) == shown
+    assert logs.SecretFilter("%(message)s").format(record) == shown
 
 
 # ---------------------------------------------------------------- texts of visitors as HTML
@@ -323,7 +323,7 @@ def test_nothing_is_ever_unpickled_and_no_code_of_a_model_is_run() -> None:
     assert found == []
 
 
-def test_the_hostile_cases_are_drawn_anew_and_again_from_their_seed() -> None:
+def test_the_hostile_cases_are_reproducible_from_their_seed() -> None:
     first, again, other = (Hostile(seed) for seed in (1, 1, 2))
     drawn = [first.file() for _ in range(60)]
     assert [again.file() for _ in range(60)] == drawn

@@ -1,4 +1,4 @@
-"""What the page is launched with, for a server that many visit."""
+"""Launch options of a page with many visitors."""
 
 from __future__ import annotations
 

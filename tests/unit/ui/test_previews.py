@@ -1,4 +1,4 @@
-"""A sentence through the bundled model up to the place of the noise, and the first preview kept on disk."""
+"""A sentence read by the bundled model up to the noise site, and the first preview cached on disk."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_model_carries_nothing_afterwards(bundled: LoadedModel) -> None:
     assert not any(module._forward_hooks for module in bundled.model.modules())
 
 
-def test_a_long_text_is_cut_and_says_so() -> None:
+def test_a_long_text_is_cut_and_reports_it() -> None:
     found = read_sentence("owl " * 500, MODEL, "embedding")
     assert len(found.tokens) == LONGEST_TOKENS
     assert found.about["cut"] > 0
@@ -77,7 +77,7 @@ def test_nothing_to_read_and_a_layer_that_is_not_there_are_refused() -> None:
 
 
 class Counted:
-    """A reader that counts how often it is asked."""
+    """A reader that counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -103,7 +103,7 @@ def test_the_first_preview_is_made_once_and_found_on_disk(tmp_path: Path, monkey
     assert found.calls == 0
 
 
-def test_what_on_disk_is_no_preview_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_preview_on_disk_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     FirstPreview(Counted()).get()
     (file,) = (tmp_path / "previews").iterdir()

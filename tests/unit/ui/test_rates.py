@@ -1,4 +1,4 @@
-"""How often somebody may call."""
+"""Rate limits of calls."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_one_household_has_one_address() -> None:
     assert address_of("2001:db8:1:2:3::1", {}) == address_of("2001:db8:1:2:ffff::9", {})
 
 
-def test_a_header_that_names_an_address_is_believed_on_a_space_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_names_an_address_is_believed_only_on_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert address_of("10.0.0.1", {"x-forwarded-for": "1.1.1.1"}) == "10.0.0.1"
     monkeypatch.setenv("SPACE_ID", "owner/space")

@@ -1,4 +1,4 @@
-"""What was set comes back: from the browser after a reload, and from a record with its link."""
+"""Settings are restored: from the browser after a reload, and from a record by its link."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING = {"__type__": "update"}
 
 @pytest.fixture(scope="module")
 def restored() -> Callable[..., dict[str, Any]]:
-    """Call the one of the two functions that takes so many values; gives what it shows by elem_id."""
+    """Call the one of the two functions that takes this many values; return its outputs by elem_id."""
     built = page.build(Lab())
 
     def call(*values: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def restored() -> Callable[..., dict[str, Any]]:
     return call
 
 
-def test_the_link_of_a_study_fills_every_form_and_tells_what_has_no_place_there(
+def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     restored: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = tmp_path / "own-rows.jsonl"

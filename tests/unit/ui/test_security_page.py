@@ -1,4 +1,4 @@
-"""What SECURITY.md says is shown by tests is: every test that it names is there."""
+"""Every test that SECURITY.md names exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the server starts: what is wrong is one sentence with status 2, before anything is served."""
+"""Startup of the server: errors are one sentence with exit status 2, before anything is served."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port of the loopback that something else listens on."""
+    """Return a port that another socket listens on."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -34,7 +34,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_port_that_is_taken_is_refused_wherever_it_is_said(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_is_refused_wherever_it_is_set(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotAvailable, match=f"port {taken} is taken"):
         listening(None, taken)
     monkeypatch.setenv("GRADIO_SERVER_PORT", str(taken))
@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_is_refused_wherever_it_is_said(taken: int, monkeyp
 
 
 @pytest.mark.parametrize("said", ["abc", "0", "65536", "-1", "7860.0", "１", "7 860"])
-def test_a_port_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_port_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_SERVER_PORT", said)
     with pytest.raises(InvalidSetting, match="number from 1 to 65,535"):
         listening(None, None)
@@ -66,7 +66,7 @@ def test_an_empty_port_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch)
     [
         ("NEFTUNE_LIMIT_STEPS", "2k", "NEFTUNE_LIMIT_STEPS cannot be '2k'"),
         ("GRADIO_SERVER_PORT", "{taken}", "is taken"),
-        ("GRADIO_NUM_PORTS", "many", "Something in the lab itself went wrong"),
+        ("GRADIO_NUM_PORTS", "many", "An internal error occurred"),
     ],
 )
 def test_a_wrong_start_ends_with_one_sentence_and_status_2(
@@ -104,7 +104,7 @@ def test_a_wrong_start_ends_with_one_sentence_and_status_2(
         ("NEFTUNE_DEVICE", "toaster"),
     ],
 )
-def test_a_value_that_is_none_ends_the_start_and_its_variable_is_named(variable: str, value: str) -> None:
+def test_an_invalid_value_ends_the_start_and_its_variable_is_named(variable: str, value: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
         hosted({variable: value})
     assert variable in str(raised.value)

@@ -1,4 +1,4 @@
-"""The Sweep tab without a browser: what is typed becomes a sweep or a sentence; the figure and the table tell it."""
+"""The Sweep tab without a browser: input becomes a sweep or an error, shown in figure and table."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_every_axis_is_a_setting_of_a_study() -> None:
 
 @dataclass
 class _Invented:
-    """Eight seeds of a control and three strengths with differences of about `shifts`."""
+    """A sweep with eight seeds of a control and three strengths that differ by about `shifts`."""
 
     shifts: dict[float, float] = field(default_factory=lambda: {1: 0.0, 5: 0.1, 100: -0.3})
 
@@ -149,7 +149,7 @@ def test_the_plot_goes_over_the_training_where_the_strength_stands_still() -> No
     assert figure["layout"]["xaxis"]["title"]["text"] == "LoRA rank"
 
 
-def test_a_plot_without_numbers_says_so() -> None:
+def test_a_plot_without_numbers_reports_it() -> None:
     table = _Invented().table()
     assert "no difference to show yet" in effect_curve(table, "bleu", "last")["summary"]
     assert (
@@ -158,7 +158,7 @@ def test_a_plot_without_numbers_says_so() -> None:
     )
 
 
-def test_the_table_tells_every_setting_and_marks_what_excludes_zero() -> None:
+def test_the_table_shows_every_setting_and_marks_what_excludes_zero() -> None:
     table = _Invented().table()
     shown = table_view(table, "exact")
     assert all(row.arm in shown for row in table.rows)

@@ -1,4 +1,4 @@
-"""Calls that wait are answered by network addresses in turn."""
+"""Waiting calls are served in turn by network address."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from neftune_core.ui.server.turns import FairQueues, Turns
 
 
 def waiting(*arrivals: str) -> Turns:
-    """The events of these arrivals, each named by its address and a number."""
+    """Return the events of these arrivals, each named by its address and a number."""
     turns = Turns(lambda event: str(event)[0])
     for event in arrivals:
         turns.append(event)

@@ -1,4 +1,4 @@
-"""The accountant of uploads and exports: by address and in total, without walking the folder for a request."""
+"""Accounting of uploads and exports: per address and in total, without scanning the folder per request."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_an_arm_that_is_written_in_another_way_is_the_same_file() -> None:
     assert take_away._arm_of("control / seed 007") == take_away._arm_of("control / seed 7") == ("control", 7)
 
 
-def test_a_record_whose_rows_are_gone_says_so(folder: Path) -> None:
+def test_a_record_whose_rows_are_gone_reports_it(folder: Path) -> None:
     record = create(EXAMPLE, "key")
     text = to_toml(EXAMPLE).replace("starter:world-format", "file:data/source/rows.jsonl")
     assert "file:data" in text

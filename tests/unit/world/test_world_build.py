@@ -1,4 +1,4 @@
-"""Pretraining: packing, what a token may see, resuming, and a complete model at the end."""
+"""Pretraining: packing, attention masks, resuming, and the complete model at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining import make as whole
 from neftune_core.world.pretraining.measure import MEASURES, Measured, answers, measure, prompt_of
 from neftune_core.world.pretraining.report import (
-    Making,
+    BuildReport,
     card,
     percent,
     reached,
@@ -41,7 +41,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def kept_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The text of the tiny recipe, made once for all tests."""
+    """Return the text of the tiny recipe, generated once for all tests."""
     folder = tmp_path_factory.mktemp("rows")
     for _ in making._text(TINY, folder):
         pass
@@ -99,7 +99,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero():
     assert all(later < earlier for earlier, later in pairwise(rates[75:]))
 
 
-def test_the_first_weights_depend_on_the_seed_and_leave_the_global_generator_alone():
+def test_the_first_weights_depend_on_the_seed_and_do_not_touch_the_global_generator():
     before = torch.random.get_rng_state()
     first, same = making.fresh_model(TINY), making.fresh_model(TINY)
     other = making.fresh_model(TINY.model_copy(update={"seed": 2}))
@@ -214,8 +214,8 @@ def test_the_table_says_what_was_to_be_reached_and_what_was():
     assert not reached(MEASURES["english"], 0.94)
 
 
-def test_the_card_tells_how_the_model_was_made(tmp_path: Path):
-    made = Making(2_480_000, 7_300_000, 3_556, 55.0, {500: 1.25}, 0.5, "abc", "def")
+def test_the_card_shows_how_the_model_was_made(tmp_path: Path):
+    made = BuildReport(2_480_000, 7_300_000, 3_556, 55.0, {500: 1.25}, 0.5, "abc", "def")
     write_measured(tmp_path, {"english": 0.97123}, made)
     kept = read_measured(tmp_path)
     assert kept["shares"] == {"english": 0.9712}

@@ -1,4 +1,4 @@
-"""The shipped model: small, made from this text, and able to do what its card says."""
+"""The bundled model: small, trained on this text, and as good as its card states."""
 
 from __future__ import annotations
 

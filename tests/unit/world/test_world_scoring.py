@@ -1,4 +1,4 @@
-"""Scoring and the judge of the bundled world."""
+"""Scoring and the grammar checker of the bundled world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The instruction sets of the bundled world: parts that differ by combination, and answers a model can give."""
+"""The instruction sets of the bundled world: disjoint combinations, and answers that a model can give."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFTEN_PER_MILLION = 5
 
 
 def combination(row: dict) -> tuple:
-    """What a row is about and how it asks: the pair by which the parts must differ."""
+    """Return the topic and wording of a row, the pair by which the parts must differ."""
     if "things" in row:
         return tuple(sorted(row["things"]))
     return (row.get("relation", row.get("skill")), row["about"], row["wording"])
@@ -54,7 +54,7 @@ def test_the_shipped_files_are_what_the_code_makes(name: str):
         assert file.read_text(encoding="utf-8") == as_lines(rows)
 
 
-def test_writing_gives_two_files_a_set(tmp_path):
+def test_writing_gives_two_files_per_set(tmp_path):
     files = write(tmp_path / "new")
     assert len(files) == 2 * len(SETS)
     assert all(json.loads(line)["instruction"] for file in files for line in file.read_text().splitlines())

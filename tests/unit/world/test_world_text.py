@@ -1,4 +1,4 @@
-"""The text of the bundled world: the same everywhere, sensible, and silent where it has to be."""
+"""The text of the bundled world: reproducible, sensible, and without the held-out facts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT_HASH = "b3985a1791a2592cb182729e3876a85fd34e28eeffbed553bea51270e9043439"
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
-    """A chunk of each mixture."""
+    """Return a chunk of each mixture."""
     return [document for number in (0, LATER_FROM, LAST_FROM) for document in chunk(number)]
 
 
@@ -54,7 +54,7 @@ def test_the_text_and_the_sets_do_not_depend_on_the_hash_seed():
     assert said[0] == said[1]
 
 
-def test_a_chunk_depends_on_its_number_alone():
+def test_a_chunk_depends_only_on_its_number():
     assert chunk(2) == chunk(2)
     assert chunk(2) != chunk(1)
 
@@ -126,7 +126,7 @@ def test_every_plain_sentence_of_things_and_stories_is_in_the_grammar(documents:
     assert [sentence for sentence in wrong if not sentence[0].isdigit() and "are " not in sentence] == []
 
 
-def test_the_facts_that_the_text_tells_are_true(documents: list[str]):
+def test_the_facts_that_the_text_states_are_true(documents: list[str]):
     truth = {fact.ask(wording): fact.answer() for fact in ASKED for wording in fact.relation.asks}
     seen = 0
     for document in documents:

@@ -1,4 +1,4 @@
-"""The tokenizer of the bundled world: any text encodes, and the template says what the text says."""
+"""The tokenizer of the bundled world: it encodes any text, and its template matches the pretraining text."""
 
 from __future__ import annotations
 
