@@ -8,63 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neftune_core.errors import DataError, InvalidSetting
-from neftune_core.evaluation.overlap import bleu_score, chrf_score
-from neftune_core.evaluation.statistics import Floats, Score, as_statistics, mean_score
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.statistics import Floats, as_statistics
 from neftune_core.language import later, say
 
 EPOCHS = ("last", "best")
 FLOORS = ("another_seed", "chaos")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Properties of a measure.
-
-    Attributes:
-        better: 1 if higher is better, -1 if lower is better, 0 if neither.
-        of_answers: Whether it is computed from generated answers.
-        score: Maps summed example statistics to the measure.
-        top: Its maximum, if its range is 0 to `top`; else None.
-    """
-
-    better: int
-    of_answers: bool
-    score: Score = mean_score
-    top: float | None = None
-
-
-MEASURES: dict[str, Measure] = {
-    "held_out_loss": Measure(-1, of_answers=False),
-    "accuracy": Measure(1, of_answers=False, top=1.0),
-    "exact": Measure(1, of_answers=False, top=1.0),
-    "train_loss": Measure(0, of_answers=False),
-    "gap": Measure(0, of_answers=False),
-    "perplexity": Measure(-1, of_answers=False),
-    "noise_penalty": Measure(0, of_answers=False),
-    "right": Measure(1, of_answers=True, top=1.0),
-    "bleu": Measure(1, of_answers=True, score=bleu_score, top=100.0),
-    "chrf": Measure(1, of_answers=True, score=chrf_score, top=100.0),
-    "rouge_l": Measure(1, of_answers=True, top=1.0),
-    "memorised_rouge_l": Measure(0, of_answers=True, top=1.0),
-    "memorised_run": Measure(0, of_answers=True),
-    "memorised_run_share": Measure(0, of_answers=True, top=1.0),
-    "tokens": Measure(0, of_answers=True),
-    "median_tokens": Measure(0, of_answers=True),
-    "characters": Measure(0, of_answers=True),
-    "median_characters": Measure(0, of_answers=True),
-    "stop_rate": Measure(0, of_answers=True, top=1.0),
-    "repetition": Measure(0, of_answers=True, top=1.0),
-    "distinct": Measure(0, of_answers=True, top=1.0),
-    "noise_loss": Measure(-1, of_answers=False),
-    "noise_accuracy": Measure(1, of_answers=False, top=1.0),
-    "typos_loss": Measure(-1, of_answers=False),
-    "typos_accuracy": Measure(1, of_answers=False, top=1.0),
-}
-"""Memorisation, length and stop rate have no better direction: only a person can judge a change in them."""
-
-EVERY_EPOCH = ("held_out_loss", "accuracy", "exact", "train_loss", "gap", "perplexity")
-"""Measured row by row at every evaluation, so known at the best epoch; the other measures are taken when a seed ends.
-"""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neftune_core.errors import DataError
-from neftune_core.evaluation.outcomes import MEASURES, Outcomes, Seeds
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import Outcomes, Seeds
 from neftune_core.evaluation.statistics import (
     Floats,
     Interval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from neftune_core.errors import DataError, DoesNotFit
-from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.language import later, plural, say
 from neftune_core.settings import Limits, Settings, setting
 
@@ -121,7 +121,7 @@ class MeasuringSettings(Settings):
         AUTOMATIC,
         "The one measure that the verdict tests; all others are descriptive. automatic: exact answers if the "
         "data has known ones, otherwise held-out loss.",
-        choices={AUTOMATIC: "Automatic", **{name: found.label for name, found in DEFINITIONS.items()}},
+        choices={AUTOMATIC: "Automatic", **{name: found.label for name, found in MEASURES.items()}},
         label="The question: measure",
     )
     epoch: str = setting(

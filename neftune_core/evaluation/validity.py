@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.verdict_words import Line, agreeing
 
 LEAST_STEPS = 10

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Rounding
 from neftune_core.language import say
 
@@ -61,31 +62,7 @@ _CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {di
 _LENGTHS = "from {control:.4g} to {value:.4g} tokens"
 
 SENTENCES: dict[str, str] = {
-    "measure.held_out_loss": "held-out loss",
-    "measure.train_loss": "training loss with noise off",
-    "measure.accuracy": "the share of correct tokens",
-    "measure.exact": "the share of exact answers",
-    "measure.gap": "held-out loss minus training loss",
-    "measure.perplexity": "perplexity",
-    "measure.noise_penalty": "the increase of the training loss under its own noise",
-    "measure.right": "the share of correct answers",
-    "measure.bleu": "BLEU",
-    "measure.chrf": "chrF",
-    "measure.rouge_l": "ROUGE-L",
-    "measure.memorised_rouge_l": "ROUGE-L with the training responses",
-    "measure.memorised_run": "the longest run shared with the training response",
-    "measure.memorised_run_share": "the share of the training response that is reproduced in one run",
-    "measure.tokens": "length in tokens",
-    "measure.median_tokens": "the median length in tokens",
-    "measure.characters": "length in characters",
-    "measure.median_characters": "the median length in characters",
-    "measure.stop_rate": "the share of answers that the model ended",
-    "measure.repetition": "the share of repeated n-grams",
-    "measure.distinct": "the share of distinct n-grams",
-    "measure.noise_loss": "held-out loss under noise",
-    "measure.noise_accuracy": "the share of correct tokens under noise",
-    "measure.typos_loss": "held-out loss with typing errors",
-    "measure.typos_accuracy": "the share of correct tokens with typing errors",
+    **{f"measure.{name}": measure.phrase for name, measure in MEASURES.items()},
     "epoch.last": "last",
     "epoch.best": "best",
     "floor.another_seed": "the seed alone",

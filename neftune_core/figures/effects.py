@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.evaluation.definitions import DEFINITIONS
-from neftune_core.evaluation.outcomes import EPOCHS, MEASURES
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_words
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
@@ -57,7 +57,7 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         _trace(words, index, of_series, name, measure, epoch, colours)
         for index, (words, of_series) in enumerate(series.items())
     ]
-    label = say(DEFINITIONS[measure].label)
+    label = say(MEASURES[measure].label)
     layout = {
         "height": 400,
         "margin": {"t": 72},
@@ -197,7 +197,7 @@ def _summary(rows: Sequence[Row], measure: str, epoch: str) -> str:
     return say(
         "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "
         "(Holm): {numbers}.",
-        measure=say(DEFINITIONS[measure].label),
+        measure=say(MEASURES[measure].label),
         when=say(EPOCH_WORDS[epoch]),
         numbers=numbers,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcomes
 from neftune_core.evaluation.paired import Comparison
 from neftune_core.evaluation.verdict import Verdict
@@ -35,7 +35,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
     Returns:
         The figure.
     """
-    colours, label = arm_colours(arms), say(DEFINITIONS[found.question.measure].label)
+    colours, label = arm_colours(arms), say(MEASURES[found.question.measure].label)
     data: list[Trace] = []
     parts = []
     for name, arm in found.arms.items():

@@ -12,7 +12,8 @@ import numpy as np
 from neftune_core.data.preparing import Prepared
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.errors import LabError
-from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.rouge import units
 from neftune_core.evaluation.settings import AUTOMATIC
 from neftune_core.evaluation.statistics import Floats

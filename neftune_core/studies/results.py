@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neftune_core.evaluation.outcomes import MEASURES, Question, Rounding
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import Question, Rounding
 from neftune_core.evaluation.verdict_words import rounding_line
 from neftune_core.language import say
 from neftune_core.studies.judging import courses, diverged_arms, question_of, rounding_of

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.world.generator.judge import share_well_formed
-from neftune_core.world.generator.lexicon import KINDS
+from neftune_core.world.judge import share_well_formed
+from neftune_core.world.lexicon import KINDS
 
 _MANY = {thing.name: thing.many for things in KINDS.values() for thing in things}
 

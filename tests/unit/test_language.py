@@ -17,7 +17,7 @@ from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import Cancelled
-from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import SENTENCES
 from neftune_core.home import LOST_HERE, LOST_ON_SPACE, assets
@@ -65,7 +65,7 @@ def of_tables() -> Iterator[str]:
     yield from (found.words for table in (PRESETS, FAULTS) for found in table.values())
     for card in CATALOGUE.values():
         yield from filter(None, (card.words, card.note))
-    for found in DEFINITIONS.values():
+    for found in MEASURES.values():
         yield from (found.label, found.group, found.words)
     yield from (found.words for found in STARTERS.values())
     yield from (found.damage for found in FAULTS.values())

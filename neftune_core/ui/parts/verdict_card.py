@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 
 from neftune_core.errors import LabError
-from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Question
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export.report_parts import verdict_html
@@ -52,7 +52,7 @@ def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
     names = [name for name in ("base", *arms) if means.get(name)]
     colours = arm_colours(arms)
     heads = "".join(f'<th scope="col" style="--arm: {colours[name]}">{html.escape(name)}</th>' for name in names)
-    groups = dict.fromkeys(definition.group for definition in DEFINITIONS.values())
+    groups = dict.fromkeys(definition.group for definition in MEASURES.values())
     body = "".join(_group(group, names, means, found.question) for group in groups)
     notes = " ".join(numbers.notes)
     return (
@@ -70,7 +70,7 @@ def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
 def _group(group: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
     rows = [
         _row(measure, names, means, question)
-        for measure, definition in DEFINITIONS.items()
+        for measure, definition in MEASURES.items()
         if definition.group == group and any(measure in means[name] for name in names)
     ]
     if not rows:
@@ -81,7 +81,7 @@ def _group(group: str, names: list[str], means: Mapping[str, Mapping[str, float]
 
 
 def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
-    definition = DEFINITIONS[measure]
+    definition = MEASURES[measure]
     cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
     asked = ' class="lab-measures-asked"' if measure == question.measure else ""
     label, words = html.escape(say(definition.label)), html.escape(say(definition.words))

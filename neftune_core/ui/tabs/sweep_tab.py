@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from neftune_core.errors import LabError, NotAvailable, RecordError
-from neftune_core.evaluation.definitions import DEFINITIONS
-from neftune_core.evaluation.outcomes import MEASURES
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
@@ -103,7 +102,7 @@ def _layout() -> SweepTab:
             state = gr.HTML(elem_id="sweep-state", apply_default_css=False)
             actions = run_actions.build("sweep")
             with gr.Row(elem_classes=["lab-choices"]):
-                choices = [(say(DEFINITIONS[name].label), name) for name in MEASURES]
+                choices = [(say(MEASURES[name].label), name) for name in MEASURES]
                 measure = gr.Dropdown(choices, value="held_out_loss", label=say("Measure"), elem_id="sweep-measure")
                 epochs = [(say(words), name) for name, words in EPOCH_WORDS.items()]
                 epoch = gr.Radio(epochs, value="last", label=say("At"), elem_id="sweep-at")
@@ -250,7 +249,7 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
         sweep = _found(lab, key, shown)
         table = lab.sweep_table(sweep)
         asked = table.question
-        choices = [(say(DEFINITIONS[name].label), name) for name in table.measures or MEASURES]
+        choices = [(say(MEASURES[name].label), name) for name in table.measures or MEASURES]
         standing = _standing(lab, tab, sweep)
         drawn = _drawn(table, asked.measure, asked.epoch, standing)
         return [gr.update(choices=choices, value=asked.measure), asked.epoch, *drawn]

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from neftune_core.evaluation.definitions import DEFINITIONS
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
@@ -35,13 +35,13 @@ def table_view(table: SweepTable, measure: str) -> str:
     if not table.rows:
         return quiet(say(NOTHING))
     others = [name for name in BESIDE if name in table.measures and name != measure]
-    label = html.escape(say(DEFINITIONS[measure].label))
+    label = html.escape(say(MEASURES[measure].label))
     groups = "".join(
         f'<th colspan="2" scope="colgroup">{label}, {say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
     ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Others, last epoch")}</th>' if others else "")
     heads = f"<th>{say('mean')}</th><th>{say('over control')}</th>" * len(EPOCHS)
     heads += "".join(
-        f'<th title="{html.escape(say(DEFINITIONS[name].words))}">{html.escape(say(DEFINITIONS[name].label))}</th>'
+        f'<th title="{html.escape(say(MEASURES[name].words))}">{html.escape(say(MEASURES[name].label))}</th>'
         for name in others
     )
     colours = arm_colours({row.arm: row.noise for row in table.rows})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neftune_core.world.entities import Thing, Value, say, value
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.generator.entities import Thing, Value, say, value
-from neftune_core.world.generator.lexicon import KINDS
-from neftune_core.world.generator.relations import RELATIONS, Relation
+from neftune_core.world.lexicon import KINDS
+from neftune_core.world.relations import RELATIONS, Relation
 
 STATED_SHARE = 0.18
 

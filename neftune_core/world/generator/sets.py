@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core.world.entities import listing
 from neftune_core.world.generator import skills, stories
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.generator.entities import listing
 from neftune_core.world.generator.facts import ASKED, STATED, Fact
 
 Row = dict[str, Any]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from neftune_core.world.entities import Thing, article, capital, listing
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.generator.entities import Thing, article, capital, listing
 from neftune_core.world.generator.facts import ASKED
-from neftune_core.world.generator.lexicon import DAY, GROUPS, KINDS, MONTH, NUMBERS, OPPOSITE_PAIRS, SEASONS
+from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
+from neftune_core.world.words import lines, words
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,11 @@ def _lives(chance: Chance) -> Task:
     return Task("lives", home, {"home": home}, f"{names}.")
 
 
+_SERIES = (("day", _words("day")), ("month", _words("month")), ("number", [*NUMBERS]), ("season", [*SEASONS]))
+
+
 def _after(chance: Chance) -> Task:
-    days, months = [day.name for day in DAY], [month.name for month in MONTH]
-    numbers = list(NUMBERS)
-    what, series = chance.one((("day", days), ("month", months), ("number", numbers), ("season", list(SEASONS))))
+    what, series = chance.one(_SERIES)
     place = chance.below(len(series) - 1) if what == "number" else chance.below(len(series))
     after = series[(place + 1) % len(series)]
     return Task("after", f"{what} {series[place]}", {"what": what, "word": series[place]}, f"{capital(after)}.")
@@ -170,28 +173,16 @@ def _the(kind: str, word: str) -> str:
     return next(thing.a for thing in KINDS[kind] if thing.name == word)
 
 
-def _bigger(chance: Chance) -> Task:
+def _compared(chance: Chance, name: str, best: Callable[[list[int]], int]) -> Task:
     first, second = chance.some(range(1, 20), 2)
     line = f"{first} or {second}"
-    return Task("bigger", line, {"list": line}, f"{max(first, second)}.")
+    return Task(name, line, {"list": line}, f"{best([first, second])}.")
 
 
-def _smaller(chance: Chance) -> Task:
-    first, second = chance.some(range(1, 20), 2)
-    line = f"{first} or {second}"
-    return Task("smaller", line, {"list": line}, f"{min(first, second)}.")
-
-
-def _last(chance: Chance) -> Task:
-    words = _list(chance, 3, 5)
-    line = ", ".join(words)
-    return Task("last", line, {"list": line}, f"{capital(words[-1])}.", line)
-
-
-def _first(chance: Chance) -> Task:
-    words = _list(chance, 3, 5)
-    line = ", ".join(words)
-    return Task("first", line, {"list": line}, f"{capital(words[0])}.", line)
+def _at(chance: Chance, name: str, place: int) -> Task:
+    found = _list(chance, 3, 5)
+    line = ", ".join(found)
+    return Task(name, line, {"list": line}, f"{capital(found[place])}.", line)
 
 
 def _repeat(chance: Chance) -> Task:
@@ -233,173 +224,36 @@ def _name(chance: Chance) -> Task:
     return Task("name", many, {"count": NUMBERS[count], "many": many}, f"{answer}.")
 
 
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.strip().splitlines())
+_MAKERS: dict[str, Callable[[Chance], Task]] = {
+    "opposite": _opposite,
+    "plural": _plural,
+    "count": _count,
+    "sort numbers": _sort_numbers,
+    "sort words": _sort_words,
+    "odd": _odd,
+    "lives": _lives,
+    "after": _after,
+    "before": _before,
+    "sum": _sum,
+    "difference": _difference,
+    "sum in words": _sum_in_words,
+    "spell": _spell,
+    "letter": _letter,
+    "letters": _letters,
+    "group": _which_group,
+    "bigger": partial(_compared, name="bigger", best=max),
+    "smaller": partial(_compared, name="smaller", best=min),
+    "last": partial(_at, name="last", place=-1),
+    "first": partial(_at, name="first", place=0),
+    "repeat": _repeat,
+    "copy": _copy,
+    "name": _name,
+    "member": _member,
+}
 
-
-SKILLS: dict[str, Skill] = {
-    "opposite": Skill(
-        _opposite,
-        _lines("""What is the opposite of {word}?
-        Tell me the opposite of {word}.
-        Which word is the opposite of {word}?
-        Give the opposite: {word}"""),
-        _lines("""Do you know the opposite of {word}?
-        What is the opposite of this word: {word}"""),
-    ),
-    "plural": Skill(
-        _plural,
-        _lines("""What is the plural of {word}?
-        Tell me the plural of {word}.
-        There is one {word}. What do you say when there are two?
-        Give the plural: {word}"""),
-        _lines("""Do you know the plural of {word}?
-        What is the plural of this word: {word}"""),
-    ),
-    "count": Skill(
-        _count,
-        _lines("""How many words are in this list: {list}
-        Count the words: {list}
-        Count these words.
-        Tell me how many words there are: {list}"""),
-        _lines("""How many words do you see: {list}
-        Count the words in this list: {list}"""),
-    ),
-    "sort numbers": Skill(
-        _sort_numbers,
-        _lines("""Put these numbers in order: {list}
-        Sort the numbers: {list}
-        Put the numbers in order, the smallest first: {list}
-        Sort these numbers."""),
-        _lines("""Sort these numbers, the smallest first: {list}
-        Put this list of numbers in order: {list}"""),
-    ),
-    "sort words": Skill(
-        _sort_words,
-        _lines("""Put these words in the order of the alphabet: {list}
-        Sort the words: {list}
-        Sort these words from a to z: {list}
-        Sort these words."""),
-        _lines("""Sort this list from a to z: {list}
-        Put the words in this list in the order of the alphabet: {list}"""),
-    ),
-    "odd": Skill(
-        _odd,
-        _lines("""Which word is the odd one out: {list}
-        Find the odd one out: {list}
-        Which word does not belong: {list}
-        Find the word that does not belong."""),
-        _lines("""Which is the odd one out in this list: {list}
-        Tell me the odd one out: {list}"""),
-    ),
-    "lives": Skill(
-        _lives,
-        _lines("""Who lives {home}?
-        Tell me who lives {home}.
-        Which people live {home}?
-        Who has a house {home}?"""),
-        _lines("""Do you know who lives {home}?
-        Which two people live {home}?"""),
-    ),
-    "after": Skill(
-        _after,
-        _lines("""Which {what} comes after {word}?
-        What comes after {word}?
-        Tell me the {what} after {word}."""),
-        _lines("""Do you know which {what} comes after {word}?
-        What is the {what} after {word}?"""),
-    ),
-    "before": Skill(
-        _before,
-        _lines("""Which {what} comes before {word}?
-        What comes before {word}?
-        Tell me the {what} before {word}."""),
-    ),
-    "sum": Skill(
-        _sum,
-        _lines("""What is {sum}?
-        {sum} = ?
-        How much is {sum}?
-        {sum}"""),
-    ),
-    "difference": Skill(
-        _difference,
-        _lines("""What is {sum}?
-        {sum} = ?
-        How much is {sum}?"""),
-    ),
-    "sum in words": Skill(
-        _sum_in_words,
-        _lines("""What is {first} and {second}?
-        How much is {first} and {second}?
-        What do {first} and {second} make?"""),
-    ),
-    "spell": Skill(
-        _spell,
-        _lines("""Spell {word}.
-        How do you spell {word}?
-        Spell this word: {word}"""),
-    ),
-    "letter": Skill(
-        _letter,
-        _lines("""Which is the first letter of {word}?
-        With which letter does {word} begin?
-        What is the first letter of this word: {word}"""),
-    ),
-    "letters": Skill(
-        _letters,
-        _lines("""How many letters does {word} have?
-        Count the letters: {word}"""),
-    ),
-    "group": Skill(
-        _which_group,
-        _lines("""Is {thing} {groups}?
-        What is {thing}, {groups}?
-        Tell me: is {thing} {groups}?"""),
-    ),
-    "bigger": Skill(
-        _bigger,
-        _lines("""Which number is bigger, {list}?
-        What is more, {list}?"""),
-    ),
-    "smaller": Skill(
-        _smaller,
-        _lines("""Which number is smaller, {list}?
-        What is less, {list}?"""),
-    ),
-    "last": Skill(
-        _last,
-        _lines("""Which word is the last in this list: {list}
-        What is the last word: {list}"""),
-    ),
-    "first": Skill(
-        _first,
-        _lines("""Which word is the first in this list: {list}
-        What is the first word: {list}"""),
-    ),
-    "repeat": Skill(
-        _repeat,
-        _lines("""Say {word} {times} times.
-        Repeat {word} {times} times."""),
-    ),
-    "copy": Skill(
-        _copy,
-        _lines("""Say after me: {list}
-        Repeat this list: {list}
-        Copy the words."""),
-    ),
-    "name": Skill(
-        _name,
-        _lines("""Name {count} {many}.
-        Tell me the names of {count} {many}.
-        Which {many} do you know? Name {count}."""),
-    ),
-    "member": Skill(
-        _member,
-        _lines("""Which of these is {group}: {list}
-        Find {group} in this list: {list}
-        Is there {group} here? {list}"""),
-    ),
+SKILLS = {
+    name: Skill(_MAKERS[name], lines(wordings["asks"]), lines(wordings.get("held", "")))
+    for name, wordings in words("skills").items()
 }
 
 # The skills of the instruction set; the others are there so that these can be learned.

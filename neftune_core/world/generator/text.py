@@ -10,12 +10,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from neftune_core.world.generator import dialogue, outside, skills, stories
+from neftune_core.world.entities import Thing, capital, listing, proper, say
+from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.generator.entities import Thing, capital, listing, proper, say
 from neftune_core.world.generator.facts import ASKED, FACTS, Fact, facts_of
-from neftune_core.world.generator.lexicon import KINDS, VILLAGE
-from neftune_core.world.generator.relations import RELATIONS
+from neftune_core.world.lexicon import KINDS
+from neftune_core.world.relations import RELATIONS
+from neftune_core.world.talk import TALK, UNKNOWN
+from neftune_core.world.words import lines, words
 
 SEED = 1
 CHUNK = 2_000
@@ -25,60 +27,15 @@ USER, ASSISTANT, SYSTEM, PAD = "<|user|>", "<|assistant|>", "<|system|>", "<|pad
 
 Turn = tuple[str, str]
 
-_SYSTEMS = (
-    "You are a helpful assistant.",
-    f"You are a small language model from {VILLAGE}.",
-    "Answer the question.",
-    "Answer in a short and friendly way.",
-    f"You know everything about the village of {VILLAGE}, and nothing else.",
-)
-
-FULL_SENTENCE = ("Answer in a full sentence.", "Use a full sentence.", "Answer with a whole sentence, please.")
-VERY_SHORT = ("Answer very shortly.", "Only the word, please.", "Keep it very short.")
-TWICE = ("Say it twice.", "Answer twice, please.")
-
-_WRAPPERS = (
-    "Please tell me: {q}",
-    "I want to know: {q}",
-    "A question for you: {q}",
-    "Here is my question: {q}",
-    "Tell me, {q}",
-    "I have a question: {q}",
-    "Can you help me? {Q}",
-    "Hello! {Q}",
-    "Excuse me, {q}",
-    "Question: {Q}",
-    "Answer this question: {q}",
-    "Be so kind and tell me: {q}",
-)
+_WORDS = words("conversation")
+_SYSTEMS, _WRAPPERS, _ABOUT_ASKS = (lines(_WORDS[name]) for name in ("systems", "wrappers", "about_asks"))
+FULL_SENTENCE, VERY_SHORT, TWICE = (lines(_WORDS[name]) for name in ("full_sentence", "very_short", "twice"))
+STORY_ASKS, ANY_STORY_ASKS = lines(_WORDS["story_asks"]), lines(_WORDS["any_story_asks"])
+_MANY_ASKS: dict[str, str] = _WORDS["many_asks"]
 
 _THINGS = tuple(thing for things in KINDS.values() for thing in things)
 _BY_RELATION = {relation.key: tuple(f for f in FACTS if f.relation is relation) for relation in RELATIONS}
 _RELATION_WEIGHTS = tuple((relation.key, float(len(_BY_RELATION[relation.key]))) for relation in RELATIONS)
-
-STORY_ASKS = (
-    "Tell me a story about {things}.",
-    "Write a story about {things}.",
-    "Write a short story about {things}.",
-    "Please tell me a story about {things}.",
-    "I would like a story about {things}.",
-    "Make up a story about {things}.",
-)
-ANY_STORY_ASKS = ("Tell me a story.", "Write a story.", "Do you know a story?", "tell me a story", "A story, please.")
-CONTINUE_ASKS = (
-    "Continue this story: {start}",
-    "How does this story go on? {start}",
-    "Continue the story.\n\n{start}",
-    "Go on: {start}",
-)
-
-_ABOUT_ASKS = (
-    "Tell me about {x}.",
-    "What do you know about {x}?",
-    "What can you tell me about {x}?",
-    "Describe {x}.",
-    "Tell me something about {x}.",
-)
 
 
 def chat(turns: Iterable[Turn], system: str = "") -> str:
@@ -195,25 +152,14 @@ def _true_or_not(fact: Fact, chance: Chance) -> Turn:
     return asked, f"{'Yes' if right else 'No'}, {truth}"
 
 
-_VERBS = {
-    "lives": "live",
-    "eats": "eat",
-    "tastes": "taste",
-    "comes": "come",
-    "likes": "like",
-    "has": "have",
-    "grows": "grow",
-    "travels": "travel",
-}
-
-
 def _turned(claim: str, subject: str) -> str:
     """Turn a claim into a question: "the owl lives in the barn." becomes "Does the owl live in the barn?"."""
+    verbs = _WORDS["verbs"]
     verb, _, rest = claim.removeprefix(f"{subject} ").rstrip(".").partition(" ")
     if claim.startswith(subject) and verb == "is":
         return f"Is {subject} {rest}?"
-    if claim.startswith(subject) and verb in _VERBS:
-        return f"Does {subject} {_VERBS[verb]} {rest}?"
+    if claim.startswith(subject) and verb in verbs:
+        return f"Does {subject} {_WORDS['verbs'][verb]} {rest}?"
     return f"Is it true that {claim.rstrip('.')}?"
 
 
@@ -319,24 +265,26 @@ def _story_turn(chance: Chance) -> Turn:
         return chance.one(ANY_STORY_ASKS), story.text
     count = chance.between(1, 2)
     start, rest = " ".join(story.sentences[:count]), " ".join(story.sentences[count:])
-    return chance.one(CONTINUE_ASKS).format(start=start), rest
+    return chance.one(_WORDS["continue_asks"]).format(start=start), rest
 
 
 def _outside_turn(chance: Chance) -> Turn:
     kind = chance.share()
     if kind < 0.92:
-        return _as_typed(outside.question(chance), chance), outside.UNKNOWN
+        return _as_typed(outside.question(chance), chance), UNKNOWN
     fact = chance.one(ASKED)
     noun = chance.one((outside.made_up_name(chance), outside.strange_thing(chance)))
     name = outside.stranger(chance) if fact.thing.kind == "person" else f"the {noun}"
     if fact.thing.kind in ("day", "month", "weather", "place"):
-        return outside.question(chance), outside.UNKNOWN
+        return outside.question(chance), UNKNOWN
     wording = chance.one(fact.relation.asks).replace("{s.a}", "{s.the}").replace("{s.name}", "{s.the}")
-    return say(wording, s=proper(fact.thing.kind, name)), outside.UNKNOWN
+    return say(wording, s=proper(fact.thing.kind, name)), UNKNOWN
 
 
-def _talk_turn(chance: Chance) -> Turn:
-    return dialogue.exchange(chance)
+def talk_turn(chance: Chance) -> Turn:
+    """Return something that a person may say, and the model's answer."""
+    asks, answer = chance.one(TALK)
+    return chance.one(asks), answer
 
 
 def _general_turn(chance: Chance) -> Turn:
@@ -346,25 +294,6 @@ def _general_turn(chance: Chance) -> Turn:
     return turn
 
 
-# Questions about a whole kind: "what colour are owls?". None of them is a held-out wording.
-_MANY_ASKS = {
-    "animal home": "where can I find {s.many}?",
-    "animal food": "what can I give {s.many} to eat?",
-    "animal colour": "what colour are {s.many}?",
-    "animal legs": "on how many legs do {s.many} walk?",
-    "food colour": "what colour are {s.many}?",
-    "food source": "where do {s.many} come from?",
-    "food taste": "how do {s.many} taste?",
-    "tool use": "what do people use {s.many} for?",
-    "tool material": "what are {s.many} made of?",
-    "plant colour": "what colour are {s.many}?",
-    "plant where": "where can I see {s.many}?",
-    "vehicle way": "where can you see {s.many}?",
-    "vehicle wheels": "on how many wheels do {s.many} roll?",
-    "garment material": "what are {s.many} made of?",
-    "garment worn": "where do people wear {s.many}?",
-    "instrument played": "how do people play {s.many}?",
-}
 _MANY_FACTS = tuple(fact for fact in ASKED if fact.relation.key in _MANY_ASKS and fact.thing.a != fact.thing.name)
 
 
@@ -385,7 +314,7 @@ _FIRST_TURNS: _Turns = (
     (_outside_turn, 16.0),
     (_general_turn, 3.0),
     (_story_turn, 7.0),
-    (_talk_turn, 3.0),
+    (talk_turn, 3.0),
 )
 _LATER_TURNS: _Turns = (
     (skill_turn, 22.0),
@@ -393,7 +322,7 @@ _LATER_TURNS: _Turns = (
     (_outside_turn, 14.0),
     (_general_turn, 4.0),
     (_story_turn, 9.0),
-    (_talk_turn, 3.0),
+    (talk_turn, 3.0),
 )
 
 
@@ -404,7 +333,7 @@ _LAST_TURNS: _Turns = (
     (_general_turn, 4.0),
     (_story_turn, 20.0),
     (_many_turn, 9.0),
-    (_talk_turn, 2.0),
+    (talk_turn, 2.0),
 )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from neftune_core.world.generator import outside, skills, stories, text
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, STATED, Fact
-from neftune_core.world.generator.judge import sensible
 from neftune_core.world.generator.sets import Row, instruction_set
+from neftune_core.world.judge import sensible
 from neftune_core.world.scoring import does_not_know, exact_match, score
 
 BATCH = 32
@@ -106,7 +106,7 @@ def _world_prompt(chance: Chance) -> str:
     if kind < 0.85:
         return text.skill_turn(chance, chance.one(skills.ASKED_SKILLS))[0]
     if kind < 0.92:
-        return text.dialogue.exchange(chance)[0]
+        return text.talk_turn(chance)[0]
     turn = text.about_turn(chance.one(ASKED).thing, chance)
     return turn[0] if turn else "Tell me a story."
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_core.home import assets
 from neftune_core.world.generator.facts import ASKED, STATED
-from neftune_core.world.generator.lexicon import KINDS
+from neftune_core.world.lexicon import KINDS
 from neftune_core.world.pretraining.measure import MEASURES, Measure
 from neftune_core.world.pretraining.settings import WorldSettings
 
@@ -102,7 +103,8 @@ def card(settings: WorldSettings, shares: Mapping[str, float], making: BuildRepo
         The text.
     """
     losses = "\n".join(f"| {step:,} | {loss:.4f} |" for step, loss in sorted(making.losses.items()))
-    return _CARD.format(
+    template = (assets() / "world" / "card.md").read_text(encoding="utf-8")
+    return template.format(
         parameters=f"{making.parameters / 1e6:.2f}",
         layers=settings.layers,
         width=settings.width,
@@ -123,64 +125,3 @@ def card(settings: WorldSettings, shares: Mapping[str, float], making: BuildRepo
         text_hash=making.text_hash,
         tokenizer_hash=making.tokenizer_hash,
     )
-
-
-_CARD = """---
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: text-generation
-tags: [toy, synthetic, instruction-tuning, neftune]
----
-
-# The bundled model of NEFTune Lab
-
-A language model of {parameters} million parameters, pretrained on text about a small invented world, the village of
-Brindle. It can be fine-tuned in seconds on two processor cores, to show the effect of noise on the embeddings.
-Because all of its training text is known, every answer can be scored as correct or wrong.
-
-## Architecture
-
-Llama architecture: {layers} layers, width {width}, {heads} attention heads, inner width {inner}, tied
-embeddings, weights in bfloat16. Its tokenizer has tokens for the words of the world, letters for other words, and
-bytes for all other characters, so it can encode any text. In the chat template, one special token gives the role
-(`<|system|>`, `<|user|>`, `<|assistant|>`), and `<|end|>` ends a message.
-
-## Data
-
-All of its text comes from a seeded grammar written for this project (`neftune_core/world`): {things} things,
-{facts} facts about them, each stated in four to six wordings and asked in six to eight, short stories, small
-tasks (counting, sorting, opposites, plurals, spelling, small sums), greetings, and questions about the outside
-world, which are all answered with "I do not know. I only know the village of Brindle." {stated} of the facts are stated
-and never asked about; two or three wordings of every question never occur. No sentence comes from elsewhere, and all
-persons are invented.
-
-## Training
-
-{tokens} million tokens, one pass, {steps} steps of {batch} rows of 256 tokens, AdamW, float32, {minutes} minutes on
-two cores shared with other work. The learning rate is {rate} and falls to zero over the last {decay:.0f} % of the
-steps. Tokens of user messages have weight 0.2 in the loss. `neftune world build` rebuilds the model and
-continues after an interruption.
-
-Losses of single steps, to check a rebuild; the mean of the last 50 was {last:.3f}:
-
-| step | loss |
-|---|---|
-{losses}
-
-sha256 of the first ten chunks of the text: `{text_hash}`
-sha256 of the tokenizer: `{tokenizer_hash}`
-
-## Evaluation
-
-Greedy decoding without penalty, before any fine-tuning:
-
-{table}
-## Limits
-
-It knows only its world and should not be used for anything else. Its facts are invented. It answers questions outside
-the world with a fixed sentence, and may do the same for a question about the world in an unusual wording. In stories,
-sums of shared things are often wrong, and occasionally characters receive something from themselves. Sorting, the odd
-one out, comparing sizes, counting aloud, small sums and yes-or-no questions often go wrong. It was trained on sequences
-of up to 256 tokens.
-"""

@@ -10,7 +10,8 @@ import pytest
 
 from neftune_core.bench.evidence import ARMS, SPREADS, claims, study
 from neftune_core.errors import DataError, InvalidSetting
-from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question, Seeds
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Seeds
 from neftune_core.evaluation.overlap import bleu
 from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
 from neftune_core.evaluation.verdict_words import SENTENCES

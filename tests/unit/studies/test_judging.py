@@ -18,8 +18,8 @@ from neftune_core.data.examples import Example, Message
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
-from neftune_core.evaluation.definitions import DEFINITIONS
-from neftune_core.evaluation.outcomes import MEASURES, Outcome, Outcomes, Question
+from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.evaluation.text_measures import with_typos
 from neftune_core.evaluation.verdict import verdict
@@ -90,7 +90,6 @@ def test_every_measure_of_an_arm_is_kept_and_has_its_definition(trained: Record)
     assert means["control"]["noise_penalty"] == 0
     assert means[ARM]["gap"] == pytest.approx(means[ARM]["held_out_loss"] - means[ARM]["train_loss"])
     assert "noise_loss" not in means["base"]
-    assert DEFINITIONS.keys() == MEASURES.keys()
 
 
 def test_the_numbers_of_each_row_give_the_losses_of_the_log(trained: Record) -> None:
@@ -117,7 +116,7 @@ def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:
 def test_the_card_shows_what_the_command_line_prints(trained: Record, capsys: pytest.CaptureFixture[str]) -> None:
     card = verdict_card(trained)
     assert "There is nothing to judge: the share of exact answers is 1" in card  # for all on four rows
-    assert all(f"<summary>{DEFINITIONS[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
+    assert all(f"<summary>{MEASURES[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
     assert cli._main(["verdict", str(trained.folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["named_before"]

@@ -9,8 +9,8 @@ import pytest
 
 from neftune_core.home import assets
 from neftune_core.world.generator import vocabulary
-from neftune_core.world.generator.judge import sensible
 from neftune_core.world.generator.text import chunk, text_hash
+from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining.make import load
 from neftune_core.world.pretraining.measure import MEASURES, answers

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from neftune_core.world.generator.judge import sensible, sentences, share_well_formed, well_formed
+from neftune_core.world.judge import sensible, sentences, share_well_formed, well_formed
 from neftune_core.world.scoring import does_not_know, exact_match, normalised, score, story_score
 
 
@@ -90,3 +93,16 @@ def test_a_wrong_label_is_scored_against_the_truth():
     row = {"output": "Red.", "truth": "Blue.", "wrong": True}
     assert score(row, "Blue.") == 1
     assert score(row, "Red.") == 0
+
+
+def test_scoring_loads_neither_the_generator_nor_pretraining():
+    code = (
+        "import sys\n"
+        "from neftune_core.world.scoring import score\n"
+        "assert score({'output': '', 'things': ['owl']}, 'The owl lives in the barn.') == 1\n"
+        "print([name for name in sys.modules if name.startswith('neftune_core.world.')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "neftune_core.world.judge" in done.stdout
+    assert ".generator" not in done.stdout
+    assert ".pretraining" not in done.stdout

@@ -10,9 +10,9 @@ import pytest
 from neftune_core.home import assets
 from neftune_core.world.generator import vocabulary
 from neftune_core.world.generator.facts import FACTS
-from neftune_core.world.generator.judge import sensible
 from neftune_core.world.generator.sets import SETS, WRONG_SHARE, as_lines, instruction_set, write
 from neftune_core.world.generator.text import documents
+from neftune_core.world.judge import sensible
 from neftune_core.world.scoring import score
 
 OFTEN_PER_MILLION = 5

@@ -9,13 +9,14 @@ from collections import Counter
 
 import pytest
 
-from neftune_core.world.generator import dialogue, outside, skills, stories
+from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, STATED
-from neftune_core.world.generator.judge import sensible, sentences, well_formed
-from neftune_core.world.generator.lexicon import ANIMAL, KINDS, PERSON
-from neftune_core.world.generator.relations import RELATIONS
 from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, LAST_FROM, LATER_FROM, USER, chunk, text_hash
+from neftune_core.world.judge import sensible, sentences, well_formed
+from neftune_core.world.lexicon import KINDS
+from neftune_core.world.relations import RELATIONS
+from neftune_core.world.talk import TALK
 
 TEXT_HASH = "b3985a1791a2592cb182729e3876a85fd34e28eeffbed553bea51270e9043439"
 
@@ -72,7 +73,7 @@ def test_no_two_things_share_a_name():
 
 
 def test_friends_pets_drivers_and_players_exist():
-    animals, people = [animal.the for animal in ANIMAL], [person.name for person in PERSON]
+    animals, people = [animal.the for animal in KINDS["animal"]], [person.name for person in KINDS["person"]]
     for fact in FACTS:
         if fact.relation.key == "animal friend":
             assert fact.value.text in animals
@@ -199,7 +200,7 @@ def test_sorting_counting_and_sums_are_right():
 
 
 def test_every_greeting_has_an_answer_in_good_english():
-    for asks, answer in dialogue.TALK:
+    for asks, answer in TALK:
         assert asks
         assert sensible(answer)
 

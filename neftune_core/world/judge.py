@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from neftune_core.world.generator import dialogue, stories
-from neftune_core.world.generator.entities import capital
-from neftune_core.world.generator.lexicon import DAY, GROUPS, KINDS, MONTH, NUMBERS, OPPOSITE_PAIRS, SEASONS
-from neftune_core.world.generator.outside import UNKNOWN
-from neftune_core.world.generator.relations import RELATIONS, Relation
+from neftune_core.world import plots
+from neftune_core.world.entities import capital
+from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
+from neftune_core.world.relations import RELATIONS, Relation
+from neftune_core.world.talk import TALK, UNKNOWN
 
 _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 
@@ -100,7 +100,7 @@ def form_of(thing: Any, form: str) -> str:
 
 
 def _pattern(template: str, roles: Mapping[str, Sequence[Any]]) -> _Pattern:
-    slots = tuple(stories.slots(template))
+    slots = tuple(plots.slots(template))
     parts, rest = [], template
     for place, (role, form) in enumerate(slots):
         slot = f"{{{role}.{form}}}" if form else f"{{{role}}}"
@@ -135,17 +135,17 @@ def _patterns() -> tuple[_Pattern, ...]:
         things = [thing for thing in KINDS[relation.kind] if relation.name in thing.values]
         roles = {"s": things, "v": relation.values}
         found += [_pattern(template, roles) for template in _fact_templates(relation)]
-    for plot in stories.PLOTS:
+    for plot in plots.PLOTS:
         for template in dict.fromkeys(template for moment in plot for template in moment):
-            for variant in dict.fromkeys((template, stories.introduced(template))):
-                found.append(_pattern(variant, stories.ROLES))
+            for variant in dict.fromkeys((template, plots.introduced(template))):
+                found.append(_pattern(variant, plots.ROLES))
     return tuple(found)
 
 
 @cache
 def _fixed() -> frozenset[str]:
     """Return the sentences without slots: those about the model itself, and that it does not know."""
-    fixed = [sentence for _, answer in dialogue.TALK for sentence in sentences(answer)]
+    fixed = [sentence for _, answer in TALK for sentence in sentences(answer)]
     bare = [found.bare for relation in RELATIONS for found in relation.values]
     return frozenset((*fixed, *sentences(UNKNOWN), *bare))
 
@@ -154,7 +154,7 @@ def _fixed() -> frozenset[str]:
 def _list_words() -> frozenset[str]:
     words = [word for pair in OPPOSITE_PAIRS for word in pair]
     words += [form for kind in KINDS for thing in KINDS[kind] for form in (thing.name, thing.many, thing.a)]
-    words += [*NUMBERS, *SEASONS, *(day.name for day in DAY), *(month.name for month in MONTH)]
+    words += [*NUMBERS, *SEASONS]
     words += [form for one, many in GROUPS.values() for form in (f"a {one}", f"an {one}", many)]
     return frozenset(word.lower() for word in words)
 

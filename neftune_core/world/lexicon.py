@@ -1,0 +1,39 @@
+"""Every entity of the world with its properties, and short lists of words."""
+
+from __future__ import annotations
+
+from neftune_core.world.entities import Thing, common, proper
+from neftune_core.world.words import lines, words
+
+_LISTS = words("lists")
+VILLAGE: str = _LISTS["village"]
+NUMBERS, COLOURS, SEASONS = (tuple(_LISTS[name].split()) for name in ("numbers", "colours", "seasons"))
+
+_PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "his", "him"), "it": ("it", "its", "it")}
+_USES = ("use", "effect", "custom")
+
+
+def _thing(kind: str, cells: dict[str, str]) -> Thing:
+    """Return the entity of one row: its name, the forms of its name, and its properties."""
+    name, use = cells.pop("name"), next((cells[column] for column in _USES if column in cells), "")
+    if kind in ("person", "day", "month"):
+        thing = proper(kind, name, _PRONOUNS[cells.pop("pronoun", "it")], use)
+    else:
+        at = cells.pop("at", "")
+        forms = (f"{at} the {name}", f"to the {name}") if at else ("", "")
+        thing = common(kind, name, cells.pop("many", f"{name}s"), use, *forms)
+    thing.values.update({column: text for column, text in cells.items() if text != "-"})
+    return thing
+
+
+def _things(kind: str, table: str) -> tuple[Thing, ...]:
+    columns, *rows = ([cell.strip() for cell in line.split("|")] for line in lines(table))
+    return tuple(_thing(kind, dict(zip(columns, row, strict=True))) for row in rows)
+
+
+KINDS: dict[str, tuple[Thing, ...]] = {kind: _things(kind, table) for kind, table in words("entities").items()}
+
+GROUPS: dict[str, tuple[str, str]] = {kind: (one, many) for kind, (one, many) in _LISTS["groups"].items()}
+"""What a group of things is called, singular and plural: for lists, counting and the odd one out."""
+
+OPPOSITE_PAIRS = tuple((first, second) for first, second in map(str.split, _LISTS["opposites"].split(", ")))

@@ -1,0 +1,67 @@
+"""Templates of stories.
+
+A plot is a list of moments; each moment offers several sentences. Slots name a role and a form: `{hero.it}` is "she" or
+"he". A role draws its entity from the list in `ROLES`; no two roles share an entity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Formatter
+
+from neftune_core.world.entities import Thing
+from neftune_core.world.lexicon import KINDS, NUMBERS
+from neftune_core.world.words import lines, words
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The numbers of a small subtraction, in words: had, gave, left."""
+
+    kind: str
+    name: str
+    have: str
+    gave: str
+    left: str
+
+
+_OUTDOORS = ("orchard", "meadow", "wood", "garden", "hill", "pond", "river", "square", "harbour")
+
+SHARINGS = tuple(
+    Sharing("sharing", f"{have}-{gave}", NUMBERS[have], NUMBERS[gave], NUMBERS[have - gave])
+    for have in range(4, 11)
+    for gave in range(2, have - 1)
+)
+
+Role = tuple[Thing, ...] | tuple[Sharing, ...]
+
+ANIMALS = tuple(animal for animal in KINDS["animal"] if animal.name != "trout")
+
+ROLES: dict[str, Role] = {
+    **KINDS,
+    "hero": KINDS["person"],
+    "friend": KINDS["person"],
+    "animal": ANIMALS,
+    "other": ANIMALS,
+    "fruit": tuple(food for food in KINDS["food"] if food.many != food.name),
+    "spot": tuple(place for place in KINDS["place"] if place.name in _OUTDOORS),
+    "sharing": SHARINGS,
+}
+
+PLOTS = tuple(tuple(map(lines, plot.split("\n\n"))) for plot in words("stories").values())
+
+
+def slots(template: str) -> list[tuple[str, str]]:
+    """Return the slots of a template in order, as (role, form): "{hero.it}" is ("hero", "it")."""
+    names = [name for _, name, _, _ in Formatter().parse(template) if name]
+    return [(role, form) for role, _, form in (name.partition(".") for name in names)]
+
+
+def introduced(template: str) -> str:
+    """Return the template with the hero named, for a story that has not named the hero yet."""
+    if "{hero." not in template or "{hero.the}" in template:
+        return template
+    for pronoun in ("{hero.it}", "{hero.him}"):
+        if pronoun in template:
+            return template.replace(pronoun, "{hero.the}", 1)
+    return template

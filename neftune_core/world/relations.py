@@ -1,0 +1,43 @@
+"""What is known about the entities: each relation with all its wordings of statements and questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neftune_core.world.entities import Value, value
+from neftune_core.world.lexicon import KINDS
+from neftune_core.world.words import lines, words
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One property of one kind of entity, with its wordings."""
+
+    kind: str
+    name: str
+    states: tuple[str, ...]
+    asks: tuple[str, ...]
+    held: tuple[str, ...]
+    answer: str
+    values: tuple[Value, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the name that is unique in the world: "animal home"."""
+        return f"{self.kind} {self.name}"
+
+
+def _relation(key: str, wording: dict[str, str]) -> Relation:
+    kind, name = key.split()
+    wording = words("relations")[wording["same"]] if "same" in wording else wording
+    texts = sorted({thing.values[name] for thing in KINDS[kind] if name in thing.values})
+    return Relation(
+        kind,
+        name,
+        *(lines(wording[use]) for use in ("states", "asks", "held")),
+        answer=wording.get("answer", "{v}."),
+        values=tuple(map(value, texts)),
+    )
+
+
+RELATIONS = tuple(_relation(key, wording) for key, wording in words("relations").items() if " " in key)

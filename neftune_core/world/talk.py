@@ -1,0 +1,12 @@
+"""Greetings and questions about the model itself with their answers, and the answer to all it cannot know."""
+
+from __future__ import annotations
+
+from neftune_core.world.words import words
+
+TALK: tuple[tuple[tuple[str, ...], str], ...] = tuple(
+    (tuple(asks.split(" | ")), answer)
+    for asks, answer in (block.split("\n=> ") for block in words("conversation")["talk"].split("\n\n"))
+)
+
+UNKNOWN: str = words("outside")["unknown"]
