@@ -31,13 +31,8 @@ def _relation(key: str, wording: dict[str, str]) -> Relation:
     kind, name = key.split()
     wording = words("relations")[wording["same"]] if "same" in wording else wording
     texts = sorted({thing.values[name] for thing in KINDS[kind] if name in thing.values})
-    return Relation(
-        kind,
-        name,
-        *(lines(wording[use]) for use in ("states", "asks", "held")),
-        answer=wording.get("answer", "{v}."),
-        values=tuple(map(value, texts)),
-    )
+    states, asks, held = (lines(wording[use]) for use in ("states", "asks", "held"))
+    return Relation(kind, name, states, asks, held, wording.get("answer", "{v}."), tuple(map(value, texts)))
 
 
 RELATIONS = tuple(_relation(key, wording) for key, wording in words("relations").items() if " " in key)
