@@ -42,7 +42,6 @@ class Control:
     step: float | None = None
     unit: str = ""
     choices: Mapping[str, str] | None = None
-    advanced: bool = False
 
 
 def setting(  # noqa: PLR0913 - a declaration with keyword arguments
@@ -56,7 +55,6 @@ def setting(  # noqa: PLR0913 - a declaration with keyword arguments
     step: float | None = None,
     unit: str = "",
     choices: Choices | None = None,
-    advanced: bool = False,
     max_length: int | None = None,
 ) -> Any:
     """Declare a field of a `Settings` class.
@@ -71,7 +69,6 @@ def setting(  # noqa: PLR0913 - a declaration with keyword arguments
         step: Step of the slider.
         unit: Unit, such as "seconds".
         choices: Labels by value, or a function that returns them.
-        advanced: Whether the page hides it at first.
         max_length: Largest number of characters of a text.
     """
     extra: dict[str, Any] = {
@@ -80,7 +77,6 @@ def setting(  # noqa: PLR0913 - a declaration with keyword arguments
         "step": step,
         "unit": unit,
         "choices": choices,
-        "advanced": advanced,
         "minimum": minimum,
         "maximum": maximum,
     }
@@ -198,7 +194,6 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
                 step=extra["step"],
                 unit=extra["unit"],
                 choices=_resolve(extra["choices"]),
-                advanced=extra["advanced"],
             )
         )
     return found

@@ -19,11 +19,9 @@ class DataSettings(Settings):
         label="Data",
         max_length=2000,
     )
-    configuration: str = setting(
-        "", "Configuration of a hub data set, if it has several.", max_length=200, advanced=True
-    )
-    split: str = setting("train", "Split of a hub data set.", max_length=200, advanced=True)
-    layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50, advanced=True)
+    configuration: str = setting("", "Configuration of a hub data set, if it has several.", max_length=200)
+    split: str = setting("train", "Split of a hub data set.", max_length=200)
+    layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50)
     columns: dict[str, str] = Field(default={}, description="Columns by part, if detection is wrong.")
     rows: int = setting(
         2000,
@@ -43,9 +41,9 @@ class DataSettings(Settings):
         label="Held out",
     )
     held_out_source: str = setting(
-        "", "A separate held-out file instead (file:PATH); empty draws a share.", max_length=2000, advanced=True
+        "", "A separate held-out file instead (file:PATH); empty draws a share.", max_length=2000
     )
-    split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1, advanced=True)
+    split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1)
     maximum_length: int = setting(
         512,
         "Longest prompt and response together (of an encoder-decoder, each of the two).",
@@ -55,11 +53,9 @@ class DataSettings(Settings):
         step=16,
         unit="tokens",
     )
-    too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG, advanced=True)
-    trained_turns: str = setting(
-        "all", "Which replies of a conversation are trained on.", choices=TRAINED_TURNS, advanced=True
-    )
-    system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000, advanced=True)
+    too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG)
+    trained_turns: str = setting("all", "Which replies of a conversation are trained on.", choices=TRAINED_TURNS)
+    system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000)
 
     def within(self, context: int) -> DataSettings:
         """Limit the row length to a model's context."""

@@ -47,7 +47,6 @@ class TrainingSettings(Settings):
         slider_maximum=2000,
         step=10,
         unit="steps",
-        advanced=True,
     )
     time_budget_seconds: float = setting(
         0.0,
@@ -59,7 +58,6 @@ class TrainingSettings(Settings):
         step=10,
         unit="seconds",
         label="Time budget",
-        advanced=True,
     )
     batch_size: int = setting(
         4, "Rows in one step, for each arm.", minimum=1, maximum=512, slider_maximum=32, step=1, unit="rows"
@@ -74,7 +72,6 @@ class TrainingSettings(Settings):
         step=1,
         unit="parts",
         label="Gradient accumulation",
-        advanced=True,
     )
     method: str = setting(
         "lora",
@@ -86,14 +83,12 @@ class TrainingSettings(Settings):
         "Whether the adapters of all arms share one pass, or run in turn with less memory and more time; the "
         "numbers are the same. Full fine-tuning always runs in turn.",
         choices=TURNS,
-        advanced=True,
     )
     execution: str = setting(
         "eager",
         "How the layers are run. If compiled, the first step of each shape takes up to a minute; this pays off on a "
         "GPU that spends its time launching small operations, and hardly on a CPU.",
         choices=EXECUTIONS,
-        advanced=True,
     )
     learning_rate: float = setting(
         5e-4,
@@ -104,16 +99,9 @@ class TrainingSettings(Settings):
     )
     schedule: str = setting("linear", "How the learning rate changes over the run.", choices=SCHEDULES)
     warmup: float = setting(
-        0.0,
-        "Share of the run in which the learning rate rises from 0.",
-        minimum=0,
-        maximum=0.9,
-        step=0.01,
-        advanced=True,
+        0.0, "Share of the run in which the learning rate rises from 0.", minimum=0, maximum=0.9, step=0.01
     )
-    weight_decay: float = setting(
-        0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=MOST_DECAY, step=0.01, advanced=True
-    )
+    weight_decay: float = setting(0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=MOST_DECAY, step=0.01)
     clip_norm: float = setting(
         1.0,
         "Largest gradient norm of each arm; 0 disables clipping.",
@@ -122,7 +110,6 @@ class TrainingSettings(Settings):
         slider_maximum=10,
         step=0.1,
         label="Gradient clipping",
-        advanced=True,
     )
     lora_rank: int = setting(
         8,
@@ -141,7 +128,6 @@ class TrainingSettings(Settings):
         slider_maximum=128,
         step=1,
         label="LoRA alpha",
-        advanced=True,
     )
     lora_dropout: float = setting(
         0.0,
@@ -150,7 +136,6 @@ class TrainingSettings(Settings):
         maximum=MOST_DROPOUT,
         step=0.05,
         label="LoRA dropout",
-        advanced=True,
     )
     model_dropout: float = setting(
         0.0,
@@ -159,11 +144,8 @@ class TrainingSettings(Settings):
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,
-        advanced=True,
     )
-    lora_targets: str = setting(
-        "all", "Which linear layers get adapters.", choices=TARGETS, label="LoRA targets", advanced=True
-    )
+    lora_targets: str = setting("all", "Which linear layers get adapters.", choices=TARGETS, label="LoRA targets")
     checkpoint_steps: int = setting(
         50,
         "Steps between two checkpoints, from which an interrupted run can be resumed.",
@@ -172,7 +154,6 @@ class TrainingSettings(Settings):
         slider_maximum=500,
         step=10,
         unit="steps",
-        advanced=True,
     )
     checkpoint_seconds: float = setting(
         30.0,
@@ -182,7 +163,6 @@ class TrainingSettings(Settings):
         slider_maximum=600,
         step=10,
         unit="seconds",
-        advanced=True,
     )
     evaluations: int = setting(
         8,
@@ -192,7 +172,6 @@ class TrainingSettings(Settings):
         slider_maximum=40,
         step=1,
         unit="times",
-        advanced=True,
     )
     evaluation_rows: int = setting(
         0,
@@ -203,7 +182,6 @@ class TrainingSettings(Settings):
         slider_maximum=256,
         step=1,
         unit="rows",
-        advanced=True,
     )
 
     @property

@@ -35,7 +35,6 @@ class DecodingSettings(Settings):
         minimum=1.0,
         maximum=3.0,
         step=0.05,
-        advanced=True,
     )
     temperature: float = setting(
         0.0,
@@ -45,7 +44,6 @@ class DecodingSettings(Settings):
         maximum=5.0,
         slider_maximum=2.0,
         step=0.05,
-        advanced=True,
     )
     top_p: float = setting(
         0.95,
@@ -55,7 +53,6 @@ class DecodingSettings(Settings):
         maximum=1.0,
         step=0.01,
         label="Top-p",
-        advanced=True,
     )
     samples: int = setting(
         1,
@@ -65,7 +62,6 @@ class DecodingSettings(Settings):
         slider_maximum=8,
         step=1,
         label="Answers to each prompt",
-        advanced=True,
     )
     sampling_seed: int = setting(
         0,
@@ -73,7 +69,6 @@ class DecodingSettings(Settings):
         minimum=0,
         maximum=2**31 - 1,
         label="Seed of the draws",
-        advanced=True,
     )
 
     @property
@@ -137,7 +132,6 @@ class MeasuringSettings(Settings):
         step=1,
         unit="prompts",
         label="Answers measured",
-        advanced=True,
     )
     new_tokens: int = setting(
         64,
@@ -148,25 +142,20 @@ class MeasuringSettings(Settings):
         step=8,
         unit="tokens",
         label="Longest measured answer",
-        advanced=True,
     )
     robustness: bool = setting(
-        True,
-        "Measure held-out loss under embedding noise and under typing errors in the prompt when a seed ends.",
-        advanced=True,
+        True, "Measure held-out loss under embedding noise and under typing errors in the prompt when a seed ends."
     )
     chaos: bool = setting(
         False,
         "Train one more arm with noise of alpha 0.01: it shows how far two runs diverge by rounding and chance alone.",
         label="Floor: chaos",
-        advanced=True,
     )
     another_seed: bool = setting(
         False,
         "Train the control again with as many other seeds (A/A): it shows what a comparison without any real "
         "difference looks like.",
         label="Floor: control against control",
-        advanced=True,
     )
 
     def check(self, limits: Limits) -> None:

@@ -63,35 +63,24 @@ class NoiseSettings(Settings):
         "The length that alpha is divided by: the sequence's own, as in the paper's training code, or that of the "
         "padded batch, as in the widely used trainer hook.",
         choices=LENGTH_RULES,
-        advanced=True,
     )
-    tokens: str = setting("all", "Which tokens get noise.", choices=TOKENS, advanced=True)
-    special_tokens: bool = setting(
-        True, "Whether beginning-of-sequence and other special tokens get noise.", advanced=True
-    )
+    tokens: str = setting("all", "Which tokens get noise.", choices=TOKENS)
+    special_tokens: bool = setting(True, "Whether beginning-of-sequence and other special tokens get noise.")
     sites: str = setting(
         EMBEDDING,
         "Where noise is added: embedding, and the numbers of the layers whose output gets noise, such as: "
         "embedding, 2, 4-6. For layers, the natural unit is relative.",
         max_length=100,
-        advanced=True,
     )
-    schedule: str = setting(
-        "constant", "How the strength changes over the run.", choices=_schedule_choices, advanced=True
-    )
+    schedule: str = setting("constant", "How the strength changes over the run.", choices=_schedule_choices)
     schedule_point: float = setting(
         0.5,
         "Share of the run after which the warm-up is complete or the noise is switched off.",
         minimum=0,
         maximum=1,
         step=0.05,
-        advanced=True,
     )
-    equal_energy: bool = setting(
-        False,
-        "Scale the schedule to the mean square of the constant one (not for adaptive).",
-        advanced=True,
-    )
+    equal_energy: bool = setting(False, "Scale the schedule to the mean square of the constant one (not for adaptive).")
     ascent_steps: int = setting(
         2,
         "Gradient ascent steps of adversarial noise; each costs one more pass. 0 uses the uniform draw.",
@@ -99,7 +88,6 @@ class NoiseSettings(Settings):
         maximum=20,
         step=1,
         unit="steps",
-        advanced=True,
     )
     ascent_rate: float = setting(
         0.5,
@@ -107,7 +95,6 @@ class NoiseSettings(Settings):
         minimum=0.0,
         maximum=10,
         step=0.05,
-        advanced=True,
     )
 
     @model_validator(mode="after")

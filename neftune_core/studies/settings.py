@@ -38,7 +38,6 @@ class StudySettings(Settings):
         slider_maximum=10,
         step=1,
         unit="seeds",
-        advanced=True,
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
     data: DataSettings = Field(default_factory=DataSettings)

@@ -61,7 +61,6 @@ class SweepSettings(Settings):
         step=1,
         unit="arms",
         label="Arms at once",
-        advanced=True,
     )
     keep_adapters: bool = setting(
         True, "Keep every trained adapter. Without them the measures stay, and no arm can be asked again."

@@ -6,7 +6,6 @@ from neftune_core.world.entities import Thing, common, proper
 from neftune_core.world.words import lines, words
 
 _LISTS = words("lists")
-VILLAGE: str = _LISTS["village"]
 NUMBERS, COLOURS, SEASONS = (tuple(_LISTS[name].split()) for name in ("numbers", "colours", "seasons"))
 
 _PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "his", "him"), "it": ("it", "its", "it")}

@@ -65,19 +65,6 @@ def facts_of(thing: Thing) -> tuple[Fact, ...]:
     return _BY_THING[thing.kind, thing.name]
 
 
-def fact_of(thing: Thing, relation: str) -> Fact | None:
-    """Return one fact about an entity.
-
-    Args:
-        thing: The entity.
-        relation: Name of the relation.
-
-    Returns:
-        The fact, or None if the entity has none of this relation.
-    """
-    return next((fact for fact in facts_of(thing) if fact.relation.name == relation), None)
-
-
 _BY_THING: dict[tuple[str, str], tuple[Fact, ...]] = {
     (thing.kind, thing.name): tuple(
         fact for fact in FACTS if fact.thing.kind == thing.kind and fact.thing.name == thing.name

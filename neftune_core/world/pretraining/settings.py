@@ -9,23 +9,17 @@ class WorldSettings(Settings):
     """The pretraining recipe; the bundled model was built with the defaults."""
 
     chunks: int = setting(100, "How much text: chunks of 2,000 documents.", minimum=1, maximum=10_000)
-    width: int = setting(224, "Width of the vectors.", minimum=32, maximum=4096, step=32, advanced=True)
-    layers: int = setting(4, "Layers of the model.", minimum=1, maximum=64, advanced=True)
-    heads: int = setting(4, "Attention heads.", minimum=1, maximum=64, advanced=True)
-    inner_width: int = setting(
-        448, "Width between the two maps of each layer.", minimum=32, maximum=16384, advanced=True
-    )
-    batch_rows: int = setting(8, "Rows of 256 tokens in one step.", minimum=1, maximum=1024, advanced=True)
-    learning_rate: float = setting(
-        2.5e-3, "Learning rate until the decay begins.", minimum=1e-6, maximum=1, advanced=True
-    )
+    width: int = setting(224, "Width of the vectors.", minimum=32, maximum=4096, step=32)
+    layers: int = setting(4, "Layers of the model.", minimum=1, maximum=64)
+    heads: int = setting(4, "Attention heads.", minimum=1, maximum=64)
+    inner_width: int = setting(448, "Width between the two maps of each layer.", minimum=32, maximum=16384)
+    batch_rows: int = setting(8, "Rows of 256 tokens in one step.", minimum=1, maximum=1024)
+    learning_rate: float = setting(2.5e-3, "Learning rate until the decay begins.", minimum=1e-6, maximum=1)
     decay_share: float = setting(
         0.25, "Share of the steps, at the end, in which the learning rate falls to zero.", minimum=0, maximum=1
     )
-    warmup_steps: int = setting(
-        100, "Steps in which the learning rate rises.", minimum=0, maximum=10_000, advanced=True
-    )
-    weight_decay: float = setting(0.1, "Weight decay of the matrices.", minimum=0, maximum=10, advanced=True)
+    warmup_steps: int = setting(100, "Steps in which the learning rate rises.", minimum=0, maximum=10_000)
+    weight_decay: float = setting(0.1, "Weight decay of the matrices.", minimum=0, maximum=10)
     seed: int = setting(1, "Seed of the initial weights and of the row order.", minimum=0, maximum=2**31)
     threads: int = setting(2, "Processor threads.", minimum=1, maximum=256)
-    checkpoint_steps: int = setting(200, "Steps between two checkpoints.", minimum=1, maximum=100_000, advanced=True)
+    checkpoint_steps: int = setting(200, "Steps between two checkpoints.", minimum=1, maximum=100_000)
