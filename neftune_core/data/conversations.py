@@ -53,6 +53,7 @@ NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # fla
 LABELS = ("label", "kto_tag")
 TEMPLATE_INPUT = "chat_template_kwargs"
 UNSUPPORTED = ("train_detail", "refusal")  # parts of a reply to leave untrained; a reply instead of the content
+READ_INSIDE = {"type", "text", "id", "function", "name", "arguments"}
 KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, *UNSUPPORTED, "tool_call_id"}
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 SWITCHES = (*TRUE, *FALSE, "on", "off")  # a reasoning column with these values is a switch, not reasoning
@@ -145,8 +146,19 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
         unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
         raise RowRefused(say("{where} is empty", where=where))
+    unused |= {f"{part}[].{name}" for name in _not_read_inside({**turn, "content": content})}
     trained = role != "assistant" or is_trained(turn, where)
     return Message(role, text, trained, tuple(fields.items()))
+
+
+def _not_read_inside(turn: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names inside content parts and tool calls that are not read, such as `content[].citations`."""
+    for name in ("content", *CALLS):
+        entries = turn.get(name) if isinstance(turn.get(name), list) else [turn.get(name)]
+        for entry in (entry for entry in entries or () if isinstance(entry, dict)):
+            function = entry.get("function")
+            inside = {**entry, **(function if isinstance(function, dict) else {})}
+            yield from (f"{name}[].{one}" for one in inside if one not in READ_INSIDE and _is_filled(inside[one]))
 
 
 def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str, Any], Any]:

@@ -232,6 +232,16 @@ def test_names_that_nothing_reads_are_reported_wherever_they_stand(reading):
     assert found.unused_columns == ("source", "late", "messages[].id", "messages[].model", "messages[].name")
 
 
+def test_names_inside_content_parts_and_calls_that_nothing_reads_are_reported(reading):
+    parts = [{"type": "text", "text": "Hi", "citations": ["a"], "annotations": []}]
+    call = {"id": "1", "type": "function", "function": {**CALL, "strict": "yes"}, "index": 0}
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    found = reading(json.dumps({"messages": [*turns, {"role": "tool", "content": "12"}, REPLY]}))
+    assert found.unused_columns == (
+        "messages[].content[].citations", "messages[].tool_calls[].index", "messages[].tool_calls[].strict",
+    )  # fmt: skip
+
+
 def test_whole_texts_are_read_by_hand_only_and_all_of_them_is_trained_on(reading):
     from chat_templates import tokenizer
 
