@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from as_written import require_installed, run_commands
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, OPTConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, OPTConfig
 
 from neftune_core.commands.train import read_study
 from neftune_core.data.settings import DataSettings
@@ -125,6 +125,12 @@ def with_dropout(folder: Path, kind: str) -> Path:
     return folder
 
 
+def configured(folder: Path) -> dict[str, Any]:
+    """The configuration of a saved model, without what depends on where and by what it was saved."""
+    found = AutoConfig.from_pretrained(folder).to_dict()
+    return {name: value for name, value in found.items() if name not in ("_name_or_path", "transformers_version")}
+
+
 @pytest.mark.parametrize(
     ("kind", "rates"), [("gpt2", {"attn_pdrop": 0.1, "resid_pdrop": 0.1}), ("opt", {"dropout": 0.1})]
 )
@@ -148,6 +154,7 @@ def test_models_whose_configuration_has_dropout_are_trained_as_in_the_lab(
     for folder in kept:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         assert {name: config[name] for name in rates} == rates
+    assert configured(tmp_path / "merged") == configured(source)
     assert json.loads((tmp_path / "merged" / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
     assert "| number format of the base | float32 |" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
 
