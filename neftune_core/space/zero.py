@@ -74,7 +74,7 @@ REFUSALS = {
     "aborted": ABORTED,
     "worker error": ABORTED,
 }
-"""What is in the title or the words of the platform's errors, and what a visitor is told instead."""
+"""Text in the title or message of the platform's errors, and the sentence shown to the visitor instead."""
 
 Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 

@@ -16,7 +16,7 @@ import httpx
 
 from tests.stress.fuzz import drawn
 from tests.stress.hostile import Hostile
-from tests.stress.load import IN_TIME, SECONDS, WORDS, Session, Told, warm
+from tests.stress.load import IN_TIME, SECONDS, WORDS, Results, Session, warm
 from tests.stress.visitor import Function, Server, Visitor, served
 
 LIMITS = {"steps": 50, "waiting_jobs": 2, "queue_places": 100, "study_minutes": 1, "local_paths": False}
@@ -70,11 +70,11 @@ def run_crowd(folder: Path, *, short: bool) -> list[dict[str, Any]]:
     return [row]
 
 
-async def _all(server: Server, crowd: Crowd) -> tuple[Told, int]:
+async def _all(server: Server, crowd: Crowd) -> tuple[Results, int]:
     visitor = Visitor(server.address)
     functions = visitor.functions()
     visitor.client.close()
-    told, until = Told(), time.perf_counter() + crowd.seconds
+    told, until = Results(), time.perf_counter() + crowd.seconds
     async with contextlib.AsyncExitStack() as open_clients:
         sessions = [
             Session(await open_clients.enter_async_context(_client(server, number)), functions, told)

@@ -64,7 +64,7 @@ SHORT = Load(
 
 
 @dataclass
-class Told:
+class Results:
     """The results: seconds per response, errors in words, and refusals with their messages."""
 
     seconds: list[float] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Refused(Exception):
 class Session:
     """One asynchronous visitor with a separate key."""
 
-    def __init__(self, client: httpx.AsyncClient, functions: Sequence[Function], told: Told) -> None:
+    def __init__(self, client: httpx.AsyncClient, functions: Sequence[Function], told: Results) -> None:
         self.client, self.told = client, told
         self.functions = {function.name: function for function in reversed(functions)}
         self.key, self.session = secrets.token_hex(32), secrets.token_hex(8)
@@ -333,12 +333,12 @@ PARTS: dict[str, Callable[[Load, Path], list[dict[str, Any]]]] = {
 }
 
 
-async def _everybody(server: Server, sessions: int, act: Callable[[Session], Awaitable[None]]) -> Told:
+async def _everybody(server: Server, sessions: int, act: Callable[[Session], Awaitable[None]]) -> Results:
     """Run this many sessions at once, and return their combined results."""
     visitor = Visitor(server.address)
     functions = visitor.functions()
     visitor.client.close()
-    told = Told()
+    told = Results()
     most = httpx.Limits(max_connections=4 * sessions, max_keepalive_connections=4 * sessions)
     async with httpx.AsyncClient(base_url=server.address, timeout=SECONDS, limits=most, trust_env=False) as client:
         await asyncio.gather(*(act(Session(client, functions, told)) for _ in range(sessions)))

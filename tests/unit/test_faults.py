@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stress.faults.setup import Shop, shop
+from tests.stress.faults.setup import Environment, environment
 from tests.stress.faults.summary import FAULTS, try_fault
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Shop]:
+def small() -> Iterator[Environment]:
     """Return an environment that trains a tiny model."""
-    with shop() as found:
+    with environment() as found:
         found.stop_seconds = 20  # tests may share a busy machine; the bench asks for the promised two
         yield found
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.short])
-def test_a_study_survives(name: str, small: Shop) -> None:
+def test_a_study_survives(name: str, small: Environment) -> None:
     assert try_fault(FAULTS[name], small, FAULTS[name].short) == []

@@ -9,38 +9,38 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.noise.settings import NoiseSettings
-from tests.stress.faults.setup import OWNER, PROMPTS, Shop, numbers
+from tests.stress.faults.setup import OWNER, PROMPTS, Environment, numbers
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
 
 
-def left_alone(shop: Shop, chance: random.Random) -> str:
+def page_closed(environment: Environment, chance: random.Random) -> str:
     """The watching page is closed during the run and an answer is aborted: the study continues and is complete."""
     from neftune_core.engine.accelerator import accelerator
     from neftune_core.figures.curves import loss_curves
     from neftune_core.studies.comparison import compare
 
-    record = shop.jobs.submit(shop.study(), OWNER)
-    growing: Any = compare(shop.whole, PROMPTS, shop.limits)
+    record = environment.jobs.submit(environment.study(), OWNER)
+    growing: Any = compare(environment.whole, PROMPTS, environment.limits)
     next(growing)
     watching = record.log()
-    while not watching.read() and not shop.jobs.status(record).is_over:
+    while not watching.read() and not environment.jobs.status(record).is_over:
         time.sleep(0.01)
     growing.close()
     del watching
-    wrong = shop.ends(record)
+    wrong = environment.ends(record)
     drawn = loss_curves(record.events(), record.arms)["data"]
     steps = {max(trace["x"]) for trace in drawn if "/loss/" in trace["uid"]}
-    if numbers(record) != shop.unbroken or steps != {12}:
+    if numbers(record) != environment.uninterrupted or steps != {12}:
         wrong = wrong or f"the curves end at {steps}"
     return wrong or ("the accelerator is still held" if accelerator.is_held else "")
 
 
-def shared(shop: Shop, chance: random.Random) -> str:
+def shared(environment: Environment, chance: random.Random) -> str:
     """Other visitors compare and preview noise during the study: the results of both are unchanged."""
-    answered = shop.whole
-    alone = [_answers(shop, answered), _looked_at_noise(shop)]
+    answered = environment.whole
+    alone = [_answers(environment, answered), _looked_at_noise(environment)]
     wrong: list[str] = []
     over = threading.Event()
 
@@ -50,34 +50,34 @@ def shared(shop: Shop, chance: random.Random) -> str:
                 wrong.append(f"{look} gave something else beside a study")
             time.sleep(chance.uniform(0, 0.01))
 
-    visits = [(lambda: _answers(shop, answered), alone[0]), (lambda: _looked_at_noise(shop), alone[1])]
+    visits = [(lambda: _answers(environment, answered), alone[0]), (lambda: _looked_at_noise(environment), alone[1])]
     threads = [threading.Thread(target=visit, args=pair, daemon=True) for pair in visits]
-    record = shop.jobs.submit(shop.study(), OWNER)
+    record = environment.jobs.submit(environment.study(), OWNER)
     for thread in threads:
         thread.start()
-    ended = shop.ends(record)
+    ended = environment.ends(record)
     over.set()
     for thread in threads:
         thread.join()
-    if numbers(record) != shop.unbroken:
+    if numbers(record) != environment.uninterrupted:
         wrong.append("the numbers of the study changed")
     return ended or "".join(wrong[:1])
 
 
-def _answers(shop: Shop, record: Record) -> Any:
+def _answers(environment: Environment, record: Record) -> Any:
     from neftune_core.studies.comparison import compare
 
-    return list(compare(record, PROMPTS, shop.limits))[-1]
+    return list(compare(record, PROMPTS, environment.limits))[-1]
 
 
-def _looked_at_noise(shop: Shop) -> Any:
+def _looked_at_noise(environment: Environment) -> Any:
     """Read the embeddings as the Noise tab does, with noise on a private tree."""
     import torch
 
     from neftune_core.models.loading import load, private_tree
     from neftune_core.noise.attach import noisy_embeddings
 
-    loaded, tree = load(shop.model), private_tree(load(shop.model).model)
+    loaded, tree = load(environment.model), private_tree(load(environment.model).model)
     ids = torch.tensor([loaded.tokenizer("Say the number 3.")["input_ids"]])
     tree.train()
     with torch.no_grad(), noisy_embeddings(tree, NoiseSettings(strength=5), seed=3):

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
-    from tests.stress.faults.setup import Shop
+    from tests.stress.faults.setup import Environment
 
 
-def read_damaged(shop: Shop, chance: random.Random) -> str:
+def read_damaged(environment: Environment, chance: random.Random) -> str:
     """A damaged record is read as far as possible, and its damage is reported."""
     from neftune_core.figures.curves import loss_curves
     from neftune_core.studies.records.integrity import damages
     from neftune_core.studies.records.record import Record
 
-    whole = shop.whole
+    whole = environment.whole
     name = f"20200101-000000-{chance.randrange(16**6):06x}"
-    record = Record(Path(shutil.copytree(whole.folder, shop.folder / "runs" / name)))
+    record = Record(Path(shutil.copytree(whole.folder, environment.folder / "runs" / name)))
     damage = chance.choice(list(DAMAGES))
     told = DAMAGES[damage](record, chance)
     log = record.log()
     events = log.read()
     found = damages(record, log)
     loss_curves(events, record.arms)
-    shop.jobs.status(record)
+    environment.jobs.status(record)
     kept = [event for event in whole.events() if event in events]
     if kept != events:
         return f"{damage}: events were read that were never written"

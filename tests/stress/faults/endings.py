@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.settings import Limits
-from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Shop, numbers
+from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Environment, numbers
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
@@ -20,15 +20,15 @@ IMPORTED = [
 ]
 
 
-def killed(shop: Shop, chance: random.Random) -> str:
+def killed(environment: Environment, chance: random.Random) -> str:
     """A separate process is killed at a random step of a random seed, and the study resumes in this one."""
-    expected, record = shop.unbroken, shop.create()
+    expected, record = environment.uninterrupted, environment.create()
     steps = sum(event["event"] == "step" for event in expected)
     _run_and_kill(record, chance.randrange(1, steps), chance.uniform(0, 0.02))
-    state = shop.jobs.status(record).state
+    state = environment.jobs.status(record).state
     if state != "interrupted":
-        return f"a killed study is told as {state}"
-    return goes_on_as(shop, record, expected)
+        return f"a killed study is reported as {state}"
+    return resumes_as(environment, record, expected)
 
 
 def _run_and_kill(record: Record, step: int, later_seconds: float) -> None:
@@ -63,7 +63,7 @@ def _run_alone(folder: str) -> None:
         pass
 
 
-def goes_on_as(shop: Shop, record: Record, expected: list[dict[str, Any]]) -> str:
+def resumes_as(environment: Environment, record: Record, expected: list[dict[str, Any]]) -> str:
     """Return "" if the resumed study ends with the same numbers as the uninterrupted one."""
     from neftune_core.studies.records.integrity import damages
 
@@ -72,35 +72,35 @@ def goes_on_as(shop: Shop, record: Record, expected: list[dict[str, Any]]) -> st
     broken = damages(record, log)
     if broken:
         return f"the record cannot be read whole: {broken[0]}"
-    found = numbers(shop.run(record))
+    found = numbers(environment.run(record))
     if found == expected:
         return ""
     place = next((at for at, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
     return f"{len(found)} events of {len(expected)}, the first other one at {place}"
 
 
-def stopped(shop: Shop, chance: random.Random) -> str:
+def stopped(environment: Environment, chance: random.Random) -> str:
     """A study is stopped at a random moment: base, modules and lock are restored, and the next job starts."""
     from neftune_core.engine.accelerator import accelerator
     from neftune_core.models.loading import load
 
-    loaded = load(shop.model)
+    loaded = load(environment.model)
     before = _fingerprint(loaded.model)
-    record = shop.jobs.submit(shop.study(epochs=200), OWNER)
+    record = environment.jobs.submit(environment.study(epochs=200), OWNER)
     time.sleep(chance.uniform(0, 1.5))
     asked = time.monotonic()
-    shop.jobs.stop(record.id, OWNER)
-    while not shop.jobs.status(record).is_over:
+    environment.jobs.stop(record.id, OWNER)
+    while not environment.jobs.status(record).is_over:
         time.sleep(0.01)
     seconds = time.monotonic() - asked
-    wrong = shop.ends(record, "stopped")
-    if seconds > shop.stop_seconds:
+    wrong = environment.ends(record, "stopped")
+    if seconds > environment.stop_seconds:
         wrong = wrong or f"it took {seconds:.1f} s"
     if accelerator.is_held:
         wrong = wrong or "the accelerator is still held"
     if _fingerprint(loaded.model) != before:
         wrong = wrong or "the base has changed"
-    return wrong or shop.ends(shop.jobs.submit(shop.study(seeds=1, epochs=0.25), OWNER))
+    return wrong or environment.ends(environment.jobs.submit(environment.study(seeds=1, epochs=0.25), OWNER))
 
 
 def _fingerprint(model: Any) -> Any:

@@ -7,26 +7,26 @@ import random
 import time
 
 from neftune_core.bench.page import LogWriter
-from tests.stress.faults.setup import Shop
+from tests.stress.faults.setup import Environment
 
 LOG_EVENTS_A_SECOND = 200
 
 
-def minute_of_log(shop: Shop, chance: random.Random) -> str:
+def minute_of_log(environment: Environment, chance: random.Random) -> str:
     """Two hundred events per second for a minute: none is lost, and a page that polls keeps up."""
-    return fast_log(shop, seconds=60)
+    return fast_log(environment, seconds=60)
 
 
-def moment_of_log(shop: Shop, chance: random.Random) -> str:
+def moment_of_log(environment: Environment, chance: random.Random) -> str:
     """Like `minute_of_log`, but short enough for a test."""
-    return fast_log(shop, seconds=1.5)
+    return fast_log(environment, seconds=1.5)
 
 
-def fast_log(shop: Shop, seconds: float) -> str:
+def fast_log(environment: Environment, seconds: float) -> str:
     """Like `minute_of_log`, with a duration. Every poll reads new events and draws the curves, like the page."""
     from neftune_core.figures.curves import loss_curves
 
-    record = shop.create()
+    record = environment.create()
     total = round(LOG_EVENTS_A_SECOND * seconds)
     writer, late, log, arms = LogWriter(record, total, LOG_EVENTS_A_SECOND), 0.0, record.log(), record.arms
     writer.start()

@@ -31,7 +31,7 @@ PROMPTS = AnswerSettings(prompts=("Say the number 3.", "What is it?"), new_token
 
 
 @dataclass
-class Shop:
+class Environment:
     """The environment for fault injection: a temporary home folder and the model."""
 
     folder: Path
@@ -60,7 +60,7 @@ class Shop:
         )
 
     @cached_property
-    def unbroken(self) -> list[dict[str, Any]]:
+    def uninterrupted(self) -> list[dict[str, Any]]:
         """Return the log of the uninterrupted study without times."""
         return numbers(self.run(self.create()))
 
@@ -102,11 +102,11 @@ def numbers(record: Record) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def shop(model: ModelSettings | None = None) -> Iterator[Shop]:
+def environment(model: ModelSettings | None = None) -> Iterator[Environment]:
     """Yield an environment in a separate home folder; the default model is a tiny one."""
     with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, NEFTUNE_HOME=name):
         folder = Path(name)
-        yield Shop(folder, model or ModelSettings(source=str(tiny_model(folder / "tiny"))))
+        yield Environment(folder, model or ModelSettings(source=str(tiny_model(folder / "tiny"))))
 
 
 def tiny_model(folder: Path) -> Path:

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from tests.stress.faults.endings import goes_on_as
-from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Shop, numbers
+from tests.stress.faults.endings import resumes_as
+from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Environment, numbers
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
 
 
-def disk_full(shop: Shop, chance: random.Random) -> str:
+def disk_full(environment: Environment, chance: random.Random) -> str:
     """The disk is full while a checkpoint is written: the last good one is kept, and the study resumes from it."""
     from neftune_core.studies import checkpoint
     from neftune_core.studies.study import run_study
 
-    record, good = shop.create(), chance.randrange(1, 5)
+    record, good = environment.create(), chance.randrange(1, 5)
     written = 0
 
     def full(tensors: Any, path: Path) -> None:
@@ -36,28 +36,28 @@ def disk_full(shop: Shop, chance: random.Random) -> str:
 
     saved = checkpoint.save_file
     with patch.object(checkpoint, "save_file", full):
-        ending = list(run_study(record, shop.limits, lambda: False))[-1]
+        ending = list(run_study(record, environment.limits, lambda: False))[-1]
     if ending["event"] != "failed" or "disk is full" not in ending["message"]:
         return f"the study {ending['event']}: {ending.get('message')}"
-    return goes_on_as(shop, record, shop.unbroken)
+    return resumes_as(environment, record, environment.uninterrupted)
 
 
-def small_disk(shop: Shop, chance: random.Random) -> str:
+def small_disk(environment: Environment, chance: random.Random) -> str:
     """A real disk is too small, if one can be mounted: the study fails with its error message."""
-    with _mounted(shop.folder / "small", kilobytes=chance.randrange(300, 900)) as folder:
+    with _mounted(environment.folder / "small", kilobytes=chance.randrange(300, 900)) as folder:
         if folder is None:
             return ""
         from neftune_core.studies.records.record import create
 
-        record = create(shop.study(), OWNER, shop.limits, folder=folder)
-        shop.run(record)
-        moved = Path(shutil.copytree(record.folder, shop.folder / "runs" / record.id))
+        record = create(environment.study(), OWNER, environment.limits, folder=folder)
+        environment.run(record)
+        moved = Path(shutil.copytree(record.folder, environment.folder / "runs" / record.id))
     from neftune_core.studies.records.record import Record
 
     ending = Record(moved).ending()
     if ending is not None and (ending["event"] != "failed" or "disk is full" not in ending["message"]):
         return f"the study {ending['event']}: {ending.get('message')}"
-    return goes_on_as(shop, Record(moved), shop.unbroken)
+    return resumes_as(environment, Record(moved), environment.uninterrupted)
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _mounted(folder: Path, kilobytes: int) -> Iterator[Path | None]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def out_of_memory(shop: Shop, chance: random.Random) -> str:
+def out_of_memory(environment: Environment, chance: random.Random) -> str:
     """Memory runs out in a step: the error explains what to do, and the next study runs."""
     import torch
 
@@ -84,14 +84,14 @@ def out_of_memory(shop: Shop, chance: random.Random) -> str:
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
     ]
     error = chance.choice(said)
-    record = _broken_step(shop, chance.randrange(1, 12), error)
-    status = shop.jobs.status(record)
+    record = _broken_step(environment, chance.randrange(1, 12), error)
+    status = environment.jobs.status(record)
     if status.state != "failed" or "smaller batch" not in status.message:
         return f"the study {status.state}: {status.message}"
-    return goes_on_as(shop, record, shop.unbroken)
+    return resumes_as(environment, record, environment.uninterrupted)
 
 
-def _broken_step(shop: Shop, number: int, error: Exception) -> Record:
+def _broken_step(environment: Environment, number: int, error: Exception) -> Record:
     from neftune_core.engine.lockstep import Lockstep
 
     step = Lockstep.step
@@ -102,12 +102,12 @@ def _broken_step(shop: Shop, number: int, error: Exception) -> Record:
         return step(run, planned, *rest)
 
     with patch.object(Lockstep, "step", failing):
-        record = shop.jobs.submit(shop.study(), OWNER)
-        shop.jobs.wait(record, WAIT_SECONDS)
+        record = environment.jobs.submit(environment.study(), OWNER)
+        environment.jobs.wait(record, WAIT_SECONDS)
     return record
 
 
-def no_number(shop: Shop, chance: random.Random) -> str:
+def no_number(environment: Environment, chance: random.Random) -> str:
     """The loss of one arm becomes NaN: the arm is marked, and the others are unaffected."""
     from neftune_core.engine.lockstep import Lockstep
 
@@ -119,12 +119,12 @@ def no_number(shop: Shop, chance: random.Random) -> str:
         return step(run, planned, *rest)
 
     with patch.object(Lockstep, "step", poisoned):
-        found = numbers(shop.run(shop.create(shop.study(seeds=1, model_dropout=0.0))))
-    name = list(shop.study().arms)[slot - 1]
+        found = numbers(environment.run(environment.create(environment.study(seeds=1, model_dropout=0.0))))
+    name = list(environment.study().arms)[slot - 1]
     lost = [(event["step"], list(event["arms"])) for event in found if event["event"] == "diverged"]
     if lost != [(at, [name])] or found[-1]["event"] != "finished" or name not in found[-1]["message"]:
         return f"diverged: {lost}, {found[-1]}"
-    alone = numbers(shop.run(shop.create(shop.study(seeds=1, model_dropout=0.0))))
+    alone = numbers(environment.run(environment.create(environment.study(seeds=1, model_dropout=0.0))))
     return "" if _losses(found, name) == _losses(alone, name) else "the other arms were changed by it"
 
 

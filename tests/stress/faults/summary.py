@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from neftune_core.bench.table import Table
 from neftune_core.models.settings import ModelSettings
-from tests.stress.faults.company import left_alone, shared
+from tests.stress.faults.company import page_closed, shared
 from tests.stress.faults.damage import read_damaged
 from tests.stress.faults.endings import killed, stopped
 from tests.stress.faults.fault_log import minute_of_log, moment_of_log
-from tests.stress.faults.setup import Shop, shop
+from tests.stress.faults.setup import Environment, environment
 from tests.stress.faults.shortage import disk_full, no_number, out_of_memory, small_disk
 
 TINY = "tiny"
 
-Try = Callable[[Shop, random.Random], str]
+Try = Callable[[Environment, random.Random], str]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Fault:
     short: int
 
 
-def try_fault(fault: Fault, shop: Shop, count: int) -> list[str]:
+def try_fault(fault: Fault, environment: Environment, count: int) -> list[str]:
     """Return the failures of `count` tries."""
-    found = (fault.once(shop, random.Random(f"{fault.words} {number}")) for number in range(count))
+    found = (fault.once(environment, random.Random(f"{fault.words} {number}")) for number in range(count))
     return [words for words in found if words]
 
 
@@ -45,7 +45,7 @@ def measure_faults(model: str) -> Table:
     from neftune_core.models.device import describe_machine
 
     table = Table("Faults that a study must survive", describe_machine())
-    with shop(None if model == TINY else ModelSettings(source=model)) as found:
+    with environment(None if model == TINY else ModelSettings(source=model)) as found:
         for fault in FAULTS.values():
             if not fault.count:
                 continue
@@ -61,7 +61,7 @@ def measure_faults(model: str) -> Table:
 FAULTS: dict[str, Fault] = {
     "killed": Fault("the process is killed at a random step", killed, 20, 2),
     "stopped": Fault("stopped at a random moment", stopped, 50, 3),
-    "left": Fault("the page is closed in mid-run", left_alone, 5, 1),
+    "left": Fault("the page is closed in mid-run", page_closed, 5, 1),
     "shared": Fault("others compare and look at noise during the study", shared, 5, 1),
     "disk": Fault("the disk is full as a checkpoint is written", disk_full, 8, 1),
     "small disk": Fault("a real disk is too small (needs root; else not made)", small_disk, 8, 1),
