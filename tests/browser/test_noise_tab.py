@@ -277,7 +277,7 @@ def test_the_nearest_tokens_are_those_that_a_search_finds(page: Any) -> None:
     read, vocabulary = sentence(), vectors(WORDS)
     page.evaluate(MOVE, 100)
     noisy = read.clean + 100 / math.sqrt(3 * read.clean.size) * unit_draw(read, "uniform", 0)
-    # only the first changes are listed, so the last listed token is nearer than the token itself, but not always nearest
+    # only the first changes are listed: the last listed token is nearer than the token itself, not always nearest
     closer = ((noisy[:, None] - vocabulary) ** 2).sum(-1) < ((noisy - read.clean) ** 2).sum(-1)[:, None]
     shown = page.evaluate(f"{CURRENT}.data[0].text")
     assert [word != "" for word in shown] == closer.any(1).tolist()
