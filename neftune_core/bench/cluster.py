@@ -41,13 +41,13 @@ def measure_cluster(runs: int = 1) -> Table:
             two, first_of_two = _seconds(OnRay(options={"num_cpus": 2, "include_dashboard": False}))
             overhead = (one - first_of_one - here * (CELLS - 1) / CELLS) / (CELLS - 1)
             table.rows += [
-                {"what": "here, one after the other, s", "value": here},
+                {"what": "without Ray, one after another, s", "value": here},
                 {"what": "on Ray, one worker, s", "value": one},
                 {"what": "on Ray, two workers, s", "value": two},
-                {"what": "two workers over one", "value": two / one},
+                {"what": "two workers / one worker", "value": two / one},
                 {"what": "until the first study has ended, one worker, s", "value": first_of_one},
                 {"what": "until the first study has ended, two workers, s", "value": first_of_two},
-                {"what": "overhead a study after the first, s", "value": overhead},
+                {"what": "overhead per study after the first, s", "value": overhead},
             ]
             table.rows += [
                 {
@@ -59,8 +59,8 @@ def measure_cluster(runs: int = 1) -> Table:
     finally:
         torch.set_num_threads(threads)
     table.notes.append(
-        "The last rows assume studies as long as these here, the overhead of each as measured, and places that are "
-        "always busy; a study on a GPU takes another time, which goes in instead of it."
+        "The last rows assume studies of this length, the measured overhead per study, and workers that are "
+        "always busy; for a study on a GPU, use its own duration instead."
     )
     return table
 

@@ -18,7 +18,7 @@ from neftune_core.models.device import describe_machine
 from neftune_core.models.settings import BUNDLED
 
 SPINNING = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}
-"""The runtime's own default, as if the user had asked for it: the lab then leaves it alone."""
+"""The runtime's default, set explicitly, so that the lab does not change it."""
 WATCHERS = 2
 
 
@@ -53,8 +53,8 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 COMPANY: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "alone": nullcontext,
-    "beside one busy process": _busy,
-    "beside the pages of two studies": _pages,
+    "with one busy process": _busy,
+    "with the pages of two studies": _pages,
 }
 
 
@@ -84,7 +84,7 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Tab
             table.rows.append({"what": f"{precision}, {name}, s"} | spread(seconds) | {"to reach": ""})
         table.rows.append(_ratio(f"{precision}: alone over spinning", alone / spinning, "<= 1.1"))
         for name, seconds in list(found.items())[2:]:
-            goal = "<= 1.5" if name == "beside one busy process" else ""
+            goal = "<= 1.5" if name == "with one busy process" else ""
             table.rows.append(_ratio(f"{precision}: {name} over alone", spread(seconds)["median"] / alone, goal))
     return table
 

@@ -48,7 +48,7 @@ SPREADS: dict[str, Draw] = {
         generator.binomial(HELD_OUT_ROWS, 0.6, size) / HELD_OUT_ROWS
     ),
 }
-"""How a run's measure scatters around what its setting is worth."""
+"""Distribution of a run's measure around the value of its setting."""
 
 
 def study(generator: np.random.Generator, draw: Draw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
@@ -79,7 +79,7 @@ def measure_evidence(studies: int = STUDIES) -> Table:
     """Return the whole table; about two minutes on one core with the default number of studies."""
     from neftune_core.models.device import describe_machine
 
-    table = Table(f"Verdicts on {studies} simulated studies a row", describe_machine())
+    table = Table(f"Verdicts on {studies} simulated studies per row", describe_machine())
     generator = np.random.default_rng(SEED)
     for rows in (_null_rows, _example_rows, _power_rows):
         table.rows += rows(generator, studies)
@@ -87,8 +87,8 @@ def measure_evidence(studies: int = STUDIES) -> Table:
     bound = next(count for count in range(studies) if binomial_tail(count + 1, studies, 0.05) < RARE)
     table.notes += [
         f"A rule of 5 % exceeds {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
-        f"With {ARMS} arms, a study counts as a false alarm where any arm is claimed.",
-        "A bootstrap over seeds is here as a warning; the lab does not offer it.",
+        f"With {ARMS} arms, a study counts as a false alarm if any arm is claimed.",
+        "The bootstrap over seeds is shown as a warning; the lab does not use it.",
         "Effects are in standard deviations of the difference of one pair of runs.",
     ]
     return table

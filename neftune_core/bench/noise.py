@@ -60,12 +60,12 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
 
     loaded = random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
-    table = Table(f"What noise costs: {size.words}, {loaded.precision}", describe_machine())
+    table = Table(f"Cost of noise: {size.words}, {loaded.precision}", describe_machine())
     for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
         noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
         for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
             words = f"{noise.kind}, K = {noise.ascent_steps}" if passes == "ascent" else noise.kind
-            table.rows.append({"what": f"step with {words}, over the step without"} | row)
+            table.rows.append({"what": f"step with {words}, relative to the step without"} | row)
     table.rows += [
         {
             "what": f"memory of the noise over the embeddings, {arms} arms of one kind",
@@ -80,7 +80,7 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
         }
     )
     table.notes.append(
-        "Ratios: the middle (Hodges-Lehmann) over rounds of steps on the same rows, with Wilcoxon's 95 % interval."
+        "Ratios: the Hodges-Lehmann median over rounds of steps on the same rows, with Wilcoxon's 95 % interval."
     )
     return table
 

@@ -33,10 +33,10 @@ LAYOUTS = (
 )
 
 CONSTANT = standard_deviation(ALPHA, "alpha", LAYOUTS[0].documents[0], WIDTH)
-"""The constant deviation to compare with: what alpha is on the 64 tokens alone."""
+"""The constant deviation for comparison: that of alpha on 64 tokens."""
 
 Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[Layout], float]]
-"""How the noise is put on a model, and the deviation that its formula gives."""
+"""How noise is added to a model, and the deviation of its formula."""
 
 
 def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:

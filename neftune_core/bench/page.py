@@ -167,8 +167,8 @@ def measure_page(runs: int) -> Table:
         ("of which the lab's own code, s", own),
         ("page load to first picture, s", pictures),
         ("slider to redrawn norms, ms (median of 50 moves)", moves),
-        (f"event of a training to its point on the screen, s ({EVENTS_A_SECOND:.0f} events a second)", late),
-        (f"the same at {MOST_EVENTS_A_SECOND:.0f} events a second", late_most),
+        (f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)", late),
+        (f"the same at {MOST_EVENTS_A_SECOND:.0f} events per second", late_most),
     ):
         table.rows.append({"what": what} | spread(values))
     return table

@@ -31,7 +31,7 @@ def measure_preview(runs: int = 20) -> Table:
     table.rows.append(_row("16 repeated draws, ms", preview.spread, sentence, runs))
     words = f"nearest of {VOCABULARY:,} tokens, ms"
     table.rows.append(_row(words, nearest.nearest_tokens, sentence, max(1, runs // 4)))
-    table.notes.append("The aim for the numbers is 20 ms; the other two come after them, in a call of their own.")
+    table.notes.append("The target for the numbers is 20 ms; the other two follow in a separate call.")
     return table
 
 

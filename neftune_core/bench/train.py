@@ -26,11 +26,11 @@ from neftune_core.models.device import choose_device, describe_machine, fast_bfl
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 EMULATED_ROWS = 4
 EMULATED = (
-    f"This processor has no fast bfloat16. Where TRL asks for it, it is emulated, and measured over {EMULATED_ROWS} "
-    "rows; the row in float32 is the fair one."
+    f"This processor has no fast bfloat16. If TRL uses it, it is emulated and measured on {EMULATED_ROWS} "
+    "rows; the row in float32 is the fair comparison."
 )
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
-NO_TRL = "TRL is not installed here, so there is nothing to compare with: pip install trl peft"
+NO_TRL = "TRL is not installed, so there is no comparison: pip install trl peft"
 
 Row = dict[str, Any]
 
@@ -149,7 +149,7 @@ def _study(bench: _Bench) -> list[Row]:
 def _usual(bench: _Bench) -> list[Row]:
     found, quick = bench.measured("usual", "quick")
     return [
-        _row("the usual study of this model, two arms, s", _column(found, "seconds")),
+        _row("the default study of this model, two arms, s", _column(found, "seconds")),
         _row("of which measuring (without loading)", _column(found, "share"), "<= 0.25"),
         _row("the preset quick look, two arms, s", _column(quick, "seconds"), "<= 60"),
     ]
@@ -161,7 +161,7 @@ def _column(found: Sequence[Found], name: str) -> list[float]:
 
 def _control(bench: _Bench) -> list[Row]:
     (found,) = bench.measured("control")
-    words = f"control over {found[0]['steps']} steps beside a plain PEFT loop, largest difference of the losses"
+    words = f"control over {found[0]['steps']} steps compared with a plain PEFT loop, largest difference of the losses"
     return [_row(words, _column(found, "largest"), "<= 1e-5")]
 
 

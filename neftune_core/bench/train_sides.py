@@ -234,7 +234,7 @@ def usual(sizes: Sizes) -> Found:
     data = asked.data.model_copy(update={"held_out_share": 0.2})
     found = _whole(asked.model_copy(update={"data": data, "training": default_training(asked.model)}))
     own = found["seconds"] - found["parts"]["loading model and data"]
-    measuring = found["parts"]["held-out and training loss"] + found["parts"]["measures of the end"]
+    measuring = found["parts"]["held-out and training loss"] + found["parts"]["final measures"]
     return found | {"share": measuring / own}
 
 
@@ -275,7 +275,7 @@ PARTS: dict[Any, str] = {
     "step": "training",
     "evaluated": "held-out and training loss",
     "saved": "saving",
-    "measured": "measures of the end",
+    "measured": "final measures",
     "answered": "answers",
     "finished": "saving",
 }

@@ -56,7 +56,7 @@ class Measured:
 
 
 SeedHistory = list[dict[str, Measured]]
-"""By measured epoch, the untouched model first (epoch 0, where it is `base`), then by arm."""
+"""By measured epoch, first the model before training (epoch 0, as `base`), then by arm."""
 
 
 def study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) -> StudySettings:
@@ -162,11 +162,11 @@ def measure_world() -> Table:
         table.rows += noise_curve(name, CONFIRMING_SEEDS)
     tried = len(SEARCHED_RATES)
     table.notes += [
-        f"Learning rates: {tried} tried a set on the control alone, seeds {SEARCH_SEEDS[0]} to {SEARCH_SEEDS[-1]}, "
-        f"lowest held-out loss kept. Strengths: all {len(NOISES)} tried are shown, none was chosen.",
+        f"Learning rates: {tried} tried per set on the control only, seeds {SEARCH_SEEDS[0]} to {SEARCH_SEEDS[-1]}, "
+        f"lowest held-out loss kept. Strengths: all {len(NOISES)} tried are shown; none was selected.",
         f"Noise: {len(CONFIRMING_SEEDS)} other seeds; differences from the control are paired by seed, with 95 % t "
         "intervals. Best epoch: chosen by the loss on one half of the held-out rows, measured on the other half, and "
-        "the other way round; the mean of both.",
+        "vice versa; the mean of both.",
     ]
     return table
 
@@ -189,7 +189,10 @@ def _format_rows() -> list[dict[str, Any]]:
     name = "world-format"
     epochs, seconds = course(study(name, (NoiseSettings(),), 11, chosen_rate(name)), {"control": CONTROL})
     return [
-        {"what": "new format, untouched model, exact on held-out rows", "value": _whole(epochs[0]["base"])["exact"]},
+        {
+            "what": "new format, model before training, exact on held-out rows",
+            "value": _whole(epochs[0]["base"])["exact"],
+        },
         {
             "what": f"new format after LoRA on 150 rows ({seconds:.1f} s of training)",
             "value": _whole(epochs[-1]["control"])["exact"],

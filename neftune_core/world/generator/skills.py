@@ -256,7 +256,7 @@ SKILLS = {
     for name, wordings in words("skills").items()
 }
 
-# The skills of the instruction set; the others are there so that these can be learned.
+# The skills of the instruction set; the others help to learn these.
 ASKED_SKILLS = ("opposite", "plural", "count", "sort numbers", "sort words", "odd", "lives", "after")
 
 

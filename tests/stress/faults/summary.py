@@ -67,7 +67,7 @@ FAULTS: dict[str, Fault] = {
     "small disk": Fault("a real disk is too small (needs root; else not made)", small_disk, 8, 1),
     "memory": Fault("the memory runs out in a step", out_of_memory, 8, 1),
     "no number": Fault("the loss of one arm is no number", no_number, 8, 1),
-    "fast log": Fault("two hundred events a second for a minute", minute_of_log, 1, 0),
-    "short fast log": Fault("two hundred events a second", moment_of_log, 0, 1),
+    "fast log": Fault("two hundred events per second for a minute", minute_of_log, 1, 0),
+    "short fast log": Fault("two hundred events per second", moment_of_log, 0, 1),
     "damaged": Fault("a record is cut, doubled, mixed, newer or half deleted", read_damaged, 100, 20),
 }
