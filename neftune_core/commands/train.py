@@ -86,20 +86,21 @@ def train(arguments: Train) -> int:
     return run_record(record or create(arguments.study, "", limits), limits, track=arguments.track)
 
 
-def record_to_resume(asked: StudySettings) -> Record | None:
+def record_to_resume(requested: StudySettings) -> Record | None:
     """Return the record of the same study, or of the same study with fewer seeds, extended to the requested number."""
     from neftune_core.studies.records.record import find_same
     from neftune_core.sweeps.more_seeds import extend, find_smaller
 
-    same = find_same(asked, owner="")
+    same = find_same(requested, owner="")
     if same is not None:
         return same
-    smaller = find_smaller(asked, owner="")
+    smaller = find_smaller(requested, owner="")
     if smaller is not None:
         print(
-            f"The record has {smaller.study.seeds} of {asked.seeds} seeds; training the missing ones.", file=sys.stderr
+            f"The record has {smaller.study.seeds} of {requested.seeds} seeds; training the missing ones.",
+            file=sys.stderr,
         )
-        extend(smaller, asked.seeds)
+        extend(smaller, requested.seeds)
     return smaller
 
 
@@ -110,8 +111,8 @@ def follows(limits: Limits) -> bool:
 
     if process_group().is_first:
         return False
-    for asked in (signal.SIGINT, signal.SIGTERM):  # every process receives them; only the first one acts
-        signal.signal(asked, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # every process receives them; only the first one acts
+        signal.signal(number, signal.SIG_IGN)
     follow_study(limits)
     return True
 

@@ -119,10 +119,10 @@ class _ModelCache:
             while len(self.models) > self.size:
                 self.models.popitem(last=False)
 
-    def loading_lock(self, asked: ModelRequest) -> threading.Lock:
-        """Return the lock held while `asked` is fetched and read; it is discarded when unused."""
+    def loading_lock(self, request: ModelRequest) -> threading.Lock:
+        """Return the lock held while `request` is fetched and read; it is discarded when unused."""
         with self.lock:
-            return self.makers.setdefault(asked, threading.Lock())
+            return self.makers.setdefault(request, threading.Lock())
 
     def clear(self) -> None:
         with self.lock:
@@ -172,16 +172,16 @@ def load(
     """
     import_transformers()
     watch = Watch(progress, cancelled)
-    asked = ModelRequest(settings.source.strip(), settings.revision.strip())
+    request = ModelRequest(settings.source.strip(), settings.revision.strip())
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    with _held(_cache.loading_lock(asked), watch):
-        location = resolve_source(asked, watch)
-        key = (str(location.folder), location.stamp(), asked.source, str(device), precision)
+    with _held(_cache.loading_lock(request), watch):
+        location = resolve_source(request, watch)
+        key = (str(location.folder), location.stamp(), request.source, str(device), precision)
         found = _cache.get(key)
         if found is None:
             watch.check()
-            found = _read(location, asked.source, (device, precision), watch)
+            found = _read(location, request.source, (device, precision), watch)
             _cache.put(key, found)
         return found
 

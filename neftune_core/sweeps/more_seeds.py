@@ -37,20 +37,20 @@ def seeds_offered(record: Record) -> int:
         return 0
 
 
-def find_smaller(asked: StudySettings | SweepSettings, owner: str) -> Record | None:
+def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
     """Find the record that differs from a study or sweep only by fewer seeds, preferring the most seeds.
 
     Args:
-        asked: The study or sweep.
+        requested: The study or sweep.
         owner: Key of the visitor; empty for the command line.
 
     Returns:
         The record; None if there is none.
     """
-    key, most = _key_without_seeds(asked), _seeds(asked)
+    key, most = _key_without_seeds(requested), _seeds(requested)
     found: list[tuple[int, Record]] = []
     for record in owned_records(owner):
-        if owner_of(record.folder) != owner_hash(owner) or record.is_sweep != isinstance(asked, SweepSettings):
+        if owner_of(record.folder) != owner_hash(owner) or record.is_sweep != isinstance(requested, SweepSettings):
             continue
         try:
             settings = Sweep(record.folder).settings if record.is_sweep else record.study

@@ -89,11 +89,11 @@ def run_reader(
     Raises:
         ReaderFailed: The reader failed or exceeded a limit.
     """
-    asked = json.dumps([reader, arguments, vars(bounds)])
+    request = json.dumps([reader, arguments, vars(bounds)])
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         subprocess.Popen(
-            [sys.executable, "-m", module, asked],
+            [sys.executable, "-m", module, request],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -253,14 +253,14 @@ READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
 }
 
 
-def main(asked: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]] = READERS) -> None:
+def main(request: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]] = READERS) -> None:
     """Run a reader and print its messages.
 
     Args:
-        asked: JSON list of reader, arguments and bounds.
+        request: JSON list of reader, arguments and bounds.
         readers: Available readers.
     """
-    reader, arguments, given = json.loads(asked)
+    reader, arguments, given = json.loads(request)
     bounds = Bounds(**given)
     _bound_memory(bounds.memory_bytes)
     total = 0

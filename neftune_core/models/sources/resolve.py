@@ -78,40 +78,40 @@ class ModelFolder:
         return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
 
 
-def resolve_source(asked: ModelRequest, watch: Watch) -> ModelFolder:
+def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     """Resolve a source to a local folder, downloading or converting the model if necessary.
 
     A local folder takes precedence over a hub id of the same name.
 
     Args:
-        asked: The requested model.
+        request: The requested model.
         watch: Progress and cancellation.
 
     Raises:
         ModelError: If there is no such model, or it is not allowed.
     """
-    require_allowed(asked.source, asked.revision)
-    if asked.source == BUNDLED:
+    require_allowed(request.source, request.revision)
+    if request.source == BUNDLED:
         return _bundled()
-    if asked.source in CATALOGUE and CATALOGUE[asked.source].package:
-        card = CATALOGUE[asked.source]
-        return ModelFolder(get_smollm2(watch.progress, watch.cancelled), asked.source, card.licence, note=card.note)
-    path = Path(asked.source).expanduser()
+    if request.source in CATALOGUE and CATALOGUE[request.source].package:
+        card = CATALOGUE[request.source]
+        return ModelFolder(get_smollm2(watch.progress, watch.cancelled), request.source, card.licence, note=card.note)
+    path = Path(request.source).expanduser()
     if _closed.is_set():
-        _refuse_paths(asked.source, path)
-    elif asked.source and path.is_dir():
+        _refuse_paths(request.source, path)
+    elif request.source and path.is_dir():
         return _local_folder(path, watch)
-    elif asked.source.lower().endswith(".gguf"):
+    elif request.source.lower().endswith(".gguf"):
         return _local_gguf(path, watch)
-    if not HUB_ID.fullmatch(asked.source):
+    if not HUB_ID.fullmatch(request.source):
         raise ModelError(
             say(
                 "There is no model at {source!r}: give bundled, an id like owner/name on the hub, a "
                 "folder, or a GGUF file.",
-                source=asked.source,
+                source=request.source,
             )
         )
-    return _hub(asked, watch)
+    return _hub(request, watch)
 
 
 def _refuse_paths(source: str, path: Path) -> None:
@@ -163,10 +163,10 @@ def _local_gguf(file: Path, watch: Watch) -> ModelFolder:
     return ModelFolder(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
 
 
-def _hub(asked: ModelRequest, watch: Watch) -> ModelFolder:
-    card = CATALOGUE.get(asked.source)
-    pinned = _allowed[0].get(asked.source, "") if _allowed else ""
-    revision = asked.revision or pinned or (card.revision if card else "")
-    folder = fetch(asked.source, revision, watch)
+def _hub(request: ModelRequest, watch: Watch) -> ModelFolder:
+    card = CATALOGUE.get(request.source)
+    pinned = _allowed[0].get(request.source, "") if _allowed else ""
+    revision = request.revision or pinned or (card.revision if card else "")
+    folder = fetch(request.source, revision, watch)
     licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
-    return ModelFolder(folder, asked.source.rpartition("/")[2], licence, revision=commit_of(folder))
+    return ModelFolder(folder, request.source.rpartition("/")[2], licence, revision=commit_of(folder))
