@@ -138,7 +138,7 @@ SENTENCES: dict[str, str] = {
     "{high:+.3g}; paired bootstrap over {examples} example).",
     "examples.open.one": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} "
     "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
-    "length.unknown": "The lengths of the answers were not kept, so length may explain any difference.",
+    "length.unknown": "The lengths of the answers were not stored, so length may explain any difference.",
     "length.few_seeds": "Answers went " + _LENGTHS + "; more seeds would show whether that is chance.",
     "length.same": "Answers went " + _LENGTHS + ", a change that these seeds cannot distinguish from chance.",
     "length.changed": "Answers went " + _LENGTHS + " ({low:+.3g} to {high:+.3g}).",

@@ -159,7 +159,7 @@ def _cell(value: float | None) -> str:
 def _answers(record: Record) -> str:
     answers, colours = record.answers(), arm_colours(record.arms)
     if not answers:
-        return f"<p>{html.escape(say('No answers were kept.'))}</p>"
+        return f"<p>{html.escape(say('No answers were stored.'))}</p>"
     return "".join(_answer(answer, colours) for answer in answers)
 
 

@@ -84,7 +84,7 @@ def chosen_arms(
         if not own and seeds is None:
             raise RecordError(
                 say(
-                    "The record {record} has no trained arm: it has not been trained, or its adapters were not kept.",
+                    "The record {record} has no trained arm: it has not been trained, or its adapters were not stored.",
                     record=record.name,
                 )
             )
