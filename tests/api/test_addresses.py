@@ -243,7 +243,9 @@ def test_every_function_answers_wrong_values_with_a_sentence(visitor: Visitor) -
 
 def test_too_few_values_get_a_sentence(visitor: Visitor) -> None:
     function = visitor.function("plan")
-    assert visitor.call(function, []).told == (f"This call gives 0 values where {len(function.fields)} are wanted.",)
+    assert visitor.call(function, []).told == (
+        f"This call has too few values (expected {len(function.fields)}, given 0).",
+    )
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
 def _uploaded(file: Any) -> str:
     path = file.get("path") if isinstance(file, Mapping) else None
     if not isinstance(path, str):
-        raise DataError("The file of this call is not an upload: send it with handle_file of gradio_client.")
+        raise DataError("The file in this call is not an upload: send it with handle_file of gradio_client.")
     return path
 
 
@@ -333,9 +333,9 @@ def _model(model: Any) -> ModelSettings:
 
 def _text(value: Any, name: str, longest: int) -> str:
     if not isinstance(value, str):
-        raise InvalidSetting(f"The value {name} of this call is not text.")
+        raise InvalidSetting(f"The value of {name} must be text.")
     if len(value) > longest:
-        raise InvalidSetting(f"The value {name} of this call has more than {longest:,} characters.")
+        raise InvalidSetting(f"The value of {name} may have at most {longest:,} characters.")
     return value
 
 
@@ -347,7 +347,7 @@ def _whole(value: Any, name: str) -> int:
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidSetting(f"The value {name} of this call is not a table of settings.")
+        raise InvalidSetting(f"The value of {name} must be a table of settings.")
     return value
 
 

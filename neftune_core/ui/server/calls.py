@@ -13,7 +13,7 @@ from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from pydantic import ValidationError
 
 from neftune_core.errors import Cancelled, InvalidSetting, LabError
-from neftune_core.language import CHINESE, ENGLISH, in_language, say
+from neftune_core.language import CHINESE, ENGLISH, in_language, later, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash
@@ -22,23 +22,28 @@ from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server.addresses import FORWARDED, address_of
 from neftune_core.ui.server.uploads import asked_as, room_of
 
-NOT_UPLOADED = "This is not a file that was uploaded here: upload it first."
-NOT_A_FILE = "An uploaded file is not described as the page does it: upload it first."
+RELOAD = later("This page was idle for so long that the server no longer has its settings: reload it.")
+NOT_UPLOADED = later("This is not a file that was uploaded here: upload it first.")
+NOT_A_FILE = later("The description of a file in this call is malformed: upload the file first.")
 
 _SCALAR = (str, int, float, type(None))
 _NUMBER = (int, float)
 
-# Types that a component may send, most specific class first; other components are not checked.
+_NO_NUMBER = later("The value of {field} must be a number.")
+_NO_CHOICE = later("The value of {field} must be one of its choices.")
+_NO_TEXT = later("The value of {field} must be text.")
+
+# Types that a component may send, most specific class first, and what to say of others; the rest are not checked.
 ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
-    (gr.Slider, _NUMBER, "a number"),
-    (gr.Number, (*_NUMBER, type(None)), "a number"),
-    (gr.Checkbox, (bool, type(None)), "true or false"),
-    (gr.CheckboxGroup, (list, type(None)), "a list"),
-    (gr.Radio, _SCALAR, "one of its choices"),
-    (gr.Dropdown, _SCALAR, "one of its choices"),
-    (gr.Textbox, (str, type(None)), "text"),
-    (gr.Code, (str, type(None)), "text"),
-    (gr.File, (dict, type(None)), "an uploaded file"),
+    (gr.Slider, _NUMBER, _NO_NUMBER),
+    (gr.Number, (*_NUMBER, type(None)), _NO_NUMBER),
+    (gr.Checkbox, (bool, type(None)), later("The value of {field} must be true or false.")),
+    (gr.CheckboxGroup, (list, type(None)), later("The value of {field} must be a list.")),
+    (gr.Radio, _SCALAR, _NO_CHOICE),
+    (gr.Dropdown, _SCALAR, _NO_CHOICE),
+    (gr.Textbox, (str, type(None)), _NO_TEXT),
+    (gr.Code, (str, type(None)), _NO_TEXT),
+    (gr.File, (dict, type(None)), later("The value of {field} must be an uploaded file.")),
 )
 
 
@@ -62,18 +67,19 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
         event = named.get("event_data")
         if event is not None and not isinstance(event._data, dict):
             event._data = {}
-        try:
-            asked_from.set(asked_by(named.get("request")))
-            asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
-            if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
-                raise InvalidSetting(_reload(fn))
-            if not (named.get("iterator") or fn.cancels):
-                inputs = checked_values(fn.inputs, inputs, longest)
-                _require_own_files(inputs, limits)
-            return await inner(fn, inputs, *rest, **named)
-        except Exception as error:
-            words = _words(error)
-            raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
+        with in_language(language_of(fn)):
+            try:
+                asked_from.set(asked_by(named.get("request")))
+                asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
+                if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
+                    raise InvalidSetting(say(RELOAD))
+                if not (named.get("iterator") or fn.cancels):
+                    inputs = checked_values(fn.inputs, inputs, longest)
+                    _require_own_files(inputs, limits)
+                return await inner(fn, inputs, *rest, **named)
+            except Exception as error:
+                words = _words(error)
+                raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
 
     page.process_api = process_api  # type: ignore[method-assign]
 
@@ -83,7 +89,7 @@ def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
     for value in values:
         path = value.get("path") if isinstance(value, dict) else None
         if isinstance(path, str) and not room_of(limits).may_name(path):
-            raise InvalidSetting(NOT_UPLOADED)
+            raise InvalidSetting(say(NOT_UPLOADED))
 
 
 class Keys:
@@ -114,9 +120,9 @@ def asked_by(request: Any) -> str:
     return address_of(client, {FORWARDED: str(request.headers.get(FORWARDED, ""))}) if client else ""
 
 
-def _reload(fn: Any) -> str:
-    with in_language(CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH):
-        return say("This page was idle for so long that the server no longer has its settings: reload it.")
+def language_of(fn: Any) -> str:
+    """Return the language of the page that a function belongs to."""
+    return CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH
 
 
 class Evicted:
@@ -168,7 +174,8 @@ def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -
         InvalidSetting: If a value is missing or has a wrong type.
     """
     if len(values) < len(blocks):
-        raise InvalidSetting(f"This call gives {len(values)} values where {len(blocks)} are wanted.")
+        words = later("This call has too few values (expected {expected}, given {given}).")
+        raise InvalidSetting(say(words, expected=len(blocks), given=len(values)))
     return [_checked_value(block, value, longest) for block, value in zip(blocks, values, strict=False)]
 
 
@@ -179,15 +186,17 @@ def _checked_value(block: Any, value: Any, longest: int) -> Any:
     several = isinstance(block, gr.Dropdown) and block.multiselect and isinstance(value, list)
     odd = isinstance(value, bool) and bool not in kinds
     if not several and (odd or not isinstance(value, kinds)):
-        raise InvalidSetting(f"{_label(block)} takes {words}.")
+        raise InvalidSetting(say(words, field=_label(block)))
     most = getattr(block, "max_length", None) or longest
     if isinstance(value, str) and len(value) > most:
-        raise InvalidSetting(f"{_label(block)} takes at most {most:,} characters (given {len(value):,}).")
+        words = later("The value of {field} may have at most {most:,} characters (given {count:,}).")
+        raise InvalidSetting(say(words, field=_label(block), most=most, count=len(value)))
     return "" if value is None and isinstance(block, gr.Textbox) else value
 
 
 def _label(block: Any) -> str:
-    return f"The field {block.label or block.elem_id or 'of this call'!r}"
+    name = block.label or block.elem_id
+    return repr(name) if name else say("a field")
 
 
 def _words(error: Exception) -> str:
@@ -196,12 +205,12 @@ def _words(error: Exception) -> str:
         return sentence(error)
     if isinstance(error, gr.Error):
         if "list of choices" in str(error.message):
-            return "A choice of this call is none that its field offers."
+            return say("A value in this call is not one of the choices of its field.")
         return " ".join(str(error.message).split())[:300]
     if isinstance(error, InvalidPathError):
-        return NOT_UPLOADED
+        return say(NOT_UPLOADED)
     if isinstance(error, ValidationError):
-        return NOT_A_FILE
+        return say(NOT_A_FILE)
     if isinstance(error, ComponentProcessingError) and "Could not preprocess" in str(error):
-        return "A value of this call is none that its field can have."
+        return say("A value in this call is not valid for its field.")
     return sentence(error)

@@ -21,10 +21,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neftune_core.errors import DoesNotFit, LabError
+from neftune_core.language import in_language
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
-from neftune_core.ui.server.calls import NOT_A_FILE
+from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.rates import Rates, TooMany
 
 logger = logging.getLogger(__name__)
@@ -130,8 +131,9 @@ class Gate:
             return _replayed(body, receive)
         said, call = _object(body), CALLS.search(path)
         if call is not None:
-            check_call(self.page, said, call["name"])
-            self.rates.count_call(address)
+            called = self.page.fns[check_call(self.page, said, call["name"])]
+            with in_language(language_of(called)):
+                self.rates.count_call(address)
         return _replayed(
             json.dumps(said).encode(), receive
         )  # exactly as parsed here, so that the bytes are not interpreted differently
@@ -142,7 +144,8 @@ class Gate:
         for asked in (host, header(scope, b"x-forwarded-host")):
             if asked and not self.hosts.accepts(asked):
                 raise Refused(
-                    421, "This lab does not answer under this host name: its host can add it with NEFTUNE_HOSTS."
+                    421,
+                    "The lab is not served under this host name: its host can add it to NEFTUNE_HOSTS.",
                 )
         if scope["method"] in READ:
             return
@@ -191,9 +194,9 @@ def _answer(error: Exception) -> tuple[int, str]:
     if isinstance(error, LabError):
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
     if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a form field instead of a file
-        return 400, "An upload is a form with files that have names."
+        return 400, "An upload must be a form whose files have names."
     if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who disconnected, or whose session has ended
-        return getattr(error, "status_code", 400), "This was over before it was answered."
+        return getattr(error, "status_code", 400), "The connection or the session ended before the answer."
     return 500, sentence(error)
 
 
@@ -239,7 +242,7 @@ def _object(body: bytes) -> dict[str, Any]:
     for mark in re.findall(rb"[\[\]{}]", bare):
         depth += 1 if mark in b"[{" else -1
         if depth > DEEPEST:
-            raise Refused(400, "The values of this call are nested too deeply.")
+            raise Refused(400, "The values in this call are nested too deeply.")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -272,7 +275,7 @@ def _require_plain(value: Any) -> None:
         if not isinstance(path, str) or not isinstance(marks, dict):
             raise Refused(400, NOT_A_FILE)
         if re.match(r"\s*\w{2,10}:", path, re.ASCII):
-            raise Refused(400, "The lab fetches nothing from other addresses: upload the file itself.")
+            raise Refused(400, "The lab does not fetch files from other addresses: upload the file itself.")
 
 
 def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:

@@ -21,6 +21,7 @@ from own_loop import in_own_loop
 from neftune_core.data.report import DataReport, RefusedRows, RenderedRow, Span
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, ModelError
 from neftune_core.export.report_parts import data_html
+from neftune_core.language import CHINESE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import hosted
@@ -43,6 +44,7 @@ class Page:
 
     handler: Any
     inputs: tuple[Any, ...]
+    name: str = ""
 
     async def answer(self, *values: Any, **more: Any) -> Any:
         with gr.Blocks(analytics_enabled=False) as page:
@@ -50,6 +52,7 @@ class Page:
             for component in self.inputs:
                 component.render()
             button.click(self.handler, list(self.inputs), output)
+        page.fns[0].page = self.name
         calls.guard(page, Limits())
         return (await page.process_api(0, list(values), **more))["data"][0]
 
@@ -100,22 +103,22 @@ def test_a_sentence_of_the_lab_reaches_the_caller_as_text() -> None:
 @pytest.mark.parametrize(
     ("component", "value", "words"),
     [
-        (gr.Textbox(label="Name", render=False), 3, "The field 'Name' takes text."),
-        (gr.Textbox(label="Name", render=False), ["x"], "takes text"),
+        (gr.Textbox(label="Name", render=False), 3, "The value of 'Name' must be text."),
+        (gr.Textbox(label="Name", render=False), ["x"], "must be text"),
         (gr.Textbox(label="Name", max_length=5, render=False), "x" * 6, "at most 5 characters .given 6"),
         (gr.Textbox(render=False), "x" * 2_000_000, "at most 1,280,000 characters"),
-        (gr.Number(label="Seed", render=False), "3", "takes a number"),
-        (gr.Number(render=False), True, "takes a number"),
+        (gr.Number(label="Seed", render=False), "3", "must be a number"),
+        (gr.Number(render=False), True, "must be a number"),
         (gr.Number(maximum=5, render=False), 6, "greater than maximum"),
-        (gr.Slider(0, 5, label="Strength", render=False), None, "takes a number"),
+        (gr.Slider(0, 5, label="Strength", render=False), None, "must be a number"),
         (gr.Slider(0, 5, render=False), -1, "less than minimum"),
-        (gr.Checkbox(render=False), "yes", "takes true or false"),
+        (gr.Checkbox(render=False), "yes", "must be true or false"),
         (gr.Radio(["a"], render=False), {"a": 1}, "one of its choices"),
-        (gr.Radio(["a"], render=False), "<b>", "A choice of this call is none that its field offers."),
+        (gr.Radio(["a"], render=False), "<b>", "A value in this call is not one of the choices of its field."),
         (gr.Dropdown(["a"], render=False), ["a"], "one of its choices"),
-        (gr.File(render=False), "/etc/passwd", "takes an uploaded file"),
-        (gr.File(render=False), {"path": "/etc/passwd"}, "is not described as the page does it"),
-        (gr.CheckboxGroup(["a"], render=False), "a", "takes a list"),
+        (gr.File(render=False), "/etc/passwd", "must be an uploaded file"),
+        (gr.File(render=False), {"path": "/etc/passwd"}, "The description of a file in this call is malformed"),
+        (gr.CheckboxGroup(["a"], render=False), "a", "must be a list"),
     ],
 )
 def test_a_value_that_its_component_never_sends_is_refused(component: Any, value: Any, words: str) -> None:
@@ -123,12 +126,27 @@ def test_a_value_that_its_component_never_sends_is_refused(component: Any, value
     assert re.search(words, refused(page, value))
 
 
+@pytest.mark.parametrize(
+    ("component", "values", "words"),
+    [
+        (gr.Textbox(label="名字", render=False), [3], "'名字'的值必须是文本。"),
+        (gr.Radio(["a"], render=False), ["b"], "这次调用中有一个值不在其字段的选项之中。"),
+        (gr.Radio(["a"], render=False), [["b"]], "某个字段的值必须是其选项之一。"),
+        (gr.File(render=False), [{"path": "/etc/passwd"}], "这次调用中对文件的描述格式有误：请先上传该文件。"),
+        (gr.Textbox(render=False), [], "这次调用的值太少（应有 1 个，实有 0 个）。"),
+    ],
+)
+def test_a_refusal_of_a_call_is_in_the_language_of_its_page(component: Any, values: list[Any], words: str) -> None:
+    page = Page(lambda given: pytest.fail("the handler was called"), (component,), CHINESE)
+    assert refused(page, *values) == words
+
+
 def test_an_empty_text_box_is_an_empty_text() -> None:
     assert called(page_of(repr, gr.Textbox(render=False)), None) == "''"
 
 
 def test_too_few_values_are_reported() -> None:
-    assert "gives 0 values where 1 are wanted" in refused(page_of(repr, gr.Textbox(render=False)))
+    assert "too few values (expected 1, given 0)" in refused(page_of(repr, gr.Textbox(render=False)))
 
 
 def test_an_event_without_what_it_says_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
