@@ -147,3 +147,24 @@ def test_a_model_that_does_not_exist_is_shown_as_text(visitor: Any, payload: str
     visitor.get_by_text("Not on the list").wait_for()
     visitor.locator("#model-use").click()
     visitor.locator(".toast-body", has_text=payload).wait_for()
+
+
+INSERTED = """() => {
+    window.blocked = 0;
+    document.addEventListener("securitypolicyviolation", () => (window.blocked += 1));
+    const made = document.createElement("div");
+    made.innerHTML = `<img src=x onerror="window.hacked=1">`;
+    const script = document.createElement("script");
+    script.textContent = "window.hacked=1";
+    document.body.append(made, script);
+}"""
+
+
+def test_markup_that_got_into_the_page_runs_no_script(browser: Any, lab_address: str) -> None:
+    page = browser.new_page()
+    page.goto(lab_address)
+    page.wait_for_function("window.Lab")
+    page.evaluate(INSERTED)
+    page.wait_for_function("window.blocked >= 2")
+    assert page.evaluate("window.hacked") is None
+    page.close()

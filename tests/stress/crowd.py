@@ -111,10 +111,8 @@ async def _honest(one: Session, crowd: Crowd, until: float) -> None:
 
 def _hostile(server: Server, functions: list[Function], seed: int, until: float) -> int:
     """Send hostile uploads, calls and requests one after another; return their number."""
-    visitor, hostile, cases = Visitor(server.address, longest=PATIENCE_SECONDS), Hostile(seed), 0
-    visitor.client.close()
-    transport = httpx.HTTPTransport(local_address=HOSTILE_ADDRESS)
-    visitor.client = httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS, transport=transport)
+    visitor = Visitor(server.address, longest=PATIENCE_SECONDS, local_address=HOSTILE_ADDRESS)
+    hostile, cases = Hostile(seed), 0
     while time.perf_counter() < until and server.process.poll() is None:
         drawn(hostile, functions, visitor).send(visitor)
         cases += 1

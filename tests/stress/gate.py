@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -126,6 +127,15 @@ def a_frame_or_a_script_of_a_foreign_site(lab: Target) -> None:
         policy = lab.visitor().client.get(address).headers.get("content-security-policy", "")
         for part in ("frame-ancestors 'self'", "object-src 'none'", "base-uri 'self'", "default-src 'self'"):
             assert part in policy, f"{address} has no {part}"
+        scripts = policy.partition("script-src ")[2].partition(";")[0].split()
+        assert not {"'unsafe-inline'", "blob:", "data:", "*", "https:"} & set(scripts), f"{address}: {scripts}"
+    seen = set()
+    for address in ("/", "/zh", "/"):
+        page = lab.visitor().client.get(address)
+        nonces = {found[1] for found in re.finditer(r"<script nonce=\"([^\"]+)\"", page.text)}
+        assert len(nonces) == 1 and not nonces & seen, f"{address}: {nonces}"
+        assert f"'nonce-{nonces.copy().pop()}'" in page.headers["content-security-policy"]
+        seen |= nonces
 
 
 def malformed_direct_calls(lab: Target) -> None:
@@ -187,22 +197,43 @@ def a_redirect_to_a_foreign_site(lab: Target) -> None:
         assert "attacker" not in said.headers.get("location", ""), said.headers["location"]
 
 
+def _asking(address: str, over: threading.Event) -> Callable[[], None]:
+    """Change the text again and again."""
+
+    def ask() -> None:
+        visitor = Visitor(address)
+        draw = visitor.function("redraw")
+        while not over.is_set():
+            visitor.call(draw, draw.usual(visitor.key, noise_text=f"A text of {time.time()} words."))
+        visitor.client.close()
+
+    return ask
+
+
+def _fetching(address: str, path: str, over: threading.Event) -> Callable[[], None]:
+    """Download a file, or read a stream, again and again."""
+
+    def fetch() -> None:
+        visitor = Visitor(address)
+        while not over.is_set():
+            visitor.send("GET", path)
+        visitor.client.close()
+
+    return fetch
+
+
 def ended_by_the_system_under_load(lab: Target) -> None:
-    """Terminate a lab that trains while it receives many requests."""
+    """Let the system end a lab that trains while 40 visitors ask it, download files and have streams open."""
     with served(lab.scratch / "ended", OMP_NUM_THREADS="1") as server:
         owner, over = Visitor(server.address), threading.Event()
-        start, draw = owner.function("start"), owner.function("redraw")
+        start = owner.function("start")
         started = owner.call(start, start.usual(owner.key, train_epochs=20))
         assert not started.told, started.told
         (record,) = owned_records(owner.key, folder=server.home / "runs")
-
-        def ask() -> None:
-            visitor = Visitor(server.address)
-            while not over.is_set():
-                visitor.call(draw, draw.usual(visitor.key, noise_text=f"A text of {time.time()} words."))
-            visitor.client.close()
-
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        busy = [_asking(server.address, over) for _ in range(16)]
+        busy += [_fetching(server.address, "/page-files/plotly.min.js", over) for _ in range(8)]
+        busy += [_fetching(server.address, f"/gradio_api/heartbeat/ended{number}", over) for number in range(16)]
+        threads = [threading.Thread(target=one) for one in busy]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + 60

@@ -37,9 +37,9 @@ class Target:
     scratch: Path
     _visitors: list[Visitor] = field(default_factory=list)
 
-    def visitor(self, key: str = "") -> Visitor:
-        """Return a new visitor of the lab, with this key or a random one."""
-        self._visitors.append(Visitor(self.server.address, key))
+    def visitor(self, key: str = "", local_address: str | None = None) -> Visitor:
+        """Return a new visitor of the lab, with this key or a random one, from this address of the loopback."""
+        self._visitors.append(Visitor(self.server.address, key, local_address=local_address))
         return self._visitors[-1]
 
     def close(self) -> None:

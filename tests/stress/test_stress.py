@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stress import imports
 from stress.crowd import run_crowd
 from stress.target import Attack, Target, all_attacks, target
 from stress.visitor import Visitor
@@ -28,6 +29,13 @@ def test_an_attack_does_no_harm(lab: Target, attack: Attack) -> None:
     attack(lab)
     assert lab.server.process.poll() is None
     assert "Traceback" not in lab.server.printed()
+
+
+def test_fuzzed_imports_get_a_sentence_each_and_take_no_memory(tmp_path: Path) -> None:
+    rows = imports.run(tmp_path, short=True)
+    assert [row["found"] for row in rows if row["found"]] == [], rows
+    assert sum(row.get("cases", 0) for row in rows) == imports.SHORT
+    assert sum(row.get("taken", 0) for row in rows) > 3
 
 
 def test_an_answer_that_never_ends_is_given_up() -> None:

@@ -76,9 +76,14 @@ class Visitor:
         longest: Seconds after which the rest of an answer is not waited for: a stream of events may never end.
     """
 
-    def __init__(self, address: str, key: str = "", longest: float = LONGEST_ANSWER_SECONDS) -> None:
+    def __init__(
+        self, address: str, key: str = "", longest: float = LONGEST_ANSWER_SECONDS, local_address: str | None = None
+    ) -> None:
         self.longest = longest
-        self.client = httpx.Client(base_url=address, timeout=SECONDS, trust_env=False)
+        transport = httpx.HTTPTransport(local_address=local_address)
+        self.client = httpx.Client(
+            base_url=address, timeout=min(SECONDS, longest), transport=transport, trust_env=False
+        )
         self.key = key or secrets.token_hex(32)
         self.session = secrets.token_hex(8)
 

@@ -20,14 +20,15 @@ import pytest
 import torch
 from gradio import http_server, queueing, route_utils, routes
 from gradio.exceptions import Error
-from gradio.state_holder import StateHolder
+from gradio.state_holder import SessionState, StateHolder
 from packaging.requirements import Requirement
 from packaging.version import Version
 from starlette.middleware import Middleware
 from torch import nn
 
 from neftune_core.ui.server import launch
-from neftune_core.ui.server.calls import Evicted, Sessions
+from neftune_core.ui.server.calls import Evicted
+from neftune_core.ui.server.connections import Sessions
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,12 +94,12 @@ def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
 
 def test_gradio_lets_the_oldest_session_go_by_popitem() -> None:
     why = (
-        "An evicted session is no longer told to reload: mend ui/server/calls.py, `Sessions`, and ui/server/launch.py."
+        "An evicted session is not told to reload: mend ui/server/connections.py, `Sessions`, and ui/server/launch.py."
     )
     holder, evicted = StateHolder(), Evicted()
     holder.set_blocks(small_page_with_capacity(1))
     assert type(holder.session_data) is OrderedDict, why
-    holder.session_data = Sessions(evicted)
+    holder.session_data = Sessions(evicted, 1)
     for session in ("first", "second"):
         holder[session]
         holder.update(session)
@@ -118,6 +119,48 @@ def test_gradio_answers_the_first_of_a_list_to_which_calls_are_appended() -> Non
     assert "event_queue.queue.append(event)" in source(queueing.Queue.push), why
     assert "event_queue.queue[0]" in source(queueing.Queue), why
     assert "self.event_queue_per_concurrency_id[concurrency_id] = EventQueue(" in source(queueing.Queue), why
+
+
+def test_gradio_keeps_values_of_a_session_for_links_alone() -> None:
+    why = "A session takes megabytes, or breaks: mend ui/server/connections.py, `Sessions.put_in` and `Unkept`."
+    read = set(re.findall(r"(?<![._])blocks\.\w+", source(SessionState.__init__)))
+    assert read == {"blocks.default_config", "blocks.blocks"}, why
+    assert not set(re.findall(r"config_values\.(\w+)", source(SessionState))) - {"items"}, why
+    assert source(routes).count(".components") == 1, why
+    assert "state_holder.blocks" not in source(routes) + source(route_utils) + source(queueing), why
+
+
+def test_gradio_keeps_answers_of_a_session_until_they_are_read() -> None:
+    why = "Answers that nobody reads fill the memory: mend ui/server/connections.py, `Unread`."
+    queue = small_page()._queue
+    assert type(queue.pending_event_ids_session) is dict, why
+    assert isinstance(queue.pending_messages_per_session, OrderedDict), why
+    assert inspect.iscoroutinefunction(queue.clean_events), why
+    assert "session_hash" in inspect.signature(queue.clean_events).parameters, why
+    assert "self.pending_event_ids_session[body.session_hash].add(event._id)" in source(queueing.Queue.push), why
+    assert "if not event.alive:" in source(queueing.Queue.send_message), why
+    assert "queue.pending_event_ids_session.items()" in source(routes.App.create_app), why
+
+
+def test_gradio_keeps_the_progress_of_uploads_in_two_tables_and_bounds_headers_by_a_default() -> None:
+    why = "Memory grows with every upload, or long file names hold up the server: mend ui/server/connections.py, "
+    why += "`bound_uploads`."
+    assert {"_statuses", "_signals"} <= set(vars(routes.file_upload_statuses)), why
+    assert "max_header_size" in (route_utils.GradioMultiPartParser.__init__.__kwdefaults__ or {}), why
+    assert "max_header_size" not in source(routes.App.create_app) + source(route_utils.upload_fn), why
+
+
+def test_uvicorn_says_which_connections_have_a_request() -> None:
+    why = "Idle connections are not closed: mend ui/server/connections.py, `close_idle`."
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    for protocol in (H11Protocol, HttpToolsProtocol):
+        made = source(protocol)
+        assert "self.cycle = RequestResponseCycle(" in made, why
+        assert "self.connections.add(self)" in made, why
+        assert "self.client" in made, why
+    assert "self.server = server" in source(gr.Blocks.launch), why
 
 
 def test_gradio_reads_a_components_signature_of_its_class() -> None:

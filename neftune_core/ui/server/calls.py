@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -47,7 +47,9 @@ ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
 )
 
 
-def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> None:
+def guard(
+    page: gr.Blocks, limits: Limits, evicted: Evicted | None = None, note: Callable[[Any, str], None] | None = None
+) -> None:
     """Check the values of every call of a page first, and report every error as one sentence.
 
     The handler runs with the visitor's address in `jobs.asked_from`. A page with an evicted session is told to reload,
@@ -57,6 +59,7 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
         page: The page.
         limits: Limits of the server.
         evicted: Evicted sessions.
+        note: Called with the session and the network address of every call.
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters
@@ -70,6 +73,8 @@ def guard(page: gr.Blocks, limits: Limits, evicted: Evicted | None = None) -> No
         with in_language(language_of(fn)):
             try:
                 asked_from.set(asked_by(named.get("request")))
+                if note is not None:
+                    note(named.get("session_hash"), asked_from.get())
                 asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
                 if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
                     raise InvalidSetting(say(RELOAD))
@@ -144,19 +149,6 @@ class Evicted:
     def __contains__(self, session: object) -> bool:
         place = hash(session) % self.BITS
         return isinstance(session, str) and bool(self._bits[place >> 3] & 1 << (place & 7))
-
-
-class Sessions(OrderedDict[str, Any]):
-    """Gradio's sessions by hash, latest last; evicted ones are added to `evicted`."""
-
-    def __init__(self, evicted: Evicted) -> None:
-        super().__init__()
-        self.evicted = evicted
-
-    def popitem(self, last: bool = True) -> tuple[str, Any]:
-        session, state = super().popitem(last)
-        self.evicted.add(session)
-        return session, state
 
 
 def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:

@@ -22,10 +22,12 @@ from neftune_core.home import assets
 from neftune_core.ui.parts.recorded import Recorded
 from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme
+from neftune_core.ui.server.gate import NONCE
 from neftune_core.ui.tabs.learn_tab import stage_html
 
 HEAD_BEGINS = re.compile(rb"<head[^>]*>")
 BODY_ENDS = b"</body>"
+SCRIPT = re.compile(rb"<script\b(.*?</script>)", re.DOTALL)
 FRAMEWORKS_LANGUAGE = b'lang="en"'
 
 
@@ -125,10 +127,16 @@ class FirstView:
             if message.get("more_body", False):
                 return
             page = added.to(bytes(body))
+            page = _with_nonce(page, scope[NONCE]) if NONCE in scope else page
             await send({**start, "headers": _lengthened(start, len(page))})
             await send({"type": "http.response.body", "body": page})
 
         await self.app(scope, receive, sending)
+
+
+def _with_nonce(page: bytes, nonce: str) -> bytes:
+    """Return the page with the nonce of the content security policy at every script element."""
+    return SCRIPT.sub(rb'<script nonce="%b"\1' % nonce.encode(), page)
 
 
 def _without_slash(scope: Scope) -> RedirectResponse:

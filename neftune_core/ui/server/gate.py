@@ -6,11 +6,13 @@ prints errors with a traceback. `Gate` checks requests; `calls.guard` checks the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import math
 import re
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
+from neftune_core.ui.server.connections import OpenRequests, Unread, close_idle, peer_of
 from neftune_core.ui.server.rates import Rates, TooMany
 
 logger = logging.getLogger(__name__)
@@ -44,12 +47,17 @@ HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space opens in a new window
 )
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-    "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-src 'self'; "
-    "frame-ancestors "
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-src 'none'; frame-ancestors {frames}"
 )
-"""What the page may load. The framework makes functions from text in the browser: scripts need both exceptions."""
+"""What the page may load.
+
+The scripts in the page itself carry the nonce of their answer (`first_view.FirstView`). Gradio compiles the handlers of
+events in the browser from text, hence 'unsafe-eval', and sets styles from scripts.
+"""
+NONCE = "neftune.nonce"
+"""Where the scope of a request has the nonce of its answer."""
 
 MOST_VALUES = 20_000
 DEEPEST = 40
@@ -82,6 +90,8 @@ class Gate:
         self.app, self.page, self.limits, self.hosts = app, page, limits, hosts
         self.rates = Rates(limits)
         self.pages = [path for path, *_ in page.pages if path]
+        self.open, self.unread = OpenRequests(), Unread(page._queue)
+        self._watching: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -90,19 +100,22 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        started = False
+        started, scope = False, {**scope, NONCE: secrets.token_urlsafe(16)}
+        self._watch()
 
         async def sending(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(self._guarded(message, scope))
 
+        query = scope.get("query_string", b"")
         try:
-            checked = await self._checked(scope, receive)
-            kept = [
-                (name, value) for name, value in scope["headers"] if name != b"origin"
-            ]  # never allow a foreign origin
-            await self.app({**scope, "headers": kept}, checked, sending)
+            with self.open.one(_address(scope)), self.unread.reading(scope["path"], query):
+                checked = await self._checked(scope, receive)
+                kept = [
+                    (name, value) for name, value in scope["headers"] if name != b"origin"
+                ]  # never allow a foreign origin
+                await self.app({**scope, "headers": kept}, checked, sending)
         except Exception as error:
             status, words = _answer(error)
             if not started:
@@ -110,6 +123,12 @@ class Gate:
             else:
                 with contextlib.suppress(RuntimeError):  # raised after the response had ended
                     await sending({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _watch(self) -> None:
+        """Begin to close idle connections, once the server runs."""
+        if self._watching is None and getattr(self.page, "server", None) is not None:
+            end = (lambda connection: str(id(connection))) if self.hosts.anything else peer_of  # all are of the proxy
+            self._watching = asyncio.create_task(close_idle(self.page.server, end))
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         """Return the `receive` to pass to the application; raise if the request is rejected."""
@@ -119,7 +138,7 @@ class Gate:
             raise Refused(404, "There is nothing at this address.")
         if method in READ:
             return receive
-        address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
+        address = _address(scope)
         if LOGIN.search(path):
             self.rates.count_password(address)
         if UPLOAD.search(path):
@@ -134,6 +153,8 @@ class Gate:
             called = self.page.fns[check_call(self.page, said, call["name"])]
             with in_language(language_of(called)):
                 self.rates.count_call(address)
+                said["session_hash"] = session = said.get("session_hash") or secrets.token_hex(16)
+                await self.unread.join(address, session)
         return _replayed(
             json.dumps(said).encode(), receive
         )  # exactly as parsed here, so that the bytes are not interpreted differently
@@ -152,7 +173,7 @@ class Gate:
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
         if foreign:
-            raise Refused(403, "Pages of other sites cannot use this lab.")
+            raise Refused(403, "Requests from a page of another site are refused.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
@@ -170,7 +191,7 @@ class Gate:
         """Return the start of a response with the common headers; cookies and redirects are restricted to this host."""
         if message["type"] != "http.response.start":
             return message
-        policy = POLICY + ("*" if self.hosts.anything else "'self'")
+        policy = POLICY.format(nonce=scope[NONCE], frames="*" if self.hosts.anything else "'self'")
         headers = [self._own(name, value, scope) for name, value in message.get("headers", [])]
         return {**message, "headers": [*headers, *HEADERS, (b"content-security-policy", policy.encode())]}
 
@@ -179,6 +200,11 @@ class Gate:
             return name, re.sub(rb"; *samesite=\w+", b"", value, flags=re.IGNORECASE) + b"; SameSite=Lax"
         foreign = name.lower() == b"location" and foreign_target(value.decode("latin-1"), header(scope, b"host"))
         return (name, b"/") if foreign and scope["path"] != SIGN_IN else (name, value)
+
+
+def _address(scope: Scope) -> str:
+    """Return the network address of a request."""
+    return address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
 
 
 def _answer(error: Exception) -> tuple[int, str]:

@@ -27,14 +27,15 @@ import gradio as gr
 from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
-from neftune_core.ui.server.calls import Evicted, Sessions, asked_by, guard
+from neftune_core.ui.server.calls import Evicted, asked_by, guard
+from neftune_core.ui.server.connections import Sessions, bound_uploads
 from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.turns import FairQueues
 from neftune_core.ui.server.uploads import CountedFiles
@@ -74,13 +75,15 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
         The URL.
     """
     options, evicted = launch_options(page, serving, limits), Evicted()
-    guard(page, limits, evicted)
+    sessions = Sessions(evicted, SESSIONS)
+    guard(page, limits, evicted, sessions.note)
+    bound_uploads()
     keep_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
     with outermost(gate_of(page, serving, limits)):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
-    page.state_holder.session_data = Sessions(evicted)
+    sessions.put_in(page)
     return shared or address
 
 
@@ -204,4 +207,4 @@ def page_file(request: Request) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         return Response(_packed(name), media_type=kind, headers=headers)
-    return Response(files()[name].read_bytes(), media_type=kind, headers=headers)
+    return FileResponse(files()[name], media_type=kind, headers=headers)

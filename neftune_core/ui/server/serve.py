@@ -21,6 +21,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.space import zero
 from neftune_core.space.profiles import Hosted, hosted
+from neftune_core.ui.server.connections import allow_many_files
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -66,6 +67,7 @@ def serve(
         here = hosted()
         prepare_waiting()
         home()
+        allow_many_files()
         listens, number = listening(host, port)
         lab, first, blocks = _built(here, limits)
         from neftune_core.ui.server.launch import Serving

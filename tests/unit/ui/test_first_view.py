@@ -10,6 +10,7 @@ from own_loop import in_own_loop
 
 from neftune_core.ui.parts.recorded import recorded
 from neftune_core.ui.server import first_view
+from neftune_core.ui.server.gate import NONCE
 from neftune_core.ui.server.lab import Lab
 
 VIEW = b"<div>view</div>"
@@ -26,7 +27,9 @@ async def empty_page() -> gr.Blocks:
     return page
 
 
-def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[dict[bytes, bytes], bytes]:
+def answered(
+    body: list[bytes], path: str = "/", method: str = "GET", nonce: str = ""
+) -> tuple[dict[bytes, bytes], bytes]:
     """Return the response of an application that sends `body` in this many pieces."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -41,7 +44,7 @@ def answered(body: list[bytes], path: str = "/", method: str = "GET") -> tuple[d
         sent.append(message)
 
     async def ask() -> None:
-        scope = {"type": "http", "method": method, "path": path}
+        scope = {"type": "http", "method": method, "path": path, **({NONCE: nonce} if nonce else {})}
         await first_view.FirstView(app, pages=PAGES)(scope, None, send)  # type: ignore[arg-type]
 
     in_own_loop(ask)
@@ -61,6 +64,14 @@ def test_every_page_declares_its_language_and_has_its_script_before_all_others()
     chinese = answered([page], "/zh")[1]
     assert chinese.startswith(b'<html lang="zh-CN"><head id="head"><script>2</script><script>0</script></head>')
     assert answered([page])[1].startswith(b'<html lang="en"><head id="head"><script>1</script>')
+
+
+def test_every_script_of_the_page_has_the_nonce_of_its_policy_and_no_text_is_changed() -> None:
+    page = b'<head><script>a = "<script>";</script><script\n src="x"></script></head><body></body>'
+    assert answered([page], nonce="N")[1] == (
+        b'<head><script nonce="N">1</script><script nonce="N">a = "<script>";</script>'
+        b'<script nonce="N"\n src="x"></script></head><body>' + VIEW + b"</body>"
+    )
 
 
 @pytest.mark.parametrize(

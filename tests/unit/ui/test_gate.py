@@ -16,7 +16,8 @@ from own_loop import in_own_loop
 from neftune_core.settings import Limits
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
-from neftune_core.ui.server.calls import Evicted, Sessions
+from neftune_core.ui.server.calls import Evicted
+from neftune_core.ui.server.connections import Sessions
 from neftune_core.ui.server.launch import Serving
 from neftune_core.ui.server.turns import Turns
 
@@ -271,7 +272,7 @@ def test_calls_wait_in_turns_of_their_addresses(lab: tuple[gr.Blocks, str]) -> N
 
 def test_evicted_sessions_are_never_forgotten_and_few_others_are_taken_for_them() -> None:
     evicted = Evicted()
-    sessions = Sessions(evicted)
+    sessions = Sessions(evicted, 4)
     for number in range(100_000):
         sessions[f"session-{number}"] = None
         sessions.popitem(last=False)

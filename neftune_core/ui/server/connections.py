@@ -1,0 +1,273 @@
+"""Limits on what one network address may hold open: requests, idle connections, unread answers, and sessions.
+
+None of these costs a visitor anything to open, and the framework closes none of them by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qs
+
+from neftune_core.language import later, say
+from neftune_core.ui.server.rates import TooMany
+
+MOST_REQUESTS = 500
+"""Requests that one address may have open: a page has six at most, and a class comes from one address."""
+MOST_IDLE = 500
+"""Connections without a request that one address may have open."""
+IDLE_SECONDS = 30.0
+"""Seconds after which a connection without a request is closed, also one that sends a request byte by byte."""
+BETWEEN_LOOKS_SECONDS = 2.0
+MOST_UNREAD = 300
+"""Calls of one address that are being answered, or whose answers nobody has read yet."""
+UNREAD_SECONDS = 60.0
+"""Seconds after which an answer that nobody reads may be dropped."""
+MOST_FILES = 65_536
+"""Open files and connections of this process, if the system allows as many."""
+TRACKED_UPLOADS = 1_000
+"""Uploads whose progress is kept."""
+LARGEST_PART_HEADER = 2_048
+"""Bytes of the headers of one uploaded file: Gradio shortens a long file name letter by letter."""
+
+TOO_MANY = later("Your network address has too many requests open at once: wait until some are answered.")
+
+ANSWERS = re.compile(r"/gradio_api/queue/data$", re.IGNORECASE)
+ANSWER = re.compile(r"/gradio_api/call/[^/]+/([^/]+)$", re.IGNORECASE)
+Value = TypeVar("Value")
+
+
+class OpenRequests:
+    """The open requests of each address."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, address: str) -> Iterator[None]:
+        """Count a request until the block ends.
+
+        Args:
+            address: The network address.
+
+        Raises:
+            TooMany: If the address has `MOST_REQUESTS` open.
+        """
+        if self._open[address] >= MOST_REQUESTS:
+            raise TooMany(say(TOO_MANY))
+        self._open[address] += 1
+        try:
+            yield
+        finally:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+
+class Unread:
+    """The sessions whose calls are being answered or whose answers are unread, by address.
+
+    Args:
+        queue: Gradio's queue, which keeps the answers of a session until somebody reads them.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = queue
+        self._joined: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._read: Counter[str] = Counter()
+
+    @contextmanager
+    def reading(self, path: str, query: bytes) -> Iterator[None]:
+        """Note the session whose answers a request reads inside the block, if it reads any."""
+        session = self._read_by(path, query)
+        self._read[session] += 1
+        try:
+            yield
+        finally:
+            self._read[session] -= 1
+            if not self._read[session]:
+                del self._read[session]
+
+    def _read_by(self, path: str, query: bytes) -> str:
+        """Return the session that a request reads, found as Gradio finds it; empty if it reads none."""
+        if ANSWERS.search(path):
+            return parse_qs(query.decode("latin-1")).get("session_hash", [""])[0]
+        event = ANSWER.search(path)
+        pending = self.queue.pending_event_ids_session
+        return next((found for found, events in pending.items() if event and event[1] in events), "")
+
+    async def join(self, address: str, session: str) -> None:
+        """Count a call, and drop what nobody has read for a minute if the address has too many.
+
+        Args:
+            address: The network address.
+            session: The session of the call.
+
+        Raises:
+            TooMany: If more than `MOST_UNREAD` calls of the address are still unanswered or unread.
+        """
+        if self._count(address) >= MOST_UNREAD:
+            await self._drop_old(address)
+        if self._count(address) >= MOST_UNREAD:
+            raise TooMany(say(TOO_MANY))
+        self._joined[session] = address, time.monotonic()
+        self._joined.move_to_end(session)
+
+    def _count(self, address: str) -> int:
+        pending = self.queue.pending_event_ids_session
+        for session in [session for session in self._joined if not pending.get(session)]:
+            del self._joined[session]
+        return sum(len(pending[session]) for session, (of, _) in self._joined.items() if of == address)
+
+    async def _drop_old(self, address: str) -> None:
+        now = time.monotonic()
+        for session, (of, joined) in list(self._joined.items()):
+            if of == address and session not in self._read and now - joined > UNREAD_SECONDS:
+                await self.queue.clean_events(session_hash=session)
+                self.queue.pending_event_ids_session.pop(session, None)
+                self.queue.pending_messages_per_session.pop(session, None)
+                del self._joined[session]
+
+
+async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
+    """Close connections that have no request, for ever: those idle for `IDLE_SECONDS`, and those over `MOST_IDLE`.
+
+    Args:
+        server: The uvicorn server.
+        address_of: Returns the network address of a connection.
+    """
+    since: dict[Any, tuple[Any, float]] = {}
+    while True:
+        now, idle = time.monotonic(), Counter[str]()
+        open_now = [found for found in server.server_state.connections if hasattr(found, "cycle")]
+        since = {found: since.get(found, (found.cycle, now)) for found in open_now}
+        for found, (cycle, begun) in since.items():
+            if cycle is not found.cycle or not (cycle is None or cycle.response_complete):
+                since[found] = found.cycle, now
+                continue
+            idle[address_of(found)] += 1
+            if now - begun > IDLE_SECONDS or idle[address_of(found)] > MOST_IDLE:
+                found.transport.abort()
+        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+
+
+def peer_of(connection: Any) -> str:
+    """Return the address at the other end of a connection."""
+    return str((connection.client or ("",))[0])
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files of this process as far as the system allows, at most to `MOST_FILES`."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class Latest(OrderedDict[str, Value], Generic[Value]):
+    """A dictionary of the latest `most` keys, with a default value if `make` is given."""
+
+    def __init__(self, most: int, make: Callable[[], Value] | None = None) -> None:
+        super().__init__()
+        self.most, self.make = most, make
+
+    def __missing__(self, key: str) -> Value:
+        if self.make is None:
+            raise KeyError(key)
+        self[key] = made = self.make()
+        return made
+
+    def __setitem__(self, key: str, value: Value) -> None:
+        super().__setitem__(key, value)
+        if len(self) > self.most:
+            self.popitem(last=False)
+
+
+def bound_uploads() -> None:
+    """Bound what Gradio keeps of uploads: the progress of every one ever asked for, and file names of any length."""
+    from gradio.route_utils import GradioMultiPartParser
+    from gradio.routes import file_upload_statuses as progress
+
+    progress._statuses = Latest(TRACKED_UPLOADS)
+    progress._signals = Latest(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
+    defaults = GradioMultiPartParser.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["max_header_size"] = LARGEST_PART_HEADER
+
+
+class Unkept(dict[int, Any]):
+    """In place of the description of every component, with its last value, that Gradio keeps for each session.
+
+    They take 1.7 MB a session, and only serve links to a state of the page, whose address is closed.
+    """
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: int) -> Any:
+        return {}
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        pass
+
+
+class Sessions(OrderedDict[str, Any]):
+    """Gradio's sessions by hash, latest last; evicted ones are added to `evicted`.
+
+    A new session costs nothing, so an address with more than `share` sessions loses its own oldest ones first.
+
+    Args:
+        evicted: The evicted sessions.
+        most: Number of sessions kept.
+    """
+
+    SHARE = 4
+
+    def __init__(self, evicted: Any, most: int) -> None:
+        super().__init__()
+        self.evicted, self.share = evicted, most // self.SHARE
+        self._addresses: dict[str, str] = {}
+
+    def put_in(self, page: Any) -> None:
+        """Let a launched page keep its sessions here, without the description of every component."""
+        holder = page.state_holder
+        holder.session_data = self
+        holder.blocks = SimpleNamespace(default_config=page.default_config, blocks={})
+
+    def __setitem__(self, session: str, state: Any) -> None:
+        if hasattr(state, "config_values"):
+            state.config_values = Unkept()
+        super().__setitem__(session, state)
+
+    def note(self, session: Any, address: str) -> None:
+        """Note the address of a session."""
+        if isinstance(session, str) and session in self:
+            self._addresses[session] = address
+
+    def popitem(self, last: bool = True) -> tuple[str, Any]:
+        session = self._next() if not last else next(reversed(self))
+        state = self.pop(session)
+        self._addresses.pop(session, None)
+        self.evicted.add(session)
+        return session, state
+
+    def _next(self) -> str:
+        """Return the oldest session of the address with the most, if it has more than its share, else the oldest."""
+        counts = Counter(self._addresses.get(session, "") for session in self)
+        address, count = counts.most_common(1)[0]
+        if count <= self.share:
+            return next(iter(self))
+        return next(session for session in self if self._addresses.get(session, "") == address)
