@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 from neftune_core.ui.server.connections import MOST_IDLE, MOST_REQUESTS, MOST_UNREAD
@@ -58,6 +58,26 @@ def _is_closed(one: socket.socket) -> bool:
         return True
 
 
+def heads_without_end(lab: Target) -> None:
+    """Send requests whose address, header or number of headers never ends."""
+    idle = reset_peak(lab.server)
+    host = urlsplit(lab.server.address).netloc
+    begin = f"GET / HTTP/1.1\r\nHost: {host}\r\n"
+    for words, block in (
+        ("GET /", b"a" * 1_000_000),
+        (begin + "X-A: ", b"a" * 1_000_000),
+        (begin, b"X: y\r\n" * 100_000),
+    ):
+        with ExitStack() as stack:
+            (opened,) = _sockets(lab, stack, 1, words)
+            with suppress(OSError):
+                for _ in range(50):
+                    opened.sendall(block)
+            _others_are_answered(lab)
+    taken = peak_memory(lab.server) - idle
+    assert taken < MOST_MEMORY_MB / 4, f"{taken:.0f} MB"
+
+
 def streams_that_never_end(lab: Target) -> None:
     """Open streams of events that the server keeps open."""
     host = urlsplit(lab.server.address).netloc
@@ -104,6 +124,7 @@ def answers_that_nobody_reads(lab: Target) -> None:
 
 ATTACKS: tuple[Attack, ...] = (
     connections_that_say_nothing,
+    heads_without_end,
     streams_that_never_end,
     files_with_long_names,
     answers_that_nobody_reads,

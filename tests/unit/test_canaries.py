@@ -26,7 +26,7 @@ from packaging.version import Version
 from starlette.middleware import Middleware
 from torch import nn
 
-from neftune_core.ui.server import launch
+from neftune_core.ui.server import first_view, launch
 from neftune_core.ui.server.calls import Evicted
 from neftune_core.ui.server.connections import Sessions
 
@@ -121,6 +121,14 @@ def test_gradio_answers_the_first_of_a_list_to_which_calls_are_appended() -> Non
     assert "self.event_queue_per_concurrency_id[concurrency_id] = EventQueue(" in source(queueing.Queue), why
 
 
+def test_gradio_makes_its_page_from_few_headers() -> None:
+    why = "A visitor gets the page of another address: mend ui/server/first_view.py, `ADDRESS_HEADERS`."
+    read = source(route_utils.get_root_url) + source(route_utils.get_request_origin)
+    named = re.findall(r'(?:get_first_header_value\(request, |headers.get\()"([\w-]+)"', read)
+    assert {name.encode() for name in named} <= set(first_view.ADDRESS_HEADERS), why
+    assert named, why
+
+
 def test_gradio_keeps_values_of_a_session_for_links_alone() -> None:
     why = "A session takes megabytes, or breaks: mend ui/server/connections.py, `Sessions.put_in` and `Unkept`."
     read = set(re.findall(r"(?<![._])blocks\.\w+", source(SessionState.__init__)))
@@ -148,6 +156,17 @@ def test_gradio_keeps_the_progress_of_uploads_in_two_tables_and_bounds_headers_b
     assert {"_statuses", "_signals"} <= set(vars(routes.file_upload_statuses)), why
     assert "max_header_size" in (route_utils.GradioMultiPartParser.__init__.__kwdefaults__ or {}), why
     assert "max_header_size" not in source(routes.App.create_app) + source(route_utils.upload_fn), why
+
+
+def test_uvicorn_finds_its_parser_in_a_table_and_h11_bounds_the_head_of_a_request() -> None:
+    why = "The head of a request may take all memory: mend ui/server/connections.py, `bound_heads`."
+    from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
+    from uvicorn.config import Config
+
+    assert "HTTP_PROTOCOLS.get(self.http, self.http)" in source(Config), why
+    assert Config("x").http == "auto", why
+    assert "http=" not in source(http_server.start_server), why
+    assert DEFAULT_MAX_INCOMPLETE_EVENT_SIZE == 16 * 1024, why
 
 
 def test_uvicorn_says_which_connections_have_a_request() -> None:

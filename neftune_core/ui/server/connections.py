@@ -196,6 +196,16 @@ class Latest(OrderedDict[str, Value], Generic[Value]):
             self.popitem(last=False)
 
 
+def bound_heads() -> None:
+    """Parse requests with h11, which refuses an address or headers of more than 16 kB; call it before the launch.
+
+    httptools, which uvicorn prefers, collects them without end.
+    """
+    from uvicorn.config import HTTP_PROTOCOLS
+
+    HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
+
+
 def bound_uploads() -> None:
     """Bound what Gradio keeps of uploads: the progress of every one ever asked for, and file names of any length."""
     from gradio.route_utils import GradioMultiPartParser

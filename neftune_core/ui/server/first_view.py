@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 import gradio as gr
@@ -27,6 +29,10 @@ from neftune_core.ui.tabs.learn_tab import stage_html
 
 HEAD_BEGINS = re.compile(rb"<head[^>]*>")
 BODY_ENDS = b"</body>"
+CONFIG = "/config"
+ADDRESS_HEADERS = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
+"""The headers from which Gradio makes the addresses in its pages."""
+KEPT_ANSWERS = 16
 SCRIPT = re.compile(rb"<script\b(.*?</script>)", re.DOTALL)
 FRAMEWORKS_LANGUAGE = b'lang="en"'
 
@@ -100,38 +106,84 @@ def _inside_script(data: str) -> str:
     return data.replace("<", "\\u003c")
 
 
-class FirstView:
-    """ASGI middleware that adds to the pages served at the paths of `pages`."""
+Key = tuple[str, str, tuple[bytes, ...]]
 
-    def __init__(self, app: ASGIApp, *, pages: Mapping[str, Added]) -> None:
-        self.app, self.pages = app, pages
+
+class FirstView:
+    """ASGI middleware that adds to the pages served at the paths of `pages`, and caches them and their description.
+
+    Gradio copies the description of the whole page for every request. Without a cookie the result depends on the
+    address alone, under which the page is asked for.
+
+    Args:
+        app: The application.
+        pages: What is added, by path.
+        cached: Whether answers are cached; no if they depend on the visitor.
+    """
+
+    def __init__(self, app: ASGIApp, *, pages: Mapping[str, Added], cached: bool = True) -> None:
+        self.app, self.pages, self.cached = app, pages, cached
+        self._kept: OrderedDict[Key, tuple[Message, bytes]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        added = self.pages.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
-        if added is None and scope.get("method") == "GET" and scope["path"].rstrip("/") in self.pages:
+        read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+        path = scope["path"] if read else ""
+        if read and path not in self.pages and path.rstrip("/") in self.pages:
             await _without_slash(scope)(scope, receive, send)
-            return
-        if added is None:
+        elif path in self.pages or path == CONFIG:
+            await self._send(scope, receive, send)
+        else:
             await self.app(scope, receive, send)
-            return
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._asked(scope)
+        key = self._key(asked)
+        found = self._kept.get(key) if key else None
+        if found is None:
+            found = await self._answered(asked, receive)
+            if key and _is_for_all(found[0]):
+                self._kept[key] = found
+                while len(self._kept) > KEPT_ANSWERS:
+                    self._kept.popitem(last=False)
+        start, body = found
+        if scope["path"] in self.pages and NONCE in scope:
+            body = _with_nonce(body, scope[NONCE])
+        await send({**start, "headers": _lengthened(start, len(body))})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def _asked(self, scope: Scope) -> Scope:
+        """Return the request as it is passed on: without what the page does not depend on."""
+        page = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("page", [""])[0]
+        named = scope["path"] == CONFIG and f"/{page}" in self.pages
+        return {**scope, "method": "GET", "query_string": f"page={page}".encode() if named else b""}
+
+    def _key(self, scope: Scope) -> Key | None:
+        headers = dict(scope.get("headers", ()))
+        if not self.cached or b"cookie" in headers or b"authorization" in headers:
+            return None
+        address = tuple(headers.get(name, b"") for name in ADDRESS_HEADERS)
+        return scope["path"], scope["query_string"].decode("latin-1"), (scope.get("scheme", "").encode(), *address)
+
+    async def _answered(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
+        """Return the start of the answer, and the whole page with what is added; anything else is unchanged."""
         start: Message = {}
         body = bytearray()
 
         async def sending(message: Message) -> None:
-            """Send the page in one message, with the additions; other responses pass through unchanged."""
             nonlocal start
             if message["type"] == "http.response.start":
                 start = message
-                return
             body.extend(message.get("body", b""))
-            if message.get("more_body", False):
-                return
-            page = added.to(bytes(body))
-            page = _with_nonce(page, scope[NONCE]) if NONCE in scope else page
-            await send({**start, "headers": _lengthened(start, len(page))})
-            await send({"type": "http.response.body", "body": page})
 
         await self.app(scope, receive, sending)
+        added = self.pages.get(scope["path"])
+        return start, added.to(bytes(body)) if added else bytes(body)
+
+
+def _is_for_all(start: Message) -> bool:
+    """Return whether an answer succeeded and sets no cookie."""
+    names = {name.lower() for name, _ in start.get("headers", [])}
+    return start["status"] == 200 and b"set-cookie" not in names
 
 
 def _with_nonce(page: bytes, nonce: str) -> bytes:

@@ -219,7 +219,8 @@ def _answer(error: Exception) -> tuple[int, str]:
         return 429, str(error)
     if isinstance(error, LabError):
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
-    if isinstance(error, TypeError) and "GradioUploadFile" in str(error):  # a form field instead of a file
+    no_file = isinstance(error, TypeError) and "GradioUploadFile" in str(error)
+    if no_file or (isinstance(error, AttributeError) and error.name == "filename"):  # a form field instead of a file
         return 400, "An upload must be a form whose files have names."
     if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who disconnected, or whose session has ended
         return getattr(error, "status_code", 400), "The connection or the session ended before the answer."

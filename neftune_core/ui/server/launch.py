@@ -35,7 +35,7 @@ from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
 from neftune_core.ui.server.calls import Evicted, asked_by, guard
-from neftune_core.ui.server.connections import Sessions, bound_uploads
+from neftune_core.ui.server.connections import Sessions, bound_heads, bound_uploads
 from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.turns import FairQueues
 from neftune_core.ui.server.uploads import CountedFiles
@@ -77,6 +77,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     options, evicted = launch_options(page, serving, limits), Evicted()
     sessions = Sessions(evicted, SESSIONS)
     guard(page, limits, evicted, sessions.note)
+    bound_heads()
     bound_uploads()
     keep_signatures(page)
     page.queue(api_open=False)
@@ -140,7 +141,8 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         Keyword arguments.
     """
     # With a password, the login form is shown first.
-    view = Middleware(first_view.FirstView, pages=first_view.of(page, view=not serving.password))
+    pages = first_view.of(page, view=not serving.password)
+    view = Middleware(first_view.FirstView, pages=pages, cached=not serving.password)
     files = Middleware(CountedFiles, limits=limits)
     return {
         "server_name": serving.host,

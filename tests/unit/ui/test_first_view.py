@@ -74,6 +74,37 @@ def test_every_script_of_the_page_has_the_nonce_of_its_policy_and_no_text_is_cha
     )
 
 
+def test_pages_are_made_once_for_an_address_and_anew_for_a_visitor_with_a_cookie() -> None:
+    made: list[tuple[str, bytes]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        made.append((scope["path"], scope["query_string"]))
+        status = 200 if scope["path"] != "/zh" else 500
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": f"<body>{len(made)}</body>".encode()})
+
+    view = first_view.FirstView(app, pages=PAGES)
+
+    def ask(path: str = "/", query: bytes = b"", method: str = "GET", **headers: str) -> bytes:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": pairs}
+        in_own_loop(lambda: view(scope, None, send))  # type: ignore[arg-type]
+        return b"".join(message.get("body", b"") for message in sent[1:])
+
+    assert ask() == ask(query=b"job=1&deep_link=x") == b"<body>1" + VIEW + b"</body>"
+    assert ask(method="HEAD") == b""
+    assert len(made) == 1
+    assert ask(host="lab.example.org") != ask(cookie="access-token=1")
+    assert ask("/zh") != ask("/zh")  # which failed
+    assert ask("/config", b"page=zh") == ask("/config", b"x=1&page=zh") != ask("/config", b"page=other")
+    assert made[-2:] == [("/config", b"page=zh"), ("/config", b"")]
+
+
 @pytest.mark.parametrize(
     ("body", "path", "method"), [(b"{}", "/", "GET"), (b"</body>", "/other", "GET"), (b"</body>", "/", "POST")]
 )
