@@ -122,10 +122,22 @@ def answers_that_nobody_reads(lab: Target) -> None:
     _others_are_answered(lab)
 
 
+def a_session_for_each_call(lab: Target) -> None:
+    """Make every call under a new session, which the server remembers."""
+    visitor = lab.visitor(local_address=HOSTILE_ADDRESS)
+    plan, idle = visitor.function("plan"), reset_peak(lab.server)
+    for number in range(100):
+        visitor.session = f"session{number}"
+        assert visitor.call(plan, plan.usual(visitor.key)).status == 200
+    taken = peak_memory(lab.server) - idle
+    assert taken < MOST_MEMORY_MB / 4, f"{taken:.0f} MB for 100 sessions"
+
+
 ATTACKS: tuple[Attack, ...] = (
     connections_that_say_nothing,
     heads_without_end,
     streams_that_never_end,
     files_with_long_names,
     answers_that_nobody_reads,
+    a_session_for_each_call,
 )

@@ -29,7 +29,7 @@ from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.connections import OpenRequests, Unread, close_idle, peer_of
-from neftune_core.ui.server.rates import Rates, TooMany
+from neftune_core.ui.server.rates import CALL_BYTES, Rates, TooMany
 
 logger = logging.getLogger(__name__)
 
@@ -144,12 +144,17 @@ class Gate:
         if UPLOAD.search(path):
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
             _announced(scope, most)
+            self.rates.count_call(address)
             return _counted(receive, most)
         body = await self._body(scope, receive)
         if "/gradio_api/" not in path.lower():
             return _replayed(body, receive)
+        if len(body) > CALL_BYTES:  # before it is parsed
+            self.rates.count_call(address, size=len(body) - CALL_BYTES)
         said, call = _object(body), CALLS.search(path)
-        if call is not None:
+        if call is None:
+            self.rates.count_call(address)
+        else:
             called = self.page.fns[check_call(self.page, said, call["name"])]
             with in_language(language_of(called)):
                 self.rates.count_call(address)

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import mimetypes
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
 FILES = "page-files"
 """Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
 SESSIONS = 1000
-"""Visitors whose page the server remembers, the latest; each takes about 1.7 MB."""
+"""Visitors whose page the server remembers, the latest."""
+SWITCH_SECONDS = 0.0005
+"""Seconds after which a computing thread lets others use the interpreter."""
 A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -77,6 +80,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     options, evicted = launch_options(page, serving, limits), Evicted()
     sessions = Sessions(evicted, SESSIONS)
     guard(page, limits, evicted, sessions.note)
+    answer_promptly()
     bound_heads()
     bound_uploads()
     keep_signatures(page)
@@ -121,6 +125,17 @@ def outermost(middleware: Middleware) -> Iterator[None]:
         yield
     finally:
         App.create_app = staticmethod(create)  # type: ignore[method-assign]
+
+
+def answer_promptly() -> None:
+    """Let the thread that answers visitors run soon after it asks to, and spare every call a search for a package.
+
+    Python lets a thread that computes keep the interpreter for five milliseconds, many times per call. Around each call
+    Gradio imports Matplotlib twice, and searches the disk for it if it is not installed.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    if importlib.util.find_spec("matplotlib") is None:
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]
 
 
 def keep_signatures(page: gr.Blocks) -> None:

@@ -16,6 +16,8 @@ from neftune_core.settings import Limits
 
 KEPT_ADDRESSES = 10_000
 MINUTE, HOUR = 60.0, 3600.0
+CALL_BYTES = 100_000
+"""A call whose body is larger counts as several: reading it holds up everybody."""
 PASSWORDS_A_MINUTE, PASSWORDS_OF_ALL = 10, 100
 
 
@@ -31,12 +33,13 @@ class Window:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def wait(self, address: str, now: float | None = None) -> float:
+    def wait(self, address: str, now: float | None = None, weight: int = 1) -> float:
         """Count an event if it is allowed.
 
         Args:
             address: The network address.
             now: Monotonic time in seconds; the current time if None.
+            weight: Number of events that it counts as.
 
         Returns:
             0 if allowed; otherwise the seconds until the next event is.
@@ -49,9 +52,9 @@ class Window:
             self._times.move_to_end(address)
             while times and times[0] <= moment - self.seconds:
                 times.popleft()
-            if len(times) >= self.most:
-                return times[0] + self.seconds - moment
-            times.append(moment)
+            if len(times) + weight > self.most:
+                return times[0] + self.seconds - moment if times else self.seconds
+            times.extend([moment] * weight)
             while len(self._times) > KEPT_ADDRESSES:
                 self._times.popitem(last=False)
         return 0.0
@@ -66,17 +69,18 @@ class Rates:
         self.passwords = Window(PASSWORDS_A_MINUTE, MINUTE)
         self.passwords_of_all = Window(PASSWORDS_OF_ALL, MINUTE)
 
-    def count_call(self, address: str, now: float | None = None) -> None:
-        """Count one call.
+    def count_call(self, address: str, now: float | None = None, size: int = 0) -> None:
+        """Count one call; a large one counts as several.
 
         Args:
             address: The network address.
             now: Monotonic time in seconds; the current time if None.
+            size: Bytes of its body.
 
         Raises:
             TooMany: If the limit is reached.
         """
-        left = self.calls.wait(address, now)
+        left = self.calls.wait(address, now, 1 + size // CALL_BYTES)
         if left:
             raise TooMany(
                 say(

@@ -26,7 +26,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.run_actions import missing_record_words, state_words, when
 from neftune_core.ui.parts.study_form import Asked, study_of
-from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import Around, TrainTab
@@ -147,7 +147,7 @@ def _connect_plan(around: Around, train: TrainTab, tab: SweepTab) -> None:
     saying = [around.key, *_saying(around, train, tab)]
     changing = [around.strip.model, *tab.form.components()]
     changed = [around.place.select, *(events(found).change for found in changing)]
-    gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **QUIET)
+    gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **UNREAD)
 
     @reports_errors
     def text(*values: Any) -> str:

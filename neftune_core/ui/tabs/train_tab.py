@@ -21,7 +21,7 @@ from neftune_core.ui.parts.recorded import Recorded
 from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_words, progress_words, state_words
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.study_form import Asked, plan_words, require_fit, study_of
-from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
@@ -157,12 +157,12 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
 
     inputs = [around.data.settings, strip.model, *noise.components, *form.components()]
     watching = [strip.watched, tab.seen, strip.timer]
-    started = strip.train.click(start, [around.key, *inputs], watching, **QUIET, **lab.attending)
+    started = strip.train.click(start, [around.key, *inputs], watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
     changed = [around.place.select, *(events(found).change for found in changing)]
-    gr.on(changed, plan, inputs, tab.plan, trigger_mode="always_last", **QUIET)
+    gr.on(changed, plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
 
 def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None:

@@ -264,6 +264,14 @@ def test_a_session_that_was_evicted_is_asked_to_reload_and_gets_no_other_data(la
     assert "set to theirs" in called(address, "fourth", "get")
 
 
+def test_a_session_keeps_no_copy_of_the_page(lab: tuple[gr.Blocks, str]) -> None:
+    page, address = lab
+    assert "said" in called(address, "copies", "echo", "said")
+    state = page.state_holder.session_data["copies"]
+    assert not len(state.config_values)
+    assert list(state.components) == []
+
+
 def test_calls_wait_in_turns_of_their_addresses(lab: tuple[gr.Blocks, str]) -> None:
     page, address = lab
     assert "said" in called(address, "turns", "echo", "said")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import sys
 
 import gradio as gr
+import pytest
 
 from neftune_core.settings import Limits
+from neftune_core.ui.server import launch
 from neftune_core.ui.server.launch import SESSIONS, Serving, keep_signatures, launch_options
 
 
@@ -35,3 +39,17 @@ def test_a_kept_signature_is_that_of_the_class_and_describes_the_component_as_be
     assert all("__signature__" in vars(kind.__init__) for kind in kinds)
     assert {kind: inspect.signature(kind.__init__) for kind in kinds} == signatures
     assert [block.get_config() for block in page.blocks.values()] == described
+
+
+def test_visitors_are_answered_soon_and_no_call_searches_for_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.getswitchinterval()
+    monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    launch.answer_promptly()
+    assert sys.getswitchinterval() == pytest.approx(launch.SWITCH_SECONDS)
+    assert sys.modules["matplotlib"] is None
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    launch.answer_promptly()
+    assert "matplotlib" not in sys.modules
+    sys.setswitchinterval(before)

@@ -20,6 +20,18 @@ def test_calls_over_the_limit_are_refused_until_the_minute_is_over() -> None:
     found.count_call("10.0.0.1", 60)
 
 
+def test_a_large_call_counts_as_several() -> None:
+    found = Rates(Limits(calls_a_minute=10))
+    found.count_call("10.0.0.1", 0, size=5 * rates.CALL_BYTES)
+    with pytest.raises(TooMany, match="wait 60 seconds"):
+        found.count_call("10.0.0.1", 0, size=5 * rates.CALL_BYTES)
+    found.count_call("10.0.0.1", 0, size=3 * rates.CALL_BYTES)
+    with pytest.raises(TooMany):
+        found.count_call("10.0.0.1", 0)
+    with pytest.raises(TooMany, match="wait 60 seconds"):
+        found.count_call("10.0.0.2", 0, size=10 * rates.CALL_BYTES)  # never
+
+
 def test_studies_are_counted_by_the_hour_and_apart() -> None:
     found = Rates(Limits(studies_an_hour=1))
     found.count_study("10.0.0.1", 0)
