@@ -27,8 +27,8 @@ MOST_IDLE = 500
 IDLE_SECONDS = 30.0
 """Seconds after which a connection without a request is closed, also one that sends a request byte by byte."""
 BETWEEN_LOOKS_SECONDS = 2.0
-MOST_UNREAD = 300
-"""Calls of one address that are being answered, or whose answers nobody has read yet."""
+MOST_UNREAD, MOST_UNREAD_PRIVATE = 300, 10_000
+"""Calls of one address that are being answered, or whose answers nobody has read yet, on a public and a private lab."""
 UNREAD_SECONDS = 60.0
 """Seconds after which an answer that nobody reads may be dropped."""
 MOST_FILES = 65_536
@@ -77,10 +77,11 @@ class Unread:
 
     Args:
         queue: Gradio's queue, which keeps the answers of a session until somebody reads them.
+        most: Number of calls of one address that may be unanswered or unread.
     """
 
-    def __init__(self, queue: Any) -> None:
-        self.queue = queue
+    def __init__(self, queue: Any, most: int = MOST_UNREAD) -> None:
+        self.queue, self.most = queue, most
         self._joined: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._read: Counter[str] = Counter()
 
@@ -112,11 +113,11 @@ class Unread:
             session: The session of the call.
 
         Raises:
-            TooMany: If more than `MOST_UNREAD` calls of the address are still unanswered or unread.
+            TooMany: If the address has too many calls that are still unanswered or unread.
         """
-        if self._count(address) >= MOST_UNREAD:
+        if self._count(address) >= self.most:
             await self._drop_old(address)
-        if self._count(address) >= MOST_UNREAD:
+        if self._count(address) >= self.most:
             raise TooMany(say(TOO_MANY))
         self._joined[session] = address, time.monotonic()
         self._joined.move_to_end(session)

@@ -28,7 +28,14 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
-from neftune_core.ui.server.connections import OpenRequests, Unread, close_idle, peer_of
+from neftune_core.ui.server.connections import (
+    MOST_UNREAD,
+    MOST_UNREAD_PRIVATE,
+    OpenRequests,
+    Unread,
+    close_idle,
+    peer_of,
+)
 from neftune_core.ui.server.rates import CALL_BYTES, Rates, TooMany
 
 logger = logging.getLogger(__name__)
@@ -90,7 +97,8 @@ class Gate:
         self.app, self.page, self.limits, self.hosts = app, page, limits, hosts
         self.rates = Rates(limits)
         self.pages = [path for path, *_ in page.pages if path]
-        self.open, self.unread = OpenRequests(), Unread(page._queue)
+        most = MOST_UNREAD_PRIVATE if limits.local_paths else MOST_UNREAD
+        self.open, self.unread = OpenRequests(), Unread(page._queue, most)
         self._watching: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -45,19 +45,14 @@ class Queue:
         self.pending_messages_per_session.setdefault(session, []).append(event)
 
 
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
-    monkeypatch.setattr(connections, "MOST_UNREAD", 2)
-    return Queue()
-
-
 def joined(unread: Unread, address: str, session: str, event: str) -> None:
     in_own_loop(lambda: unread.join(address, session))
     unread.queue.add(session, event)
 
 
-def test_calls_whose_answers_nobody_reads_are_refused_by_address(queue: Queue) -> None:
-    unread = Unread(queue)
+def test_calls_whose_answers_nobody_reads_are_refused_by_address() -> None:
+    queue = Queue()
+    unread = Unread(queue, 2)
     joined(unread, "10.0.0.1", "a", "1")
     joined(unread, "10.0.0.1", "b", "2")
     with pytest.raises(TooMany):
@@ -68,10 +63,11 @@ def test_calls_whose_answers_nobody_reads_are_refused_by_address(queue: Queue) -
 
 
 def test_answers_that_nobody_has_read_for_a_minute_are_dropped_but_none_that_somebody_waits_for(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "UNREAD_SECONDS", -1)
-    unread = Unread(queue)
+    queue = Queue()
+    unread = Unread(queue, 2)
     joined(unread, "10.0.0.1", "page", "1")
     joined(unread, "10.0.0.1", "program", "2")
     with (
