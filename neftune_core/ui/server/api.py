@@ -341,7 +341,7 @@ def _text(value: Any, name: str, longest: int) -> str:
 
 def _whole(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
-        raise InvalidSetting(f"The value {name} of this call is not a whole number of at least 0.")
+        raise InvalidSetting(f"The value of {name} must be a whole number of at least 0.")
     return int(value)
 
 
