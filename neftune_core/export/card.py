@@ -12,11 +12,13 @@ from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
 from neftune_core.export.bases import Base, base_of, is_on_hub
-from neftune_core.language import plural, say
+from neftune_core.language import ENGLISH, in_language, plural, say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
+from neftune_core.studies.judging import rounding_of, verdict_of
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.results import rounding_words
 
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 MEASURES = ("train_loss", "held_out_loss")
@@ -39,6 +41,12 @@ LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not 
 * It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
 * The losses were measured on a fixed sample of rows, with noise off, after the last step rather than the best one.
 * Effects at this model size predict neither the sign nor the size of effects in a larger model."""
+
+CUT = (
+    "1 row was cut to the maximum length. It lost its end of sequence, so it does not teach the model to stop.",
+    "{count:,} rows were cut to the maximum length. They lost their end of sequence, so they do not teach the model "
+    "to stop.",
+)
 
 
 def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> str:
@@ -75,9 +83,9 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
             "token embeddings (arXiv 2310.05914) on the same batches.", "",
             *_use(record, base, form, kind), "",
             "| | |", "|---|---|",
-            *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base)),
+            *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base, form)),
             "", "## Measured", "", _measured(record, seed, arm), "",
-            "## Limits", "", *_caveat(model), LIMITS, "",
+            "## Limits", "", *(f"* {words}" for words in _caveats(record)), LIMITS, "",
             "## The whole study", "", "```toml", to_toml(_without_files(record)).strip(), "```", "",
         ]
     )  # fmt: skip
@@ -109,14 +117,17 @@ def _precision(record: Record) -> str:
     return str(record.about_table("model").get("precision", "float32"))
 
 
-def _caveat(model: dict[str, Any]) -> list[str]:
-    """Return the caveats of the base as lines for the limits section; usually none."""
+def _caveats(record: Record) -> list[str]:
+    """Return the limits of this study: those of its base, of its rows, and what its verdict cannot judge."""
+    model, cut = record.about_table("model"), record.about_table("data").get("cut", 0)
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
-    return [f"* {note}"] if note else []
+    with in_language(ENGLISH):
+        unjudged = [line.text() for line in verdict_of(record).warnings]
+    return [*filter(None, [note]), *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
 
 
-def _facts(record: Record, arm: str, seed: int, base: Base) -> list[tuple[str, str]]:
+def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[tuple[str, str]]:
     study, machine, data = record.study, record.about_table("machine"), record.about_table("data")
     model = record.about_table("model")
     training = study.training
@@ -129,6 +140,7 @@ def _facts(record: Record, arm: str, seed: int, base: Base) -> list[tuple[str, s
     return [
         ("base", f"{_base_words(record, base)}, {model.get('licence', 'licence not stated')}"),
         ("number format of the base", _precision(record)),
+        *([("number format of this model", _precision(record))] if form == "merged" else []),
         ("data", f"{data.get('title', '?')} ({rows}; {data.get('licence') or 'licence not stated'})"),
         ("fingerprint of the data", f"`{data.get('sha256', '?')}`"),
         ("noise", _noise_words(record.arms.get(arm), arm)),
@@ -179,7 +191,9 @@ def _measured(record: Record, seed: int, arm: str) -> str:
         cells = [f"{numbers[measure]:.4f}" if numbers.get(measure) is not None else "-" for measure in MEASURES]
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
     samples = " and ".join(str(words) for words in record.about_table("samples").values())
-    return "\n".join(rows) + (f"\n\nOn {samples}." if samples else "")
+    with in_language(ENGLISH):
+        rounded = [rounding_words(rounding_of(record), measure) for measure in MEASURES if measure in base]
+    return "\n".join([*rows, "", *([f"On {samples}."] if samples else []), *rounded])
 
 
 def _without_files(record: Record) -> Any:

@@ -133,6 +133,7 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or STUDY["arms"]:
         found[name] = train(name)
         last, held_out = found[name]["losses"][-1], found[name]["held_out_loss"]
-        print(f"{name}: last training loss {last:.4f}, held-out loss {held_out}")
+        measured = "not measured" if held_out is None else f"{held_out:.4f}"
+        print(f"{name}: last training loss {last:.4f}, held-out loss {measured}")
         print(f"  furthest from losses.json: {furthest(found[name], expected[name]):.1e}")
     (HERE / "found.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

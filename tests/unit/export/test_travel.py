@@ -8,7 +8,9 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +20,10 @@ from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, LabError,
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export import archive
 from neftune_core.export.archive import import_record, pack, pack_record
+from neftune_core.export.card import card
 from neftune_core.export.models import FORMS, write_model
 from neftune_core.home import assets
+from neftune_core.language import CHINESE, in_language
 from neftune_core.models.loading import load
 from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.settings import ModelSettings
@@ -255,13 +259,25 @@ def test_a_card_names_data_noise_seed_measures_and_limits(record: Record, tmp_pa
     for said in ("rows.jsonl", "uniform noise of alpha 5", "| seed | 0", "held-out", "## Limits", "rank 8"):
         assert said in text, said
     assert record.about_table("data")["sha256"] in text
+    assert ("| number format of this model | " in text) == (form == "merged")
+    assert "moves held-out loss" in text  # what the number format moves
     assert str(record.folder) not in text
     assert "/tmp" not in text
 
 
+def test_a_card_has_the_caveats_of_its_study_in_english(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    about_table: Callable[[Record, str], dict[str, Any]] = Record.about_table
+    cut = about_table(record, "data") | {"cut": 1}
+    monkeypatch.setattr(Record, "about_table", lambda one, part: cut if part == "data" else about_table(one, part))
+    with in_language(CHINESE):
+        limits = card(record, ARM, 0, "adapter").partition("## Limits\n\n")[2].splitlines()
+    assert limits[0].startswith("* 1 row was cut to the maximum length. It lost its end of sequence")
+    assert limits[1].startswith(f"* There is nothing to judge: {ARM} made 4 steps")
+
+
 def test_an_arm_that_is_not_there_is_refused(record: Record, tmp_path: Path) -> None:
     for arm, seed in (("none", 0), (ARM, 7), ("../control", 0)):
-        with pytest.raises(RecordError, match="no trained arm"):
+        with pytest.raises(RecordError, match=rf"no trained arm.*choose one of control \(seed 0\), {ARM} \(seed 0\)"):
             write_model(record, arm, seed, "adapter", tmp_path / "model")
     with pytest.raises(InvalidSetting, match="adapter, merged"):
         write_model(record, ARM, 0, "pickle", tmp_path / "model")
