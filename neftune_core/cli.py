@@ -85,25 +85,27 @@ def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-    words = [line.strip("│╭╮╰╯─ ") for line in output.getvalue().splitlines()]
-    details = " ".join(word for word in words if word and not word.startswith(_HEADINGS) and word not in _TITLES)
-    for pattern, plain in _NO_NUMBER:
-        details = pattern.sub(plain, details)
-    raise InvalidSetting(f"{details[:300]} (`neftune {arguments[0]} --help` lists the options.)")
+    lines = [line.strip("│╰╯─ ") for line in output.getvalue().splitlines() if not line.startswith("╭")]  # the title
+    details = " ".join(line for line in lines if line and not line.startswith("For full helptext"))
+    command = f"neftune {arguments[0]}"
+    raise InvalidSetting(f"{_plain(details, command)[:300]} (`{command} --help` lists the options.)")
 
 
-_HEADINGS, _TITLES = ("For full helptext", "Parsing error"), ("Unrecognized options", "Missing argument", "Value error")
-_NO_NUMBER = (
-    (
-        re.compile(r".*Error parsing (\S+): invalid literal for int.*?('.*?').*"),
-        r"\1 cannot be \2: it must be an integer.",
-    ),
-    (
-        re.compile(r".*Error parsing (\S+): could not convert string.*?('.*?').*"),
-        r"\1 cannot be \2: it must be a number.",
-    ),
-)
-"""What the parser says of values that are no numbers, and the same in plain words."""
+TAKES = {"INT": "an integer", "FLOAT": "a number", "PATH": "a path", "STR": "a text"}
+
+
+def _plain(details: str, command: str) -> str:
+    """Return what the parser says about wrong options as one sentence, without its types and class names."""
+    if found := re.match(r"Unrecognized options: (.+)", details):
+        return f"`{command}` takes no {found[1]}."
+    if found := re.match(r"Missing value for argument '(\S+)'", details):
+        return f"{found[1]} has no value: write one after it."
+    if found := re.match(r"Missing from .*?: \S+ (.+?) \(required\)", details):
+        return f"`{command}` needs one more argument. {found[1]}"
+    if found := re.match(r"Error parsing (\S+): .*?'([^']*)'\]? .*?helptext: (?:-\S+ )?\[?(\S+?)\]? ", f"{details} "):
+        kind = found[3].rpartition("|")[2]
+        return f"{found[1]} cannot be {found[2]!r}: it must be {TAKES.get(kind, f'one of {kind}')}."
+    return details
 
 
 def _overview(arguments: list[str], commands: dict[str, type]) -> int:
