@@ -26,7 +26,7 @@ def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--nonsense", "1"], "Unrecognized options: --nonsense, 1 ("),
+        (["--nonsense", "1"], "`neftune data` takes no --nonsense, 1. ("),
         (["--rows", "many"], "--rows cannot be 'many': it must be an integer. ("),
         (["--held-out-share", "half"], "--held-out-share cannot be 'half': it must be a number. ("),
     ],

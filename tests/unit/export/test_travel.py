@@ -260,7 +260,7 @@ def test_a_card_names_data_noise_seed_measures_and_limits(record: Record, tmp_pa
         assert said in text, said
     assert record.about_table("data")["sha256"] in text
     assert ("| number format of this model | " in text) == (form == "merged")
-    assert "moves held-out loss" in text  # what the number format moves
+    assert "changes held-out loss" in text  # the effect of rounding
     assert str(record.folder) not in text
     assert "/tmp" not in text
 
@@ -272,7 +272,7 @@ def test_a_card_has_the_caveats_of_its_study_in_english(record: Record, monkeypa
     with in_language(CHINESE):
         limits = card(record, ARM, 0, "adapter").partition("## Limits\n\n")[2].splitlines()
     assert limits[0].startswith("* 1 row was cut to the maximum length. It lost its end of sequence")
-    assert limits[1].startswith(f"* There is nothing to judge: {ARM} made 4 steps")
+    assert limits[1].startswith(f"* There is nothing to judge: {ARM} took 4 steps")
 
 
 def test_an_arm_that_is_not_there_is_refused(record: Record, tmp_path: Path) -> None:
