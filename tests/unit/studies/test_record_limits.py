@@ -107,7 +107,7 @@ def test_a_log_made_to_exhaust_memory_is_read_within_limits(tmp_path: Path) -> N
     log = record.log()
     assert len(log.read()) <= 2
     assert log.cut
-    assert any("larger than" in words for words in damages(record, log))
+    assert any("log is too large" in words for words in damages(record, log))
     assert log.read() is log.events  # and is not read again
     of_record(record)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 200  # MB
