@@ -1,27 +1,47 @@
-"""Metrics of a study in a tracker, one overlaid run per arm and seed."""
+"""Metrics of a study in one of accelerate's trackers: one overlaid run per arm and seed where the tracker can have
+several runs open, otherwise one run per seed with the metrics of all arms.
+"""
 
 from __future__ import annotations
 
 import contextvars
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.home import home
 from neftune_core.studies.records.record import Record
 
 logger = logging.getLogger(__name__)
 
 PROJECT = "neftune-lab"
 
-Event = dict[str, Any]
+Event = Mapping[str, Any]
+Options = Callable[[str, str, dict[str, Any]], dict[str, Any]]
+
+TRACKERS: dict[str, Options] = {
+    "trackio": lambda name, group, config: {
+        "name": name, "group": group, "config": config, "resume": "allow", "embed": False
+    },
+    "tensorboard": lambda name, group, config: {"logging_dir": str(home() / "tensorboard")},
+    "wandb": lambda name, group, config: {
+        "id": name, "name": name, "group": group, "config": config, "resume": "allow", "reinit": "create_new"
+    },
+    "mlflow": lambda name, group, config: {"run_name": name},
+    "swanlab": lambda name, group, config: {"experiment_name": name, "config": config},
+}  # fmt: skip
+"""The arguments of each tracker of accelerate, from the name of a run, its study and its settings."""
+
+ONE_OPEN_RUN = ("mlflow", "swanlab")
+"""Trackers that can have only one run open in a process."""
 
 
 def require_tracker(name: str) -> None:
     """Raise `InvalidSetting` for an unknown tracker, or `NotAvailable` if it is not installed."""
     if name not in TRACKERS:
-        raise InvalidSetting(f"There is no tracker called {name!r} here: choose {' or '.join(TRACKERS)}.")
+        raise InvalidSetting(f"There is no tracker called {name!r} here: choose one of {', '.join(TRACKERS)}.")
     if importlib.util.find_spec(name) is None:
         raise NotAvailable(f"{name} is not installed here: pip install {name}.")
 
@@ -37,15 +57,16 @@ def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Even
     Yields:
         The same events.
     """
-    tracker = TRACKERS[name](record)
+    runs = _Runs(record, name)
     works = True
     try:
         for event in events:
             if works and event["event"] in ("step", "evaluated"):
-                works = _succeeded(tracker.log_event, event)
+                works = _succeeded(runs.log, event)
             yield event
     finally:
-        tracker.finish()
+        for run in runs.open.values():
+            _succeeded(run.finish)
 
 
 def _succeeded(act: Callable[..., Any], *given: Any) -> bool:
@@ -57,58 +78,46 @@ def _succeeded(act: Callable[..., Any], *given: Any) -> bool:
     return True
 
 
-class Tracker(Protocol):
-    """Protocol of a tracker."""
+class _Runs:
+    """The runs of one study; steps repeated after resuming from a checkpoint are not logged twice."""
 
-    def log_event(self, event: Event) -> None:
-        """Log a `step` or `evaluated` event."""
-
-    def finish(self) -> None:
-        """Close the tracker when the study has ended; raises nothing."""
-
-
-class Trackio:
-    """One trackio run per arm and seed, in a group per study.
-
-    Steps that are repeated after resuming from a checkpoint are not logged twice.
-    """
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.runs: dict[tuple[Any, str], Any] = {}
+    def __init__(self, record: Record, tracker: str) -> None:
+        self.record, self.tracker = record, tracker
+        self.open: dict[tuple[Any, str], Any] = {}
         self.known: dict[tuple[Any, str], int] = {}
 
-    def log_event(self, event: Event) -> None:
-        for arm, values in event["arms"].items():
-            key = event.get("seed"), arm
-            if key not in self.runs:
-                self.runs[key] = self._begun(*key)
-                self.known[key] = getattr(self.runs[key], "_next_step", 0)  # not public in trackio
-            if event["step"] < self.known[key]:
-                continue
-            metrics = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-            if event["event"] == "step":
-                metrics["learning_rate"] = event["learning_rate"]
-            self.runs[key].log(metrics, step=event["step"])
+    def log(self, event: Event) -> None:
+        """Log the numbers of a `step` or `evaluated` event."""
+        rate = {"learning_rate": event["learning_rate"]} if event["event"] == "step" else {}
+        by_arm = {arm: _numbers(values) | rate for arm, values in event["arms"].items()}
+        if self.tracker in ONE_OPEN_RUN:
+            by_arm = {"": {f"{arm}/{name}": value for arm, found in by_arm.items() for name, value in found.items()}}
+        for arm, numbers in by_arm.items():
+            place = event.get("seed"), arm
+            if place not in self.open:
+                self._start(*place, event["step"])
+            if event["step"] >= self.known[place]:
+                self.open[place].log(numbers, step=event["step"])
 
-    def finish(self) -> None:
-        for run in self.runs.values():
-            _succeeded(run.finish)
-
-    def _begun(self, seed: Any, arm: str) -> Any:
+    def _start(self, seed: Any, arm: str, step: int) -> None:
         """Start a run in its own context, because `trackio.init` finishes the previous run of the same context."""
-        import trackio
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        return contextvars.copy_context().run(
-            trackio.init,
-            project=PROJECT,
-            name=f"{self.record.id}-{arm}-seed-{seed}",
-            group=self.record.id,
-            config={**self.record.study.model_dump(mode="json"), "arm": arm, "seed": seed},
-            resume="allow",
-            embed=False,
-        )
+        name = "-".join(filter(None, (self.record.id, arm, f"seed-{seed}")))
+        config = {**self.record.study.model_dump(mode="json"), "arm": arm, "seed": seed}
+        options = TRACKERS[self.tracker](name, self.record.id, config)
+        project = PROJECT
+        if self.tracker == "tensorboard":
+            project, options = f"{PROJECT}/{name}", {**options, "purge_step": step}
+        run = LOGGER_TYPE_TO_CLASS[self.tracker](project, **options)
+        run.main_process_only = False  # only the main process comes here, and accelerate need not find out which it is
+        if self.tracker in ONE_OPEN_RUN:
+            while self.open:
+                self.open.popitem()[1].finish()
+        contextvars.copy_context().run(run.start)
+        self.open[seed, arm] = run
+        self.known[seed, arm] = getattr(run.tracker, "_next_step", 0)  # of a resumed run of trackio; not public
 
 
-TRACKERS: dict[str, Callable[[Record], Tracker]] = {"trackio": Trackio}
-"""By the name shared by the command line, the package and the extra."""
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

@@ -31,6 +31,29 @@ from neftune_core.evaluation.statistics import (
 # Darwin's 15 pairs of maize, in eighths of an inch (Fisher 1935, The Design of Experiments, sections 17 and 21).
 MAIZE = (49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48)
 
+# Two-sided tails (point, degrees of freedom, tail) and limits (successes, trials, low, high) of scipy 1.17.1.
+TAILS = [
+    (0.5, 1, 0.7048327646991335),
+    (1000000000.0, 1, 6.366197723675814e-10),
+    (1e60, 5, 1.8980334491124728e-299),
+    (12.0, 7, 6.358310378185098e-06),
+    (1000000000000000.0, 20, 1.8042578124999978e-288),
+    (3.0, 31, 0.005288746688991346),
+    (40.0, 99, 6.385085160287251e-63),
+    (1000.0, 99, 4.840172370588353e-200),
+    (20.0, 1000, 4.0622884995248174e-75),
+    (38.0, 1000, 2.918757842260071e-196),
+]
+LIMITS = [
+    (0, 1, 0.0, 0.975),
+    (1, 3, 0.008403758659612647, 0.9057006759492866),
+    (7, 20, 0.1539092047845412, 0.5921885345328283),
+    (19, 20, 0.7512672372279723, 0.998734910502044),
+    (40, 100, 0.30329476870284483, 0.5027908495776665),
+    (333, 1000, 0.30381780242015766, 0.36316921785200823),
+    (1000, 1000, 0.9963179161033608, 1.0),
+]
+
 
 def test_fishers_maize_gives_fishers_numbers() -> None:
     assert sign_flip(MAIZE) == 2 * 863 / 2**15  # he counted 863 sums as great as 314
@@ -54,6 +77,19 @@ def test_small_tails_of_student_keep_their_digits(point: float) -> None:
     root = math.hypot(math.sqrt(2), point)
     assert t_tail(point, 1) == pytest.approx(2 / math.pi * math.atan2(1, point), rel=1e-12)
     assert t_tail(point, 2) == pytest.approx(2 / (root * (root + point)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("point", "freedom", "tail"), TAILS)
+def test_tails_of_student_are_those_of_scipy_down_to_the_smallest_numbers(
+    point: float, freedom: int, tail: float
+) -> None:
+    assert t_tail(point, freedom) == pytest.approx(tail, rel=1e-9)
+
+
+@pytest.mark.parametrize(("successes", "trials", "low", "high"), LIMITS)
+def test_limits_of_a_share_are_those_of_scipy(successes: int, trials: int, low: float, high: float) -> None:
+    found = binomial_interval(successes, trials)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_a_clear_difference_has_a_small_p_and_not_zero() -> None:

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.studies.records.record import create
@@ -47,14 +48,62 @@ def test_steps_that_are_made_again_after_a_kill_are_logged_once(tmp_path: Path) 
     assert [log["step"] for log in logs] == [1, 2, 3, 4]
 
 
-def test_a_tracker_is_finished_though_the_study_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
-    notebook = SimpleNamespace(tell=lambda event: None, finish=lambda: heard.append("over"))
-    monkeypatch.setitem(TRACKERS, "notebook", lambda record: notebook)
-    events = tracked(create(EXAMPLE, "", folder=tmp_path), iter([{"event": "started"}, {"event": "step"}]), "notebook")
-    next(events)
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A tracker whose runs write down what they are told; its disk is full at step 3."""
+
+    class Notebook:
+        lines: ClassVar[list[tuple[Any, ...]]] = []
+        tracker = None
+
+        def __init__(self, project: str, name: str) -> None:
+            self.name = name.partition("-seed-")[0].rpartition("-")[2] + name.partition("-seed-")[2]
+
+        def start(self) -> None:
+            self.lines.append((self.name, "start"))
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            self.lines.append((self.name, step, values))
+            if step == 3:
+                raise OSError("the tracker's disk is full")
+
+        def finish(self) -> None:
+            self.lines.append((self.name, "finish"))
+            raise RuntimeError("and cannot be closed")
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notebook", Notebook)
+    monkeypatch.setitem(TRACKERS, "notebook", lambda name, group, config: {"name": name})
+    return Notebook
+
+
+def told(step: int, seed: int = 0) -> dict[str, Any]:
+    arms = {"control": {"loss": 1.0, "words": "no"}, "noise": {"loss": 2.0}}
+    return {"event": "step", "step": step, "seed": seed, "learning_rate": 0.5, "arms": arms}
+
+
+def test_a_run_gets_the_numbers_of_its_arm_and_is_finished_though_the_study_is_interrupted(
+    tmp_path: Path, notebook: Any
+) -> None:
+    events = tracked(create(EXAMPLE, "", folder=tmp_path), iter([{"event": "started"}, told(1)]), "notebook")
+    assert [next(events)["event"] for _ in range(2)] == ["started", "step"]
     events.close()  # type: ignore[attr-defined]
-    assert heard == ["over"]
+    control, noise = {"loss": 1.0, "learning_rate": 0.5}, {"loss": 2.0, "learning_rate": 0.5}
+    wanted = [("control0", "start"), ("control0", 1, control), ("noise0", "start"), ("noise0", 1, noise)]
+    assert notebook.lines == [*wanted, ("control0", "finish"), ("noise0", "finish")]
+
+
+def test_a_tracker_with_one_open_run_gets_all_arms_in_one_run_per_seed(
+    tmp_path: Path, notebook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_core.studies.tracking.ONE_OPEN_RUN", ("notebook",))
+    monkeypatch.setattr(notebook, "finish", lambda self: self.lines.append("finish"))
+    record = create(EXAMPLE, "", folder=tmp_path)
+    list(tracked(record, iter([told(1), told(2), told(1, seed=7)]), "notebook"))
+    names = {"control/loss", "control/learning_rate", "noise/loss", "noise/learning_rate"}
+    assert all(set(line[2]) == names for line in notebook.lines if len(line) == 3)
+    assert [line if line == "finish" else line[1] for line in notebook.lines] == [
+        "start", 1, 2, "finish", "start", 1, "finish"
+    ]  # fmt: skip
 
 
 def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
@@ -76,37 +125,22 @@ def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
 
 
 def test_an_unknown_tracker_gets_a_sentence() -> None:
-    with pytest.raises(InvalidSetting, match="choose trackio"):
+    with pytest.raises(InvalidSetting, match="choose one of trackio, tensorboard, wandb, mlflow, swanlab"):
         require_tracker("abacus")
 
 
-def test_only_the_named_tracker_gets_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
-    notebook = SimpleNamespace(tell=lambda event: heard.append(event["event"]), finish=lambda: heard.append("over"))
-    monkeypatch.setitem(TRACKERS, "notebook", lambda record: notebook)
-    told = [{"event": name, "step": 1} for name in ("started", "step", "evaluated", "finished")]
-    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(told), "notebook")) == told
-    assert heard == ["step", "evaluated", "over"]
+def test_a_tracker_that_fails_is_left_out_and_the_study_continues(tmp_path: Path, notebook: Any) -> None:
+    events = [told(step) for step in (1, 2, 3, 4)]
+    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(events), "notebook")) == events
+    assert [line[1] for line in notebook.lines if line[0] == "control0"] == ["start", 1, 2, 3, "finish"]
 
 
-def test_a_tracker_that_fails_is_left_out_and_the_study_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-
-    class Failing:
-        def log(self, values: dict[str, float], step: int) -> None:
-            calls.append(step)
-            if step == 2:
-                raise OSError("the tracker's disk is full")
-
-        def finish(self) -> None:
-            raise RuntimeError("and cannot be closed")
-
-    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=lambda **_: Failing()))
-    told = [
-        {"event": "step", "step": step, "seed": 0, "learning_rate": 1.0, "arms": {"control": {"loss": 1.0}}}
-        for step in (1, 2, 3)
-    ]
-    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(told), "trackio")) == told
-    assert calls == [1, 2]
+def test_tensorboard_gets_one_folder_per_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    record = create(EXAMPLE, "", folder=tmp_path / "runs")
+    for steps in ((1, 2, 3), (2, 3, 4)):  # resumed at step 2
+        list(tracked(record, iter([told(step) for step in steps]), "tensorboard"))
+    (folder,) = (tmp_path / "tensorboard").rglob("*-noise-seed-0")
+    found = accumulator.EventAccumulator(str(folder)).Reload().Scalars("loss")
+    assert [(one.step, one.value) for one in found] == [(step, 2.0) for step in (1, 2, 3, 4)]
