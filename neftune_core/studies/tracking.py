@@ -101,8 +101,10 @@ class _Runs:
 
     def _start(self, seed: Any, arm: str, step: int) -> None:
         """Start a run in its own context, because `trackio.init` finishes the previous run of the same context."""
+        from accelerate import PartialState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+        PartialState()  # accelerate's trackers log with it
         name = "-".join(filter(None, (self.record.id, arm, f"seed-{seed}")))
         config = {**self.record.study.model_dump(mode="json"), "arm": arm, "seed": seed}
         options = TRACKERS[self.tracker](name, self.record.id, config)
@@ -110,7 +112,6 @@ class _Runs:
         if self.tracker == "tensorboard":
             project, options = f"{PROJECT}/{name}", {**options, "purge_step": step}
         run = LOGGER_TYPE_TO_CLASS[self.tracker](project, **options)
-        run.main_process_only = False  # only the main process comes here, and accelerate need not find out which it is
         if self.tracker in ONE_OPEN_RUN:
             while self.open:
                 self.open.popitem()[1].finish()
