@@ -4,6 +4,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
 
     cli            the command `neftune`
     commands       one module per group of commands: options and actions
+    python_api     studies from Python and notebooks
     bench          benchmarks of a user's own machine: the page, training, other work beside it
     ui             the page; the only package that imports Gradio
       tabs           one file per tab, and files that only this tab uses
@@ -37,12 +38,15 @@ Imports go downwards only, which import-linter checks. From the page down to the
 
 Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 
-The public names work in any training loop:
+The public names: the noise alone works in any training loop, and `run_study` runs a whole study.
 
-    from neftune_core import NoiseSettings, noisy_embeddings
+    from neftune_core import NoiseSettings, StudySettings, noisy_embeddings, run_study
 
     with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
         trainer.train()
+
+    result = run_study(StudySettings(noise=[NoiseSettings(strength=5)], seeds=6))
+    print(result.verdict)
 """
 
 from __future__ import annotations
@@ -52,17 +56,45 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.engine.settings import TrainingSettings
+    from neftune_core.models.settings import ModelSettings
     from neftune_core.noise.attach import noisy_embeddings
     from neftune_core.noise.settings import NoiseSettings
+    from neftune_core.python_api import compare, open_study, run_study, start_study
+    from neftune_core.studies.settings import StudySettings
 
-__all__ = ["NoiseSettings", "__version__", "noisy_embeddings"]
+__all__ = [
+    "DataSettings",
+    "ModelSettings",
+    "NoiseSettings",
+    "StudySettings",
+    "TrainingSettings",
+    "__version__",
+    "compare",
+    "noisy_embeddings",
+    "open_study",
+    "run_study",
+    "start_study",
+]
 
 try:
     __version__ = version("neftune-lab")
 except PackageNotFoundError:
     __version__ = "0+unknown"
 
-_HOMES = {"NoiseSettings": "neftune_core.noise.settings", "noisy_embeddings": "neftune_core.noise.attach"}
+_HOMES = {
+    "DataSettings": "neftune_core.data.settings",
+    "ModelSettings": "neftune_core.models.settings",
+    "NoiseSettings": "neftune_core.noise.settings",
+    "StudySettings": "neftune_core.studies.settings",
+    "TrainingSettings": "neftune_core.engine.settings",
+    "compare": "neftune_core.python_api",
+    "noisy_embeddings": "neftune_core.noise.attach",
+    "open_study": "neftune_core.python_api",
+    "run_study": "neftune_core.python_api",
+    "start_study": "neftune_core.python_api",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
-import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neftune_core.bounded import read_toml
@@ -273,12 +272,16 @@ def to_toml(settings: Settings, *, comments: bool = False) -> str:
         settings: The settings.
         comments: Whether to add help, unit and range as a comment above each setting.
     """
+    import tomlkit  # here, so that the noise alone needs only torch, numpy and pydantic
+
     document = tomlkit.document()
     _fill(document, settings, comments=comments)
     return tomlkit.dumps(document)
 
 
 def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
+    import tomlkit
+
     nested: list[tuple[str, Any]] = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
@@ -297,6 +300,8 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
 
 def _inner(value: Any, words: str, *, comments: bool) -> Any:
     """Return a TOML table of settings or named values, or an array of such tables."""
+    import tomlkit
+
     if isinstance(value, tuple):
         array = tomlkit.aot()
         for index, entry in enumerate(value):

@@ -80,6 +80,9 @@ class Verdict:
     closing: tuple[Line, ...]
     rounding: Rounding
 
+    def __str__(self) -> str:
+        return self.text()
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been measured yet."""

@@ -67,7 +67,7 @@ def study_content(record: Record) -> Content:
         facts=_facts(record, events),
         sections=[
             *sections,
-            (say("Losses"), _losses(record)),
+            (say("Losses"), losses_html(record)),
             (say("The data"), data_html(record.about_table("data"))),
             (say("Answers"), _answers(record)),
         ],
@@ -133,7 +133,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
         return sorted(found)
 
 
-def _losses(record: Record) -> str:
+def losses_html(record: Record) -> str:
     """Return the last and lowest loss of the base and every arm, as means over the same seeds, with notes."""
     try:
         found, names = reached(record), arm_heads(record.arms)

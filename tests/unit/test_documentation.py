@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from as_written import blocks
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -84,8 +86,17 @@ def test_every_command_that_is_named_exists(name: str) -> None:
 
 
 def test_the_python_lines_of_the_readme_run() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", _text("README.md"), re.DOTALL)
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    for code in blocks(_text("README.md"), "python"):
+        ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_the_example_notebook_runs_and_holds_its_outputs(tmp_path: Path) -> None:
+    cells = json.loads(_text("assets/docs/example.ipynb"))["cells"]
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in codes) and any("<svg" in str(cell["outputs"]) for cell in codes)
+    code = "\n".join("".join(cell["source"]) for cell in codes).replace("seeds=6", "seeds=1")
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
 
 

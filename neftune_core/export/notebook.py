@@ -1,0 +1,100 @@
+"""A study in a notebook: verdict, loss curves, losses and answers as static HTML, without scripts."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from neftune_core.errors import LabError
+from neftune_core.export.report_parts import table_html, verdict_html
+from neftune_core.export.study_report import losses_html
+from neftune_core.figures.colours import arm_colours, resolved
+from neftune_core.figures.curves import shared_seeds
+from neftune_core.language import say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.records.record import Record
+
+WIDTH, HEIGHT, LEFT, BELOW = 640, 260, 56, 36
+TICKS = 4
+Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def study_html(record: Record) -> str:
+    """Return the results of a record as HTML, as far as it has run."""
+    parts = [curves_svg(record)]
+    try:
+        parts = [verdict_html(verdict_of(record)), *parts, losses_html(record)]
+    except LabError as error:
+        parts.insert(0, f"<p>{html.escape(str(error))}</p>")
+    return "".join([*parts, answers_html(record.answers())])
+
+
+def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return answers as a table with one row per prompt and one column per arm; "" if there are none.
+
+    Args:
+        lines: Objects with `prompt` and `arms`, whose values have a `text`.
+
+    Returns:
+        HTML.
+    """
+    names = list(dict.fromkeys(name for line in lines for name in line["arms"]))
+    rows = [[line["prompt"], *(line["arms"].get(name, {}).get("text", "") for name in names)] for line in lines]
+    return table_html(map(html.escape, names), ([html.escape(cell) for cell in row] for row in rows)) if rows else ""
+
+
+def curves_svg(record: Record) -> str:
+    """Draw the losses with noise off over the steps as an SVG image: held-out rows, or training rows without them.
+
+    Curves are means over the seeds that every arm has. Returns "" if nothing has been measured.
+    """
+    for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
+        found = _curves(record, loss)
+        if found:
+            return _svg(found, record.arms, title)
+    return ""
+
+
+def _curves(record: Record, loss: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Return steps and mean losses by arm."""
+    events = [event for event in record.events() if event["event"] in ("step", "evaluated")]
+    seeds, found = shared_seeds(events), dict[str, dict[int, list[float]]]()
+    for event in events:
+        for arm, of in event["arms"].items() if event["event"] == "evaluated" else ():
+            value = of.get(loss)
+            if arm != "base" and event.get("seed") in seeds and value is not None and np.isfinite(value):
+                found.setdefault(arm, {}).setdefault(event["step"], []).append(value)
+    return {
+        arm: ([float(step) for step in sorted(by_step)], [float(np.mean(by_step[step])) for step in sorted(by_step)])
+        for arm, by_step in found.items()
+    }
+
+
+def _svg(curves: Curves, arms: Mapping[str, NoiseSettings], title: str) -> str:
+    xs, ys = ([value for curve in curves.values() for value in curve[axis]] for axis in (0, 1))
+    low, high, last = min(ys), max(ys), max(xs) or 1.0
+    span = (high - low) or 1.0
+    colours = resolved(arm_colours(arms), "light")
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return LEFT + x / last * (WIDTH - LEFT - 110), 12 + (high - y) / span * (HEIGHT - BELOW - 24)
+
+    parts = [f'<text x="{LEFT}" y="{HEIGHT - 4}">{html.escape(say("steps"))}: 0 – {last:,.0f}</text>']
+    for value in np.linspace(low, high, TICKS):
+        _, y = place(0, value)
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 110}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e1e4e9"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3f}</text>')
+    for number, (arm, (steps, values)) in enumerate(curves.items()):
+        points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in zip(steps, values, strict=True))
+        colour = colours.get(arm, "#5c6573")
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{WIDTH - 104}" y="{24 + 16 * number}" fill="{colour}">{html.escape(arm)}</text>')
+    style = "font:12px sans-serif;fill:#5c6573;max-width:100%"
+    label = html.escape(title, quote=True)
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" style="{style}" role="img" aria-label="{label}">' + (
+        f"<title>{label}</title>{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,287 @@
+"""Studies from Python: run one, follow its events, and read losses, verdict, answers and adapters as plain objects.
+
+Example:
+    result = run_study(StudySettings(noise=[{"strength": 5}], seeds=6), progress=print)
+    print(result.verdict)
+    result.losses["control"][-1].held_out_loss
+    result.ask(["Where does the owl live?"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_core.engine.lockstep import Event
+from neftune_core.errors import LabError, NotAvailable
+from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.evaluation.text_measures import with_measures
+from neftune_core.evaluation.verdict import Verdict
+from neftune_core.export.models import write_model
+from neftune_core.export.notebook import answers_html, study_html
+from neftune_core.settings import Limits
+from neftune_core.studies.comparison import chosen_arms, compare_arms
+from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.prompts import Prompt, as_messages
+from neftune_core.studies.records.disk import drop_unbegun
+from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.study import run_study as run_record
+from neftune_core.sweeps.record import find_study, require_single
+
+Progress = Callable[[Event], object]
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """Losses of one arm at one evaluation, with noise off.
+
+    Attributes:
+        seed: Seed of the run.
+        step: Optimizer steps taken so far.
+        train_loss: Mean loss on training rows in nats per response token; None if not measured.
+        held_out_loss: The same on held-out rows; None without held-out rows.
+    """
+
+    seed: int
+    step: int
+    train_loss: float | None
+    held_out_loss: float | None
+
+
+class AnswerTable(list[dict[str, Any]]):
+    """Answers side by side: one object per prompt, with `prompt`, `reference` and `arms` (text and measures)."""
+
+    def to_pandas(self) -> Any:
+        """Return a data frame with one row per prompt and one column per arm.
+
+        Raises:
+            NotAvailable: If pandas is not installed.
+        """
+        rows = [{"prompt": line["prompt"]} | {arm: said["text"] for arm, said in line["arms"].items()} for line in self]
+        return _pandas().DataFrame(rows)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            "\n".join([f"> {line['prompt']}", *(f"  [{arm}] {said['text']}" for arm, said in line["arms"].items())])
+            for line in self
+        )
+
+    def _repr_html_(self) -> str:
+        return answers_html(self)
+
+
+class StudyResult:
+    """The results of a record; every property reads it anew, so that a running study can be looked at.
+
+    Attributes:
+        record: The record on disk.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the record."""
+        return self.record.folder
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the trained arms, the control first."""
+        return tuple(self.record.arms)
+
+    @property
+    def losses(self) -> dict[str, list[LossPoint]]:
+        """Losses of the base and every arm, in the order of the evaluations."""
+        found: dict[str, list[LossPoint]] = {name: [] for name in ("base", *self.arms)}
+        for event in self.record.events():
+            if event["event"] == "evaluated":
+                for arm, of in event["arms"].items():
+                    point = LossPoint(event["seed"], event["step"], of.get("train_loss"), of.get("held_out_loss"))
+                    found.setdefault(arm, []).append(point)
+        return {name: points for name, points in found.items() if points}
+
+    @property
+    def verdict(self) -> Verdict:
+        """The comparison of every arm with the control; `str()` of it is the text.
+
+        Raises:
+            RecordError: If the settings of the record cannot be read.
+        """
+        return verdict_of(self.record)
+
+    @property
+    def answers(self) -> AnswerTable:
+        """Answers that the study stored at its end."""
+        return AnswerTable(self.record.answers())
+
+    def adapter(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
+        """Write the adapter of one arm for PEFT, with a model card.
+
+        Args:
+            arm: Name of the arm, such as "uniform-alpha-5".
+            folder: The folder to create.
+            seed: Seed of the run; the study's first by default.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InvalidSetting: If the study trained all weights, or something exists at `folder`.
+            RecordError: If the record has no such arm.
+        """
+        return self._write(arm, folder, seed, "adapter")
+
+    def merged_model(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
+        """Write the whole model with one arm's training merged into it; see `adapter` for arguments and errors."""
+        return self._write(arm, folder, seed, "merged")
+
+    def _write(self, arm: str, folder: Path | str, seed: int | None, form: str) -> Path:
+        target = Path(folder)
+        write_model(self.record, arm, self.record.study.seed if seed is None else seed, form, target)
+        return target
+
+    def ask(self, prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any) -> AnswerTable:
+        """Answer prompts with the base and the arms; see `compare`."""
+        return compare([self], prompts, arms=arms, **decoding)
+
+    def to_pandas(self) -> Any:
+        """Return the losses as a data frame with the columns arm, seed, step, train_loss and held_out_loss.
+
+        Raises:
+            NotAvailable: If pandas is not installed.
+        """
+        rows = [{"arm": arm} | asdict(point) for arm, points in self.losses.items() for point in points]
+        return _pandas().DataFrame(rows)
+
+    def __repr__(self) -> str:
+        ending = self.record.ending() or {"event": "unfinished"}
+        return f"StudyResult({self.record.id!r}, arms={list(self.arms)}, {ending['event']})"
+
+    def _repr_html_(self) -> str:
+        return study_html(self.record)
+
+
+class StudyRun:
+    """A study to iterate over: it runs while its events are read, and stops when the iterator is closed.
+
+    Attributes:
+        result: What has been measured so far.
+    """
+
+    def __init__(self, record: Record, limits: Limits) -> None:
+        self.result = StudyResult(record)
+        self._limits = limits
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield the events of the study, each after it has been written to the record.
+
+        Raises:
+            LabError: If the study fails; what it measured before stays in the record.
+        """
+        record = self.result.record
+        if (record.ending() or {}).get("event") == "finished":
+            return
+        is_new, event = not record.events(), Event()
+        with closing(run_record(record, self._limits, lambda: False)) as events:  # type: ignore[type-var]
+            for event in events:
+                yield event
+        if event.get("event") == "failed":
+            if is_new:
+                drop_unbegun(record)
+            raise LabError(event["message"])
+
+
+def start_study(study: StudySettings, *, resume: bool = False) -> StudyRun:
+    """Create a record for a study, and return the study as an iterator of its events.
+
+    Args:
+        study: The settings.
+        resume: Continue the newest record with the same settings, if there is one.
+
+    Returns:
+        The study, which trains while it is iterated over.
+
+    Raises:
+        LabError: If a setting cannot be used, or the disk has no room.
+    """
+    limits = Limits()
+    study.check(limits)
+    record = find_same(study, owner="") if resume else None
+    return StudyRun(record or create(study, "", limits), limits)
+
+
+def run_study(study: StudySettings, *, progress: Progress | None = None, resume: bool = False) -> StudyResult:
+    """Run a study to its end.
+
+    Args:
+        study: The settings.
+        progress: Called with every event.
+        resume: Continue the newest record with the same settings, if there is one.
+
+    Returns:
+        Its results.
+
+    Raises:
+        LabError: If a setting cannot be used, or the study fails.
+    """
+    run = start_study(study, resume=resume)
+    for event in run:
+        if progress is not None:
+            progress(event)
+    return run.result
+
+
+def open_study(name: str | Path) -> StudyResult:
+    """Open a record.
+
+    Args:
+        name: The id of a record as `neftune runs` lists it, or its folder.
+
+    Returns:
+        Its results.
+
+    Raises:
+        RecordError: If there is no such record.
+    """
+    folder = Path(name)
+    found = Record(folder.resolve()) if (folder / STUDY_FILE).is_file() else find_study(str(name), owner=None)
+    return StudyResult(require_single(found))
+
+
+def compare(
+    results: Sequence[StudyResult], prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any
+) -> AnswerTable:
+    """Answer the same prompts with the base and with arms of one or more studies on it.
+
+    Args:
+        results: Studies with the same base model.
+        prompts: What the user says, one text per prompt.
+        arms: Names of arms; all by default.
+        **decoding: Fields of `DecodingSettings`, such as `new_tokens` or `temperature`.
+
+    Returns:
+        One object per prompt.
+
+    Raises:
+        LabError: If the studies have different bases, or a prompt or setting cannot be used.
+    """
+    settings = DecodingSettings(**decoding)
+    chosen = chosen_arms([result.record for result in results], arms=arms)
+    asked = [Prompt(as_messages(prompt, settings.system)) for prompt in prompts]
+    lines: list[dict[str, Any]] = []
+    for lines in compare_arms(chosen, asked, settings, Limits()):  # noqa: B007 - the last list is complete
+        pass
+    return AnswerTable(with_measures(line) for line in lines)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise NotAvailable("This needs pandas: `pip install pandas`.") from None
+    return pandas
