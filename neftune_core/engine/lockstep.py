@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -38,8 +39,8 @@ Study = TypeVar("Study", bound=Plan)
 LOSSES = ("loss", "first_draw_loss")
 """Keys of `passes.Sums`."""
 
-TIMED_STEPS = 3
-"""Steps timed for a time budget, after one untimed step for warm-up."""
+TIMED_STEPS = 5
+"""Steps timed for a time budget, after one untimed step for warm-up; their median pace counts."""
 
 
 @dataclass(frozen=True)
@@ -200,14 +201,14 @@ class Lockstep(Generic[Study]):
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
         should_stop = self.process_group.agree_on_stop(should_stop)
         per_evaluation = (time.perf_counter() - started) * len(self.alive)  # only the base was evaluated so far
-        tokens, seconds = 0, 0.0
+        paces = list[float]()  # seconds per token; one slow step must not decide the length of a study
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
             before = time.perf_counter()
             self._backward(step, self.noise.at(1, self.alive), should_stop)
             if step.number > 1:
-                seconds += time.perf_counter() - before
-                tokens += sum(lengths[index] for index in step.rows)
-        per_step = seconds / tokens * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
+                seconds = time.perf_counter() - before
+                paces.append(seconds / sum(lengths[index] for index in step.rows))
+        per_step = median(paces) * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
         self.plan(int(self.process_group.broadcast(max(1, min(int(left / per_step), self.most_steps)))))
         return {

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import random_rows
@@ -145,7 +146,7 @@ def test_a_time_budget_becomes_steps_before_the_first_one_and_a_resumed_run_keep
     untrained = [parameter.detach().clone() for parameter in run.stack.parameters()]
     events = run.run(lambda: False)
     planned = next(events)
-    # seen at 0: the start; at 10: one evaluation; to 80: a step that is not timed and three that are; at 90: the end
+    # seen at 0: the start; at 10: one evaluation; to 120: a step that is not timed and five that are; at 130: the end
     assert planned == {
         "event": "planned",
         "step": 0,
@@ -153,7 +154,7 @@ def test_a_time_budget_becomes_steps_before_the_first_one_and_a_resumed_run_keep
         "seconds_per_step": pytest.approx(10.0),
         "seconds_per_evaluation": 30.0,  # the first was of the base alone, the others are of three arms
     }
-    assert run.total == (3600 - 90 - 30) // 10  # what has passed, and the evaluation that is to come
+    assert run.total == (3600 - 130 - 30) // 10  # what has passed, and the evaluation that is to come
     assert all(torch.equal(one, other) for one, other in zip(run.stack.parameters(), untrained, strict=True))
     first = next(events)
     assert (first["event"], first["step"], first["steps"]) == ("evaluated", 0, run.total)
@@ -165,6 +166,16 @@ def test_a_time_budget_becomes_steps_before_the_first_one_and_a_resumed_run_keep
     checkpoint.restore(again, tmp_path)
     assert again.total == run.total
     assert next(again.run(lambda: False)) == next(events)
+
+
+def test_one_slow_start_does_not_plan_a_short_study(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = StudySettings(training=training(time_budget_seconds=3600))
+    ticks = [0, 1, 0, *(second for step in (300, 1, 1, 1, 1) for second in (0, step)), 1]
+    moments = iter(np.cumsum(ticks).astype(float).tolist())
+    monkeypatch.setattr(time, "perf_counter", lambda: next(moments))
+    planned = next(lockstep(tiny, study, rows=random_rows(1) * 12).run(lambda: False))
+    assert planned["seconds_per_step"] == pytest.approx(1.0)
+    assert planned["steps"] > 2900
 
 
 def test_the_number_of_steps_and_a_budget_too_small_for_one_are_kept(tiny: LoadedModel) -> None:
