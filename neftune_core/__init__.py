@@ -101,4 +101,8 @@ def __getattr__(name: str) -> Any:
     """Import public names on first use, so that importing the package does not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name].endswith("python_api"):
+        from neftune_core.models.threads import prepare_waiting
+
+        prepare_waiting()  # before torch is imported
     return getattr(import_module(_HOMES[name]), name)

@@ -26,7 +26,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.comparison import chosen_arms, compare_arms
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.prompts import Prompt, as_messages
-from neftune_core.studies.records.disk import drop_unbegun
+from neftune_core.studies.records.disk import remove_unstarted
 from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study as run_record
@@ -192,7 +192,7 @@ class StudyRun:
                 yield event
         if event.get("event") == "failed":
             if is_new:
-                drop_unbegun(record)
+                remove_unstarted(record)
             raise LabError(event["message"])
 
 

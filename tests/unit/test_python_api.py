@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,16 @@ def test_importing_the_package_loads_nothing_slow() -> None:
         "print([name for name in ('torch', 'transformers', 'gradio', 'plotly', 'pandas') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_study_waits_for_busy_neighbours_unless_torch_was_there_first() -> None:
+    code = "import os, sys; {first}from neftune_core import run_study; print(os.environ.get('OMP_WAIT_POLICY'))"
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    for first, policy in {"": "passive\n", "import torch; ": "None\n"}.items():
+        ran = subprocess.run(
+            [sys.executable, "-c", code.format(first=first)], env=bare, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout == policy
 
 
 def test_every_public_name_exists() -> None:
