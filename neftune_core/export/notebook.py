@@ -24,13 +24,14 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def study_html(record: Record) -> str:
-    """Return the results of a record as HTML, as far as it has run."""
+    """Return the results of a record as HTML, as far as it has run, with the answers of its first seed."""
     parts = [curves_svg(record)]
     try:
         parts = [verdict_html(verdict_of(record)), *parts, losses_html(record)]
     except LabError as error:
         parts.insert(0, f"<p>{html.escape(str(error))}</p>")
-    return "".join([*parts, answers_html(record.answers())])
+    answers = record.answers()
+    return "".join([*parts, answers_html([line for line in answers if line.get("seed") == answers[0].get("seed")])])
 
 
 def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -50,7 +51,8 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
 def curves_svg(record: Record) -> str:
     """Draw the losses with noise off over the steps as an SVG image: held-out rows, or training rows without them.
 
-    Curves are means over the seeds that every arm has. Returns "" if nothing has been measured.
+    Curves are means over the seeds that every arm has, from the first evaluation after the start. Returns "" if there
+    is none.
     """
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
         found = _curves(record, loss)
@@ -66,7 +68,7 @@ def _curves(record: Record, loss: str) -> dict[str, tuple[list[float], list[floa
     for event in events:
         for arm, of in event["arms"].items() if event["event"] == "evaluated" else ():
             value = of.get(loss)
-            if arm != "base" and event.get("seed") in seeds and value is not None and np.isfinite(value):
+            if event["step"] and event.get("seed") in seeds and value is not None and np.isfinite(value):
                 found.setdefault(arm, {}).setdefault(event["step"], []).append(value)
     return {
         arm: ([float(step) for step in sorted(by_step)], [float(np.mean(by_step[step])) for step in sorted(by_step)])
@@ -83,7 +85,8 @@ def _svg(curves: Curves, arms: Mapping[str, NoiseSettings], title: str) -> str:
     def place(x: float, y: float) -> tuple[float, float]:
         return LEFT + x / last * (WIDTH - LEFT - 110), 12 + (high - y) / span * (HEIGHT - BELOW - 24)
 
-    parts = [f'<text x="{LEFT}" y="{HEIGHT - 4}">{html.escape(say("steps"))}: 0 – {last:,.0f}</text>']
+    label = html.escape(title, quote=True)
+    parts = [f'<text x="{LEFT}" y="{HEIGHT - 4}">{label}, {html.escape(say("steps"))} 0 – {last:,.0f}</text>']
     for value in np.linspace(low, high, TICKS):
         _, y = place(0, value)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 110}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e1e4e9"/>')
@@ -94,7 +97,6 @@ def _svg(curves: Curves, arms: Mapping[str, NoiseSettings], title: str) -> str:
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{WIDTH - 104}" y="{24 + 16 * number}" fill="{colour}">{html.escape(arm)}</text>')
     style = "font:12px sans-serif;fill:#5c6573;max-width:100%"
-    label = html.escape(title, quote=True)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" style="{style}" role="img" aria-label="{label}">' + (
         f"<title>{label}</title>{''.join(parts)}</svg>"
     )
