@@ -60,7 +60,7 @@ def _main(arguments: list[str]) -> int:
         return _overview(arguments, {name: cls for name, (cls, _) in commands.items()})
     cls, run = commands[arguments[0]]
     default = train.defaults(arguments[1:]) if cls is train.Train else None
-    parsed = _parsed(cls, arguments, default)
+    parsed = parse_arguments(cls, arguments, default)
     if parsed.home is not None:
         os.environ["NEFTUNE_HOME"] = str(parsed.home)
     _log_to_file()
@@ -76,7 +76,7 @@ def _log_to_file() -> None:
     log.propagate = False
 
 
-def _parsed(cls: type, arguments: list[str], default: Any) -> Any:
+def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
     """Parse the options of one command; parser errors become one sentence, without tyro's box."""
     output = io.StringIO()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_core.cli import _parsed
+from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import Data
 from neftune_core.errors import InvalidSetting
 from neftune_core.settings import from_toml
@@ -33,7 +33,7 @@ def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProce
 )
 def test_a_wrong_option_is_told_once_and_in_plain_words(words: list[str], told: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
-        _parsed(Data, ["data", "rows.jsonl", *words], None)
+        parse_arguments(Data, ["data", "rows.jsonl", *words], None)
     assert str(raised.value).startswith(told)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from chat_templates import TEMPLATES, tokenizer
 
-from neftune_core.cli import _parsed
+from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import Data, data
 from neftune_core.commands.train import run_record
 from neftune_core.data.preparing import examine
@@ -123,7 +123,7 @@ def test_a_source_that_cannot_be_read_gets_one_sentence(options: dict[str, Any],
 
 def test_the_settings_of_the_data_are_options() -> None:
     words = "rows.csv --layout question --columns question q answer a --maximum-length 64 --held-out-share 0.5"
-    found = _parsed(Data, ["data", *words.split()], None)
+    found = parse_arguments(Data, ["data", *words.split()], None)
     assert found.data == DataSettings(
         layout="question", columns={"question": "q", "answer": "a"}, maximum_length=64, held_out_share=0.5
     )

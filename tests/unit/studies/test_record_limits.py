@@ -88,9 +88,7 @@ def test_a_part_made_to_exhaust_memory_costs_the_server_none(tmp_path: Path, par
     path = zipped(tmp_path, **{part: content})
     assert path.stat().st_size < 1_000_000
     command = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / "runs")]
-    started = time.perf_counter()
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout.splitlines()
-    assert time.perf_counter() - started < 30  # seconds, on a machine that does other work
     assert int(said[-1]) < 60  # MB: the parent neither unpacks nor parses
     if len(said) > 1:
         assert "larger than" in said[0] or "is not a record" in said[0]
@@ -160,9 +158,7 @@ def test_a_list_reads_no_record_of_anybody_else(tmp_path: Path, monkeypatch: pyt
         with (other / "record.json").open("wb") as file:
             file.write(json.dumps(ABOUT | {"owner": owner_hash(BEN)}).encode())
             file.truncate(3_000_000_000)  # mostly a hole
-    started = time.perf_counter()
     assert owned_records(ANN, folder=tmp_path) == [mine]
-    assert time.perf_counter() - started < 1
     read = []
     monkeypatch.setattr(owners, "about_of", lambda path: read.append(path) or parts.about_of(path))
     assert owned_records(ANN, folder=tmp_path) == [mine]
@@ -274,12 +270,16 @@ def test_a_wrong_answer_is_left_out(tmp_path: Path, answer: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b"\n"])
-def test_many_lines_that_are_no_answers_are_given_up_soon(tmp_path: Path, line: bytes) -> None:
+def test_many_lines_that_are_no_answers_are_given_up_soon(
+    tmp_path: Path, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = line * 500_000
     (tmp_path / "answers.jsonl").write_bytes(answers)
-    started = time.perf_counter()
+    looked_at: list[bytes] = []
+    monkeypatch.setattr(parts, "answer_of", looked_at.append)
     assert parts.read_answers(tmp_path / "answers.jsonl") == []
-    assert time.perf_counter() - started < 5  # seconds; all of them took 25
+    assert len(looked_at) <= parts.ANSWERS_VALUES / parts.VALUES_AN_ANSWER < 500_000
+    monkeypatch.undo()
     assert "too many values" in refusal(zipped(tmp_path, **{"answers.jsonl": answers}), tmp_path)
 
 
