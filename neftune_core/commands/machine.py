@@ -150,7 +150,9 @@ def models(arguments: Models) -> int:
         return 0
     if arguments.action == "list":
         for name, card in CATALOGUE.items():
-            print(f"{name:36} {card.parameters / 1e6:7.0f} M  {card.download_megabytes:5.0f} MB  {card.licence}")
+            size = f"{card.download_megabytes:5.0f} MB" if card.download_megabytes or not card.origin else " " * 8
+            print(f"{name:36} {card.parameters / 1e6:7.0f} M  {size}  {card.licence}")
+            print(f"  {card.words}")
             if card.note:
                 print(f"  {card.note}")
         return 0

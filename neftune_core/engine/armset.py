@@ -153,7 +153,7 @@ class ArmSet(ABC):
         """Return the vector width at every site, by site key."""
         hidden: int = self.tree.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
         return {
-            site.key: hidden if site.number != EMBEDDING_SITE else cast(Tensor, site.module.weight).shape[1]
+            site.key: hidden if site.number > EMBEDDING_SITE else cast(Tensor, site.module.weight).shape[1]
             for site in self.sites
         }
 
@@ -243,7 +243,7 @@ class ArmSet(ABC):
 
     def compile_layers(self, mode: str) -> None:
         """Compile every layer with the given `torch.compile` mode; noise and cancellation hooks are not compiled."""
-        layers = {site.module: None for site in self.sites if site.number != EMBEDDING_SITE}
+        layers = {site.module: None for site in self.sites if site.number > EMBEDDING_SITE}
         for layer in layers:
             layer.forward = torch.compile(layer.forward, mode=mode)
         self._captures = mode == "reduce-overhead"
@@ -260,7 +260,7 @@ class ArmSet(ABC):
             module.register_forward_hook(partial(self._after_site, here))
             for site in here if len(here) > 1 else ():  # encoder and decoder share an embedding
                 site.owner.register_forward_pre_hook(partial(self._enter, site.part))
-        layers = [site.module for site in self.sites if site.number != EMBEDDING_SITE]
+        layers = [site.module for site in self.sites if site.number > EMBEDDING_SITE]
         for module in [*layers, self.tree.get_output_embeddings()]:  # type: ignore[operator]
             module.register_forward_pre_hook(self._check_cancelled, with_kwargs=True)
 

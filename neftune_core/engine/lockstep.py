@@ -29,7 +29,7 @@ from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
 from neftune_core.noise.batch import ArmNoise
-from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.kinds import TABLES_SITE
 from neftune_core.noise.settings import NoiseSettings
 
 Event = dict[str, Any]
@@ -121,7 +121,8 @@ class Lockstep(Generic[Study]):
         chosen = study.arms if arms is None else arms
         self.names = list(chosen)
         self.alive = list(range(1, len(self.names) + 1))
-        self.noise = ScheduledNoise(chosen.values(), layers=sum(site.number != EMBEDDING_SITE for site in stack.sites))
+        numbers = [site.number for site in stack.sites]
+        self.noise = ScheduledNoise(chosen.values(), layers=max(numbers), tables=TABLES_SITE in numbers)
         own = {slot: study.regulariser_of(name) for slot, name in enumerate(self.names, start=1)}
         self._dropout = {slot: float(regulariser.lora_dropout or 0) for slot, regulariser in own.items()}
         self._decay = {slot: float(regulariser.weight_decay or 0) for slot, regulariser in own.items()}

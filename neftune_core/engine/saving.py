@@ -39,11 +39,11 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
         slot: The slot to save.
         folder: Target folder, which gets `adapter_config.json` and `adapter_model.safetensors`.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (down, up) in stack.slot_state(slot).items():
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = down.contiguous()
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = up.contiguous()
-    config = {
+        down_name, up_name = _tensor_names(stack, name)
+        tensors |= {down_name: down.contiguous(), up_name: up.contiguous()}
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "SEQ_2_SEQ_LM" if stack.loaded.encoder_decoder else "CAUSAL_LM",
         "base_model_name_or_path": stack.loaded.source,
@@ -55,6 +55,9 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
         "fan_in_fan_out": any(not isinstance(module.base, nn.Linear) for module in stack.adapted.values()),
         "inference_mode": True,
     }
+    published = stack.loaded.published
+    if published is not None and not published.causal:
+        config["auto_mapping"] = {"base_model_class": published.architecture, "parent_library": published.library}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomically_written(folder) as aside:
         aside.mkdir()
@@ -62,8 +65,18 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
         (aside / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def _tensor_names(stack: AdapterStack, name: str) -> list[str]:
+    """Return the names of the two tensors of an adapted module in a file of PEFT."""
+    published = stack.loaded.published
+    told = name if published is None else published.renamed(name)
+    return [f"{PREFIX}{told}.lora_{part}.weight" for part in "AB"]
+
+
 def _target_names(stack: AdapterStack) -> list[str]:
     """Return the short names of the adapted modules if they match no other module, otherwise the qualified names."""
+    published = stack.loaded.published
+    if published is not None:  # its towers may have modules of the same short names
+        return sorted(map(published.renamed, stack.adapted))
     short = {name.rpartition(".")[2] for name in stack.adapted}
     named = {name for name, _ in stack.loaded.model.named_modules() if name.rpartition(".")[2] in short}
     return sorted(short if named == set(stack.adapted) else stack.adapted)
@@ -91,7 +104,7 @@ def load_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
         ) from error
     state: dict[str, tuple[Tensor, Tensor]] = {}
     for name, module in stack.adapted.items():
-        down, up = (tensors.get(f"{PREFIX}{name}.lora_{part}.weight") for part in "AB")
+        down, up = map(tensors.get, _tensor_names(stack, name))
         if down is None or up is None or down.shape != module.down.shape[1:] or up.t().shape != module.up.shape[1:]:
             raise RecordError(
                 say(

@@ -16,12 +16,12 @@ class ScheduledNoise:
         adaptive: The schedules that follow the training loss, by slot; the only state that a checkpoint needs.
 
     Raises:
-        InvalidSetting: If an arm has noise on a layer beyond `layers`.
+        InvalidSetting: If an arm has noise on a layer beyond `layers`, or on tables that the model lacks.
     """
 
-    def __init__(self, arms: Iterable[NoiseSettings], layers: int) -> None:
+    def __init__(self, arms: Iterable[NoiseSettings], layers: int, *, tables: bool = False) -> None:
         self._arms = dict(enumerate(arms, start=1))
-        self._sites = {slot: noise.site_numbers(layers) for slot, noise in self._arms.items()}
+        self._sites = {slot: noise.site_numbers(layers, tables=tables) for slot, noise in self._arms.items()}
         self.adaptive = {slot: AdaptiveSchedule() for slot, noise in self._arms.items() if noise.schedule == "adaptive"}
         self._multipliers: dict[int, list[float]] = {}
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from neftune_core.data.chat import end_ids, response_text
 from neftune_core.engine.armset import ArmSet
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.kv_prefill import prefill, takes_positions, with_spare_capacity
+from neftune_core.evaluation.kv_prefill import prefill, with_spare_capacity
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import say
 from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits
+from neftune_core.models.caches import KEYS, NOTHING, read_on, select_rows, takes_positions
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.tokenizing import Decoding, decoding
 from neftune_core.randomness import Purpose, stream
@@ -206,10 +207,10 @@ def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedMode
 
 @dataclass
 class _Row:
-    """One row: its answer, the number of tokens before the answer in its decoder, and its random stream."""
+    """One row: its answer, the tokens before the answer in its decoder, and its random stream."""
 
     answer: Answer
-    prompt_tokens: int
+    read: Sequence[int]
     draws: np.random.Generator | None
 
 
@@ -236,7 +237,7 @@ class _Batch:
         self.rows = [
             _Row(
                 answer,
-                len(self.read[slot][position // each]),
+                self.read[slot][position // each],
                 _draws(by_slot[position // each], position % each, settings),
             )
             for slot, by_slot in enumerate(prompts)
@@ -246,13 +247,14 @@ class _Batch:
         self.seen = _own_tokens([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
         self.seen = self.seen.repeat_interleave(each, 0)
         self.source: dict[str, Tensor] = {}
+        self.rereads = self.loaded.memory == NOTHING
 
     def step(self, should_stop: Stop | None) -> None:
         """Append one token to every row that has not ended."""
         with torch.no_grad(), self.arms.running(self.slots, should_stop=should_stop) as tree:
-            hidden = self._prefill(tree) if self.written == 0 else self._decode_step(tree)
+            hidden = self._last_states(tree)
             logits = head_logits(tree, hidden).float()
-            if self.written == 0 and self.settings.answers_each > 1:
+            if self.written == 0 and not self.rereads and self.settings.answers_each > 1:
                 logits = logits.repeat_interleave(self.settings.answers_each, 0)
         self.written += 1
         tokens = self._chosen(logits)
@@ -261,12 +263,31 @@ class _Batch:
         self._append(tokens.tolist())
         self._drop_ended()
 
+    def _last_states(self, tree: nn.Module) -> Tensor:
+        """Return the hidden states that predict the next token of each row."""
+        device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
+        if self.written == 0 and self.habits.start is not None:
+            self.source = _sources(tree, self.prompts, pad, device)
+        if self.rereads:
+            return self._read_again(tree)
+        return self._prefill(tree) if self.written == 0 else self._decode_step(tree)
+
+    def _read_again(self, tree: nn.Module) -> Tensor:
+        """Read every row as a whole, padded on the right; for models whose memory cannot be used."""
+        device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
+        texts = [[*row.read, *row.answer.ids][: self.loaded.context] for row in self.rows]
+        if self.written == 0 and self.source:
+            each = self.settings.answers_each
+            self.source = {name: value.repeat_interleave(each, 0) for name, value in self.source.items()}
+        ids = torch.tensor([text + [pad] * (max(map(len, texts)) - len(text)) for text in texts], device=device)
+        hidden = body(tree)(input_ids=ids, use_cache=False, **self.source).last_hidden_state
+        return hidden[range(len(texts)), [len(text) - 1 for text in texts]]
+
     def _prefill(self, tree: nn.Module) -> Tensor:
         """Prefill the prompts, and repeat each row once per answer."""
         device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
-        if self.habits.start is not None:
-            self.source = _sources(tree, self.prompts, pad, device)
-        found = prefill(tree, self.read, first=self.first, pad=pad, device=device, **self.source)
+        in_chunks = self.loaded.memory == KEYS
+        found = prefill(tree, self.read, first=self.first, pad=pad, device=device, in_chunks=in_chunks, **self.source)
         self.mask, self.cache = found.mask, with_spare_capacity(found.cache)
         each = self.settings.answers_each
         if each > 1:
@@ -275,15 +296,13 @@ class _Batch:
         return found.hidden
 
     def _decode_step(self, tree: nn.Module) -> Tensor:
-        model = body(tree)
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
-        inputs: dict[str, Any] = {"input_ids": self.ids, "attention_mask": self.mask, "past_key_values": self.cache}
+        inputs: dict[str, Any] = {"input_ids": self.ids, "attention_mask": self.mask}
         if self.positioned:  # positions of ended rows are clamped to the context
             positions = (self.mask.sum(1, keepdim=True) - 1).clamp(max=self.loaded.context - 1)
             inputs["position_ids"] = positions + self.first
-        output = model(**inputs, **self.source, use_cache=True)
-        self.cache = output.past_key_values
-        return output.last_hidden_state[:, -1]
+        hidden, self.cache = read_on(tree, self.cache, **inputs, **self.source)
+        return hidden[:, -1]
 
     def _chosen(self, logits: Tensor) -> Tensor:
         if self.written == 1 and self.habits.first is not None:
@@ -300,7 +319,7 @@ class _Batch:
                 row.answer.ended = "stop"
                 continue
             row.answer.ids.append(token)
-            if self.written == self.settings.new_tokens or row.prompt_tokens + self.written > self.loaded.context:
+            if self.written == self.settings.new_tokens or len(row.read) + self.written > self.loaded.context:
                 row.answer.ended = "limit"
 
     def _drop_ended(self) -> None:
@@ -318,14 +337,15 @@ class _Batch:
         self.slots = [self.slots[slot] for slot in kept]
         self.rows = [self.rows[number] for number in chosen]
         if self.rows:
-            rows = torch.tensor(chosen, device=self.mask.device)
+            rows = torch.tensor(chosen, device=self.ids.device)
             self.ids, self.seen = self.ids[rows], self.seen[rows]
             self._select(rows)
 
     def _select(self, rows: Tensor) -> None:
-        self.mask = self.mask[rows]
         self.source = {name: value[rows] for name, value in self.source.items()}
-        self.cache.batch_select_indices(rows)
+        if not self.rereads:
+            self.mask = self.mask[rows]
+            select_rows(self.cache, rows)
 
 
 def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np.random.Generator | None:

@@ -8,7 +8,6 @@ row and are masked.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
-from neftune_core.models.anatomy import body
+from neftune_core.models.caches import read_on, select_rows, takes_positions
 
 PASS_TOKENS = 64
 """Cost of one more pass in tokens, because the weights are read from memory again."""
@@ -41,11 +40,6 @@ class Prefilled:
     cache: Any
 
 
-def takes_positions(model: nn.Module) -> bool:
-    """Return whether the model accepts `position_ids`."""
-    return "position_ids" in inspect.signature(body(model).forward).parameters
-
-
 def prefill(
     tree: nn.Module,
     prompts: Sequence[Sequence[Sequence[int]]],
@@ -53,6 +47,7 @@ def prefill(
     first: int,
     pad: int,
     device: torch.device,
+    in_chunks: bool = True,
     **source: Any,
 ) -> Prefilled:
     """Prefill the prompts; rows are ordered slot by slot.
@@ -63,18 +58,20 @@ def prefill(
         first: Number of the model's first position.
         pad: Padding token id.
         device: Device of the model.
+        in_chunks: Whether the model remembers nothing but keys and values, so that rows may join later.
         **source: Encoder outputs for the decoder of an encoder-decoder.
 
     Returns:
         The state that decoding continues from.
     """
     passes = _Prefill(tree, first, pad, device, source)
-    shared = shared_prefix(prompts) if _supports_chunks(tree) and not source else 0
+    in_chunks = in_chunks and _supports_chunks(tree) and not source
+    shared = shared_prefix(prompts) if in_chunks else 0
     if shared:
         passes.read_prefix([by_slot[0][:shared] for by_slot in prompts])
     rest = [[prompt[shared:] for prompt in by_slot] for by_slot in prompts]
     lengths = [max(len(by_slot[position]) for by_slot in rest) for position in range(len(rest[0]))]
-    starts = chunk_starts(lengths, len(rest)) if _supports_chunks(tree) and not source else [max(lengths)]
+    starts = chunk_starts(lengths, len(rest)) if in_chunks else [max(lengths)]
     for start, stop in zip(starts, [*starts[1:], 0], strict=True):
         passes.read_chunk(rest, [position for position, length in enumerate(lengths) if length > stop], start, stop)
     assert passes.hidden is not None
@@ -133,7 +130,7 @@ class _Prefill:
     """The prefill passes; `positions` are the prompt numbers per slot whose rows the cache holds, in this order."""
 
     def __init__(self, tree: nn.Module, first: int, pad: int, device: torch.device, source: dict[str, Any]) -> None:
-        self.model, self.first, self.pad, self.device = body(tree), first, pad, device
+        self.tree, self.first, self.pad, self.device = tree, first, pad, device
         self.positioned, self.source = takes_positions(tree), source
         self.cache: Any = None
         self.hidden: Tensor | None = None
@@ -164,7 +161,7 @@ class _Prefill:
             width = len(self.positions)
             rows = [slot * width + known.get(position, 0) for slot in range(slots) for position in positions]
             index = torch.tensor(rows, device=self.device)
-            self.cache.batch_select_indices(index)
+            select_rows(self.cache, index)
             self.mask = self.mask[index]
             new = [position not in known for _ in range(slots) for position in positions]
             self.mask[torch.tensor(new, device=self.device), self.shared :] = 0
@@ -172,11 +169,10 @@ class _Prefill:
 
     def _pass(self, ids: Tensor, shown: Tensor) -> None:
         self.mask = torch.cat([self.mask, shown], 1) if self.cache is not None else shown
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask, "past_key_values": self.cache}
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask}
         if self.positioned:
             inputs["position_ids"] = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :] + self.first
-        output = self.model(**inputs, **self.source, use_cache=True)
-        self.hidden, self.cache = output.last_hidden_state, output.past_key_values
+        self.hidden, self.cache = read_on(self.tree, self.cache, **inputs, **self.source)
 
 
 def _window(prompt: Sequence[int], start: int, stop: int) -> Sequence[int]:
@@ -189,7 +185,7 @@ class _PreallocatedLayer(DynamicLayer):
 
     def __init__(self, layer: DynamicLayer) -> None:
         super().__init__()
-        self.is_initialized, self.dtype, self.device = True, layer.dtype, layer.device
+        self.is_initialized, self.dtype, self.device = True, layer.keys.dtype, layer.keys.device
         self._move(layer.keys, layer.values)
 
     def _move(self, *held: Tensor) -> None:

@@ -17,7 +17,7 @@ from neftune_core.engine.stack import BASE_SLOT, AdapterStack
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.ascent import initial_noise
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
-from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.kinds import KINDS, TABLES_SITE
 from neftune_core.noise.settings import NoiseSettings
 
 
@@ -77,7 +77,8 @@ def measure_sensitivity(
         Cancelled: `should_stop()` returned true.
     """
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
-    sites = noise.site_numbers(layers=max(site.number for site in stack.sites))
+    numbers = [site.number for site in stack.sites]
+    sites = noise.site_numbers(layers=max(numbers), tables=TABLES_SITE in numbers)
     found = Sensitivity(noise, (0.0, *strengths), planned=len(rows))
     for index, row in enumerate(rows):
         batch = collate([row], loaded.tokenizer.pad_token_id).to(loaded.device)

@@ -11,6 +11,7 @@ from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.models.sources.download_progress import ModelRequest, Watch
 from neftune_core.models.sources.hub_files import UNWANTED, WANTED
+from neftune_core.models.sources.modelscope import MODELSCOPE_ID, SCHEME
 from neftune_core.models.sources.package_index import SMOLLM2
 from neftune_core.models.sources.resolve import HUB_ID, resolve_source
 from neftune_core.studies.records.record import Record
@@ -78,6 +79,8 @@ def base_of(record: Record) -> Base:
         revision = str(revision_name or (card.revision if card else ""))
         return Base(source, "on the hub", {"revision": revision} if revision else {}, source, revision)
     about = record.about_table("model")
+    if MODELSCOPE_ID.fullmatch(source):
+        return _on_modelscope(source.removeprefix(SCHEME), str(about.get("revision") or ""))
     return Base(
         FOLDER,
         f"a model of the machine that it was trained on, fingerprint `{about.get('fingerprint', '?')}`: put its folder "
@@ -90,6 +93,16 @@ def is_on_hub(source: str) -> bool:
     if source in CATALOGUE:
         return "/" in source
     return bool(HUB_ID.fullmatch(source)) and not source.lower().endswith(".gguf") and not Path(source).exists()
+
+
+def _on_modelscope(repository: str, revision: str) -> Base:
+    pinned = f" --revision {revision}" if revision else ""
+    return Base(
+        FOLDER,
+        f"{repository} on ModelScope",
+        revision=revision,
+        commands=("pip install modelscope", f"modelscope download --model {repository}{pinned} --local_dir {FOLDER}"),
+    )
 
 
 def _packaged() -> Base:

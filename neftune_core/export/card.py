@@ -21,6 +21,7 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import rounding_words
 
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
+TEXT_AND_IMAGES = "AutoModelForImageTextToText"
 MEASURES = ("train_loss", "held_out_loss")
 
 USES = {
@@ -122,9 +123,10 @@ def _caveats(record: Record) -> list[str]:
     model, cut = record.about_table("model"), record.about_table("data").get("cut", 0)
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
+    reach = [str(text) for text in model.get("reach") or ()]
     with in_language(ENGLISH):
         unjudged = [line.text() for line in verdict_of(record).warnings]
-    return [*filter(None, [note]), *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
+    return [*filter(None, [note]), *reach, *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
 
 
 def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from neftune_core.durable import atomically_written
 from neftune_core.engine.methods import make_arms
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.bases import base_of, copy_bundled
-from neftune_core.export.card import CAUSAL, SEQ2SEQ, card, require_arm
+from neftune_core.export.card import CAUSAL, SEQ2SEQ, TEXT_AND_IMAGES, card, require_arm
 from neftune_core.language import say
 from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.studies.records.record import Record
@@ -46,8 +46,8 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     if form == "adapter" and record.study.training.method == "full":
         raise InvalidSetting(say("This study trained all weights and has no adapter: export the whole model."))
     with atomically_written(folder) as aside:
-        seq2seq = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
-        text = card(record, arm, seed, form, SEQ2SEQ if seq2seq else CAUSAL)
+        kind = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
+        text = card(record, arm, seed, form, kind)
         (aside / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -57,11 +57,11 @@ def require_free(target: Path) -> None:
         raise InvalidSetting(say("{target} already exists: choose another path.", target=target.absolute()))
 
 
-def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> bool:
-    """Write the adapter with the public name of its base; return whether the base is an encoder-decoder."""
+def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> str:
+    """Write the adapter with the public name of its base; return the transformers class that loads the base."""
     shutil.copytree(record.arm_folder(arm, seed), folder)
     copy_bundled(record, folder)
-    return name_base(record, folder) == "SEQ_2_SEQ_LM"
+    return name_base(record, folder)
 
 
 def name_base(record: Record, folder: Path) -> str:
@@ -72,19 +72,21 @@ def name_base(record: Record, folder: Path) -> str:
         folder: The folder of the adapter.
 
     Returns:
-        The PEFT task type of the adapter.
+        The transformers class that loads the base.
     """
     base, file = base_of(record), folder / "adapter_config.json"
     about = json.loads(file.read_text(encoding="utf-8"))
     about |= {"base_model_name_or_path": base.hub or base.place, "revision": base.revision or None}
     file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return str(about["task_type"])
+    if about.get("auto_mapping"):  # AutoModelForCausalLM does not know the published model
+        return TEXT_AND_IMAGES
+    return SEQ2SEQ if about["task_type"] == "SEQ_2_SEQ_LM" else CAUSAL
 
 
-def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> bool:
+def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> str:
     """Write the merged model in the number format of its base, with tokenizer and chat template.
 
-    The base itself is not changed. Return whether the model is an encoder-decoder.
+    The base itself is not changed. Return the transformers class that loads the model.
     """
     loaded = loaded_base_of(record)
     model = merged(record, arm, seed)
@@ -96,7 +98,7 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> bool:
     with silence_transformers():
         model.save_pretrained(folder, safe_serialization=True)
         loaded.tokenizer.save_pretrained(folder)
-    return loaded.encoder_decoder
+    return SEQ2SEQ if loaded.encoder_decoder else CAUSAL
 
 
 def merged(record: Record, arm: str, seed: int) -> Any:

@@ -77,13 +77,15 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
 
     Raises:
         InvalidSetting: If something exists at `folder`.
-        NotAvailable: If no arm can be trained by another loop, or the model is an encoder-decoder.
+        NotAvailable: If no arm can be trained by another loop, or the model is no plain causal model.
         RecordError: If the rows or the model have changed since the study was run.
     """
     require_free(folder)
     loaded = loaded_base_of(record)
     if loaded.encoder_decoder:
         raise NotAvailable(say("The script supports decoder-only models: this one has an encoder."))
+    if loaded.published is not None and not loaded.published.causal:
+        raise NotAvailable(say("The script needs a model that AutoModelForCausalLM loads: this one also reads images."))
     prepared = _prepared(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomically_written(folder) as aside:

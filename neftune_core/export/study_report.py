@@ -111,7 +111,9 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
     rows = [count(data.get("train")), count(data.get("held_out"))]
     return {
         say("Model"): say(str(model.get("name") or "")),
-        say("About the model"): translate_finished(str(model.get("note") or "")),
+        say("About the model"): " ".join(
+            translate_finished(str(text)) for text in (model.get("note"), *model.get("reach", ())) if text
+        ),
         say("Parameters"): count(model.get("parameters")),
         say("Trained parameters per arm"): count(model.get("trained_parameters")),
         say("Data"): str(data.get("title") or ""),

@@ -7,9 +7,8 @@ the prompt with an encoder and writes the answer with a decoder.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
@@ -20,14 +19,22 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+LEFT_OUT = "_linear_maps_left_out"
 ATTENTION_NAME = re.compile("attn|attention", re.IGNORECASE)
+
+
+def _capped(logits: torch.Tensor, cap: float) -> torch.Tensor:
+    return (logits / cap).tanh() * cap
+
 
 # Post-processing of the logits in some families, by the configuration attribute that enables it.
 LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "logits_scaling": lambda logits, factor: logits / factor,  # Granite
     "logit_scale": lambda logits, factor: logits * factor,  # Cohere
     "lm_head_multiplier": lambda logits, factor: logits * factor,  # Falcon H1
-    "final_logit_softcapping": lambda logits, cap: (logits / cap).tanh() * cap,  # Gemma
+    "final_logit_softcapping": _capped,  # Gemma
+    "logits_soft_cap": _capped,  # RecurrentGemma
+    "output_logit_soft_cap": _capped,  # xLSTM
 }
 
 
@@ -74,7 +81,9 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     config: Any = model.config
     if getattr(config, "scale_decoder_outputs", False):  # T5 with a head that is tied to the embedding
         hidden = hidden * config.d_model**-0.5
-    logits = _head(model)(hidden)
+    logits = hidden
+    for part in _head(model):
+        logits = part(logits)
     bias = getattr(model, "final_logits_bias", None)  # BART, Marian
     if bias is not None:
         logits = logits + bias
@@ -85,8 +94,11 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def _head(model: nn.Module) -> nn.Module:
-    """Return the module that computes the logits; BERT and RoBERTa transform the states before the projection."""
+def _head(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that compute the logits one after the other.
+
+    BERT and RoBERTa transform the states inside the module of the projection, ModernBERT in a module before it.
+    """
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:
         raise ModelError(
@@ -96,9 +108,15 @@ def _head(model: nn.Module) -> nn.Module:
             )
         )
     parts = list(model.children())
-    if any(part is output for part in parts):
-        return output
-    return next((part for part in parts if any(module is output for module in part.modules())), output)
+    last = next((number for number, part in enumerate(parts) if any(one is output for one in part.modules())), None)
+    if last is None:
+        return [output]
+    first = (
+        last
+        if is_encoder_decoder(model)
+        else next((number + 1 for number, part in enumerate(parts[:last]) if part is body(model)), last)
+    )
+    return [part for part in parts[first : last + 1] if any(True for _ in part.parameters())]
 
 
 def head_matches(model: nn.Module) -> bool:
@@ -108,8 +126,8 @@ def head_matches(model: nn.Module) -> bool:
     """
     import torch
 
-    with _trial(model) as ids:
-        whole = _logits(model, ids)
+    with trial_ids(model) as ids:
+        whole = trial_logits(model, ids)
         source = encoded_source(model, ids, torch.ones_like(ids)) if is_encoder_decoder(model) else {}
         hidden = body(model)(input_ids=ids, use_cache=False, **source).last_hidden_state
         parts = head_logits(model, hidden).float()
@@ -123,15 +141,15 @@ def reads_ahead(model: nn.Module) -> bool:
     """
     import torch
 
-    with _trial(model) as ids:
-        before = _logits(model, ids)
+    with trial_ids(model) as ids:
+        before = trial_logits(model, ids)
         other = torch.cat([ids[:, :-1], ids[:, :1]], 1)
-        after = _logits(model, ids, other)
+        after = trial_logits(model, ids, other)
     return bool((before - after)[:, :-1].abs().max() > 1e-4 * before.abs().max())
 
 
 @contextmanager
-def _trial(model: nn.Module) -> Iterator[torch.Tensor]:
+def trial_ids(model: nn.Module) -> Iterator[torch.Tensor]:
     """Yield five token ids, `[1, 5]`, in evaluation mode without gradients; the model's mode is restored."""
     import torch
 
@@ -145,7 +163,7 @@ def _trial(model: nn.Module) -> Iterator[torch.Tensor]:
         model.train(was_training)
 
 
-def _logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = None) -> torch.Tensor:
+def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = None) -> torch.Tensor:
     """Return the model's logits in float32 for the text `written` (default `ids`) after the prompt `ids`."""
     written = ids if written is None else written
     inputs = {"input_ids": ids, "decoder_input_ids": written} if is_encoder_decoder(model) else {"input_ids": written}
@@ -160,6 +178,8 @@ def all_layers(model: nn.Module) -> list[nn.Module]:
 def linear_maps(model: nn.Module, targets: str) -> list[str]:
     """Return the names of the linear modules (`nn.Linear` and transformers' `Conv1D`) inside the layers.
 
+    Modules that `leave_out` has named are omitted.
+
     Args:
         model: The model.
         targets: "all", or "attention", which includes cross-attention. Neither includes the head or embeddings.
@@ -171,13 +191,21 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     from transformers.pytorch_utils import Conv1D
 
     stacks = [layer_stack(model, part)[0] + "." for part in model_parts(model)]
+    left_out: Collection[str] = vars(model).get(LEFT_OUT, ())
     found = []
     for name, module in model.named_modules():
         stack = next((stack for stack in stacks if name.startswith(stack)), None)
-        if stack is None or not isinstance(module, nn.Linear | Conv1D):
+        if stack is None or not isinstance(module, nn.Linear | Conv1D) or name in left_out:
             continue
-        if targets != "attention" or ATTENTION_NAME.search(name.removeprefix(stack)):
+        if targets != "attention" or is_attention(model, name, stack):
             found.append(name)
+    if not found and targets == "attention":
+        raise ModelError(
+            say(
+                "The layers of {model} have no attention to adapt: choose all linear maps as the target.",
+                model=family_of(model),
+            )
+        )
     if not found:
         raise ModelError(
             say(
@@ -189,44 +217,21 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     return found
 
 
-def keeps_rows_separate(tree: nn.Module) -> bool:
-    """Return whether every linear module keeps the rows of a batch separate and in order, tested on one row and on two.
+def is_attention(model: nn.Module, name: str, stack: str) -> bool:
+    """Return whether a module of a layer belongs to attention, by its name or by the class around it.
 
-    Stacked adapters identify arms by their position on the first axis. A module that gets another layout (LED) or only
-    some of the tokens (mixture of experts), or that is never called (Mamba), would apply the adapter of the wrong arm.
+    Args:
+        model: The model.
+        name: Qualified name of the module.
+        stack: Qualified name of the stack of layers.
     """
-    import torch
-
-    with _trial(tree) as ids:
-        alone, both = _map_inputs(tree, ids), _map_inputs(tree, torch.cat([ids, ids.flip(1)]))
-    if set(alone) != set(both) or set(alone) != set(linear_maps(tree, "all")):
-        return False
-    return all(_begins_with(both[name], alone[name]) for name in alone)
+    around = model.get_submodule(name.rpartition(".")[0])
+    return bool(ATTENTION_NAME.search(name.removeprefix(stack)) or ATTENTION_NAME.search(type(around).__name__))
 
 
-def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the input of every linear module in a pass over `ids`, as rows `[..., inputs]`, by name."""
-    found: dict[str, torch.Tensor] = {}
-
-    def keep(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        found[name] = args[0].reshape(-1, args[0].shape[-1]).float()
-
-    handles = [
-        tree.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in linear_maps(tree, "all")
-    ]
-    try:
-        _logits(tree, ids)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _begins_with(both: torch.Tensor, alone: torch.Tensor) -> bool:
-    """Return whether the first of two rows equals the row run alone, within 1% of its largest entry."""
-    if len(both) != 2 * len(alone):
-        return False
-    return bool((both[: len(alone)] - alone).abs().max() <= 0.01 * alone.abs().max())
+def leave_out(model: nn.Module, names: Collection[str]) -> None:
+    """Mark linear modules that adapters cannot reach, because the model uses their weights without calling them."""
+    vars(model)[LEFT_OUT] = frozenset(names)
 
 
 def first_position(model: nn.Module) -> int:

@@ -17,9 +17,8 @@ from neftune_core.sentences import cause, sentence
 if TYPE_CHECKING:
     import torch
 
-CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-# Encoder-decoders may be published without their head, which is tied to the embedding (BART).
-ENCODER_DECODER_ENDINGS = ("ForConditionalGeneration", "MTModel", "Model")
+# Tasks of classes that read a text, and do not write one.
+OTHER_TASKS = ("Classification", "QuestionAnswering", "MultipleChoice", "NextSentencePrediction")
 # Masked language models (BERT, RoBERTa), which can be run as decoders without being trained for it.
 FILLING_ENDINGS = ("ForMaskedLM", "ForPreTraining")
 NOT_PRETRAINED = (
@@ -41,6 +40,8 @@ def checked(folder: Path) -> Any:
     _require_safetensors(folder)
     if is_masked_language_model(config):
         config.is_decoder = True
+    if hasattr(config, "rescale_every"):  # RWKV would halve its weights in place, which trees share
+        config.rescale_every = 0
     return config
 
 
@@ -93,16 +94,23 @@ def _is_known(kind: str) -> bool:
     return kind in CONFIG_MAPPING
 
 
-def _require_writer(config: Any, folder: Path) -> None:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+def auto_class(config: Any) -> Any:
+    """Return the class of transformers that reads the weights of a model that writes text; None if there is none.
 
-    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
-    known = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
-    endings: tuple[str, ...] = ENCODER_DECODER_ENDINGS if encoder_decoder else CAUSAL_ENDINGS
-    if hasattr(config, "is_decoder"):
-        endings = endings + FILLING_ENDINGS
+    A class that also reads images or sound counts if its text part writes text.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
+
+    kinds = [AutoModelForSeq2SeqLM] if config.is_encoder_decoder else [AutoModelForCausalLM]
+    if not config.is_encoder_decoder and type(config.get_text_config()) in AutoModelForCausalLM._model_mapping:
+        kinds.append(AutoModelForImageTextToText)
+    return next((kind for kind in kinds if type(config) in kind._model_mapping), None)
+
+
+def _require_writer(config: Any, folder: Path) -> None:
     names = list(config.architectures or [])
-    if type(config) not in known or (names and not any(name.endswith(endings) for name in names)):
+    other = bool(names) and all(_writes_nothing(name, config.is_encoder_decoder) for name in names)
+    if other or auto_class(config) is None:
         found = _trained_for(config.model_type, names[0] if names else "")
         raise ModelError(
             say(
@@ -119,6 +127,12 @@ def _require_writer(config: Any, folder: Path) -> None:
                 folder=folder,
             )
         )
+
+
+def _writes_nothing(architecture: str, encoder_decoder: bool) -> bool:
+    """Return whether a class has another task or no head; an encoder-decoder may share its head with its embedding."""
+    headless = re.search("(?<!LMHead)Model$", architecture) and not encoder_decoder
+    return bool(headless) or any(task in architecture for task in OTHER_TASKS)
 
 
 def _trained_for(family: str, architecture: str) -> str:

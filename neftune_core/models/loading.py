@@ -23,21 +23,28 @@ from neftune_core.models.anatomy import (
     all_layers,
     dropout_rates,
     first_position,
-    head_matches,
-    keeps_rows_separate,
-    linear_maps,
-    reads_ahead,
     set_model_dropout,
 )
-from neftune_core.models.checks import NOT_PRETRAINED, checked, is_masked_language_model, require_memory, weight_bytes
+from neftune_core.models.caches import KEYS, memory_of
+from neftune_core.models.checks import (
+    NOT_PRETRAINED,
+    auto_class,
+    checked,
+    is_masked_language_model,
+    require_memory,
+    weight_bytes,
+)
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.module_trees import private_tree, weights_hash
+from neftune_core.models.reach import reach_of
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.silence_warnings import import_transformers, silence_transformers
 from neftune_core.models.sources.download_progress import ModelRequest, Progress, ProgressCallback, Watch
 from neftune_core.models.sources.resolve import ModelFolder, resolve_source
+from neftune_core.models.text_part import Published, published_model, text_part
 from neftune_core.models.tokenizing import read_tokenizer
-from neftune_core.noise.sites import family_of, is_encoder_decoder
+from neftune_core.models.trials import DoesNotRun, require_supported
+from neftune_core.noise.sites import is_encoder_decoder
 from neftune_core.sentences import cause, is_disk_full, is_out_of_memory, sentence
 
 if TYPE_CHECKING:
@@ -70,6 +77,9 @@ class LoadedModel:
         note: What a user should know before using it; may be empty.
         revision: Commit on the hub; empty for other sources.
         dropout: Original dropout rates of its configuration, by name.
+        memory: What it remembers of the tokens before, see `caches.memory_of`.
+        reach: What noise and adapters do not reach, one sentence each.
+        published: The model that it is the text part of; None if it was published as it is.
     """
 
     model: PreTrainedModel
@@ -87,6 +97,9 @@ class LoadedModel:
     note: str = ""
     revision: str = ""
     dropout: Mapping[str, float] = field(default_factory=dict)
+    memory: str = KEYS
+    published: Published | None = None
+    reach: tuple[str, ...] = ()
 
     @property
     def encoder_decoder(self) -> bool:
@@ -181,7 +194,7 @@ def load(
         found = _cache.get(key)
         if found is None:
             watch.check()
-            found = _read(location, request.source, (device, precision), watch)
+            found = _read_in_any(location, request.source, (device, settings.precision, precision), watch)
             _cache.put(key, found)
         return found
 
@@ -202,6 +215,17 @@ def evict_all() -> None:
         torch.cuda.empty_cache()
 
 
+def _read_in_any(location: ModelFolder, source: str, where: tuple[torch.device, str, str], watch: Watch) -> LoadedModel:
+    """Read the model, in float32 if it does not run in the precision that was chosen automatically."""
+    device, asked, precision = where
+    try:
+        return _read(location, source, (device, precision), watch)
+    except DoesNotRun:
+        if asked != "auto" or precision == "float32":
+            raise
+    return _read(location, source, (device, "float32"), watch)
+
+
 def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
     from neftune_core.models import attention
 
@@ -218,7 +242,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
     rates = dropout_rates(model.config)
     set_model_dropout(model, 0.0)
     attention.install(model)
-    _require_known_shape(model, location.name)
+    require_supported(model, location.name, precision)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     embedding = model.get_input_embeddings().weight
     return LoadedModel(
@@ -234,6 +258,9 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
         context=longest - first_position(model) if longest else DEFAULT_CONTEXT,
         device=device,
         precision=precision,
+        memory=memory_of(model, tokenizer.pad_token_id),
+        published=published_model(model),
+        reach=reach_of(model),
         note=location.note or (NOT_PRETRAINED if is_masked_language_model(config) else ""),
         revision=location.revision,
         dropout=rates,
@@ -245,7 +272,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
 
     Args:
         model: The model.
-        place: Its folder, for the message.
+        location: Its folder, for the message.
 
     Raises:
         ModelError: If a weight is NaN or infinite; names the tensor.
@@ -278,9 +305,8 @@ def _require_room_for(location: ModelFolder, device: torch.device, precision: st
 
 def _weights(location: ModelFolder, config: Any, precision: str) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    kind = auto_class(config)
     options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
         with silence_transformers():
@@ -312,51 +338,4 @@ def _weights(location: ModelFolder, config: Any, precision: str) -> Any:
                 weight=missing[0],
             )
         )
-    return model
-
-
-def _require_known_shape(model: Any, name: str) -> None:
-    """Run a few tokens, and raise `ModelError` or `NoEffect` for architectures that the engine does not support."""
-    from neftune_core.noise.attach import noisy_embeddings
-    from neftune_core.noise.settings import NoiseSettings
-
-    kind = family_of(model)
-    try:
-        known = bool(linear_maps(model, "all") and all_layers(model)) and head_matches(model)
-        ahead = known and reads_ahead(model)
-        apart = known and keeps_rows_separate(private_tree(model))
-    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            say(
-                "The lab does not support {name} ({kind}): {fault}. Choose another model.",
-                name=name,
-                kind=kind,
-                fault=cause(error),
-            )
-        ) from error
-    if not known:
-        raise ModelError(
-            say(
-                "The lab does not support how {name} ({kind}) computes its logits: choose another model.",
-                name=name,
-                kind=kind,
-            )
-        )
-    if not apart:
-        raise ModelError(
-            say(
-                "{name} ({kind}) does not process the rows of a batch separately: choose another model.",
-                name=name,
-                kind=kind,
-            )
-        )
-    if ahead:
-        raise ModelError(
-            say(
-                "{name} ({kind}) attends to later tokens: choose a causal model.",
-                name=name,
-                kind=kind,
-            )
-        )
-    with noisy_embeddings(private_tree(model), NoiseSettings(strength=1.0, unit="std")):
-        pass
+    return text_part(model)

@@ -10,11 +10,11 @@ PRECISIONS = {"auto": "Fastest on this machine", "float32": "float32", "bfloat16
 
 
 class ModelSettings(Settings):
-    """A model by source: `bundled`, a name in the catalogue, a hub id, a local folder or a GGUF file."""
+    """A model by source: `bundled`, a name in the catalogue, an id on the hub or ModelScope, a folder or a GGUF."""
 
     source: str = setting(
         BUNDLED,
-        "The bundled model, an id on the Hugging Face hub, a local folder, or a GGUF file.",
+        "The bundled model, an id on the Hugging Face hub, ms:OWNER/NAME on ModelScope, a folder, or a GGUF file.",
         label="Model",
         max_length=1000,
     )

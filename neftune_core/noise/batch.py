@@ -12,11 +12,11 @@ from torch import Tensor
 
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit, noise_key
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
 
 if TYPE_CHECKING:
     from neftune_core.noise.ascent import AdversarialNoise
-    from neftune_core.noise.sites import Site
 
 CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "all": lambda real, response: real,
@@ -111,6 +111,7 @@ class BatchNoise:
         """
         if not any(arm.reaches(site) for arm in self.arms):
             return vectors
+        require_one_stream(vectors)
         rows, units = self.rows[site.part], dict[str, Tensor]()
         in_place = not vectors.requires_grad and not any(arm.adversarial for arm in self.arms)
         by_arm = list(vectors.unflatten(0, (len(self.arms), -1)))

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from neftune_core.randomness import Purpose, stream
 
 EMBEDDING_SITE = 0
+TABLES_SITE = -1
+"""The table of embeddings that gives every layer of some models the clean token again (Gemma 3n and 4)."""
 
 Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 

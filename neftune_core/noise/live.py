@@ -15,7 +15,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.noise.call_reader import Call, Documents
 from neftune_core.noise.kinds import KINDS, draw_unit_into, noise_key
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.sites import Site
+from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
 from neftune_core.randomness import Purpose
 
@@ -55,6 +55,7 @@ class LiveNoise:
         multiplier = self.multipliers[min(call.number, len(self.multipliers)) - 1]
         if multiplier == 0:
             return clean
+        require_one_stream(clean)
         batch, length, width = clean.shape
         rows = self._rows(site, call, batch, length)
         excluded = self._excluded(site, call, batch, length)

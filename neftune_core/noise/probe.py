@@ -30,8 +30,8 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     Raises:
         NoEffect: If a site is never run or its noise does not change the output; names the module.
     """
-    embeddings = [[site] for site in sites if site.number == EMBEDDING_SITE]
-    layers = [site for site in sites if site.number != EMBEDDING_SITE]
+    embeddings = [[site] for site in sites if site.number <= EMBEDDING_SITE]
+    layers = [site for site in sites if site.number > EMBEDDING_SITE]
     clean = _output(model)
     for group in [*embeddings, layers] if layers else embeddings:
         reached: set[nn.Module] = set()
@@ -44,7 +44,7 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
                 say(
                     "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass "
                     "does not use this module. Choose another model.",
-                    module=say("embedding") if site.number == EMBEDDING_SITE else say("layers"),
+                    module=say("embedding") if site.number <= EMBEDDING_SITE else say("layers"),
                     part=site.part,
                     model=family_of(model),
                 )

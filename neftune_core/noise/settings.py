@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
-from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, TABLES_SITE
 from neftune_core.noise.schedules import SCHEDULES
 from neftune_core.noise.strength import LENGTH_RULES, SHARE, UNITS
 from neftune_core.settings import Settings, setting
@@ -18,7 +18,9 @@ from neftune_core.settings import Settings, setting
 EMBEDDING = "embedding"
 TOKENS = {"all": "All tokens (the paper)", "prompt": "Prompt only", "response": "Response only"}
 
-_SITES = re.compile(rf"\s*({EMBEDDING}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*", re.ASCII)
+TABLES = "tables"
+SITE_WORDS = {EMBEDDING: EMBEDDING_SITE, TABLES: TABLES_SITE}
+_SITES = re.compile(rf"\s*({EMBEDDING}|{TABLES}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*", re.ASCII)
 
 
 def _kind_choices() -> Mapping[str, str]:
@@ -69,7 +71,8 @@ class NoiseSettings(Settings):
     sites: str = setting(
         EMBEDDING,
         "Where noise is added: embedding, and the numbers of the layers whose output gets noise, such as: "
-        "embedding, 2, 4-6. For layers, the natural unit is relative.",
+        "embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, one embedding "
+        "per layer.",
         max_length=100,
     )
     schedule: str = setting("constant", "How the strength changes over the run.", choices=_schedule_choices)
@@ -158,11 +161,15 @@ class NoiseSettings(Settings):
             parts.append(f"k{self.ascent_steps}-{_digits(self.ascent_rate)}")
         return "-".join(parts)
 
-    def site_numbers(self, layers: int) -> tuple[int, ...]:
+    def site_numbers(self, layers: int, *, tables: bool = False) -> tuple[int, ...]:
         """Return the site numbers in ascending order: 0 is the embedding, 1 to `layers` the layers.
 
+        Args:
+            layers: Number of layers of the model.
+            tables: Whether the model has tables of embeddings per layer, site -1.
+
         Raises:
-            InvalidSetting: If the model has no such layer.
+            InvalidSetting: If the model has no such layer, or no tables.
         """
         found = set()
         for first, last in _site_parts(self.sites):
@@ -174,6 +181,10 @@ class NoiseSettings(Settings):
                         last=last,
                         layers=layers,
                     )
+                )
+            if first == TABLES_SITE and not tables:
+                raise InvalidSetting(
+                    say("This model has no tables of embeddings per layer: leave tables out of the sites.")
                 )
             found |= set(range(first, last + 1))
         return tuple(sorted(found))
@@ -191,8 +202,8 @@ def _site_parts(text: str) -> list[tuple[int, int]]:
         if not _SITES.fullmatch(part):
             raise ValueError(say("write sites as embedding and layer numbers, such as: embedding, 2, 4-6"))
         first, _, last = part.strip().partition("-")
-        if first == EMBEDDING:
-            parts.append((EMBEDDING_SITE, EMBEDDING_SITE))
+        if first in SITE_WORDS:
+            parts.append((SITE_WORDS[first], SITE_WORDS[first]))
             continue
         low, high = int(first), int(last or first)
         if low < 1 or high < low:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import NoEffect
 from neftune_core.language import say
-from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.kinds import EMBEDDING_SITE, TABLES_SITE
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from neftune_core.noise.settings import NoiseSettings
 
@@ -26,7 +26,8 @@ class Site:
     """One noise site: the output of `module`, or its first element if the output is a tuple.
 
     Attributes:
-        number: 0 for an embedding; layers count from 1, those of an encoder before those of its decoder.
+        number: 0 for an embedding, and -1 for the table of embeddings per layer beside it. Layers count from 1, those
+            of an encoder before those of its decoder.
         part: "encoder" or "decoder"; a causal model is all decoder.
         module: The module whose output gets noise.
         owner: The encoder or decoder. If both share one embedding module, it shows whose pass is running.
@@ -53,6 +54,9 @@ def noise_sites(model: nn.Module) -> list[Site]:
     for part, owner in parts.items():
         key = EMBEDDING_SITE if not sites else total + 1  # the lower numbers belong to layers
         sites.append(Site(EMBEDDING_SITE, part, _input_embedding(owner), owner, key))
+        table = _per_layer_table(owner)
+        if table is not None:
+            sites.append(Site(TABLES_SITE, part, table, owner, total + 1 + len(parts)))
         before = max(site.number for site in sites)
         sites += [
             Site(number, part, layer, owner, key=number) for number, layer in enumerate(stacks[part], start=before + 1)
@@ -71,7 +75,8 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
         InvalidSetting: If the model lacks one of the layers.
     """
     sites = noise_sites(model)
-    numbers = settings.site_numbers(layers=max(site.number for site in sites))
+    tables = any(site.number == TABLES_SITE for site in sites)
+    numbers = settings.site_numbers(layers=max(site.number for site in sites), tables=tables)
     return [site for site in sites if site.number in numbers]
 
 
@@ -108,13 +113,25 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
 
     owner: Any = model_parts(model)[part]
     if not is_encoder_decoder(model) and callable(getattr(owner, "get_decoder", None)):
-        owner = owner.get_decoder()  # the text model of a multimodal model
+        inner = owner.get_decoder()  # the text model of a multimodal model, or the head of ModernBERT
+        owner = inner if any(isinstance(module, nn.ModuleList) for module in inner.modules()) else owner
     lists = {name: module for name, module in owner.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [module for name, module in lists.items() if not any(name.startswith(other + ".") for other in lists)]
     if not outermost:
         raise NoEffect(say("No stack of layers was found in {model}: choose another model.", model=family_of(model)))
     stack = max(outermost, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
     return next(name for name, module in model.named_modules() if module is stack), stack
+
+
+def require_one_stream(vectors: Tensor) -> None:
+    """Raise `NoEffect` unless the output of a site is one vector per token, `[batch, length, width]`."""
+    if vectors.dim() != 3:
+        raise NoEffect(
+            say(
+                "The layers of this model pass on several streams of vectors, so noise cannot be added to them: "
+                "choose the embedding as the only site."
+            )
+        )
 
 
 def family_of(model: nn.Module) -> str:
@@ -135,6 +152,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
             if inner is None:
                 return current
             current = inner
+
+
+def _per_layer_table(part: nn.Module) -> nn.Module | None:
+    """Return the embedding that holds a short vector per token and layer (Gemma 3n and 4), if there is one."""
+    from torch import nn
+
+    config: Any = getattr(part, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else None
+    width = getattr(text, "hidden_size_per_layer_input", None)
+    if not width:
+        return None
+    shape = (text.vocab_size_per_layer_input, text.num_hidden_layers * width)
+    tables = (module for module in part.modules() if isinstance(module, nn.Embedding))
+    return next((table for table in tables if tuple(table.weight.shape) == shape), None)
 
 
 def _input_embedding(part: nn.Module) -> nn.Module:

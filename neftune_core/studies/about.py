@@ -34,6 +34,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
             "fingerprint": fingerprint(loaded.model),
             "revision": loaded.revision,
             "note": loaded.note,
+            "reach": list(loaded.reach),
         },
         "data": {
             "title": prepared.title,

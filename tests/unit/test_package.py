@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +42,50 @@ def test_a_wheel_carries_the_assets_and_serves_them_elsewhere(tmp_path: Path) ->
         "from neftune_core.ui import page; page.build(); print(home.assets())"
     )
     assert _runs(code).strip().splitlines()[-1] == str(tmp_path / "site" / "neftune_core" / "assets")
+
+
+INSIDE = {"gradio_client": "gradio", "pydantic_core": "pydantic"}  # versions that another package pins exactly
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=!~ ]", one)[0].lower().replace("_", "-") for one in requirements}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    told = project()["project"]
+    declared = names_of([*told["dependencies"], *chain(*told["optional-dependencies"].values())])
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "neftune_core").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+    outside = imported - set(sys.stdlib_module_names) - {"neftune_core", "__future__"}
+    known = packages_distributions()
+    missing = {name for name in outside if not names_of([INSIDE.get(name, known.get(name, [name])[0])]) & declared}
+    assert missing == set()
+
+
+def test_the_groups_for_development_are_the_extra_for_tests() -> None:
+    groups, extra = project()["dependency-groups"], project()["project"]["optional-dependencies"]["test"]
+    listed = [one for found in groups["dev"] for one in groups[found["include-group"]]]
+    assert sorted(listed) == sorted(extra)
+
+
+def test_the_tested_set_lies_in_the_declared_ranges() -> None:
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.lower().replace("_", "-").split("==") for line in lines if "==" in line)
+    for one in map(Requirement, project()["project"]["dependencies"]):
+        assert one.specifier.contains(tested[one.name.lower().replace("_", "-")]), one

@@ -16,6 +16,7 @@ from neftune_core.models.settings import BUNDLED
 from neftune_core.models.sources.download_progress import ModelRequest, Watch
 from neftune_core.models.sources.gguf import convert, rounding_note
 from neftune_core.models.sources.hub_files import commit_of, fetch, licence_in
+from neftune_core.models.sources.modelscope import MODELSCOPE_ID, commit_in, fetch_modelscope
 from neftune_core.models.sources.package_index import get_smollm2
 
 _closed = threading.Event()
@@ -96,6 +97,8 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     if request.source in CATALOGUE and CATALOGUE[request.source].package:
         card = CATALOGUE[request.source]
         return ModelFolder(get_smollm2(watch.progress, watch.cancelled), request.source, card.licence, note=card.note)
+    if MODELSCOPE_ID.fullmatch(request.source):
+        return _modelscope(request, watch)
     path = Path(request.source).expanduser()
     if _closed.is_set():
         _refuse_paths(request.source, path)
@@ -106,8 +109,8 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     if not HUB_ID.fullmatch(request.source):
         raise ModelError(
             say(
-                "There is no model at {source!r}: give bundled, an id like owner/name on the hub, a "
-                "folder, or a GGUF file.",
+                "There is no model at {source!r}: give bundled, an id like owner/name on the hub, "
+                "ms:owner/name on ModelScope, a folder, or a GGUF file.",
                 source=request.source,
             )
         )
@@ -163,10 +166,16 @@ def _local_gguf(file: Path, watch: Watch) -> ModelFolder:
     return ModelFolder(convert(file, watch), file.stem, UNKNOWN_LICENCE, note=rounding_note(file))
 
 
+def _modelscope(request: ModelRequest, watch: Watch) -> ModelFolder:
+    folder = fetch_modelscope(request.source, request.revision, watch)
+    name = request.source.rpartition("/")[2]
+    return ModelFolder(folder, name, licence_in(folder) or UNKNOWN_LICENCE, revision=commit_in(folder))
+
+
 def _hub(request: ModelRequest, watch: Watch) -> ModelFolder:
     card = CATALOGUE.get(request.source)
     pinned = _allowed[0].get(request.source, "") if _allowed else ""
     revision = request.revision or pinned or (card.revision if card else "")
     folder = fetch(request.source, revision, watch)
-    licence = card.licence if card else licence_in(folder) or UNKNOWN_LICENCE
+    licence = (card.licence if card else "") or licence_in(folder) or UNKNOWN_LICENCE
     return ModelFolder(folder, request.source.rpartition("/")[2], licence, revision=commit_of(folder))

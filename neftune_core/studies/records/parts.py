@@ -60,6 +60,7 @@ class _Model(_Part):
     trained_parameters: Count | None = None
     width: Count | None = None
     layers: Count | None = None
+    reach: Annotated[list[Words], Field(max_length=20)] = []
 
 
 class _Data(_Part):

@@ -189,19 +189,23 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
             + "</div>"
         )
     notes = [card.words, card.note, _GATED if card.gated else ""] if card else []
-    if loaded and loaded.note not in notes:
-        notes.append(loaded.note)
+    if loaded:
+        notes += [text for text in (loaded.note, *loaded.reach) if text not in notes]
     words = "".join(f"<p>{html.escape(translate_finished(text))}</p>" for text in notes if text)
-    numbers = [
-        (f"{known.parameters / 1e6:,.1f} M", say("parameters")),
-        (f"{known.width:,}", say("embedding width")),
-        (f"{known.layers:,}", say("layers")),
-        (known.licence, say("licence")),
-    ]
+    numbers = [(f"{known.parameters / 1e6:,.1f} M", say("parameters"))]
+    numbers += [(f"{known.width:,}", say("embedding width"))] if known.width else []
+    numbers += [(f"{known.layers:,}", say("layers"))] if known.layers else []
+    numbers += [(known.licence, say("licence"))] if known.licence else []
     if card and card.download_megabytes:
         numbers.append((f"{card.download_megabytes:,.0f} MB", say("download")))
     title = html.escape(say(loaded.name) if loaded else source)
-    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(_estimate(known, source))}</div>'
+    sized = loaded or (card and card.is_sized)
+    cost = (
+        _estimate(known, source)
+        if sized
+        else say("Its memory and time on this machine are estimated once it is loaded.")
+    )
+    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(cost)}</div>'
 
 
 def _estimate(model: SizedModel, source: str) -> str:

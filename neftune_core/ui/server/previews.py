@@ -83,10 +83,17 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         about={
             "model": loaded.name,
             "cut": len(ids) - len(kept),
-            "place": f"the output of layer {site.number}" if site.number else "",
+            "place": _place(site),
             "behind": sorted({other.number for other in chosen} - {site.number}),
         },
     )
+
+
+def _place(site: Site) -> str:
+    """Return where noise other than that of the embedding is added, in English; the page translates it."""
+    if site.number < 0:
+        return "the tables of embeddings per layer"
+    return f"the output of layer {site.number}" if site.number else ""
 
 
 def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
@@ -95,7 +102,7 @@ def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
 
     given = torch.tensor([ids], device=loaded.device)
     with torch.inference_mode():
-        if site.number == 0:
+        if site.number <= 0:
             return _as_array(site.module(given)[0])
         return _as_array(_layer_output(loaded, site.key, given)[0])
 

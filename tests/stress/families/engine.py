@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from tests.stress.families.tiny import CONTEXT, Check, Family, tiny_tokenizer
+from tests.stress.families.building import CONTEXT, Check, Family, tiny_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +38,18 @@ def loaded_family(family: Family) -> LoadedModel:
     import torch
 
     from neftune_core.models.anatomy import all_layers, set_model_dropout
+    from neftune_core.models.caches import memory_of
     from neftune_core.models.loading import LoadedModel
+    from neftune_core.models.reach import reach_of
     from neftune_core.models.tokenizing import adapt_tokenizer
+    from neftune_core.models.trials import require_supported
 
     model = family.build().requires_grad_(False)
+    if hasattr(model.config, "rescale_every"):
+        model.config.rescale_every = 0
     _make_uneven(model)
     set_model_dropout(model, 0.0)
+    require_supported(model, family.words, "float32")
     embedding = model.get_input_embeddings().weight
     return LoadedModel(
         model=model,
@@ -58,6 +64,8 @@ def loaded_family(family: Family) -> LoadedModel:
         context=CONTEXT,
         device=torch.device("cpu"),
         precision="float32",
+        memory=memory_of(model, model.config.get_text_config().pad_token_id),
+        reach=reach_of(model),
     )
 
 
@@ -140,7 +148,7 @@ def own_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     if batch.source is None or batch.source_lengths is None:
         mask = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
         labels[:, 0] = -100
-        return model(input_ids=batch.ids, attention_mask=mask.long(), labels=labels).loss
+        return model(input_ids=batch.ids, attention_mask=mask.long(), labels=labels, use_cache=False).loss
     mask = torch.arange(batch.source.shape[1]) < batch.source_lengths[:, None]
     return model(
         input_ids=batch.source,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.bench.noise_tables import trainer_hook
 from neftune_core.noise.settings import NoiseSettings
-from tests.stress.families.tiny import LAYERS, Check, Family
+from tests.stress.families.building import LAYERS, Check, Family
 
 if TYPE_CHECKING:
     import torch
@@ -122,11 +122,14 @@ def works_under_peft(family: Family) -> bool:
     """Check that a new LoRA wrapper, which changes nothing yet, gives the same loss under noise."""
     from peft import LoraConfig, get_peft_model
 
+    from neftune_core.models.anatomy import leave_out, linear_maps
+    from neftune_core.models.trials import unreached_maps
+
     batch, model = batch_of(family), family.build().train()
     bare, clean = loss_of(model, batch, LOUD), loss_of(model, batch)
-    wrapped = get_peft_model(
-        model, LoraConfig(r=2, target_modules="all-linear", fan_in_fan_out=_transposed(model))
-    ).train()
+    leave_out(model, unreached_maps(model))
+    config = LoraConfig(r=2, target_modules=linear_maps(model, "all"), fan_in_fan_out=_transposed(model))
+    wrapped = get_peft_model(model, config).train()
     return loss_of(wrapped, batch, LOUD) == bare != clean
 
 
@@ -152,7 +155,8 @@ def _gradients(family: Family, *, checkpointing: bool) -> dict[str, torch.Tensor
         switch_on = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         switch_on({"use_reentrant": False})
     layers = 2 * LAYERS if family.encoder_decoder else LAYERS
-    noise = EVERYWHERE.model_copy(update={"sites": f"embedding, 1-{layers}"})
+    sites = f"embedding, 1-{layers}" if family.layers_take_noise else "embedding"
+    noise = EVERYWHERE.model_copy(update={"sites": sites})
     with _noisy(model, noise):
         (model(**batch, use_cache=False).loss + 2 * model(**batch, use_cache=False).loss).backward()
     return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
@@ -226,8 +230,14 @@ def works_under_trainer(family: Family) -> bool:
 
 
 def works_under_trl(family: Family) -> bool | None:
-    """Check two steps of TRL's SFT trainer in the same way; None for encoder-decoders, which it does not support."""
-    return None if family.encoder_decoder else _losses_tell(family, _sft_trainer)
+    """Check two steps of TRL's SFT trainer in the same way; None for families that it does not train without noise."""
+    if family.encoder_decoder:
+        return None
+    try:
+        _trained_losses(family, _sft_trainer, None)
+    except AttributeError:  # it reads a setting that the configuration does not have
+        return None
+    return _losses_tell(family, _sft_trainer)
 
 
 def _losses_tell(family: Family, make_trainer: Callable[[Family, str], Any]) -> bool:
@@ -269,7 +279,7 @@ def _trainer(family: Family, folder: str) -> Any:
     rows = [{name: values[row] for name, values in batch.items()} for row in range(len(LENGTHS))] * 2
 
     def collate(some: list[dict[str, Any]]) -> dict[str, Any]:
-        return {name: torch.stack([row[name] for row in some]) for name in batch}
+        return {name: torch.stack([row[name] for row in some]) for name in some[0]}
 
     trainer, arguments = (
         (Seq2SeqTrainer, Seq2SeqTrainingArguments) if family.encoder_decoder else (Trainer, TrainingArguments)
@@ -282,7 +292,7 @@ def _sft_trainer(family: Family, folder: str) -> Any:
     from datasets.utils import is_progress_bar_enabled
     from trl import SFTConfig, SFTTrainer
 
-    from tests.stress.families.tiny import tiny_tokenizer
+    from tests.stress.families.building import tiny_tokenizer
 
     ids = batch_of(family)["input_ids"]
     rows = [

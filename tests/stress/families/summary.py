@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.bench.table import Table
+from tests.stress.families.building import Check, Family
 from tests.stress.families.engine import CHECKS as ENGINE
 from tests.stress.families.live import CHECKS as LIVE
 from tests.stress.families.live import COMMON_HOOK
-from tests.stress.families.tiny import FAMILIES, Check, Family
+from tests.stress.families.tiny import FAMILIES
 
 CHECKS: dict[str, Check] = {**LIVE, **ENGINE}
 COLUMNS: dict[str, Check] = {**CHECKS, **COMMON_HOOK}

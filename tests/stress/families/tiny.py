@@ -7,46 +7,26 @@ head, scaled or projected embeddings, post-norm) and very little of its size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-VOCABULARY, WIDTH, LAYERS, HEADS, CONTEXT = 256, 32, 2, 4, 128
-PAD, START, END = 0, 1, 2
-SEED = 0
+from tests.stress.families.building import (
+    COMMON,
+    CONTEXT,
+    END,
+    HEADS,
+    LAYERS,
+    LLAMA_LIKE,
+    PAD,
+    SEED,
+    VOCABULARY,
+    WIDTH,
+    Family,
+    builder,
+)
+from tests.stress.families.recent import RECENT
 
-
-@dataclass(frozen=True)
-class Family:
-    """One family: `build()` gives a tiny random model of it, float32, in evaluation mode, always the same.
-
-    `pretrained_for_this` says whether models of this family were trained to continue a text, or to answer one (an
-    encoder such as BERT works as a decoder, but never learnt to).
-    """
-
-    words: str
-    build: Callable[[], Any]
-    encoder_decoder: bool = False
-    pretrained_for_this: bool = True
-
-
-Check = Callable[[Family], bool | None]
-"""A check of one family: whether it holds, or None where it does not apply."""
-
-# What most configurations call the same thing. A rate of dropout hides noise; it is 0 everywhere.
-_COMMON: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": START, "eos_token_id": END}
-_LLAMA_LIKE: dict[str, Any] = {
-    **_COMMON,
-    "hidden_size": WIDTH,
-    "intermediate_size": 48,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": 2,
-    "head_dim": WIDTH // HEADS,
-    "max_position_embeddings": CONTEXT,
-    "attention_dropout": 0.0,
-}
 _OPT: dict[str, Any] = {
-    **_COMMON,
+    **COMMON,
     "hidden_size": WIDTH,
     "ffn_dim": 48,
     "num_hidden_layers": LAYERS,
@@ -57,7 +37,7 @@ _OPT: dict[str, Any] = {
     "layerdrop": 0.0,
 }
 _BERT_LIKE: dict[str, Any] = {
-    **_COMMON,
+    **COMMON,
     "hidden_size": WIDTH,
     "intermediate_size": 48,
     "num_hidden_layers": LAYERS,
@@ -68,7 +48,7 @@ _BERT_LIKE: dict[str, Any] = {
     "is_decoder": True,
 }
 _T5: dict[str, Any] = {
-    **_COMMON,
+    **COMMON,
     "d_model": WIDTH,
     "d_kv": WIDTH // HEADS,
     "d_ff": 48,
@@ -78,7 +58,7 @@ _T5: dict[str, Any] = {
     "decoder_start_token_id": PAD,
 }
 _BART_LIKE: dict[str, Any] = {
-    **_COMMON,
+    **COMMON,
     "d_model": WIDTH,
     "encoder_layers": LAYERS,
     "decoder_layers": LAYERS,
@@ -93,21 +73,6 @@ _BART_LIKE: dict[str, Any] = {
     "decoder_start_token_id": END,
     "forced_eos_token_id": END,
 }
-
-
-def _builder(name: str, config_name: str, settings: dict[str, Any]) -> Callable[[], Any]:
-    """Return a function that builds the transformers model class `name` from its configuration."""
-
-    def build() -> Any:
-        import torch
-        import transformers
-
-        config = getattr(transformers, config_name)(**settings)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            return getattr(transformers, name)(config).eval()
-
-    return build
 
 
 def _untied(build: Callable[[], Any]) -> Callable[[], Any]:
@@ -125,26 +90,26 @@ def _untied(build: Callable[[], Any]) -> Callable[[], Any]:
     return build_untied
 
 
-FAMILIES: dict[str, Family] = {
+CLASSICS: dict[str, Family] = {
     "Llama": Family(
         "Llama, SmolLM, Mistral",
-        _builder("LlamaForCausalLM", "LlamaConfig", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
+        builder("LlamaForCausalLM", "LlamaConfig", {**LLAMA_LIKE, "tie_word_embeddings": True}),
     ),
     "Qwen2": Family(
         "Qwen2 (biases in attention)",
-        _builder("Qwen2ForCausalLM", "Qwen2Config", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
+        builder("Qwen2ForCausalLM", "Qwen2Config", {**LLAMA_LIKE, "tie_word_embeddings": True}),
     ),
     "Qwen3": Family(
         "Qwen3 (normalised queries and keys)",
-        _builder("Qwen3ForCausalLM", "Qwen3Config", {**_LLAMA_LIKE, "tie_word_embeddings": True}),
+        builder("Qwen3ForCausalLM", "Qwen3Config", {**LLAMA_LIKE, "tie_word_embeddings": True}),
     ),
     "GPT-2": Family(
         "GPT-2 (learnt positions, transposed maps)",
-        _builder(
+        builder(
             "GPT2LMHeadModel",
             "GPT2Config",
             {
-                **_COMMON,
+                **COMMON,
                 "n_embd": WIDTH,
                 "n_layer": LAYERS,
                 "n_head": HEADS,
@@ -155,10 +120,10 @@ FAMILIES: dict[str, Family] = {
             },
         ),
     ),
-    "OPT": Family("OPT (pre-norm, 125m and larger)", _builder("OPTForCausalLM", "OPTConfig", {**_OPT})),
+    "OPT": Family("OPT (pre-norm, 125m and larger)", builder("OPTForCausalLM", "OPTConfig", {**_OPT})),
     "OPT-350m": Family(
         "OPT-350m (post-norm, an embedding narrower than the model)",
-        _builder(
+        builder(
             "OPTForCausalLM",
             "OPTConfig",
             {**_OPT, "word_embed_proj_dim": WIDTH // 2, "do_layer_norm_before": False},
@@ -166,11 +131,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "GPT-NeoX": Family(
         "GPT-NeoX, Pythia (parallel residuals, untied head)",
-        _builder(
+        builder(
             "GPTNeoXForCausalLM",
             "GPTNeoXConfig",
             {
-                **_COMMON,
+                **COMMON,
                 "hidden_size": WIDTH,
                 "intermediate_size": 48,
                 "num_hidden_layers": LAYERS,
@@ -183,11 +148,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "Gemma 3": Family(
         "Gemma 3, text (embeddings scaled inside their module)",
-        _builder(
+        builder(
             "Gemma3ForCausalLM",
             "Gemma3TextConfig",
             {
-                **_LLAMA_LIKE,
+                **LLAMA_LIKE,
                 "sliding_window": 64,
                 "query_pre_attn_scalar": WIDTH // HEADS,
                 "final_logit_softcapping": 30.0,
@@ -196,11 +161,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "Granite": Family(
         "Granite (embeddings scaled after their module, scaled logits)",
-        _builder(
+        builder(
             "GraniteForCausalLM",
             "GraniteConfig",
             {
-                **{name: value for name, value in _LLAMA_LIKE.items() if name != "head_dim"},
+                **{name: value for name, value in LLAMA_LIKE.items() if name != "head_dim"},
                 "embedding_multiplier": 12.0,
                 "logits_scaling": 8.0,
                 "residual_multiplier": 0.22,
@@ -211,23 +176,23 @@ FAMILIES: dict[str, Family] = {
     ),
     "BERT": Family(
         "BERT as a decoder (post-norm, LayerNorm after the embeddings)",
-        _builder("BertLMHeadModel", "BertConfig", {**_BERT_LIKE}),
+        builder("BertLMHeadModel", "BertConfig", {**_BERT_LIKE}),
         pretrained_for_this=False,
     ),
     "RoBERTa": Family(
         "RoBERTa as a decoder (positions counted from the padding)",
-        _builder("RobertaForCausalLM", "RobertaConfig", {**_BERT_LIKE, "pad_token_id": 1, "bos_token_id": 0}),
+        builder("RobertaForCausalLM", "RobertaConfig", {**_BERT_LIKE, "pad_token_id": 1, "bos_token_id": 0}),
         pretrained_for_this=False,
     ),
     "T5": Family(
         "T5 (encoder-decoder, tied and scaled head)",
-        _builder("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": True}),
+        builder("T5ForConditionalGeneration", "T5Config", {**_T5, "tie_word_embeddings": True}),
         encoder_decoder=True,
     ),
     "Flan-T5": Family(
         "Flan-T5 (encoder-decoder, gated feed-forward, untied head)",
         _untied(
-            _builder(
+            builder(
                 "T5ForConditionalGeneration",
                 "T5Config",
                 {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
@@ -237,12 +202,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "BART": Family(
         "BART (encoder-decoder, learnt positions, a bias on the logits)",
-        _builder("BartForConditionalGeneration", "BartConfig", {**_BART_LIKE, "scale_embedding": True}),
+        builder("BartForConditionalGeneration", "BartConfig", {**_BART_LIKE, "scale_embedding": True}),
         encoder_decoder=True,
     ),
     "Marian": Family(
         "Marian (encoder-decoder, embeddings scaled after their module)",
-        _builder(
+        builder(
             "MarianMTModel",
             "MarianConfig",
             {**_BART_LIKE, "pad_token_id": VOCABULARY - 1, "decoder_start_token_id": VOCABULARY - 1}
@@ -253,17 +218,4 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def tiny_tokenizer() -> Any:
-    """Return a fast tokenizer with one token per word: "w3" to "w255", and "pad", "start" and "end" as 0, 1, 2."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-    from transformers import PreTrainedTokenizerFast
-
-    special = {PAD: "<pad>", START: "<start>", END: "<end>"}
-    words = {special.get(number, f"w{number}"): number for number in range(VOCABULARY)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="w3"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<start>", eos_token="<end>", unk_token="w3"
-    )
+FAMILIES: dict[str, Family] = {**CLASSICS, **RECENT}

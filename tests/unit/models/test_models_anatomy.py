@@ -17,11 +17,13 @@ from neftune_core.models.anatomy import (
     first_position,
     head_logits,
     head_matches,
-    keeps_rows_separate,
+    leave_out,
     linear_maps,
     reads_ahead,
     set_model_dropout,
 )
+from neftune_core.models.module_trees import private_tree
+from neftune_core.models.trials import has_gradient, keeps_rows_separate, require_supported, unreached_maps
 from tests.stress.families.engine import loaded_family
 from tests.stress.families.tiny import FAMILIES as TINY
 
@@ -151,8 +153,44 @@ def test_dropout_can_be_switched_on_in_a_model_that_has_none(family: str) -> Non
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_the_rows_of_a_batch_stay_apart_in_every_family(name: str) -> None:
-    assert keeps_rows_separate(TINY[name].build())
+def test_the_rows_of_a_batch_stay_apart_and_a_gradient_arrives_in_every_family(name: str) -> None:
+    model = TINY[name].build()
+    assert keeps_rows_separate(model)
+    assert has_gradient(private_tree(model))
+
+
+class _Changed(transformers.models.llama.modeling_llama.LlamaMLP):
+    """The part of a layer that does something that the engine does not expect."""
+
+    def __init__(self, config: Any, fault: str) -> None:
+        super().__init__(config)
+        self.fault = fault
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = super().forward(x)
+        if self.fault == "mixes":
+            return found + 9 * x.mean(0, keepdim=True)
+        if self.fault == "writes":
+            self.up_proj.weight.mul_(1)
+            return found
+        return torch.full_like(found, float("nan")) if self.training else found
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("mixes", "does not process the rows of a batch separately"),
+        ("writes", "changes its weights while it runs"),
+        ("not a number", "passes no gradient to its embedding"),
+    ],
+)
+def test_a_model_that_the_engine_would_be_wrong_about_is_refused(fault: str, words: str) -> None:
+    config = transformers.LlamaConfig(**LLAMA_LIKE)
+    model = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
+    require_supported(model, "it", "float32")
+    model.model.layers[1].mlp = _Changed(config, fault).requires_grad_(False)
+    with pytest.raises(ModelError, match=words):
+        require_supported(model, "it", "float32")
 
 
 def test_a_map_that_reads_time_first_or_is_never_called_is_found() -> None:
@@ -169,7 +207,10 @@ def test_a_map_that_reads_time_first_or_is_never_called_is_found() -> None:
         max_encoder_position_embeddings=64,
         max_decoder_position_embeddings=64,
     )
-    assert not keeps_rows_separate(transformers.LEDForConditionalGeneration(longformer))
+    found = unreached_maps(transformers.LEDForConditionalGeneration(longformer))
+    assert found and all("longformer_self_attn" in name for name in found)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA_LIKE))
     model.model.layers[0].unused = torch.nn.Linear(32, 32)
-    assert not keeps_rows_separate(model)
+    assert unreached_maps(model) == ["model.layers.0.unused"]
+    leave_out(model, unreached_maps(model))
+    assert "model.layers.0.unused" not in linear_maps(private_tree(model), "all")

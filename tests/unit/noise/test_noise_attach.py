@@ -12,7 +12,8 @@ from live_noise import ALPHA5, BATCH, IDS, LABELS, LENGTHS, MASK, assert_bounded
 from neftune_core import NoiseSettings, noisy_embeddings
 from neftune_core.errors import InvalidSetting, NoEffect
 from neftune_core.noise.kinds import KINDS
-from tests.stress.families.tiny import FAMILIES, WIDTH
+from tests.stress.families.building import WIDTH
+from tests.stress.families.tiny import FAMILIES
 
 ONE_DRAW = sorted(name for name, kind in KINDS.items() if kind.passes == "one" and not kind.drops)
 

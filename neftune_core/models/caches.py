@@ -1,0 +1,162 @@
+"""What a model remembers of the tokens it has read: key-value caches, recurrent states, or nothing that can be used.
+
+transformers names the cache differently by version and family; `cache_name` finds the name. `memory_of` decides by
+running the model whether its cache gives the same logits as reading the whole text again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits
+from neftune_core.noise.sites import is_encoder_decoder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+"""Names of the cache in transformers: from 5.24 on, before it, and before it in state space models."""
+
+KEYS, STATES, NOTHING = "keys", "states", "nothing"
+"""Kinds of memory: plain keys and values of every token, also other states, or none that can be used."""
+
+TOLERANCES = {"float32": 0.01}
+ROUNDED_TOLERANCE = 0.1
+"""Largest difference of logits with and without the cache, relative to the largest logit."""
+
+
+def cache_name(model: nn.Module) -> str:
+    """Return the name of the cache in the arguments of the body of `model`; "" if it has none."""
+    return next((name for name in CACHE_NAMES if name in inspect.signature(body(model).forward).parameters), "")
+
+
+def takes_positions(model: nn.Module) -> bool:
+    """Return whether the model accepts `position_ids`."""
+    return "position_ids" in inspect.signature(body(model).forward).parameters
+
+
+def read_on(model: nn.Module, cache: Any, **inputs: Any) -> tuple[torch.Tensor, Any]:
+    """Run the body of `model` on further tokens.
+
+    Args:
+        model: The model.
+        cache: Its cache of the tokens before; None at the start.
+        inputs: Token ids, attention mask and whatever else the body gets.
+
+    Returns:
+        Last hidden states `[batch, length, width]`, and the cache.
+    """
+    name = cache_name(model)
+    output = body(model)(**inputs, **{name: cache}, use_cache=True)
+    return output.last_hidden_state, getattr(output, name)
+
+
+def select_rows(cache: Any, rows: torch.Tensor) -> None:
+    """Keep only these rows of a cache, in this order.
+
+    Args:
+        cache: A cache of transformers; changed in place.
+        rows: Row numbers, `[rows]`.
+    """
+    for one in (getattr(cache, name, None) for name in ("self_attention_cache", "cross_attention_cache")):
+        if one is not None:
+            select_rows(one, rows)
+    for layer in getattr(cache, "layers", ()):
+        if hasattr(layer, "conv_states"):  # `batch_select_indices` of these layers forgets the states
+            layer.reorder_cache(rows)
+        else:
+            layer.batch_select_indices(rows)
+
+
+def memory_of(model: nn.Module, pad: int) -> str:
+    """Return the kind of memory of `model`: `KEYS`, `STATES`, or `NOTHING` if the text must be read again.
+
+    Two rows of different lengths are read with the cache, exchanged, and continued, as answering does it, and the
+    logits compared with those of each row read as a whole.
+
+    Args:
+        model: The model, in evaluation mode and without gradients.
+        pad: Id of the padding token.
+    """
+    import torch
+
+    if not cache_name(model):
+        return NOTHING
+    try:
+        with torch.no_grad():
+            found, cache = _continued(model, pad)
+            expected = torch.stack([_whole(model, row) for row in _texts(model)])
+    except (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError, KeyError, IndexError):
+        return NOTHING
+    allowed = TOLERANCES.get(str(found.dtype).removeprefix("torch."), ROUNDED_TOLERANCE)
+    if not bool((found - expected).abs().max() <= allowed * expected.abs().max()):
+        return NOTHING
+    return KEYS if _holds_keys_only(cache) else STATES
+
+
+def _texts(model: nn.Module) -> list[list[int]]:
+    """Return the token ids of two short texts of different lengths."""
+    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    return [[number % rows for number in range(3, 10)], [number % rows for number in range(12, 16)]]
+
+
+WRITTEN = 2
+"""Tokens of each text that are read one at a time."""
+
+
+def _continued(model: nn.Module, pad: int) -> tuple[torch.Tensor, Any]:
+    """Return the logits after both texts, read with the cache, and the cache."""
+    import torch
+
+    texts = _texts(model)
+    device = next(model.parameters()).device
+    longest = max(map(len, texts)) - WRITTEN
+    begun = [[pad] * (longest + WRITTEN - len(text)) + text[:-WRITTEN] for text in texts]
+    shown = [[0] * (longest + WRITTEN - len(text)) + [1] * (len(text) - WRITTEN) for text in texts]
+    ids, mask = torch.tensor(begun, device=device), torch.tensor(shown, device=device)
+    source = _source(model, device, rows=len(texts))
+    hidden, cache = read_on(model, None, input_ids=ids, **_places(model, mask, longest), **source)
+    order = torch.tensor([1, 0], device=device)
+    select_rows(cache, order)
+    mask = mask[order]
+    for number in range(WRITTEN):
+        ids = torch.tensor([[text[len(text) - WRITTEN + number]] for text in reversed(texts)], device=device)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        hidden, cache = read_on(model, cache, input_ids=ids, **_places(model, mask, 1), **source)
+    return head_logits(model, hidden[:, -1])[order], cache
+
+
+def _places(model: nn.Module, mask: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
+    inputs = {"attention_mask": mask}
+    if takes_positions(model):
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -length:] + first_position(model)
+    return inputs
+
+
+def _whole(model: nn.Module, text: list[int]) -> torch.Tensor:
+    """Return the logits after one text that is read as a whole."""
+    import torch
+
+    ids = torch.tensor([text], device=next(model.parameters()).device)
+    hidden = body(model)(input_ids=ids, use_cache=False, **_source(model, ids.device, rows=1)).last_hidden_state
+    return head_logits(model, hidden[0, -1])
+
+
+def _source(model: nn.Module, device: torch.device, rows: int) -> dict[str, torch.Tensor]:
+    """Return what the decoder of an encoder-decoder reads besides, the same for every row."""
+    import torch
+
+    if not is_encoder_decoder(model):
+        return {}
+    ids = torch.tensor([_texts(model)[0]] * rows, device=device)
+    return encoded_source(model, ids, torch.ones_like(ids))
+
+
+def _holds_keys_only(cache: Any) -> bool:
+    """Return whether every layer of a cache holds keys and values of all tokens, and nothing else."""
+    from transformers.cache_utils import DynamicLayer
+
+    layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)

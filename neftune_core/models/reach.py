@@ -1,0 +1,192 @@
+"""What noise on the embedding and what adapters do not reach in a model, as sentences for its card and its record.
+
+Found by running the model, not by the name of its family. The sentences are English, and translated where they are
+shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.errors import ModelError
+from neftune_core.language import later
+from neftune_core.models.anatomy import linear_maps
+from neftune_core.models.module_trees import private_tree
+from neftune_core.noise.sites import Site, is_encoder_decoder, layer_stack, model_parts, noise_sites
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+TABLE = later(
+    "Another table of embeddings ({table}) gives the layers the clean tokens: noise on the embedding does not "
+    "reach it. Add tables to the sites of the noise to noise it as well."
+)
+AFTER = later(
+    "The model multiplies the vectors of its embedding by {factor}, and their noise with them: alpha 5 reaches the "
+    "first layer as alpha {alpha}."
+)
+INSIDE = later(
+    "The embedding itself multiplies its vectors by {factor} before noise is added: relative to them, alpha 5 is as "
+    "weak as alpha {alpha} without this factor."
+)
+SHARE = later("Adapters on all linear maps reach {share} of the weights in the layers; they do not reach {names}.")
+SOME_ATTENTION = later("Adapters on the attention alone reach {count} of the {layers} layers: the others have none.")
+NO_ATTENTION = later("The layers have no attention: adapters on the attention alone are not possible.")
+
+ALPHA = 5
+WHOLE_SHARE = 0.95
+"""Share of the weights in the layers above which nothing is said."""
+IDS = (9, 4, 11, 5)
+"""Token ids that no module could take for positions or segments."""
+
+
+def reach_of(model: nn.Module) -> tuple[str, ...]:
+    """Return what noise and adapters do not reach in `model`, one sentence each; usually nothing.
+
+    Args:
+        model: The model, in evaluation mode, after `trials.require_supported`.
+    """
+    tables, after = _noise_reach(private_tree(model))
+    inside = _inside_factor(model)
+    found = [TABLE.format(table=table) for table in tables]
+    if abs(after - 1) > 0.01:
+        found.append(AFTER.format(factor=f"{after:.3g}", alpha=f"{ALPHA * after:.3g}"))
+    if abs(inside - 1) > 0.01:
+        found.append(INSIDE.format(factor=f"{inside:.3g}", alpha=f"{ALPHA / inside:.2g}"))
+    return (*found, *_adapter_reach(model))
+
+
+def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
+    """Return other tables that are read by token id, and the factor on noise between embedding and first layer.
+
+    The factor is 1 if what reaches the layer is not proportional to the noise, as after a normalisation.
+    """
+    import torch
+
+    site = noise_sites(tree)[0]
+    ids = torch.tensor([IDS], device=next(tree.parameters()).device)
+    tables = _Tables(tree, site.module, ids)
+    noise: list[torch.Tensor] = []
+
+    def add(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        noise[:] = [0.1 * output.float().std().to(output) * drawn]
+        return output + noise[0]
+
+    clean = _into_first_layer(tree, site, ids)
+    handle = site.module.register_forward_hook(add)
+    noisy = _into_first_layer(tree, site, ids)
+    handle.remove()
+    tables.close()
+    change, drawn = (noisy - clean).flatten(), noise[0].float().flatten()
+    if change.shape != drawn.shape or torch.cosine_similarity(change, drawn, 0) < 0.99:
+        return tables.found, 1.0
+    return tables.found, float(change @ drawn / (drawn @ drawn))
+
+
+class _Tables:
+    """Watches which embeddings other than `known` are read with the token ids."""
+
+    def __init__(self, tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> None:
+        from torch import nn
+
+        self.found: list[str] = []
+        self.ids = ids
+        inputs = {site.module for site in noise_sites(tree) if site.number == 0} | {known}
+        self.handles = [
+            module.register_forward_pre_hook(self._look(name))
+            for name, module in tree.named_modules()
+            if isinstance(module, nn.Embedding) and module not in inputs
+        ]
+
+    def _look(self, name: str) -> Any:
+        import torch
+
+        def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+            told = name.rpartition(".")[2]
+            if torch.is_tensor(args[0]) and torch.equal(args[0], self.ids) and told not in self.found:
+                self.found.append(told)
+
+        return look
+
+    def close(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def _into_first_layer(tree: nn.Module, site: Site, ids: torch.Tensor) -> torch.Tensor:
+    """Return the first vectors that the first layer of the site's component gets, in float32."""
+    import torch
+
+    taken: list[torch.Tensor] = []
+
+    def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        vectors = (one for one in (*args, *kwargs.values()) if torch.is_tensor(one) and one.is_floating_point())
+        taken.append(next(vectors).float())
+
+    handle = layer_stack(tree, site.part)[1][0].register_forward_pre_hook(take, with_kwargs=True)
+    more = {"decoder_input_ids": ids} if is_encoder_decoder(tree) else {}
+    try:
+        with torch.no_grad():
+            tree(input_ids=ids, use_cache=False, **more)
+    finally:
+        handle.remove()
+    return taken[0]
+
+
+def _inside_factor(model: nn.Module) -> float:
+    """Return by how much the input embedding multiplies its rows, 1 if it only looks them up."""
+    import torch
+
+    module: Any = noise_sites(model)[0].module
+    ids = torch.tensor([IDS], device=module.weight.device)
+    with torch.no_grad():
+        rows, given = module.weight[ids].float(), module(ids).float()
+    if rows.shape != given.shape or not bool(rows.any()):
+        return 1.0
+    return float((rows * given).sum() / (rows * rows).sum())
+
+
+def _adapter_reach(model: nn.Module) -> list[str]:
+    stacks = [layer_stack(model, part) for part in model_parts(model)]
+    maps = {f"{name}.weight" for name in linear_maps(model, "all")}
+    weights = {
+        name: parameter
+        for stack, _ in stacks
+        for name, parameter in model.named_parameters()
+        if name.startswith(f"{stack}.") and parameter.dim() > 1
+    }
+    missed: Counter[str] = Counter()
+    for name, parameter in weights.items():
+        if name not in maps:
+            missed[_kind_of(name, [stack for stack, _ in stacks])] += parameter.numel()
+    total = sum(parameter.numel() for parameter in weights.values())
+    share = 1 - sum(missed.values()) / total
+    found = []
+    if share < WHOLE_SHARE:
+        names = ", ".join(name for name, _ in missed.most_common(3))
+        found.append(SHARE.format(share=f"{share:.0%}", names=names))
+    return found + _attention_reach(model, [(name, len(stack)) for name, stack in stacks])
+
+
+def _kind_of(name: str, stacks: list[str]) -> str:
+    """Return the name of a weight inside its layer."""
+    stack = next(stack for stack in stacks if name.startswith(f"{stack}."))
+    return name.removeprefix(f"{stack}.").partition(".")[2].removesuffix(".weight")
+
+
+def _attention_reach(model: nn.Module, stacks: list[tuple[str, int]]) -> list[str]:
+    try:
+        names = linear_maps(model, "attention")
+    except ModelError:
+        return [NO_ATTENTION]
+    reached = {
+        (stack, name.removeprefix(f"{stack}.").partition(".")[0])
+        for stack, _ in stacks
+        for name in names
+        if name.startswith(f"{stack}.")
+    }
+    layers = sum(count for _, count in stacks)
+    return [] if len(reached) == layers else [SOME_ATTENTION.format(count=len(reached), layers=layers)]

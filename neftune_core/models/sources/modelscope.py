@@ -1,0 +1,227 @@
+"""Models from ModelScope, `ms:OWNER/NAME`, over plain HTTPS; an interrupted download resumes where it ended.
+
+Only public models are read, and no token is sent. MODELSCOPE_DOMAIN and the proxy variables are respected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from filelock import FileLock
+
+from neftune_core.durable import publish
+from neftune_core.errors import DoesNotFit, LabError, ModelError, NotAvailable
+from neftune_core.language import say
+from neftune_core.models.sources.download_progress import Watch
+from neftune_core.models.sources.folders import models_home
+from neftune_core.models.sources.gguf import file_sha256
+from neftune_core.models.sources.hub_files import SPARE_BYTES, WANTED
+
+SCHEME = "ms:"
+MODELSCOPE_ID = re.compile(r"ms:\w[\w.-]*/\w[\w.-]*", re.ASCII)
+MAIN = "master"
+REACH_SECONDS = 30
+CHUNK_BYTES = 1 << 20
+LIST_BYTES = 16_000_000
+COMMIT_FILE = ".commit"
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of a model: name, size in bytes, SHA-256 (may be empty) and last commit with its time."""
+
+    name: str
+    size: int
+    sha256: str
+    commit: str
+    time: int
+
+
+def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
+    """Return the local folder of a model on ModelScope, downloading what is missing.
+
+    Args:
+        source: `ms:OWNER/NAME`.
+        revision: Branch, tag or commit; "" for the main branch.
+        watch: Progress and cancellation.
+
+    Raises:
+        ModelError: If there is no such model, it has no safetensors files, or a file differs from its checksum.
+        NotAvailable: If ModelScope cannot be reached and the model is not on this machine.
+        DoesNotFit: If there is not enough disk space.
+        Cancelled: If cancellation was requested.
+    """
+    repository = source.removeprefix(SCHEME)
+    try:
+        files = _wanted(_files(repository, revision or MAIN), source)
+    except NotAvailable:
+        here = _newest(repository) if not revision else None
+        if here is None:
+            raise
+        return here
+    target = _folder(repository, files)
+    with FileLock(f"{target}.lock"):
+        if not target.is_dir():
+            _download(repository, files, revision or MAIN, target, watch)
+    return target
+
+
+def commit_in(folder: Path) -> str:
+    """Return the commit that a folder was downloaded at; "" if ModelScope did not state one."""
+    file = folder / COMMIT_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _stem(repository: str) -> str:
+    return f"modelscope-{repository.replace('/', '--')}-"
+
+
+def _newest(repository: str) -> Path | None:
+    found = [folder for folder in models_home().glob(f"{_stem(repository)}????????????") if folder.is_dir()]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _folder(repository: str, files: Sequence[_File]) -> Path:
+    """Return the folder of this content; it exists once it is complete."""
+    content = "".join(f"{file.name} {file.size} {file.sha256}\n" for file in sorted(files, key=lambda file: file.name))
+    return models_home() / f"{_stem(repository)}{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _address(repository: str, place: str, **query: str) -> str:
+    domain = os.environ.get("MODELSCOPE_DOMAIN", "").strip().rstrip("/") or "www.modelscope.cn"
+    site = domain if "://" in domain else f"https://{domain}"
+    return f"{site}/api/v1/models/{quote(repository)}/{place}?{urlencode(query)}"
+
+
+def _open(address: str, repository: str, begun: int = 0) -> Any:
+    headers = {"User-Agent": "neftune-lab", **({"Range": f"bytes={begun}-"} if begun else {})}
+    try:
+        return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=REACH_SECONDS)
+    except urllib.error.HTTPError as error:
+        raise _refusal(error.code, repository) from None
+    except (OSError, HTTPException) as error:
+        raise NotAvailable(
+            say(
+                "{name} is not on this machine, and ModelScope cannot be reached: check the network, or choose the "
+                "bundled model.",
+                name=repository,
+            )
+        ) from error
+
+
+def _refusal(status: int, repository: str) -> LabError:
+    if status in (401, 403, 404):
+        return ModelError(
+            say("There is no public model {name} on ModelScope: check the id (ms:OWNER/NAME).", name=repository)
+        )
+    return NotAvailable(
+        say("ModelScope did not send {name} (status {status}): try again later.", name=repository, status=status)
+    )
+
+
+def _files(repository: str, revision: str) -> list[_File]:
+    with _open(_address(repository, "repo/files", Revision=revision, Recursive="true"), repository) as answer:
+        try:
+            told = json.loads(answer.read(LIST_BYTES))
+            return [_file(one) for one in told["Data"]["Files"] if one.get("Type") != "tree"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _refusal(404, repository) from None
+
+
+def _file(told: dict[str, Any]) -> _File:
+    commit = str(told.get("Revision") or "")
+    return _File(
+        str(told["Path"]),
+        int(told.get("Size") or 0),
+        str(told.get("Sha256") or "").lower(),
+        commit if re.fullmatch("[0-9a-f]{40}", commit) else "",
+        int(told.get("CommittedDate") or 0),
+    )
+
+
+def _wanted(files: Sequence[_File], source: str) -> list[_File]:
+    found = [file for file in files if "/" not in file.name and any(fnmatch(file.name, like) for like in WANTED)]
+    if any(file.name.endswith(".safetensors") for file in found):
+        return found
+    raise ModelError(
+        say("{name} has no safetensors files at this revision: choose another model or revision.", name=source)
+    )
+
+
+def _download(repository: str, files: Sequence[_File], revision: str, target: Path, watch: Watch) -> None:
+    """Download all files into a folder beside `target`, which keeps what an interrupted download left."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.mkdir(exist_ok=True)
+    total = sum(file.size for file in files)
+    _require_disk(total, partial, repository)
+    before = 0
+    for file in files:
+        address = _address(repository, "repo", Revision=revision, FilePath=file.name)
+        _download_file(address, file, partial, (before, total, repository), watch)
+        before += file.size
+    newest = max(files, key=lambda file: file.time)
+    (partial / COMMIT_FILE).write_text(newest.commit, encoding="utf-8")
+    publish(partial, target)
+
+
+def _download_file(address: str, file: _File, folder: Path, done: tuple[int, int, str], watch: Watch) -> None:
+    before, total, repository = done
+    whole, part = folder / file.name, folder / f"{file.name}.part"
+    if whole.is_file():
+        return
+    begun = part.stat().st_size if part.is_file() else 0
+    if begun < file.size or not begun:
+        with _open(address, repository, begun) as answer, part.open("ab" if answer.status == 206 else "wb") as stream:
+            while chunk := _next_chunk(answer, repository):
+                stream.write(chunk)
+                watch.report(before + stream.tell(), total, say("Downloading {what}", what=f"{SCHEME}{repository}"))
+                watch.check()
+    if part.stat().st_size < file.size:
+        raise _broken_off(repository)
+    if part.stat().st_size > file.size or (file.sha256 and file_sha256(part, watch) != file.sha256):
+        part.unlink()
+        raise ModelError(
+            say("{file} of {name} did not arrive as ModelScope lists it: try again.", file=file.name, name=repository)
+        )
+    part.rename(whole)
+
+
+def _next_chunk(answer: Any, repository: str) -> bytes:
+    try:
+        return bytes(answer.read(CHUNK_BYTES))
+    except (OSError, HTTPException) as error:
+        raise _broken_off(repository) from error
+
+
+def _broken_off(repository: str) -> NotAvailable:
+    return NotAvailable(
+        say("The download of {name} broke off: try again, and it goes on where it ended.", name=repository)
+    )
+
+
+def _require_disk(needed: int, folder: Path, repository: str) -> None:
+    here = sum(file.stat().st_size for file in folder.iterdir())
+    free = shutil.disk_usage(folder).free
+    if needed - here + SPARE_BYTES > free:
+        raise DoesNotFit(
+            say(
+                "{package} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some space, "
+                "or set NEFTUNE_HOME to a larger disk.",
+                package=repository,
+                needed=(needed - here) / 1e9,
+                free=free / 1e9,
+            )
+        )

@@ -1,0 +1,71 @@
+"""The text part of a model that was published to read images or sound as well.
+
+Only the text part is trained, and saved as a merged model. An adapter is saved under the names of the published model,
+because the automatic classes of transformers load that one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MARK = "_published_model"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published model around a text part.
+
+    Attributes:
+        prefix: Qualified name of the text part's body in it.
+        body: Qualified name of the body in the text part.
+        architecture: Its class.
+        library: The module of its class.
+        causal: Whether `AutoModelForCausalLM` loads it.
+    """
+
+    prefix: str
+    body: str
+    architecture: str
+    library: str
+    causal: bool
+
+    def renamed(self, name: str) -> str:
+        """Return the name that the module `name` of the text part has in the published model."""
+        return self.prefix + name.removeprefix(self.body)
+
+
+def text_part(whole: Any) -> Any:
+    """Return the model that `whole` writes text with; `whole` itself if it reads nothing else.
+
+    Args:
+        whole: A model of transformers; its image and sound towers are freed with it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    known = AutoModelForCausalLM._model_mapping
+    config = whole.config.get_text_config()
+    if whole.config.is_encoder_decoder or config is whole.config or type(config) not in known:
+        return whole
+    with torch.device("meta"):
+        text = AutoModelForCausalLM.from_config(config)
+    body = text.base_model_prefix
+    kind = type(getattr(text, body))
+    found = next(((place, module) for place, module in whole.named_modules() if type(module) is kind), None)
+    if type(whole) is type(text) or found is None:
+        return whole
+    setattr(text, body, found[1])
+    text.set_output_embeddings(whole.get_output_embeddings())
+    text.generation_config, text.name_or_path = whole.generation_config, whole.name_or_path
+    config.tie_word_embeddings = text.get_output_embeddings().weight is text.get_input_embeddings().weight
+    config.architectures = [type(text).__name__]
+    about = type(whole)
+    vars(text)[MARK] = Published(found[0], body, about.__name__, about.__module__, type(whole.config) in known)
+    return text.eval()
+
+
+def published_model(model: Any) -> Published | None:
+    """Return the published model around `model`; None if it was published as it is."""
+    found: Published | None = vars(model).get(MARK)
+    return found

@@ -1,0 +1,183 @@
+"""Trials of a loaded model: short runs that decide whether the engine is right about it, whatever its class is.
+
+The engine applies the adapters of all arms in one pass, computes the head by itself, and pads on the right without a
+mask. A model on which one of these would be wrong is refused before anything is trained.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.errors import ModelError
+from neftune_core.language import later, say
+from neftune_core.models.anatomy import (
+    all_layers,
+    head_matches,
+    leave_out,
+    linear_maps,
+    reads_ahead,
+    trial_ids,
+    trial_logits,
+)
+from neftune_core.models.module_trees import private_tree
+from neftune_core.noise.sites import family_of, noise_sites
+from neftune_core.sentences import cause
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+CHANGES = later("{name} ({kind}) changes its weights while it runs: choose another model.")
+FAULTS = (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError, IndexError)
+"""What a model raises that does not run as the engine runs it."""
+
+
+class DoesNotRun(ModelError):
+    """A model failed while it was run."""
+
+
+def require_supported(model: nn.Module, name: str, precision: str) -> None:
+    """Run a few tokens, and mark the linear modules that adapters cannot reach.
+
+    Args:
+        model: The model, in evaluation mode.
+        name: Its name, for messages.
+        precision: dtype of its weights, for messages.
+
+    Raises:
+        DoesNotRun: If a run failed.
+        ModelError: If the engine would be wrong about the model.
+        NoEffect: If noise would not reach its output.
+    """
+    from neftune_core.noise.attach import noisy_embeddings
+    from neftune_core.noise.settings import NoiseSettings
+
+    kind = family_of(model)
+    versions = [parameter._version for parameter in model.parameters()]
+
+    def changed() -> bool:
+        return versions != [parameter._version for parameter in model.parameters()]
+
+    try:
+        refused = _refusal(model)
+    except FAULTS as error:
+        if changed():
+            raise ModelError(say(CHANGES, name=name, kind=kind)) from error
+        raise DoesNotRun(
+            say(
+                "{name} ({kind}) fails when it is run in {precision} ({fault}): choose another precision or another "
+                "model.",
+                name=name,
+                kind=kind,
+                precision=precision,
+                fault=cause(error),
+            )
+        ) from error
+    if changed():
+        refused = CHANGES
+    if refused is not None:
+        raise ModelError(say(refused, name=name, kind=kind))
+    with noisy_embeddings(private_tree(model), NoiseSettings(strength=1.0, unit="std")):
+        pass
+
+
+def _refusal(model: nn.Module) -> str | None:
+    """Return why the engine cannot use `model`, to be translated with `name` and `kind`; None if it can."""
+    if not (linear_maps(model, "all") and all_layers(model) and head_matches(model)):
+        return later("The lab does not support how {name} ({kind}) computes its logits: choose another model.")
+    unreached = unreached_maps(model)
+    if len(unreached) == len(linear_maps(model, "all")) or not keeps_rows_separate(model):
+        return later("{name} ({kind}) does not process the rows of a batch separately: choose another model.")
+    leave_out(model, unreached)
+    if reads_ahead(model):
+        return later("{name} ({kind}) attends to later tokens: choose a causal model.")
+    if not has_gradient(private_tree(model)):
+        return later(
+            "{name} ({kind}) passes no gradient to its embedding, so it cannot be trained: choose another model."
+        )
+    return None
+
+
+def unreached_maps(model: nn.Module) -> list[str]:
+    """Return the linear modules that an adapter cannot reach.
+
+    Stacked adapters identify arms by their position on the first axis. A module that is never called, because the
+    model uses its weights directly (Mamba), has no input to adapt; one that gets another layout (LED) or only some of
+    the tokens (experts as modules) would apply the adapter of the wrong arm. Tested on one row in evaluation mode, and
+    on two in training mode.
+    """
+    import torch
+
+    tree = private_tree(model)
+    with trial_ids(tree) as ids:
+        alone = _map_inputs(tree, ids)
+        tree.train()
+        both = _map_inputs(tree, torch.cat([ids, ids.flip(1)]))
+    return [
+        name
+        for name in linear_maps(tree, "all")
+        if _is_fused(tree, name) or name not in alone or name not in both or not _begins_with(both[name], alone[name])
+    ]
+
+
+def _is_fused(tree: nn.Module, name: str) -> bool:
+    """Return whether the kernels of Mamba for GPUs use the weights of a map without calling it; PEFT refuses those."""
+    parent, _, leaf = name.rpartition(".")
+    mixer = tree.get_submodule(parent)
+    return leaf == "out_proj" and hasattr(mixer, "conv1d") and hasattr(mixer, "D")
+
+
+def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the input of every linear module in a pass over `ids`, as rows `[..., inputs]`, by name."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        found[name] = args[0].reshape(-1, args[0].shape[-1]).float()
+
+    handles = [
+        tree.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in linear_maps(tree, "all")
+    ]
+    try:
+        trial_logits(tree, ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _begins_with(both: torch.Tensor, alone: torch.Tensor) -> bool:
+    """Return whether the first of two rows equals the row run alone, within 1% of its largest entry."""
+    if len(both) != 2 * len(alone):
+        return False
+    return bool((both[: len(alone)] - alone).abs().max() <= 0.01 * alone.abs().max())
+
+
+def keeps_rows_separate(model: nn.Module) -> bool:
+    """Return whether the logits of a row do not depend on another row of the batch, within 1% of the largest."""
+    import torch
+
+    with trial_ids(model) as ids:
+        alone = trial_logits(model, ids)
+        both = trial_logits(model, torch.cat([ids, ids.flip(1)]))
+    return bool((both[:1] - alone).abs().max() <= 0.01 * alone.abs().max())
+
+
+def has_gradient(tree: nn.Module) -> bool:
+    """Return whether a finite gradient reaches every embedding of `tree` in training mode; its hooks stay on it."""
+    import torch
+
+    reached: list[torch.Tensor] = []
+
+    def begin(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        reached.append(output.detach().requires_grad_())
+        return reached[-1]
+
+    embeddings = {site.module: None for site in noise_sites(tree) if site.number == 0}
+    for module in embeddings:
+        module.register_forward_hook(begin)
+    with trial_ids(tree) as ids, torch.enable_grad():
+        tree.train()
+        trial_logits(tree, ids).logsumexp(-1).sum().backward()
+    found = [vectors.grad for vectors in reached]
+    return bool(found) and all(one is not None and bool(one.isfinite().all()) and bool(one.any()) for one in found)
