@@ -193,4 +193,4 @@ def test_the_list_of_models_says_what_the_packaged_one_lost(capsys: pytest.Captu
     assert models(Models("list")) == 0
     printed = capsys.readouterr().out.splitlines()
     place = next(number for number, line in enumerate(printed) if line.startswith(PACKAGED))
-    assert "at most 16 values per block" in printed[place + 1]
+    assert "at most 16 values per block" in printed[place + 2]
