@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 SENTENCE_TOKENS, PREVIEWS = 60, 20
+FOLLOWED_TOKENS, FOLLOWED = 16, 5
 WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 
@@ -79,6 +80,12 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
             "value": 1000 * _seconds(_previewing(size.width), PREVIEWS),
         }
     )
+    table.rows.append(
+        {
+            "what": f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds",
+            "value": 1000 * _seconds(_following(loaded), FOLLOWED),
+        }
+    )
     table.notes.append(
         "Ratios: the Hodges-Lehmann median over rounds of steps on the same rows, with Wilcoxon's 95 % interval."
     )
@@ -123,7 +130,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
         torch.manual_seed(0)
         model = LlamaForCausalLM(config).to(device, getattr(torch, precision)).eval().requires_grad_(False)
     attention.install(model)
-    tokenizer: Any = SimpleNamespace(pad_token_id=0)
+    tokenizer: Any = SimpleNamespace(pad_token_id=0, eos_token_id=None, all_special_ids=[])
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -243,3 +250,13 @@ def _previewing(width: int) -> Callable[[], object]:
     tokens = [str(number) for number in range(SENTENCE_TOKENS)]
     sentence = Sentence(tokens, clean, np.zeros(SENTENCE_TOKENS, dtype=np.bool_))
     return lambda: preview(sentence, seed=0)
+
+
+def _following(loaded: LoadedModel) -> Callable[[], object]:
+    """Return a function that follows noise through the model at six strengths; the first call is made here."""
+    from neftune_core.evaluation.noise_propagation import measure_propagation
+
+    strengths = [5.0, 10.0, 15.0, 30.0, 60.0, 100.0]
+    ids = np.random.default_rng(0).integers(0, loaded.vocabulary, FOLLOWED_TOKENS).tolist()
+    measure_propagation(loaded, ids, NoiseSettings(), strengths)
+    return lambda: measure_propagation(loaded, ids, NoiseSettings(), strengths)

@@ -11,13 +11,11 @@ from neftune_core.figures.base import Figure, axis, figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import PADDED_LENGTH
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 
 Payload = Mapping[str, Any]
-
-PADDED_LENGTH = 512
-"""The padded length that is pictured: that of a batch whose longest row has as many tokens."""
 
 MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page draws placeholder bars there before Plotly is loaded
 HEIGHT = 380

@@ -27,6 +27,9 @@ DRAWN_AS = {
 DRAWS = 16
 """Number of draws in `spread`; the first is the draw that `preview` shows."""
 
+PADDED_LENGTH = 512
+"""Longest row of the batch that the padded length rule pictures."""
+
 BINS_PER_DEVIATION, DEVIATIONS_SHOWN = 8, 4.5
 """Bins per standard deviation of a histogram, and its half-width in standard deviations."""
 

@@ -19,11 +19,11 @@ from neftune_core.figures import Figure
 from neftune_core.figures.base import figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
-from neftune_core.figures.norms import HEIGHT, PADDED_LENGTH
+from neftune_core.figures.norms import HEIGHT
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.preview import BINS_PER_DEVIATION, RESOLUTION
+from neftune_core.noise.preview import BINS_PER_DEVIATION, PADDED_LENGTH, RESOLUTION
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.noise.strength import SHARE

@@ -10,9 +10,9 @@ import pytest
 
 from neftune_core.figures import token_norms
 from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
-from neftune_core.figures.norms import PADDED_LENGTH, deviation, measured
+from neftune_core.figures.norms import deviation, measured
 from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
-from neftune_core.noise.preview import Sentence, preview
+from neftune_core.noise.preview import PADDED_LENGTH, Sentence, preview
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 

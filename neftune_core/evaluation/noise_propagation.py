@@ -1,0 +1,385 @@
+"""How far noise gets inside an untouched model, and what it does to the prediction of the next token.
+
+One batched pass holds the clean sentence and every strength in several draws. After each layer the disturbance is
+compared with the clean vectors, `|h' - h| / |h|` and `cos(h', h)`; at the head the predictions are compared as
+`KL(clean || noisy)`, in nats. The draws are those of a study in its first epochs; a schedule counts as a factor of 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neftune_core.errors import ModelError
+from neftune_core.language import say
+from neftune_core.models.anatomy import body, encoded_source, head_logits
+from neftune_core.models.module_trees import private_tree
+from neftune_core.models.tokenizing import decoding
+from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+from neftune_core.noise.preview import PADDED_LENGTH
+from neftune_core.noise.sites import DECODER, ENCODER, Site, family_of, is_encoder_decoder, noise_sites
+
+if TYPE_CHECKING:
+    from neftune_core.models.loading import LoadedModel
+    from neftune_core.noise.settings import NoiseSettings
+
+DRAWS = 4
+"""Draws per strength; the first is the one that the preview of the sentence shows."""
+
+CANDIDATES = 10
+"""Most probable next tokens reported per position."""
+
+ANSWER_TOKENS = 12
+"""Most tokens of the answer that an encoder-decoder writes without noise, and at which its predictions are compared."""
+
+HEAD_ROWS = 256
+"""Hidden states whose logits are in memory at once."""
+
+Numbers = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place where the disturbance is measured: `number` 0 is the embedding of the part, others its layers."""
+
+    part: str
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class Depth:
+    """The disturbance after every layer.
+
+    Cells of a layer and a token that belong to different parts of an encoder-decoder are NaN, and so is the cosine to
+    a vector that is zero.
+
+    Attributes:
+        layers: The embedding and the layers of each part, in the order in which they run.
+        sizes: `|h' - h| / |h|`, `[strengths, draws, layers, tokens]`.
+        cosines: `cos(h', h)`, of the same shape.
+    """
+
+    layers: Sequence[Layer]
+    sizes: Numbers
+    cosines: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The predictions of the next token, in nats. Row 0 of the first axis of the candidates is the clean prediction.
+
+    Attributes:
+        first: Index of the first token with a prediction: 0, or the number of tokens that an encoder reads.
+        divergences: `KL(clean || noisy)`, `[strengths, draws, positions]`.
+        entropies: Entropy of the noisy prediction, of the same shape.
+        clean_entropies: Entropy of the clean prediction, `[positions]`.
+        kept: Whether the most probable token is that of the clean prediction, bool, shaped as `divergences`.
+        candidates: Ids of the most probable tokens in the first draw, `[1 + strengths, positions, candidates]`.
+        probabilities: Their probabilities, of the same shape.
+    """
+
+    first: int
+    divergences: Numbers
+    entropies: Numbers
+    clean_entropies: Numbers
+    kept: NDArray[np.bool_]
+    candidates: Ids
+    probabilities: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """The result; `ids` are the tokens that were run, those of an encoder before those of its decoder."""
+
+    ids: list[int]
+    strengths: Sequence[float]
+    depth: Depth
+    predictions: Predictions
+
+
+def measure_propagation(
+    loaded: LoadedModel, ids: Sequence[int], noise: NoiseSettings, strengths: Sequence[float], seed: int = 0
+) -> Propagation:
+    """Run a sentence without noise and at every strength, in one batch.
+
+    An adversarial kind shows its first draw and a symmetric pair its positive half, as in the preview. If only the
+    prompt or only the response gets noise, the sentence of a causal model counts as that side.
+
+    Args:
+        loaded: The model.
+        ids: Token ids of the sentence.
+        noise: Kind, unit, tokens and sites of the noise.
+        strengths: Strengths above 0, in the unit of `noise`.
+        seed: Seed of the draws.
+
+    Returns:
+        The disturbance and the predictions.
+
+    Raises:
+        InvalidSetting: If the model has no such layer.
+        ModelError: If a layer of the model does not have one vector per token.
+    """
+    tree = private_tree(loaded.model).eval()
+    sites = noise_sites(tree)
+    numbers = noise.site_numbers(layers=max(site.number for site in sites))
+    with torch.inference_mode():
+        texts = _texts(tree, torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_token_id)
+        arms = [ArmNoise(noise.model_copy(update={"strength": strength}), numbers) for strength in strengths]
+        special = loaded.tokenizer.all_special_ids
+        rows = {part: _rows(text, _is_response(part, texts, noise), special, seed) for part, text in texts.items()}
+        batch = {part: text.expand(1 + len(arms) * DRAWS, -1) for part, text in texts.items()}
+        watch = _Watch(tree, _CleanFirst(arms, rows), batch)
+        with watch.watching(sites):
+            hidden = _last_hidden(tree, batch)
+        lengths = {part: text.shape[1] for part, text in texts.items()}
+        predictions = _predictions(tree, hidden, len(arms), first=sum(lengths.values()) - lengths[DECODER])
+    run = [token for text in texts.values() for token in text[0].tolist()]
+    return Propagation(run, list(strengths), _depth(sites, watch.seen, lengths, len(arms)), predictions)
+
+
+class _CleanFirst(BatchNoise):
+    """Noise on all rows of a batch but the first, which stays clean."""
+
+    def add_to(self, site: Site, vectors: Tensor) -> Tensor:
+        super().add_to(site, vectors[1:])  # in place, since nothing here has a gradient
+        return vectors
+
+
+def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
+    """Return the tokens that each part reads, `[1, length]`; an encoder-decoder first writes an answer, up to `end`."""
+    if not is_encoder_decoder(tree):
+        return {DECODER: ids}
+    source = encoded_source(tree, ids, torch.ones_like(ids))
+    known = decoding(tree)
+    answer = ids.new_tensor([[token for token in (known.start, known.first) if token is not None]])
+    while answer.shape[1] < ANSWER_TOKENS:
+        hidden = body(tree)(input_ids=answer, use_cache=False, **source).last_hidden_state
+        following = head_logits(tree, hidden[:, -1]).argmax(-1, keepdim=True)
+        if int(following) == end:
+            break
+        answer = torch.cat([answer, following], dim=1)
+    return {ENCODER: ids, DECODER: answer}
+
+
+def _is_response(part: str, texts: Mapping[str, Tensor], noise: NoiseSettings) -> bool:
+    """Return whether a part reads a response; the one text of a causal model is the side that gets noise."""
+    return part == DECODER if ENCODER in texts else noise.tokens == "response"
+
+
+def _rows(text: Tensor, is_response: bool, special: Sequence[int], seed: int) -> Rows:
+    """Describe the draws of one strength: the same text in the first epochs of a study."""
+    repeated = text.expand(DRAWS, -1)
+    length = text.shape[1]
+    return Rows(
+        keys=[(seed, epoch, 0) for epoch in range(DRAWS)],
+        lengths=[length] * DRAWS,
+        longest=max(length, PADDED_LENGTH),
+        response=torch.full_like(repeated, is_response, dtype=torch.bool),
+        special=torch.isin(repeated, repeated.new_tensor(list(special))),
+    )
+
+
+def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Return the hidden states that the head reads, `[rows, positions, width]`."""
+    source = {}
+    if ENCODER in batch:
+        source = encoded_source(tree, batch[ENCODER], torch.ones_like(batch[ENCODER]))
+    return body(tree)(input_ids=batch[DECODER], use_cache=False, **source).last_hidden_state
+
+
+# ---------------------------------------------------------------------------------------------- inside
+@dataclass(frozen=True, eq=False)
+class _Watch:
+    """Adds noise at every site of a tree, and keeps what `_compared` finds there by site key in `seen`.
+
+    Attributes:
+        tree: The model.
+        noise: The noise.
+        batch: Token ids by part.
+    """
+
+    tree: nn.Module
+    noise: BatchNoise
+    batch: Mapping[str, Tensor]
+    seen: dict[int, Tensor] = field(default_factory=dict)
+
+    @contextmanager
+    def watching(self, sites: Sequence[Site]) -> Iterator[None]:
+        """Watch these sites inside the block."""
+        handles = []
+        for module in {site.module: None for site in sites}:
+            here = iter([site for site in sites if site.module is module])  # a shared embedding: the encoder runs first
+            handles.append(module.register_forward_hook(functools.partial(self._after, here)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _after(self, here: Iterator[Site], module: nn.Module, args: Any, output: Any) -> Any:
+        site = next(here)
+        vectors = output[0] if isinstance(output, tuple) else output
+        if vectors.dim() != 3 or vectors.shape[:2] != self.batch[site.part].shape:
+            raise ModelError(
+                say(
+                    "Noise cannot be followed inside {model}: one of its layers does not give one vector per token. "
+                    "Choose another model.",
+                    model=family_of(self.tree),
+                )
+            )
+        noisy = self.noise.add_to(site, vectors)
+        self.seen[site.key] = _compared(noisy)
+        return (noisy, *output[1:]) if isinstance(output, tuple) else noisy
+
+
+def _compared(vectors: Tensor) -> Tensor:
+    """Compare every row with the first: relative size of the difference, and cosine, `[2, rows - 1, length]`."""
+    clean, noisy = vectors[:1].float(), vectors[1:].float()
+    before, after = (torch.linalg.vector_norm(each, dim=-1) for each in (clean, noisy))
+    sizes = torch.linalg.vector_norm(noisy - clean, dim=-1) / before
+    cosines = (noisy * clean).sum(-1) / (before * after)
+    return torch.stack([sizes, cosines.clamp(-1, 1)])
+
+
+def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
+    """Arrange what was seen by layer, with the tokens of an encoder before those of its decoder."""
+    total = sum(lengths.values())
+    found = np.full((2, strengths, DRAWS, len(sites), total), np.nan, dtype=np.float32)
+    for place, site in enumerate(sites):
+        start = total - lengths[DECODER] if site.part == DECODER else 0
+        numbers = seen[site.key].unflatten(1, (strengths, DRAWS)).cpu().numpy()
+        found[:, :, :, place, start : start + lengths[site.part]] = numbers
+    found[~np.isfinite(found)] = np.nan
+    first = {part: min(site.number for site in sites if site.part == part and site.number) - 1 for part in lengths}
+    layers = [Layer(site.part, site.number and site.number - first[site.part]) for site in sites]
+    return Depth(layers, found[0], found[1])
+
+
+# ---------------------------------------------------------------------------------------------- next token
+def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) -> Predictions:
+    """Compare the predictions at every position; the head runs on a few positions at a time."""
+    rows = len(hidden)
+    pieces = hidden.transpose(0, 1).split(max(1, HEAD_ROWS // rows))
+    by_position = [
+        _compared_predictions(logits)
+        for piece in pieces
+        for logits in head_logits(tree, piece.flatten(0, 1)).unflatten(0, (-1, rows))  # 2-D input: far faster
+    ]
+    divergences, entropies, kept, candidates, probabilities = (
+        torch.stack(values, dim=1).cpu().numpy() for values in zip(*by_position, strict=True)
+    )
+    shape = (strengths, DRAWS, hidden.shape[1])
+    return Predictions(
+        first=first,
+        divergences=divergences[1:].reshape(shape),
+        entropies=entropies[1:].reshape(shape),
+        clean_entropies=entropies[0],
+        kept=kept[1:].reshape(shape),
+        candidates=candidates,
+        probabilities=probabilities,
+    )
+
+
+def _compared_predictions(logits: Tensor) -> tuple[Tensor, ...]:
+    """Compare the predictions at one position with that of the first row.
+
+    Args:
+        logits: `[rows, vocabulary]`.
+
+    Returns:
+        Divergence, entropy and whether the most probable token is the same, `[rows]` each; and the most probable tokens
+        with their probabilities, of the first row and of the first draw of each strength.
+    """
+    scores = torch.log_softmax(logits.float(), dim=-1)
+    chances = scores.exp()
+    gains = scores @ chances[0]
+    entropies = -(chances * scores).sum(-1)
+    best = scores.argmax(-1)
+    shown = [0, *range(1, len(scores), DRAWS)]
+    most, ids = chances[shown].topk(min(CANDIDATES, scores.shape[1]))
+    return (gains[0] - gains).clamp(min=0), entropies, best == best[0], ids, most
+
+
+# ---------------------------------------------------------------------------------------------- for the browser
+def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]) -> dict[str, Any]:
+    """Return the result as numbers for the browser, averaged over the draws.
+
+    Args:
+        found: The result.
+        texts: Text of each token of `found.ids`.
+        word: Returns the text of a token id.
+
+    Returns:
+        `strengths`, `draws`, `tokens`, `layers` (part and number), and
+
+        * `depth`: `sizes` and `cosines`, `[strengths][layers][tokens]`, and `lines`: for both of them the mean over the
+          tokens, `[strengths][layers]`, as `mean`, `low` and `high` over the draws.
+        * `next`: `first`, `divergence` (`mean`, `low`, `high`), `entropy`, `clean_entropy`, `kept` (number of draws),
+          `words`, and `candidates`: per strength, from 0 on, and position a flat list of index in `words` and
+          probability.
+    """
+    depth, predictions = found.depth, found.predictions
+    words: dict[int, int] = {}
+    candidates = [
+        [_flat(words, *position) for position in zip(ids.tolist(), chances.tolist(), strict=True)]
+        for ids, chances in zip(predictions.candidates, predictions.probabilities, strict=True)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # cells without a value
+        sizes, cosines = (np.nanmean(numbers, axis=1) for numbers in (depth.sizes, depth.cosines))
+        lines = {name: _spread(np.nanmean(getattr(depth, name), axis=3)) for name in ("sizes", "cosines")}
+    return {
+        "strengths": list(found.strengths),
+        "draws": DRAWS,
+        "tokens": list(texts),
+        "layers": [[layer.part, layer.number] for layer in depth.layers],
+        "depth": {"sizes": _digits(sizes), "cosines": _digits(cosines), "lines": lines},
+        "next": {
+            "first": predictions.first,
+            "divergence": _spread(predictions.divergences),
+            "entropy": _digits(predictions.entropies.mean(axis=1)),
+            "clean_entropy": _digits(predictions.clean_entropies),
+            "kept": predictions.kept.sum(axis=1).tolist(),
+            "words": [word(number) for number in words],
+            "candidates": candidates,
+        },
+    }
+
+
+def _flat(words: dict[int, int], ids: list[int], chances: list[float]) -> list[float]:
+    """Return index and probability of each candidate in turn; new ids are added to `words`."""
+    return [
+        number
+        for token, chance in zip(ids, chances, strict=True)
+        for number in (words.setdefault(token, len(words)), _rounded(chance))
+    ]
+
+
+def _spread(numbers: Numbers) -> dict[str, Any]:
+    """Return mean, lowest and highest over the draws, the second axis."""
+    return {
+        "mean": _digits(numbers.mean(axis=1)),
+        "low": _digits(numbers.min(axis=1)),
+        "high": _digits(numbers.max(axis=1)),
+    }
+
+
+def _digits(numbers: Numbers) -> Any:
+    """Return nested lists of numbers with four significant digits; None for NaN."""
+    if numbers.ndim:
+        return [_digits(part) for part in numbers]
+    return None if np.isnan(numbers) else _rounded(float(numbers))
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.4g}")
