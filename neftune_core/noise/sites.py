@@ -159,7 +159,7 @@ def _per_layer_table(part: nn.Module) -> nn.Module | None:
     from torch import nn
 
     config: Any = getattr(part, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else None
+    text: Any = config.get_text_config() if hasattr(config, "get_text_config") else None
     width = getattr(text, "hidden_size_per_layer_input", None)
     if not width:
         return None

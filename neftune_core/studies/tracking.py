@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 PROJECT = "neftune-lab"
 
-Event = Mapping[str, Any]
+Event = dict[str, Any]
 Options = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 
 TRACKERS: dict[str, Options] = {
