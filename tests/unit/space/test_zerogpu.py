@@ -24,7 +24,7 @@ from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.space import zero
+from neftune_core.space import gpu_seconds, zero
 from neftune_core.space.profiles import PROFILES, hosted
 from neftune_core.studies.comparison import Chosen, compare, compare_arms, comparison_request, passes
 from neftune_core.studies.prompts import Prompt
@@ -103,10 +103,12 @@ def test_the_platform_gets_the_seconds_that_the_visitor_sees(platform: Platform)
 def test_the_estimate_grows_with_the_study_and_the_longest_is_refused_before_the_start(platform: Platform) -> None:
     loaded = load(ModelSettings(device="cpu"))
     more = STUDY.model_copy(update={"seeds": 4})
-    assert zero.study_seconds(more, 50, 8, 1000) > zero.study_seconds(STUDY, 50, 8, 1000)
-    assert zero.study_seconds(STUDY, 50, 30, 10**9) > zero.study_seconds(STUDY, 50, 8, 10**6)
+    assert gpu_seconds.study_seconds(more, 50, 8, 1000) > gpu_seconds.study_seconds(STUDY, 50, 8, 1000)
+    assert gpu_seconds.study_seconds(STUDY, 50, 30, 10**9) > gpu_seconds.study_seconds(STUDY, 50, 8, 10**6)
     together, in_turn = (_with(steps=500, arms_at_once=turns) for turns in ("together", "in-turn"))
-    beyond_start = [zero.study_seconds(one, 50, 8, 1000) - zero.START_SECONDS for one in (together, in_turn)]
+    beyond_start = [
+        gpu_seconds.study_seconds(one, 50, 8, 1000) - gpu_seconds.START_SECONDS for one in (together, in_turn)
+    ]
     assert beyond_start[1] > 1.5 * beyond_start[0]
     endless = STUDY.model_copy(update={"training": STUDY.training.model_copy(update={"steps": 20_000})})
     gpu = lent(platform)
@@ -126,8 +128,8 @@ def test_answering_is_asked_for_as_many_decodes_as_follow_each_other(platform: P
     assert passes(copies) == len(copies) + 1  # and the base
     assert passes([*arms, *copies]) == 1 + len(copies)
     long = ASK.model_copy(update={"new_tokens": 256})
-    once = zero.answer_seconds(arms, long)
-    assert zero.answer_seconds([*arms, *copies], long) > 1.5 * once
+    once = gpu_seconds.answer_seconds(arms, long)
+    assert gpu_seconds.answer_seconds([*arms, *copies], long) > 1.5 * once
     assert platform.durations == []
 
 
@@ -135,9 +137,9 @@ def test_every_way_through_the_model_is_counted_after_the_others() -> None:
     kinds = {"uniform": {}, "symmetric": {}, "adversarial": {"ascent_steps": 3}}
     noise = tuple(NoiseSettings(kind=kind, strength=1, **more) for kind, more in kinds.items())
     study = STUDY.model_copy(update={"noise": noise})
-    assert zero._groups(study) == [(1, 2), (2, 1), (4, 1)]
+    assert gpu_seconds.pass_groups(study) == [(1, 2), (2, 1), (4, 1)]
     in_turn = study.model_copy(update={"training": study.training.model_copy(update={"arms_at_once": "in-turn"})})
-    assert zero._groups(in_turn) == [(1, 1), (1, 1), (2, 1), (4, 1)]
+    assert gpu_seconds.pass_groups(in_turn) == [(1, 1), (1, 1), (2, 1), (4, 1)]
 
 
 def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
