@@ -11,9 +11,10 @@ from tiny import loaded_tiny, random_rows
 
 from neftune_core.data.batches import collate
 from neftune_core.engine import loss
+from neftune_core.engine.armset import Pass
 from neftune_core.engine.loss import ArmLosses, arm_losses
 from neftune_core.engine.saving import load_adapter, save_adapter
-from neftune_core.engine.stack import AdapterStack
+from neftune_core.engine.stack import AdapterStack, StackedLinear
 from neftune_core.errors import Cancelled, RecordError
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.module_trees import weights_hash
@@ -220,3 +221,23 @@ def test_bfloat16_trains_saves_and_answers_as_peft_does(tiny: LoadedModel, tmp_p
     theirs, ours = peft_model(input_ids=IDS).logits.float(), _logits(stack, [2])[0].float()
     # eight bits of mantissa, through two layers: a few units of the last place of the largest logit
     assert (ours - theirs).abs().max() <= 0.03 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_adapter_dropout_is_that_of_torch_with_one_mask_for_all_arms(rate: float) -> None:
+    width, positions = 200, 100
+    now = Pass(3)
+    now.rates, now.mask_generator = (rate,) * 3, torch.Generator().manual_seed(3)
+    module = StackedLinear(torch.nn.Linear(width, width, bias=False).requires_grad_(False), 3, width, 1.0, now)
+    with torch.no_grad():  # the adapter passes its input on, and the base gives nothing
+        module.base.weight.zero_()
+        module.down[:], module.up[:] = torch.eye(width), torch.eye(width)
+        rows = module(torch.ones(3, positions, width))
+    torch.manual_seed(4)
+    other = torch.nn.functional.dropout(torch.ones(positions, width), rate)
+    assert torch.equal(rows[0], rows[1])
+    assert torch.equal(rows[0], rows[2])
+    assert rows.unique().tolist() == pytest.approx(other.unique().tolist())
+    error = (rate * (1 - rate) / other.numel()) ** 0.5
+    for each in (rows[0], other):
+        assert float((each == 0).float().mean()) == pytest.approx(rate, abs=4 * error)

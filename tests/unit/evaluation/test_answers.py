@@ -6,16 +6,23 @@ import dataclasses
 
 import pytest
 import torch
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from neftune_core.data.chat import end_ids, prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
-from neftune_core.evaluation.answers import Answers, _Batch, drawn, stream_answers, stream_conversations
+from neftune_core.evaluation.answers import Answers, _Batch, drawn, next_tokens, stream_answers, stream_conversations
 from neftune_core.evaluation.kv_prefill import chunk_starts, shared_prefix
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.tokenizing import Decoding
 
 PROMPTS = ["Who lives in the barn?", "Say something.", "Tell me a long story about the fox, the moon and the sea."]
 
@@ -152,6 +159,26 @@ def test_drawn_tokens_have_the_probabilities_of_the_kept_ones() -> None:
     # a grid of 1,000 draws meets each share to the nearest draw on either side
     assert (all_of_them - torch.tensor([500, 250, 150, 100])).abs().max() <= 2
     assert (kept - torch.tensor([667, 333, 0, 0])).abs().max() <= 2
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.6, 1.0), (1.0, 0.9), (1.7, 0.5)])
+def test_tokens_are_drawn_with_the_probabilities_of_transformers_own_processors(
+    temperature: float, top_p: float, penalty: float
+) -> None:
+    draws, seen = 4000, torch.tensor([[2, 2, 7, 11]])
+    logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(8)) * 2
+    wanted = LogitsProcessorList()
+    wanted.append(RepetitionPenaltyLogitsProcessor(penalty))
+    wanted.append(TemperatureLogitsWarper(temperature))
+    wanted.append(TopPLogitsWarper(top_p))
+    shares = wanted(seen, logits.clone()).softmax(-1)[0]
+    settings = AnswerSettings(temperature=temperature, top_p=top_p, repetition_penalty=penalty)
+    grid = [(number + 0.5) / draws for number in range(draws)]
+    found = next_tokens(logits.repeat(draws, 1), seen.repeat(draws, 1), grid, settings, Decoding())
+    counts = torch.bincount(found, minlength=40)
+    # each share of the grid ends at the nearest draw on either side
+    assert (counts - shares * draws).abs().max() <= 1
 
 
 def test_slots_and_rows_that_end_are_dropped_and_the_answers_stay(
