@@ -75,7 +75,7 @@ class AnswerTable(list[dict[str, Any]]):
 
 
 class StudyResult:
-    """The results of a record; every property reads it anew, so that a running study can be looked at.
+    """The results of a record; every property reads the record again, so it also works for a running study.
 
     Attributes:
         record: The record on disk.
