@@ -202,7 +202,7 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     if not found and targets == "attention":
         raise ModelError(
             say(
-                "The layers of {model} have no attention to adapt: choose all linear maps as the target.",
+                "The layers of {model} have no attention to adapt: choose all linear layers as the target.",
                 model=family_of(model),
             )
         )

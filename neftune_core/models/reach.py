@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TABLE = later(
-    "Another table of embeddings ({table}) gives the layers the clean tokens: noise on the embedding does not "
-    "reach it. Add tables to the sites of the noise to noise it as well."
+    "Another embedding table ({table}) passes the clean tokens to the layers, and noise on the embedding does "
+    "not reach it: to add noise there as well, add tables to the sites."
 )
 AFTER = later(
     "The model multiplies the vectors of its embedding by {factor}, and their noise with them: alpha 5 reaches the "
@@ -31,9 +31,13 @@ INSIDE = later(
     "The embedding itself multiplies its vectors by {factor} before noise is added: relative to them, alpha 5 is as "
     "weak as alpha {alpha} without this factor."
 )
-SHARE = later("Adapters on all linear maps reach {share} of the weights in the layers; they do not reach {names}.")
-SOME_ATTENTION = later("Adapters on the attention alone reach {count} of the {layers} layers: the others have none.")
-NO_ATTENTION = later("The layers have no attention: adapters on the attention alone are not possible.")
+SHARE = later(
+    "Adapters on all linear layers cover {share} of the weights in the model's layers; they do not cover {names}."
+)
+SOME_ATTENTION = later(
+    "Adapters on the attention cover only {count} of the {layers} layers: the others have no attention."
+)
+NO_ATTENTION = later("The layers have no attention, so adapters on the attention are not possible.")
 
 ALPHA = 5
 WHOLE_SHARE = 0.95

@@ -194,7 +194,11 @@ def _download_file(address: str, file: _File, folder: Path, done: tuple[int, int
     if part.stat().st_size > file.size or (file.sha256 and file_sha256(part, watch) != file.sha256):
         part.unlink()
         raise ModelError(
-            say("{file} of {name} did not arrive as ModelScope lists it: try again.", file=file.name, name=repository)
+            say(
+                "The file {file} of {name} does not match the listing on ModelScope: try again.",
+                file=file.name,
+                name=repository,
+            )
         )
     part.rename(whole)
 
@@ -207,9 +211,7 @@ def _next_chunk(answer: Any, repository: str) -> bytes:
 
 
 def _broken_off(repository: str) -> NotAvailable:
-    return NotAvailable(
-        say("The download of {name} broke off: try again, and it goes on where it ended.", name=repository)
-    )
+    return NotAvailable(say("The download of {name} was interrupted: try again to continue it.", name=repository))
 
 
 def _require_disk(needed: int, folder: Path, repository: str) -> None:

@@ -110,7 +110,7 @@ def test_only_what_a_model_needs_is_downloaded_and_only_once(served: Any) -> Non
 
 def test_a_download_that_broke_off_goes_on_where_it_ended(served: Any) -> None:
     served.cut = 5000
-    with pytest.raises(NotAvailable, match="broke off: try again, and it goes on where it ended"):
+    with pytest.raises(NotAvailable, match="was interrupted: try again to continue it"):
         fetch_modelscope(SOURCE, "", NOBODY)
     served.cut = None
     served.asked.clear()
@@ -121,7 +121,7 @@ def test_a_download_that_broke_off_goes_on_where_it_ended(served: Any) -> None:
 
 def test_a_file_that_differs_from_its_checksum_is_refused(served: Any) -> None:
     served.digests["config.json"] = "0" * 64
-    with pytest.raises(ModelError, match=r"config\.json of lab/tiny did not arrive as ModelScope lists it"):
+    with pytest.raises(ModelError, match=r"config\.json of lab/tiny does not match the listing on ModelScope"):
         fetch_modelscope(SOURCE, "", NOBODY)
 
 

@@ -174,13 +174,13 @@ def test_layers_with_several_streams_refuse_noise_with_a_sentence(tmp_path: Path
 @pytest.mark.parametrize(
     ("family", "words"),
     [
-        ("Gemma 3n", "table of embeddings (embed_tokens_per_layer) gives the layers the clean tokens"),
+        ("Gemma 3n", "embedding table (embed_tokens_per_layer) passes the clean tokens to the layers"),
         ("Gemma 4", "multiplies its vectors by 5.66 before noise is added: relative to them, alpha 5 is as weak as "),
         ("Granite 4", "multiplies the vectors of its embedding by 12, and their noise with them"),
         ("Falcon-H1", "alpha 5 reaches the first layer as alpha 25"),
-        ("Qwen3-MoE", "reach 25% of the weights in the layers; they do not reach mlp.experts"),
-        ("LFM2", "attention alone reach 1 of the 2 layers"),
-        ("Mamba-2", "no attention: adapters on the attention alone are not possible"),
+        ("Qwen3-MoE", "cover 25% of the weights in the model's layers; they do not cover mlp.experts"),
+        ("LFM2", "attention cover only 1 of the 2 layers"),
+        ("Mamba-2", "no attention, so adapters on the attention are not possible"),
     ],
 )  # fmt: skip
 def test_what_noise_and_adapters_do_not_reach_is_said(family: str, words: str) -> None:
@@ -193,7 +193,7 @@ def test_nothing_is_said_where_everything_is_reached(family: str) -> None:
 
 
 def test_a_target_that_a_model_lacks_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(ModelError, match="have no attention to adapt: choose all linear maps"):
+    with pytest.raises(ModelError, match="have no attention to adapt: choose all linear layers"):
         linear_maps(loaded_family(RECENT["Mamba-2"]).model, "attention")
 
 
