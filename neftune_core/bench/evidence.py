@@ -5,13 +5,12 @@ All outcomes are simulated, so that the truth is known, and judged by the same `
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import Table, seconds_of
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.overlap import bleu, bleu_score
 from neftune_core.evaluation.rouge import common_run, rouge_l
@@ -166,10 +165,4 @@ def _time_rows(generator: np.random.Generator) -> Iterator[dict[str, Any]]:
         f"verdict on {ARMS} arms, 8 seeds": lambda: verdict(outcomes, QUESTION),
     }
     for what, work in works.items():
-        yield {"what": what, "seconds": min(_seconds(work) for _ in range(3))}
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+        yield {"what": what, "seconds": min(seconds_of(work) for _ in range(3))}

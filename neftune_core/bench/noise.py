@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import Table, seconds_of
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
@@ -77,13 +77,13 @@ def measure_noise(size: Size = SMOLLM2_135M) -> Table:
     table.rows.append(
         {
             "what": f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds",
-            "value": 1000 * _seconds(_previewing(size.width), PREVIEWS),
+            "value": 1000 * seconds_of(_previewing(size.width), PREVIEWS),
         }
     )
     table.rows.append(
         {
             "what": f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds",
-            "value": 1000 * _seconds(_following(loaded), FOLLOWED),
+            "value": 1000 * seconds_of(_following(loaded), FOLLOWED),
         }
     )
     table.notes.append(
@@ -168,7 +168,7 @@ def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) ->
     while len(rounds) < MOST_ROUNDS:
         seconds = np.empty(len(sides))
         for side in shuffling.permutation(len(sides)):
-            seconds[side] = _seconds(sides[side], 1)
+            seconds[side] = seconds_of(sides[side])
         rounds.append(np.log(seconds))
         if len(rounds) >= WARM_ROUNDS + FEWEST_ROUNDS and time.perf_counter() - started > size.seconds_per_kind * len(
             noises
@@ -211,14 +211,6 @@ def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise:
     run = Lockstep(StudySettings(training=training), stack, prepared, arms={noise.name: noise})
     steps = run.steps()
     return lambda: run.step(next(steps), training.learning_rate, lambda: False)
-
-
-def _seconds(work: Callable[[], object], times: int) -> float:
-    """Return the mean time of `work`."""
-    started = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - started) / times
 
 
 def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:

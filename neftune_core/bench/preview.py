@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from neftune_core.bench.table import Table, spread
+from neftune_core.bench.table import Table, seconds_of, spread
 from neftune_core.noise import nearest, preview
 from neftune_core.noise.preview import Sentence, Vectors
 
@@ -60,9 +60,5 @@ def _row(
 ) -> dict[str, Any]:
     """Return the milliseconds of `measure`, without the first call, and the kilobytes that it sends."""
     sent = len(json.dumps(measure(sentence, 0))) / 1000
-    times = []
-    for seed in range(runs):
-        start = time.perf_counter()
-        measure(sentence, seed)
-        times.append(1000 * (time.perf_counter() - start))
+    times = [1000 * seconds_of(partial(measure, sentence, seed)) for seed in range(runs)]
     return {"what": what} | spread(times) | {"sent, kB": round(sent, 1)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,3 +43,11 @@ def _cell(value: Any) -> str:
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def seconds_of(work: Callable[[], object], times: int = 1) -> float:
+    """Return the mean time of `work` over several calls, in seconds."""
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times
