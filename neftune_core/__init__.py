@@ -4,12 +4,12 @@ Imports go downwards only, which import-linter checks. From the page down to the
 
     cli            the command `neftune`
     commands       one module per group of commands: options and actions
-    python_api     studies from Python and notebooks
     bench          benchmarks of a user's own machine: the page, training, other work beside it
     ui             the page; the only package that imports Gradio
       tabs           one file per tab, and files that only this tab uses
       parts          shared components: controls, the live figure, the strip, answers, verdicts, the page's state
       server         launch, admission, rate limits, uploads, logs, the first view, the HTTP API
+    python_api     studies from Python and notebooks
     space          Hugging Face Spaces: profiles, the uploaded folder, ZeroGPU, accounts
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
     figures        Plotly figures from records and arrays; pure; the only package that imports Plotly
@@ -21,7 +21,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
     data           examples, chat rendering and labels, batches, the report on how rows are read
       formats        files and hub data sets to rows, read in a separate process
-    models         catalogue, loading, the anatomy of each family, this machine
+    models         cards of known models, cost estimates, loading, the parts of each family, this machine
       sources        model sources: hub, mirror, folder, GGUF, package index
     world          the bundled world: scoring at run time
       generator      its text: grammar, facts, stories, instruction sets
@@ -29,12 +29,18 @@ Imports go downwards only, which import-linter checks. From the page down to the
     noise          kinds, strength, schedules, sites, batched draws, noise on a live model, the preview
     randomness     private random streams, one per purpose
     settings       settings declared once, for page, command line, TOML, links and validation
+    setting_errors refused settings as one sentence
+    bounded        reading with limits on size, number of values and depth
     sentences      any exception as one sentence for users
     language       English and Simplified Chinese
-    durable        atomic and durable files and folders
-    bounded        reading with limits on size, number of values and depth
     home           file locations
+    durable        atomic and durable files and folders
     errors         the exceptions shown to users
+
+Outside the package: `app.py` starts the page; `assets/page` has its scripts and styles; `assets/catalogue.toml` the
+known models; `assets/language`, `assets/lessons`, `assets/starters` and `assets/recorded` translations, lessons, data
+sets and finished sweeps. `assets/docs/contributing.md` shows how to add something, `tests/README.md` where a test
+belongs.
 
 Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 

@@ -131,7 +131,7 @@ class ProcessGroup:
 
 @functools.cache
 def process_group() -> ProcessGroup:
-    """Return the processes of this launch; a team of one if there is no launcher."""
+    """Return the processes of this launch; a group of one process if there is no launcher."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ProcessGroup()
     from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Every measure: how it is called, what it is, and how it is judged. A new measure is one entry here.
+"""Every measure: what it is called, what it is, and how it is judged. Each needs an entry here.
 
 assets/docs/evidence.md has the sources of the formulas.
 """

@@ -118,7 +118,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def without_residue(value: float) -> float:
-    """Round off the floating-point residue of a difference that is zero."""
+    """Round away floating-point residue, so that a zero difference is exactly 0.0 and never -0.0."""
     return round(value, DIGITS) + 0.0
 
 

@@ -131,7 +131,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> 
     measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
     answers = ((count, replace(work, answered=_answered(less, prepared, loaded))) for count, less in measured)
     changes = {
-        later("the arms in turn (the same result in less memory and more time)"): in_turn,
+        later("the arms in turn (the same result with less memory, but slower)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
         later("{value} arms, control included"): arms,
         later("rows of at most {value} tokens"): lengths,

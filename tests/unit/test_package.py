@@ -13,11 +13,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import neftune_core
+
 ROOT = Path(__file__).parents[2]
 
 
 def _runs(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_map_lists_every_package_in_the_order_of_the_contract() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = [name.removeprefix("neftune_core.") for name in contract[0]["layers"]]
+    assert re.findall(r"^    (\w+)  ?\s*\w", neftune_core.__doc__ or "", re.MULTILINE)[: len(layers) - 1] == layers[1:]
 
 
 def test_importing_the_page_brings_neither_torch_nor_plotly() -> None:

@@ -71,7 +71,7 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
 @pytest.mark.parametrize(
     ("settings", "values", "words"),
     [
-        (NoiseSettings, {"strength": -1}, "The setting strength cannot be -1: input should be greater"),
+        (NoiseSettings, {"strength": -1}, "The setting strength cannot be -1: it must be 0 or more"),
         (NoiseSettings, {"strength": "loud"}, "The setting strength cannot be 'loud'"),
         (NoiseSettings, {"kind": "pink"}, "Kind must be one of uniform"),
         (NoiseSettings, {"unit": "share"}, "The unit share belongs to token dropout"),
@@ -92,9 +92,9 @@ def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], v
 @pytest.mark.parametrize(
     ("values", "english", "chinese"),
     [
-        ({"strength": -1}, "input should be greater than or equal to 0.", "设置 strength 不能是 -1：应大于或等于 0。"),
-        ({"strength": 2e4}, "input should be less than or equal to 10000.", "应小于或等于 10000。"),
-        ({"strength": float("nan")}, "input should be a finite number.", "应是有限的数。"),
+        ({"strength": -1}, "it must be 0 or more.", "设置 strength 不能是 -1：应大于或等于 0。"),
+        ({"strength": 2e4}, "it must be 10000 or less.", "应小于或等于 10000。"),
+        ({"strength": float("nan")}, "it must be a finite number.", "应是有限的数。"),
         (
             {"sites": "5-2"},
             "The layers 5-2 are not a valid range",

@@ -208,7 +208,7 @@ def bound_heads() -> None:
 
 
 def bound_uploads() -> None:
-    """Bound what Gradio keeps of uploads: the progress of every one ever asked for, and file names of any length."""
+    """Limit what Gradio keeps about uploads: by default the progress of every upload, and file names of any length."""
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 

@@ -142,7 +142,7 @@ def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
 
 
 def shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
-    """Return the values for usable data, which is then in use."""
+    """Return the values of the tab's components for usable data, which this call puts into use."""
     from neftune_core.data.report import data_report
 
     prepared, tokenizer = lab.prepared(settings, model)
