@@ -21,7 +21,8 @@ Imports go downwards only, which import-linter checks. From the page down to the
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
     data           examples, chat rendering and labels, batches, the report on how rows are read
       formats        files and hub data sets to rows, read in a separate process
-    models         cards of known models, cost estimates, loading, the parts of each family, this machine
+    models         cards of known models, cost estimates, loading, this machine
+      architecture   the parts of a model, its caches, trials before admission, what noise and adapters reach
       sources        model sources: hub, mirror, folder, GGUF, package index
     world          the bundled world: scoring at run time
       generator      its text: grammar, facts, stories, instruction sets

@@ -24,7 +24,7 @@ def weights_of(loaded: LoadedModel) -> tuple[int, int]:
 
 def _shapes(loaded: LoadedModel) -> tuple[dict[tuple[int, int], int], tuple[int, int]]:
     """Return the number of linear maps per shape in the layers, and the shape of the head."""
-    from neftune_core.models.anatomy import linear_maps
+    from neftune_core.models.architecture.anatomy import linear_maps
 
     found: dict[tuple[int, int], int] = {}
     for name in linear_maps(loaded.model, "all"):

@@ -111,7 +111,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from neftune_core.models import attention
+    from neftune_core.models.architecture import attention
     from neftune_core.models.device import choose_device, choose_precision
     from neftune_core.models.loading import LoadedModel
 

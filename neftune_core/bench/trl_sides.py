@@ -23,7 +23,7 @@ def _epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: boo
     import torch
     from peft import LoraConfig
 
-    from neftune_core.models.anatomy import linear_maps
+    from neftune_core.models.architecture.anatomy import linear_maps
 
     _, loaded, prepared = _ready(sizes)
     names = sorted({name.rpartition(".")[2] for name in linear_maps(loaded.model, "all")})

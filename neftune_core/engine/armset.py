@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.errors import Cancelled
-from neftune_core.models.anatomy import set_model_dropout
+from neftune_core.models.architecture.anatomy import set_model_dropout
 from neftune_core.models.loading import LoadedModel, private_tree
 from neftune_core.noise.batch import BatchNoise
 from neftune_core.noise.kinds import EMBEDDING_SITE

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from neftune_core.data.batches import Batch
 from neftune_core.engine.armset import ArmSet
-from neftune_core.models.anatomy import body, encoded_source, head_logits
+from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
 from neftune_core.noise.batch import BatchNoise
 
 PIECE_BYTES = 2**25

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neftune_core.durable import atomically_written
 from neftune_core.errors import RecordError
 from neftune_core.language import say
-from neftune_core.models.anatomy import configured
+from neftune_core.models.architecture.anatomy import configured
 from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.sentences import cause
 

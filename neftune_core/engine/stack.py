@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neftune_core.engine import saving
 from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor, seeded_generator
-from neftune_core.models.anatomy import linear_maps
+from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
 from neftune_core.randomness import Purpose

@@ -21,8 +21,8 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.kv_prefill import prefill, with_spare_capacity
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import say
-from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits
-from neftune_core.models.caches import KEYS, NOTHING, read_on, select_rows, takes_positions
+from neftune_core.models.architecture.anatomy import body, encoded_source, first_position, head_logits
+from neftune_core.models.architecture.caches import KEYS, NOTHING, read_on, select_rows, takes_positions
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.tokenizing import Decoding, decoding
 from neftune_core.randomness import Purpose, stream

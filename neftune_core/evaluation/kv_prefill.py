@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
-from neftune_core.models.caches import read_on, select_rows, takes_positions
+from neftune_core.models.architecture.caches import read_on, select_rows, takes_positions
 
 PASS_TOKENS = 64
 """Cost of one more pass in tokens, because the weights are read from memory again."""

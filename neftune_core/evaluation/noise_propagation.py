@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from neftune_core.errors import ModelError
 from neftune_core.language import say
-from neftune_core.models.anatomy import body, encoded_source, head_logits
-from neftune_core.models.module_trees import private_tree
+from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
+from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.models.tokenizing import decoding
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.preview import PADDED_LENGTH

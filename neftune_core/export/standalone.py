@@ -15,7 +15,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 from neftune_core import NoiseSettings, noisy_embeddings
-from neftune_core.models.anatomy import dropout_rates, set_model_dropout
+from neftune_core.models.architecture.anatomy import dropout_rates, set_model_dropout
 
 HERE = Path(__file__).parent
 STUDY = json.loads((HERE / "study.json").read_text(encoding="utf-8"))

@@ -19,13 +19,17 @@ from weakref import WeakValueDictionary
 
 from neftune_core.errors import DoesNotFit, ModelError
 from neftune_core.language import say
-from neftune_core.models.anatomy import (
+from neftune_core.models.architecture.anatomy import (
     all_layers,
     dropout_rates,
     first_position,
     set_model_dropout,
 )
-from neftune_core.models.caches import KEYS, memory_of
+from neftune_core.models.architecture.caches import KEYS, memory_of
+from neftune_core.models.architecture.module_trees import private_tree, weights_hash
+from neftune_core.models.architecture.reach import reach_of
+from neftune_core.models.architecture.text_part import Published, published_model, text_part
+from neftune_core.models.architecture.trials import DoesNotRun, require_supported
 from neftune_core.models.checks import (
     NOT_PRETRAINED,
     auto_class,
@@ -35,15 +39,11 @@ from neftune_core.models.checks import (
     weight_bytes,
 )
 from neftune_core.models.device import choose_device, choose_precision
-from neftune_core.models.module_trees import private_tree, weights_hash
-from neftune_core.models.reach import reach_of
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.silence_warnings import import_transformers, silence_transformers
 from neftune_core.models.sources.download_progress import ModelRequest, Progress, ProgressCallback, Watch
 from neftune_core.models.sources.resolve import ModelFolder, resolve_source
-from neftune_core.models.text_part import Published, published_model, text_part
 from neftune_core.models.tokenizing import read_tokenizer
-from neftune_core.models.trials import DoesNotRun, require_supported
 from neftune_core.noise.sites import is_encoder_decoder
 from neftune_core.sentences import cause, is_disk_full, is_out_of_memory, sentence
 
@@ -227,7 +227,7 @@ def _read_in_any(location: ModelFolder, source: str, where: tuple[torch.device, 
 
 
 def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], watch: Watch) -> LoadedModel:
-    from neftune_core.models import attention
+    from neftune_core.models.architecture import attention
 
     device, precision = where
     config = checked(location.folder)

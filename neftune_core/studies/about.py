@@ -11,8 +11,8 @@ from neftune_core.data.chat import Encoded
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.language import plural
+from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
-from neftune_core.models.module_trees import fingerprint
 from neftune_core.studies.measuring import sample_prompts
 from neftune_core.studies.prompts import fitted_rows, fitting_words, mostly_reasons, study_asked, worse
 

@@ -23,8 +23,8 @@ from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, plural, say
+from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import LoadedModel, load
-from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.threads import YieldingWhenBusy, fixed_threads
 from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence

@@ -18,9 +18,9 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.device import choose_device
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.module_trees import weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings

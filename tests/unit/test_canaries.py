@@ -244,7 +244,7 @@ def tiny_llama() -> Any:
 
 def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
     why = "Hidden states asked of a private tree are never collected: mend models/module_trees.py, `HOOKED_MARK`."
-    from neftune_core.models.module_trees import HOOKED_MARK, private_tree
+    from neftune_core.models.architecture.module_trees import HOOKED_MARK, private_tree
 
     model = tiny_llama()
     model(torch.tensor([[1, 2]]), output_hidden_states=True)
@@ -254,11 +254,11 @@ def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
 
 
 def test_transformers_takes_an_attention_function_by_name() -> None:
-    why = "Short rows attend at half the speed, or not at all: mend models/attention.py, `install` and `attention`."
+    why = "Short rows attend at half the speed, or not at all: mend models/architecture/attention.py, `install` and `attention`."
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
-    from neftune_core.models.attention import NAME, install
+    from neftune_core.models.architecture.attention import NAME, install
 
     assert callable(sdpa_mask), why
     assert [*inspect.signature(sdpa_attention_forward).parameters][:5] == [
@@ -282,7 +282,9 @@ def test_transformers_keeps_a_layers_keys_and_values_in_a_dynamic_layer() -> Non
 
 
 def test_transformers_has_the_names_that_the_lab_imports_from_inside() -> None:
-    why = "A model with Conv1D, or token text, cannot be read: mend models/anatomy.py and models/token_text.py."
+    why = (
+        "A model with Conv1D, or token text, cannot be read: mend models/architecture/anatomy.py, models/token_text.py."
+    )
     from transformers.convert_slow_tokenizer import bytes_to_unicode
     from transformers.pytorch_utils import Conv1D
 
@@ -306,7 +308,9 @@ def test_torch_knows_whether_a_backward_pass_is_under_way() -> None:
 
 
 def test_torchs_gradient_of_the_softmax_is_the_one_of_autograd() -> None:
-    why = "Training on short rows learns from wrong gradients: mend models/attention.py, the backward pass."
+    why = (
+        "Training on short rows learns from wrong gradients: mend models/architecture/attention.py, the backward pass."
+    )
     scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     seen, back = scores.softmax(-1), torch.randn(3, 5, dtype=torch.float64)
     (expected,) = torch.autograd.grad(seen, scores, back)

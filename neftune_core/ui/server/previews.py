@@ -109,8 +109,8 @@ def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
 
 def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Tensor:
     """Return the output of a site for `ids`, `[1, length, width]`, from a forward pass of a private module tree."""
-    from neftune_core.models.anatomy import body
-    from neftune_core.models.module_trees import private_tree
+    from neftune_core.models.architecture.anatomy import body
+    from neftune_core.models.architecture.module_trees import private_tree
     from neftune_core.noise.sites import is_encoder_decoder, noise_sites
 
     tree = private_tree(loaded.model)

@@ -37,12 +37,12 @@ def loaded_family(family: Family) -> LoadedModel:
     """
     import torch
 
-    from neftune_core.models.anatomy import all_layers, set_model_dropout
-    from neftune_core.models.caches import memory_of
+    from neftune_core.models.architecture.anatomy import all_layers, set_model_dropout
+    from neftune_core.models.architecture.caches import memory_of
+    from neftune_core.models.architecture.reach import reach_of
+    from neftune_core.models.architecture.trials import require_supported
     from neftune_core.models.loading import LoadedModel
-    from neftune_core.models.reach import reach_of
     from neftune_core.models.tokenizing import adapt_tokenizer
-    from neftune_core.models.trials import require_supported
 
     model = family.build().requires_grad_(False)
     if hasattr(model.config, "rescale_every"):
@@ -73,7 +73,7 @@ def _make_uneven(model: Any) -> None:
     """Set large weights and uneven biases and norms, so that omitted parts show and answers vary."""
     import torch
 
-    from neftune_core.models.anatomy import linear_maps
+    from neftune_core.models.architecture.anatomy import linear_maps
 
     generator = torch.Generator().manual_seed(1)
 
@@ -236,7 +236,7 @@ def generated(model: Any, prompt: Sequence[int], loaded: LoadedModel, penalty: f
     import torch
 
     from neftune_core.data.chat import end_ids
-    from neftune_core.models.anatomy import first_position
+    from neftune_core.models.architecture.anatomy import first_position
 
     ids = torch.tensor([prompt])
     more: dict[str, Any] = {}

@@ -122,8 +122,8 @@ def works_under_peft(family: Family) -> bool:
     """Check that a new LoRA wrapper, which changes nothing yet, gives the same loss under noise."""
     from peft import LoraConfig, get_peft_model
 
-    from neftune_core.models.anatomy import leave_out, linear_maps
-    from neftune_core.models.trials import unreached_maps
+    from neftune_core.models.architecture.anatomy import leave_out, linear_maps
+    from neftune_core.models.architecture.trials import unreached_maps
 
     batch, model = batch_of(family), family.build().train()
     bare, clean = loss_of(model, batch, LOUD), loss_of(model, batch)

@@ -16,8 +16,8 @@ from neftune_core.engine.loss import ArmLosses, arm_losses
 from neftune_core.engine.saving import load_adapter, save_adapter
 from neftune_core.engine.stack import AdapterStack, StackedLinear
 from neftune_core.errors import Cancelled, RecordError
+from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.module_trees import weights_hash
 from tests.stress.families.tiny import FAMILIES
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])

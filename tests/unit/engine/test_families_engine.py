@@ -18,8 +18,8 @@ from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.saving import load_adapter, save_adapter
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
+from neftune_core.models.architecture.module_trees import private_tree, weights_hash
 from neftune_core.models.loading import load
-from neftune_core.models.module_trees import private_tree, weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits

@@ -24,8 +24,8 @@ from neftune_core.export.card import card
 from neftune_core.export.models import FORMS, write_model
 from neftune_core.home import assets
 from neftune_core.language import CHINESE, in_language
+from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import load
-from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.space.account import push_model

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from neftune_core.models import attention
-from neftune_core.models.attention import causal_rows
+from neftune_core.models.architecture import attention
+from neftune_core.models.architecture.attention import causal_rows
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 

@@ -11,7 +11,7 @@ from random_models import FAMILIES, LLAMA_LIKE, build
 from transformers import pytorch_utils
 
 from neftune_core.errors import ModelError
-from neftune_core.models.anatomy import (
+from neftune_core.models.architecture.anatomy import (
     all_layers,
     body,
     first_position,
@@ -22,8 +22,8 @@ from neftune_core.models.anatomy import (
     reads_ahead,
     set_model_dropout,
 )
-from neftune_core.models.module_trees import private_tree
-from neftune_core.models.trials import has_gradient, keeps_rows_separate, require_supported, unreached_maps
+from neftune_core.models.architecture.module_trees import private_tree
+from neftune_core.models.architecture.trials import has_gradient, keeps_rows_separate, require_supported, unreached_maps
 from tests.stress.families.engine import loaded_family
 from tests.stress.families.tiny import FAMILIES as TINY
 

@@ -20,7 +20,7 @@ from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
 from neftune_core.errors import Cancelled, DoesNotFit, InvalidSetting, ModelError, NotAvailable
 from neftune_core.models import checks, loading
-from neftune_core.models.anatomy import reads_ahead
+from neftune_core.models.architecture.anatomy import reads_ahead
 from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve

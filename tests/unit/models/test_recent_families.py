@@ -18,10 +18,10 @@ from neftune_core.engine.saving import load_adapter, save_adapter
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting, ModelError, NoEffect
-from neftune_core.models.anatomy import linear_maps
-from neftune_core.models.caches import KEYS, NOTHING, STATES
+from neftune_core.models.architecture.anatomy import linear_maps
+from neftune_core.models.architecture.caches import KEYS, NOTHING, STATES
+from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel, load
-from neftune_core.models.module_trees import weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.attach import noisy_embeddings
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows

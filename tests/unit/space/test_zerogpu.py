@@ -19,8 +19,8 @@ from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.language import CHINESE, in_language
 from neftune_core.models import device, threads
+from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import load
-from neftune_core.models.module_trees import fingerprint
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits

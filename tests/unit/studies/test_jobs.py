@@ -24,8 +24,8 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.home import home
+from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import load
-from neftune_core.models.module_trees import weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits

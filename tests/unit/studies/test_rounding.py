@@ -18,8 +18,8 @@ from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import evaluation_batch
 from neftune_core.engine.stack import AdapterStack
+from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.module_trees import weights_hash
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings, TrainingSettings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
 from neftune_core.language import later, say
-from neftune_core.models.anatomy import (
+from neftune_core.models.architecture.anatomy import (
     all_layers,
     head_matches,
     leave_out,
@@ -20,7 +20,7 @@ from neftune_core.models.anatomy import (
     trial_ids,
     trial_logits,
 )
-from neftune_core.models.module_trees import private_tree
+from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.noise.sites import family_of, noise_sites
 from neftune_core.sentences import cause
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.models.anatomy import body, encoded_source, first_position, head_logits
+from neftune_core.models.architecture.anatomy import body, encoded_source, first_position, head_logits
 from neftune_core.noise.sites import is_encoder_decoder
 
 if TYPE_CHECKING:

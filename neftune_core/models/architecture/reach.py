@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
 from neftune_core.language import later
-from neftune_core.models.anatomy import linear_maps
-from neftune_core.models.module_trees import private_tree
+from neftune_core.models.architecture.anatomy import linear_maps
+from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.noise.sites import Site, is_encoder_decoder, layer_stack, model_parts, noise_sites
 
 if TYPE_CHECKING:
