@@ -254,7 +254,7 @@ def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
 
 
 def test_transformers_takes_an_attention_function_by_name() -> None:
-    why = "Short rows attend at half the speed, or not at all: mend models/architecture/attention.py, `install` and `attention`."
+    why = "Short rows attend at half the speed, or not at all: mend models/architecture/attention.py."
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
