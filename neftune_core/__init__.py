@@ -34,6 +34,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     bounded        reading with limits on size, number of values and depth
     sentences      any exception as one sentence for users
     language       English and Simplified Chinese
+    scripts        JavaScript modules as one script
     home           file locations
     durable        atomic and durable files and folders
     errors         the exceptions shown to users

@@ -138,7 +138,8 @@ def catalogue(code: str) -> Mapping[str, str]:
 
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"')
-_IN_SCRIPT = re.compile(rf"(?:Lab|LabLanguage)\.text\(\s*({_PIECE.pattern}(?:\s*\+\s*{_PIECE.pattern})*)")
+_LITERAL = rf"{_PIECE.pattern}(?:\s*\+\s*{_PIECE.pattern})*"
+_IN_SCRIPT = re.compile(rf"\b(?:text\(|agreeing\(\s*[\w.]+,)\s*({_LITERAL})(?:,\s*({_LITERAL}))?")
 
 
 @functools.cache
@@ -146,6 +147,6 @@ def in_scripts() -> tuple[str, ...]:
     """Return the English texts in the page's JavaScript."""
     found = set()
     for path in sorted((assets() / "page").glob("*.js")):
-        for literals in _IN_SCRIPT.findall(path.read_text(encoding="utf-8")):
-            found.add("".join(json.loads(piece) for piece in _PIECE.findall(literals)))
+        for forms in _IN_SCRIPT.findall(path.read_text(encoding="utf-8")):
+            found |= {"".join(json.loads(piece) for piece in _PIECE.findall(form)) for form in forms if form}
     return tuple(sorted(found))

@@ -17,6 +17,7 @@
 
   /** The page in that language; behind a proxy it may be at a path without a slash at its end. `said` puts the language
       into the address as well. */
+  /** @param {string} wanted */
   const address = (wanted, { said = false } = {}) => {
     const base = location.pathname.replace(code === "zh" ? /\/(zh\/?)?$/ : /\/$/, "") + "/";
     const query = new URLSearchParams(location.search);
@@ -45,7 +46,7 @@
     /** The English text in the language of the page, with `values` in place of the names in braces. */
     text: (english, values) => {
       const found = words[english] ?? english;
-      return values ? found.replace(/\{(\w+)\}/g, (name, bare) => values[bare] ?? name) : found;
+      return values ? found.replace(/\{(\w+)\}/g, (name, bare) => String(values[bare] ?? name)) : found;
     },
 
     /** The other language, with the address as it stands; the choice holds for this browser. */
@@ -62,12 +63,14 @@
   };
 
   // What the framework says in English alone: to those who hear the page, and over its messages.
+  /** @type {Record<string, string>} */
   const HEADS = {
     Error: LabLanguage.text("Error"),
     Info: LabLanguage.text("Note"),
     Success: LabLanguage.text("Done"),
     Warning: LabLanguage.text("Warning"),
   };
+  /** @type {[RegExp, (found: string[]) => string][]} */
   const SAID = [
     [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
     [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
@@ -82,6 +85,7 @@
       ([, name, kinds]) => LabLanguage.text("This type of file is not accepted: {name}. Choose one of {kinds}.", { name, kinds }),
     ],
   ];
+  /** @param {string} english */
   const resaid = (english) => {
     for (const [form, said] of SAID) {
       const found = form.exec(english.trim());
@@ -91,12 +95,13 @@
   };
   const resay = () => {
     for (const node of document.querySelectorAll("input[aria-label], button[aria-label]")) {
-      const said = resaid(node.ariaLabel);
+      const said = resaid(node.ariaLabel || "");
       if (said !== node.ariaLabel) node.ariaLabel = said;
     }
     for (const node of document.querySelectorAll(".toast-title-row span, [data-testid=toast-text]"))
       for (const words of node.childNodes) {
-        const said = words.nodeType === Node.TEXT_NODE ? resaid(words.data) : words.data;
+        if (!(words instanceof Text)) continue;
+        const said = resaid(words.data);
         if (said !== words.data) words.data = said;
       }
   };

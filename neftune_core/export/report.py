@@ -19,6 +19,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import css_variables
 from neftune_core.home import assets
 from neftune_core.language import TAGS, current, say
+from neftune_core.scripts import as_one
 from neftune_core.studies.records.record import Record
 
 
@@ -72,7 +73,7 @@ def _page(content: Content) -> str:
         "dark": css_variables("dark"),
         "style": _own("style.css"),
         "data": _as_script([found for _, found in drawn]),
-        "script": _own("report.js"),
+        "script": as_one("report/report.js"),
         "plotly": _plotly(),
     }
     return Template(_own("page.html")).substitute(parts)

@@ -27,7 +27,7 @@ OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"(/gradio_api)?/theme\.css"),
     (READ, r"/(robots\.txt|favicon\.ico|manifest\.json)"),
     (READ, r"/(static|assets|svelte)/.+"),
-    (READ, r"/page-files/[^/]+"),
+    (READ, r"/page-files/[^/]+/[^/]+"),
     (READ, r"/login/(huggingface|callback)"),
     (READ, r"/logout"),
     (SEND, r"/login/?"),

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neftune_core import language
 from neftune_core.home import assets
+from neftune_core.scripts import as_one
 from neftune_core.ui.parts.recorded import Recorded
 from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme
@@ -94,10 +95,9 @@ def _head() -> str:
 
 def _markup(stage: dict[str, Any]) -> str:
     data = _inside_script(json.dumps(stage, ensure_ascii=False))
-    script = (assets() / "page" / "stage.js").read_text(encoding="utf-8")
     return (
         f'<style>{theme.css()}</style><div id="lab-first" hidden><div><header>{BRAND}</header>{stage_html()}</div>'
-        f'<script type="application/json">{data}</script></div><script>{script}</script>'
+        f'<script type="application/json">{data}</script></div><script>{as_one("page/first.js")}</script>'
     )
 
 

@@ -41,7 +41,10 @@ from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.turns import FairQueues
 from neftune_core.ui.server.uploads import CountedFiles
 
-SCRIPTS = ("lab.js", "stage.js", "learn.js", "plot.js", "noise.js")
+ENTRY = "page.js"
+"""The module that imports all others."""
+SCRIPTS = ("language.js", "first.js", "plotly.min.js")
+"""Scripts that are no modules of the page: in its HTML, or loaded later."""
 FILES = "page-files"
 """Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
 SESSIONS = 1000
@@ -169,7 +172,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "theme": theme.theme(),
         "css": theme.css(),
         "head": head(),
-        "app_kwargs": {"routes": [Route(f"/{FILES}/{{name}}", page_file)], "middleware": [files, view]},
+        "app_kwargs": {"routes": [Route(f"/{FILES}/{{version}}/{{name}}", page_file)], "middleware": [files, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": [],
         "state_session_capacity": SESSIONS,
@@ -185,8 +188,14 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 
 def head() -> str:
-    """Return the page's script elements, in order; a URL changes with its content, so that browsers can cache it."""
-    return "\n".join(f'<script src="{FILES}/{name}?v={version()}"></script>' for name in SCRIPTS)
+    """Return the page's script element, and links that fetch its modules at once.
+
+    A URL changes with the content, so that browsers can cache it; modules import each other by relative URLs.
+    """
+    place = f"{FILES}/{version()}"
+    modules = [name for name in files() if name.endswith(".js") and name not in SCRIPTS]
+    links = [f'<link rel="modulepreload" href="{place}/{name}">' for name in modules]
+    return "\n".join([*links, f'<script type="module" src="{place}/{ENTRY}"></script>'])
 
 
 @functools.cache
@@ -219,7 +228,7 @@ def page_file(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in files():
         return Response(status_code=404)
-    headers = {"Cache-Control": A_YEAR if request.query_params.get("v") == version() else "no-cache"}
+    headers = {"Cache-Control": A_YEAR if request.path_params["version"] == version() else "no-cache"}
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}

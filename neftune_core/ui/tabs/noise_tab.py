@@ -180,7 +180,12 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
     _part(words_html(), "noise-words")
     _part(ruler_html(), "noise-ruler")
     again = gr.Button(say("Draw the noise again"), elem_id="noise-again", size="md")
-    _part(more_button_html(), "noise-more-button")
+    gr.HTML(
+        html_template=more_button_html(),
+        js_on_load=part("unfold"),
+        apply_default_css=False,
+        elem_id="noise-more-button",
+    )
     with gr.Column(elem_id="noise-more"):  # an accordion mounts its content only once it is opened
         for name in MORE:
             noise.by_name[name].render()
@@ -240,7 +245,7 @@ def strength_of(noise: NoiseSettings) -> dict[str, Any]:
 
 
 def _step(usual: float, strength: float) -> float:
-    """Return a step with which the slider can show three digits of `strength`, as `Lab.reaching` in lab.js."""
+    """Return a step with which the slider can show three digits of `strength`, as `reaching` in numbers.js."""
     stops = strength / usual
     if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
         return usual

@@ -1,0 +1,104 @@
+/** Nodes, files and what this browser keeps. */
+
+/**
+ * @param {string} name
+ * @param {Record<string, string | number>} attributes
+ * @param {string} [text]
+ */
+export const svg = (name, attributes, text) => {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, String(value));
+  if (text !== undefined) node.textContent = text;
+  return node;
+};
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} name
+ * @param {Partial<HTMLElementTagNameMap[Name]>} attributes
+ * @param {(Node | string)[]} children
+ */
+export const make = (name, attributes, ...children) => {
+  const node = document.createElement(name);
+  Object.assign(node, attributes);
+  node.append(...children);
+  return node;
+};
+
+/**
+ * A part of the page that is there as long as the page is.
+ * @param {ParentNode} root
+ * @param {string} selector
+ * @returns {any}
+ */
+export const within = (root, selector) => root.querySelector(selector);
+
+/**
+ * What this browser keeps under a name; null where nothing is kept, or storage is forbidden.
+ * @param {string} name
+ */
+export const stored = (name) => {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null; // storage is forbidden in some embedded pages
+  }
+};
+
+/**
+ * Keep a text in this browser. Gives whether it could: storage is forbidden in some embedded pages.
+ * @param {string} name
+ * @param {string} value
+ */
+export const store = (name, value) => {
+  try {
+    localStorage.setItem(name, value);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/**
+ * Save a blob as a file of that name.
+ * @param {Blob} blob
+ * @param {string} name
+ */
+export const save = (blob, name) => {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+};
+
+/**
+ * Save a text as a file of that name; nothing where there is none.
+ * @param {string | undefined} name
+ * @param {string | undefined} text
+ */
+export const saveText = (name, text) => {
+  if (text) save(new Blob([text], { type: "text/plain;charset=utf-8" }), name || "text.txt");
+};
+
+/**
+ * Copy a text. Gives whether it could.
+ * @param {string} text
+ */
+export const copy = async (text) => {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    /* not there or not allowed: the older way below */
+  }
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.style.cssText = "position:fixed;opacity:0";
+  document.body.appendChild(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+};
+
+/** Whether the reader asked for little motion. */
+export const wantsStillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

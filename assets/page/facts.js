@@ -1,0 +1,79 @@
+/** The facts of the page that tick the tasks of lessons off.
+
+   A fact is a name with a number or a word (neftune_core/lessons/facts.py has the table). A task's condition is one or more
+   comparisons joined by `and`. */
+import { read, watch as watchControls } from "./controls.js";
+import { on, part } from "./parts.js";
+
+/** @type {Record<string, any>} */
+export const facts = {};
+/** @type {(() => void)[]} */
+const asked = [];
+/** @type {Record<string, (known: any, wanted: string) => boolean>} */
+const OPERATORS = {
+  ">=": (known, wanted) => Number(known) >= Number(wanted),
+  "<=": (known, wanted) => Number(known) <= Number(wanted),
+  "=": (known, wanted) => String(known) === wanted || Number(known) === Number(wanted),
+  "!=": (known, wanted) => String(known) !== wanted,
+};
+
+/**
+ * Whether a condition holds of the facts as they are.
+ * @param {string} condition
+ */
+export const holds = (condition) =>
+  condition.split(" and ").every((comparison) => {
+    const [name, operator, value] = comparison.trim().split(" ");
+    return name in facts && OPERATORS[operator](facts[name], value);
+  });
+
+/**
+ * Set a fact; whoever asked looks again if it is a new one.
+ * @param {string} name
+ * @param {any} value
+ */
+export const fact = (name, value) => {
+  if (facts[name] === value) return;
+  facts[name] = value;
+  for (const look of asked) look();
+};
+
+/** @param {() => void} look called with every new fact */
+export const onFact = (look) => asked.push(look);
+
+part("facts", ({ props, watch }) => {
+  const take = () => {
+    for (const [name, value] of Object.entries(props.value || {})) fact(name, value);
+  };
+  watch("value", take);
+  take();
+});
+
+const seenKinds = new Set();
+const seenLengths = new Set();
+/** What was seen of the noise counts from here on. */
+export const seeAnew = () => {
+  seenKinds.clear();
+  seenLengths.clear();
+};
+
+/** @type {(payload: Payload, controls: NoiseControls, result: Measured) => number} */
+let flips = () => 0;
+import("./noise-views.js").then((views) => (flips = views.flips));
+
+on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, view }) => {
+  const { strength, unit, kind, length_rule } = controls;
+  seenKinds.add(kind);
+  seenLengths.add(payload.length);
+  const seen = { kinds_seen: seenKinds.size, lengths_seen: seenLengths.size, flips: flips(payload, controls, result) };
+  const known = { strength, unit, kind, length_rule, view: view || controls.view, length: payload.length, ...seen };
+  for (const [name, value] of Object.entries({ ...known, share: told.share, angle: told.angle })) fact("noise." + name, value);
+});
+document.addEventListener("lab-stage-step", (event) => {
+  if (event instanceof CustomEvent) fact("recorded.step", event.detail);
+});
+for (const [name, id] of [
+  ["train.epochs", "train-epochs"],
+  ["train.seeds", "train-seeds"],
+])
+  watchControls([id], () => fact(name, read(id)));

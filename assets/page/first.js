@@ -1,0 +1,20 @@
+/** The first view: the recorded study, before anything else is there. It is served inside the page as one script. */
+import { stored, within } from "./dom.js";
+import { Stage } from "./stage.js";
+
+const OTHERS = /^(noise\..*|view|text|tab|job|lesson)$/;
+
+const show = () => {
+  const first = document.getElementById("lab-first");
+  if (!first) return;
+  const theme = stored("neftune-lab-theme");
+  const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const leads = [...new URLSearchParams(location.search).keys()].some((name) => OTHERS.test(name));
+  if (leads) return first.remove();
+  first.classList.toggle("dark", dark);
+  first.hidden = false;
+  const root = within(first, ".lab-stage");
+  window.LabFirst = { root, stage: new Stage(root, JSON.parse(within(first, "script").textContent)) };
+  setTimeout(() => first.remove(), 60_000); // nothing came to take it over: what is there must be seen
+};
+show();

@@ -1,0 +1,108 @@
+/** The view of the drawn noise against its density (noise-views.js has the others). */
+import { line, upright } from "./noise-views.js";
+import { views } from "./noise.js";
+import { theory, UNIFORM_REACH } from "./noise-maths.js";
+import { ceiling, mean, short } from "./numbers.js";
+import { text } from "./text.js";
+
+/**
+ * A density at a standard deviation, in words.
+ * @type {Record<string, (std: number) => string>}
+ */
+const SHAPES = {
+  uniform: (std) => text("uniform density on ±{reach}", { reach: short(UNIFORM_REACH * std) }),
+  gaussian: () => text("gaussian density"),
+  laplace: () => text("laplace density"),
+  bernoulli: (std) => text("bernoulli density of ±{reach}, half each", { reach: short(std) }),
+};
+
+/**
+ * @param {Payload} payload
+ * @param {string} name
+ * @param {number[]} counts
+ * @param {number} deviation
+ * @param {string} colour
+ * @param {number} opacity
+ * @returns {Trace}
+ */
+const histogram = (payload, name, counts, deviation, colour, opacity) => {
+  const width = deviation / payload.bins_a_deviation;
+  const total = payload.length * payload.width;
+  return {
+    type: "bar",
+    uid: name,
+    name,
+    x: counts.map((_, bin) => (bin - counts.length / 2 + 0.5) * width),
+    y: counts.map((count) => count / total / width),
+    width,
+    opacity,
+    marker: { color: colour, line: { width: 0 } },
+    hovertemplate: name + ": %{y:.3g}<extra></extra>",
+  };
+};
+
+/**
+ * @param {Payload} payload
+ * @param {NoiseControls} controls
+ * @returns {Drawn}
+ */
+const dropped = (payload, controls) => {
+  const [grey, warm] = payload.colours;
+  const count = 10;
+  const counts = Array(count).fill(0);
+  for (const value of payload.dropped_below) counts[Math.min(count - 1, Math.floor(value * count))] += 1;
+  const x = counts.map((_, bin) => (bin + 0.5) / count);
+  const density = counts.map((found) => (found * count) / payload.length);
+  const gone = payload.dropped_below.filter((value) => value < controls.strength).length;
+  const drawn = { ...histogram(payload, text("numbers drawn, one per token"), counts, 1, grey, 1), x, y: density, width: 1 / count };
+  return {
+    data: [drawn, line(text("uniform density"), [0, 1], [1, 1], warm)],
+    layout: {
+      xaxis: { range: [0, 1], title: { text: text("number drawn for a token") } },
+      yaxis: { range: [0, ceiling(1.05 * Math.max(...density))] },
+      shapes: [upright(controls.strength)],
+    },
+    summary: text(
+      "A uniform random number is drawn for each token; if it is below {share}, the token is set to zero: {gone} of {count} here.",
+      { share: short(controls.strength), gone, count: payload.length },
+    ),
+  };
+};
+
+views.density = (payload, controls, result) => {
+  if (result.drops) return dropped(payload, controls);
+  const [grey, warm] = payload.colours;
+  const { deviation } = result;
+  const { root_mean_square: signal, bins_a_deviation: bins } = payload;
+  const clean = histogram(payload, text("clean coordinates"), payload.clean_histogram, signal, grey, 0.45);
+  if (!deviation) {
+    const reach = ceiling(4 * signal);
+    const layout = { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * Math.max(...clean.y))] } };
+    const alone = text("Without noise: the clean coordinates alone, with a root mean square of {signal}.", { signal: short(signal) });
+    return { data: [clean], layout, summary: alone };
+  }
+  const name = payload.kinds[controls.kind];
+  const draw = payload.draws[name];
+  const drawn = histogram(payload, text("drawn noise"), draw.histogram, deviation, warm, 0.55);
+  const expected = theory(name, deviation, bins);
+  const sampled = deviation * Math.sqrt(mean(draw.square) / payload.width);
+  const reach = ceiling(Math.max(3.2 * signal, 3.2 * deviation));
+  const highest = Math.max(...clean.y, ...drawn.y, ...expected.y.map(Number));
+  const shape = SHAPES[name](deviation);
+  return {
+    data: [clean, drawn, line(text("density of the theory"), expected.x, expected.y, "var(--lab-text)")],
+    layout: { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * highest)] } },
+    summary:
+      text(
+        "{count} numbers drawn from the {density}: their standard deviation is {sampled} ({std} in theory). The clean " +
+          "coordinates have a root mean square of {signal}.",
+        {
+          count: (payload.length * payload.width).toLocaleString("en"),
+          density: shape,
+          sampled: short(sampled),
+          std: short(deviation),
+          signal: short(signal),
+        },
+      ),
+  };
+};

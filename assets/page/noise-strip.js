@@ -1,0 +1,79 @@
+/** The noise in the strip: every strength of the study, in a few words. */
+import { listInUnit } from "./noise.js";
+import { DROPPING } from "./noise-maths.js";
+import { listed, short } from "./numbers.js";
+import { on, say } from "./parts.js";
+import { text } from "./text.js";
+
+/** @type {Record<string, string>} */
+const KINDS = {
+  uniform: text("uniform"),
+  gaussian: text("gaussian"),
+  laplace: text("laplace"),
+  bernoulli: text("bernoulli"),
+  symmetric: text("symmetric"),
+  adversarial: text("adversarial"),
+};
+/** @type {Record<string, string>} */
+const ONLY = { prompt: text("prompt only"), response: text("response only") };
+
+/**
+ * A model as the page calls it: names are names, but for that of the one that comes with the lab.
+ * @param {string} name
+ */
+export const modelName = (name) => (name === "bundled model" ? text("bundled model") : name);
+
+/** @type {NoiseSaid | null} */
+let shown = null;
+/** @type {number[]} */
+let more = [];
+
+const sayNoise = () => {
+  if (!shown) return;
+  const { payload, controls } = shown;
+  const strengths = [controls.strength, ...more].filter((value) => value > 0);
+  const each = [...new Set(strengths)].sort((one, other) => one - other).map(short);
+  const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(", "), last: each.at(-1) }) : each[0];
+  const kind = controls.kind === DROPPING ? text("token dropout") : text("{kind} noise", { kind: KINDS[controls.kind] });
+  const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(", ") : text("no noise");
+  say("strip", payload.model ? { noise, model: modelName(payload.model) } : { noise });
+};
+
+/**
+ * What is not as usual about where and when the noise is added, in a few words each.
+ * @param {Payload} payload
+ * @param {NoiseControls} controls
+ */
+const special = (payload, controls) => [
+  ...(controls.length_rule === "padded" ? [text("padded length")] : []),
+  ...(controls.tokens !== "all" ? [ONLY[controls.tokens]] : []),
+  ...(controls.special_tokens ? [] : [text("no special tokens")]),
+  ...(controls.sites.trim() !== "embedding" ? [text("at {place}", { place: controls.sites.trim() })] : []),
+  ...(controls.schedule !== "constant" ? [payload.schedules[controls.schedule].toLowerCase().replace(/ ?[(（].*/, "")] : []),
+];
+
+on("figure:noise", (made) => {
+  shown = made;
+  sayNoise();
+});
+
+/**
+ * Further strengths, as the text on the Train tab has them.
+ * @param {string} strengths
+ */
+export const moreStrengths = (strengths) => {
+  more = listed(strengths);
+  sayNoise();
+};
+
+/**
+ * The text of further strengths in another unit, and in the strip: a closed tab does not tell that its text has changed.
+ * @param {string} strengths
+ * @param {InUnit["unit"]} unit
+ * @param {string} together
+ */
+export const strengthsInUnit = async (strengths, unit, together) => {
+  const found = await listInUnit(strengths, unit, together);
+  if (typeof found === "string") moreStrengths(found);
+  return found;
+};

@@ -1,0 +1,61 @@
+/** Progress in the title of the page, and a notice at its end. */
+import { make, within } from "./dom.js";
+import { text } from "./text.js";
+
+const NAME = "NEFTune Lab"; // the framework gives the page its title only after this script has run
+const LONG_SECONDS = 90;
+
+/**
+ * A notice of that text; false where the browser has them for service workers alone, as on phones: there it throws.
+ * @param {string} words
+ */
+const notify = (words) => {
+  try {
+    new Notification(words, { tag: "study" });
+    return true;
+  } catch {
+    return false;
+  }
+};
+/** @type {boolean | null} */
+let notifies = null;
+/**
+ * Whether notices have that permission, and can be made at all; without leave to show one, making it shows nothing.
+ * @param {NotificationPermission} permission
+ */
+const mayNotify = (permission) =>
+  "Notification" in window && Notification.permission === permission && (permission === "granted" || (notifies ??= notify(NAME)));
+
+let running = false;
+const glance = () => {
+  const strip = within(document, "#lab-progress .lab-progress");
+  const share = strip?.querySelector("progress");
+  const left = strip?.querySelector(".lab-progress-left");
+  const word = strip?.querySelector("b")?.textContent;
+  offers(left);
+  if (strip?.dataset.state === "running" && share) {
+    running = true;
+    document.title = `${Math.round(100 * share.value)} %${left ? `, ${left.textContent}` : ""} · ${NAME}`;
+  } else if (running) {
+    running = false;
+    document.title = document.hidden && word ? `${word} · ${NAME}` : NAME; // a study that was discarded leaves no word
+    if (document.hidden && word && mayNotify("granted"))
+      notify(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || text("your study")}`);
+  }
+};
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !running) document.title = NAME;
+});
+const watched = { childList: true, subtree: true, characterData: true, attributeFilter: ["data-state"] };
+new MutationObserver(glance).observe(document.body, watched);
+
+// A notice may be asked for only in answer to a click, and is worth asking for where there is long to wait.
+const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, text("Notify me when it ends"));
+offer.addEventListener("click", () => Notification.requestPermission().then(glance));
+/** @param {HTMLElement | undefined} left */
+const offers = (left) => {
+  const tools = document.querySelector(".lab-tools");
+  if (tools && !offer.isConnected) tools.prepend(offer);
+  const wanted = running && Number(left?.dataset.seconds) >= LONG_SECONDS && mayNotify("default");
+  if (offer.hidden === wanted) offer.hidden = !wanted;
+};

@@ -1,0 +1,117 @@
+/** Numbers: means, round values for axes, and numbers as text. Nothing here knows the page. */
+
+/** @param {number[]} values */
+export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** @param {number[]} values */
+export const median = (values) => {
+  const sorted = [...values].sort((one, other) => one - other);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+/** @param {number[]} values */
+export const middleOf = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+
+/**
+ * Three significant digits; below 0.001 as a power of ten.
+ * @param {number} value
+ */
+export const short = (value) => {
+  if (value === 0) return "0";
+  if (Math.abs(value) < 0.001) return value.toExponential(1).replace("e-", " × 10⁻").replace(/\d+$/, superscript);
+  return String(Number(value.toPrecision(3)));
+};
+/** @param {string} digits */
+const superscript = (digits) => [...digits].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)]).join("");
+
+/** @param {number} share */
+export const percent = (share) => short(100 * share) + " %";
+
+/**
+ * 1, 1.5, 2, ... times a power of ten, at least `value`: an axis grows in steps, so that bars are seen to grow.
+ * @param {number} value
+ */
+export const ceiling = (value) => {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return (CEILINGS.find((factor) => factor * power >= value) ?? 10) * power;
+};
+const CEILINGS = [1, 1.5, 2, 3, 5, 7.5, 10];
+
+/**
+ * 1, 2 and 5 times every power of ten between two values.
+ * @param {number} low
+ * @param {number} high
+ */
+export const ticks = (low, high) => {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1)
+    for (const factor of [1, 2, 5]) found.push(factor * 10 ** power);
+  return found.filter((value) => value >= low && value <= high);
+};
+
+/**
+ * Round numbers between two values, four or five of them.
+ * @param {number} low
+ * @param {number} high
+ */
+export const rounds = (low, high) => {
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10) * power;
+  const found = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + 1e-9; value += step) found.push(Number(value.toPrecision(6)));
+  return found;
+};
+
+/**
+ * The value of [[step, value], ...] at a step between its points.
+ * @param {[number, number][]} points
+ * @param {number} step
+ */
+export const at = (points, step) => {
+  let before = points[0];
+  for (const point of points) {
+    if (point[0] >= step) {
+      const share = point[0] === before[0] ? 1 : (step - before[0]) / (point[0] - before[0]);
+      return before[1] + share * (point[1] - before[1]);
+    }
+    before = point;
+  }
+  return before[1];
+};
+
+/**
+ * Running means in which each value weighs `past` times the one after it; the start is not pulled to zero.
+ * @param {(number | null)[]} values
+ * @param {number} past
+ */
+export const runningMeans = (values, past) => {
+  let [sum, mass] = [0, 0];
+  return values.map((value) => {
+    if (value === null || !Number.isFinite(value)) return value;
+    [sum, mass] = [past * sum + value, past * mass + 1];
+    return sum / mass;
+  });
+};
+
+/**
+ * The positive numbers of a text that lists them.
+ * @param {unknown} text
+ */
+export const listed = (text) => String(text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
+
+/**
+ * The range of a slider as it must be to show `value`: longer where it is beyond the end, finer where it is between two
+ * steps, down to its third digit.
+ * @param {Slider} range
+ * @param {number} value
+ */
+export const reaching = (range, value) => {
+  if (!(value > 0)) return range;
+  const stops = value / range.step;
+  const isStop = stops > 0.5 && Math.abs(stops - Math.round(stops)) < 1e-6;
+  const third = Number(`1e${Math.floor(Math.log10(value)) - 2}`);
+  return { ...range, maximum: Math.max(range.maximum, value), step: isStop ? range.step : Math.min(range.step, third) };
+};

@@ -1,0 +1,50 @@
+/** The page's modules, and what the server's handlers, the components and the tests call by the name `Lab`. */
+import { currentTab, openTab, parameter, setParameter } from "./address.js";
+import { changed, ranged, read } from "./controls.js";
+import { saveText } from "./dom.js";
+import { facts } from "./facts.js";
+import { openLesson } from "./learn.js";
+import * as noise from "./noise.js";
+import { moreStrengths, strengthsInUnit } from "./noise-strip.js";
+import "./notices.js";
+import { ownerKey } from "./owner.js";
+import { mount } from "./parts.js";
+import { Plotly } from "./plotly.js";
+import { isRemembered, link, remember, remembered } from "./remembered.js";
+import "./small-parts.js";
+import { askStop, seedIs } from "./strip.js";
+import "./tabs.js";
+import { setTheme } from "./theme.js";
+
+window.Lab = {
+  askStop,
+  changed,
+  changeKind: noise.changeKind,
+  changeUnit: noise.changeUnit,
+  currentTab,
+  facts,
+  fromAlpha: noise.fromAlpha,
+  isRemembered,
+  link,
+  moreStrengths,
+  noise,
+  openLesson,
+  openTab,
+  ownerKey,
+  parameter,
+  ranged,
+  read,
+  remember,
+  remembered,
+  saveText,
+  seedIs,
+  setParameter,
+  setTheme,
+  strengthsInUnit,
+  get Plotly() {
+    return Plotly;
+  },
+};
+
+for (const given of Array.isArray(window.labWaiting) ? window.labWaiting : []) mount(given);
+window.labWaiting = { push: mount };

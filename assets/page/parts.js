@@ -1,0 +1,51 @@
+/** Parts that mount themselves, and messages between them.
+
+   A part is what a gr.HTML component becomes. Its `js_on_load` hands over {part, element, props, watch, trigger}; parts that
+   arrive before the page's modules wait in `window.labWaiting`. */
+
+/** @type {Record<string, (given: Given) => void>} */
+const parts = {};
+/** @type {Record<string, Given[]>} */
+const waiting = {};
+
+/** @param {Given} given */
+export const mount = (given) => {
+  const part = parts[given.part];
+  if (part) part(given);
+  else (waiting[given.part] ||= []).push(given);
+};
+
+/**
+ * Register a part; components that came before it are mounted now.
+ * @param {string} name
+ * @param {(given: Given) => void} mounted
+ */
+export const part = (name, mounted) => {
+  parts[name] = mounted;
+  for (const given of waiting[name] || []) mounted(given);
+  delete waiting[name];
+};
+
+/** @type {Record<string, ((message: any) => void)[]>} */
+const listeners = {};
+/** @type {Record<string, any>} */
+const last = {};
+
+/**
+ * Call `callback` with every message of that name, and at once with the last one if there was any.
+ * @param {string} name
+ * @param {(message: any) => void} callback
+ */
+export const on = (name, callback) => {
+  (listeners[name] ||= []).push(callback);
+  if (name in last) callback(last[name]);
+};
+
+/**
+ * @param {string} name
+ * @param {any} message
+ */
+export const say = (name, message) => {
+  last[name] = message;
+  for (const callback of listeners[name] || []) callback(message);
+};

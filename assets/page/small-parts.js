@@ -1,0 +1,58 @@
+/** Small parts of several tabs: columns that unfold, answers to vote on, the list of studies. */
+import { make, within } from "./dom.js";
+import { part } from "./parts.js";
+
+/** A button that shows and hides the column it names; what is hidden can still be read. */
+part("unfold", ({ element }) => {
+  const button = within(element, "button");
+  button.addEventListener("click", () => {
+    const open = document.getElementById(button.getAttribute("aria-controls"))?.classList.toggle("open");
+    button.setAttribute("aria-expanded", String(open));
+  });
+});
+
+/** Answers that can be voted on: a click says the line and the vote. */
+part("ballots", ({ element, trigger }) => {
+  element.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("[data-vote]") : null;
+    if (button instanceof HTMLElement) trigger("click", { line: Number(button.dataset.line), vote: button.dataset.vote });
+  });
+});
+
+/** One button a study; a click says its id. The list is drawn from texts only, so nothing in it is ever markup. */
+part("runs", ({ element, props, watch, trigger }) => {
+  const list = within(element, "ul");
+  /** @type {string | null} */
+  let chosen = null;
+  /** @param {{id: string, when: string, about: string, arms: {name: string, colour: string}[], state: string, word: string}} run */
+  const entry = ({ id, when, about, arms, state, word }) => {
+    const dots = arms.map(({ name, colour }) => {
+      const arm = make("span", { className: "lab-arm" }, name);
+      arm.style.setProperty("--arm", colour);
+      return arm;
+    });
+    const button = make(
+      "button",
+      { type: "button" },
+      make("span", { className: "lab-run-when" }, when),
+      make("span", { className: "lab-run-about" }, about),
+      make("span", { className: "lab-run-arms" }, ...dots),
+      make("span", { className: "lab-run-state" }, word),
+    );
+    button.dataset.state = state;
+    button.setAttribute("aria-pressed", String(id === chosen));
+    button.addEventListener("click", () => {
+      chosen = id;
+      for (const other of list.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+      trigger("click", { id });
+    });
+    return make("li", {}, button);
+  };
+  const draw = () => {
+    const rows = props.value || [];
+    list.replaceChildren(...rows.map(entry));
+    within(element, ".lab-runs-empty").hidden = rows.length > 0;
+  };
+  watch("value", draw);
+  draw();
+});

@@ -1,0 +1,58 @@
+/** The strip: the experiment in words, and its buttons. */
+import { copy, within } from "./dom.js";
+import { read, watch } from "./controls.js";
+import { on, part, say } from "./parts.js";
+import { changeLanguage, link, linkControls } from "./remembered.js";
+import { text } from "./text.js";
+import { toggleTheme } from "./theme.js";
+
+/** What the server says of model, data and seed; the noise as the browser has it. */
+part("strip-words", ({ element, props, watch: whenever }) => {
+  /** @param {Record<string, string>} words */
+  const put = (words) => {
+    for (const [name, said] of Object.entries(words || {})) {
+      const place = element.querySelector(`[data-word=${name}]`);
+      if (place && place.textContent !== said) place.textContent = said;
+    }
+  };
+  whenever("value", () => put(props.value));
+  put(props.value);
+  on("strip", put);
+});
+
+part("strip-tools", ({ element, props, trigger }) => {
+  linkControls(props.value || {});
+  const note = within(element, "[role=status]");
+  /** @param {string} name @returns {HTMLElement} */
+  const button = (name) => within(element, `[data-do=${name}]`);
+  const panel = button("model");
+  panel.addEventListener("click", () => {
+    const open = within(document, "#lab-model").classList.toggle("open");
+    panel.setAttribute("aria-expanded", String(open));
+    if (open) trigger("click"); // the card is made anew, with what is known by now
+  });
+  button("language").addEventListener("click", changeLanguage);
+  button("theme").addEventListener("click", toggleTheme);
+  button("link").addEventListener("click", async () => {
+    const address = link();
+    note.textContent = (await copy(address)) ? text("Link copied") : address;
+    setTimeout(() => (note.textContent = ""), 4000);
+  });
+});
+
+/**
+ * The seed as the Train tab has it.
+ * @param {string | number} seed
+ */
+export const seedIs = (seed) => say("strip", { seed: text("seed {seed}", { seed: seed || 0 }) });
+watch(["train-seed"], () => seedIs(read("train-seed")));
+
+/**
+ * Put the choice of how to stop in the place of Stop, or Stop back in its own; whoever types stays where they are.
+ * @param {boolean} asked
+ */
+export const askStop = (asked) => {
+  within(document, "#lab-strip").classList.toggle("lab-asking", asked);
+  const next = document.querySelector(asked ? "#lab-stop-keep" : "#lab-stop");
+  /** @type {HTMLElement | null | undefined} */ (next?.closest("button") || next?.querySelector("button"))?.focus();
+};

@@ -1,0 +1,18 @@
+/** The theme: light or dark, as this browser was last told. */
+import { store, stored } from "./dom.js";
+import { say } from "./parts.js";
+
+const KEPT = "neftune-lab-theme";
+
+export const isDark = () => document.body.classList.contains("dark");
+
+/** @param {string} theme */
+export const setTheme = (theme) => {
+  document.body.classList.toggle("dark", theme === "dark");
+  store(KEPT, theme);
+};
+export const toggleTheme = () => setTheme(isDark() ? "light" : "dark");
+
+const wanted = stored(KEPT);
+if (wanted && !new URLSearchParams(location.search).has("__theme")) setTheme(wanted);
+new MutationObserver(() => say("theme", isDark())).observe(document.body, { attributes: true, attributeFilter: ["class"] });

@@ -1,0 +1,105 @@
+/** Traces and layouts of Plotly, on the page and in reports: themes, narrow screens, logarithms, numbers as CSV. */
+import { runningMeans } from "./numbers.js";
+
+/** Below this width in pixels a figure is laid out for a phone. */
+export const NARROW = 640;
+
+/** @param {unknown} value */
+const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+/**
+ * Two tables as one, that of `over` first wherever both have a value.
+ * @param {Record<string, any>} under
+ * @param {Record<string, any> | undefined} over
+ */
+export const merged = (under, over) => {
+  const result = { ...under };
+  for (const [key, value] of Object.entries(over || {}))
+    result[key] = isTable(value) && isTable(result[key]) ? merged(result[key], value) : value;
+  return result;
+};
+
+/**
+ * A copy with every `var(--lab-...)` replaced by what the theme says now. Long lists of numbers pass as they are.
+ * @param {any} value
+ * @param {CSSStyleDeclaration} style
+ * @returns {any}
+ */
+export const coloured = (value, style) => {
+  if (typeof value === "string") return value.startsWith("var(--") ? style.getPropertyValue(value.slice(4, -1)).trim() : value;
+  if (Array.isArray(value))
+    return value.length && typeof value[0] === "number" ? value : value.map((part) => coloured(part, style));
+  if (!isTable(value)) return value;
+  /** @type {Record<string, any>} */
+  const result = {};
+  for (const key in value) result[key] = coloured(value[key], style);
+  return result;
+};
+
+/**
+ * The layout of a figure at a width, with logarithmic scales or as it comes.
+ * @param {Figure} figure
+ * @param {number} width
+ * @param {boolean} log
+ * @returns {Layout}
+ */
+export const laidOut = ({ data, layout, narrow }, width, log) => {
+  /** @type {Layout} */
+  const laid = { ...(width < NARROW ? merged(layout, narrow) : layout), width };
+  return log ? onLogarithms(laid, data) : laid;
+};
+
+/**
+ * Every vertical axis logarithmic, with ticks at 1, 2 and 5 where it is long enough for them; what was zoomed on the other
+ * scale is not kept.
+ * @param {Layout} layout
+ * @param {Trace[]} traces
+ */
+const onLogarithms = (layout, traces) => {
+  const result = { ...layout };
+  for (const name of Object.keys(layout)) {
+    if (!name.startsWith("yaxis")) continue;
+    const mine = traces.filter((trace) => "yaxis" + (trace.yaxis ?? "y").slice(1) === name);
+    const values = mine.flatMap((trace) => trace.y).filter((value) => value > 0);
+    const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, 0]);
+    const marks = most >= 10 * least ? { dtick: "D2" } : {};
+    result[name] = { ...layout[name], ...marks, type: "log", rangemode: "normal", tickformat: "~g", uirevision: "log" };
+  }
+  return result;
+};
+
+/**
+ * Traces whose uid can be part of a class name: Plotly looks for its own nodes by it.
+ * @param {Trace[]} traces
+ */
+export const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(trace.uid).replace(/[^\w-]/g, coded) }));
+/** @param {string} letter */
+const coded = (letter) => "_" + letter.codePointAt(0)?.toString(16);
+
+/**
+ * Noisy traces as running means.
+ * @param {Trace[]} traces
+ * @param {number | undefined} past
+ */
+export const smoothed = (traces, past) =>
+  past ? traces.map((trace) => (trace.meta?.noisy ? { ...trace, y: runningMeans(trace.y, past) } : trace)) : traces;
+
+/**
+ * One row a point: the trace, what it is called, x and y, and where a bar begins that does not stand on zero.
+ * @param {Trace[]} traces
+ */
+export const csv = (traces) => {
+  const rows = [["trace", "label", "x", "y", "base"]];
+  for (const { uid, name, x, y = [], text, customdata, base, meta } of traces)
+    (meta?.level ? y.slice(0, 1) : y).forEach((/** @type {any} */ value, /** @type {number} */ index) =>
+      rows.push([uid || name, (customdata || text)?.[index], x[index], value, base?.[index]]),
+    );
+  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+};
+
+/** @param {unknown} value */
+const cell = (value) => {
+  // A spreadsheet runs what begins like a formula, and texts of visitors are among the tokens.
+  const text = (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" : "") + (value ?? "");
+  return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+};

@@ -1,0 +1,214 @@
+/** Types of what the page's modules share; `tsc` reads them, the browser never does. */
+
+/** What the server says of a sentence: neftune_core/noise/preview.py makes it. */
+interface Payload {
+  key: string;
+  tokens: string[];
+  length: number;
+  width: number;
+  padded_length: number;
+  root_mean_square: number;
+  /** Squared norms of the clean vectors. */
+  signal: number[];
+  /** Places of the special tokens. */
+  special: number[];
+  /** The name of the draw of each kind of noise. */
+  kinds: Record<string, string>;
+  draws: Record<string, Draw>;
+  dropped_below: number[];
+  realised: [number, number][];
+  kind_notes: Record<string, string>;
+  place: string;
+  behind: number[];
+  model: string;
+  colours: [string, string];
+  views: Record<string, Figure>;
+  plane: Points & { origin: [number, number]; share: number };
+  bins_a_deviation: number;
+  /** Whole numbers a standard deviation, in the repeated draws. */
+  fineness: number;
+  clean_histogram: number[];
+  adaptive: number[];
+  last_share: number;
+  schedules: Record<string, string>;
+}
+
+interface Points {
+  x: number[];
+  y: number[];
+}
+
+/** One unit draw of noise: its products with the clean vectors, its squared norms, and where it lies in the plane. */
+interface Draw {
+  dot: number[];
+  square: number[];
+  plane: Points;
+  histogram: number[];
+}
+
+/** What comes after the first picture: repeated draws, and the nearest tokens of the vocabulary. */
+interface Details {
+  key: string;
+  spread: { kinds: string[]; draws: number; numbers: string };
+  nearest: { neighbours: Points & { tokens: string[] }; changes?: Record<string, (number | string)[][]> };
+  numbers?: Int16Array;
+}
+
+interface NoiseControls {
+  strength: number;
+  unit: "alpha" | "std" | "relative" | "share";
+  kind: string;
+  length_rule: string;
+  special_tokens: boolean;
+  tokens: string;
+  sites: string;
+  schedule: string;
+  schedule_point: number;
+  equal_energy: boolean;
+  view: string;
+}
+
+/** What the noise does to every token. */
+interface Measured {
+  drops: boolean;
+  deviation: number;
+  skipped: Set<number>;
+  before: number[];
+  after: number[];
+  cosines: (number | null)[];
+  shares: number[];
+}
+
+/** The same in a few numbers. */
+interface Told {
+  equivalents: Record<string, number>;
+  angle: number;
+  share: number;
+  decibels: number;
+  drops: boolean;
+}
+
+/** The repeated draws of one kind of noise. */
+interface Repeated {
+  count: number;
+  read: (draw: number, place: number) => { dot: number; square: number; x: number; y: number };
+}
+
+interface Band {
+  low: number[];
+  high: number[];
+  count: number;
+}
+
+/** A trace or layout of Plotly; its own types know more names than are used here. */
+type Trace = Record<string, any>;
+type Layout = Record<string, any>;
+
+/** A figure of neftune_core/figures. */
+interface Figure {
+  name: string;
+  data: Trace[];
+  layout: Layout;
+  narrow?: Layout;
+  summary: string;
+  log?: boolean;
+  view?: string;
+}
+
+/** A figure whose traces are computed here, again at every move of a control. */
+interface Computed extends Figure {
+  source?: string;
+  payload?: any;
+  controls?: Record<string, { id: string; value: any }>;
+}
+
+type Drawn = Pick<Figure, "data" | "layout" | "summary"> & Partial<Figure>;
+
+/** What a view of the Noise tab makes of a sentence under the controls. */
+type View = (payload: Payload, controls: NoiseControls, result: Measured, told: Told) => Drawn;
+
+/** The message of the Noise tab's figure, for what stands beside it. */
+interface NoiseSaid extends Figure {
+  payload: Payload;
+  controls: NoiseControls;
+  result: Measured;
+  told: Told;
+  clipped: Clipped | null;
+}
+
+interface InUnit {
+  strength: number;
+  unit: NoiseControls["unit"];
+}
+
+/** A strength that another unit's slider could not reach. */
+interface Clipped extends InUnit {
+  wanted: number;
+  before: InUnit;
+}
+
+interface Slider {
+  minimum?: number;
+  maximum: number;
+  step: number;
+}
+
+/** What a gr.HTML component hands over as it is mounted. */
+interface Given {
+  part: string;
+  element: HTMLElement;
+  props: { value: any };
+  watch: (name: "value", callback: () => void) => void;
+  trigger: (event: string, data?: unknown) => void;
+}
+
+interface Lesson {
+  number: number;
+  title: string;
+  minutes: number;
+  tab: string;
+  tasks: { text: string; when: string }[];
+}
+
+/** The recorded study, as ui/parts/recorded.py makes it. */
+interface Recorded {
+  arms: RecordedArm[];
+  steps: number;
+  per_epoch: number;
+  about: string;
+  lead: string;
+  result: string;
+  seen: { tokens: string[]; response: number; clean: number[]; epochs: Record<string, number[]>[] } | null;
+}
+
+interface RecordedArm {
+  name: string;
+  colour: string;
+  train: [number, number][];
+  held_out: [number, number][];
+}
+
+/** The node of a live figure knows its figure, and Plotly keeps its layout there. */
+interface FigureNode extends HTMLElement {
+  labFigure?: { draw: () => void; value: Computed };
+  _fullLayout?: any;
+}
+
+declare var LabLanguage: {
+  code: string;
+  tag: string;
+  text: (english: string, values?: Record<string, unknown>) => string;
+  change: () => void;
+};
+declare var Plotly: any;
+/** The figures of an exported report. */
+declare var FIGURES: Figure[];
+
+interface Window {
+  Lab: any;
+  LabLanguage: typeof LabLanguage;
+  LabFirst?: { root: HTMLElement; stage: object };
+  Plotly: any;
+  labWords?: Record<string, string>;
+  labWaiting?: { push: (given: Given) => unknown };
+}

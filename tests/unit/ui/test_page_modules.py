@@ -1,0 +1,69 @@
+"""The page's JavaScript that knows no page, in node, against numbers that Python computes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from page_numbers import numbers
+
+from neftune_core.scripts import as_one
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "assets" / "page"
+RUN = """
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+const { checks } = await import(process.env.CHECKS);
+const numbers = JSON.parse(readFileSync(process.env.NUMBERS, "utf8"));
+for (const [name, check] of Object.entries(checks(numbers))) test(name, check);
+"""
+
+
+@pytest.fixture
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("no node on this machine: the same checks run in Chromium")
+    return found
+
+
+def test_mathematics_of_the_page_is_that_of_python(node: str, tmp_path: Path) -> None:
+    (tmp_path / "numbers.json").write_text(json.dumps(numbers()), encoding="utf-8")
+    (tmp_path / "run.test.mjs").write_text(RUN, encoding="utf-8")
+    places = {"CHECKS": (ROOT / "tests" / "page_modules.mjs").as_uri(), "NUMBERS": str(tmp_path / "numbers.json")}
+    command = [node, "--test", str(tmp_path / "run.test.mjs")]
+    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "# pass 14" in done.stdout
+
+
+def test_modules_that_stand_in_the_page_are_one_valid_script(node: str, tmp_path: Path) -> None:
+    for name in ("page/first.js", "report/report.js"):
+        script = tmp_path / Path(name).name
+        script.write_text(as_one(name), encoding="utf-8")
+        done = subprocess.run([node, "--check", str(script)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_module_is_checked_with_its_types() -> None:
+    """`tsc` is run where it is installed; nothing is fetched for it."""
+    compiler = shutil.which("tsc")
+    if compiler is None:
+        pytest.skip("no TypeScript compiler on this machine: npm install --global typescript")
+    done = subprocess.run([compiler, "-p", str(PAGE / "jsconfig.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_two_modules_have_a_helper_of_the_same_name_and_text() -> None:
+    seen: dict[str, str] = {}
+    for path in sorted(PAGE.glob("*.js")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith(("const ", "export const ")) and "=>" in line:
+                kept = line.removeprefix("export ")
+                assert kept not in seen, f"{path.name} has the helper of {seen.get(kept)}: {kept}"
+                seen[kept] = path.name
