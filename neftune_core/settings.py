@@ -210,7 +210,7 @@ def control(cls: type[Settings], name: str) -> Control:
 
 def to_query(settings: Settings) -> dict[str, str]:
     """Return the settings that differ from their defaults as link parameters: dotted names and text."""
-    values = _flat(settings.model_dump())
+    values = flat(settings.model_dump())
     return {
         found.name: str(values[found.name]) for found in controls(type(settings)) if values[found.name] != found.default
     }
@@ -249,14 +249,20 @@ def _or(bound: float | None, number: float) -> float:
     return number if bound is None else bound
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted name.
+
+    Args:
+        values: The nested values.
+        prefix: Prefix of the dotted names.
+    """
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found
 
 
 def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:

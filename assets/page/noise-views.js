@@ -2,12 +2,10 @@
 
    A view is (payload, controls, result, told) => {data, layout, summary}: `result` is what the noise does to every token,
    `told` the same in a few numbers. Nothing here asks the server. */
-import { band, bars, detailsOf, draws, redraw, views, whiskers } from "./noise.js";
+import { band, bars, detailsOf, draws, views, whiskers } from "./noise.js";
 import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";
-import { part } from "./parts.js";
 import { agreeing, text } from "./text.js";
-import { merged } from "./traces.js";
 
 const LABELS = 40; // more tokens than this are named where one points at them only
 const MAP_HEIGHT = 300; // pixels between the axes, about
@@ -24,7 +22,7 @@ const lines = (words) => words.replace(/(.{24,36}?)\s/g, "$1<br>");
  * @param {string} words
  * @returns {Drawn}
  */
-const nothing = (words) => ({
+export const nothing = (words) => ({
   data: [],
   layout: {
     xaxis: { visible: false },
@@ -382,24 +380,4 @@ views.schedule = (payload, controls) => {
           { name, first: `${controls.unit} ${short(y[0])}`, last: short(y[y.length - 1]), mean: short(mean(y)), share: percent(energy) },
         ) + made,
   };
-};
-
-// ------------------------------------------------------------------ the loss, measured by the server
-/** @type {(Figure & {kind: string, unit: string}) | null} */
-let loss = null;
-part("noise-loss", ({ props, watch }) => {
-  const take = () => {
-    loss = props.value?.data ? props.value : null;
-    redraw();
-  };
-  watch("value", take);
-  if (props.value?.data) take();
-});
-
-views.loss = (payload, controls) => {
-  if (loss && !loss.data.length) return nothing(loss.summary);
-  if (!loss) return nothing(text("Measure the loss of the untouched model under this noise, on rows of the Data tab."));
-  const same = loss.kind === controls.kind && loss.unit === controls.unit && controls.strength > 0;
-  const shapes = same ? [upright(controls.strength)] : [];
-  return { data: loss.data, layout: merged(loss.layout, { shapes }), narrow: loss.narrow, summary: loss.summary, name: loss.name };
 };

@@ -262,4 +262,4 @@ const inOtherUnit = (strengths, from, unit) => {
 };
 
 // What the first picture can do without.
-for (const later of [import("./noise-words.js"), import("./noise-density.js")]) later.then(redraw);
+for (const later of [import("./noise-words.js"), import("./noise-density.js"), import("./noise-loss.js")]) later.then(redraw);

@@ -10,8 +10,9 @@ import "./notices.js";
 import { ownerKey } from "./owner.js";
 import { mount } from "./parts.js";
 import { Plotly } from "./plotly.js";
-import { isRemembered, link, remember, remembered } from "./remembered.js";
+import "./preset.js";
 import "./small-parts.js";
+import * as state from "./state.js";
 import { askStop, seedIs } from "./strip.js";
 import "./tabs.js";
 import { setTheme } from "./theme.js";
@@ -24,8 +25,7 @@ window.Lab = {
   currentTab,
   facts,
   fromAlpha: noise.fromAlpha,
-  isRemembered,
-  link,
+  link: state.link,
   moreStrengths,
   noise,
   openLesson,
@@ -34,12 +34,11 @@ window.Lab = {
   parameter,
   ranged,
   read,
-  remember,
-  remembered,
   saveText,
   seedIs,
   setParameter,
   setTheme,
+  state,
   strengthsInUnit,
   get Plotly() {
     return Plotly;

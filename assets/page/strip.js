@@ -1,8 +1,8 @@
 /** The strip: the experiment in words, and its buttons. */
-import { copy, within } from "./dom.js";
+import { copy, make, within } from "./dom.js";
 import { read, watch } from "./controls.js";
 import { on, part, say } from "./parts.js";
-import { changeLanguage, link, linkControls } from "./remembered.js";
+import { changeLanguage, describe, isLinkWhole, isOfEarlierVisit, link, startAfresh } from "./state.js";
 import { text } from "./text.js";
 import { toggleTheme } from "./theme.js";
 
@@ -21,8 +21,14 @@ part("strip-words", ({ element, props, watch: whenever }) => {
 });
 
 part("strip-tools", ({ element, props, trigger }) => {
-  linkControls(props.value || {});
+  describe(props.value);
   const note = within(element, "[role=status]");
+  if (isOfEarlierVisit()) {
+    const afresh = make("button", { type: "button" }, text("Start afresh"));
+    afresh.addEventListener("click", startAfresh);
+    note.replaceChildren(text("As you left it."), " ", afresh);
+    setTimeout(() => note.contains(afresh) && note.replaceChildren(), 20_000);
+  }
   /** @param {string} name @returns {HTMLElement} */
   const button = (name) => within(element, `[data-do=${name}]`);
   const panel = button("model");
@@ -35,7 +41,8 @@ part("strip-tools", ({ element, props, trigger }) => {
   button("theme").addEventListener("click", toggleTheme);
   button("link").addEventListener("click", async () => {
     const address = link();
-    note.textContent = (await copy(address)) ? text("Link copied") : address;
+    const copied = isLinkWhole() ? text("Link copied") : text("Link copied, without your own rows");
+    note.textContent = (await copy(address)) ? copied : address;
     setTimeout(() => (note.textContent = ""), 4000);
   });
 });

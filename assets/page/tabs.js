@@ -2,6 +2,7 @@
 import { openTab, parameter } from "./address.js";
 import { make } from "./dom.js";
 import { loadPlotly } from "./plotly.js";
+import { keptTab } from "./state.js";
 
 // On a narrow page the row of tabs is longer than the page: the open one is brought into view.
 document.addEventListener("click", (event) => {
@@ -19,7 +20,7 @@ if (hidden.length) {
 const OF_NOISE = /^(noise\.|view$|text$)/;
 const wanted = () => {
   const query = new URLSearchParams(location.search);
-  const tab = query.get("tab");
+  const tab = keptTab() || query.get("tab"); // the address has the tab that the page was opened with
   if (tab) return tab;
   return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "Learn";
 };

@@ -188,6 +188,15 @@ interface RecordedArm {
   held_out: [number, number][];
 }
 
+/** What the server says of the page's state. */
+interface Described {
+  fields: Record<string, { id: string; value: any; listed: boolean }>;
+  in_use: Record<"model" | "data", Record<string, any>>;
+  presets: Record<string, Record<"bundled" | "others", Record<string, any>>>;
+  /** The process that serves the page. */
+  server: string;
+}
+
 /** The node of a live figure knows its figure, and Plotly keeps its layout there. */
 interface FigureNode extends HTMLElement {
   labFigure?: { draw: () => void; value: Computed };

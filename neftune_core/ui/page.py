@@ -6,9 +6,10 @@ import gradio as gr
 
 from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui.parts import model_panel, page_state, strip
+from neftune_core.ui import page_state
+from neftune_core.ui.parts import model_panel, strip
 from neftune_core.ui.parts.recorded import recorded
-from neftune_core.ui.parts.wiring import fill_owner_key, owner_key
+from neftune_core.ui.parts.wiring import owner_key
 from neftune_core.ui.server import api, first_view
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FirstPreview
@@ -63,19 +64,16 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
         with _tab("train") as place:
             train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
         with _tab("compare"):
-            comparison = compare_tab.build(lab, train, key, shown)
+            comparison = compare_tab.build(lab, top, train, key, shown)
         with _tab("sweep") as place:
-            sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
+            sweep = sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
         with _tab("runs") as place:
             runs_tab.build(lab, top, train, key, place)
     learn_tab.dock()
     lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
-    top.tools.value = {**noise_tab.link_parameters(noise), **compare_tab.link_parameters(comparison)}
     noise_tab.on_load(page, noise, first)
-    compare_tab.on_load(page, comparison)
     noise_loss.build(lab, top, data, noise)
-    page_state.build(page, page_state.PageParts(lab, top, key, noise, data, train, model))
-    fill_owner_key(page, key)
+    page_state.build(page, page_state.PageParts(lab, top, key, noise, data, train, comparison, sweep, model, first))
     first_view.put(page, shown)
 
 

@@ -58,7 +58,7 @@ def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
         opened.goto(address + link)
     opened.wait_for_function("window.Lab && window.Lab.Plotly && document.body.dataset.labOpened")
     yield opened
-    opened.evaluate("localStorage.clear()")
+    opened.evaluate("Lab.state.forget(); localStorage.clear()")  # a page that is closed would store its state again
     opened.close()
     assert [fault for fault in faults if not fault.startswith(BROKEN_OFF)] == []
 

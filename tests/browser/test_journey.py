@@ -346,7 +346,7 @@ def test_a_reload_brings_back_what_was_set(lab_page: Any, tmp_path: Path) -> Non
     lab_page.locator("#train-seed input").press("Tab")
     open_tab(lab_page, "Compare")
     lab_page.locator("#compare-prompts textarea").fill("Where is the owl?")
-    lab_page.wait_for_function("sessionStorage.getItem('neftune-lab-form')?.includes('Where is the owl')")
+    lab_page.wait_for_function("sessionStorage.getItem('neftune-lab-state')?.includes('Where is the owl')")
     before = settings_shown(lab_page)
     assert (before["strengths"], before["epochs"], before["seed"], before["unit"]) == ("0.5, 1", 3, "7", "std")
     lab_page.reload()

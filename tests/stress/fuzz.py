@@ -203,7 +203,7 @@ ADDRESSES = (
     "/gradio_api/info?page={}",
     "/gradio_api/deep_link?session_hash={}",
     "/gradio_api/process_recording",
-    "/page-files/{}",
+    "/page-files/1/{}",
     "/static/{}",
     "/assets/{}",
     "/config?page={}",

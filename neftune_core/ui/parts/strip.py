@@ -74,8 +74,8 @@ class Strip:
 
     Attributes:
         words: Its value is a dict with any of `model`, `data` and `seed`; missing ones are unchanged.
-        tools: Its value lists the controls that a link includes: `{parameter: {"id": ..., "value": ...}}`
-            (`Form.places`).
+        tools: Its value tells the browser of the page's state (`page_state`).
+        kept: The state that the browser kept or the link has, as JSON; empty if there is none.
         progress: Progress of the watched study.
         train: The button that starts a study.
         stop: The buttons that stop one.
@@ -86,6 +86,7 @@ class Strip:
 
     words: gr.HTML
     tools: gr.HTML
+    kept: gr.Textbox
     progress: gr.HTML
     train: gr.Button
     stop: Stop
@@ -134,6 +135,7 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
             apply_default_css=False,
             elem_id="lab-tools",
         )
+        kept = gr.Textbox(visible=False, label=say("Settings last in use"), elem_id="lab-kept")
         watched = gr.Textbox(visible=False, elem_id="lab-watched", label=say("Study"))
         timer = gr.Timer(WATCH_SECONDS, active=False)
-    return Strip(status, tools, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)
+    return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)

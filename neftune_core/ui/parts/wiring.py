@@ -96,18 +96,8 @@ def events(component: Component) -> Any:
 
 
 def owner_key() -> gr.Textbox:
-    """Return the hidden component that passes this browser's secret key to handlers; see `fill_owner_key`."""
+    """Return the hidden component that passes this browser's secret key to handlers."""
     return gr.Textbox(visible=False, elem_id=OWNER_KEY, label="Owner key")
-
-
-def fill_owner_key(page: gr.Blocks, key: gr.Textbox) -> None:
-    """Fill the key in the browser once the page has loaded, without a call to the server.
-
-    Args:
-        page: The page.
-        key: The component of `owner_key`.
-    """
-    page.load(None, outputs=key, js=in_browser("Lab.ownerKey()"))
 
 
 def in_browser(expression: str, inputs: str = "") -> str:

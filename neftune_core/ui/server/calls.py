@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -25,6 +26,10 @@ from neftune_core.ui.server.uploads import asked_as, room_of
 RELOAD = later("This page was idle for so long that the server no longer has its settings: reload it.")
 NOT_UPLOADED = later("This is not a file that was uploaded here: upload it first.")
 NOT_A_FILE = later("The description of a file in this call is malformed: upload the file first.")
+
+SERVER = secrets.token_hex(8)
+"""This process. A page sends the one that it was opened on, since a restarted server has none of its settings."""
+SERVER_HEADER = "x-lab-server"
 
 _SCALAR = (str, int, float, type(None))
 _NUMBER = (int, float)
@@ -52,8 +57,8 @@ def guard(
 ) -> None:
     """Check the values of every call of a page first, and report every error as one sentence.
 
-    The handler runs with the visitor's address in `jobs.asked_from`. A page with an evicted session is told to reload,
-    since its settings would silently be the defaults.
+    The handler runs with the visitor's address in `jobs.asked_from`. A page with an evicted session, or one that was
+    opened before the server was restarted, is told to reload, since its settings would silently be the defaults.
 
     Args:
         page: The page.
@@ -76,8 +81,8 @@ def guard(
                 if note is not None:
                     note(named.get("session_hash"), asked_from.get())
                 asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
-                if named.get("session_hash") in gone and any(block.stateful for block in (*fn.inputs, *fn.outputs)):
-                    raise InvalidSetting(say(RELOAD))
+                if any(block.stateful for block in (*fn.inputs, *fn.outputs)):
+                    _require_known(named, gone)
                 if not (named.get("iterator") or fn.cancels):
                     inputs = checked_values(fn.inputs, inputs, longest)
                     _require_own_files(inputs, limits)
@@ -128,6 +133,17 @@ def asked_by(request: Any) -> str:
 def language_of(fn: Any) -> str:
     """Return the language of the page that a function belongs to."""
     return CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH
+
+
+def _require_known(named: Mapping[str, Any], gone: Evicted) -> None:
+    """Raise `InvalidSetting` if the server no longer has the settings of the page of a call."""
+    if named.get("session_hash") in gone:
+        raise InvalidSetting(say(RELOAD))
+    headers = getattr(named.get("request"), "headers", None) or {}
+    if headers.get(SERVER_HEADER, SERVER) != SERVER:
+        raise InvalidSetting(
+            say("The server was restarted: reload this page, and it goes on with everything that you have set.")
+        )
 
 
 class Evicted:

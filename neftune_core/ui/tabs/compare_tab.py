@@ -12,7 +12,7 @@ import gradio as gr
 
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
-from neftune_core.settings import controls, from_query
+from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.controls import Form
@@ -20,6 +20,8 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.recorded import Recorded
 from neftune_core.ui.parts.run_actions import about_words, when
+from neftune_core.ui.parts.state_fields import State, read
+from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.compare_ask import (
@@ -88,11 +90,12 @@ class CompareTab:
     talk: gr.State
 
 
-def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) -> CompareTab:
+def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recorded | None) -> CompareTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
         lab: The state shared by all visitors.
+        strip: The strip.
         train: The Train tab.
         key: Component with the visitor's key.
         shown: Recorded study, shown until there is a study to compare.
@@ -106,7 +109,7 @@ def build(lab: Lab, train: TrainTab, key: gr.Textbox, shown: Recorded | None) ->
         with gr.Column(scale=5, min_width=320):
             hearing = _hearing(shown)
     tab = CompareTab(**asking, **hearing, talk=gr.State(Talk()))
-    _connect_choice(train, key, tab)
+    _connect_choice(train, key, strip.kept, tab)
     _connect_prompts(tab)
     _connect_answers(lab, key, tab)
     _connect_votes(key, tab)
@@ -183,19 +186,24 @@ def _hearing(shown: Recorded | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
+def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: CompareTab) -> None:
     chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally]
     filled = [tab.record, tab.seed, *chosen]
 
     @reports_errors
-    def choices(key: str, wanted: str) -> list[Any]:
-        """List the studies with trained arms, and select the record id in `wanted` (text after a # is ignored)."""
+    def choices(key: str, wanted: str, said: str) -> list[Any]:
+        """The studies that can be asked, the wanted one chosen; `wanted` is an id, with more after a #.
+
+        If none is wanted, it is the one that was chosen when the page was left, with its seed and columns.
+        """
         found = answerable(require_key(key))
         if not found:
             return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
-        record = next((entry for entry in found if entry.id == wanted.partition("#")[0]), found[0])
+        before = {} if wanted else read(said)
+        chosen_id = wanted.partition("#")[0] or before.get("compare.record")
+        record = next((entry for entry in found if entry.id == chosen_id), found[0])
         named = [(f"{when(entry)}, {about_words(entry)}", entry.id) for entry in found]
-        return [gr.update(choices=named, value=record.id), *_of_record(record, found)]
+        return [gr.update(choices=named, value=record.id), *_of_record(record, found, before)]
 
     @reports_errors
     def choose(key: str, record_id: str) -> list[Any]:
@@ -209,8 +217,8 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
             return [gr.skip()] * len(chosen)
         return _of_seed(find(record_id, require_key(key)), seed, answerable(key))
 
-    gr.on([key.change, train.finished.change], choices, [key, train.finished], filled, **QUIET)
-    train.asked.change(choices, [key, train.asked], filled, **QUIET)
+    gr.on([key.change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
+    train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
     tab.record.input(choose, [key, tab.record], filled[1:], **QUIET)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **QUIET)
 
@@ -226,13 +234,19 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, tab: CompareTab) -> None:
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
 
 
-def _of_record(record: Record, every: Sequence[Record]) -> list[Any]:
-    """Return the choice of seeds, and the values of the first one."""
+def _of_record(record: Record, every: Sequence[Record], before: State | None = None) -> list[Any]:
+    """Return the choice of seeds, and the values of the one that was chosen `before` for this record, or the first."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)
-    first = seeds[0] if seeds else record.study.seed
-    return [gr.update(choices=seeds, value=first, visible=len(seeds) > 1), *_of_seed(record, first, every)]
+    kept = before if before and before.get("compare.record") == record.id else {}
+    seed = next((seed for seed in (kept.get("compare.seed"), *seeds) if seed in seeds), record.study.seed)
+    columns, *others = _of_seed(record, seed, every)
+    wanted = kept.get("compare.columns")
+    offered = [value for _, value in columns["choices"]]
+    if isinstance(wanted, list) and wanted and all(one in offered for one in wanted):
+        columns = gr.update(choices=columns["choices"], value=wanted)
+    return [gr.update(choices=seeds, value=seed, visible=len(seeds) > 1), columns, *others]
 
 
 def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
@@ -364,35 +378,3 @@ def _kept(record: Record, seed: int) -> str:
     """Return the answers that the study stored when this seed ended."""
     kept = answer_columns(record.answers(seed), record.arms)
     return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
-
-
-def link_parameters(tab: CompareTab) -> dict[str, dict[str, Any]]:
-    """Return the parameters of this tab in a link: prompts and decoding, but no arms."""
-    parameters = {f"compare.{name}": place for name, place in tab.form.places().items()}
-    blind = {"id": "compare-blind", "value": False}
-    prompts = {"id": "compare-prompts", "value": FIRST_PROMPTS}
-    return {**parameters, "compare.prompts": prompts, "compare.blind": blind}
-
-
-def on_load(page: gr.Blocks, tab: CompareTab) -> None:
-    """Apply the parameters of the link when the page opens.
-
-    Args:
-        page: The page.
-        tab: The components.
-    """
-
-    @reports_errors
-    def opened(request: gr.Request) -> list[Any]:
-        query = {
-            name.removeprefix("compare."): value
-            for name, value in dict(request.query_params).items()
-            if name.startswith("compare.")
-        }
-        if not query:
-            return [gr.skip()] * (len(FORM) + 2)
-        settings = from_query(DecodingSettings, query)
-        prompts = query["prompts"][:20_000] if query.get("prompts") else gr.skip()
-        return [*tab.form.values(settings), prompts, query.get("blind") == "true"]
-
-    page.load(opened, None, [*tab.form.components, tab.prompts, tab.blind], **QUIET)

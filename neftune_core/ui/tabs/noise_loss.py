@@ -16,7 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
@@ -99,3 +99,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
     asking.then(stoppable(False), None, stop, **QUIET)
     about = _about()
     stop.click(lambda: [gr.update(visible=False), about], None, [stop, progress], cancels=asking, **QUIET)
+    # A loss that was measured with another model or on other rows is not shown beside these.
+    others = [events(state).change for state in (data.settings, strip.model)]
+    shown = [found, stop, progress]
+    gr.on(others, lambda: [{}, gr.update(visible=False), about], None, shown, cancels=asking, **QUIET)

@@ -25,9 +25,9 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import BINS_PER_DEVIATION, PADDED_LENGTH, RESOLUTION
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
-from neftune_core.noise.settings import EMBEDDING, NoiseSettings
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import SHARE
-from neftune_core.settings import controls, from_query
+from neftune_core.settings import controls
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.plot import computed, live_figure, part
 from neftune_core.ui.parts.strip import Strip
@@ -149,7 +149,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
             _part(chips_html(), "noise-chips")
             choices = [(say(view.words), name) for name, view in VIEWS.items()]
             view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
-            opening = figure_of(first.payload, _places(noise)) if first.payload else None
+            opening = figure_of(first.payload, places_of(noise)) if first.payload else None
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
             loss = gr.Row(elem_id="noise-loss-row")
             details = _part("", "noise-details", first.first_details)
@@ -197,7 +197,7 @@ def _part(template: str, name: str, value: Any = None) -> gr.HTML:
     return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=name)
 
 
-def _places(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
+def places_of(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
     """Return the ids and values of the settings and the view, for the browser."""
     return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
 
@@ -224,13 +224,6 @@ def figure_of(payload: Payload, places: Places) -> Figure:
         "last_share": LAST_SHARE,
     }
     return computed(figure("noise", [], {"height": HEIGHT}, ""), "noise", {**payload, **constants}, places)
-
-
-def link_parameters(tab: NoiseTab) -> Places:
-    """Return the parameters of this tab in a link: `noise.strength` and the other settings, `view` and `text`."""
-    parameters = {f"noise.{name}": place for name, place in tab.noise.places().items()}
-    view = {"id": "noise-view", "value": FIRST_VIEW}
-    return {**parameters, "view": view, "text": {"id": "noise-text", "value": FIRST_SENTENCE}}
 
 
 def strength_of(noise: NoiseSettings) -> dict[str, Any]:
@@ -271,7 +264,7 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
     def redraw(text: str, draw: int, view: str, *values: Any) -> Figure:
         noise, model = tab.noise.settings(values[:count]), values[count]
         payload = first.previewer(text, model, draw, noise.sites)
-        return figure_of(payload, _places(tab.noise, noise, view))
+        return figure_of(payload, places_of(tab.noise, noise, view))
 
     @reports_errors
     def more(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
@@ -297,7 +290,7 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
 
 def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
-    """Apply the parameters of the link, or show the first preview if the page was served without it.
+    """Show the first preview when the page opens, if the page is served without it.
 
     Args:
         page: The page.
@@ -305,28 +298,10 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
         first: The first preview.
     """
 
-    served_empty = first.payload is None
-    kept = [gr.skip()] * len(tab.noise.components)
-
     @reports_errors
-    def opened(request: gr.Request) -> list[Any]:
-        query = dict(request.query_params)
-        asked = {name.removeprefix("noise."): value for name, value in query.items() if name.startswith("noise.")}
-        text = query.get("text", FIRST_SENTENCE)[:LONGEST_TEXT]
-        view = query["view"] if query.get("view") in VIEWS else FIRST_VIEW
-        if not asked and text == FIRST_SENTENCE and view == FIRST_VIEW:
-            return [
-                *kept,
-                gr.skip(),
-                gr.skip(),
-                figure_of(first.get(), _places(tab.noise)) if served_empty else gr.skip(),
-            ]
-        noise = from_query(NoiseSettings, asked)
-        usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING
-        payload = first.get() if usual else first.previewer(text, ModelSettings(), 0, noise.sites)
-        values = tab.noise.values(noise)
-        shown = view if view != FIRST_VIEW else gr.skip()  # the visitor may have chosen one in the meantime
-        return [strength_of(noise), *values[1:], text, shown, figure_of(payload, _places(tab.noise, noise, view))]
+    def opened(request: gr.Request) -> Any:
+        asked = any(name.startswith("noise.") or name in ("text", "view") for name in request.query_params)
+        return gr.skip() if asked else figure_of(first.get(), places_of(tab.noise))  # else the link's figure comes
 
-    loaded = page.load(opened, None, [*tab.noise.components, tab.text, tab.view, tab.figure], **QUIET)
-    ranged_after(loaded, tab.noise)
+    if first.payload is None:
+        page.load(opened, None, tab.figure, **QUIET)

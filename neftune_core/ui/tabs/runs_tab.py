@@ -143,7 +143,7 @@ def _connect_view(lab: Lab, key: gr.Textbox, opened: _Opened) -> None:
         record = find(record_id, require_key(key))
         return curves_of(record, lab.log(record), view)
 
-    events(opened.view).input(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
+    events(opened.view).change(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
 
 
 def _answers(record: Record) -> str:

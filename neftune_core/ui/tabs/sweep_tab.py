@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.run_actions import missing_record_words, state_words, when
+from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.study_form import Asked, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 2.0
 RECORDED = "recorded/"
 INTRO = later("Model, data, training and all other noise settings come from the other tabs; choose here what varies.")
-OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.openTab('Sweep'); }"
+OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.state.openUnlessKept('Sweep'); }"
 SAVE = "(text) => Lab.saveText('sweep.toml', text)"
 
 
@@ -71,12 +72,15 @@ class SweepTab:
         return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.timer]
 
 
-def build(around: Around, train: TrainTab) -> None:
+def build(around: Around, train: TrainTab) -> SweepTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
         around: The rest of the page.
         train: The Train tab.
+
+    Returns:
+        The components.
     """
     tab = _layout()
     _connect_plan(around, train, tab)
@@ -84,6 +88,7 @@ def build(around: Around, train: TrainTab) -> None:
     _connect_shown(around, tab)
     _connect_watched(around, tab)
     _connect_actions(around, train, tab)
+    return tab
 
 
 def _layout() -> SweepTab:
@@ -236,23 +241,28 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
     lab = around.lab
 
     @reports_errors
-    def fill_sweep(key: str, shown: str) -> Any:
+    def fill_sweep(key: str, shown: str, kept: str) -> Any:
+        """The sweeps, with the one that is shown, or else the one that was shown when the page was left."""
         choices = _choices(lab, require_key(key))
         known = [value for _, value in choices]
-        return gr.update(choices=choices, value=shown if shown in known else next(iter(known), None))
+        wanted = [shown, read(kept).get("sweep.shown"), *known[:1]]
+        return gr.update(choices=choices, value=next((one for one in wanted if one in known), None))
 
     @reports_errors
-    def show(key: str, shown: str) -> list[Any]:
-        """Show another sweep, starting with its own question."""
+    def show(key: str, shown: str, kept: str) -> list[Any]:
+        """Another sweep: its own question first, or what was chosen for it when the page was left."""
         if not shown:
             return [gr.skip()] * len(outputs)
         sweep = _found(lab, key, shown)
         table = lab.sweep_table(sweep)
-        asked = table.question
-        choices = [(say(MEASURES[name].label), name) for name in table.measures or MEASURES]
-        standing = _standing(lab, tab, sweep)
-        drawn = _drawn(table, asked.measure, asked.epoch, standing)
-        return [gr.update(choices=choices, value=asked.measure), asked.epoch, *drawn]
+        measures = table.measures or MEASURES
+        state = read(kept)
+        before = state if state.get("sweep.shown") == shown else {}
+        measure = _one_of(measures, before.get("sweep.measure"), table.question.measure)
+        epoch = _one_of(EPOCH_WORDS, before.get("sweep.at"), table.question.epoch)
+        choices = [(say(MEASURES[name].label), name) for name in measures]
+        drawn = _drawn(table, measure, epoch, _standing(lab, tab, sweep))
+        return [gr.update(choices=choices, value=measure), epoch, *drawn]
 
     @reports_errors
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
@@ -276,11 +286,16 @@ def _connect_shown(around: Around, tab: SweepTab) -> None:
 
     results, chosen = [*tab.results(), *tab.actions.components()], [around.key, tab.shown]
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
-    gr.on([around.place.select, around.key.change], fill_sweep, chosen, tab.shown, **QUIET)
-    tab.shown.change(show, chosen, outputs, trigger_mode="always_last", **QUIET)
+    opening = [*chosen, around.strip.kept]
+    gr.on([around.place.select, around.key.change], fill_sweep, opening, tab.shown, **QUIET)
+    tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     tab.timer.tick(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
     picked = [tab.measure.input, tab.epoch.input]
     gr.on(picked, redraw, how, [tab.curve, tab.table], trigger_mode="always_last", **QUIET)
+
+
+def _one_of(known: Collection[str], wanted: Any, otherwise: str) -> str:
+    return wanted if isinstance(wanted, str) and wanted in known else otherwise
 
 
 @dataclass(frozen=True)

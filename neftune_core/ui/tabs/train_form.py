@@ -18,6 +18,7 @@ from neftune_core.settings import Settings, control, controls
 from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, default_training
 from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
@@ -56,10 +57,6 @@ class TrainForm:
     measuring: Form[MeasuringSettings]
     model_of: gr.State
 
-    def all_components(self) -> list[Any]:
-        """Return the components that `restored` returns values for."""
-        return [self.preset, self.about, *self.components()]
-
     def components(self) -> list[Any]:
         """Return the components that define a study, besides the other tabs."""
         return [*self.arms(), self.seed, self.seeds, *self.training.components, *self.measuring.components]
@@ -88,7 +85,13 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
     preset = gr.Radio(
         [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Preset"), elem_id="train-preset"
     )
-    about = gr.HTML(quiet(say(USUAL_WORDS)), elem_id="train-preset-about", apply_default_css=False)
+    explained = gr.HTML(about(USUAL), elem_id="train-preset-about", apply_default_css=False)
+    gr.HTML(
+        html_template='<p class="lab-quiet" role="status" hidden></p>',
+        js_on_load=part("preset-changed"),
+        apply_default_css=False,
+        elem_id="train-preset-changed",
+    )
     strengths = gr.Textbox(
         FIRST_STRENGTHS,
         label=say("More strengths"),
@@ -114,7 +117,12 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
     reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
     arms = (strengths, together, dropouts, decays)
-    return TrainForm(preset, about, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
+    return TrainForm(preset, explained, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
+
+
+def about(preset: str) -> str:
+    """Return the words below a preset."""
+    return quiet(say(PRESETS[preset].words if preset in PRESETS else USUAL_WORDS))
 
 
 def set_together(strengths: str, unit: str) -> str:
@@ -161,13 +169,13 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
         training = found.training(model) if found else default_training(model)
-        return [quiet(say(found.words if found else USUAL_WORDS)), *shown_training(form, training)]
+        return [about(preset), *shown_training(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
         return [
             USUAL,
-            quiet(say(USUAL_WORDS)),
+            about(USUAL),
             *Arms().values(),
             *shown_training(form, default_training(model)),
             *questions,
@@ -194,24 +202,6 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     form.preset.input(reports_errors(choose), [form.preset, model], [form.about, *values], **QUIET)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
     return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)
-
-
-def restored(form: TrainForm, arms: Arms, study: StudySettings) -> list[Any]:
-    """Return the values of `all_components()` for a study; a preset is selected if all its values match.
-
-    Args:
-        form: The components.
-        arms: Values of the boxes other than the training settings.
-        study: The study.
-
-    Returns:
-        One value per component.
-    """
-    presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
-    preset = next(presets, USUAL)
-    words = PRESETS[preset].words if preset in PRESETS else USUAL_WORDS
-    questions = _grown(form.measuring, study.measuring)
-    return [preset, quiet(say(words)), *arms.values(), *shown_training(form, study.training), *questions]
 
 
 def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:

@@ -29,6 +29,7 @@ from neftune_core.ui.tabs.noise_tab import NoiseTab
 
 THEN = later("Press Train to start your own study with the settings of this tab; its curves appear here.")
 LONGEST_STOP_SECONDS = 5.0
+OPEN_IF_LINKED = "(asked, id) => { if (asked && id) Lab.state.openUnlessKept('Train'); }"
 NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves appear here.")
 
 
@@ -265,7 +266,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
     read = key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''"))
     attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET)
     attached.success(None, strip.watched, tab.attached, js="(id) => id")
-    attached.success(None, [asked, strip.watched], None, js="(asked, id) => { if (asked && id) Lab.openTab('Train'); }")
+    attached.success(None, [asked, strip.watched], None, js=OPEN_IF_LINKED)
     strip.watched.change(look_anew, watching, outputs, **QUIET)
     strip.timer.tick(look_again, watching, outputs, **QUIET)
 
@@ -274,7 +275,8 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
         record = find(watched, require_key(key)) if watched else around.lab.recorded
         return curves_of(record, lab.log(record), view) if record else gr.skip()
 
-    events(tab.view).input(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
+    # `change`: whatever sets the choice, the figure is of it.
+    events(tab.view).change(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
 
 
 def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:

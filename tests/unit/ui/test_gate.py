@@ -16,7 +16,7 @@ from own_loop import in_own_loop
 from neftune_core.settings import Limits
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
-from neftune_core.ui.server.calls import Evicted
+from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, Evicted
 from neftune_core.ui.server.connections import Sessions
 from neftune_core.ui.server.launch import Serving
 from neftune_core.ui.server.turns import Turns
@@ -89,10 +89,10 @@ def asked(address: str, method: str, path: str, **more: Any) -> httpx.Response:
         return client.request(method, path, **more)
 
 
-def called(address: str, session: str, name: str, *data: Any) -> str:
-    """Return the events of one call."""
+def called(address: str, session: str, name: str, *data: Any, server: str = SERVER) -> str:
+    """Return the events of one call, from a page that was opened on `server`."""
     body = {"data": list(data), "session_hash": session}
-    with httpx.Client(base_url=address, trust_env=False) as client:
+    with httpx.Client(base_url=address, trust_env=False, headers={SERVER_HEADER: server}) as client:
         event = client.post(f"/gradio_api/call/{name}", json=body).json()["event_id"]
         return client.get(f"/gradio_api/call/{name}/{event}").text
 
@@ -270,6 +270,14 @@ def test_a_session_keeps_no_copy_of_the_page(lab: tuple[gr.Blocks, str]) -> None
     state = page.state_holder.session_data["copies"]
     assert not len(state.config_values)
     assert list(state.components) == []
+
+
+def test_a_page_of_a_server_before_the_restart_is_asked_to_reload(lab: tuple[gr.Blocks, str]) -> None:
+    _, address = lab
+    told = called(address, "before", "put", "mine", server="another")
+    assert "The server was restarted: reload this page" in told
+    assert "x" in called(address, "before", "echo", "x", server="another")  # of what keeps nothing
+    assert "set to mine" not in called(address, "before", "get")
 
 
 def test_calls_wait_in_turns_of_their_addresses(lab: tuple[gr.Blocks, str]) -> None:

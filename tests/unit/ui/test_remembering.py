@@ -11,13 +11,13 @@ import pytest
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui import page
-from neftune_core.ui.parts import page_state
+from neftune_core.ui import page, page_state
 from neftune_core.ui.server.lab import Lab
 
 pytestmark = [
@@ -40,7 +40,8 @@ def restored() -> Callable[..., dict[str, Any]]:
         if shown == NOTHING:
             return {}
         assert len(shown) == len(found.outputs)
-        return {part.elem_id: value for part, value in zip(found.outputs, shown, strict=True) if part.elem_id}
+        named = {part.elem_id: value for part, value in zip(found.outputs, shown, strict=True) if part.elem_id}
+        return {name: value for name, value in named.items() if value != NOTHING}
 
     return call
 
@@ -53,26 +54,74 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     noise = [NoiseSettings(strength=strength, unit="std") for strength in (0.25, 0.5, 1)]
     changes = {"seed": 11, "noise": (*noise, NoiseSettings(strength=3)), "data": DataSettings(source=f"file:{rows}")}
     changes |= {"regularisers": (RegulariserSettings(lora_dropout=0.3), RegulariserSettings(weight_decay=0.1))}
+    changes["measuring"] = MeasuringSettings(primary="held_out_loss", epoch="best")
     record = create(EXAMPLE.model_copy(update=changes), KEY)
     said: list[str] = []
     monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
     shown = restored(KEY, record.id)
     assert len(said) == 1
     assert "arms of the study: uniform-alpha-3." in said[0]  # in another unit than the first
-    assert shown["noise-unit"] == "std"
-    assert shown["noise-strength"]["value"] == 0.25
-    assert [shown[f"train-{name}"] for name in ("strengths", "dropouts", "decays")] == ["0.5, 1", "0.3", "0.1"]
-    assert (shown["train-seed"], shown["train-epochs"], shown["train-learning-rate"]) == (11, 6.0, 0.003)
-    assert (shown["data-source"], Path(shown["data-file"]["value"]).name) == ("file", "own-rows.jsonl")
+    values = {name: value["value"] for name, value in shown.items() if isinstance(value, dict) and "value" in value}
+    assert (values["noise-unit"], values["noise-strength"]) == ("std", 0.25)
+    assert [values[f"train-{name}"] for name in ("strengths", "dropouts", "decays")] == ["0.5, 1", "0.3", "0.1"]
+    assert (values["train-seed"], values["train-epochs"], values["train-learning-rate"]) == (11, 6.0, 0.003)
+    assert (values["measuring-train-primary"], values["measuring-train-epoch"]) == ("held_out_loss", "best")
+    assert (shown["data-source"], Path(values["data-file"]).name) == ("file", "own-rows.jsonl")
     assert "own-rows.jsonl" in shown["data-report"]
     assert restored("another key", record.id) == {}
 
 
+def kept(model: ModelSettings, data: Any, **values: Any) -> str:
+    """What a browser keeps."""
+    return json.dumps({**values, "in_use": json.dumps({"model": model.model_dump(), "data": data.model_dump()})})
+
+
 def test_the_model_and_the_data_of_a_reload_come_back(restored: Callable[..., dict[str, Any]]) -> None:
     data = EXAMPLE.data.model_copy(update={"source": "starter:dialogue"})
-    said = json.dumps({"model": ModelSettings().model_dump(), "data": data.model_dump()})
+    said = kept(ModelSettings(), data)
     assert "dialogue" in restored(said, ModelSettings(), EXAMPLE.data)["data-report"]
-    assert set(map(str, restored(said, ModelSettings(), data).values())) == {str(NOTHING)}  # in use already
+    assert restored(said, ModelSettings(), data) == {}  # in use already
+
+
+def test_what_was_set_comes_back_and_what_does_not_fit_is_told(
+    restored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
+    noise = {"noise.unit": "std", "noise.strength": 0.3, "noise.kind": "gaussian", "view": "angles"}
+    train = {"train.epochs": 250.0, "train.preset": "the paper's", "train.strengths": "0.5", "train.seeds": 6}
+    others = {"measuring.primary": "held_out_loss", "compare.blind": True, "sweep.vary-2": "training.epochs"}
+    values = {**noise, **train, **others}
+    shown = restored(kept(ModelSettings(), EXAMPLE.data, **values), ModelSettings(), EXAMPLE.data)
+    assert said == []
+    assert shown["noise-figure"]["controls"]["view"]["value"] == "angles"  # the figure is of the view that is chosen
+    assert shown["noise-figure"]["controls"]["strength"]["value"] == 0.3
+    assert shown["train-epochs"] == {"value": 250.0, "maximum": 250.0, "__type__": "update"}
+    told = {name: value["value"] for name, value in shown.items() if name not in ("noise-figure", "train-preset-about")}
+    assert (told["train-preset"], told["train-strengths"], told["train-seeds"]) == ("the paper's", "0.5", 6)
+    assert (told["measuring-train-primary"], told["compare-blind"]) == ("held_out_loss", True)
+    assert told["sweep-axis-2"] == "training.epochs"
+    assert "2310.05914" in shown["train-preset-about"]
+
+    wrong = {"train.epochs": "many", "sweep.vary-1": "nothing.known", "train.view": "x", "compare.rows": "1e99"}
+    shown = restored(json.dumps({**wrong, "train.seed": "7", "unknown": 1}), ModelSettings(), EXAMPLE.data)
+    assert shown["train-seed"]["value"] == 7
+    assert "sweep-axis-1" not in shown
+    (words,) = said
+    assert all(text in words for text in ("Epochs cannot be", "nothing.known", "1e99"))
+
+
+def test_a_link_brings_a_starter_set_but_loads_no_model(
+    restored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
+    link = {"data": "dialogue", "data.rows": "40", "model.source": "someone/model"}
+    shown = restored(json.dumps(link), ModelSettings(), EXAMPLE.data)
+    assert "dialogue" in shown["data-report"]
+    assert "someone/model" in said[0]
+    assert restored(json.dumps({"data.source": "file:/etc/passwd"}), ModelSettings(), EXAMPLE.data) == {}
+    assert restored(json.dumps({"data.source": "hub:someone/rows"}), ModelSettings(), EXAMPLE.data) == {}
 
 
 @pytest.mark.parametrize(
@@ -93,5 +142,9 @@ def test_nothing_but_an_upload_is_read_for_what_a_browser_says(
 ) -> None:
     (home() / "uploads").mkdir(exist_ok=True)
     (home() / "lab.log").write_text("{}", encoding="utf-8")
-    assert restored(said.replace("UPLOADS", str(home() / "uploads")), ModelSettings(), EXAMPLE.data) == {}
+    in_use = said.replace("UPLOADS", str(home() / "uploads"))
+    state = json.dumps({"in_use": in_use, "train.seed": 5})
+    shown = restored(state, ModelSettings(), EXAMPLE.data)
+    assert list(shown) == ["train-seed"]  # everything else is kept all the same
+    assert restored(said, ModelSettings(), EXAMPLE.data) == {}
     assert "unexpected error" not in caplog.text

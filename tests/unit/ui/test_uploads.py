@@ -18,7 +18,7 @@ from neftune_core.home import folder_bytes
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.records.record import Record, asked_from, create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui.parts import page_state
+from neftune_core.ui import page_state
 from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server import calls, uploads
 from neftune_core.ui.server.lab import Lab

@@ -1,0 +1,187 @@
+/** The state of the page: all values that a visitor can set, by name, with the model and the data in use.
+
+   The server describes the values (neftune_core/ui/page_state.py). This module stores them for a reload of this tab and for the
+   next visit, and writes them into links. When the page opens, it restores the state of this tab on a reload, otherwise that of
+   the link, otherwise the last one stored in this browser. */
+import { currentTab, openTab, parameter, setParameter } from "./address.js";
+import { read } from "./controls.js";
+import { store, stored } from "./dom.js";
+import { say } from "./parts.js";
+
+const KEPT = "neftune-lab-state";
+const STARTER = "starter:";
+/** Parameters of the address that are no values of the state. */
+const OTHERS = new Set(["tab", "lesson", "hide", "job", "lang", "__theme"]);
+
+/** @type {Described} */
+let described = { fields: {}, in_use: { model: {}, data: {} }, presets: {}, server: "" };
+/** @type {Record<string, any>} */
+const values = {};
+
+/** @param {Described} found where every value is shown, and what it is at first */
+export const describe = (found) => (described = found);
+
+// Every call names the server process that the page was opened on; a restarted server refuses it, as its sessions are lost.
+const asking = window.fetch;
+window.fetch = (place, options) => {
+  const isCall = String(place instanceof Request ? place.url : place).includes("/queue/join");
+  if (!isCall || !described.server) return asking(place, options);
+  const headers = new Headers(options?.headers);
+  headers.set("x-lab-server", described.server);
+  return asking(place, { ...options, headers });
+};
+
+/** Where every value of the state is shown, by its name. */
+export const fields = () => described.fields;
+
+/**
+ * @template Found
+ * @param {(session: Storage) => Found} work
+ */
+const inSession = (work) => {
+  try {
+    return work(sessionStorage);
+  } catch {
+    return null; // storage is forbidden, or full
+  }
+};
+
+/** @param {string | null} said @returns {Record<string, any> | null} */
+const understood = (said) => {
+  try {
+    const found = JSON.parse(said || "null");
+    return found && typeof found === "object" ? found : null;
+  } catch {
+    return null; // something else was written there
+  }
+};
+
+// ------------------------------------------------------------------ what the opening page goes on with
+const CHANGED = "neftune-lab-language-changed";
+const isLanguageChanged = inSession((session) => session.getItem(CHANGED)) !== null;
+inSession((session) => session.removeItem(CHANGED));
+
+const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+const isReload = isLanguageChanged || ["reload", "back_forward"].includes(navigation?.type);
+const ofLink = () => Object.fromEntries([...new URLSearchParams(location.search)].filter(([name]) => !OTHERS.has(name)));
+
+const linked = ofLink();
+const isLinked = Object.keys(linked).length > 0;
+const ofTab = understood(inSession((session) => session.getItem(KEPT)));
+const ofBrowser = isLinked || parameter("job") ? null : understood(stored(KEPT));
+/** The stored state that the page restores, or null. */
+const kept = isReload || !isLinked ? (ofTab ?? ofBrowser) : null;
+
+/** Whether the page restores a stored state. */
+export const isKept = () => kept !== null;
+/** Whether the restored state is from an earlier visit or from another tab. */
+export const isOfEarlierVisit = () => kept !== null && kept === ofBrowser;
+/** The tab that was open before a reload. */
+export const keptTab = () => (isReload ? kept?.tab : null);
+/** @param {string} tab opened for the study of a link, unless the page goes on with another one */
+export const openUnlessKept = (tab) => {
+  if (!keptTab()) openTab(tab);
+};
+/** The state that the server is to show, as JSON; empty for the page as it comes. */
+export const opened = () => (kept ? JSON.stringify(kept) : isLinked ? JSON.stringify(linked) : "");
+
+// ------------------------------------------------------------------ what is kept
+let touched = false; // values that the page sets while it opens are not stored
+for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => (touched = true), true);
+
+let keeping = 0;
+const write = () => {
+  if (!touched || !Object.keys(values).length) return;
+  const said = JSON.stringify({ ...values, tab: currentTab() });
+  inSession((session) => session.setItem(KEPT, said));
+  store(KEPT, said);
+  if (!Object.keys(ofLink()).length) return;
+  const { query } = asked();
+  for (const name of [...Object.keys(ofLink()), ...query.keys()])
+    if (!OTHERS.has(name)) setParameter(name, query.get(name));
+};
+const soon = () => {
+  clearTimeout(keeping);
+  keeping = window.setTimeout(write, 200);
+};
+addEventListener("pagehide", write);
+document.addEventListener("click", soon); // the open tab is part of the state
+
+/**
+ * Keep the values of these names.
+ * @param {string[]} names
+ * @param {any[]} given
+ */
+export const keep = (names, given) => {
+  names.forEach((name, place) => (values[name] = given[place]));
+  say("state", values);
+  soon();
+};
+
+/** Forget the state, until something is set again. */
+export const forget = () => {
+  touched = false;
+  inSession((session) => session.removeItem(KEPT));
+  store(KEPT, "null");
+};
+
+/** Forget the state, and open the page as it is at first. */
+export const startAfresh = () => {
+  forget();
+  location.assign(location.origin + location.pathname);
+};
+
+// ------------------------------------------------------------------ links
+/** @param {any} value */
+const plain = (value) => String(value ?? "");
+
+/** The query of a link to the current state, and whether it includes the data in use (uploads are never included). */
+const asked = () => {
+  const query = new URLSearchParams();
+  for (const [name, { id, value: usual, listed }] of Object.entries(described.fields)) {
+    const value = (listed ? undefined : read(id)) ?? values[name];
+    if (value !== undefined && plain(value) !== plain(usual)) query.set(name, plain(value));
+  }
+  const { model, data } = understood(values.in_use) ?? described.in_use;
+  if (model.source !== described.in_use.model.source) query.set("model.source", plain(model.source));
+  const isOpen = plain(data.source).startsWith(STARTER);
+  for (const [name, value] of Object.entries(isOpen ? data : {})) {
+    if (typeof value === "object" || value === described.in_use.data[name]) continue;
+    if (name === "source") query.set("data", plain(value).slice(STARTER.length));
+    else query.set("data." + name, plain(value));
+  }
+  return { query, isWhole: isOpen };
+};
+
+/** A link to the current state. */
+export const link = () => {
+  const { query } = asked();
+  const tab = currentTab();
+  for (const [name, value] of Object.entries({ tab, lesson: parameter("lesson"), hide: parameter("hide") }))
+    if (value && value !== "Learn") query.set(name, value); // the page opens with Learn
+  const text = query.toString();
+  return location.origin + location.pathname + (text ? "?" + text : "");
+};
+
+/** Whether a link includes the data in use; uploaded rows belong to their owner only. */
+export const isLinkWhole = () => asked().isWhole;
+
+/** The page in the other language is the same page: the open tab and what was set come along. */
+export const changeLanguage = () => {
+  write();
+  inSession((session) => session.setItem(CHANGED, "yes"));
+  setParameter("tab", currentTab() === "Learn" ? "" : currentTab());
+  LabLanguage.change();
+};
+
+// ------------------------------------------------------------------ presets
+/**
+ * How many training settings differ from the chosen preset.
+ * @param {Record<string, any>} state
+ */
+export const changedSettings = (state) => {
+  const { model } = understood(state.in_use) ?? described.in_use;
+  const of = model.source === described.in_use.model.source ? "bundled" : "others";
+  const preset = described.presets[state["train.preset"]]?.[of] ?? {};
+  return Object.keys(preset).filter((name) => name in state && plain(state[name]) !== plain(preset[name])).length;
+};

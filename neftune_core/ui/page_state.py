@@ -1,0 +1,385 @@
+"""The page's state: kept by the browser, in its link and in a record; restored when the page opens.
+
+The state is one table of values by name (`state_fields`), with the model and the data in use. The browser sends the
+stored state or that of the link as JSON; a record is converted to the same table. Values that do not fit are reported.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.errors import DataError, LabError
+from neftune_core.home import home
+from neftune_core.language import say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import EMBEDDING, NoiseSettings
+from neftune_core.settings import from_query, parse
+from neftune_core.studies.records.record import Record, find
+from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.settings import CONTROL, EXAMPLE, PRESETS, StudySettings
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.state_fields import Fields, State, read
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, SECONDS_SHOWN, events, in_browser, reports_errors, show_error
+from neftune_core.ui.server.calls import SERVER
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
+from neftune_core.ui.server.uploads import linked, own_folder, room_of
+from neftune_core.ui.tabs import noise_tab, train_form
+from neftune_core.ui.tabs.compare_tab import CompareTab
+from neftune_core.ui.tabs.data_tab import DataTab
+from neftune_core.ui.tabs.noise_tab import NoiseTab
+from neftune_core.ui.tabs.sweep_tab import SweepTab
+from neftune_core.ui.tabs.train_tab import TrainTab
+
+STARTER = "starter:"
+
+
+@dataclass(frozen=True)
+class PageParts:
+    """The parts of the page whose state is kept and restored."""
+
+    lab: Lab
+    strip: Strip
+    key: gr.Textbox
+    noise: NoiseTab
+    data: DataTab
+    train: TrainTab
+    compare: CompareTab
+    sweep: SweepTab
+    model: Form[ModelSettings]
+    first: FirstPreview
+
+
+def fields_of(around: PageParts) -> Fields:
+    """Return the table of all values that a visitor can set, except the model and the data in use."""
+    train, compare, sweep = around.train, around.compare, around.sweep
+    form = train.form
+    forms: dict[str, Form[Any]] = {
+        "noise": around.noise.noise,
+        "train": form.training,
+        "measuring": form.measuring,
+        "compare": compare.form,
+        "sweep": sweep.measuring,
+    }
+    others: dict[str, Component] = {
+        "text": around.noise.text,
+        "view": around.noise.view,
+        "train.preset": form.preset,
+        "train.strengths": form.strengths,
+        "train.dropouts": form.dropouts,
+        "train.decays": form.decays,
+        "train.seed": form.seed,
+        "train.seeds": form.seeds,
+        "train.view": train.view,
+        "compare.source": compare.source,
+        "compare.prompts": compare.prompts,
+        "compare.rows": compare.rows,
+        "compare.blind": compare.blind,
+        **{f"sweep.vary-{place + 1}": name for place, name in enumerate(sweep.form.names)},
+        **{f"sweep.values-{place + 1}": text for place, text in enumerate(sweep.form.values)},
+        "sweep.points": sweep.form.points,
+        "sweep.first-seed": sweep.form.first_seed,
+        "sweep.seeds": sweep.form.seeds,
+        "sweep.title": sweep.form.title,
+    }
+    of_records: dict[str, Component] = {
+        "compare.record": compare.record,
+        "compare.seed": compare.seed,
+        "compare.columns": compare.columns,
+        "sweep.shown": sweep.shown,
+        "sweep.measure": sweep.measure,
+        "sweep.at": sweep.epoch,
+    }
+    return Fields(forms, others, of_records)
+
+
+def build(page: gr.Blocks, around: PageParts) -> None:
+    """Connect keeping and restoring, after all tabs have been built.
+
+    Args:
+        page: The open page.
+        around: The parts of the page.
+    """
+    fields = fields_of(around)
+    in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label=say("Model and data in use"))
+    around.strip.tools.value = {
+        "fields": fields.places(),
+        "in_use": {"model": ModelSettings().model_dump(), "data": EXAMPLE.data.model_dump()},
+        "presets": _presets(fields),
+        "server": SERVER,
+    }
+    _connect_keeping(around, fields, in_use)
+    _connect_opening(page, around, fields)
+    _connect_record(around, fields)
+
+
+def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
+    """Return the training settings of every preset, for the bundled model and for others, to detect changes."""
+    usual = {"bundled": EXAMPLE.training, "others": train_form.USUAL_OF_OTHERS}
+    known = {name: {"bundled": found.bundled, "others": found.others} for name, found in PRESETS.items()}
+    return {
+        name: {of: fields.of_settings("train", training) for of, training in both.items()}
+        for name, both in {train_form.USUAL: usual, **known}.items()
+    }
+
+
+def _connect_keeping(around: PageParts, fields: Fields, in_use: gr.Textbox) -> None:
+    """Store every value in the browser when it changes, and the model and the data in use."""
+    states = [around.strip.model, around.data.settings]
+
+    def describe(model: ModelSettings, data: DataSettings) -> str:
+        return json.dumps({"model": model.model_dump(), "data": data.model_dump()})
+
+    gr.on([events(state).change for state in states], describe, states, in_use, **QUIET)
+    kept = {**fields.kept(), "in_use": in_use}
+    changed = [events(found).change for found in kept.values()]
+    keep = in_browser(f"void Lab.state.keep({json.dumps([*kept])}, values)", "...values")
+    gr.on(changed, None, [*kept.values()], None, js=keep)
+
+
+def _connect_opening(page: gr.Blocks, around: PageParts, fields: Fields) -> None:
+    """Restore the stored state, or that of the link, when the page opens; without one, the server is not called."""
+    opened = in_browser("[Lab.ownerKey(), Lab.state.opened()]")
+    page.load(None, None, [around.key, around.strip.kept], js=opened)
+
+    unchanged = [gr.skip()] * len(_shown(around))
+
+    @reports_errors
+    def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
+        given = read(said)
+        fitting, lost = fields.fitting(given)
+        if lost:
+            _note(say("Not everything of the page could be kept. {what}", what=" ".join(lost)))
+        in_use = _or_report(lambda: _in_use(around, given, model, data), unchanged)
+        (figure,) = _or_report(lambda: [_figure(around, fitting, in_use[0], model)], [gr.skip()])
+        return [*_values(around, fields, fitting), figure, *in_use]
+
+    shown = [*_filled(around, fields), around.noise.figure, *_shown(around)]
+    states = [around.strip.model, around.data.settings]
+    restored = around.strip.kept.change(restore, [around.strip.kept, *states], shown, **QUIET)
+    noise_tab.ranged_after(restored, around.noise.noise)
+    restored.then(None, around.train.form.seed, None, js=_look_again(around))
+
+
+def _filled(around: PageParts, fields: Fields) -> list[Any]:
+    """Return the components that `_values` returns values for."""
+    return [*fields.by_name.values(), around.train.form.together, around.train.form.about]
+
+
+def _values(around: PageParts, fields: Fields, values: State) -> list[Any]:
+    """Return updates of `_filled` that show `values`, by name."""
+    updates = dict(zip(fields.by_name, fields.updates(values), strict=True))
+    if "noise.strength" in values:
+        unit = values.get("noise.unit", NoiseSettings().unit)
+        noise = NoiseSettings.model_construct(strength=values["noise.strength"], unit=unit)
+        updates["noise.strength"] = noise_tab.strength_of(noise)
+    unit = values.get("noise.unit", NoiseSettings().unit)
+    strengths = values.get("train.strengths")
+    together = gr.skip() if strengths is None else train_form.set_together(strengths, unit)
+    preset = values.get("train.preset")
+    about = gr.skip() if preset is None else train_form.about(preset)
+    return [*updates.values(), together, about]
+
+
+def _figure(around: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
+    """Return the figure of the Noise tab for these values, so that it agrees with the controls."""
+    if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
+        return gr.skip()
+    said = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
+    noise = from_query(NoiseSettings, said)
+    text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
+    model = model if isinstance(model, ModelSettings) else before
+    usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()
+    payload = around.first.get() if usual else around.first.previewer(text, model, 0, noise.sites)
+    return noise_tab.figure_of(payload, noise_tab.places_of(around.noise.noise, noise, view))
+
+
+def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
+    """Return the result of a function; if it fails, report the reason and return `otherwise`."""
+    try:
+        return found()
+    except LabError as error:
+        show_error(error)
+        return otherwise
+
+
+def _note(words: str) -> None:
+    gr.Info(html.escape(words, quote=False), title=say("Note"), duration=SECONDS_SHOWN)
+
+
+def _connect_record(around: PageParts, fields: Fields) -> None:
+    """Restore the settings of a linked study, unless the browser has stored others since."""
+    attached = gr.Textbox(visible=False, label=say("Study in the link"))
+
+    @reports_errors
+    def restore(key: str, record_id: str) -> list[Any]:
+        record = find(record_id, require_key(key)) if record_id else None
+        if record is None or record.is_sweep or record.is_newer:
+            return [gr.skip()] * (len(filled) + len(shown))
+        study = record.study
+        _warn_of_missing_arms(study)
+        data = study.data.model_copy(update=_linked(record, key))
+        return [*_values(around, fields, _of_study(fields, study)), *_used(around, study.model, data)]
+
+    filled, shown = _filled(around, fields), _shown(around)
+    fresh = in_browser("Lab.state.isKept() ? '' : id", "id")
+    around.train.attached.change(None, around.train.attached, attached, js=fresh)
+    restored = attached.change(restore, [around.key, attached], [*filled, *shown], **QUIET)
+    noise_tab.ranged_after(restored, around.noise.noise)
+    restored.then(None, around.train.form.seed, None, js=_look_again(around))
+
+
+def _look_again(around: PageParts) -> str:
+    """Return the script that redraws what depends on controls; the seed is passed, since its tab may be closed."""
+    noise = around.noise.noise
+    ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
+    return f"(seed) => {{ Lab.changed(...{ids}); Lab.seedIs(seed); }}"
+
+
+def _shown(around: PageParts) -> list[Any]:
+    """Return the components that `_in_use` returns values for."""
+    return [
+        around.strip.model,
+        around.train.form.model_of,
+        *around.model.components,
+        *around.data.restored_components(),
+    ]
+
+
+def _in_use(around: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
+    """Return the values of `_shown` for the model and the data of a stored state or of a link."""
+    kept = given.get("in_use")
+    if not kept:
+        return _of_link(around, given, model, data)
+    found = _said(kept)
+    before = parse(ModelSettings, found["model"])
+    uploaded = _uploaded(around.lab, parse(DataSettings, found["data"]))
+    return [gr.skip()] * len(_shown(around)) if (before, uploaded) == (model, data) else _used(around, before, uploaded)
+
+
+def _of_link(around: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
+    """Return the values of `_shown` for a link: a starter set is used; a model is only named, as loading takes time."""
+    wanted = {name.removeprefix("data."): str(value) for name, value in given.items() if name.startswith("data.")}
+    if str(given.get("model.source", model.source)) != model.source:
+        words = say("This link is for the model {model}: choose it under Model.", model=str(given["model.source"])[:80])
+        _note(words)
+    if given.get("data"):
+        wanted["source"] = f"{STARTER}{given['data']}"
+    if not wanted:
+        return [gr.skip()] * len(_shown(around))
+    settings = from_query(DataSettings, {**wanted, "source": wanted.get("source", data.source)})
+    return _used(around, model, settings) if settings.source.startswith(STARTER) else [gr.skip()] * len(_shown(around))
+
+
+def _used(around: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
+    """Return the model and the data in use and the values of their components.
+
+    If they cannot be used, the reason is shown and nothing changes.
+    """
+    try:
+        shown = around.data.restored(data, model)
+    except LabError as error:
+        show_error(error)
+        return [gr.skip()] * len(_shown(around))
+    return [model, model, *around.model.values(model), *shown]
+
+
+def _of_study(fields: Fields, study: StudySettings) -> dict[str, Any]:
+    """Return the state that describes a study; a preset is selected if all its values match.
+
+    The noise is that of the first arm; arms that differ from it only in strength become further strengths.
+    """
+    noise = study.noise[0] if study.noise else CONTROL
+    rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]
+    presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
+    return {
+        **fields.of_settings("noise", noise),
+        **fields.of_settings("train", study.training),
+        **fields.of_settings("measuring", study.measuring),
+        "train.preset": next(presets, train_form.USUAL),
+        "train.strengths": _listed(arm.strength for arm in rest),
+        "train.dropouts": _listed(arm.lora_dropout for arm in study.regularisers if arm.weight_decay is None),
+        "train.decays": _listed(arm.weight_decay for arm in study.regularisers if arm.lora_dropout is None),
+        "train.seed": study.seed,
+        "train.seeds": study.seeds,
+    }
+
+
+def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
+    """Return whether `arm` differs from `noise` only in its strength."""
+    return arm == noise.model_copy(update={"strength": arm.strength})
+
+
+def _warn_of_missing_arms(study: StudySettings) -> None:
+    """Report the arms of the study that the forms cannot represent, if any."""
+    noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, study.noise[0])]
+    regularisers = [arm.name for arm in study.regularisers if None not in (arm.lora_dropout, arm.weight_decay)]
+    if noises or regularisers:
+        arms = ", ".join([*noises, *regularisers])
+        words = say(
+            "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
+            arms=arms,
+        )
+        _note(words)
+
+
+def _listed(numbers: Any) -> str:
+    return ", ".join(f"{number:.15g}" for number in numbers if number is not None)
+
+
+def _said(given: Any) -> Mapping[str, Any]:
+    """Return the model and data stored by the browser; raise `DataError` if the page did not write them."""
+    try:
+        found = json.loads(given) if isinstance(given, str) else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in ("model", "data")):
+        raise DataError(say("The model and data saved in this browser cannot be read: choose them again."))
+    return found
+
+
+def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
+    """Return the data settings if their files are uploads that still exist; otherwise raise `DataError`."""
+    uploads = (home() / "uploads").resolve()
+    for part in FILE_PARTS:
+        source: str = getattr(data, part)
+        name = source.removeprefix(FILE)
+        usable = _is_in(uploads, name) and room_of(lab.limits).may_name(name)
+        if source.startswith(FILE) and not usable:
+            raise DataError(say("The uploaded file is no longer on the server: upload it again."))
+    return data
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    try:
+        path = Path(name).resolve()
+        return path.is_relative_to(folder) and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # not a possible file name
+        return False
+
+
+def _linked(record: Record, key: str) -> dict[str, str]:
+    """Return the files of a record as uploads of this visitor, for the rows of the next study.
+
+    They are hard links to the rows of the record, always with the same names, and take no space.
+    """
+    changed = {}
+    for part in FILE_PARTS:
+        source: str = getattr(record.study.data, part)
+        if source.startswith(FILE):
+            path = Path(source.removeprefix(FILE))
+            try:
+                changed[part] = FILE + str(linked(path, own_folder("rows", key, record.id, part)))
+            except FileNotFoundError:
+                raise DataError(say("The rows of this study, {file}, no longer exist.", file=path.name)) from None
+    return changed

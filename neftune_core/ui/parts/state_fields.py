@@ -1,0 +1,163 @@
+"""The page's state as one table of named values, each with the component that shows it.
+
+A name is a section and the name of the setting, such as `noise.strength`, `train.epochs` or `sweep.seeds`. The browser
+stores the values by these names, and a link contains those that differ from the initial ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.language import say
+from neftune_core.settings import control, flat, from_query
+from neftune_core.ui.parts.controls import Form, label
+
+MOST_CHARACTERS = 200_000
+"""Longest state that is read."""
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The components of the state.
+
+    Attributes:
+        forms: Forms by the section of their names.
+        others: Further components by name.
+        of_records: Choices among the visitor's records, by name. They are stored too, but restored by their tabs, which
+            know the available records; links do not contain them.
+    """
+
+    forms: Mapping[str, Form[Any]]
+    others: Mapping[str, Component]
+    of_records: Mapping[str, Component] = field(default_factory=dict)
+    by_name: dict[str, Component] = field(init=False)
+
+    def __post_init__(self) -> None:
+        of_forms = {
+            f"{section}.{name}": found for section, form in self.forms.items() for name, found in form.by_name.items()
+        }
+        object.__setattr__(self, "by_name", {**of_forms, **self.others})
+
+    def places(self) -> dict[str, dict[str, Any]]:
+        """Return each component's element id and initial value, and whether it shows labels instead of values."""
+        return {
+            name: {"id": found.elem_id, "value": found.value, "listed": isinstance(found, gr.Dropdown)}
+            for name, found in self.by_name.items()
+        }
+
+    def kept(self) -> dict[str, Component]:
+        """Return every component whose value the browser stores, by name."""
+        return {**self.by_name, **self.of_records}
+
+    def of_settings(self, section: str, settings: Any) -> dict[str, Any]:
+        """Return the values that the form of a section shows for settings, by name."""
+        form = self.forms[section]
+        return {f"{section}.{name}": value for name, value in zip(form.names, form.values(settings), strict=True)}
+
+    def fitting(self, given: State) -> tuple[dict[str, Any], list[str]]:
+        """Split a state into the values that the components can show, and sentences about the others.
+
+        Args:
+            given: Values, or texts as in a link; unknown names are ignored.
+
+        Returns:
+            The values by name, and the sentences.
+        """
+        fitting: dict[str, Any] = {}
+        lost: list[str] = []
+        for section, form in self.forms.items():
+            found, more = _of_form(section, form, given)
+            fitting |= found
+            lost += more
+        for name, shown in self.others.items():
+            if given.get(name) is None:
+                continue
+            try:
+                fitting[name] = _shown(shown, given[name])
+            except (TypeError, ValueError, OverflowError):
+                lost.append(_lost(str(getattr(shown, "label", "") or name), given[name]))
+        return fitting, lost
+
+    def updates(self, values: State) -> list[Any]:
+        """Return an update for every component; those without a value are unchanged."""
+        return [_grown(found, values[name]) if name in values else gr.skip() for name, found in self.by_name.items()]
+
+
+def _of_form(section: str, form: Form[Any], given: State) -> tuple[dict[str, Any], list[str]]:
+    said = {name: str(given[f"{section}.{name}"]) for name in form.names if given.get(f"{section}.{name}") is not None}
+    if not said:
+        return {}, []
+    try:
+        settings = from_query(form.settings_class, said)
+    except InvalidSetting as error:
+        return {}, [str(error)]
+    read = {name: value for name, value in flat(settings.model_dump()).items() if name in said}
+    lost = [
+        _lost(label(control(form.settings_class, name)), said[name])
+        for name, value in read.items()
+        if not _is_same(said[name], value)
+    ]
+    return {f"{section}.{name}": value for name, value in read.items()}, lost
+
+
+def _is_same(text: str, value: Any) -> bool:
+    """Return whether parsing a text did not change its value."""
+    if isinstance(value, bool):
+        return (text.lower() in ("1", "true", "yes", "on")) == value
+    try:
+        return float(text) == float(value)
+    except (TypeError, ValueError):
+        return text == str(value)
+
+
+def _lost(what: str, given: Any) -> str:
+    return say("{what} cannot be {value}.", what=what, value=repr(given)[:40])
+
+
+def _shown(component: Component, given: Any) -> Any:
+    """Convert a value to the type of a component; raise `ValueError` if it is not valid there."""
+    if isinstance(component, gr.Checkbox):
+        return str(given).lower() == "true"
+    if isinstance(component, gr.Slider | gr.Number):
+        number = float(given)
+        low, high = getattr(component, "minimum", None), getattr(component, "maximum", None)
+        if number != number or (low is not None and number < low) or (high is not None and number > high):
+            raise ValueError(given)
+        is_whole = getattr(component, "precision", None) == 0 or isinstance(component.value, int)
+        return int(number) if is_whole else number
+    if isinstance(component, gr.Radio | gr.Dropdown):
+        if given not in [value for _, value in component.choices]:
+            raise ValueError(given)
+        return given
+    text, most = str(given), getattr(component, "max_length", None) or MOST_CHARACTERS
+    if len(text) > most:
+        raise ValueError(given)
+    return text
+
+
+def _grown(component: Component, value: Any) -> Any:
+    """Return a value as an update; a slider's range is extended if the value exceeds it.
+
+    It is never reduced again, since a call in progress would then send a value beyond its end and be refused.
+    """
+    if isinstance(component, gr.Slider) and value > component.maximum:
+        return gr.update(value=value, maximum=value)
+    return gr.update(value=value)
+
+
+def read(said: str) -> dict[str, Any]:
+    """Parse the state that a browser sent; empty if the page did not write it."""
+    try:
+        found = json.loads(said) if said and len(said) <= MOST_CHARACTERS else {}
+    except (ValueError, RecursionError):
+        found = {}
+    return found if isinstance(found, dict) else {}

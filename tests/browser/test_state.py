@@ -1,0 +1,217 @@
+"""The page's state: every control is touched; a reload, the other language, a second tab and a link bring it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_steps import open_tab, own_file, text_of, upload
+from served_lab import LAB, served, visiting
+
+pytestmark = pytest.mark.browser
+
+TABS = ("Noise", "Train", "Compare", "Sweep")
+FIELDS = "Object.entries(Lab.state.fields()).map(([name, { id }]) => [name, id])"
+# What a person reads in every control; of a list of choices, the words.
+SHOWN = f"Object.fromEntries({FIELDS}.map(([name, id]) => [name, String(Lab.read(id))]))"
+KEPT = "JSON.parse(sessionStorage.getItem('neftune-lab-state') || '{}')"
+INITIAL = "Object.fromEntries(Object.entries(Lab.state.fields()).map(([name, { value }]) => [name, value]))"
+LISTED = "Object.entries(Lab.state.fields()).filter(([, { listed }]) => listed).map(([name]) => name)"
+UNFOLD = "document.querySelectorAll('.lab-group > button.label-wrap:not(.open)').forEach((fold) => fold.click())"
+TEXTS = {
+    "noise-sites": "embedding, 1",
+    "text": "A sentence of mine.",
+    "train-strengths": "0.2, 0.4",
+    "train-dropouts": "0.3",
+    "train-decays": "0.05",
+    "sweep-values-1": "0, 3",
+    "sweep-values-2": "2, 4",
+    "sweep-values-3": "1, 2",
+    "sweep-values-4": "0, 0.1",
+    "sweep-points": "noise.strength = 7",
+}
+# These set or hide other controls, so they are first.
+FIRST = ("train-preset", "noise-kind", "noise-unit", "compare-prompts", "compare-source")
+# Choose or type something else, as a person would; gives false for a list, which is chosen from by clicks.
+TOUCH = """([id, text, initial]) => {
+  const root = document.getElementById(id);
+  const set = (input, value) => {
+    const kind = input.tagName === "TEXTAREA" ? HTMLTextAreaElement : HTMLInputElement;
+    Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(input, value);
+    const events = ["input", "change", "pointerup", "blur"].map((name) => new Event(name, { bubbles: true }));
+    for (const event of events) input.dispatchEvent(event);
+  };
+  const radios = [...root.querySelectorAll("input[type=radio]")];
+  if (radios.length) return radios.find((radio) => !radio.checked).click(), true;
+  const box = root.querySelector("input[type=checkbox]");
+  if (box) return box.click(), true;
+  const range = root.querySelector("input[type=range]");
+  const number = range ?? root.querySelector("input[type=number]");
+  if (number) {
+    const [now, step] = [Number(number.value), Number(number.step) || 1];
+    const low = number.min === "" ? -Infinity : Number(number.min);
+    const high = number.max === "" ? Infinity : Number(number.max);
+    const others = [now + step, now + 2 * step, now - step, now / 2].filter((value) => value !== initial);
+    const next = others.find((value) => low <= value && value <= high);
+    return set(number, String(next)), true;
+  }
+  if (root.querySelector("[role=listbox], input[aria-haspopup], .wrap-inner, input.border-none")) return false;
+  set(root.querySelector("textarea, input"), text);
+  return true;
+}"""
+
+
+def open_everything(page: Any) -> None:
+    """Open all tabs and folds once: what is folded is mounted only then."""
+    for tab in TABS:
+        page.evaluate("(tab) => Lab.openTab(tab)", tab)
+        page.wait_for_function("(tab) => Lab.currentTab() === tab", arg=tab)
+        page.evaluate(UNFOLD)
+
+
+def touch_everything(page: Any) -> None:
+    """Give every control another value."""
+    fields, initial = page.evaluate(FIELDS), page.evaluate(INITIAL)
+    for name, id in sorted(fields, key=lambda field: FIRST.index(field[1]) if field[1] in FIRST else len(FIRST)):
+        page.wait_for_function("(id) => document.getElementById(id)", arg=id)
+        if not page.evaluate(TOUCH, [id, TEXTS.get(id, TEXTS.get(name, f"mine {name}")), initial[name]]):
+            choose_another(page, id)
+        page.wait_for_timeout(30)  # one after the other, as by hand
+
+
+def choose_another(page: Any, id: str) -> None:
+    """Choose the second entry of a list, opening the tab where it is."""
+    tab = page.evaluate("(id) => document.getElementById(id).closest('[role=tabpanel]').id.replace('tab-', '')", id)
+    page.evaluate("(tab) => Lab.openTab(tab)", tab)
+    page.locator(f"#{id} input").click()
+    page.get_by_role("option").nth(1 + int(id[-1]) if id.startswith("sweep-axis") else 1).click()
+
+
+def settled(page: Any) -> dict[str, str]:
+    """What all controls show once nothing moves any more."""
+    before: dict[str, str] = {}
+    for _ in range(100):
+        shown = page.evaluate(SHOWN)
+        if shown == before:
+            return shown
+        before = shown
+        page.wait_for_timeout(400)
+    raise AssertionError("the page does not come to rest")
+
+
+def is_shown(page: Any, expected: dict[str, str], *, lists: bool = True) -> None:
+    """Wait until every control shows what is expected; `lists` are in the language of the page."""
+    listed = page.evaluate(LISTED)
+    open_everything(page)
+    wanted = {name: value for name, value in expected.items() if lists or name not in listed}
+    page.wait_for_function(
+        f"(wanted) => Object.entries({SHOWN}).every(([name, value]) => !(name in wanted) || value === wanted[name])",
+        arg=wanted,
+    )
+    assert page.locator("[data-testid=toast-body]").all_inner_texts() == []
+
+
+def opened(page: Any) -> None:
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened && Object.keys(Lab.state.fields()).length")
+
+
+def test_every_control_comes_back_after_a_reload_and_in_the_other_language_a_second_tab_and_by_a_link(
+    browser: Any, lab_address: str
+) -> None:
+    with visiting(browser, lab_address, link="?tab=Noise") as page:
+        open_everything(page)
+        first = settled(page)
+        touch_everything(page)
+        shown = settled(page)
+        every = f"Object.entries({INITIAL}).every(([name, value]) => name in {KEPT} && {KEPT}[name] !== value)"
+        page.wait_for_function(every)  # control was touched, and its value is stored
+        kept = page.evaluate(KEPT)
+        page.reload()
+        opened(page)
+        page.wait_for_function("(tab) => Lab.currentTab() === tab", arg=kept["tab"])
+        is_shown(page, shown)
+        assert settled(page) == shown
+        page.wait_for_timeout(300)  # the state is stored once nothing has changed for a fifth of a second
+        assert {**page.evaluate(KEPT), "tab": ""} == {**kept, "tab": ""}
+        page.locator(".lab-tools [data-do=language]").click()
+        page.wait_for_url("**/zh?*")
+        opened(page)
+        is_shown(page, shown, lists=False)
+        page.locator(".lab-tools [data-do=language]").click()
+        page.wait_for_url(lambda url: "/zh" not in url)
+        opened(page)
+        is_shown(page, shown)
+        second = page.context.new_page()
+        second.goto(lab_address)
+        opened(second)
+        is_shown(second, shown)
+        link = page.evaluate("Lab.link()")
+        second.locator(".lab-tools [role=status] button").click()
+        second.wait_for_function("window.Lab && !Lab.state.isKept()")
+        opened(second)
+        is_shown(second, first)
+        second.close()
+        open_tab(page, "Train")
+        page.locator("#train-preset-changed p", has_text="Changed").wait_for()
+    with visiting(browser, lab_address, link=link.removeprefix(lab_address)) as page:
+        opened(page)
+        is_shown(page, shown)
+        assert page.evaluate("Lab.link()") == link
+
+
+def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?tab=Train") as page:
+        page.locator("#train-view label", has_text="Noise, rate and speed").click()
+        text_of(page, "#train-curves .lab-figure-summary", "learning rate")
+        page.wait_for_function(f"{KEPT}['train.view'] === 'rates'")
+        page.reload()
+        opened(page)
+        page.wait_for_function("Lab.read('train-view') === 'rates'")
+        text_of(page, "#train-curves .lab-figure-summary", "learning rate")
+
+
+def test_the_measured_loss_goes_with_its_data(browser: Any, lab_address: str, tmp_path: Path) -> None:
+    with visiting(browser, lab_address, link="?tab=Noise") as page:
+        page.locator("#noise-view label").last.click()
+        page.locator("#noise-measure").click()
+        figure = "document.querySelector('#noise-figure .lab-figure-plot').labFigure.current()"
+        page.wait_for_function(f"{figure}.data.length > 0 && {figure}.data[0].x.length > 7")
+        own_file(page)
+        (tmp_path / "rows.jsonl").write_text(
+            "".join(f'{{"instruction": "Name {n}.", "output": "It is {n}."}}\n' for n in range(9)), encoding="utf-8"
+        )
+        upload(page, "#data-file", tmp_path / "rows.jsonl")
+        text_of(page, "#data-report", "In use: rows.jsonl")
+        open_tab(page, "Noise")
+        page.wait_for_function(f"{figure}.data.length === 0")
+        assert "Measure the loss" in text_of(page, "#noise-figure .lab-figure-summary", "Measure")
+        page.wait_for_function("!Lab.state.isLinkWhole()")  # the rows of an upload are their owner's alone
+
+
+def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(["-c", LAB], tmp_path) as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address + "?tab=Train")
+        opened(page)
+        page.wait_for_selector("#train-plan .lab-plan")
+        page.locator("#train-seed input").fill("7")
+        page.locator("#train-seed input").press("Tab")
+        page.wait_for_function(f"{KEPT}['train.seed'] === 7")
+        opened_at = page.evaluate("performance.timeOrigin")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", address.rstrip("/").rpartition(":")[2])
+    with served(["-c", LAB], tmp_path) as again:
+        assert again == address
+        page.locator("#lab-train").click()
+        told = "document.querySelector('[data-testid=toast-body]')?.textContent.includes('The server was restarted')"
+        page.wait_for_function(f"(before) => performance.timeOrigin !== before || {told}", arg=opened_at)
+        if page.evaluate("performance.timeOrigin") == opened_at:  # else the framework has loaded the page again itself
+            page.reload()
+        opened(page)
+        page.wait_for_function("Lab.read('train-seed') === '7'")
+        assert page.locator("[data-testid=toast-body]").count() == 0
+        assert page.evaluate("Lab.parameter('job')") is None  # no study of the first settings was started
+        context.close()
