@@ -10,8 +10,9 @@ import {
   theory,
   told,
 } from "../assets/page/noise-maths.js";
+import { among, beforeLastWord, interpolated, nearestOf } from "../assets/page/inside-maths.js";
 import { at, ceiling, listed, mean, median, percent, reaching, rounds, runningMeans, short, ticks } from "../assets/page/numbers.js";
-import { csv, laidOut, merged } from "../assets/page/traces.js";
+import { coloured, csv, laidOut, merged } from "../assets/page/traces.js";
 
 const same = (found, expected) => {
   if (JSON.stringify(found) !== JSON.stringify(expected))
@@ -30,6 +31,29 @@ const close = (found, expected, within = 1e-12) => {
 
 /** Every check by its name; `numbers` is what Python computed (page_numbers.py). */
 export const checks = (numbers) => ({
+  "between measured strengths lies a straight line, and beyond the last one its value": () => {
+    const { strengths, looked_at, sizes, cosines, nearest } = numbers.inside;
+    looked_at.forEach((strength, index) => {
+      const place = among(strengths, strength);
+      close(interpolated(sizes.measured, 0, place), sizes.expected[index]);
+      close(interpolated(cosines.measured, 1, place), cosines.expected[index]);
+      same(place.beyond, strength > 40);
+      same(nearestOf(strengths, strength), nearest[index]);
+    });
+    same(interpolated([[1, null], [null, null]], 1, { low: 0, share: 0.5 }), [null, null]);
+  },
+  "the next word is asked for before the last word": () => {
+    same(beforeLastWord(["A", " robot", " learns", " to", " paint", ".", "</s>"], 0), 3);
+    same(beforeLastWord(["A", "\u2581robot"], 0), 0);
+    same(beforeLastWord(["."], 0), 0);
+    same(beforeLastWord(["one", " word", "<pad>", " two"], 2), 2);
+  },
+  "a map of numbers is a table of its cells, and keeps the colours of its scale": () => {
+    const map = { uid: "map", x: [0, 1], y: [3], z: [[0.5, null]], text: [["a, b", "c"]] };
+    const style = { getPropertyValue: (name) => (name === "--lab-text" ? " black" : "") };
+    same(csv([map]), 'trace,label,x,y,base,z\nmap,"a, b",0,3,,0.5\nmap,c,1,3,,\n');
+    same(coloured([[0, "var(--lab-text)"], [1, 2]], style), [[0, "black"], [1, 2]]);
+  },
   "noise on every token is what Python computes": () => {
     for (const { controls, ...expected } of numbers.noises) {
       const found = measured(numbers.payload, controls);

@@ -10,10 +10,11 @@ import torch
 from torch.distributions import Laplace, Normal, Uniform
 
 from neftune_core.figures.noise_views import adaptive_illustration
-from neftune_core.figures.norms import PADDED_LENGTH, measured
+from neftune_core.figures.norms import measured
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import (
     DRAWS,
+    PADDED_LENGTH,
     RESOLUTION,
     Sentence,
     plane_axes,
@@ -41,6 +42,28 @@ def numbers() -> dict[str, Any]:
         "densities": _densities(),
         "sliders": _sliders(),
         "means": _means(),
+        "inside": _inside(),
+    }
+
+
+def _inside() -> dict[str, Any]:
+    """Sizes and cosines at three strengths, and what lies between them."""
+    strengths = [5.0, 10.0, 40.0]
+    generator = np.random.default_rng(SEED)
+    sizes, cosines = generator.uniform(0, 2, (3, 2, 4)), generator.uniform(-1, 1, (3, 2, 4))
+    looked_at = [0.0, 1.0, 5.0, 7.5, 10.0, 33.0, 40.0, 90.0]
+
+    def between(values: Any, clean: float) -> list[Any]:
+        every = np.concatenate([np.full((1, 2, 4), clean), values]).reshape(4, 8).T
+        found = [[np.interp(strength, [0, *strengths], column) for column in every] for strength in looked_at]
+        return np.array(found).reshape(-1, 2, 4).tolist()
+
+    return {
+        "strengths": strengths,
+        "looked_at": looked_at,
+        "sizes": {"measured": sizes.tolist(), "expected": between(sizes, 0.0)},
+        "cosines": {"measured": cosines.tolist(), "expected": between(cosines, 1.0)},
+        "nearest": [0, 0, 1, 1, 2, 3, 3, 3],
     }
 
 

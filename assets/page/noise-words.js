@@ -8,7 +8,7 @@ import { agreeing, text } from "./text.js";
 
 // ------------------------------------------------------------------ the sentence as tokens
 /** @param {string} token */
-const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";
+export const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";
 
 part("noise-chips", ({ element }) => {
   const list = within(element, "ol");

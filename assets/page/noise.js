@@ -262,4 +262,11 @@ const inOtherUnit = (strengths, from, unit) => {
 };
 
 // What the first picture can do without.
-for (const later of [import("./noise-words.js"), import("./noise-density.js"), import("./noise-loss.js")]) later.then(redraw);
+const LATER = [
+  import("./noise-words.js"),
+  import("./noise-density.js"),
+  import("./noise-depth.js"),
+  import("./noise-next.js"),
+  import("./noise-loss.js"),
+];
+for (const later of LATER) later.then(redraw);

@@ -20,7 +20,7 @@ export const merged = (under, over) => {
 };
 
 /**
- * A copy with every `var(--lab-...)` replaced by what the theme says now. Long lists of numbers pass as they are.
+ * A copy with every `var(--lab-...)` replaced by what the theme says now. Lists of numbers pass as they are, and lists of them.
  * @param {any} value
  * @param {CSSStyleDeclaration} style
  * @returns {any}
@@ -28,13 +28,19 @@ export const merged = (under, over) => {
 export const coloured = (value, style) => {
   if (typeof value === "string") return value.startsWith("var(--") ? style.getPropertyValue(value.slice(4, -1)).trim() : value;
   if (Array.isArray(value))
-    return value.length && typeof value[0] === "number" ? value : value.map((part) => coloured(part, style));
+    return isNumeric(value) ? value : value.map((part) => coloured(part, style));
   if (!isTable(value)) return value;
   /** @type {Record<string, any>} */
   const result = {};
   for (const key in value) result[key] = coloured(value[key], style);
   return result;
 };
+
+/**
+ * By its ends; a stop of a colour scale ends with a colour.
+ * @param {any[]} values
+ */
+const isNumeric = (values) => typeof values[0] === "number" && typeof values[values.length - 1] === "number";
 
 /**
  * The layout of a figure at a width, with logarithmic scales or as it comes.
@@ -85,13 +91,18 @@ export const smoothed = (traces, past) =>
   past ? traces.map((trace) => (trace.meta?.noisy ? { ...trace, y: runningMeans(trace.y, past) } : trace)) : traces;
 
 /**
- * One row a point: the trace, what it is called, x and y, and where a bar begins that does not stand on zero.
+ * One row a point: the trace, what it is called, x and y, and where a bar begins that does not stand on zero; the cells of a
+ * map have their value as `z`.
  * @param {Trace[]} traces
  */
 export const csv = (traces) => {
-  const rows = [["trace", "label", "x", "y", "base"]];
-  for (const { uid, name, x, y = [], text, customdata, base, meta } of traces)
-    (meta?.level ? y.slice(0, 1) : y).forEach((/** @type {any} */ value, /** @type {number} */ index) =>
+  const hasMap = traces.some(({ z }) => z);
+  const rows = [["trace", "label", "x", "y", "base", ...(hasMap ? ["z"] : [])]];
+  for (const { uid, name, x, y = [], z, text, customdata, base, meta } of traces)
+    if (z) z.forEach((/** @type {any[]} */ row, /** @type {number} */ line) =>
+      row.forEach((value, column) => rows.push([uid || name, text?.[line]?.[column], x[column], y[line], "", value])),
+    );
+    else (meta?.level ? y.slice(0, 1) : y).forEach((/** @type {any} */ value, /** @type {number} */ index) =>
       rows.push([uid || name, (customdata || text)?.[index], x[index], value, base?.[index]]),
     );
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";

@@ -54,6 +54,36 @@ interface Details {
   numbers?: Int16Array;
 }
 
+/** What noise does inside the model: neftune_core/evaluation/noise_propagation.py makes it, ui/tabs/noise_inside.py sends it. */
+interface Inside {
+  key: string;
+  asked: Pick<NoiseControls, "kind" | "unit" | "length_rule" | "tokens" | "special_tokens">;
+  /** Why there are no numbers. */
+  problem?: string;
+  strengths: number[];
+  draws: number;
+  tokens: string[];
+  /** Part of the model and number in it; 0 is the embedding. */
+  layers: [string, number][];
+  /** By strength, layer and token; the lines by strength and layer. */
+  depth: { sizes: (number | null)[][][]; cosines: (number | null)[][][]; lines: Record<"sizes" | "cosines", OverDraws> };
+  next: {
+    /** The first token after which something is predicted. */
+    first: number;
+    divergence: Record<"mean" | "low" | "high", number[][]>;
+    entropy: number[][];
+    clean_entropy: number[];
+    kept: number[][];
+    words: string[];
+    candidates: number[][][];
+  };
+}
+
+/** Mean, lowest and highest over the draws. */
+type OverDraws = Record<"mean" | "low" | "high", (number | null)[][]>;
+/** The same at one strength, by layer. */
+type AtLayers = Record<"mean" | "low" | "high", (number | null)[]>;
+
 interface NoiseControls {
   strength: number;
   unit: "alpha" | "std" | "relative" | "share";

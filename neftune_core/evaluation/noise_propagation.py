@@ -25,8 +25,9 @@ from neftune_core.models.architecture.anatomy import body, encoded_source, head_
 from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.models.tokenizing import decoding
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.preview import PADDED_LENGTH
-from neftune_core.noise.sites import DECODER, ENCODER, Site, family_of, is_encoder_decoder, noise_sites
+from neftune_core.noise.sites import DECODER, ENCODER, Site, chosen_sites, family_of, is_encoder_decoder, noise_sites
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
@@ -131,7 +132,7 @@ def measure_propagation(
     """
     tree = private_tree(loaded.model).eval()
     sites = noise_sites(tree)
-    numbers = noise.site_numbers(layers=max(site.number for site in sites))
+    numbers = sorted({site.number for site in chosen_sites(tree, noise)})
     with torch.inference_mode():
         texts = _texts(tree, torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_token_id)
         arms = [ArmNoise(noise.model_copy(update={"strength": strength}), numbers) for strength in strengths]
@@ -252,7 +253,11 @@ def _compared(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange what was seen by layer, with the tokens of an encoder before those of its decoder."""
+    """Arrange what was seen by layer, with the tokens of an encoder before those of its decoder.
+
+    Tables of embeddings per layer are left out: noise on them shows in the layers that read them.
+    """
+    sites = [site for site in sites if site.number >= EMBEDDING_SITE]
     total = sum(lengths.values())
     found = np.full((2, strengths, DRAWS, len(sites), total), np.nan, dtype=np.float32)
     for place, site in enumerate(sites):

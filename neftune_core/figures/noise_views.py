@@ -18,6 +18,8 @@ from neftune_core.noise.schedules import AdaptiveSchedule
 Payload = Mapping[str, Any]
 Layout = dict[str, Any]
 
+INSIDE_HEIGHT = 440
+
 ILLUSTRATED_STEPS = 100
 """Steps of the made-up run on which the adaptive schedule is illustrated."""
 
@@ -65,6 +67,36 @@ def _nearest(payload: Payload) -> Layout:
     }
 
 
+def _depth(payload: Payload) -> Layout:
+    """Tokens by layers on the left, the mean over the tokens by layer on the right."""
+    plain: dict[str, Any] = {"automargin": False, "zeroline": False, "showgrid": False}
+    means: dict[str, Any] = {"automargin": False, "zeroline": True}
+    return {
+        "height": INSIDE_HEIGHT,
+        "margin": {**MARGIN, "l": 66, "t": 72},
+        "hovermode": "closest",
+        "legend": {"orientation": "v", "x": 0.72, "xanchor": "left"},
+        "xaxis": axis(later("token"), **plain, domain=[0, 0.66], tickangle=-45),
+        "yaxis": merged(axis(later("layer"), **plain), {"title": {"standoff": 4}}),
+        "xaxis2": merged(axis(later("mean"), **means, domain=[0.72, 1]), {"title": {"standoff": 24}}),
+    }
+
+
+def _next(payload: Payload) -> Layout:
+    plain: dict[str, Any] = {"automargin": False, "rangemode": "tozero", "zeroline": True}
+    return {
+        "barmode": "overlay",
+        "height": INSIDE_HEIGHT,
+        "margin": MARGIN,
+        "hovermode": "x",
+        "xaxis": axis(
+            later("after the token"), automargin=False, showgrid=False, zeroline=False, tickangle=-45, anchor="y2"
+        ),
+        "yaxis": axis(later("KL"), later("nats"), **plain, domain=[0.54, 1]),
+        "yaxis2": axis(later("entropy"), later("nats"), **plain, domain=[0, 0.4]),
+    }
+
+
 def _length(payload: Payload) -> Layout:
     return _free(
         axis(later("length of the sequence"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
@@ -98,6 +130,8 @@ VIEWS = {
     "map": View(later("Map"), _map),
     "density": View(later("Density"), _density),
     "nearest": View(later("Nearest"), _nearest),
+    "depth": View(later("Depth"), _depth),
+    "next": View(later("Next word"), _next),
     "length": View(later("Length"), _length),
     "schedule": View(later("Schedule"), _schedule),
     "loss": View(later("Loss"), _loss),
@@ -110,8 +144,9 @@ def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
 
 
 def _frame(name: str, layout: Layout) -> dict[str, Any]:
-    names_tokens = "ticktext" in layout["xaxis"]
-    narrow = NARROW if names_tokens else {"margin": NARROW["margin"]}
+    names_tokens = "tickangle" in layout["xaxis"]
+    margin = {**NARROW["margin"], "l": max(NARROW["margin"]["l"], layout["margin"]["l"] - 8)}
+    narrow = {**(NARROW if names_tokens else {}), "margin": margin}
     return {"name": f"noise-{name}", "layout": {**layout, "uirevision": name}, "narrow": narrow}
 
 

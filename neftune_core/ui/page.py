@@ -18,6 +18,7 @@ from neftune_core.ui.tabs import (
     data_tab,
     learn_tab,
     lesson_presets,
+    noise_inside,
     noise_loss,
     noise_tab,
     runs_tab,
@@ -72,6 +73,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     learn_tab.dock()
     lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
     noise_tab.on_load(page, noise, first)
+    noise_inside.build(top, noise)
     noise_loss.build(lab, top, data, noise)
     page_state.build(page, page_state.PageParts(lab, top, key, noise, data, train, comparison, sweep, model, first))
     first_view.put(page, shown)

@@ -102,6 +102,8 @@ def test_the_lesson_of_the_norm_ticks_itself_off_and_stays_ticked(page: Any) -> 
     ticked(page, 2)
     view(page, "Nearest")
     ticked(page, 3)
+    view(page, "Depth")
+    ticked(page, 4)
     assert "is done" in page.locator(".lab-dock b").inner_text()
     page.locator(".lab-dock [data-do=close]").click()
     page.reload()

@@ -19,10 +19,12 @@ from neftune_core.noise.preview import DRAWS, Sentence, unit_draw
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE
+from neftune_core.ui.tabs.noise_inside import measured_inside
 from neftune_core.ui.tabs.noise_tab import SLIDERS
 
 pytestmark = pytest.mark.browser
 
+INSIDE = ("depth", "next")  # the server follows the noise through the model for them
 FIGURE = "document.querySelector('#noise-figure .lab-figure-plot')"
 CURRENT = f"{FIGURE}.labFigure.current()"
 HEIGHTS = f"{CURRENT}.data.map((trace) => trace.y)"
@@ -135,7 +137,8 @@ def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
 def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
     calls = posts(page)
     summaries = []
-    for name in VIEWS:
+    shown = [name for name in VIEWS if name not in INSIDE]
+    for name in shown:
         choose_view(page, name)
         page.evaluate(MOVE, 30)
         figure = page.evaluate(CURRENT)
@@ -145,8 +148,61 @@ def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
         assert page.locator("#noise-figure .lab-figure-plot").get_attribute("aria-label") == summaries[-1]
         page.evaluate(MOVE, 5)
     assert all(summaries)
-    assert len(set(summaries)) == len(VIEWS)
+    assert len(set(summaries)) == len(shown)
     assert calls == []
+
+
+def followed() -> dict[str, Any]:
+    """What the server measures for the first sentence on the bundled model, under uniform noise in alpha."""
+    return measured_inside(FIRST_SENTENCE, ModelSettings(), 0, NoiseSettings())
+
+
+def test_depth_is_measured_in_one_call_and_follows_the_slider(page: Any) -> None:
+    calls = posts(page)
+    choose_view(page, "depth")
+    page.wait_for_function(f"{CURRENT}.data.length > 0")
+    expected = followed()["depth"]
+    for strength, share in ((5, 0.0), (7.5, 0.5), (10, 1.0)):
+        page.evaluate(MOVE, strength)
+        figure = page.evaluate(CURRENT)
+        low, high = (np.array(expected["sizes"][index]) for index in (0, 1))
+        # The model computes in bfloat16 where it can, so that two runs may round differently.
+        assert np.array(figure["data"][0]["z"]) == pytest.approx((1 - share) * low + share * high, rel=0.05, abs=0.02)
+    line = figure["data"][-1]
+    assert line["x"] == pytest.approx(expected["lines"]["sizes"]["mean"][1], rel=0.05)
+    assert "interpolated" in page.locator("#noise-figure .lab-figure-summary").inner_text()
+    page.evaluate(MOVE, 0)
+    assert not np.array(page.evaluate(f"{CURRENT}.data[0].z")).any()
+    assert len(calls) == 1
+
+
+def test_the_next_word_is_shown_after_the_chosen_token(page: Any) -> None:
+    calls = posts(page)
+    choose_view(page, "next")
+    page.wait_for_function(f"{CURRENT}.data.length > 0")
+    found = followed()
+    tokens, words, candidates = found["tokens"], found["next"]["words"], found["next"]["candidates"]
+    chosen = page.locator(".lab-predicted-tokens [aria-checked=true]")
+    buttons = page.locator(".lab-predicted-tokens button")
+    assert buttons.count() == len(tokens)
+    buttons.nth(2).click()
+    chosen.press("ArrowRight")
+    assert buttons.nth(3).get_attribute("aria-checked") == "true"
+    for which, strength in ((0, 0), (2, 11), (6, 100)):
+        page.evaluate(MOVE, strength)
+        cells = page.locator(".lab-predicted-words tbody tr").first.locator("td").all_inner_texts()
+        shown = [words[candidates[index][3][0]].replace(" ", "·") for index in (0, which)]
+        assert [cells[0], cells[2]] == shown
+        assert float(cells[1].split()[0]) == pytest.approx(100 * candidates[0][3][1], rel=0.05, abs=1)
+    assert page.locator(".lab-predicted-strengths tbody tr").count() == 7
+    assert page.locator(".lab-predicted-strengths [aria-current] td").first.inner_text() == "alpha 100"
+    area = page.locator("#noise-figure .nsewdrag").first.bounding_box()
+    page.mouse.click(area["x"] + (5 + 0.6) / len(tokens) * area["width"], area["y"] + area["height"] / 2)
+    page.wait_for_function("Lab.facts['noise.kept'] !== undefined")
+    assert buttons.nth(5).get_attribute("aria-checked") == "true"
+    assert len(calls) == 1
+    choose_view(page, "norms")
+    assert page.locator(".lab-predicted").is_hidden()
 
 
 def test_the_bars_on_the_screen_have_the_heights_of_the_numbers(page: Any) -> None:

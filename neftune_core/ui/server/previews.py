@@ -63,9 +63,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
     from neftune_core.noise.sites import chosen_sites
 
     loaded = load(model)
-    ids = loaded.tokenizer(text)["input_ids"]
-    if not ids or not text.strip():
-        raise DataError(say("There is nothing to show: write at least one word."))
+    ids = _all_ids(text, loaded)
     kept = ids[:LONGEST_TOKENS]
     chosen = chosen_sites(loaded.model, NoiseSettings(sites=sites))
     site = chosen[0]
@@ -94,6 +92,22 @@ def _place(site: Site) -> str:
     if site.number < 0:
         return "the tables of embeddings per layer"
     return f"the output of layer {site.number}" if site.number else ""
+
+
+def read_ids(text: str, loaded: LoadedModel) -> list[int]:
+    """Return the token ids of a sentence, cut after `LONGEST_TOKENS`.
+
+    Raises:
+        DataError: If the text has no token.
+    """
+    return _all_ids(text, loaded)[:LONGEST_TOKENS]
+
+
+def _all_ids(text: str, loaded: LoadedModel) -> list[int]:
+    ids: list[int] = loaded.tokenizer(text)["input_ids"]
+    if not ids or not text.strip():
+        raise DataError(say("There is nothing to show: write at least one word."))
+    return ids
 
 
 def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
@@ -167,7 +181,7 @@ class FirstPreview:
         Returns:
             The payload of `noise.preview.preview`, with a `key` that identifies sentence and draw.
         """
-        return {**preview(self.reader(text, model, sites), draw), "key": _key(text, model, draw, sites)}
+        return {**preview(self.reader(text, model, sites), draw), "key": key_of(text, model, draw, sites)}
 
     def details(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
         """Compute the slower parts of a preview.
@@ -183,7 +197,7 @@ class FirstPreview:
         """
         sentence = self.reader(text, model, sites)
         return {
-            "key": _key(text, model, draw, sites),
+            "key": key_of(text, model, draw, sites),
             "spread": spread(sentence, draw),
             "nearest": nearest_tokens(sentence, draw),
         }
@@ -217,7 +231,8 @@ class FirstPreview:
             logger.warning("the first preview could not be stored: %s", error)
 
 
-def _key(text: str, model: ModelSettings, draw: int, sites: str) -> str:
+def key_of(text: str, model: ModelSettings, draw: int, sites: str) -> str:
+    """Return the key of a preview."""
     about = json.dumps([text, model.model_dump(), draw, sites])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 

@@ -108,4 +108,5 @@ _PLAIN = {
 def css() -> str:
     """Return the colour table as custom properties, followed by the style sheet."""
     variables = f":root, .light {{\n{css_variables('light')}\n}}\n:root.dark, .dark {{\n{css_variables('dark')}\n}}\n"
-    return variables + (assets() / "page" / "style.css").read_text(encoding="utf-8")
+    sheets = sorted((assets() / "page").glob("*.css"), reverse=True)  # style.css first
+    return variables + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)

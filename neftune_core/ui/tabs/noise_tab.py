@@ -113,7 +113,7 @@ Places = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class NoiseTab:
-    """What other tabs use: the noise form and the sentence; `loss` is the row reserved for the loss measurement."""
+    """What other tabs use: the noise form and the sentence; `inside` and `loss` are rows reserved for later parts."""
 
     noise: Form[NoiseSettings]
     text: gr.Textbox
@@ -121,6 +121,7 @@ class NoiseTab:
     figure: gr.HTML
     details: gr.HTML
     draw: gr.State
+    inside: gr.Row
     loss: gr.Row
 
 
@@ -151,9 +152,10 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
             view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
             opening = figure_of(first.payload, places_of(noise)) if first.payload else None
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
+            inside = gr.Row(elem_id="noise-inside-row")
             loss = gr.Row(elem_id="noise-loss-row")
             details = _part("", "noise-details", first.first_details)
-    tab = NoiseTab(noise, text, view, shown, details, draw=gr.State(0), loss=loss)
+    tab = NoiseTab(noise, text, view, shown, details, draw=gr.State(0), inside=inside, loss=loss)
     _connect(tab, strip, first, again)
     return tab
 

@@ -162,6 +162,15 @@ def test_noise_on_a_layer_leaves_what_is_before_it_clean(plain: LoadedModel) -> 
         measured(plain, sites="9")
 
 
+def test_tables_of_embeddings_per_layer_are_not_among_the_layers() -> None:
+    depth = measured(loaded_family(FAMILIES["Gemma 4"])).depth
+    assert [layer.number for layer in depth.layers] == list(range(len(depth.layers)))
+    assert np.nanmin(depth.sizes) > 0
+    tables = measured(loaded_family(FAMILIES["Gemma 4"]), sites="tables", unit="relative").depth
+    assert np.nanmax(tables.sizes[:, :, 0]) < 1e-5
+    assert np.nanmin(tables.sizes[:, :, -1]) > 0
+
+
 def test_special_tokens_without_noise_are_untouched_at_the_embedding(plain: LoadedModel) -> None:
     plain.tokenizer.all_special_ids = [IDS[0]]
     sizes = measured(plain, special_tokens=False).depth.sizes

@@ -1,0 +1,71 @@
+/** What was measured inside the model, for the views Depth (noise-depth.js) and Next word (noise-next.js).
+
+   neftune_core/evaluation/noise_propagation.py measures, at all strengths in one call, and only while one of the views is
+   open. */
+import { visible } from "./noise-words.js";
+import { text } from "./text.js";
+
+const LABELS = 48; // more tokens than this are not all named below an axis
+
+/** @type {Inside | null} */
+let inside = null;
+
+/**
+ * What was measured for this sentence and noise, or why there is nothing to draw.
+ * @param {Payload} payload
+ * @param {NoiseControls} controls
+ * @returns {{found: Inside, words?: undefined} | {found?: undefined, words: string}}
+ */
+export const ready = (payload, controls) => {
+  if (!inside || wanted(payload, controls) !== wanted(inside, inside.asked))
+    return { words: text("Following the noise through the model …") };
+  return inside.problem ? { words: inside.problem } : { found: inside };
+};
+
+/**
+ * What the numbers depend on, as one text.
+ * @param {{key: string}} payload
+ * @param {Inside["asked"]} controls
+ */
+export const wanted = ({ key }, { kind, unit, length_rule: rule, tokens, special_tokens: special }) =>
+  JSON.stringify([key, kind, unit, rule, tokens, special]);
+
+/**
+ * A token without the space before it.
+ * @param {string} token
+ */
+export const bare = (token) => visible(token.replace(/^[ ▁](?=.)/, ""));
+
+/**
+ * A token as an axis of Plotly names it.
+ * @param {string} token
+ */
+export const label = (token) => {
+  const shown = bare(token);
+  return (shown.length > 14 ? shown.slice(0, 13) + "…" : shown).replaceAll("<", "&lt;");
+};
+
+/**
+ * A horizontal axis that names tokens.
+ * @param {string[]} tokens
+ * @param {number} first
+ */
+export const axisOf = (tokens, first = 0) => {
+  const every = Math.max(1, Math.ceil((tokens.length - first) / LABELS));
+  const tickvals = tokens.map((_, place) => place).filter((place) => place >= first && (place - first) % every === 0);
+  return { tickvals, ticktext: tickvals.map((place) => label(tokens[place])), range: [first - 0.6, tokens.length - 0.4] };
+};
+
+/**
+ * Take what came from the server.
+ * @param {Inside | null} found
+ */
+export const receive = (found) => {
+  inside = found;
+};
+
+/**
+ * Whether what came is what is wanted.
+ * @param {string} key
+ */
+export const isHere = (key) => inside !== null && wanted(inside, inside.asked) === key;

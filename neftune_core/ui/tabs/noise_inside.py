@@ -1,0 +1,99 @@
+"""The Noise tab's views of what the noise does inside the model: Depth and Next word.
+
+The browser asks for the numbers when one of these views is open, once per sentence, model, draw and kind of noise; all
+strengths come together, so that the slider needs no call. assets/page/noise-depth.js and noise-next.js draw them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.language import say
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.sentences import sentence
+from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import UNREAD, events, reports_errors
+from neftune_core.ui.server.previews import Payload, key_of, read_ids
+from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
+
+# Fractions of the slider's range: alpha 5, 10, 15, 30, 60 and 100.
+MEASURED_AT = (0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
+
+ASKED = ("kind", "unit", "length_rule", "tokens", "special_tokens")
+"""Settings that the numbers depend on besides the sentence, its model, its draw and the sites."""
+
+
+def strengths_of(unit: str) -> list[float]:
+    """Return the strengths, in `unit`, at which the noise is followed."""
+    return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
+
+
+def measured_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
+    """Follow the noise through the model at every strength.
+
+    Args:
+        text: The sentence.
+        model: The model settings.
+        draw: Seed of the noise.
+        noise: The noise settings; strength and schedule are ignored.
+
+    Returns:
+        The payload of `noise_propagation`, with the `key` of the preview and the settings `asked` for. If the model
+        cannot show it, only these and the `problem` in one sentence.
+    """
+    from neftune_core.engine.accelerator import accelerator
+    from neftune_core.evaluation.noise_propagation import measure_propagation, payload
+    from neftune_core.models.loading import load
+    from neftune_core.models.token_text import token_texts
+
+    asked = {
+        "key": key_of(text, model, draw, noise.sites),
+        "asked": {name: getattr(noise, name) for name in ASKED},
+    }
+    try:
+        loaded = load(model)
+        ids = read_ids(text, loaded)
+        with accelerator.held():
+            found = measure_propagation(loaded, ids, noise, strengths_of(noise.unit), draw)
+    except Exception as error:
+        return {**asked, "problem": sentence(error)}
+    texts = token_texts(found.ids, loaded.tokenizer)
+    return {**asked, **payload(found, texts, lambda number: token_texts([number], loaded.tokenizer)[0])}
+
+
+def panel_html() -> str:
+    """Return the panel of the chosen token, which the browser fills."""
+    return f"""<section class="lab-predicted" hidden aria-label="{say("Next word")}">
+<div class="lab-predicted-tokens" role="radiogroup" aria-label="{say("Token after which the model predicts")}"></div>
+<p class="lab-predicted-about" aria-live="polite"></p>
+<div class="lab-predicted-tables">
+<table class="lab-predicted-words"></table><table class="lab-predicted-strengths"></table></div>
+</section>"""
+
+
+def build(strip: Strip, tab: NoiseTab) -> None:
+    """Build the panel in the row that the tab reserves, and connect the call.
+
+    Args:
+        strip: The strip.
+        tab: The Noise tab.
+    """
+    with tab.inside:
+        panel = gr.HTML(
+            None,
+            html_template=panel_html(),
+            js_on_load=part("noise-inside"),
+            apply_default_css=False,
+            elem_id="noise-inside",
+        )
+
+    @reports_errors
+    def measure(text: str, draw: int, model: ModelSettings, *values: Any) -> Payload:
+        return measured_inside(text, model, draw, tab.noise.settings(values))
+
+    given = [tab.text, tab.draw, strip.model, *tab.noise.components]
+    events(panel).click(measure, given, panel, trigger_mode="always_last", concurrency_limit=2, **UNREAD)
