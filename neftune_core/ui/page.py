@@ -6,7 +6,7 @@ import gradio as gr
 
 from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui import page_state
+from neftune_core.ui import lesson_presets, page_state
 from neftune_core.ui.parts import model_panel, strip
 from neftune_core.ui.parts.recorded import recorded
 from neftune_core.ui.parts.wiring import owner_key
@@ -17,7 +17,6 @@ from neftune_core.ui.tabs import (
     compare_tab,
     data_tab,
     learn_tab,
-    lesson_presets,
     noise_inside,
     noise_loss,
     noise_tab,
