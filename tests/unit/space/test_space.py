@@ -106,7 +106,7 @@ def test_the_home_is_what_was_named(no_home: pytest.MonkeyPatch, tmp_path: Path)
     assert home_note() == ""
     (tmp_path / "file").touch()
     no_home.setenv("NEFTUNE_HOME", str(tmp_path / "file" / "inside"))
-    with pytest.raises(NotAvailable, match="cannot be made"):
+    with pytest.raises(NotAvailable, match="cannot be created"):
         home()
 
 
@@ -204,7 +204,7 @@ def test_a_space_can_be_built_again_but_no_other_folder_is_written_over(built: P
     folder.build(built)
     assert not (built / "neftune_core" / "gone.py").exists()
     (tmp_path / "README.md").write_text("# Mine", encoding="utf-8")
-    with pytest.raises(InvalidSetting, match="no Space of the lab"):
+    with pytest.raises(InvalidSetting, match="not a Space of the lab"):
         folder.build(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Mine"
 
@@ -250,10 +250,10 @@ def test_a_push_that_the_hub_refuses_gets_a_sentence(
 
     assert "cannot write to" in words("somebody/lab")
     assert "does not accept this token" in words(token="hf_wrong")
-    assert "no name of a repository" in words("../../lab")
+    assert "is not the name of a repository" in words("../../lab")
     hub.refuse = 402
     assert "no room" in words()
     with pytest.raises(InvalidSetting, match="contains no Space"):
         account.push_space(tmp_path, "lab")
     monkeypatch.delenv("HF_TOKEN")
-    assert "no token" in words()
+    assert "no hub token" in words()

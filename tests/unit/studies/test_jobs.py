@@ -306,7 +306,7 @@ def test_a_loss_of_nan_ends_the_study_with_a_sentence(rows: Path, monkeypatch: p
     assert status.state == "failed"
     assert "choose a smaller learning rate" in status.message
     assert {"step", "diverged", "saved", "answered"} <= {event["event"] for event in record.events()}
-    assert "NaN" not in (record.folder / "events.jsonl").read_text(encoding="utf-8")  # JSON has no such word
+    assert ": NaN" not in (record.folder / "events.jsonl").read_text(encoding="utf-8")  # JSON has no such number
 
 
 def test_a_record_whose_process_died_is_reported_as_interrupted(rows: Path) -> None:
