@@ -128,6 +128,7 @@ def test_a_sentence_from_a_link_is_shown_as_text_and_saved_without_formulas(brow
         assert "=1+1<img" in "".join(page.locator("#noise-chips").inner_text().split()).replace("·", "")
         page.locator("#noise-figure svg.main-svg").first.wait_for()
         page.locator(".toast-close").first.click()  # what could not be kept of the link
+        page.locator(".toast-body").first.wait_for(state="detached")
         with page.expect_download() as download:
             page.locator("#noise-figure [data-format=csv]").click(force=True)
         rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
