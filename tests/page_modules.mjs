@@ -1,4 +1,4 @@
-/** Checks of the page's modules that know no page. `node --test` runs them; so does the browser (test_page_modules.py). */
+/** Checks of the page's modules that know no page. `node --test` runs them; so does the browser (browser/test_page_modules.py). */
 import {
   bandOf,
   DENSITIES,
