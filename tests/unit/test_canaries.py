@@ -243,7 +243,7 @@ def tiny_llama() -> Any:
 
 
 def test_transformers_marks_a_model_on_which_it_has_put_hooks() -> None:
-    why = "Hidden states asked of a private tree are never collected: mend models/module_trees.py, `HOOKED_MARK`."
+    why = "Hidden states of private trees are not collected: mend models/architecture/module_trees.py, `HOOKED_MARK`."
     from neftune_core.models.architecture.module_trees import HOOKED_MARK, private_tree
 
     model = tiny_llama()
@@ -319,7 +319,7 @@ def test_torchs_gradient_of_the_softmax_is_the_one_of_autograd() -> None:
 
 
 def test_torch_keeps_a_modules_tensors_and_hooks_in_the_tables_that_are_shared() -> None:
-    why = "A private tree copies the weights or keeps hooks: mend models/module_trees.py and engine/copies.py."
+    why = "Private trees copy weights or keep hooks: mend models/architecture/module_trees.py and engine/copies.py."
     module = nn.BatchNorm1d(2)
     module.register_forward_hook(lambda *_: None)
     assert set(module._parameters) == {"weight", "bias"}, why

@@ -200,7 +200,7 @@ def _download_file(address: str, file: _File, folder: Path, done: tuple[int, int
                 name=repository,
             )
         )
-    part.rename(whole)
+    publish(part, whole)
 
 
 def _next_chunk(answer: Any, repository: str) -> bytes:
