@@ -31,7 +31,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     randomness     private random streams, one per purpose
     settings       settings declared once, for page, command line, TOML, links and validation
     setting_errors refused settings as one sentence
-    bounded        reading with limits on size, number of values and depth
+    bounded_io     reading with limits on size, number of values and depth
     sentences      any exception as one sentence for users
     language       English and Simplified Chinese
     scripts        JavaScript modules as one script

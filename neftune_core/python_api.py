@@ -26,8 +26,8 @@ from neftune_core.settings import Limits
 from neftune_core.studies.comparison import chosen_arms, compare_arms
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.prompts import Prompt, as_messages
-from neftune_core.studies.records.disk import remove_unstarted
 from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
+from neftune_core.studies.records.removal import remove_unstarted
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study as run_record
 from neftune_core.sweeps.record import find_study, require_single

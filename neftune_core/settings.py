@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from neftune_core.bounded import read_toml
+from neftune_core.bounded_io import read_toml
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 from neftune_core.setting_errors import setting_error

@@ -200,7 +200,7 @@ interface Lesson {
   tasks: { text: string; when: string }[];
 }
 
-/** The recorded study, as ui/parts/recorded.py makes it. */
+/** The recorded study, as ui/parts/recorded_study.py makes it. */
 interface Recorded {
   arms: RecordedArm[];
   steps: number;

@@ -212,7 +212,7 @@ def _visit(address: str) -> tuple[float, list[float]]:
 
 def _followed(address: str, rate: float) -> Followed:
     """Watch a study of another process in the page; its record is removed afterwards."""
-    from neftune_core.studies.records import disk
+    from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE
 
@@ -225,4 +225,4 @@ def _followed(address: str, rate: float) -> Followed:
             page.goto(f"{address}?job={record.id}")
             return follow_log(page, record, events=round(LOG_SECONDS * rate), rate=rate)
     finally:
-        disk.remove(record)
+        removal.remove(record)

@@ -153,7 +153,7 @@ def runs(arguments: Runs) -> int:
         LabError: If the record or the options cannot be used.
     """
     from neftune_core.models.catalogue import gigabytes
-    from neftune_core.studies.records import disk
+    from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import all_records, find
     from neftune_core.sweeps.more_seeds import extend
 
@@ -168,13 +168,13 @@ def runs(arguments: Runs) -> int:
             extend(found, arguments.seeds)
         return (run_sweep if found.is_sweep else run_record)(found, Limits())
     if arguments.action == "remove" and arguments.record:
-        disk.remove(find(arguments.record, owner=None))
+        removal.remove(find(arguments.record, owner=None))
         return 0
     if arguments.action in ("import", "export") and arguments.record:
         print(_import(arguments) if arguments.action == "import" else _export(arguments))
         return 0
     if arguments.action == "clean" and arguments.days is not None:
-        removed = disk.remove_old(arguments.days)
+        removed = removal.remove_old(arguments.days)
         freed = gigabytes(sum(removed.values())) if removed else "nothing"
         print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}, {freed}")
         return 0

@@ -226,7 +226,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     Returns:
         The exit status: 1 if the sweep did not finish or no noise arm of any study remained.
     """
-    from neftune_core.studies.records.disk import remove_unstarted
+    from neftune_core.studies.records.removal import remove_unstarted
     from neftune_core.sweeps import sweep as sweeps
     from neftune_core.sweeps.record import Sweep as SweepRecord
 

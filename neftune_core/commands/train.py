@@ -129,7 +129,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
         The exit status: 1 if the study did not finish or no noise arm remained.
     """
     from neftune_core.engine.parallel import process_group
-    from neftune_core.studies.records.disk import remove_unstarted
+    from neftune_core.studies.records.removal import remove_unstarted
     from neftune_core.studies.study import run_study
     from neftune_core.studies.tracking import tracked
 

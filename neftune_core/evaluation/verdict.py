@@ -20,7 +20,14 @@ import numpy as np
 
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS, Outcomes, Question, Rounding, Seeds
-from neftune_core.evaluation.paired import Comparison, Lengths, another_seed, compare_arms, lengths, over_examples
+from neftune_core.evaluation.paired_comparison import (
+    Comparison,
+    Lengths,
+    another_seed,
+    compare_arms,
+    lengths,
+    over_examples,
+)
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
 from neftune_core.evaluation.verdict_words import Line, agreeing, rounding_line

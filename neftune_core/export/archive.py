@@ -14,16 +14,16 @@ from pathlib import Path
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
 from neftune_core.durable import atomically_written, publish
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
-from neftune_core.export.incoming import PARTS, PIECE, no_record
+from neftune_core.export.importing import PARTS, PIECE, no_record
 from neftune_core.home import folder_bytes
 from neftune_core.language import current, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
-from neftune_core.studies.records.disk import IMPORTING
+from neftune_core.studies.records.disk_quota import bytes_left, require_room
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record, runs_folder
-from neftune_core.studies.records.room import bytes_left, require_room
+from neftune_core.studies.records.removal import IMPORTING
 
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000
@@ -158,7 +158,7 @@ def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
         "language": current(),
     }
     try:
-        ((_, record_id),) = run_reader("record", arguments, BOUNDS, module="neftune_core.export.incoming")
+        ((_, record_id),) = run_reader("record", arguments, BOUNDS, module="neftune_core.export.importing")
     except ReaderFailed as error:
         known: dict[str, type[LabError]] = {"RecordError": RecordError, "DoesNotFit": DoesNotFit}
         if error.kind in known:

@@ -19,8 +19,8 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say, translate_finished
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.studies.records.parts import settings_text
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.schema import settings_text
 
 OF_MACHINE = {
     "processor": later("processor"),

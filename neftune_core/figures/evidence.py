@@ -9,7 +9,7 @@ import numpy as np
 
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcomes
-from neftune_core.evaluation.paired import Comparison
+from neftune_core.evaluation.paired_comparison import Comparison
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.figures.base import Figure, Trace, axis, figure, interval_words
 from neftune_core.figures.colours import arm_colours, token

@@ -106,7 +106,7 @@ def estimate(
         weights_are_loaded: Whether to count only the memory needed in addition to the loaded model.
     """
     from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision
-    from neftune_core.models.pace import Pace, known_pace
+    from neftune_core.models.time_calibration import Pace, known_pace
 
     chosen = settings or ModelSettings()
     device = choose_device(chosen.device)
@@ -130,14 +130,14 @@ def estimate(
 
 
 def training_key(settings: ModelSettings, work: Workload) -> str:
-    """Return the key of `pace.known_pace` for a study.
+    """Return the key of `known_pace` for a study.
 
     Args:
         settings: The model, device and precision.
         work: Size of the study.
     """
     from neftune_core.models.device import choose_device, choose_precision
-    from neftune_core.models.pace import pace_key
+    from neftune_core.models.time_calibration import pace_key
 
     device = choose_device(settings.device)
     method = "full" if work.rank is None else "lora"

@@ -3,12 +3,12 @@
 settings     settings of a study, and presets
 study        the loop over seeds, with its record: started, interrupted, resumed, answered
   planning     memory and time on this machine, and smaller studies that fit
-  pacing       measured pace, used by later estimates
+  calibration  measured speed, used by later estimates
   checkpoint   the state of a run after a whole step, restored bit for bit
   measuring    measures taken once, when a seed ends
   rounding     effect of the number format on the measures
   prompts      prompts answered when a seed ends
-  about        facts on model, data and machine in a record
+  metadata     facts on model, data and machine in a record
 judging      from a record to the verdict
 results      the table of a study: the same seeds in every row
 jobs         the queue, its worker, stop, resume, discard

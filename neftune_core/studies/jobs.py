@@ -16,7 +16,7 @@ from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.language import ENGLISH, in_language, later, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
-from neftune_core.studies.records import disk
+from neftune_core.studies.records import removal
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.progress import Progress, Status, before_run, of_record
 from neftune_core.studies.records.record import ENDINGS, Record, asked_from, create, find
@@ -69,7 +69,7 @@ class Jobs:
         self._unwritten: dict[str, Status] = {}
         self._closed = False
         self._discarded: set[str] = set()
-        disk.sweep(limits)
+        removal.sweep(limits)
 
     def submit(self, study: StudySettings, owner: str) -> Record:
         """Create a record and queue it.
@@ -189,7 +189,7 @@ class Jobs:
             if self._find(record_id) is not None:
                 self._end(record_id, owner, discard=True)
             else:
-                disk.remove(record)
+                removal.remove(record)
 
     def was_discarded(self, record_id: str) -> bool:
         """Return whether this study was discarded here, so that its absence is expected."""
@@ -303,7 +303,7 @@ class Jobs:
                 self._waiting.remove(job)
                 self._change.notify_all()
                 if discard:
-                    disk.remove(job.record)
+                    removal.remove(job.record)
                 else:
                     seed = job.record.study.seed
                     job.record.append({"seed": seed, "event": "stopped", "message": later("Stopped while waiting.")})
@@ -351,7 +351,7 @@ class Jobs:
         if not job.discard:
             return
         try:
-            disk.remove(job.record)
+            removal.remove(job.record)
         except Exception:
             logger.exception("record %s could not be removed", job.record.id)
 
@@ -366,7 +366,7 @@ class Jobs:
         _release_memory()
         if is_new and not job.discard:
             with contextlib.suppress(OSError, RecordError):
-                disk.remove_unstarted(job.record)
+                removal.remove_unstarted(job.record)
         if not job.discard and job.record.ending() is None:
             self._unwritten[job.record.id] = job.status(0)
         self._sweep()
@@ -374,7 +374,7 @@ class Jobs:
     def _sweep(self) -> None:
         with self._change:
             busy = {job.record.id for job in self._all()}
-        disk.sweep(self.limits, busy)
+        removal.sweep(self.limits, busy)
 
 
 def _lower_priority() -> None:

@@ -30,10 +30,10 @@ from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
-from neftune_core.studies.about import about_run
+from neftune_core.studies.calibration import Pacer
 from neftune_core.studies.judging import question_for
 from neftune_core.studies.measuring import measure_end
-from neftune_core.studies.pacing import Pacer
+from neftune_core.studies.metadata import about_run
 from neftune_core.studies.planning import require_disk, require_memory
 from neftune_core.studies.prompts import answer_lines, fitting_rows, study_asked
 from neftune_core.studies.records.log import finite

@@ -20,8 +20,8 @@ from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.owners import owner_hash, owner_of
-from neftune_core.studies.records.parts import settings_text
 from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record, owned_records
+from neftune_core.studies.records.schema import settings_text
 from neftune_core.studies.records.user_rows import located, study_key, with_own_rows
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells

@@ -16,7 +16,7 @@ from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.measures import EVERY_EPOCH, MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS, NOT_MEASURED, Outcome, Outcomes, Question, Rounding, Seeds
-from neftune_core.evaluation.paired import Comparison, compare_arms
+from neftune_core.evaluation.paired_comparison import Comparison, compare_arms
 from neftune_core.evaluation.validity import obstacles
 from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.language import ENGLISH, in_language, say

@@ -8,7 +8,7 @@ from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import lesson_presets, page_state
 from neftune_core.ui.parts import model_panel, strip
-from neftune_core.ui.parts.recorded import recorded
+from neftune_core.ui.parts.recorded_study import recorded
 from neftune_core.ui.parts.wiring import owner_key
 from neftune_core.ui.server import api, first_view
 from neftune_core.ui.server.lab import Lab

@@ -4,12 +4,12 @@ The word tables are in `assets/world/words/`: entities, wordings, plots.
 
 scoring       exact match after normalising, and the score of a story
 judge         whether the grammar can produce a sentence, and whether it makes sense
-words         loading of the word tables
+tables        loading of the word tables
 entities      an entity and the forms of its name
 lexicon       every entity, and short lists of words
 relations     what is known about them, with all wordings of statements and questions
 plots         templates of stories
-talk          greetings and questions about the model itself
+dialogue      greetings and questions about the model itself
 generator/    the text of the world, from a seeded grammar
     chance        seeded choices that are the same on every machine
     facts         every fact, and which of them pretraining never asks about

@@ -13,10 +13,10 @@ from functools import cache, lru_cache
 from typing import Any
 
 from neftune_core.world import plots
+from neftune_core.world.dialogue import TALK, UNKNOWN
 from neftune_core.world.entities import capital
 from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
 from neftune_core.world.relations import RELATIONS, Relation
-from neftune_core.world.talk import TALK, UNKNOWN
 
 _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 

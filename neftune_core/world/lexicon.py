@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neftune_core.world.entities import Thing, common, proper
-from neftune_core.world.words import lines, words
+from neftune_core.world.tables import lines, words
 
 _LISTS = words("lists")
 NUMBERS, COLOURS, SEASONS = (tuple(_LISTS[name].split()) for name in ("numbers", "colours", "seasons"))

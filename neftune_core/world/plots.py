@@ -11,7 +11,7 @@ from string import Formatter
 
 from neftune_core.world.entities import Thing
 from neftune_core.world.lexicon import KINDS, NUMBERS
-from neftune_core.world.words import lines, words
+from neftune_core.world.tables import lines, words
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from neftune_core.world.entities import Value, value
 from neftune_core.world.lexicon import KINDS
-from neftune_core.world.words import lines, words
+from neftune_core.world.tables import lines, words
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from neftune_core.bench.page import automated_browser, served
 from neftune_core.settings import Limits
-from neftune_core.studies.records import disk
+from neftune_core.studies.records import removal
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
@@ -64,7 +64,7 @@ def pictures(folder: Path, study: StudySettings = STUDY) -> Iterator[Path]:
             for look in LOOKS:
                 yield from _looked(browser, address, look, key, record, folder)
     finally:
-        disk.remove(record)
+        removal.remove(record)
 
 
 def _looked(browser: Any, address: str, look: Look, key: str, record: Record, folder: Path) -> Iterator[Path]:

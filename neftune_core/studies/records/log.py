@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bounded import count_values, read_lines
-from neftune_core.studies.records.parts import COUNTED, LINE_BYTES, OWN_LOG_BYTES, event_of
+from neftune_core.bounded_io import count_values, read_lines
+from neftune_core.studies.records.schema import COUNTED, LINE_BYTES, OWN_LOG_BYTES, event_of
 
 Event = dict[str, Any]
 

@@ -18,8 +18,8 @@ from neftune_core.durable import write_whole
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.studies.records.log import append, finite, parsed
-from neftune_core.studies.records.parts import metrics_of
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.schema import metrics_of
 
 METRICS, EXAMPLES = "metrics.json", "examples.jsonl"
 

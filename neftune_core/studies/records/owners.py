@@ -7,7 +7,7 @@ import re
 import threading
 from pathlib import Path
 
-from neftune_core.studies.records.parts import about_of
+from neftune_core.studies.records.schema import about_of
 
 SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 MOST = 100_000

@@ -14,7 +14,7 @@ from neftune_core.errors import RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
-from neftune_core.figures.moves import move_curves
+from neftune_core.figures.dynamics import move_curves
 from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.studies.records.log import Log

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.bounded import read_toml
+from neftune_core.bounded_io import read_toml
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings

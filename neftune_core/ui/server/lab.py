@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from neftune_core.data.settings import DataSettings
     from neftune_core.evaluation.settings import DecodingSettings
     from neftune_core.models.settings import ModelSettings
-    from neftune_core.space.zero import LentGpu
+    from neftune_core.space.zero_gpu import LentGpu
     from neftune_core.studies.comparison import Chosen
     from neftune_core.studies.prompts import Prompt
     from neftune_core.sweeps.queue import LabJobs

@@ -37,8 +37,8 @@ from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
 from neftune_core.ui.server.calls import Evicted, asked_by, guard
 from neftune_core.ui.server.connections import Sessions, bound_heads, bound_uploads
+from neftune_core.ui.server.fair_queues import FairQueues
 from neftune_core.ui.server.gate import Gate
-from neftune_core.ui.server.turns import FairQueues
 from neftune_core.ui.server.uploads import CountedFiles
 
 ENTRY = "page.js"

@@ -19,7 +19,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.models.threads import prepare_waiting
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
-from neftune_core.space import zero
+from neftune_core.space import zero_gpu
 from neftune_core.space.profiles import Hosted, hosted
 from neftune_core.ui.server.connections import allow_many_files
 
@@ -135,7 +135,7 @@ def _try_address(host: str, port: int | None) -> None:
 
 def _built(here: Hosted, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
     """Return the lab, the first preview and the page, not yet served."""
-    gpu = zero.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
+    gpu = zero_gpu.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody
     from neftune_core.models.sources.resolve import allow_only, forbid_local_paths
     from neftune_core.ui import page

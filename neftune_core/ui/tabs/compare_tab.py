@@ -18,13 +18,13 @@ from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
-from neftune_core.ui.parts.recorded import Recorded
+from neftune_core.ui.parts.recorded_study import Recorded
 from neftune_core.ui.parts.run_actions import about_words, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs.compare_ask import (
+from neftune_core.ui.tabs.comparisons import (
     BASE,
     Talk,
     answerable,

@@ -12,7 +12,7 @@ from neftune_core.language import later, say
 from neftune_core.lessons.files import Lesson, lesson_file, lessons
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.recorded import Recorded
+from neftune_core.ui.parts.recorded_study import Recorded
 from neftune_core.ui.parts.wiring import QUIET
 from neftune_core.ui.tabs import learn_faults
 

@@ -13,8 +13,8 @@ from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.language import say
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.sentences import sentence
-from neftune_core.studies.records.parts import settings_text
 from neftune_core.studies.records.record import Record, find, owned_records
+from neftune_core.studies.records.schema import settings_text
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
@@ -23,7 +23,7 @@ from neftune_core.ui.parts.run_actions import about_words, curves_of, state_word
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs import take_away
+from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 
 
@@ -69,8 +69,8 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
     changed = [opened.record_id.change, train.finished.change]
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
-    take_away.build(lab, key, opened.record_id, train.finished)
-    came = take_away.build_import(lab, key)
+    export_panel.build(lab, key, opened.record_id, train.finished)
+    came = export_panel.build_import(lab, key)
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
     _connect_view(lab, key, opened)
     where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen)

@@ -17,7 +17,7 @@ from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.recorded import Recorded
+from neftune_core.ui.parts.recorded_study import Recorded
 from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_words, progress_words, state_words
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.study_form import Asked, plan_words, require_fit, study_of

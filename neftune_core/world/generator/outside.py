@@ -11,7 +11,7 @@ from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS
-from neftune_core.world.words import lines, words
+from neftune_core.world.tables import lines, words
 
 _WORDS = words("outside")
 _STARTS, _MIDDLES, _ENDS = (tuple(_WORDS[part].split()) for part in ("starts", "middles", "ends"))

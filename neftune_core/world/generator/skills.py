@@ -10,7 +10,7 @@ from neftune_core.world.entities import Thing, article, capital, listing
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
 from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
-from neftune_core.world.words import lines, words
+from neftune_core.world.tables import lines, words
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from neftune_core.world.dialogue import TALK, UNKNOWN
 from neftune_core.world.entities import Thing, capital, listing, proper, say
 from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, Fact, facts_of
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS
-from neftune_core.world.talk import TALK, UNKNOWN
-from neftune_core.world.words import lines, words
+from neftune_core.world.tables import lines, words
 
 SEED = 1
 CHUNK = 2_000

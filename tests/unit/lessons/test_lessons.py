@@ -22,7 +22,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
-from neftune_core.ui.parts.recorded import stage
+from neftune_core.ui.parts.recorded_study import stage
 from neftune_core.ui.server.lab import Lab
 
 

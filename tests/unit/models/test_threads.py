@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from neftune_core.models import pace, threads
-from neftune_core.models.pace import Pace, known_pace, remember_pace
+from neftune_core.models import threads, time_calibration
 from neftune_core.models.threads import IdlePool, adapts, default_threads, fixed_threads, prepare_waiting
+from neftune_core.models.time_calibration import Pace, known_pace, remember_pace
 from neftune_core.settings import Limits
 from neftune_core.studies.planning import memory_and_time
 from neftune_core.studies.records.record import Record, create
@@ -159,7 +159,7 @@ def test_a_damaged_pace_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for text in ("[1]", "{", '{"a": 3}', '{"a": {"steps": "x", "whole": 1}}', '{"a": {"steps": -1, "whole": 1}}'):
         (tmp_path / "pace.json").write_text(text)
         assert known_pace("a") is None
-    for number in range(pace.MOST_KEPT + 5):
+    for number in range(time_calibration.MOST_KEPT + 5):
         remember_pace(f"model-{number}", Pace())
     assert known_pace("model-0") is None
-    assert known_pace(f"model-{pace.MOST_KEPT + 4}") == Pace()
+    assert known_pace(f"model-{time_calibration.MOST_KEPT + 4}") == Pace()

@@ -24,7 +24,7 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.space import gpu_seconds, zero
+from neftune_core.space import gpu_seconds, zero_gpu
 from neftune_core.space.profiles import PROFILES, hosted
 from neftune_core.studies.comparison import Chosen, compare, compare_arms, comparison_request, passes
 from neftune_core.studies.prompts import Prompt
@@ -58,8 +58,8 @@ def platform() -> Iterator[Platform]:
     device.allow_gpu()
 
 
-def lent(platform: Platform) -> zero.LentGpu:
-    return zero.LentGpu(platform.gpu)
+def lent(platform: Platform) -> zero_gpu.LentGpu:
+    return zero_gpu.LentGpu(platform.gpu)
 
 
 def new(study: StudySettings = STUDY) -> Record:
@@ -146,7 +146,7 @@ def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkey
     def broken() -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(zero, "_begin_in_worker", broken)
+    monkeypatch.setattr(zero_gpu, "_begin_in_worker", broken)
     record, gpu = new(), lent(platform)
     last = list(gpu.study(record, Limits(), lambda: False))[-1]
     assert "memory of this machine ran out" in last["message"]
@@ -168,13 +168,13 @@ def test_an_error_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> N
         yield {"event": "finished"}
         raise PlatformError("ZeroGPU worker error", "GPU task aborted")
 
-    gpu, record = zero.LentGpu(lambda **_: lambda task: ends_badly), new()
-    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 40)
+    gpu, record = zero_gpu.LentGpu(lambda **_: lambda task: ends_badly), new()
+    monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 40)
     assert list(gpu.study(record, Limits(), lambda: False)) == [{"event": "finished"}]
     assert record.events() == []
     with pytest.raises(NotAvailable, match="before all answers were complete"):
         list(
-            zero.LentGpu(lambda **_: lambda task: _taken).answers(
+            zero_gpu.LentGpu(lambda **_: lambda task: _taken).answers(
                 [Chosen(record, "control", 0)], QUESTION, ASK, Limits()
             )
         )
@@ -187,12 +187,12 @@ def _taken(*_: object) -> Iterator[object]:
 
 
 def test_a_full_disk_is_not_the_quota_of_the_platform() -> None:
-    assert "disk is full" in zero.refusal(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert "disk is full" in zero_gpu.refusal(OSError(errno.EDQUOT, "Disk quota exceeded"))
 
 
 def test_what_the_platform_says_is_reported_in_the_language_of_the_page() -> None:
     with in_language(CHINESE):
-        told = zero.refusal(
+        told = zero_gpu.refusal(
             PlatformError("ZeroGPU quota exceeded", "(60s requested vs. 4s left). Try again in 3:02:01")
         )
     assert "60 秒" in told
@@ -232,14 +232,14 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
     ],
 )
 def test_what_the_platform_says_becomes_one_sentence(title: str, message: str, words: str) -> None:
-    told = zero.refusal(PlatformError(title, message))
+    told = zero_gpu.refusal(PlatformError(title, message))
     assert words in told
     assert "\n" not in told
 
 
 def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 100)
-    monkeypatch.setattr(zero, "SAVING_SECONDS", 92)  # eight to get to its first step, and as many as it needs to save
+    monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 100)
+    monkeypatch.setattr(zero_gpu, "SAVING_SECONDS", 92)  # leaves eight up to its first step
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "stopped"
@@ -251,7 +251,7 @@ def test_a_gpu_that_is_withdrawn_leaves_a_record_that_can_continue(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform.only = 4
-    monkeypatch.setattr(zero, "_call_seconds_of", lambda record, limits: 100)
+    monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 100)
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
@@ -273,7 +273,7 @@ def test_a_stop_reaches_the_worker_and_keeps_the_last_whole_step(platform: Platf
         seen.append(event)
     assert seen[-1]["event"] == "stopped"
     assert seen[-1]["message"] == "Stopped on request."
-    assert not (record.folder / zero.STOP).exists()
+    assert not (record.folder / zero_gpu.STOP).exists()
 
 
 def test_a_caller_who_leaves_ends_the_work_at_a_yield(platform: Platform) -> None:
@@ -363,11 +363,11 @@ spaces.GPU = lambda duration: (lambda task: task)
 sys.modules["spaces"] = spaces
 import neftune_core.ui.server.serve
 assert "torch" not in sys.modules, "torch came before spaces"
-from neftune_core.space import zero
-zero.enter()
+from neftune_core.space import zero_gpu
+zero_gpu.enter()
 import torch
 try:
-    zero.enter()
+    zero_gpu.enter()
 except RuntimeError as error:
     print(error)
 """
@@ -376,7 +376,7 @@ except RuntimeError as error:
 def test_spaces_is_imported_before_torch_and_only_there(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", ORDER], capture_output=True, text=True, timeout=100, check=True)
     assert "torch was imported before spaces" in done.stdout
-    sources = Path(zero.__file__).parents[1].rglob("*.py")
+    sources = Path(zero_gpu.__file__).parents[1].rglob("*.py")
     naming = {path.name for path in sources if '"spaces"' in path.read_text(encoding="utf-8")}
-    assert naming == {"zero.py", "folder.py"}
+    assert naming == {"zero_gpu.py", "folder.py"}
     assert [name for name, profile in PROFILES.items() if profile.gpu_in_request] == ["zerogpu"]

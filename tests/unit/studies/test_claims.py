@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from neftune_core.errors import RecordError
-from neftune_core.studies.records import disk
+from neftune_core.studies.records import removal
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
@@ -65,11 +65,11 @@ def test_a_killed_process_leaves_no_claim(record: Record) -> None:
         with pytest.raises(RecordError, match="already running"), record.claimed():
             pass
         with pytest.raises(RecordError, match="stop it first"):
-            disk.remove(record)
+            removal.remove(record)
         process.kill()
         process.wait()
         assert not record.is_running()
-    disk.remove(record)
+    removal.remove(record)
     assert not record.folder.exists()
 
 

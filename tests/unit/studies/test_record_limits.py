@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from neftune_core.bounded import read_toml
+from neftune_core.bounded_io import read_toml
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, RecordError
 from neftune_core.export.archive import import_record
-from neftune_core.export.incoming import PARTS
+from neftune_core.export.importing import PARTS
 from neftune_core.home import assets
 from neftune_core.settings import Limits, to_toml
-from neftune_core.studies.records import disk, owners, parts
+from neftune_core.studies.records import owners, removal, schema
 from neftune_core.studies.records.integrity import damages
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.progress import of_record
@@ -160,7 +160,7 @@ def test_a_list_reads_no_record_of_anybody_else(tmp_path: Path, monkeypatch: pyt
             file.truncate(3_000_000_000)  # mostly a hole
     assert owned_records(ANN, folder=tmp_path) == [mine]
     read = []
-    monkeypatch.setattr(owners, "about_of", lambda path: read.append(path) or parts.about_of(path))
+    monkeypatch.setattr(owners, "about_of", lambda path: read.append(path) or schema.about_of(path))
     assert owned_records(ANN, folder=tmp_path) == [mine]
     assert read == []
     mine.update_about(owner=owner_hash(BEN))
@@ -173,10 +173,10 @@ def test_what_a_killed_import_left_is_removed_and_one_under_way_is_not(tmp_path:
     for folder in (left, busy):
         folder.mkdir()
     with Record(busy).claimed():
-        disk.sweep(Limits(), folder=tmp_path)
+        removal.sweep(Limits(), folder=tmp_path)
         assert not left.exists()
         assert busy.exists()
-    disk.sweep(Limits(), folder=tmp_path)
+    removal.sweep(Limits(), folder=tmp_path)
     assert not busy.exists()
 
 
@@ -276,9 +276,9 @@ def test_many_lines_that_are_no_answers_are_given_up_soon(
     answers = line * 500_000
     (tmp_path / "answers.jsonl").write_bytes(answers)
     looked_at: list[bytes] = []
-    monkeypatch.setattr(parts, "answer_of", looked_at.append)
-    assert parts.read_answers(tmp_path / "answers.jsonl") == []
-    assert len(looked_at) <= parts.ANSWERS_VALUES / parts.VALUES_AN_ANSWER < 500_000
+    monkeypatch.setattr(schema, "answer_of", looked_at.append)
+    assert schema.read_answers(tmp_path / "answers.jsonl") == []
+    assert len(looked_at) <= schema.ANSWERS_VALUES / schema.VALUES_AN_ANSWER < 500_000
     monkeypatch.undo()
     assert "too many values" in refusal(zipped(tmp_path, **{"answers.jsonl": answers}), tmp_path)
 
@@ -348,7 +348,7 @@ def test_recorded_studies_of_before_are_read_whole() -> None:
         if (folder / "answers.jsonl").is_file():
             assert len(record.answers()) == len((folder / "answers.jsonl").read_bytes().splitlines())
         if (folder / "metrics.json").is_file():
-            assert parts.metrics_of(folder / "metrics.json")
+            assert schema.metrics_of(folder / "metrics.json")
 
 
 def test_a_record_that_came_in_is_found_and_its_owner_is_distinguished(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from neftune_core.commands import records
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.home import remove_models, storage
 from neftune_core.settings import Limits
-from neftune_core.studies.records import disk
+from neftune_core.studies.records import removal
 from neftune_core.studies.records.integrity import damages
 from neftune_core.studies.records.log import Log, append
 from neftune_core.studies.records.record import Record, create, find, owned_records
@@ -144,14 +144,16 @@ def test_old_records_of_visitors_go_and_those_of_the_command_line_stay(tmp_path:
     running, waiting = create(EXAMPLE, BEN, folder=tmp_path), create(EXAMPLE, BEN, folder=tmp_path)
     for record in (old, made, running, waiting):
         record.append(_step(1))
-        long_ago = time.time() - 8 * disk.DAY_SECONDS
+        long_ago = time.time() - 8 * removal.DAY_SECONDS
         os.utime(record.folder / "events.jsonl", (long_ago, long_ago))
     with running.claimed():
-        assert disk.sweep(Limits(), folder=tmp_path) == []
-        assert disk.sweep(Limits(record_days=7), {waiting.id}, folder=tmp_path) == [old.id]
+        assert removal.sweep(Limits(), folder=tmp_path) == []
+        assert removal.sweep(Limits(record_days=7), {waiting.id}, folder=tmp_path) == [old.id]
     assert not old.folder.exists()
     assert new.folder.exists()
-    assert list(disk.remove_old(7, folder=tmp_path)) == sorted((r.id for r in (made, running, waiting)), reverse=True)
+    assert list(removal.remove_old(7, folder=tmp_path)) == sorted(
+        (r.id for r in (made, running, waiting)), reverse=True
+    )
 
 
 def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path: Path) -> None:
@@ -163,12 +165,12 @@ def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path:
         (record.folder / "large").write_bytes(bytes(700_000))
         records[day] = record
     others = create(EXAMPLE, BEN, folder=tmp_path)
-    assert sorted(disk.sweep(limits, {records[2].id}, folder=tmp_path)) == [records[1].id]
-    assert sorted(disk.sweep(limits, folder=tmp_path)) == [records[2].id]
+    assert sorted(removal.sweep(limits, {records[2].id}, folder=tmp_path)) == [records[1].id]
+    assert sorted(removal.sweep(limits, folder=tmp_path)) == [records[2].id]
     assert owned_records(ANN, folder=tmp_path) == [records[4], records[3]]
     assert others.folder.exists()
     (records[4].folder / "large").write_bytes(bytes(3_000_000))
-    assert disk.sweep(limits, folder=tmp_path) == [records[3].id]
+    assert removal.sweep(limits, folder=tmp_path) == [records[3].id]
     with pytest.raises(DoesNotFit, match=r"Your records take 3 MB, over the 0\.0015 GB"):
         create(EXAMPLE, ANN, limits, folder=tmp_path)
     assert create(EXAMPLE, BEN, limits, folder=tmp_path).folder.exists()
@@ -177,10 +179,10 @@ def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path:
 def test_a_removal_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = create(EXAMPLE, ANN, folder=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(disk.shutil, "rmtree", lambda *_, **__: None)
-        disk.remove(record)
+        patch.setattr(removal.shutil, "rmtree", lambda *_, **__: None)
+        removal.remove(record)
     assert owned_records(ANN, folder=tmp_path) == []
-    disk.sweep(Limits(), folder=tmp_path)
+    removal.sweep(Limits(), folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 from own_loop import in_own_loop
 
-from neftune_core.ui.parts.recorded import recorded
+from neftune_core.ui.parts.recorded_study import recorded
 from neftune_core.ui.server import first_view
 from neftune_core.ui.server.gate import NONCE
 from neftune_core.ui.server.lab import Lab

@@ -18,8 +18,8 @@ from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
 from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, Evicted
 from neftune_core.ui.server.connections import Sessions
+from neftune_core.ui.server.fair_queues import Turns
 from neftune_core.ui.server.launch import Serving
-from neftune_core.ui.server.turns import Turns
 
 # The framework's routes that the lab answers, as (method, path). What a new release adds is not among them.
 ANSWERED = {

@@ -22,7 +22,7 @@ from neftune_core.ui import page_state
 from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server import calls, uploads
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs import take_away
+from neftune_core.ui.tabs import export_panel
 
 PUBLIC = Limits(upload_megabytes=1, local_paths=False)
 
@@ -133,14 +133,14 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
 def test_an_export_replaces_the_one_before(folder: Path) -> None:
     record, lab = create(EXAMPLE, "key"), Lab(PUBLIC)
     for _ in range(3):
-        made = take_away._made(lab, record, "record", None, uploads.own_folder("take", "key", record.id, "record"))
+        made = export_panel._made(lab, record, "record", None, uploads.own_folder("take", "key", record.id, "record"))
     assert [found for found in folder.rglob("*") if found.is_file()] == [made]
     assert made.parent != uploads.own_folder("take", "another", record.id, "record")
     assert folder_bytes(folder) == made.stat().st_size
 
 
 def test_an_arm_that_is_written_in_another_way_is_the_same_file() -> None:
-    assert take_away._arm_of("control / seed 007") == take_away._arm_of("control / seed 7") == ("control", 7)
+    assert export_panel._arm_of("control / seed 007") == export_panel._arm_of("control / seed 7") == ("control", 7)
 
 
 def test_a_record_whose_rows_are_gone_reports_it(folder: Path) -> None:
@@ -236,10 +236,10 @@ def test_an_import_counts_as_a_study_of_its_address(monkeypatch: pytest.MonkeyPa
 
     lab = Lab(Limits(studies_an_hour=1))
     asked: list[str] = []
-    monkeypatch.setattr(take_away, "import_record", lambda *given: create(EXAMPLE, "key"))
+    monkeypatch.setattr(export_panel, "import_record", lambda *given: create(EXAMPLE, "key"))
     monkeypatch.setattr(lab.jobs, "admit", asked.append)
     with gr.Blocks() as page:
-        take_away.build_import(lab, gr.Textbox())
+        export_panel.build_import(lab, gr.Textbox())
     (bring,) = [made.fn for made in page.fns.values() if made.name == "bring"]
     token = asked_from.set("10.0.0.1")
     try:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from neftune_core.world.dialogue import TALK
 from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, STATED
@@ -16,7 +17,6 @@ from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, LAST_FROM, 
 from neftune_core.world.judge import sensible, sentences, well_formed
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS
-from neftune_core.world.talk import TALK
 
 TEXT_HASH = "b3985a1791a2592cb182729e3876a85fd34e28eeffbed553bea51270e9043439"
 

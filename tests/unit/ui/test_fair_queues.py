@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from neftune_core.ui.server.turns import FairQueues, Turns
+from neftune_core.ui.server.fair_queues import FairQueues, Turns
 
 
 def waiting(*arrivals: str) -> Turns:

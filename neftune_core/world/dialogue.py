@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neftune_core.world.words import words
+from neftune_core.world.tables import words
 
 TALK: tuple[tuple[tuple[str, ...], str], ...] = tuple(
     (tuple(asks.split(" | ")), answer)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.models.catalogue import arithmetic_seconds, training_key
-from neftune_core.models.pace import Pace, known_pace, remember_pace
+from neftune_core.models.time_calibration import Pace, known_pace, remember_pace
 from neftune_core.studies.planning import workload_of
 
 FEWEST_STEPS = 2

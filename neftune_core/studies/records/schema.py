@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from neftune_core.bounded import (
+from neftune_core.bounded_io import (
     LARGEST_WHOLE,
     SETTINGS_BYTES,
     SETTINGS_VALUES,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neftune_core.bounded import SETTINGS_BYTES, SETTINGS_VALUES, count_values, read_file, read_json
+from neftune_core.bounded_io import SETTINGS_BYTES, SETTINGS_VALUES, count_values, read_file, read_json
 from neftune_core.data.formats.sandboxed_reader import main
 from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
@@ -24,7 +24,8 @@ from neftune_core.language import in_language, say
 from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
 from neftune_core.studies.records.log import Log
-from neftune_core.studies.records.parts import (
+from neftune_core.studies.records.record import FORMAT
+from neftune_core.studies.records.schema import (
     ADAPTER_CONFIG_BYTES,
     ANSWERS_BYTES,
     ANSWERS_VALUES,
@@ -36,7 +37,6 @@ from neftune_core.studies.records.parts import (
     metrics_of,
     settings_text,
 )
-from neftune_core.studies.records.record import FORMAT
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 
