@@ -60,6 +60,17 @@ def see_a_note(page: Any) -> None:
     page.locator(".toast-body").first.wait_for()
 
 
+def is_uncovered(page: Any, selector: str) -> bool:
+    """Whether a click in the middle of an element meets the element itself."""
+    button = page.locator(selector)
+    button.scroll_into_view_if_needed()
+    met = """element => {
+        const box = element.getBoundingClientRect();
+        return element.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
+    }"""
+    return bool(button.evaluate(met))
+
+
 def has_begun(page: Any) -> None:
     """Wait until the strip shows the remaining time, which is known after some steps."""
     page.locator("#lab-progress .lab-progress-left").wait_for()
@@ -234,11 +245,14 @@ def test_what_is_reported_does_not_lie_over_the_buttons(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     many_seeds(lab_page)
     epochs(lab_page, 20)
-    lab_page.locator("#lab-train").click(timeout=3000)  # shorter than the note is shown
+    assert is_uncovered(lab_page, "#lab-train")
+    lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     see_a_note(lab_page)
-    lab_page.locator("#lab-stop").click(timeout=3000)  # asks what to do with the results
-    lab_page.locator("#lab-stop-discard").click(timeout=3000)
+    assert is_uncovered(lab_page, "#lab-stop")
+    lab_page.locator("#lab-stop").click()  # asks what to do with the results
+    assert is_uncovered(lab_page, "#lab-stop-discard")
+    lab_page.locator("#lab-stop-discard").click()
     open_tab(lab_page, "Train")
     text_of(lab_page, "#train-state", "A recorded study")
 
