@@ -97,7 +97,7 @@ def move(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def atomically_written(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a temporary name next to `target`; what is written there becomes `target` at the end of the block.
 
     An existing `target` stays in place until then, and if the block raises.
@@ -134,5 +134,5 @@ def write_whole(path: Path, text: str) -> None:
         path: The file.
         text: Its content.
     """
-    with atomically_written(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")

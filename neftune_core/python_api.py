@@ -23,7 +23,7 @@ from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export.models import write_model
 from neftune_core.export.notebook import answers_html, study_html
 from neftune_core.settings import Limits
-from neftune_core.studies.comparison import chosen_arms, compare_arms
+from neftune_core.studies.comparison import compare_arms, selected_arms
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.prompts import Prompt, as_messages
 from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
@@ -271,7 +271,7 @@ def compare(
         LabError: If the studies have different bases, or a prompt or setting cannot be used.
     """
     settings = DecodingSettings(**decoding)
-    chosen = chosen_arms([result.record for result in results], arms=arms)
+    chosen = selected_arms([result.record for result in results], arms=arms)
     asked = [Prompt(as_messages(prompt, settings.system)) for prompt in prompts]
     lines: list[dict[str, Any]] = []
     for lines in compare_arms(chosen, asked, settings, Limits()):  # noqa: B007 - the last list is complete

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Laplace, Normal, Uniform
 
 from neftune_core.figures.noise_views import adaptive_illustration
-from neftune_core.figures.norms import measured
+from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import (
     DRAWS,
@@ -83,7 +83,7 @@ def _settings() -> list[NoiseSettings]:
 
 
 def _noise(payload: dict[str, Any], noise: NoiseSettings) -> dict[str, Any]:
-    found = measured(payload, noise)
+    found = token_effects(payload, noise)
     length = max(payload["length"], PADDED_LENGTH) if noise.length_rule == "padded" else payload["length"]
     signal = payload["root_mean_square"]
     expected = {} if KINDS[noise.kind].drops else equivalents(noise.strength, noise.unit, length, WIDTH, signal)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.models.loading import LoadedModel
 
@@ -31,7 +31,7 @@ def loaded_tiny(model: Any, width: int) -> LoadedModel:
     )
 
 
-def random_rows(count: int, seed: int = 0) -> list[Encoded]:
+def random_rows(count: int, seed: int = 0) -> list[EncodedExample]:
     """Return rows of 6 to 39 random tokens, with the second half of each trained on."""
     generator = np.random.default_rng(seed)
     rows = []
@@ -40,5 +40,5 @@ def random_rows(count: int, seed: int = 0) -> list[Encoded]:
         trained = np.arange(length) >= length // 2
         example = Example((Message("user", "a"), Message("assistant", "b")), row=number + 1)
         ids = generator.integers(1, 50, length).astype(np.int32)
-        rows.append(Encoded(ids=ids, trained=trained, example=example))
+        rows.append(EncodedExample(ids=ids, trained=trained, example=example))
     return rows

@@ -57,7 +57,7 @@ export const seeAnew = () => {
   seenLengths.clear();
 };
 
-/** @type {(payload: Payload, controls: NoiseControls, result: Measured) => number} */
+/** @type {(payload: Payload, controls: NoiseControls, result: TokenEffects) => number} */
 let flips = () => 0;
 import("./noise-views.js").then((views) => (flips = views.flips));
 

@@ -43,7 +43,7 @@ export const moved = (signal, dot, square, s) => {
  * What the noise does to every token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @returns {Measured}
+ * @returns {TokenEffects}
  */
 export const measured = (payload, controls) => {
   const drops = controls.kind === DROPPING;
@@ -51,7 +51,7 @@ export const measured = (payload, controls) => {
   const draw = payload.draws[payload.kinds[controls.kind]];
   /** @type {Set<number>} */
   const skipped = controls.special_tokens ? new Set() : new Set(payload.special);
-  /** @type {Measured} */
+  /** @type {TokenEffects} */
   const result = { drops, deviation, skipped, before: [], after: [], cosines: [], shares: [] };
   for (let place = 0; place < payload.length; place += 1) {
     const signal = payload.signal[place];
@@ -87,7 +87,7 @@ export const decibels = (share) => -20 * Math.log10(share);
  * The same in a few numbers: the strength in every unit, and what becomes of the median token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @param {Measured} result
+ * @param {TokenEffects} result
  * @returns {Told}
  */
 export const told = (payload, controls, { drops, deviation, cosines, shares }) => {
@@ -131,7 +131,7 @@ export const repeatedDraws = (payload, details, { kind }) => {
  * For every token the second lowest and the second highest of `measure({norm, cosine})` over the repeated draws.
  * @param {Payload} payload
  * @param {Repeated | null} repeated
- * @param {Measured} result
+ * @param {TokenEffects} result
  * @param {(moved: {norm: number, cosine: number | null}) => number} measure
  * @returns {Band | null}
  */

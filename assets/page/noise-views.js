@@ -104,7 +104,7 @@ views.angles = (payload, controls, result) => {
 /**
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @param {Measured} result
+ * @param {TokenEffects} result
  */
 const cloud = (payload, controls, { deviation, skipped }) => {
   const repeated = deviation > 0 ? draws(payload, controls) : null;
@@ -125,7 +125,7 @@ const cloud = (payload, controls, { deviation, skipped }) => {
 /**
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @param {Measured} result
+ * @param {TokenEffects} result
  * @param {"x" | "y"} axis
  * @param {number} origin
  */
@@ -244,7 +244,7 @@ views.map = (payload, controls, result) => {
  * How many tokens are nearer to another one at this strength; 0 while the vocabulary has not been looked through.
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @param {Measured} result
+ * @param {TokenEffects} result
  */
 export const flips = (payload, controls, { drops, deviation, skipped }) => {
   const changes = drops || payload.place ? null : detailsOf(payload)?.nearest?.changes?.[payload.kinds[controls.kind]];

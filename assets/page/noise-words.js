@@ -40,7 +40,7 @@ const REALISED = 0.9;
 
 /**
  * @param {Told} told
- * @param {Measured} result
+ * @param {TokenEffects} result
  */
 const verdict = ({ drops, share }, result) => {
   if (drops) {
@@ -62,7 +62,7 @@ const verdict = ({ drops, share }, result) => {
 /**
  * @param {Payload} payload
  * @param {Told} told
- * @param {Measured} result
+ * @param {TokenEffects} result
  * @param {Clipped | null} clipped
  */
 const warnings = (payload, told, { deviation }, clipped) => {

@@ -27,7 +27,7 @@ export const draws = (payload, controls) => repeatedDraws(payload, detailsOf(pay
 /**
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @param {Measured} result
+ * @param {TokenEffects} result
  * @param {(moved: {norm: number, cosine: number | null}) => number} measure
  */
 export const band = (payload, controls, result, measure) => bandOf(payload, draws(payload, controls), result, measure);

@@ -13,7 +13,7 @@ class Panel {
   /**
    * @param {SVGSVGElement} root
    * @param {"train" | "held_out"} kind
-   * @param {Recorded} recorded
+   * @param {RecordedStudy} recorded
    */
   constructor(root, kind, { arms, steps }) {
     this.root = root;
@@ -100,7 +100,7 @@ export class Stage {
 
   /**
    * @param {HTMLElement} root
-   * @param {Recorded} value
+   * @param {RecordedStudy} value
    */
   constructor(root, value) {
     this.root = root;

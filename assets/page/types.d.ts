@@ -99,7 +99,7 @@ interface NoiseControls {
 }
 
 /** What the noise does to every token. */
-interface Measured {
+interface TokenEffects {
   drops: boolean;
   deviation: number;
   skipped: Set<number>;
@@ -155,13 +155,13 @@ interface Computed extends Figure {
 type Drawn = Pick<Figure, "data" | "layout" | "summary"> & Partial<Figure>;
 
 /** What a view of the Noise tab makes of a sentence under the controls. */
-type View = (payload: Payload, controls: NoiseControls, result: Measured, told: Told) => Drawn;
+type View = (payload: Payload, controls: NoiseControls, result: TokenEffects, told: Told) => Drawn;
 
 /** The message of the Noise tab's figure, for what stands beside it. */
 interface NoiseSaid extends Figure {
   payload: Payload;
   controls: NoiseControls;
-  result: Measured;
+  result: TokenEffects;
   told: Told;
   clipped: Clipped | null;
 }
@@ -201,7 +201,7 @@ interface Lesson {
 }
 
 /** The recorded study, as ui/parts/recorded_study.py makes it. */
-interface Recorded {
+interface RecordedStudy {
   arms: RecordedArm[];
   steps: number;
   per_epoch: number;

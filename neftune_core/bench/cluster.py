@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.settings import EXAMPLE
@@ -23,7 +23,7 @@ GPUS = (1, 8, 64)
 MANY = 1000
 
 
-def measure_cluster(runs: int = 1) -> Table:
+def measure_cluster(runs: int = 1) -> ResultTable:
     """Time a sweep of `CELLS` studies on the bundled model, each on one thread."""
     import torch
 
@@ -32,7 +32,9 @@ def measure_cluster(runs: int = 1) -> Table:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    table = Table(f"A sweep of {CELLS} studies of the bundled world, {STEPS} steps each, on Ray", describe_machine())
+    table = ResultTable(
+        f"A sweep of {CELLS} studies of the bundled world, {STEPS} steps each, on Ray", describe_machine()
+    )
     try:
         load(ModelSettings())
         for _ in range(runs):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
-from neftune_core.bench.page import served
-from neftune_core.bench.table import Table, spread
+from neftune_core.bench.page import serve_lab
+from neftune_core.bench.table import ResultTable, spread
 from neftune_core.bench.train import run_side
 from neftune_core.bench.train_sides import Sizes
 from neftune_core.models.device import describe_machine
@@ -32,7 +32,7 @@ def _busy() -> Iterator[None]:
 @contextmanager
 def _pages() -> Iterator[None]:
     """Serve a lab with visitors who each watch a study and move the noise slider."""
-    with tempfile.TemporaryDirectory() as folder, served(NEFTUNE_HOME=folder) as (address, _):
+    with tempfile.TemporaryDirectory() as folder, serve_lab(NEFTUNE_HOME=folder) as (address, _):
         watching = subprocess.Popen(
             [sys.executable, "-m", "neftune_core.bench.company", address], stdout=subprocess.PIPE
         )
@@ -58,7 +58,7 @@ COMPANY: dict[str, Callable[[], AbstractContextManager[None]]] = {
 }
 
 
-def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Table:
+def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> ResultTable:
     """Measure a study alone, with spinning threads, and under load.
 
     Args:
@@ -69,7 +69,7 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Tab
     Returns:
         A table with the median, minimum and maximum seconds, and the ratios to the time without load.
     """
-    table = Table(f"Company: {sizes.model}", describe_machine())
+    table = ResultTable(f"Company: {sizes.model}", describe_machine())
     side = "study" if sizes.model == BUNDLED else "lora"
     for precision in precisions:
         asked = replace(sizes, precision=precision)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.bench.table import Table, seconds_of
+from neftune_core.bench.table import ResultTable, seconds_of
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.overlap import bleu, bleu_score
 from neftune_core.evaluation.rouge import common_run, rouge_l
@@ -74,11 +74,11 @@ def claims(outcomes: Outcomes) -> bool:
     return any(arm.status in CLAIMS for arm in verdict(outcomes, QUESTION).arms.values())
 
 
-def measure_evidence(studies: int = STUDIES) -> Table:
+def measure_evidence(studies: int = STUDIES) -> ResultTable:
     """Return the whole table; about two minutes on one core with the default number of studies."""
     from neftune_core.models.device import describe_machine
 
-    table = Table(f"Verdicts on {studies} simulated studies per row", describe_machine())
+    table = ResultTable(f"Verdicts on {studies} simulated studies per row", describe_machine())
     generator = np.random.default_rng(SEED)
     for rows in (_null_rows, _example_rows, _power_rows):
         table.rows += rows(generator, studies)

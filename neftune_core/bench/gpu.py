@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.bench.noise import SMOLLM2_135M, random_model
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from neftune_core.errors import NotAvailable
 from neftune_core.home import home
 from neftune_core.noise.settings import NoiseSettings
@@ -27,7 +27,7 @@ GOALS = {5: "<= 1.5", 8: "<= 2"}
 COMMAND = "neftune bench gpu"
 
 
-def measure_gpu(device: str = "auto", runs: int = 5) -> Table:
+def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
     """Measure the GPU rows of the speed table, and store them for `neftune doctor`.
 
     Args:
@@ -47,7 +47,7 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> Table:
         raise NotAvailable("This machine has no GPU to measure: run `neftune bench train` to measure the CPU.")
     loaded = random_model(SMOLLM2_135M, place)
     words = f"{gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
-    table = Table(f"Arms on a GPU: {words}", describe_machine())
+    table = ResultTable(f"Arms on a GPU: {words}", describe_machine())
     for execution in ("eager", "compiled", "captured") if place.type == "cuda" else ("eager",):
         table.rows += _arms_rows(loaded, execution, runs)
     table.rows += _memory_rows(loaded) + _peft_rows(loaded, runs)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neftune_core.data.chat import Encoded
+    from neftune_core.data.chat import EncodedExample
     from neftune_core.models.loading import LoadedModel
 
 TOKENS = 1024
@@ -60,7 +60,7 @@ def _seconds(left: object, right: object) -> float:
     return time.perf_counter() - started
 
 
-def random_rows(loaded: LoadedModel, count: int, length: int) -> list[Encoded]:
+def random_rows(loaded: LoadedModel, count: int, length: int) -> list[EncodedExample]:
     """Make rows of random tokens; the second half of each row is trained on.
 
     Args:
@@ -73,13 +73,13 @@ def random_rows(loaded: LoadedModel, count: int, length: int) -> list[Encoded]:
     """
     import numpy as np
 
-    from neftune_core.data.chat import Encoded
+    from neftune_core.data.chat import EncodedExample
     from neftune_core.data.examples import Example, Message
 
     generator = np.random.default_rng(0)
     example = Example((Message("user", ""), Message("assistant", "")), row=1)
     trained = np.arange(length) >= length // 2
     return [
-        Encoded(generator.integers(0, loaded.vocabulary, length, dtype=np.int32), trained, example)
+        EncodedExample(generator.integers(0, loaded.vocabulary, length, dtype=np.int32), trained, example)
         for _ in range(count)
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.bench.table import Table, seconds_of
+from neftune_core.bench.table import ResultTable, seconds_of
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
@@ -21,7 +21,7 @@ from neftune_core.studies.settings import CONTROL, StudySettings
 if TYPE_CHECKING:
     import torch
 
-    from neftune_core.data.chat import Encoded
+    from neftune_core.data.chat import EncodedExample
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.loading import LoadedModel
 
@@ -54,14 +54,14 @@ SMOLLM2_135M = Size()
 """The shape of SmolLM2-135M, tied head included."""
 
 
-def measure_noise(size: Size = SMOLLM2_135M) -> Table:
+def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
     """Measure each kind's step time relative to a step without noise, with 95 % intervals, and the memory."""
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 
     loaded = random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
-    table = Table(f"Cost of noise: {size.words}, {loaded.precision}", describe_machine())
+    table = ResultTable(f"Cost of noise: {size.words}, {loaded.precision}", describe_machine())
     for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
         noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
         for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
@@ -147,16 +147,16 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     )
 
 
-def _rows(size: Size) -> list[Encoded]:
+def _rows(size: Size) -> list[EncodedExample]:
     """Return rows of one length; the second half of each is trained on."""
-    from neftune_core.data.chat import Encoded
+    from neftune_core.data.chat import EncodedExample
     from neftune_core.data.examples import Example, Message
 
     generator = np.random.default_rng(0)
     example = Example((Message("user", ""), Message("assistant", "")), row=1)
     trained = np.arange(size.length) >= size.length // 2
     ids = generator.integers(0, size.vocabulary, (size.rows, size.length)).astype(np.int32)
-    return [Encoded(ids=row, trained=trained, example=example) for row in ids]
+    return [EncodedExample(ids=row, trained=trained, example=example) for row in ids]
 
 
 def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 
@@ -19,7 +19,7 @@ VOCABULARY, SEED = 256, 0
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackedBatch:
     """One batch with one row of `length` vectors, of which the documents fill the first ones."""
 
     words: str
@@ -28,14 +28,14 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("64 tokens padded to 512", (64,), 512),
-    Layout("8 documents of 256 tokens packed in one row", (256,) * 8, 2048),
+    PackedBatch("64 tokens padded to 512", (64,), 512),
+    PackedBatch("8 documents of 256 tokens packed in one row", (256,) * 8, 2048),
 )
 
 CONSTANT = standard_deviation(ALPHA, "alpha", LAYOUTS[0].documents[0], WIDTH)
 """The constant deviation for comparison: that of alpha on 64 tokens."""
 
-Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[Layout], float]]
+Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch], float]]
 """How noise is added to a model, and the deviation of its formula."""
 
 
@@ -82,15 +82,15 @@ RULES: dict[str, Rule] = {
 }
 
 
-def length_rules_table() -> Table:
+def length_rules_table() -> ResultTable:
     """Return the standard deviation of one noise coordinate under each rule, measured and by formula."""
     from neftune_core.models.device import describe_machine
 
-    table = Table(f"Length rules at alpha {ALPHA:g}, width {WIDTH}", describe_machine())
+    table = ResultTable(f"Length rules at alpha {ALPHA:g}, width {WIDTH}", describe_machine())
     model = _model()
     for layout in LAYOUTS:
         for words, (noise, formula) in RULES.items():
-            on_tokens, on_padding = measured(model, layout, noise)
+            on_tokens, on_padding = measured_noise(model, layout, noise)
             table.rows.append(
                 {
                     "batch": layout.words,
@@ -104,8 +104,8 @@ def length_rules_table() -> Table:
     return table
 
 
-def measured(
-    model: Any, layout: Layout, noise: Callable[[Any], AbstractContextManager[Any]]
+def measured_noise(
+    model: Any, layout: PackedBatch, noise: Callable[[Any], AbstractContextManager[Any]]
 ) -> tuple[float, float | str]:
     """Measure the noise that reaches the first layer.
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.bench.table import Table, spread
+from neftune_core.bench.table import ResultTable, spread
 from neftune_core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ POINTS = """() => {
 
 
 @dataclass(frozen=True)
-class Followed:
+class LiveUpdateTimes:
     """How the page followed a log.
 
     Attributes:
@@ -72,7 +72,7 @@ class Followed:
     was_remade: bool
 
 
-def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Followed:
+def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
     """Write steps to a log while the Train tab watches it.
 
     Args:
@@ -95,7 +95,7 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> Follow
     seen = page.evaluate("window.labSeen")
     same = page.evaluate("document.querySelector('#train-curves .lab-figure-plot').labFirst === true")
     late = [next(at for last, at in seen if last >= step) - when for step, when in writer.written.items()]
-    return Followed(late, was_remade=not same)
+    return LiveUpdateTimes(late, was_remade=not same)
 
 
 def chromium() -> str:
@@ -131,7 +131,7 @@ class LogWriter(threading.Thread):
 
 
 @contextmanager
-def served(**variables: str) -> Iterator[tuple[str, float]]:
+def serve_lab(**variables: str) -> Iterator[tuple[str, float]]:
     """Serve the lab in a child process with these environment variables; yield its URL and the seconds until served."""
     started = time.perf_counter()
     command = [sys.executable, "-c", "from neftune_core.ui.server.serve import serve; serve()"]
@@ -146,14 +146,14 @@ def served(**variables: str) -> Iterator[tuple[str, float]]:
             server.terminate()
 
 
-def measure_page(runs: int) -> Table:
+def measure_page(runs: int) -> ResultTable:
     """Return medians over `runs` fresh servers and visitors; needs Playwright and a system Chromium."""
     from neftune_core.models.device import describe_machine
 
     starts, own, pictures, moves, late, late_most = [], [], [], [], [], []
     for _ in range(runs):
         own.append(own_import_seconds())
-        with served() as (address, seconds):
+        with serve_lab() as (address, seconds):
             starts.append(seconds)
             time.sleep(10)  # models load in the background; the visit is measured afterwards
             picture, times = _visit(address)
@@ -161,7 +161,7 @@ def measure_page(runs: int) -> Table:
             moves.append(statistics.median(times))
             late.append(statistics.median(_followed(address, EVENTS_A_SECOND).late))
             late_most.append(statistics.median(_followed(address, MOST_EVENTS_A_SECOND).late))
-    table = Table("The page", describe_machine())
+    table = ResultTable("The page", describe_machine())
     for what, values in (
         ("app.py to a served page, s", starts),
         ("of which the lab's own code, s", own),
@@ -210,7 +210,7 @@ def _visit(address: str) -> tuple[float, list[float]]:
     return picture, times
 
 
-def _followed(address: str, rate: float) -> Followed:
+def _followed(address: str, rate: float) -> LiveUpdateTimes:
     """Watch a study of another process in the page; its record is removed afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from neftune_core.data.chat import Encoded
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.chat import EncodedExample
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.models.loading import LoadedModel
     from neftune_core.studies.settings import StudySettings
 
 
 def peft_losses(
-    study: StudySettings, loaded: LoadedModel, prepared: Prepared, initial: Mapping[str, Tensor]
+    study: StudySettings, loaded: LoadedModel, prepared: PreparedData, initial: Mapping[str, Tensor]
 ) -> list[float]:
     """Train an adapter in a plain PEFT loop.
 
@@ -65,7 +65,7 @@ def _with_adapter(loaded: LoadedModel, initial: Mapping[str, Tensor], study: Stu
     return model
 
 
-def _batch(rows: Sequence[Encoded]) -> dict[str, Tensor]:
+def _batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
     """Return ids, mask and labels, right-padded to the longest row."""
     import torch
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.bench.table import Table, seconds_of, spread
+from neftune_core.bench.table import ResultTable, seconds_of, spread
 from neftune_core.noise import nearest, preview
 from neftune_core.noise.preview import Sentence, Vectors
 
@@ -17,16 +17,16 @@ LENGTH, WIDTH, VOCABULARY = 60, 576, 49_152
 PIECE = 8192
 
 
-def measure_preview(runs: int = 20) -> Table:
+def measure_preview(runs: int = 20) -> ResultTable:
     """Return medians over `runs` draws for 60 tokens of width 576 and a vocabulary of 49,152, all kinds at once.
 
     The vectors are random: the arithmetic is that of any model of this size, without its forward pass.
     """
     from neftune_core.models.device import describe_machine
 
-    table = Table(f"A preview of {LENGTH} tokens of width {WIDTH}", describe_machine())
+    table = ResultTable(f"A preview of {LENGTH} tokens of width {WIDTH}", describe_machine())
     for precision in ("float32", "bfloat16"):
-        sentence = invented(precision)
+        sentence = random_sentence(precision)
         table.rows.append(_row(f"numbers of every kind, {precision}, ms", preview.preview, sentence, runs))
     table.rows.append(_row("16 repeated draws, ms", preview.spread, sentence, runs))
     words = f"nearest of {VOCABULARY:,} tokens, ms"
@@ -35,7 +35,7 @@ def measure_preview(runs: int = 20) -> Table:
     return table
 
 
-def invented(precision: str) -> Sentence:
+def random_sentence(precision: str) -> Sentence:
     """Return a sentence of random vectors from a random vocabulary."""
     generator = np.random.default_rng(0)
     vocabulary = 0.1 * generator.standard_normal((VOCABULARY, WIDTH), dtype=np.float32)

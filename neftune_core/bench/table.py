@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class Table:
+class ResultTable:
     """The results of one benchmark run; every number has its unit in the column name.
 
     `findings` counts failures in suites that look for faults.

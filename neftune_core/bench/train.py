@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from neftune_core.bench.train_sides import Found, Sizes
 from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.models.device import choose_device, describe_machine, fast_bfloat16
@@ -183,7 +183,7 @@ PARTS: dict[str, Callable[[_Bench], list[Row]]] = {
 }
 
 
-def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profile: bool = False) -> Table:
+def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profile: bool = False) -> ResultTable:
     """Run the training benchmark.
 
     Args:
@@ -203,7 +203,7 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
         raise InvalidSetting(f"There is no measurement {unknown[0]!r}: choose from {', '.join(PARTS)}.")
     bench = _Bench(sizes, runs)
     data = Path(sizes.rows).name or "a starter set"
-    table = Table(f"Training {sizes.model}, {sizes.first} rows of {data}", describe_machine())
+    table = ResultTable(f"Training {sizes.model}, {sizes.first} rows of {data}", describe_machine())
     for name in only or PARTS:
         table.rows += PARTS[name](bench)
     if profile:

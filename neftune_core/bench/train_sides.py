@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.noise.settings import NoiseSettings
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.engine.lockstep import Lockstep
     from neftune_core.models.loading import LoadedModel
     from neftune_core.studies.settings import StudySettings
@@ -69,7 +69,7 @@ def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
     )
 
 
-def _ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Prepared]:
+def _ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, PreparedData]:
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load
     from neftune_core.settings import Limits
@@ -151,7 +151,7 @@ def arms(sizes: Sizes) -> Found:
     return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
 
 
-def _some(prepared: Prepared, rows: int) -> Any:
+def _some(prepared: PreparedData, rows: int) -> Any:
     return SimpleNamespace(train=prepared.train[:rows], held_out=[])
 
 

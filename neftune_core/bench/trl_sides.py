@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.bench.train_sides import ALPHA, BATCH, FULL_RATE, LONGEST, LORA_RATE, RANK, Found, Sizes, _ready
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.models.loading import LoadedModel
 
 LORA = {"bf16": False, "gradient_checkpointing": False, "neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
@@ -38,7 +38,7 @@ def _epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: boo
 
 
 def _trainer(
-    model: Any, loaded: LoadedModel, prepared: Prepared, folder: str, settings: dict[str, Any], lora: Any
+    model: Any, loaded: LoadedModel, prepared: PreparedData, folder: str, settings: dict[str, Any], lora: Any
 ) -> Any:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.home import assets
@@ -24,8 +24,8 @@ from neftune_core.settings import Limits
 from neftune_core.studies.settings import CONTROL, StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.data.chat import Encoded
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.chat import EncodedExample
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.engine.lockstep import Lockstep
 
 ALPHAS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 60.0)
@@ -48,14 +48,14 @@ Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Measured:
+class EpochMeasures:
     """One arm after an epoch: measures on both halves of the held-out rows, and on the training rows if requested."""
 
     halves: tuple[Numbers, Numbers]
     train: Numbers | None
 
 
-SeedHistory = list[dict[str, Measured]]
+SeedHistory = list[dict[str, EpochMeasures]]
 """By measured epoch, first the model before training (epoch 0, as `base`), then by arm."""
 
 
@@ -86,7 +86,7 @@ def course(
     *,
     every: int = 1,
     train: bool = False,
-    wanted: Callable[[Encoded], bool] = lambda row: True,
+    wanted: Callable[[EncodedExample], bool] = lambda row: True,
 ) -> tuple[SeedHistory, float]:
     """Run a study and measure it after every few epochs.
 
@@ -117,7 +117,7 @@ def course(
 
 def _started(
     settings: StudySettings, arms: Mapping[str, NoiseSettings] | None, rows: int | None = None
-) -> tuple[Lockstep, Prepared]:
+) -> tuple[Lockstep, PreparedData]:
     from neftune_core.data.preparing import prepare
     from neftune_core.engine.lockstep import Lockstep
     from neftune_core.engine.stack import AdapterStack
@@ -138,25 +138,25 @@ def _rate(run: Lockstep, step: int) -> float:
     return rate_at(step, run.total, run.study.training)
 
 
-def _measured(run: Lockstep, slots: Sequence[int], samples: Sequence[list[Encoded]]) -> dict[str, Measured]:
+def _measured(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
     from neftune_core.engine.clean_loss import clean_measures
 
     by_sample = [
         [vars(found) for found in clean_measures(run.stack, sample, slots, batch_size=40)] for sample in samples
     ]
     return {
-        run.name(slot): Measured(
+        run.name(slot): EpochMeasures(
             (by_sample[0][place], by_sample[1][place]), by_sample[2][place] if len(by_sample) > 2 else None
         )
         for place, slot in enumerate(slots)
     }
 
 
-def measure_world() -> Table:
+def measure_world() -> ResultTable:
     """Return the whole table; the seeds are fixed, so that it is reproducible."""
     from neftune_core.models.device import describe_machine
 
-    table = Table("Studies on the bundled world", describe_machine())
+    table = ResultTable("Studies on the bundled world", describe_machine())
     table.rows += latency_rows() + _format_rows() + _overfitting_rows()
     for name in CURVE_SETS:
         table.rows += noise_curve(name, CONFIRMING_SEEDS)
@@ -172,7 +172,7 @@ def measure_world() -> Table:
 
 
 @cache
-def chosen_rate(name: str) -> float:
+def best_rate(name: str) -> float:
     """Return the rate with the lowest held-out loss of the control at its best epoch, mean over the search seeds."""
 
     def loss(rate: float) -> float:
@@ -187,7 +187,7 @@ def chosen_rate(name: str) -> float:
 
 def _format_rows() -> list[dict[str, Any]]:
     name = "world-format"
-    epochs, seconds = course(study(name, (NoiseSettings(),), 11, chosen_rate(name)), {"control": CONTROL})
+    epochs, seconds = course(study(name, (NoiseSettings(),), 11, best_rate(name)), {"control": CONTROL})
     return [
         {
             "what": "new format, model before training, exact on held-out rows",
@@ -220,13 +220,13 @@ def _overfitting_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def _fact_was_not_trained(row: Encoded) -> bool:
+def _fact_was_not_trained(row: EncodedExample) -> bool:
     """Select rows of the set `stated` whose fact is not in the training part; training helps with the others."""
     held_out = (assets() / "world" / "stated-held-out.jsonl").read_text(encoding="utf-8").splitlines()
     return not json.loads(held_out[row.example.row - 1])["trained_fact"]
 
 
-OVERFITTED: dict[str, tuple[str, Callable[[Encoded], bool]]] = {
+OVERFITTED: dict[str, tuple[str, Callable[[EncodedExample], bool]]] = {
     "world-noisy": ("on held-out rows", lambda row: True),
     "world-stated": ("on held-out rows about other facts", _fact_was_not_trained),
 }
@@ -242,7 +242,7 @@ def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     Returns:
         Rows of the table.
     """
-    rate = chosen_rate(name)
+    rate = best_rate(name)
     by_seed = [course(study(name, NOISES, seed, rate), every=EVERY)[0] for seed in seeds]
     rows = []
     for arm in by_seed[0][-1]:
@@ -258,7 +258,7 @@ def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole(measured: Measured) -> Numbers:
+def _whole(measured: EpochMeasures) -> Numbers:
     """Return the mean of the two halves, which have equal size."""
     first, second = measured.halves
     return {name: (first[name] + second[name]) / 2 for name in first}

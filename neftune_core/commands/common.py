@@ -20,7 +20,7 @@ def refuse(words: str) -> int:
     return 1
 
 
-def named(name: str) -> Record:
+def record_by_name(name: str) -> Record:
     """Return the record with an id, or in a folder; a study of a sweep is named SWEEP/CELL."""
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
@@ -30,7 +30,7 @@ def named(name: str) -> Record:
     return Record(folder.resolve()) if is_one else find_study(name, owner=None)
 
 
-def named_study(name: str) -> Record:
+def study_by_name(name: str) -> Record:
     """Return the record of one study.
 
     Raises:
@@ -38,7 +38,7 @@ def named_study(name: str) -> Record:
     """
     from neftune_core.sweeps.record import require_single
 
-    return require_single(named(name))
+    return require_single(record_by_name(name))
 
 
 def writable(path: Path) -> Path:

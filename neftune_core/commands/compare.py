@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import named_study, writable
+from neftune_core.commands.common import study_by_name, writable
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
@@ -52,7 +52,7 @@ def compare(arguments: Compare) -> int:
         LabError: If the records, prompts or decoding settings cannot be used.
     """
     from neftune_core.evaluation.text_measures import with_measures
-    from neftune_core.studies.comparison import chosen_arms, compare_arms, read_prompts
+    from neftune_core.studies.comparison import compare_arms, read_prompts, selected_arms
     from neftune_core.studies.prompts import WRITERS, as_jsonl
 
     if not arguments.records:
@@ -63,8 +63,8 @@ def compare(arguments: Compare) -> int:
     if arguments.out:
         writable(arguments.out)
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
-    records = list({record.folder: record for record in map(named_study, arguments.records)}.values())
-    chosen = chosen_arms(records, arms=arguments.arms or None, seeds=seeds or None)
+    records = list({record.folder: record for record in map(study_by_name, arguments.records)}.values())
+    chosen = selected_arms(records, arms=arguments.arms or None, seeds=seeds or None)
     prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
     if not prompts:
         raise DataError(f"There is no prompt in {arguments.prompts.name}: write one per line.")

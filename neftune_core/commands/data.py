@@ -20,7 +20,7 @@ from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.settings import Limits
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.data.report import DataReport
 
 MARKS, COLOURS = ("⟦", "⟧"), ("\033[4m\033[32m", "\033[0m")
@@ -76,7 +76,7 @@ def _source(arguments: Data) -> str:
     return named if is_named else file if file.startswith(SCHEMES) and not Path(file).exists() else f"file:{file}"
 
 
-def _lines(found: DataReport, prepared: Prepared) -> Iterator[str]:
+def _lines(found: DataReport, prepared: PreparedData) -> Iterator[str]:
     from neftune_core.data.report import layout_words, row_ranges
 
     refused = [f"{one.reason} ({plural(len(one.rows), 'row', 'rows')} {row_ranges(one.rows)})" for one in found.refused]

@@ -182,12 +182,12 @@ def world(arguments: World) -> int:
         return refuse("Use `neftune world build`.")
     from tqdm import tqdm
 
-    from neftune_core.world.pretraining.build import Built
+    from neftune_core.world.pretraining.build import BuildEvent
     from neftune_core.world.pretraining.make import make
 
     bar = tqdm(file=sys.stderr)
     for found in make(arguments.folder, arguments.settings):
-        if isinstance(found, Built):
+        if isinstance(found, BuildEvent):
             bar.set_description(f"{found.what} (loss {found.loss:.3f})" if found.what == "step" else found.what)
             bar.total, bar.n = found.total, found.done
             bar.refresh()

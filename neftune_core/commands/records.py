@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import named, named_study, refuse, writable
+from neftune_core.commands.common import record_by_name, refuse, study_by_name, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
@@ -94,7 +94,7 @@ def report(arguments: Report) -> int:
     """
     from neftune_core.export.report import write_report
 
-    print(f"report: {write_report(named(arguments.record), writable(arguments.out))}")
+    print(f"report: {write_report(record_by_name(arguments.record), writable(arguments.out))}")
     return 0
 
 
@@ -106,7 +106,7 @@ def script(arguments: Script) -> int:
     """
     from neftune_core.export.script import script_folder
 
-    folder = script_folder(named_study(arguments.record), arguments.folder)
+    folder = script_folder(study_by_name(arguments.record), arguments.folder)
     print(f"script: {folder / 'standalone.py'}")
     return 0
 
@@ -120,12 +120,12 @@ def verdict(arguments: Verdict) -> int:
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
-    from neftune_core.sweeps.table import judged, means_by_arm, named_question
+    from neftune_core.sweeps.table import judge, means_by_arm, named_question
 
-    record = named(arguments.record)
+    record = record_by_name(arguments.record)
     first = named_question(record)
     asked = Question(arguments.measure or first.measure, arguments.epoch or first.epoch)
-    found = judged(record, asked)
+    found = judge(record, asked)
     if not arguments.json:
         print(found.text(named=first))
         return 0
@@ -197,9 +197,9 @@ def _export(arguments: Runs) -> Path:
     from neftune_core.export.models import write_model
 
     if arguments.form == "record":
-        record = named(arguments.record)
+        record = record_by_name(arguments.record)
         return pack_record(record, writable(arguments.to or Path(f"{record.id}.zip")))
-    record = named_study(arguments.record)
+    record = study_by_name(arguments.record)
     target = arguments.to or Path(arguments.arm)
     seed = record.study.seed if arguments.seed is None else arguments.seed
     write_model(record, arguments.arm, seed, arguments.form, target)
@@ -262,10 +262,10 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 def _result(record: Record) -> str:
     """Return the control's result and each arm's difference from it; for a sweep, its main finding."""
-    from neftune_core.sweeps.table import judged
+    from neftune_core.sweeps.table import judge
 
     try:
-        found = judged(record)
+        found = judge(record)
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):
         return "-"
     if record.is_sweep:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
     from neftune_core.sweeps.record import Sweep as SweepRecord
     from neftune_core.sweeps.sweep import RunCells
-    from neftune_core.sweeps.table import Row, SweepTable
+    from neftune_core.sweeps.table import SweepTable, TableRow
 
 
 @dataclass
@@ -100,12 +100,12 @@ def form_of(arguments: Sweep) -> str:
 
 def _recorded(file: Path | None) -> SweepRecord | None:
     """Return the sweep's record if its id is given in place of a file."""
-    from neftune_core.commands.common import named
+    from neftune_core.commands.common import record_by_name
     from neftune_core.sweeps.record import Sweep as SweepRecord
 
     if file is None or file.is_file() or file.suffix == ".toml":
         return None
-    record = named(str(file))
+    record = record_by_name(str(file))
     if not record.is_sweep:
         raise InvalidSetting(f"The record {record.name} is a study, not a sweep: see `neftune verdict {record.name}`.")
     return SweepRecord(record.folder)
@@ -152,7 +152,7 @@ def table_lines(table: SweepTable) -> list[str]:
     return [*lines, rounding_words(table.rounding, asked), "", *said]
 
 
-def _cells(row: Row, asked: str, others: Sequence[str]) -> list[str]:
+def _cells(row: TableRow, asked: str, others: Sequence[str]) -> list[str]:
     name = f"{row.cell}: {row.arm}" if row.cell else row.arm
     seeds = "-" if row.arm == "base" else str(row.counted)
     own = [part for epoch in ("last", "best") for part in (number(row.mean(asked, epoch)), effect(row, asked, epoch))]
@@ -164,7 +164,7 @@ def number(value: float) -> str:
     return "-" if value != value else f"{value:.4g}"
 
 
-def effect(row: Row, measure: str, epoch: str) -> str:
+def effect(row: TableRow, measure: str, epoch: str) -> str:
     """Format the mean difference from the control with its interval.
 
     Args:

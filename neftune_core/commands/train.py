@@ -51,13 +51,13 @@ def read_study(path: Path) -> StudySettings:
     Raises:
         InvalidSetting: If the file cannot be read or a setting is invalid.
     """
-    from neftune_core.studies.records.user_rows import located
+    from neftune_core.studies.records.user_rows import with_absolute_files
 
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"The study {path.absolute()} cannot be read: {cause(error)}.") from None
-    return located(from_toml(StudySettings, text), path.parent)
+    return with_absolute_files(from_toml(StudySettings, text), path.parent)
 
 
 def train(arguments: Train) -> int:
@@ -131,7 +131,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.records.removal import remove_unstarted
     from neftune_core.studies.study import run_study
-    from neftune_core.studies.tracking import tracked
+    from neftune_core.studies.tracking import track_events
 
     ended: dict[str, Any] = record.ending() or {}
     is_finished = ended.get("event") == "finished"
@@ -143,7 +143,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     is_new, ending = not record.events(), dict[str, Any]()
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
-        tracked_events = tracked(record, events, track) if track else events
+        tracked_events = track_events(record, events, track) if track else events
         for ending in with_progress(record, tracked_events):  # noqa: B007 - the last counts
             pass
     if is_new and remove_unstarted(record):
@@ -167,9 +167,9 @@ def _exit_status(record: Record, ending: dict[str, Any]) -> int:
 
 def _print_losses(record: Record) -> None:
     """Print the final losses with noise off as a table; means over the seeds that all arms have."""
-    from neftune_core.studies.results import reached
+    from neftune_core.studies.results import mean_results
 
-    found = reached(record)
+    found = mean_results(record)
     title = f"noise off, nats per response token{found.of_seeds}"
     print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   ({title})")
     for arm in ("base", *record.arms):

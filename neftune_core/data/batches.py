@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.randomness import Purpose, stream
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     return shuffled + ([short.tolist()] if len(short) else [])
 
 
-def rounded(length: int, round_to: int) -> int:
+def round_up(length: int, round_to: int) -> int:
     """Round a length up.
 
     Args:
@@ -92,13 +92,15 @@ def rounded(length: int, round_to: int) -> int:
     return -(-length // step) * step
 
 
-def collate(encoded: Sequence[Encoded], pad_id: int | None, round_to: int = 1, *, longest: int | None = None) -> Batch:
+def collate(
+    encoded: Sequence[EncodedExample], pad_id: int | None, round_to: int = 1, *, longest: int | None = None
+) -> Batch:
     """Combine rows into one right-padded batch.
 
     Args:
         encoded: The rows.
         pad_id: Padding token id; None counts as 0.
-        round_to: Lengths are rounded up by `rounded`.
+        round_to: Lengths are rounded up by `round_up`.
         longest: Upper bound for rounding, such as the model's context; rows are never cut.
 
     Returns:
@@ -125,7 +127,7 @@ def _side_by_side(
     """Return the rows as one padded table `[batch, length]`, int64 or bool, and their true lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     most = int(lengths.max())
-    length = rounded(most, round_to)
+    length = round_up(most, round_to)
     if longest is not None:
         length = max(min(length, longest), most)
     kind = np.bool_ if rows[0].dtype == np.bool_ else np.int64

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.data.examples import TEXT, Example, Message, Refusal, RowRefused
+from neftune_core.data.examples import TEXT, Example, Message, Refusal, UnusableRow
 from neftune_core.data.pairs import frame, source_ids, target_ids
-from neftune_core.data.plain_text import marked
+from neftune_core.data.plain_text import split_protected
 from neftune_core.data.rendering import (
     has_reasoning,
     opening,
@@ -34,7 +34,7 @@ from neftune_core.models.tokenizing import decoder_start
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExample:
     """An example as tokens.
 
     Attributes:
@@ -71,7 +71,7 @@ class Encoded:
 
 def encode(
     example: Example, tokenizer: Any, maximum_length: int, *, too_long: str = "truncate", system: str = ""
-) -> Encoded | Refusal:
+) -> EncodedExample | Refusal:
     """Tokenise an example, and mark the tokens to train on.
 
     All replies marked as trained are trained on if the template renders earlier replies consistently, otherwise only
@@ -91,7 +91,7 @@ def encode(
     example = Example(with_system(example.messages, system), example.row)
     try:
         ids, trained, source = _tokenised(example, tokenizer, maximum_length)
-    except (RowRefused, DataError) as error:
+    except (UnusableRow, DataError) as error:
         return Refusal(example.row, str(error).rstrip(".。"))
     if source is not None and len(source) > maximum_length:
         return Refusal(example.row, say("its prompt is longer than {most:,} tokens", most=maximum_length))
@@ -104,7 +104,7 @@ def encode(
             example.row, say("its prompt leaves no room for a reply within {most:,} tokens", most=maximum_length)
         )
     length = max(index for index, target in enumerate(trained) if target) + 1
-    return Encoded(
+    return EncodedExample(
         ids=np.array(ids[:length], dtype=np.int32),
         trained=np.array(trained[:length], dtype=np.bool_),
         example=example,
@@ -164,7 +164,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
         if decoder_start(tokenizer) is not None:
             return source_ids(messages, tokenizer)
         return token_ids(opening(messages, tokenizer, thinking=thinking), tokenizer, begin=True)
-    except RowRefused as refused:
+    except UnusableRow as refused:
         raise DataError(say("The prompt cannot be used: {reason}.", reason=refused)) from None
 
 
@@ -227,8 +227,8 @@ def _is_text(messages: Sequence[Message]) -> bool:
 def _whole_text_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Tokenise a whole text, or its opening, with the tokenizer's own prefix."""
     if decoder_start(tokenizer) is not None:
-        raise RowRefused(say("whole texts are for models without an encoder"))
-    text = marked("".join(message.content for message in messages), rendering_of(tokenizer).protected)
+        raise UnusableRow(say("whole texts are for models without an encoder"))
+    text = split_protected("".join(message.content for message in messages), rendering_of(tokenizer).protected)
     return [*frame(tokenizer)[0], *token_ids(text, tokenizer, begin=False)]
 
 
@@ -249,7 +249,7 @@ def _reply_tokens(
     elif messages[-1].fields:
         reply = _after_common_lines(whole, before)
     else:  # the generation prompt contains text that a finished answer lacks
-        reply = marked(messages[-1].content, rendering.protected) + rendering.suffix
+        reply = split_protected(messages[-1].content, rendering.protected) + rendering.suffix
     reply = without_repeated_thinking(before, reply)
     if rendering.end and rendering.end in reply:
         reply = reply[: reply.index(rendering.end) + len(rendering.end)]

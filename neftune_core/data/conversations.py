@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from neftune_core.data.examples import Message, RowRefused
-from neftune_core.data.formats.texts import RepeatedName, as_json, as_text, kind_of, parsed
+from neftune_core.data.examples import Message, UnusableRow
+from neftune_core.data.formats.texts import DuplicateName, as_json, as_text, kind_of, parse_json
 from neftune_core.language import say
 
 ROLES = {
@@ -80,26 +80,26 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
         value = _from_json(value, part)
     if not value:
-        raise RowRefused(say("the {part} are empty", part=say(part)))
+        raise UnusableRow(say("the {part} are empty", part=say(part)))
     if not isinstance(value, list):
-        raise RowRefused(say("the {part} are not a list of messages", part=say(part)))
+        raise UnusableRow(say("the {part} are not a list of messages", part=say(part)))
     return [message for number, turn in enumerate(value, start=1) for message in _turn(turn, number, part, unused)]
 
 
 def _from_json(text: str, part: str) -> Any:
     try:
-        return parsed(text)
+        return parse_json(text)
     except ValueError as error:
-        raise RowRefused(say("the {part} cannot be read: {reason}", part=say(part), reason=error)) from None
+        raise UnusableRow(say("the {part} cannot be read: {reason}", part=say(part), reason=error)) from None
 
 
 def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Message]:
     """Yield the message of one entry, or the two of a pair such as `human` and `assistant`."""
     where = say("message {number} of the {part}", number=number, part=say(part))
     if not isinstance(turn, dict):
-        raise RowRefused(say("{where} is not an object with a role and a content", where=where))
-    if isinstance(turn, RepeatedName):
-        raise RowRefused(say("{where} has the same name twice", where=where))
+        raise UnusableRow(say("{where} is not an object with a role and a content", where=where))
+    if isinstance(turn, DuplicateName):
+        raise UnusableRow(say("{where} has the same name twice", where=where))
     role = next((turn[name] for name in ROLE_NAMES if turn.get(name) is not None), None)
     pair = next((pair for pair in PAIRS if set(pair) <= set(turn)), None)
     if role is None and pair is not None:
@@ -120,10 +120,10 @@ def _pair(turn: Mapping[str, Any], pair: tuple[str, str], part: str, where: str,
 
 def _role(role: Any, where: str) -> str:
     if role is None:
-        raise RowRefused(say("{where} has no role", where=where))
+        raise UnusableRow(say("{where} has no role", where=where))
     if not isinstance(role, str) or role.strip().lower() not in ROLES:
         shown = repr(role[:30]) if isinstance(role, str) else say(kind_of(role))
-        raise RowRefused(
+        raise UnusableRow(
             say(
                 "{where} has the unknown role {shown}: use one of {choices}",
                 where=where,
@@ -145,7 +145,7 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
         text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
         unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
-        raise RowRefused(say("{where} is empty", where=where))
+        raise UnusableRow(say("{where} is empty", where=where))
     unused |= {f"{part}[].{name}" for name in _not_read_inside({**turn, "content": content})}
     trained = role != "assistant" or is_trained(turn, where)
     return Message(role, text, trained, tuple(fields.items()))
@@ -185,7 +185,9 @@ def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
     if calls is not None:
         found["tool_calls"] = as_json(_calls(calls, where))
     if found and role != "assistant":
-        raise RowRefused(say("{where} has {name}, which is only allowed in replies", where=where, name=" ".join(found)))
+        raise UnusableRow(
+            say("{where} has {name}, which is only allowed in replies", where=where, name=" ".join(found))
+        )
     return found
 
 
@@ -198,7 +200,7 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
     for call in calls:
         function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise RowRefused(say("{where} has a tool call without a name", where=where))
+            raise UnusableRow(say("{where} has a tool call without a name", where=where))
         arguments = function.get("arguments")
         if isinstance(arguments, str):
             arguments = _from_json(arguments, where) if arguments.strip() else {}
@@ -231,15 +233,15 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
     """
     for name in MEDIA:
         if _is_filled(record.get(name)):
-            raise RowRefused(say("{where} has {name}, and only text is supported", where=where, name=name))
+            raise UnusableRow(say("{where} has {name}, and only text is supported", where=where, name=name))
 
 
 def _require_readable(turn: Mapping[str, Any], where: str) -> None:
-    """Raise `RowRefused` if a message has a filled field that cannot be honoured."""
+    """Raise `UnusableRow` if a message has a filled field that cannot be honoured."""
     require_no_media(turn, where)
     for name in UNSUPPORTED:
         if _is_filled(turn.get(name)):
-            raise RowRefused(say("{where} has {name}, which is not supported", where=where, name=name))
+            raise UnusableRow(say("{where} has {name}, which is not supported", where=where, name=name))
 
 
 def is_trained(record: Mapping[str, Any], where: str) -> bool:
@@ -266,9 +268,9 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
     return trained
 
 
-def _no_flag(value: Any, name: str, where: str) -> RowRefused:
+def _no_flag(value: Any, name: str, where: str) -> UnusableRow:
     shown = as_json(value)[:30]
-    return RowRefused(
+    return UnusableRow(
         say("{where} has {name} {value}, and only 0 and 1 are supported", where=where, name=name, value=shown)
     )
 
@@ -291,7 +293,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
     require_no_media(controls, where)
     _require_wanted(controls, unused)
     if _is_filled(controls.get("tool_calls")):
-        raise RowRefused(say("it has tool_calls outside its messages"))
+        raise UnusableRow(say("it has tool_calls outside its messages"))
     _require_no_template_input(controls.get(TEMPLATE_INPUT), unused)
     switches = {name for name in REASONING if as_text(controls.get(name), name).strip().lower() in SWITCHES}
     unused |= switches
@@ -313,7 +315,7 @@ def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
     tools, functions = controls.get("tools"), controls.get("functions")
     tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
     if _is_filled(tools) and not isinstance(tools, list):
-        raise RowRefused(say("the {part} are not a list", part=say("tools")))
+        raise UnusableRow(say("the {part} are not a list", part=say("tools")))
     if not _is_filled(functions):
         return tools or None
     listed = functions if isinstance(functions, list) else []
@@ -324,14 +326,14 @@ def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
 
 
 def _require_no_template_input(value: Any, unused: set[str]) -> None:
-    """Raise `RowRefused` if a row has chat-template input besides the switch for thinking, which its reply decides."""
+    """Raise `UnusableRow` if a row has chat-template input besides the switch for thinking, which its reply decides."""
     if isinstance(value, str) and value.strip():
         value = _from_json(value, TEMPLATE_INPUT)
     given = value if isinstance(value, dict) else {}
     names = [name for name, one in given.items() if _is_filled(one) and one is not False]
     filled = [name for name in names if name not in ("enable_thinking", "thinking")]
     if filled:
-        raise RowRefused(
+        raise UnusableRow(
             say("it has {name} ({names}), which is not supported", name=TEMPLATE_INPUT, names=", ".join(filled))
         )
     if _is_filled(value):
@@ -342,14 +344,14 @@ def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
     for name in LABELS:
         label = controls.get(name)
         if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
-            raise RowRefused(say("it is marked as a bad answer ({name} is false)", name=name))
+            raise UnusableRow(say("it is marked as a bad answer ({name} is false)", name=name))
         if _is_filled(label) and flag(label) is not True:
             unused.add(name)
     for name, meaning in FLAGS.items():
         value = controls.get(name)
         found = flag(value)
         if found is not None and found is not meaning:
-            raise RowRefused(
+            raise UnusableRow(
                 say("it is marked as not to be trained on ({name} is {value})", name=name, value=as_text(value, name))
             )
         if found is None and _is_filled(value):

@@ -91,7 +91,7 @@ class CutRow:
     held_out: bool = False
 
 
-class RowRefused(Exception):
+class UnusableRow(Exception):
     """Raised while a row is read; its text is the reason in the `Refusal`."""
 
 

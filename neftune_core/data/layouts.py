@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.data.conversations import CONTROLS, context, conversation, with_controls
-from neftune_core.data.examples import TEXT, Message, RowRefused
-from neftune_core.data.formats.texts import RepeatedName, as_text
+from neftune_core.data.examples import TEXT, Message, UnusableRow
+from neftune_core.data.formats.texts import DuplicateName, as_text
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
@@ -25,7 +25,7 @@ class Layout:
         words: Its label.
         parts: Column spellings of each part, the usual one first.
         required: Parts that need a column.
-        messages: Maps (values by part, `unused`) to messages, or raises `RowRefused`.
+        messages: Maps (values by part, `unused`) to messages, or raises `UnusableRow`.
         note: Remark shown for data in this layout.
         by_hand: Whether it is only used if chosen, never detected.
     """
@@ -57,7 +57,7 @@ def _filled(values: Parts, part: str) -> str:
         value = next(iter(value["text"]), None)
     text = as_text(value, part)
     if not text.strip():
-        raise RowRefused(say("the {part} is empty", part=say(part)))
+        raise UnusableRow(say("the {part} is empty", part=say(part)))
     return text
 
 
@@ -112,7 +112,7 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
     """Split a whole text into its opening, which serves as the prompt when generating, and the rest."""
     text = _filled(values, "text")
     if len(text) < 2:
-        raise RowRefused(say("the {part} is a single character", part=say("text")))
+        raise UnusableRow(say("the {part} is a single character", part=say("text")))
     opening = max(1, len(text) // OPENING)
     space = text.find(" ", opening)
     opening = space if 0 < space < len(text) // 2 else opening
@@ -211,7 +211,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def spelled(name: str) -> str:
+def normalise_name(name: str) -> str:
     """Normalise a column name: case, outer spaces, and hyphens, spaces and underscores are equal."""
     return re.sub(r"[\s\-]+", "_", name.strip().lower())
 
@@ -298,7 +298,7 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     """
     by_spelling: dict[str, str] = {}
     for column in available:
-        by_spelling.setdefault(spelled(column), column)
+        by_spelling.setdefault(normalise_name(column), column)
     found = {}
     for part, spellings in layout.parts.items():
         guess = next((by_spelling[spelling] for spelling in spellings if spelling in by_spelling), "")
@@ -324,8 +324,8 @@ def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dic
     taken = set(columns.values())
     found: dict[str, str] = {}
     for column in available:
-        if column not in taken and spelled(column) in CONTROLS:
-            found.setdefault(spelled(column), column)
+        if column not in taken and normalise_name(column) in CONTROLS:
+            found.setdefault(normalise_name(column), column)
     return found
 
 
@@ -345,12 +345,12 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
         RowRefused: The record is not a usable conversation.
     """
     if not isinstance(record, dict):
-        raise RowRefused(say("it is not an object with named columns"))
-    if isinstance(record, RepeatedName):
-        raise RowRefused(say("it has the same name twice"))
+        raise UnusableRow(say("it is not an object with named columns"))
+    if isinstance(record, DuplicateName):
+        raise UnusableRow(say("it has the same name twice"))
     missing = [columns[part] for part in LAYOUTS[layout].required if columns[part] not in record]
     if missing:
-        raise RowRefused(say("it has no {column!r}", column=missing[0]))
+        raise UnusableRow(say("it has no {column!r}", column=missing[0]))
     values = {part: record.get(column) for part, column in columns.items() if part in LAYOUTS[layout].parts}
     controls = control_columns(list(record), columns)
     unused |= record.keys() - set(columns.values()) - set(controls.values())
@@ -363,18 +363,18 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     whole = with_controls(messages, given, not_used)
     unused |= {controls.get(name, name) for name in not_used}
     if layout == TEXT and whole != messages:
-        raise RowRefused(say("it has a history, tools or reasoning in addition to its text"))
+        raise UnusableRow(say("it has a history, tools or reasoning in addition to its text"))
     return tuple(whole) if layout == TEXT else _well_formed(whole)
 
 
 def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]) -> None:
-    """Raise `RowRefused` if the answer is only the number or letter of one of the row's choices."""
+    """Raise `UnusableRow` if the answer is only the number or letter of one of the row's choices."""
     answer = messages[-1].content.strip() if messages else ""
     if not re.fullmatch(r"\d{1,2}|[A-Za-z]", answer):
         return
     for column, value in record.items():
-        if spelled(column) in CHOICES and value and not (isinstance(value, list) and answer in value):
-            raise RowRefused(
+        if normalise_name(column) in CHOICES and value and not (isinstance(value, list) and answer in value):
+            raise UnusableRow(
                 say(
                     "the answer {answer} only refers to one of the {column}: write out the choice",
                     answer=answer,
@@ -384,17 +384,17 @@ def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]
 
 
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:
-    """Return the messages up to the last trained reply; raise `RowRefused` if they do not form a conversation."""
+    """Return the messages up to the last trained reply; raise `UnusableRow` if they do not form a conversation."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
-        raise RowRefused(say("it has no assistant reply"))
+        raise UnusableRow(say("it has no assistant reply"))
     if roles[-1] != "assistant":
-        raise RowRefused(say("it does not end with an assistant reply"))
+        raise UnusableRow(say("it does not end with an assistant reply"))
     if "system" in roles[1:]:
-        raise RowRefused(say("a system message follows the first message"))
+        raise UnusableRow(say("a system message follows the first message"))
     if "user" not in roles or roles.index("user") > roles.index("assistant"):
-        raise RowRefused(say("it has no user message before the first reply"))
+        raise UnusableRow(say("it has no user message before the first reply"))
     trained = [number for number, message in enumerate(messages) if message.role == "assistant" and message.trained]
     if not trained:
-        raise RowRefused(say("all of its replies are marked as not to be trained on"))
+        raise UnusableRow(say("all of its replies are marked as not to be trained on"))
     return tuple(messages[: trained[-1] + 1])

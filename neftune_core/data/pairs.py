@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from neftune_core.data.examples import Message
-from neftune_core.data.plain_text import MARK, any_of, marked, special_names
+from neftune_core.data.plain_text import MARK, any_of, special_names, split_protected
 
 TURNS = {"user": "User: {content}", "assistant": "Assistant: {content}"}
 """Format of turns in a prompt that has more than one."""
@@ -98,6 +98,6 @@ def _tokens(text: str, tokenizer: Any, side: str) -> list[int]:
         known = _traits[tokenizer] = _TokenizerTraits(frames, any_of(special_names(tokenizer)))
     before, after = known.frames[side]
     ids = list(before)
-    for piece in marked(text, known.protected).split(MARK):
+    for piece in split_protected(text, known.protected).split(MARK):
         ids += tokenizer(**{side: piece}, add_special_tokens=False, verbose=False)["input_ids"]
     return [*ids, *after]

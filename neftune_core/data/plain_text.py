@@ -10,13 +10,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from neftune_core.data.examples import Message, RowRefused
+from neftune_core.data.examples import Message, UnusableRow
 from neftune_core.language import say
 
 MARK = "\ufdd0"  # a noncharacter; removed before the text reaches the tokenizer
 
 
-def marked(content: str, protected: re.Pattern[str]) -> str:
+def split_protected(content: str, protected: re.Pattern[str]) -> str:
     """Split every protected name after its first character.
 
     Args:
@@ -30,10 +30,10 @@ def marked(content: str, protected: re.Pattern[str]) -> str:
         RowRefused: The text contains `MARK`, or a name cannot be split.
     """
     if MARK in content:
-        raise RowRefused(say("it contains the code point U+FDD0, which is not a character"))
+        raise UnusableRow(say("it contains the code point U+FDD0, which is not a character"))
     broken = protected.sub(lambda found: found.group()[0] + MARK, content)
     if any(protected.search(piece) for piece in broken.split(MARK)):
-        raise RowRefused(say("it contains the name of a special token of this model"))
+        raise UnusableRow(say("it contains the name of a special token of this model"))
     return broken
 
 

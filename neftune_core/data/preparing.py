@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.data.chat import Encoded, encode, with_system
+from neftune_core.data.chat import EncodedExample, encode, with_system
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message, Refusal, fingerprint
 from neftune_core.data.formats.starters import held_out_file
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.sources import PROGRESS_ROWS, Progress, Reading, read, read_all
+from neftune_core.data.sources import PROGRESS_ROWS, Progress, SourceRows, read, read_all
 from neftune_core.errors import DataError
 from neftune_core.language import later, plural, say
 from neftune_core.models.token_text import whole_text
@@ -23,7 +23,7 @@ from neftune_core.settings import Limits
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Rows ready for training, and the rows that were left out.
 
     Attributes:
@@ -40,14 +40,14 @@ class Prepared:
         shortage: Why a study cannot be trained on them; "" if it can.
     """
 
-    train: list[Encoded]
-    held_out: list[Encoded]
+    train: list[EncodedExample]
+    held_out: list[EncodedExample]
     refusals: list[Refusal]
     duplicates: tuple[Duplicate, ...]
     sha256: str
     title: str
     licence: str
-    reading: Reading
+    reading: SourceRows
     notes: tuple[str, ...] = ()
     own_held_out: bool = False
     shortage: str = ""
@@ -87,7 +87,9 @@ Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 """Messages for comparison: role, content and fields of each."""
 
 
-def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
+def prepare(
+    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None
+) -> PreparedData:
     """Return the rows as `examine` does, or raise an error if a study cannot be trained on them.
 
     Args:
@@ -108,7 +110,9 @@ def prepare(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
     return prepared
 
 
-def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None) -> Prepared:
+def examine(
+    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None
+) -> PreparedData:
     """Read, split and tokenise `settings.source`, however few rows remain.
 
     Args:
@@ -134,7 +138,7 @@ def examine(settings: DataSettings, tokenizer: Any, limits: Limits, *, progress:
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
     why = _why([*refusals, *foreign], len(duplicates))
     asked = bool(held_out) or own is not None
-    return Prepared(
+    return PreparedData(
         train=train_rows,
         held_out=held_out_rows,
         refusals=sorted(refusals, key=lambda refusal: refusal.row)
@@ -192,7 +196,7 @@ def split(
     return train, held_out, [*sorted(duplicates, key=lambda one: one.row), *repeats]
 
 
-def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
+def length_histogram(encoded: Sequence[EncodedExample]) -> dict[str, list[int]]:
     """Return the lengths of the rows in tokens: `prompt` (before the first reply) and `total`."""
     return {
         "prompt": [row.prompt_length for row in encoded],
@@ -200,7 +204,7 @@ def length_histogram(encoded: Sequence[Encoded]) -> dict[str, list[int]]:
     }
 
 
-def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
+def preview(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
     """Decode a row, with special tokens, into runs of equal training status.
 
     Args:
@@ -214,7 +218,7 @@ def preview(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     return runs if encoded.source is None else [(whole_text(encoded.source.tolist(), tokenizer), False), *runs]
 
 
-def _runs(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
+def _runs(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
     ends = (np.flatnonzero(np.diff(encoded.trained)) + 1).tolist()
     whole = whole_text(encoded.ids.tolist(), tokenizer)
     # Decode from the start each time: a piece alone may lose its space or split a character.
@@ -231,7 +235,7 @@ def _common(whole: str, beginning: str) -> int:
     return next((place for place, (one, other) in pairs if one != other), len(whole))
 
 
-def _held_out_reading(settings: DataSettings, limits: Limits) -> Reading | None:
+def _held_out_reading(settings: DataSettings, limits: Limits) -> SourceRows | None:
     """Read the separate held-out file, with the same layout and columns if given by hand."""
     source = settings.held_out_source or _starter_held_out(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
@@ -252,8 +256,8 @@ def _starter_held_out(settings: DataSettings) -> str:
 
 def _encoded(
     examples: Sequence[Example], tokenizer: Any, settings: DataSettings, progress: Progress | None
-) -> tuple[list[Encoded], list[Refusal]]:
-    rows: list[Encoded] = []
+) -> tuple[list[EncodedExample], list[Refusal]]:
+    rows: list[EncodedExample] = []
     refusals: list[Refusal] = []
     for count, example in enumerate(examples, start=1):
         if progress and count % PROGRESS_ROWS == 0:
@@ -265,7 +269,7 @@ def _encoded(
             too_long=settings.too_long,
             system=settings.system,
         )
-        if isinstance(found, Encoded):
+        if isinstance(found, EncodedExample):
             rows.append(found)
         else:
             refusals.append(found)
@@ -351,7 +355,7 @@ def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
     return say(" ({reasons})", reasons=say("; ").join(reasons)) if reasons else ""
 
 
-def _shortage(train: Sequence[Encoded], held_out: Sequence[Encoded], why: str, *, asked: bool) -> str:
+def _shortage(train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], why: str, *, asked: bool) -> str:
     if len(train) < 2:
         return say(
             plural(

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from neftune_core.data.examples import Message, RowRefused
+from neftune_core.data.examples import Message, UnusableRow
 from neftune_core.data.pairs import frame
 from neftune_core.data.plain_text import MARK, any_of, plain_rendering, special_names
 from neftune_core.data.template_fields import (
     NO_FIELDS,
     RenderedFields,
     Turns,
-    marked_message,
+    escape_message,
     probe,
     template_turns,
 )
@@ -93,7 +93,7 @@ def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
     """Render `messages` with marks; with `generation`, up to where the assistant's reply begins."""
     rendering = rendering_of(tokenizer)
-    messages = [marked_message(turn, rendering.protected) for turn in messages]
+    messages = [escape_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
         messages = _with_merged_system(messages)
     more = {"enable_thinking": thinking}
@@ -148,7 +148,7 @@ def _applied(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generatio
     try:
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
     except Exception as error:  # templates are third-party code and may raise anything
-        raise RowRefused(
+        raise UnusableRow(
             say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
         ) from None
 
@@ -186,5 +186,5 @@ def _takes_system(tokenizer: Any, template: str) -> bool:
     try:
         messages = [Message("system", _PROBE), Message("user", "Hello")]
         return _PROBE in _render(messages, tokenizer, template, generation=True)
-    except RowRefused:
+    except UnusableRow:
         return False

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import CutRow, Duplicate
 from neftune_core.data.layouts import LAYOUTS
-from neftune_core.data.preparing import Prepared, preview
+from neftune_core.data.preparing import PreparedData, preview
 from neftune_core.data.rendering import takes_system
 from neftune_core.language import plural, say, translate_finished
 from neftune_core.models.tokenizing import decoder_start
@@ -101,7 +101,7 @@ def _shortened(span: Span) -> Span:
     return Span(text=text, trained=span.trained)
 
 
-def data_report(prepared: Prepared, tokenizer: Any, *, rows: int | None = ROWS_SHOWN) -> DataReport:
+def data_report(prepared: PreparedData, tokenizer: Any, *, rows: int | None = ROWS_SHOWN) -> DataReport:
     """Build the report on prepared rows.
 
     Args:
@@ -132,20 +132,20 @@ def data_report(prepared: Prepared, tokenizer: Any, *, rows: int | None = ROWS_S
     )
 
 
-def _spans(encoded: Encoded, tokenizer: Any) -> list[Span]:
+def _spans(encoded: EncodedExample, tokenizer: Any) -> list[Span]:
     return [Span(text=text, trained=trained) for text, trained in preview(encoded, tokenizer) if text]
 
 
 # ---------------------------------------------------------------- what happens to system prompts and earlier turns
 
 
-def _notes(prepared: Prepared, tokenizer: Any) -> list[str]:
+def _notes(prepared: PreparedData, tokenizer: Any) -> list[str]:
     rows = [*prepared.train, *prepared.held_out]
     notes = [*map(say, prepared.notes), *_system_note(rows, tokenizer), *_turn_notes(rows), *_cut_note(prepared)]
     return [*notes, *([prepared.shortage] if prepared.shortage else [])]
 
 
-def _system_note(rows: Sequence[Encoded], tokenizer: Any) -> list[str]:
+def _system_note(rows: Sequence[EncodedExample], tokenizer: Any) -> list[str]:
     count = sum(row.example.messages[0].role == "system" for row in rows)
     if not count:
         return []
@@ -162,13 +162,13 @@ def _system_note(rows: Sequence[Encoded], tokenizer: Any) -> list[str]:
     ]
 
 
-def _cut_note(prepared: Prepared) -> list[str]:
+def _cut_note(prepared: PreparedData) -> list[str]:
     if not prepared.cut:
         return []
     return [say("Rows cut to the maximum length lose their end of sequence, so they do not teach the model to stop.")]
 
 
-def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
+def _turn_notes(rows: Sequence[EncodedExample]) -> list[str]:
     """Return notes on which replies are trained on, for rows with several."""
     found = Counter(_replies_trained(row) for row in rows)
     sentences = {
@@ -183,7 +183,7 @@ def _turn_notes(rows: Sequence[Encoded]) -> list[str]:
     return [sentence for name, sentence in sentences.items() if found[name]]
 
 
-def _replies_trained(row: Encoded) -> str:
+def _replies_trained(row: EncodedExample) -> str:
     """Return "all", "last" or "some" for a row with several replies, else "only"."""
     meant = [message.trained for message in row.example.messages if message.role == "assistant"]
     if len(meant) <= 1:

@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from neftune_core.data.examples import Example, Refusal, RowRefused, fingerprint
+from neftune_core.data.examples import Example, Refusal, UnusableRow, fingerprint
 from neftune_core.data.formats import hub_rows
 from neftune_core.data.formats.files import column_names, open_table
 from neftune_core.data.formats.starters import STARTERS, starter_file
 from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table
 from neftune_core.data.formats.texts import is_name, too_long
-from neftune_core.data.layouts import CHOICES, LAYOUTS, choose, control_columns, messages_of, spelled
+from neftune_core.data.layouts import CHOICES, LAYOUTS, choose, control_columns, messages_of, normalise_name
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, NotAvailable
 from neftune_core.home import assets, home
@@ -28,7 +28,7 @@ OWN_LICENCE = "your own file"
 
 
 @dataclass(frozen=True)
-class Reading:
+class SourceRows:
     """Result of reading a source.
 
     Attributes:
@@ -62,13 +62,13 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _OpenSource:
     table: Table
     title: str
     licence: str
 
 
-def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
+def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> SourceRows:
     """Read a source as `read_all` does, and require a usable row.
 
     Args:
@@ -88,7 +88,7 @@ def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = 
     return reading
 
 
-def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> Reading:
+def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> SourceRows:
     """Read the first rows of `settings.source`.
 
     Args:
@@ -108,7 +108,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
     opened = _open(settings, limits, most)
     layout, columns = choose(opened.table.columns, settings.layout, settings.columns)
     controls = control_columns(opened.table.columns, columns)
-    choices = [column for column in opened.table.columns if spelled(column) in CHOICES]
+    choices = [column for column in opened.table.columns if normalise_name(column) in CHOICES]
     rows = opened.table.rows([*columns.values(), *controls.values(), *choices])
     unused: set[str] = set()
     examples: list[Example] = []
@@ -118,7 +118,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
         (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, most)
-    return Reading(
+    return SourceRows(
         examples=examples,
         refusals=refusals,
         layout=layout,
@@ -156,7 +156,7 @@ def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
     return _open(settings, limits, min(settings.rows, limits.rows)).table.columns
 
 
-def _open(settings: DataSettings, limits: Limits, most: int) -> _Opened:
+def _open(settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     scheme, _, name = settings.source.partition(":")
     if scheme not in SOURCES or not name:
         raise DataError(
@@ -168,11 +168,11 @@ def _open(settings: DataSettings, limits: Limits, most: int) -> _Opened:
     return SOURCES[scheme](name, settings, limits, most)
 
 
-def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     path = Path(name)
     if not limits.local_paths:
         _require_own(path)
-    return _Opened(open_table(path, limits), path.name, OWN_LICENCE)
+    return _OpenSource(open_table(path, limits), path.name, OWN_LICENCE)
 
 
 def _require_own(path: Path) -> None:
@@ -186,11 +186,11 @@ def _require_own(path: Path) -> None:
         raise NotAvailable(say("This server only reads uploaded files: upload the file."))
 
 
-def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
-    return _Opened(open_table(starter_file(name), limits), name, STARTERS[name].licence)
+def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
+    return _OpenSource(open_table(starter_file(name), limits), name, STARTERS[name].licence)
 
 
-def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opened:
+def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     found = hub_rows.first_rows(name, settings, most + 1, limits)
     if not found:
         raise DataError(say("The data set {name} has no rows in its split {split!r}.", name=name, split=settings.split))
@@ -200,10 +200,10 @@ def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _Opene
         return iter(found)
 
     columns = column_names(found, say("The data set {name}", name=name))
-    return _Opened(Table(columns, rows), name, offered.licence if offered else hub_rows.UNKNOWN_LICENCE)
+    return _OpenSource(Table(columns, rows), name, offered.licence if offered else hub_rows.UNKNOWN_LICENCE)
 
 
-SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _Opened]] = {
+SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _OpenSource]] = {
     "starter": _starter,
     "file": _file,
     "hub": _hub,
@@ -213,10 +213,10 @@ SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _Opened]] = {
 def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unused: set[str]) -> Example | Refusal:
     number, record = row
     try:
-        if isinstance(record, RowRefused):
+        if isinstance(record, UnusableRow):
             raise record
         messages = messages_of(layout, columns, record, unused)
-    except RowRefused as refused:
+    except UnusableRow as refused:
         return Refusal(number, str(refused))
     characters = sum(len(turn.content) + sum(len(text) for _, text in turn.fields) for turn in messages)
     if characters > limits.row_characters:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.data.examples import Message, RowRefused
-from neftune_core.data.plain_text import marked
+from neftune_core.data.examples import Message, UnusableRow
+from neftune_core.data.plain_text import split_protected
 from neftune_core.language import later, say
 
 REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
@@ -50,12 +50,12 @@ NO_FIELDS = RenderedFields()
 
 
 def probe(render: Render) -> RenderedFields:
-    """Probe a template and return the fields that it renders; `render` may raise `RowRefused`."""
+    """Probe a template and return the fields that it renders; `render` may raise `UnusableRow`."""
 
     def shows(turns: Turns, *words: str, reply: bool = False, **more: Any) -> bool:
         try:
             text = render(turns, more, reply)
-        except RowRefused:
+        except UnusableRow:
             return False
         return all(text.count(word) == 1 for word in words)
 
@@ -109,7 +109,7 @@ def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> N
     )
     for has, is_rendered, words in wanted:
         if has and not is_rendered:
-            raise RowRefused(say("it has {what}, which this model's chat template cannot write", what=say(words)))
+            raise UnusableRow(say("it has {what}, which this model's chat template cannot write", what=say(words)))
 
 
 def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tuple[Turns, dict[str, Any]]:
@@ -136,7 +136,7 @@ def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tup
     return turns, more
 
 
-def marked_message(message: Message, protected: re.Pattern[str]) -> Message:
+def escape_message(message: Message, protected: re.Pattern[str]) -> Message:
     """Escape special tokens in a message's text and fields (see `plain_text`).
 
     Args:
@@ -147,16 +147,16 @@ def marked_message(message: Message, protected: re.Pattern[str]) -> Message:
         The escaped message.
     """
     fields = (
-        (name, json.dumps(_marked(json.loads(text), protected), ensure_ascii=False)) for name, text in message.fields
+        (name, json.dumps(_escape(json.loads(text), protected), ensure_ascii=False)) for name, text in message.fields
     )
-    return message._replace(content=marked(message.content, protected), fields=tuple(fields))
+    return message._replace(content=split_protected(message.content, protected), fields=tuple(fields))
 
 
-def _marked(value: Any, protected: re.Pattern[str]) -> Any:
+def _escape(value: Any, protected: re.Pattern[str]) -> Any:
     if isinstance(value, str):
-        return marked(value, protected)
+        return split_protected(value, protected)
     if isinstance(value, list):
-        return [_marked(one, protected) for one in value]
+        return [_escape(one, protected) for one in value]
     if isinstance(value, dict):
-        return {marked(name, protected): _marked(one, protected) for name, one in value.items()}
+        return {split_protected(name, protected): _escape(one, protected) for name, one in value.items()}
     return value

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neftune_core.data.batches import LENGTH_STEP, Batch, collate
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.loss import clean_losses
 from neftune_core.engine.row_measures import CleanMeasures, RowMeasures
@@ -17,12 +17,12 @@ from neftune_core.noise.batch import BatchNoise
 PADDED_SHARE = 0.2
 """Largest share of padding in an evaluation batch."""
 
-NoiseOf = Callable[[Sequence[Encoded], Batch, Sequence[int]], BatchNoise]
+NoiseOf = Callable[[Sequence[EncodedExample], Batch, Sequence[int]], BatchNoise]
 """Returns the noise of every slot, given rows, their collated batch and their indices in the sample."""
 
 
 def clean_measures(
-    stack: ArmSet, sample: Sequence[Encoded], slots: Sequence[int], *, batch_size: int
+    stack: ArmSet, sample: Sequence[EncodedExample], slots: Sequence[int], *, batch_size: int
 ) -> list[CleanMeasures]:
     """Measure the given slots on a sample.
 
@@ -41,7 +41,7 @@ def clean_measures(
 
 def row_measures(
     stack: ArmSet,
-    sample: Sequence[Encoded],
+    sample: Sequence[EncodedExample],
     slots: Sequence[int],
     *,
     batch_size: int,

@@ -17,8 +17,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
-from neftune_core.data.chat import Encoded
-from neftune_core.data.preparing import Prepared
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
@@ -100,7 +100,7 @@ class Lockstep(Generic[Study]):
         self,
         study: Study,
         stack: ArmSet,
-        prepared: Prepared,
+        prepared: PreparedData,
         arms: Mapping[str, NoiseSettings] | None = None,
         most_steps: int = sys.maxsize,
     ) -> None:
@@ -343,7 +343,7 @@ class Lockstep(Generic[Study]):
         self._last_rows[part] = _Rows(self.done, slots, found)
         return self._last_rows[part]
 
-    def samples(self) -> dict[str, list[Encoded]]:
+    def samples(self) -> dict[str, list[EncodedExample]]:
         """Return the non-empty evaluation samples by name."""
         rows = self.sample_rows
         parts = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from neftune_core.data.batches import Batch
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet, Dropout
 from neftune_core.engine.loss import ArmLosses, arm_losses
@@ -189,7 +189,10 @@ def pass_strategy(arm: ArmNoise) -> str:
 
 
 def noise_rows(
-    rows: Sequence[Encoded], batch: Batch, keys: Sequence[tuple[int, int, int]], step_rows: Sequence[Encoded]
+    rows: Sequence[EncodedExample],
+    batch: Batch,
+    keys: Sequence[tuple[int, int, int]],
+    step_rows: Sequence[EncodedExample],
 ) -> dict[str, Rows]:
     """Describe rows for the noise, by component ("encoder", "decoder").
 
@@ -215,6 +218,6 @@ def noise_rows(
     return found
 
 
-def _read_by_decoder(row: Encoded) -> int:
+def _read_by_decoder(row: EncodedExample) -> int:
     """Return the number of tokens that the decoder reads in training; an encoder-decoder omits the last target."""
     return len(row.ids) - (row.source is not None)

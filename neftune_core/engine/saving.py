@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neftune_core.durable import atomically_written
+from neftune_core.durable import atomic_write
 from neftune_core.errors import RecordError
 from neftune_core.language import say
-from neftune_core.models.architecture.anatomy import configured
+from neftune_core.models.architecture.anatomy import configured_dropout
 from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.sentences import cause
 
@@ -59,7 +59,7 @@ def save_adapter(stack: AdapterStack, slot: int, folder: Path) -> None:
     if published is not None and not published.causal:
         config["auto_mapping"] = {"base_model_class": published.architecture, "parent_library": published.library}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomically_written(folder) as aside:
+    with atomic_write(folder) as aside:
         aside.mkdir()
         save_file(tensors, aside / ADAPTER, metadata={"format": "pt"})
         (aside / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -126,7 +126,7 @@ def save_weights(tree: nn.Module, loaded: LoadedModel, folder: Path) -> None:
         folder: Target folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomically_written(folder) as aside, silence_transformers(), configured(tree, loaded.dropout):
+    with atomic_write(folder) as aside, silence_transformers(), configured_dropout(tree, loaded.dropout):
         tree.save_pretrained(aside, max_shard_size="1000GB")  # type: ignore[operator]
         loaded.tokenizer.save_pretrained(aside)
 

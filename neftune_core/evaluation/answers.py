@@ -54,10 +54,10 @@ def next_tokens(
         logits[:, list(habits.never)] = -torch.inf
     if settings.temperature == 0:
         return logits.argmax(-1)
-    return drawn(logits / settings.temperature, torch.tensor(draws, device=logits.device), settings.top_p)
+    return sample_tokens(logits / settings.temperature, torch.tensor(draws, device=logits.device), settings.top_p)
 
 
-def drawn(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
+def sample_tokens(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
     """Sample one token per row from the nucleus (arXiv 1904.09751) by inverting the cumulative distribution.
 
     Args:
@@ -159,7 +159,7 @@ def stream_conversations(
         DoesNotFit: A prompt fills the model's context.
         Cancelled: `should_stop()` returned true.
     """
-    _require_room(prompts, columns[0][0].loaded)
+    _require_context_space(prompts, columns[0][0].loaded)
     answers: Answers = [[Answer() for _ in range(len(own) * settings.answers_each)] for own in prompts]
     positions: dict[int, list[int]] = {}
     for position, (arms, _) in enumerate(columns):
@@ -193,7 +193,7 @@ def _in_turn(
                 yield True
 
 
-def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedModel) -> None:
+def _require_context_space(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedModel) -> None:
     """Raise `DoesNotFit` if a prompt leaves no room for an answer."""
     longest = max(len(prompt) for by_slot in prompts for prompt in by_slot)
     if longest > loaded.context or (longest == loaded.context and not loaded.encoder_decoder):
@@ -206,7 +206,7 @@ def _require_room(prompts: Sequence[Sequence[Sequence[int]]], loaded: LoadedMode
 
 
 @dataclass
-class _Row:
+class _AnswerRow:
     """One row: its answer, the tokens before the answer in its decoder, and its random stream."""
 
     answer: Answer
@@ -235,7 +235,7 @@ class _Batch:
         self.read = prompts if start is None else [[[start]] * len(by_slot) for by_slot in prompts]
         each = settings.answers_each
         self.rows = [
-            _Row(
+            _AnswerRow(
                 answer,
                 self.read[slot][position // each],
                 _draws(by_slot[position // each], position % each, settings),

@@ -26,7 +26,7 @@ SPARE_TOKENS = 64
 
 
 @dataclass
-class Prefilled:
+class PrefillState:
     """The state that decoding continues from.
 
     Attributes:
@@ -49,7 +49,7 @@ def prefill(
     device: torch.device,
     in_chunks: bool = True,
     **source: Any,
-) -> Prefilled:
+) -> PrefillState:
     """Prefill the prompts; rows are ordered slot by slot.
 
     Args:
@@ -75,7 +75,7 @@ def prefill(
     for start, stop in zip(starts, [*starts[1:], 0], strict=True):
         passes.read_chunk(rest, [position for position, length in enumerate(lengths) if length > stop], start, stop)
     assert passes.hidden is not None
-    return Prefilled(passes.hidden[:, -1], passes.mask, passes.cache)
+    return PrefillState(passes.hidden[:, -1], passes.mask, passes.cache)
 
 
 def shared_prefix(prompts: Sequence[Sequence[Sequence[int]]]) -> int:

@@ -139,7 +139,7 @@ def measure_propagation(
         special = loaded.tokenizer.all_special_ids
         rows = {part: _rows(text, _is_response(part, texts, noise), special, seed) for part, text in texts.items()}
         batch = {part: text.expand(1 + len(arms) * DRAWS, -1) for part, text in texts.items()}
-        watch = _Watch(tree, _CleanFirst(arms, rows), batch)
+        watch = _PropagationProbe(tree, _NoiseAfterFirstRow(arms, rows), batch)
         with watch.watching(sites):
             hidden = _last_hidden(tree, batch)
         lengths = {part: text.shape[1] for part, text in texts.items()}
@@ -148,7 +148,7 @@ def measure_propagation(
     return Propagation(run, list(strengths), _depth(sites, watch.seen, lengths, len(arms)), predictions)
 
 
-class _CleanFirst(BatchNoise):
+class _NoiseAfterFirstRow(BatchNoise):
     """Noise on all rows of a batch but the first, which stays clean."""
 
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------- inside
 @dataclass(frozen=True, eq=False)
-class _Watch:
+class _PropagationProbe:
     """Adds noise at every site of a tree, and keeps what `_compared` finds there by site key in `seen`.
 
     Attributes:

@@ -16,7 +16,7 @@ WORD_CATEGORIES = "LMN"
 """Unicode categories that form words: letters, marks, numbers."""
 
 
-class _Separated(dict[int, str]):
+class _SeparatorTable(dict[int, str]):
     """Translation table: a word character maps to itself, an unspaced one to a separate word, any other to a space."""
 
     def __missing__(self, code: int) -> str:
@@ -40,7 +40,7 @@ def is_unspaced(character: str, scripts: tuple[str, ...] = UNSPACED) -> bool:
     return kept and unicodedata.name(character, "").startswith(scripts)
 
 
-_SEPARATED = _Separated()
+_SEPARATED = _SeparatorTable()
 
 
 def units(text: str) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from neftune_core.data.batches import Batch, collate
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.loss import arm_losses
 from neftune_core.engine.passes import noise_rows
 from neftune_core.engine.stack import BASE_SLOT, AdapterStack
@@ -50,7 +50,7 @@ class Sensitivity:
 
 def measure_sensitivity(
     loaded: LoadedModel,
-    rows: Sequence[Encoded],
+    rows: Sequence[EncodedExample],
     noise: NoiseSettings,
     strengths: Sequence[float],
     *,
@@ -82,7 +82,7 @@ def measure_sensitivity(
     found = Sensitivity(noise, (0.0, *strengths), planned=len(rows))
     for index, row in enumerate(rows):
         batch = collate([row], loaded.tokenizer.pad_token_id).to(loaded.device)
-        measured = _Row(stack, batch, noise_rows([row], batch, [(seed, 0, index)], rows), should_stop)
+        measured = _ScoredRow(stack, batch, noise_rows([row], batch, [(seed, 0, index)], rows), should_stop)
         sums = []
         for strength in found.strengths:
             sums.append(measured.loss(ArmNoise(_of_strength(noise, strength), sites)))
@@ -99,7 +99,7 @@ def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
 
 
 @dataclass
-class _Row:
+class _ScoredRow:
     """One row, ready to be measured under any noise; `rows` are its entries for `BatchNoise`."""
 
     stack: AdapterStack

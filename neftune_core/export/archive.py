@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
-from neftune_core.durable import atomically_written, publish
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
+from neftune_core.durable import atomic_write, publish
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.export.importing import PARTS, PIECE, no_record
 from neftune_core.home import folder_bytes
 from neftune_core.language import current, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
-from neftune_core.studies.records.disk_quota import bytes_left, require_room
+from neftune_core.studies.records.disk_quota import bytes_left, require_space
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record, runs_folder
@@ -85,7 +85,7 @@ def pack_record(record: Record, target: Path) -> Path:
 def _zipped(target: Path) -> Iterator[zipfile.ZipFile]:
     """Yield an open zip file that replaces `target` once it is complete."""
     with (
-        atomically_written(target) as aside,
+        atomic_write(target) as aside,
         zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         yield archive
@@ -124,18 +124,18 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     limits, root = limits or Limits(), folder or runs_folder()
     if not path.is_file():
         raise DataError(say("The file {file!r} does not exist: check the path.", file=path.name))
-    require_room(root, owner, limits)
+    require_space(root, owner, limits)
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=root))
     try:
         with Record(aside).claimed():  # unclaimed folders are treated as left over
-            record_id = _received(path, aside, owner, limits)
+            record_id = _import_into(path, aside, owner, limits)
             with _publishing:
                 if (root / record_id).exists():
                     raise RecordError(
                         say("The record {record} already exists here: remove it first.", record=record_id)
                     )
-                require_room(root, owner, limits, more=folder_bytes(aside))
+                require_space(root, owner, limits, more=folder_bytes(aside))
                 publish(aside, root / record_id)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -146,7 +146,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
 _publishing = threading.Lock()
 
 
-def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
+def _import_into(path: Path, folder: Path, owner: str, limits: Limits) -> str:
     """Unpack a record into `folder` and return its id; raise a `LabError` if it is refused."""
     arguments = {
         "path": str(path.resolve()),
@@ -159,7 +159,7 @@ def _received(path: Path, folder: Path, owner: str, limits: Limits) -> str:
     }
     try:
         ((_, record_id),) = run_reader("record", arguments, BOUNDS, module="neftune_core.export.importing")
-    except ReaderFailed as error:
+    except ReaderError as error:
         known: dict[str, type[LabError]] = {"RecordError": RecordError, "DoesNotFit": DoesNotFit}
         if error.kind in known:
             raise known[error.kind](str(error)) from None

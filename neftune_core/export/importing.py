@@ -66,7 +66,7 @@ MOST_OF: dict[str, int] = {
 }
 
 
-def received(
+def unpack_record(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
     """Unpack the record in a zip file into an empty folder, check it and record its owner.
@@ -261,4 +261,4 @@ def _check_weights(path: Path) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        main(sys.argv[1], {"record": received})
+        main(sys.argv[1], {"record": unpack_record})

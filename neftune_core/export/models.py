@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from neftune_core.durable import atomically_written
+from neftune_core.durable import atomic_write
 from neftune_core.engine.methods import make_arms
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.bases import base_of, copy_bundled
@@ -45,7 +45,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     require_free(folder)
     if form == "adapter" and record.study.training.method == "full":
         raise InvalidSetting(say("This study trained all weights and has no adapter: export the whole model."))
-    with atomically_written(folder) as aside:
+    with atomic_write(folder) as aside:
         kind = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
         text = card(record, arm, seed, form, kind)
         (aside / "README.md").write_text(text, encoding="utf-8")
@@ -89,7 +89,7 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> str:
     The base itself is not changed. Return the transformers class that loads the model.
     """
     loaded = loaded_base_of(record)
-    model = merged(record, arm, seed)
+    model = merged_model(record, arm, seed)
     settings = model.generation_config
     if settings is not None:
         settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
@@ -101,7 +101,7 @@ def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> str:
     return SEQ2SEQ if loaded.encoder_decoder else CAUSAL
 
 
-def merged(record: Record, arm: str, seed: int) -> Any:
+def merged_model(record: Record, arm: str, seed: int) -> Any:
     """Return a separate model with the trained weights of one arm merged into it.
 
     Args:

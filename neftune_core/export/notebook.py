@@ -11,7 +11,7 @@ import numpy as np
 from neftune_core.errors import LabError
 from neftune_core.export.report_parts import table_html, verdict_html
 from neftune_core.export.study_report import losses_html
-from neftune_core.figures.colours import arm_colours, resolved
+from neftune_core.figures.colours import arm_colours, resolve_colours
 from neftune_core.figures.curves import shared_seeds
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
@@ -80,7 +80,7 @@ def _svg(curves: Curves, arms: Mapping[str, NoiseSettings], title: str) -> str:
     xs, ys = ([value for curve in curves.values() for value in curve[axis]] for axis in (0, 1))
     low, high, last = min(ys), max(ys), max(xs) or 1.0
     span = (high - low) or 1.0
-    colours = resolved(arm_colours(arms), "light")
+    colours = resolve_colours(arm_colours(arms), "light")
 
     def place(x: float, y: float) -> tuple[float, float]:
         return LEFT + x / last * (WIDTH - LEFT - 110), 12 + (high - y) / span * (HEIGHT - BELOW - 24)

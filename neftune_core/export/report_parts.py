@@ -90,7 +90,7 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
     if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
         arms = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
-    closing = listed(map(_escaped, found.closing))
+    closing = html_list(map(_escaped, found.closing))
     claims = sum(arm.status in CLAIMS for arm in found.arms.values())
     return (
         f'<div class="lab-judged" data-claims="{claims}">{warned}<p class="lab-quiet">{asked}</p>'
@@ -105,11 +105,11 @@ def _escaped(line: Line) -> str:
 def _arm_html(arm: ArmVerdict, *, unfolded: bool) -> str:
     first, *rest = map(_escaped, arm.lines)
     summary_of = f"<summary>{html.escape(say('The numbers behind it'))}</summary>"
-    behind = f"<details{' open' * unfolded}>{summary_of}{listed(rest)}</details>" if rest else ""
+    behind = f"<details{' open' * unfolded}>{summary_of}{html_list(rest)}</details>" if rest else ""
     return f'<div class="lab-judged-arm" data-status="{arm.status}"><p>{first}</p>{behind}</div>'
 
 
-def listed(items: Iterable[str]) -> str:
+def html_list(items: Iterable[str]) -> str:
     """Return escaped items as an HTML list; "" if there are none."""
     rows = "".join(f"<li>{item}</li>" for item in items)
     return f"<ul>{rows}</ul>" if rows else ""
@@ -145,7 +145,7 @@ def data_html(about: Mapping[str, Any]) -> str:
         (say("Duplicates left out"), [say("The same as row")], duplicates),
     ]
     shown = "".join(_folded(heading, heads, rows) for heading, heads, rows in tables if rows)
-    return listed(map(html.escape, summary(about))) + shown + "".join(map(_rendered, found.rows))
+    return html_list(map(html.escape, summary(about))) + shown + "".join(map(_rendered, found.rows))
 
 
 def _folded(heading: str, heads: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
@@ -176,7 +176,7 @@ def count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def made(record: Record) -> str:
+def creation_time(record: Record) -> str:
     """Return when a record was created, in local time."""
     created = record.about.get("created")
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else ""
@@ -190,7 +190,7 @@ def machine_words(record: Record) -> str:
     )
 
 
-def ended(record: Record) -> str:
+def ending_label(record: Record) -> str:
     """Return in one word how a record ended."""
     state = str((record.ending() or {}).get("event", ""))
     return say(STATES.get(state, state))

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neftune_core.data.chat import Encoded
-from neftune_core.data.preparing import Prepared, prepare
-from neftune_core.durable import atomically_written
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.preparing import PreparedData, prepare
+from neftune_core.durable import atomic_write
 from neftune_core.engine.lockstep import steps_after
 from neftune_core.engine.methods import make_arms
 from neftune_core.engine.settings import count_steps
@@ -88,7 +88,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         raise NotAvailable(say("The script needs a model that AutoModelForCausalLM loads: this one also reads images."))
     prepared = _prepared(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomically_written(folder) as aside:
+    with atomic_write(folder) as aside:
         aside.mkdir()
         base = _write_base(record, loaded, aside)
         _write_study(record, loaded, prepared, base, aside)
@@ -123,7 +123,7 @@ def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
     return base
 
 
-def _write_study(record: Record, loaded: LoadedModel, prepared: Prepared, base: Base, folder: Path) -> None:
+def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, base: Base, folder: Path) -> None:
     """Write what the script reads of the study, and the losses to compare with."""
     study = record.study
     arms = {name: noise for name, noise in study.arms.items() if not reason_against(noise)}
@@ -154,7 +154,7 @@ def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _write_rows(study: StudySettings, prepared: Prepared, folder: Path) -> None:
+def _write_rows(study: StudySettings, prepared: PreparedData, folder: Path) -> None:
     measured = study.training.sample_rows(len(prepared.train))
     for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
         (folder / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
@@ -205,7 +205,7 @@ def reason_against(noise: NoiseSettings) -> str:
     return ""
 
 
-def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
+def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> PreparedData:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, limits)
     if record.about_table("data").get("sha256", prepared.sha256) != prepared.sha256:
         raise RecordError(
@@ -216,7 +216,7 @@ def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> Prepared:
     return prepared
 
 
-def _order(record: Record, study: StudySettings, prepared: Prepared) -> list[tuple[int, list[int]]]:
+def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list[tuple[int, list[int]]]:
     """Return the epoch and the row indices of every step of the first seed, run or planned."""
     recorded = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
     total = recorded[-1] if recorded else count_steps(len(prepared.train), study.training)
@@ -234,7 +234,7 @@ def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any
     }
 
 
-def _lines(rows: Sequence[Encoded]) -> str:
+def _lines(rows: Sequence[EncodedExample]) -> str:
     labelled = (
         {
             "ids": row.ids.tolist(),

@@ -13,10 +13,10 @@ from neftune_core.export.report_parts import (
     Content,
     arm_heads,
     count,
+    creation_time,
     data_html,
-    ended,
+    ending_label,
     machine_words,
-    made,
     table_html,
     text_of,
     verdict_html,
@@ -28,7 +28,7 @@ from neftune_core.figures.evidence import seed_differences
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import reached
+from neftune_core.studies.results import mean_results
 
 LOSSES = {
     "train_loss": (later("training rows, last"), later("training rows, lowest")),
@@ -121,8 +121,8 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         say("Arms"): ", ".join(record.arms),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
         say("Steps taken"): count(max((event.get("step", 0) for event in events), default=0)),
-        say("Created"): made(record),
-        say("How it ended"): ended(record),
+        say("Created"): creation_time(record),
+        say("How it ended"): ending_label(record),
     }
 
 
@@ -138,7 +138,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 def losses_html(record: Record) -> str:
     """Return the last and lowest loss of the base and every arm, as means over the same seeds, with notes."""
     try:
-        found, names = reached(record), arm_heads(record.arms)
+        found, names = mean_results(record), arm_heads(record.arms)
     except RecordError as error:
         return f"<p>{html.escape(str(error))}</p>"
     heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]

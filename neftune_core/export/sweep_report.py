@@ -11,10 +11,10 @@ from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.export.report_parts import (
     Content,
     arm_heads,
+    creation_time,
     data_html,
-    ended,
+    ending_label,
     machine_words,
-    made,
     table_html,
     text_of,
     verdict_html,
@@ -26,7 +26,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.record import SWEEP_FILE, Record
 from neftune_core.studies.results import rounding_words
 from neftune_core.sweeps.record import Sweep
-from neftune_core.sweeps.table import Row, SweepTable, sweep_table
+from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 INTRO = later(
     "Every setting was trained with the same seeds, and is compared with the control of the same seed and the same "
@@ -88,8 +88,8 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
         say("Settings"): f"{sum(not row.is_control for row in table.rows):,}",
         say("Seeds used"): ", ".join(str(seed) for seed in seeds),
         say("Studies done"): say("{some} of {count}", some=table.done, count=table.studies),
-        say("Created"): made(sweep),
-        say("How it ended"): ended(sweep),
+        say("Created"): creation_time(sweep),
+        say("How it ended"): ending_label(sweep),
     }
 
 
@@ -112,15 +112,15 @@ def _table(table: SweepTable) -> str:
     return table_html(heads, rows) + f"<p class='quiet'>{html.escape(rounding_words(table.rounding, asked))}</p>"
 
 
-def _seeds(row: Row) -> str:
+def _seeds(row: TableRow) -> str:
     return "–" if row.arm == "base" else str(row.counted)
 
 
-def _name(row: Row, names: Mapping[str, str]) -> str:
+def _name(row: TableRow, names: Mapping[str, str]) -> str:
     return names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else "")
 
 
-def _cell(row: Row, measure: str, epoch: str) -> str:
+def _cell(row: TableRow, measure: str, epoch: str) -> str:
     """Return the mean and the difference from the control with its interval; bold if the interval excludes zero."""
     value = row.mean(measure, epoch)
     text = "–" if value != value else f"{value:.3g}"

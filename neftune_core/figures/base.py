@@ -50,7 +50,7 @@ def figure(
     return {
         "name": name,
         "data": data,
-        "layout": merged(_shared_layout(), layout),
+        "layout": merge_mappings(_shared_layout(), layout),
         "narrow": dict(narrow or {}),
         "summary": summary,
         **({} if log is None else {"log": log}),
@@ -69,7 +69,7 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
         A Plotly axis.
     """
     text = f"{say(title)} ({say(unit)})" if unit else say(title)
-    return merged(
+    return merge_mappings(
         {
             "title": {"text": text, "standoff": 8, "font": {"size": 13, "color": token("quiet")}},
             "gridcolor": token("line"),
@@ -97,7 +97,7 @@ def interval_words(interval: Any, scale: float = 1.0) -> str:
     return say(" ({low:+.2g} to {high:+.2g})", low=scale * interval.low, high=scale * interval.high)
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_mappings(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two nested mappings without changing either.
 
     Args:
@@ -110,7 +110,9 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        result[key] = (
+            merge_mappings(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
     return result
 
 

@@ -1,7 +1,7 @@
 """One colour per arm: the table used by the page's style sheet and every figure.
 
 Figures name a colour as `var(--lab-...)`. The page resolves it in the browser, so that a change of theme needs no call
-to the server; `resolved` does the same for exports.
+to the server; `resolve_colours` does the same for exports.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def css_variables(theme: str) -> str:
     return "\n".join(f"  --lab-{name}: {getattr(colour, theme)};" for name, colour in COLOURS.items())
 
 
-def resolved(value: Any, theme: str) -> Any:
+def resolve_colours(value: Any, theme: str) -> Any:
     """Replace colour names by the colours of a theme.
 
     Args:
@@ -108,9 +108,9 @@ def resolved(value: Any, theme: str) -> Any:
         A copy of `value` with `#rrggbb` colours.
     """
     if isinstance(value, Mapping):
-        return {key: resolved(part, theme) for key, part in value.items()}
+        return {key: resolve_colours(part, theme) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [resolved(part, theme) for part in value]
+        return [resolve_colours(part, theme) for part in value]
     if isinstance(value, str) and value.startswith("var(--lab-"):
         return getattr(COLOURS[value.removeprefix("var(--lab-").removesuffix(")")], theme)
     return value

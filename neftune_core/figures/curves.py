@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, merged
+from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, merge_mappings
 from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -130,11 +130,11 @@ def _gather(events: Iterable[Event]) -> dict[str, Points]:
                 steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
                 steps.append(event["step"])
                 values.append(numbers[kind])
-    gathered["loss"] = {name: downsampled(*points) for name, points in gathered["loss"].items()}
+    gathered["loss"] = {name: downsample(*points) for name, points in gathered["loss"].items()}
     return gathered
 
 
-def downsampled(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
+def downsample(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
     """Reduce a curve to at most `POINTS` points by averaging equal runs of steps.
 
     Args:
@@ -246,7 +246,7 @@ def _layout(last_step: int) -> dict[str, Any]:
 def _alone(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return the layout with the training panel over the full width."""
     kept = {name: part for name, part in layout.items() if name not in ("xaxis2", "yaxis2")}
-    return merged(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})
+    return merge_mappings(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})
 
 
 def _narrow() -> dict[str, Any]:

@@ -12,11 +12,11 @@ from neftune_core.figures.base import Figure, Trace, axis, figure, heading, inte
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.sweeps.record import described
+from neftune_core.sweeps.record import describe_training
 from neftune_core.sweeps.settings import axes
 
 if TYPE_CHECKING:
-    from neftune_core.sweeps.table import Row, SweepTable
+    from neftune_core.sweeps.table import SweepTable, TableRow
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
@@ -31,7 +31,7 @@ DIRECTIONS = {
     0: later("neither direction is better by itself"),
 }
 
-Series = dict[str, "list[Row]"]
+Series = dict[str, "list[TableRow]"]
 
 
 def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
@@ -77,12 +77,12 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     return figure("effects", data, layout, _summary(rows, measure, epoch), narrow={"height": 360})
 
 
-def _difference(row: Row, measure: str, epoch: str) -> float | None:
+def _difference(row: TableRow, measure: str, epoch: str) -> float | None:
     found = row.effects.get(measure, {}).get(epoch)
     return found.difference if found is not None and found.seeds else None
 
 
-def _across(rows: Sequence[Row]) -> tuple[str, str]:
+def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
     """Return name and title of the horizontal axis: the strength, or the training setting that varies instead."""
     varied = {
         name: {row.varied.get(name) for row in rows}
@@ -98,23 +98,23 @@ def _across(rows: Sequence[Row]) -> tuple[str, str]:
     return numbers[0], axes()[numbers[0]].label
 
 
-def _value(row: Row, name: str) -> float:
+def _value(row: TableRow, name: str) -> float:
     return row.noise.strength if name == "strength" else float(row.varied[name])
 
 
-def _unit(rows: Sequence[Row]) -> str:
+def _unit(rows: Sequence[TableRow]) -> str:
     units = list(dict.fromkeys(row.noise.unit for row in rows))
     return units[0] if len(units) == 1 else later("in the unit of each line")
 
 
-def _scale(rows: Sequence[Row], name: str) -> dict[str, Any]:
+def _scale(rows: Sequence[TableRow], name: str) -> dict[str, Any]:
     values = sorted({_value(row, name) for row in rows if _value(row, name) > 0})
     if values and values[-1] / values[0] >= WIDE:
         return {"type": "log", "tickmode": "array", "tickvals": values, "ticktext": [f"{value:g}" for value in values]}
     return {"rangemode": "tozero"}
 
 
-def _series(rows: Sequence[Row], name: str) -> Series:
+def _series(rows: Sequence[TableRow], name: str) -> Series:
     """Group rows that differ only in `name`, sorted by it, under what they have in common."""
     found: Series = {}
     for row in rows:
@@ -122,8 +122,8 @@ def _series(rows: Sequence[Row], name: str) -> Series:
     return {words: sorted(of_series, key=lambda row: _value(row, name)) for words, of_series in found.items()}
 
 
-def _in_common(row: Row, name: str) -> str:
-    others = described({key: value for key, value in row.varied.items() if key != name})
+def _in_common(row: TableRow, name: str) -> str:
+    others = describe_training({key: value for key, value in row.varied.items() if key != name})
     noise = _without_strength(row.noise) if name == "strength" else row.arm
     return f"{noise}, {others}" if others else noise
 
@@ -133,7 +133,7 @@ def _without_strength(noise: NoiseSettings) -> str:
 
 
 def _trace(
-    words: str, index: int, rows: Sequence[Row], name: str, measure: str, epoch: str, colours: Mapping[str, str]
+    words: str, index: int, rows: Sequence[TableRow], name: str, measure: str, epoch: str, colours: Mapping[str, str]
 ) -> Trace:
     compared = [row.effects[measure][epoch] for row in rows]
     scale = _scale_words(measure)
@@ -170,7 +170,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _setting_words(row: Row, measure: str, epoch: str) -> str:
+def _setting_words(row: TableRow, measure: str, epoch: str) -> str:
     """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
@@ -189,7 +189,7 @@ def _direction(measure: str) -> str:
     return DIRECTIONS[MEASURES[measure].better]
 
 
-def _summary(rows: Sequence[Row], measure: str, epoch: str) -> str:
+def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
     if not rows:
         return say("There is no difference to show yet: the control and another setting must first finish a seed.")
     assert epoch in EPOCHS

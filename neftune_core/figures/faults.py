@@ -5,10 +5,10 @@ from __future__ import annotations
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import token
 from neftune_core.language import later, say
-from neftune_core.lessons.scripts import Measured
+from neftune_core.lessons.scripts import RunMeasurements
 
 
-def fault_curves(right: Measured | None, wrong: Measured | None) -> Figure:
+def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -> Figure:
     """Plot up to three lines over the steps: without the fault, and with it as reported and in truth.
 
     The line without the fault is wide, so that it stays visible behind one that coincides with it.

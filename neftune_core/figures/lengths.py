@@ -33,7 +33,7 @@ def length_histogram(
     for name, lengths, colour in parts:
         if not lengths:
             continue
-        starts, counts = counted(lengths, width)
+        starts, counts = count_by_bin(lengths, width)
         data.append(
             {
                 "type": "bar",
@@ -69,7 +69,7 @@ def bin_width(longest: int) -> int:
     return next(width for width in widths if longest / width < BINS)
 
 
-def counted(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
+def count_by_bin(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
     """Count rows per bin.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.figures.base import axis, merged
+from neftune_core.figures.base import axis, merge_mappings
 from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW, token_layout
 from neftune_core.language import later
 from neftune_core.noise.schedules import AdaptiveSchedule
@@ -77,8 +77,8 @@ def _depth(payload: Payload) -> Layout:
         "hovermode": "closest",
         "legend": {"orientation": "v", "x": 0.72, "xanchor": "left"},
         "xaxis": axis(later("token"), **plain, domain=[0, 0.66], tickangle=-45),
-        "yaxis": merged(axis(later("layer"), **plain), {"title": {"standoff": 4}}),
-        "xaxis2": merged(axis(later("mean"), **means, domain=[0.72, 1]), {"title": {"standoff": 24}}),
+        "yaxis": merge_mappings(axis(later("layer"), **plain), {"title": {"standoff": 4}}),
+        "xaxis2": merge_mappings(axis(later("mean"), **means, domain=[0.72, 1]), {"title": {"standoff": 24}}),
     }
 
 
@@ -121,7 +121,7 @@ def _loss(payload: Payload) -> Layout:
 def _free(horizontal: Layout, vertical: Layout, **more: Any) -> Layout:
     """Return numeric axes in place of those that name the tokens."""
     given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
-    return merged(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
+    return merge_mappings(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
 
 
 VIEWS = {

@@ -22,7 +22,7 @@ HEIGHT = 380
 
 
 @dataclass(frozen=True)
-class Measured:
+class TokenEffects:
     """The effect of noise on each token of a preview.
 
     Attributes:
@@ -38,7 +38,7 @@ class Measured:
     shares: list[float]
 
 
-def measured(payload: Payload, noise: NoiseSettings) -> Measured:
+def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
     """Compute the effect of noise on each token from |e|^2, e . u and |u|^2.
 
     Special tokens without noise are treated as in training, a schedule counts as a factor of 1, and prompt and response
@@ -59,7 +59,7 @@ def measured(payload: Payload, noise: NoiseSettings) -> Measured:
         for (_, dot, _), clean, noisy in zip(changes, before, after, strict=True)
     ]
     shares = [added / clean if clean else 0.0 for (_, _, added), clean in zip(changes, before, strict=True)]
-    return Measured(before, after, cosines, shares)
+    return TokenEffects(before, after, cosines, shares)
 
 
 def _changed(payload: Payload, noise: NoiseSettings, index: int) -> tuple[float, float, float]:
@@ -101,7 +101,7 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
     Returns:
         The figure.
     """
-    found = measured(payload, noise)
+    found = token_effects(payload, noise)
     positions = list(range(payload["length"]))
     layout = token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
     layout["yaxis"]["range"] = [0, 1.15 * max([*found.before, *found.after], default=1.0)]
@@ -148,7 +148,7 @@ def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) 
         "xaxis": axis(
             later("token"),
             tickvals=list(range(0, length, every)),
-            ticktext=[shown(word) for word in payload["tokens"][::every]],
+            ticktext=[axis_label(word) for word in payload["tokens"][::every]],
             tickangle=-45,
             automargin=False,
             showgrid=False,
@@ -173,7 +173,7 @@ def _bars(name: str, positions: list[int], heights: list[float], colour: str, wi
     }
 
 
-def shown(word: str) -> str:
+def axis_label(word: str) -> str:
     """Return a token shortened for an axis label, with leading space and line breaks made visible."""
     visible = word.strip(" ") or "␣"
     visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")

@@ -8,7 +8,7 @@ from typing import Any
 
 from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.curves import downsampled, mean_of_seeds, select_seeds
+from neftune_core.figures.curves import downsample, mean_of_seeds, select_seeds
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 
@@ -63,7 +63,7 @@ class Points:
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
-            curves[panel][arm] = downsampled(*mean_of_seeds(select_seeds(by_seed, shared)))
+            curves[panel][arm] = downsample(*mean_of_seeds(select_seeds(by_seed, shared)))
         return curves
 
 

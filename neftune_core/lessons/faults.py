@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neftune_core.language import say
-from neftune_core.lessons.scripts import Measured, Script
+from neftune_core.lessons.scripts import RunMeasurements, Script
 from neftune_core.noise.settings import NoiseSettings
 
 ALPHA = NoiseSettings(strength=5)
@@ -32,7 +32,7 @@ class Fault:
     right: str
     script: Script
     damage: str
-    harm: Callable[[Measured, Measured], float]
+    harm: Callable[[RunMeasurements, RunMeasurements], float]
     changes: Mapping[str, Any]
 
     @property
@@ -105,7 +105,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def numbers(right: Measured, wrong: Measured) -> dict[str, float]:
+def numbers(right: RunMeasurements, wrong: RunMeasurements) -> dict[str, float]:
     """Return the results of two finished runs, under the placeholder names of `Fault.damage`.
 
     Args:
@@ -128,7 +128,7 @@ def numbers(right: Measured, wrong: Measured) -> dict[str, float]:
     }
 
 
-def damage(fault: Fault, right: Measured, wrong: Measured) -> str:
+def damage(fault: Fault, right: RunMeasurements, wrong: RunMeasurements) -> str:
     """Describe the measured damage of a fault in one or two sentences.
 
     Args:

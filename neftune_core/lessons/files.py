@@ -26,7 +26,7 @@ _COMPARISON = re.compile(r"([a-z_.]+) (>=|<=|=|!=) ([\w.+-]+)")
 
 
 @dataclass(frozen=True)
-class Task:
+class LessonTask:
     """A task and the condition that completes it."""
 
     text: str
@@ -42,7 +42,7 @@ class Lesson:
     tab: str
     minutes: int
     preset: dict[str, Any]
-    tasks: tuple[Task, ...]
+    tasks: tuple[LessonTask, ...]
     text: str
     faults: bool = False
 
@@ -77,7 +77,7 @@ def read_lesson(path: Path, number: int) -> Lesson:
     """
     _, front, text = path.read_text(encoding="utf-8").split("+++\n", 2)
     fields = tomllib.loads(front)
-    tasks = tuple(Task(**task) for task in fields.pop("task", []))
+    tasks = tuple(LessonTask(**task) for task in fields.pop("task", []))
     for task in tasks:
         comparisons(task.when)
     if fields.get("tab") not in TABS or not tasks:

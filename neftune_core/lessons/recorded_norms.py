@@ -13,7 +13,7 @@ FILE = "seen.json"
 """Where a record keeps it, beside its events."""
 
 
-def norms_seen(record: Record, index: int) -> dict[str, Any]:
+def compute_norms(record: Record, index: int) -> dict[str, Any]:
     """Compute the norm of every token of one training row, without noise and per epoch and arm.
 
     The noise is drawn by the engine, exactly as in training. Adversarial arms show the draw before ascent.
@@ -77,5 +77,5 @@ def store_norms(record: Record, index: int) -> Path:
         The file.
     """
     path = record.folder / FILE
-    write_whole(path, json.dumps(norms_seen(record, index), ensure_ascii=False))
+    write_whole(path, json.dumps(compute_norms(record, index), ensure_ascii=False))
     return path

@@ -37,7 +37,7 @@ class Script:
 
 
 @dataclass
-class Measured:
+class RunMeasurements:
     """Measurements of a run so far.
 
     Attributes:

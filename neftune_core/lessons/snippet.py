@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from neftune_core.data.formats.starters import held_out_file, starter_file
 from neftune_core.errors import Cancelled
-from neftune_core.lessons.scripts import Measured, Script
+from neftune_core.lessons.scripts import RunMeasurements, Script
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.attach import noisy_embeddings
 from neftune_core.randomness import Purpose, stream
@@ -31,7 +31,7 @@ HELD_OUT_ROWS = 48
 
 
 @dataclass(frozen=True)
-class Row:
+class EncodedRow:
     """One row as the script encodes it: token `ids` of prompt and response, and the number of `prompt` tokens."""
 
     ids: list[int]
@@ -54,7 +54,7 @@ class HidingWrapper(nn.Module):
 
 def run_script(
     loaded: LoadedModel, script: Script, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[Measured]:
+) -> Iterator[RunMeasurements]:
     """Run the script on its own copy of a causal model.
 
     Row order and noise depend only on `seed`, so that two scripts differ only in their settings.
@@ -66,7 +66,7 @@ def run_script(
         should_stop: Polled between steps.
 
     Yields:
-        After every step, the same `Measured` object, extended.
+        After every step, the same `RunMeasurements` object, extended.
 
     Raises:
         Cancelled: If `should_stop` returned true.
@@ -75,7 +75,7 @@ def run_script(
     train, held_out = _rows(loaded, script.rows), read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
     trainer = HidingWrapper(model) if script.model_hidden else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
-    found = Measured(script.steps)
+    found = RunMeasurements(script.steps)
     due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
     with noisy_embeddings(model, script.noise, seed):
         for step, indices in enumerate(_order(len(train), script, seed), start=1):
@@ -103,7 +103,7 @@ def trainable_copy(loaded: LoadedModel) -> nn.Module:
     return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
 
 
-def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[Row]:
+def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[EncodedRow]:
     """Read rows with `instruction` and `output`, in the script's own prompt format.
 
     Args:
@@ -118,14 +118,14 @@ def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[Row]:
     return [_row(json.loads(line), loaded.tokenizer) for line in lines]
 
 
-def _rows(loaded: LoadedModel, sets: Sequence[str]) -> list[Row]:
+def _rows(loaded: LoadedModel, sets: Sequence[str]) -> list[EncodedRow]:
     return [row for name in sets for row in read_rows(loaded, starter_file(name), 10_000)]
 
 
-def _row(said: dict[str, str], tokenizer: Any) -> Row:
+def _row(said: dict[str, str], tokenizer: Any) -> EncodedRow:
     question = "\n".join(part for part in (said["instruction"], said.get("input", "")) if part)
     prompt = _tokens(PROMPT.format(question=question), tokenizer)
-    return Row([*prompt, *_tokens(said["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
+    return EncodedRow([*prompt, *_tokens(said["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
 
 
 def _tokens(text: str, tokenizer: Any) -> list[int]:
@@ -145,7 +145,7 @@ def _order(rows: int, script: Script, seed: int) -> Iterator[list[int]]:
         epoch += 1
 
 
-def collated(rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
+def collate_rows(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
     """Collate rows, right-padded.
 
     Args:
@@ -165,9 +165,9 @@ def collated(rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, Tensor, 
     return tuple(torch.from_numpy(table).to(loaded.device) for table in (ids, mask, labels))  # type: ignore[return-value]
 
 
-def _step(trainer: nn.Module, rows: Sequence[Row], script: Script, loaded: LoadedModel) -> float:
+def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: Script, loaded: LoadedModel) -> float:
     """Compute the gradients of one step and return the loss that the script reports."""
-    ids, mask, labels = collated(rows, loaded)
+    ids, mask, labels = collate_rows(rows, loaded)
     losses, _ = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     loss = losses.mean()
     loss.backward()
@@ -185,12 +185,17 @@ def _measured(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, score
 
 @torch.no_grad()
 def _evaluate(
-    trainer: nn.Module, model: nn.Module, rows: list[Row], script: Script, loaded: LoadedModel, found: Measured
+    trainer: nn.Module,
+    model: nn.Module,
+    rows: list[EncodedRow],
+    script: Script,
+    loaded: LoadedModel,
+    found: RunMeasurements,
 ) -> None:
     """Measure the held-out rows as the script does, and correctly."""
     if not script.noise_while_evaluating:
         trainer.eval()
-    ids, mask, labels = collated([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
+    ids, mask, labels = collate_rows([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
     said, found.exact_said = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     training = model.training
     model.eval()
@@ -201,18 +206,18 @@ def _evaluate(
     found.true.append(float(true.mean()))
 
 
-def _true(model: nn.Module, rows: Sequence[Row], loaded: LoadedModel) -> tuple[Tensor, float]:
-    ids, mask, labels = collated(rows, loaded)
+def _true(model: nn.Module, rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tensor, float]:
+    ids, mask, labels = collate_rows(rows, loaded)
     return _measured(model, ids, mask, labels, labels)
 
 
-def without_newline(row: Row) -> Row:
+def without_newline(row: EncodedRow) -> EncodedRow:
     """Return the row without the last token of its prompt."""
-    return Row([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
+    return EncodedRow([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
 
 
 @torch.no_grad()
-def _exact_of(kept: dict[str, Tensor], rows: Sequence[Row], loaded: LoadedModel) -> float:
+def _exact_of(kept: dict[str, Tensor], rows: Sequence[EncodedRow], loaded: LoadedModel) -> float:
     """Return the share of exact answers of a model restored from the saved tensors, the others as initialised."""
     model = trainable_copy(loaded)
     model.load_state_dict(kept, strict=False)

@@ -106,7 +106,7 @@ def estimate(
         weights_are_loaded: Whether to count only the memory needed in addition to the loaded model.
     """
     from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision
-    from neftune_core.models.time_calibration import Pace, known_pace
+    from neftune_core.models.time_calibration import TimeCalibration, stored_calibration
 
     chosen = settings or ModelSettings()
     device = choose_device(chosen.device)
@@ -114,7 +114,7 @@ def estimate(
     memory = _memory(model, work, device, precision)
     if weights_are_loaded:
         memory -= PROCESS_BYTES + model.parameters * BYTES[precision]
-    pace = known_pace(training_key(chosen, work)) or Pace()
+    pace = stored_calibration(training_key(chosen, work)) or TimeCalibration()
     seconds = pace.factor * _seconds(model, work, device, precision)
     free = available_memory(str(device))
     fits = memory <= free
@@ -130,18 +130,18 @@ def estimate(
 
 
 def training_key(settings: ModelSettings, work: Workload) -> str:
-    """Return the key of `known_pace` for a study.
+    """Return the key of `stored_calibration` for a study.
 
     Args:
         settings: The model, device and precision.
         work: Size of the study.
     """
     from neftune_core.models.device import choose_device, choose_precision
-    from neftune_core.models.time_calibration import pace_key
+    from neftune_core.models.time_calibration import calibration_key
 
     device = choose_device(settings.device)
     method = "full" if work.rank is None else "lora"
-    return pace_key(settings.source, str(device), choose_precision(settings.precision, device), method)
+    return calibration_key(settings.source, str(device), choose_precision(settings.precision, device), method)
 
 
 def arithmetic_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> float:

@@ -29,7 +29,7 @@ NOT_PRETRAINED = (
 LOADING_MARGIN = 1.1
 
 
-def checked(folder: Path) -> Any:
+def read_configuration(folder: Path) -> Any:
     """Return the configuration in `folder`; masked language models such as BERT are configured as decoders.
 
     Raises:

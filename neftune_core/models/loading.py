@@ -28,13 +28,13 @@ from neftune_core.models.architecture.anatomy import (
 from neftune_core.models.architecture.caches import KEYS, memory_of
 from neftune_core.models.architecture.module_trees import private_tree, weights_hash
 from neftune_core.models.architecture.reach import reach_of
-from neftune_core.models.architecture.text_part import Published, published_model, text_part
+from neftune_core.models.architecture.text_part import PublishedModel, published_model, text_part
 from neftune_core.models.architecture.trials import DoesNotRun, require_supported
 from neftune_core.models.checks import (
     NOT_PRETRAINED,
     auto_class,
-    checked,
     is_masked_language_model,
+    read_configuration,
     require_memory,
     weight_bytes,
 )
@@ -98,7 +98,7 @@ class LoadedModel:
     revision: str = ""
     dropout: Mapping[str, float] = field(default_factory=dict)
     memory: str = KEYS
-    published: Published | None = None
+    published: PublishedModel | None = None
     reach: tuple[str, ...] = ()
 
     @property
@@ -230,9 +230,9 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
     from neftune_core.models.architecture import attention
 
     device, precision = where
-    config = checked(location.folder)
+    config = read_configuration(location.folder)
     with _held(_cache.reader, watch):  # the free memory must not change between check and use
-        _require_room_for(location, device, precision)
+        _require_memory(location, device, precision)
         watch.report(0, 0, say("Reading {what}", what=location.name))
         model = _weights(location, config, precision)
         tokenizer = read_tokenizer(location.folder, model)
@@ -293,7 +293,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
         )
 
 
-def _require_room_for(location: ModelFolder, device: torch.device, precision: str) -> None:
+def _require_memory(location: ModelFolder, device: torch.device, precision: str) -> None:
     """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
     needed = weight_bytes(location.folder, precision)
     try:

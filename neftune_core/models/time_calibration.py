@@ -15,7 +15,7 @@ SLOWEST = 1000.0
 
 
 @dataclass(frozen=True)
-class Pace:
+class TimeCalibration:
     """Ratios of measured to estimated time.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pace:
         return self.steps * self.whole
 
 
-def pace_key(source: str, device: str, precision: str, method: str) -> str:
+def calibration_key(source: str, device: str, precision: str, method: str) -> str:
     """Return the key under which a pace is stored.
 
     Args:
@@ -44,21 +44,21 @@ def pace_key(source: str, device: str, precision: str, method: str) -> str:
     return "|".join((source, device, precision, method))
 
 
-def known_pace(key: str) -> Pace | None:
+def stored_calibration(key: str) -> TimeCalibration | None:
     """Return the last measured pace under `key`, or None."""
     found = _all().get(key)
     try:
-        pace = Pace(float(found["steps"]), float(found["whole"])) if isinstance(found, dict) else None
+        pace = TimeCalibration(float(found["steps"]), float(found["whole"])) if isinstance(found, dict) else None
     except (KeyError, TypeError, ValueError):
         return None
     return pace if pace and _is_sound((pace.steps, pace.whole)) else None
 
 
-def remember_pace(key: str, pace: Pace) -> None:
+def store_calibration(key: str, pace: TimeCalibration) -> None:
     """Store a pace; write errors are ignored.
 
     Args:
-        key: Key from `pace_key`.
+        key: Key from `calibration_key`.
         pace: The measurement.
     """
     if not _is_sound((pace.steps, pace.whole)):

@@ -21,7 +21,7 @@ from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.probe import require_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.sites import chosen_sites, family_of, unwrapped
+from neftune_core.noise.sites import chosen_sites, family_of, unwrap_model
 
 # Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
@@ -123,7 +123,7 @@ def _rank() -> int:
 
 def _special_ids(model: nn.Module) -> list[int]:
     """Return the special token ids named in the model's configurations."""
-    inner = unwrapped(model)
+    inner = unwrap_model(model)
     found: set[int] = set()
     config: Any = getattr(inner, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else None

@@ -124,7 +124,7 @@ class BatchNoise:
                 continue
             if kind not in units:
                 units[kind] = draw_units(kind, site.key, rows, clean)
-            noisy = dropped if KINDS[kind].drops else added
+            noisy = drop_tokens if KINDS[kind].drops else add_scaled
             by_arm[index] = noisy(clean, units[kind], arm, rows, in_place=in_place)
         return vectors if in_place else torch.cat(by_arm)
 
@@ -148,7 +148,7 @@ def draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
     return units.to(clean.device)
 
 
-def added(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
+def add_scaled(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
     """Return `clean` plus `units` at the arm's scale.
 
     Args:
@@ -175,7 +175,7 @@ def scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = 
     return torch.addcmul(clean.float(), units, scale).to(clean.dtype)
 
 
-def dropped(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
+def drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
     """Return `clean` with a random share of the eligible tokens set to zero.
 
     Args:

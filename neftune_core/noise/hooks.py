@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from neftune_core.errors import NoEffect
 from neftune_core.noise.call_reader import Call, arguments_of
 from neftune_core.noise.kinds import EMBEDDING_SITE
-from neftune_core.noise.sites import Site, is_encoder_decoder, model_parts, noise_sites, unwrapped
+from neftune_core.noise.sites import Site, is_encoder_decoder, model_parts, noise_sites, unwrap_model
 
 
 class CallTracker:
@@ -21,7 +21,7 @@ class CallTracker:
     def __init__(self, model: nn.Module, chosen: Sequence[Site]) -> None:
         """Set up tracking of `model`; `chosen` lists the sites that get noise."""
         parts = model_parts(model)
-        self._model = unwrapped(model)
+        self._model = unwrap_model(model)
         self._encoder_decoder = is_encoder_decoder(model)
         self._parts = {inner: part for part, owner in parts.items() for inner in owner.modules()}
         self._first_part = next(iter(parts))

@@ -82,12 +82,12 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
 
 def is_encoder_decoder(model: nn.Module) -> bool:
     """Return whether the model is an encoder-decoder."""
-    return bool(getattr(getattr(unwrapped(model), "config", None), "is_encoder_decoder", False))
+    return bool(getattr(getattr(unwrap_model(model), "config", None), "is_encoder_decoder", False))
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:
     """Return the components by name in forward order: encoder and decoder, or only the decoder (the whole model)."""
-    inner: Any = unwrapped(model)
+    inner: Any = unwrap_model(model)
     if not is_encoder_decoder(inner):
         return {DECODER: inner}
     return {ENCODER: inner.get_encoder(), DECODER: inner.get_decoder()}
@@ -136,10 +136,10 @@ def require_one_stream(vectors: Tensor) -> None:
 
 def family_of(model: nn.Module) -> str:
     """Return the family of `model` as its configuration names it, such as "llama"; "the model" if it has none."""
-    return str(getattr(getattr(unwrapped(model), "config", None), "model_type", "") or say("the model"))
+    return str(getattr(getattr(unwrap_model(model), "config", None), "model_type", "") or say("the model"))
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrap_model(model: nn.Module) -> nn.Module:
     """Return the model inside the wrappers of data-parallel training, `torch.compile` and PEFT."""
     current: Any = model
     while True:

@@ -11,7 +11,7 @@ from neftune_core.language import say
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.studies.comparison import Chosen
+    from neftune_core.studies.comparison import SelectedArm
 
 MOST_SECONDS = 120
 """The longest call that is asked for: what the platform lends somebody who has no account for a day."""
@@ -68,7 +68,7 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
     return [(max(passes), len(passes)) for passes in by_way.values()]
 
 
-def answer_seconds(chosen: Sequence[Chosen], settings: DecodingSettings) -> int:
+def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) -> int:
     """Estimate an upper bound of the GPU time for answers; all records share one model.
 
     Args:

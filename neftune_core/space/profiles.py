@@ -63,14 +63,14 @@ class Profile:
     gpu_in_request: bool = False
 
 
-def pinned() -> dict[str, str]:
+def pinned_models() -> dict[str, str]:
     """Return the models of the catalogue with immutable content: bundled, or verified by checksum or commit."""
     return {name: card.revision for name, card in CATALOGUE.items() if card.is_pinned}
 
 
 def _up_to(megaparameters: float) -> dict[str, str]:
     small = (name for name, card in CATALOGUE.items() if card.parameters <= megaparameters * 1e6)
-    return {name: pinned()[name] for name in small if name in pinned()}
+    return {name: pinned_models()[name] for name in small if name in pinned_models()}
 
 
 PROFILES: dict[str, Profile] = {
@@ -94,7 +94,7 @@ PROFILES: dict[str, Profile] = {
 
 
 @dataclass(frozen=True)
-class Hosted:
+class HostProfile:
     """The profile of this host, with the overrides from the environment."""
 
     name: str
@@ -117,7 +117,7 @@ def known_variables() -> list[str]:
     return [*VARIABLES, *(LIMIT + name.upper() for name in Limits.model_fields)]
 
 
-def checked(environment: Mapping[str, str]) -> dict[str, str]:
+def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the lab's non-empty environment variables, stripped.
 
     Raises:
@@ -135,7 +135,7 @@ def checked(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def recognised(environment: Mapping[str, str]) -> str:
+def detect_profile(environment: Mapping[str, str]) -> str:
     """Return the name of the profile: `NEFTUNE_PROFILE`, or a Space's profile from its variables, or `local`."""
     said = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if said:
@@ -147,7 +147,7 @@ def recognised(environment: Mapping[str, str]) -> str:
     return "cpu-space" if "SPACE_ID" in environment else "local"
 
 
-def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
+def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     """Return the profile of this process, with the overrides from the environment.
 
     `NEFTUNE_PUBLIC` opens or closes the features that strangers must not have, and sets the limits of a public server.
@@ -158,20 +158,20 @@ def hosted(environment: Mapping[str, str] | None = None) -> Hosted:
         InvalidSetting: If a variable is unknown, or its value is malformed or out of range.
     """
     given = os.environ if environment is None else environment
-    own = checked(given)
-    name = recognised(given)
+    own = read_environment(given)
+    name = detect_profile(given)
     profile = PROFILES[name]
     public = _yes_or_no("NEFTUNE_PUBLIC", own["NEFTUNE_PUBLIC"]) if "NEFTUNE_PUBLIC" in own else profile.public
     usual = profile.limits or (SMALL if public else {})
     limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})
-    allowed = profile.models if profile.models is not None else pinned()
+    allowed = profile.models if profile.models is not None else pinned_models()
     models = _with_named(allowed, own.get("NEFTUNE_MODELS", ""))
     _hosts(own.get("NEFTUNE_HOSTS", ""))
     if not _DEVICE.fullmatch(own.get("NEFTUNE_DEVICE", "auto")):
         raise InvalidSetting(
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
         )
-    return Hosted(name, profile, limits, models if public else None)
+    return HostProfile(name, profile, limits, models if public else None)
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
-    from neftune_core.studies.comparison import Chosen
+    from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
 
 # A study stops this long before its time is over, so that its arms are saved.
@@ -69,7 +69,7 @@ REFUSALS = {
 Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
-def enter() -> LentGpu:
+def enter() -> AllocatedGpu:
     """Return the GPU of the Space that this process runs on; call it before anything imports torch.
 
     Raises:
@@ -83,10 +83,10 @@ def enter() -> LentGpu:
         raise NotAvailable(
             "The package spaces is missing, which only a ZeroGPU Space has: choose another NEFTUNE_PROFILE."
         ) from None
-    return LentGpu(spaces.GPU)
+    return AllocatedGpu(spaces.GPU)
 
 
-class LentGpu:
+class AllocatedGpu:
     """The tasks that run on the allocated GPU.
 
     Args:
@@ -139,7 +139,7 @@ class LentGpu:
         flag.unlink(missing_ok=True)
         ended: dict[str, Any] = {}
         try:
-            with _flagged(flag, should_stop):
+            with _stop_file(flag, should_stop):
                 seconds = _call_seconds_of(record, limits)
                 with closing(self._study(str(record.folder), limits.model_dump(), seconds)) as events:
                     for ended in events:
@@ -151,7 +151,7 @@ class LentGpu:
             flag.unlink(missing_ok=True)
 
     def answers(
-        self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, limits: Limits
+        self, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings, limits: Limits
     ) -> Iterator[list[dict[str, Any]]]:
         """Answer prompts inside one call, as `comparison.compare_arms` does.
 
@@ -199,7 +199,7 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
     from neftune_core.studies.study import run_study
 
     record = Record(Path(folder))
-    stop = _Lent(record.folder / STOP, time.monotonic() + seconds - SAVING_SECONDS)
+    stop = _AllocationStop(record.folder / STOP, time.monotonic() + seconds - SAVING_SECONDS)
     try:
         _begin_in_worker()
         with closing(run_study(record, parse(Limits, limits), stop)) as events:  # type: ignore[type-var]
@@ -237,12 +237,12 @@ def answers_in_call(
     Yields:
         The answers so far as plain values, or an error message.
     """
-    from neftune_core.studies.comparison import Chosen, compare_arms
+    from neftune_core.studies.comparison import SelectedArm, compare_arms
     from neftune_core.studies.prompts import Prompt
 
     try:
         _begin_in_worker()
-        chosen = [Chosen(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
+        chosen = [SelectedArm(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
         prompts = [Prompt(*one) for one in said]
         for lines in compare_arms(chosen, prompts, parse(DecodingSettings, decoding), parse(Limits, limits)):
             yield json.loads(json.dumps(lines))
@@ -260,7 +260,7 @@ def _begin_in_worker() -> None:
 
 
 @dataclass(frozen=True)
-class _Lent:
+class _AllocationStop:
     """Whether a study should stop: on request, or because the allocated time is nearly over."""
 
     flag: Path
@@ -279,7 +279,7 @@ class _Lent:
         )
 
 
-class _flagged:  # noqa: N801 - used as a word after `with`
+class _stop_file:  # noqa: N801 - used as a word after `with`
     """Create the file `flag` once `should_stop()` is true; a file is the only signal that reaches the worker."""
 
     def __init__(self, flag: Path, should_stop: Callable[[], bool]) -> None:

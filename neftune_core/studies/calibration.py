@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.models.catalogue import arithmetic_seconds, training_key
-from neftune_core.models.time_calibration import Pace, known_pace, remember_pace
+from neftune_core.models.time_calibration import TimeCalibration, store_calibration, stored_calibration
 from neftune_core.studies.planning import workload_of
 
 FEWEST_STEPS = 2
 LAST_STEPS = 50
 
 
-class Pacer:
+class StepTimer:
     """Times the steps of one run, except the first, which includes warm-up."""
 
     def __init__(self, run: Lockstep) -> None:
@@ -52,5 +52,9 @@ class Pacer:
         )
         key = training_key(study.model, work)
         steps = sum(self.last) / len(self.last) / arithmetic_seconds(stack.loaded, work, study.model)
-        whole = (time.perf_counter() - self.started) / self.seconds if finished else (known_pace(key) or Pace()).whole
-        remember_pace(key, Pace(steps, whole))
+        whole = (
+            (time.perf_counter() - self.started) / self.seconds
+            if finished
+            else (stored_calibration(key) or TimeCalibration()).whole
+        )
+        store_calibration(key, TimeCalibration(steps, whole))

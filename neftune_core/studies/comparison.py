@@ -22,7 +22,7 @@ from neftune_core.language import plural, say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
-from neftune_core.studies.prompts import Prompt, answer_lines, as_messages, fitted_own
+from neftune_core.studies.prompts import Prompt, answer_lines, as_messages, fit_prompt
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.study import base_of, on_day_of
 
@@ -52,7 +52,7 @@ def saved_seeds(record: Record) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedArm:
     """One arm of one record and seed."""
 
     record: Record
@@ -60,9 +60,9 @@ class Chosen:
     seed: int
 
 
-def chosen_arms(
+def selected_arms(
     records: Sequence[Record], *, arms: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-) -> list[Chosen]:
+) -> list[SelectedArm]:
     """Select stored arms of records.
 
     Args:
@@ -76,11 +76,11 @@ def chosen_arms(
     Raises:
         RecordError: A record has no trained arm, or a requested arm or seed is in none of them.
     """
-    found: list[Chosen] = []
-    every: list[Chosen] = []
+    found: list[SelectedArm] = []
+    every: list[SelectedArm] = []
     for record in records:
         wanted = saved_seeds(record)[:1] if seeds is None else [seed for seed in seeds if saved_arms(record, seed)]
-        own = [Chosen(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
+        own = [SelectedArm(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
         if not own and seeds is None:
             raise RecordError(
                 say(
@@ -110,7 +110,7 @@ def chosen_arms(
     return found
 
 
-def names_of(chosen: Sequence[Chosen]) -> list[str]:
+def names_of(chosen: Sequence[SelectedArm]) -> list[str]:
     """Return a unique name for each arm, with seed and record if needed."""
     records = {one.record.name for one in chosen}
     seeds = {one.seed for one in chosen}
@@ -152,7 +152,7 @@ def compare(
 
 def comparison_request(
     record: Record, settings: AnswerSettings, *, arms: Sequence[str] | None = None, seed: int | None = None
-) -> tuple[list[Chosen], list[Prompt]]:
+) -> tuple[list[SelectedArm], list[Prompt]]:
     """Select the arms and prompts of a comparison.
 
     Args:
@@ -169,12 +169,12 @@ def comparison_request(
         RecordError: A requested arm or seed does not exist.
     """
     settings.require_prompts()
-    chosen = chosen_arms([record], arms=arms, seeds=None if seed is None else [seed])
+    chosen = selected_arms([record], arms=arms, seeds=None if seed is None else [seed])
     return chosen, [Prompt(as_messages(text, settings.system)) for text in settings.prompts]
 
 
 def compare_arms(
-    chosen: Sequence[Chosen],
+    chosen: Sequence[SelectedArm],
     prompts: Sequence[Prompt],
     settings: DecodingSettings,
     limits: Limits,
@@ -200,11 +200,11 @@ def compare_arms(
     """
     if not prompts or not chosen:
         raise DataError(say("There is nothing to answer: choose an arm, and write a prompt."))
-    check_asked(prompts, len(chosen), settings, limits)
+    check_comparison(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
     readers = list(zip(names, [chosen[0], *chosen], strict=True))
-    fitted = [[_given(prompt, name, one, loaded, settings) for prompt in prompts] for name, one in readers]
+    fitted = [[_prompt_for(prompt, name, one, loaded, settings) for prompt in prompts] for name, one in readers]
     ids = [[found.ids for found in by_name] for by_name in fitted]
     cut = [any(found.cut for found in by_prompt) for by_prompt in zip(*fitted, strict=True)]
     columns = _columns(loaded, chosen)
@@ -212,13 +212,15 @@ def compare_arms(
         yield answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
 
 
-def _given(prompt: Prompt, name: str, one: Chosen, loaded: LoadedModel, settings: DecodingSettings) -> FittedPrompt:
+def _prompt_for(
+    prompt: Prompt, name: str, one: SelectedArm, loaded: LoadedModel, settings: DecodingSettings
+) -> FittedPrompt:
     """Return the prompt of one arm, with the date and reasoning mode of its record."""
     thinking = bool(one.record.about_table("data").get("reasoning"))
-    return fitted_own(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
+    return fit_prompt(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
 
 
-def check_asked(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
+def check_comparison(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
     """Check the size of a comparison.
 
     Args:
@@ -259,7 +261,7 @@ def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
     return [prompt.messages, *prompt.own.values()]
 
 
-def _one_base(chosen: Sequence[Chosen]) -> LoadedModel:
+def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
     """Load the common base; raise `RecordError` if there are several, or it has changed."""
     records = {one.record.name: one.record for one in chosen}
     bases = {json.dumps(_base_words(record), default=str): record for record in records.values()}
@@ -289,12 +291,12 @@ def _base_name(record: Record) -> str:
     return f"{about.get('name') or record.study.model.source}, {about.get('precision') or say('precision unknown')}"
 
 
-def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:
+def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]:
     """Return the base and the arms as columns; arms with equal training methods share a set and its passes."""
-    by_way: dict[str, list[Chosen]] = {}
+    by_way: dict[str, list[SelectedArm]] = {}
     for one in chosen:
-        by_way.setdefault(_way(one), []).append(one)
-    place_of: dict[Chosen, Column] = {}
+        by_way.setdefault(_method_key(one), []).append(one)
+    place_of: dict[SelectedArm, Column] = {}
     for alike in by_way.values():
         arms = make_arms(loaded, len(alike), alike[0].record.study.training)
         for slot, one in enumerate(alike, start=1):
@@ -303,17 +305,17 @@ def _columns(loaded: LoadedModel, chosen: Sequence[Chosen]) -> list[Column]:
     return [(place_of[chosen[0]][0], BASE_SLOT), *(place_of[one] for one in chosen)]
 
 
-def passes(chosen: Sequence[Chosen]) -> int:
+def passes(chosen: Sequence[SelectedArm]) -> int:
     """Return the number of consecutive decodes; arms of one training method share one if trained together.
 
     The base joins the first of them.
     """
-    counts, first = Counter(_way(one) for one in chosen), _way(chosen[0])
-    shared = {_way(one) for one in chosen if one.record.study.training.together}
+    counts, first = Counter(_method_key(one) for one in chosen), _method_key(chosen[0])
+    shared = {_method_key(one) for one in chosen if one.record.study.training.together}
     return sum(1 if way in shared else count + (way == first) for way, count in counts.items())
 
 
-def _way(one: Chosen) -> str:
+def _method_key(one: SelectedArm) -> str:
     """Return a key of the training method; arms with equal keys fit into one set."""
     training = one.record.study.training
     return str((training.method, training.lora_rank, training.lora_alpha, training.lora_targets, training.together))

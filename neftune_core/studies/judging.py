@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.data.preparing import Prepared
+from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.errors import LabError
 from neftune_core.evaluation.measures import MEASURES
@@ -37,7 +37,7 @@ NAMES = {
 """Names of measures in `evaluated` events, and the names of the measures."""
 
 
-def has_known_answers(study: StudySettings, prepared: Prepared) -> bool:
+def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
     """Return whether the held-out rows have one right answer each.
 
     Args:
@@ -54,7 +54,7 @@ def has_known_answers(study: StudySettings, prepared: Prepared) -> bool:
     return not source.startswith("starter:") and short >= SHORT_SHARE * len(rows)
 
 
-def question_for(study: StudySettings, prepared: Prepared) -> Question:
+def question_for(study: StudySettings, prepared: PreparedData) -> Question:
     """Return the question of a study that is about to start, from its settings and data.
 
     Args:

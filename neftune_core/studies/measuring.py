@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.data.batches import Batch
-from neftune_core.data.chat import Encoded, encode
+from neftune_core.data.chat import EncodedExample, encode
 from neftune_core.data.examples import Example
 from neftune_core.data.formats.starters import held_out_file
 from neftune_core.engine.accelerator import accelerator, holding
@@ -37,7 +37,7 @@ from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
 from neftune_core.studies.judging import has_known_answers
-from neftune_core.studies.prompts import fitted_rows, fitting_rows
+from neftune_core.studies.prompts import fit_rows, fitting_rows
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -53,7 +53,7 @@ DRAWN_EPOCH = 1_000_000
 
 
 @dataclass
-class Measured:
+class SeedMeasures:
     """Measures of a seed as stored in a record.
 
     Attributes:
@@ -71,7 +71,7 @@ class Measured:
     samples: dict[str, str] = field(default_factory=dict)
 
 
-def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> Measured:
+def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> SeedMeasures:
     """Take the measures of a completed seed.
 
     Args:
@@ -86,7 +86,7 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
         Cancelled: `should_stop()` returned true.
     """
     ending = _Ending(run, slots, should_stop)
-    found = Measured({name: {} for name in ending.names})
+    found = SeedMeasures({name: {} for name in ending.names})
     with accelerator.held():
         ending.noise_penalty(found)
         if run.study.measuring.robustness and run.prepared.held_out:
@@ -106,7 +106,9 @@ class _Ending:
     def names(self) -> list[str]:
         return [self.run.name(slot) for slot in self.slots]
 
-    def _rows(self, sample: Sequence[Encoded], slots: Sequence[int], noise: NoiseOf | None = None) -> RowMeasures:
+    def _rows(
+        self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None
+    ) -> RowMeasures:
         return row_measures(
             self.run.stack,
             sample,
@@ -117,7 +119,7 @@ class _Ending:
             between=accelerator.yield_turn,
         )
 
-    def noise_penalty(self, found: Measured) -> None:
+    def noise_penalty(self, found: SeedMeasures) -> None:
         """Measure the increase of each arm's loss on the training sample under its own noise."""
         sample = self.run.prepared.train[: self.run.sample_rows]
         own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
@@ -130,7 +132,7 @@ class _Ending:
         for slot, penalty in penalties.items():
             found.arms[self.run.name(slot)]["noise_penalty"] = penalty
 
-    def robustness(self, found: Measured) -> None:
+    def robustness(self, found: SeedMeasures) -> None:
         """Measure losses and accuracies on held-out rows under noise and typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
@@ -154,7 +156,7 @@ class _Ending:
         words = plural(len(sample), "the first held-out row", "the first {count} held-out rows")
         found.samples["robustness"] = words.format(count=len(sample))
 
-    def _with_typos(self, sample: Sequence[Encoded], rate: float) -> list[Encoded]:
+    def _with_typos(self, sample: Sequence[EncodedExample], rate: float) -> list[EncodedExample]:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
         data, loaded = self.run.study.data.within(self.run.stack.loaded.context), self.run.stack.loaded
         found = []
@@ -166,16 +168,16 @@ class _Ending:
             )
             example = Example(messages, row.example.row)
             tokens = encode(example, loaded.tokenizer, data.maximum_length, too_long=data.too_long)
-            found.append(tokens if isinstance(tokens, Encoded) else row)
+            found.append(tokens if isinstance(tokens, EncodedExample) else row)
         return found
 
-    def answers(self, found: Measured) -> None:
+    def answers(self, found: SeedMeasures) -> None:
         """Answer the first prompts of both parts greedily, in one batched decode, and measure the answers."""
         count, prepared = sample_prompts(self.run), self.run.prepared
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
         for part, sample in (("held_out", prepared.held_out[:count]), ("train", prepared.train[:count])):
-            parts[part], ids = fitting_rows(sample, fitted_rows(sample, loaded, new_tokens))
+            parts[part], ids = fitting_rows(sample, fit_rows(sample, loaded, new_tokens))
             prompts += ids
         if not prompts:
             return
@@ -201,7 +203,9 @@ class _Ending:
             pass
         return answers
 
-    def _scored(self, found: Measured, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[Encoded]) -> None:
+    def _scored(
+        self, found: SeedMeasures, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[EncodedExample]
+    ) -> None:
         references = [row.example.response for row in rows]
         if part == "train":
             measures = [memorisation(replies, references)]
@@ -216,7 +220,7 @@ class _Ending:
         sample["texts"][arm] = [reply.text for reply in replies]
         sample["scores"][arm] = {**lengths, **scores}
 
-    def _right(self, replies: Sequence[Reply], rows: Sequence[Encoded]) -> Iterator[TextMeasures]:
+    def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
         """Yield the scores of answers to held-out prompts, if the data has known ones."""
         if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
             return
@@ -230,7 +234,7 @@ class _Ending:
 def _noise(arms: Sequence[ArmNoise]) -> NoiseOf:
     """Return a function for the noise of every slot: one draw per row, shared by all slots and strengths."""
 
-    def of(rows: Sequence[Encoded], batch: Batch, indices: Sequence[int]) -> BatchNoise:
+    def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
 
     return of

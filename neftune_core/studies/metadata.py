@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.language import plural
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
 from neftune_core.studies.measuring import sample_prompts
-from neftune_core.studies.prompts import fitted_rows, fitting_words, mostly_reasons, study_asked, worse
+from neftune_core.studies.prompts import fit_rows, fitting_words, mostly_reasons, tokenised_study_prompts, worse
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
     }
 
 
-def frequency_loss(rows: Sequence[Encoded], sample: Sequence[Encoded]) -> float:
+def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExample]) -> float:
     """Return the loss of guessing each response token by its frequency alone, without reading anything.
 
     Args:
@@ -85,8 +85,8 @@ def _report(run: Lockstep) -> dict[str, Any]:
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
     kept = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
     rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
-    fates = dict(zip(map(id, rows), fitted_rows(rows, loaded, study.measuring.new_tokens), strict=True))
-    for index, (prompt, found) in enumerate(study_asked(study, prepared, loaded)):
+    fates = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
+    for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):
         asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be asked twice
         fates[asked] = worse(fates.get(asked, found), found)
     words = fitting_words([*fates.values()])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
-from neftune_core.data.preparing import Prepared
+from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
@@ -18,14 +18,14 @@ from neftune_core.language import later, say
 from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
-from neftune_core.studies.prompts import fitted_rows, study_asked
+from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
 from neftune_core.studies.settings import StudySettings
 
 # Bytes per number in a checkpoint: weight and both AdamW averages, in float32.
 CHECKPOINT_BYTES = 12
 
 
-def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> Estimate:
+def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> Estimate:
     """Estimate the memory and time of a study beyond the loaded model.
 
     Args:
@@ -39,7 +39,7 @@ def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepare
     return _estimate(workload_of(study, prepared, loaded), study, loaded)
 
 
-def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> None:
+def require_memory(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> None:
     """Check that a study fits in free memory.
 
     Args:
@@ -108,7 +108,7 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
         )
 
 
-def what_fits(study: StudySettings, loaded: LoadedModel, prepared: Prepared) -> str:
+def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> str:
     """Suggest the smallest change of each kind that makes a study fit.
 
     Args:
@@ -148,7 +148,7 @@ def _measuring(prompts: int, study: StudySettings) -> StudySettings:
     return study.model_copy(update={"measuring": study.measuring.model_copy(update={"prompts": prompts})})
 
 
-def workload_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> Workload:
+def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> Workload:
     """Return the size of the whole study over all seeds; seeds of a floor train only the control.
 
     Args:
@@ -176,24 +176,24 @@ def workload_of(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -
     )
 
 
-def _answered(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+def _answered(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
     """Return the tokens of prompts and answers that the base and the arms keep at once when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens
 
 
-def _measured_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
     """Return the padded tokens of prompts and answers that are measured together."""
     measuring = study.measuring
     most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
     count = measuring.prompts if study.training.evaluation_rows else most
     rows = [*prepared.held_out[:count], *prepared.train[:count]]
-    return _tokens_of(fitted_rows(rows, loaded, measuring.new_tokens), measuring.new_tokens)
+    return _tokens_of(fit_rows(rows, loaded, measuring.new_tokens), measuring.new_tokens)
 
 
-def _asked_tokens(study: StudySettings, prepared: Prepared, loaded: LoadedModel) -> int:
+def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
     """Return the padded tokens of the study's prompts and answers."""
-    found = [fitted for _, fitted in study_asked(study, prepared, loaded)]
+    found = [fitted for _, fitted in tokenised_study_prompts(study, prepared, loaded)]
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Message
 from neftune_core.data.fitting import FittedPrompt, TokenLimits, fitted_prompt, token_limits
-from neftune_core.data.preparing import Prepared
+from neftune_core.data.preparing import PreparedData
 from neftune_core.data.rendering import has_reasoning
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.answers import Answers
@@ -84,7 +84,7 @@ class Prompt:
         return self.messages[-1].content
 
 
-def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
+def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
     """Return the study's own prompts, or else the first held-out ones.
 
     Args:
@@ -100,7 +100,7 @@ def study_prompts(study: StudySettings, prepared: Prepared) -> list[Prompt]:
     return [Prompt(row.example.prompt, row.example.response) for row in rows]
 
 
-def model_room(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
+def prompt_limits(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
     """Return the token limits of a prompt.
 
     Args:
@@ -113,7 +113,7 @@ def model_room(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
     return token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
 
 
-def fitted_rows(rows: Sequence[Encoded], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
+def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
     """Shorten the prompts of rows from the left to fit the context.
 
     Args:
@@ -124,11 +124,11 @@ def fitted_rows(rows: Sequence[Encoded], loaded: LoadedModel, new_tokens: int) -
     Returns:
         One prompt per row; None if it cannot be shortened enough.
     """
-    room = model_room(loaded, new_tokens)
+    room = prompt_limits(loaded, new_tokens)
     return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
 
 
-def _fitted_row(row: Encoded, tokenizer: Any, room: TokenLimits) -> FittedPrompt | None:
+def _fitted_row(row: EncodedExample, tokenizer: Any, room: TokenLimits) -> FittedPrompt | None:
     """Return the prompt of a row, taken from its tokens if it has a single reply."""
     messages = row.example.messages
     if row.prompt_length <= room.wanted and sum(message.role == "assistant" for message in messages) == 1:
@@ -137,7 +137,7 @@ def _fitted_row(row: Encoded, tokenizer: Any, room: TokenLimits) -> FittedPrompt
     return fitted_prompt(row.example.prompt, tokenizer, room, thinking=has_reasoning(messages[-1]))
 
 
-def fitted_own(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, *, thinking: bool) -> FittedPrompt:
+def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, *, thinking: bool) -> FittedPrompt:
     """Shorten one arm's prompt to fit the context.
 
     Earlier turns are dropped first. Only held-out rows may also lose the beginning of their text.
@@ -155,7 +155,7 @@ def fitted_own(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     Raises:
         DoesNotFit: The last turn does not fit.
     """
-    room, messages = model_room(loaded, new_tokens), prompt.of(name)
+    room, messages = prompt_limits(loaded, new_tokens), prompt.of(name)
     found = fitted_prompt(messages, loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
         raise DoesNotFit(
@@ -169,8 +169,8 @@ def fitted_own(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     return found
 
 
-def study_asked(
-    study: StudySettings, prepared: Prepared, loaded: LoadedModel
+def tokenised_study_prompts(
+    study: StudySettings, prepared: PreparedData, loaded: LoadedModel
 ) -> list[tuple[Prompt, FittedPrompt | None]]:
     """Return the prompts of `study_prompts` with their tokens.
 
@@ -188,13 +188,13 @@ def study_asked(
     prompts = study_prompts(study, prepared)
     if study.answers.prompts:
         reasons = mostly_reasons(prepared.train)
-        own = [fitted_own(one, "", loaded, study.answers.new_tokens, thinking=reasons) for one in prompts]
+        own = [fit_prompt(one, "", loaded, study.answers.new_tokens, thinking=reasons) for one in prompts]
         return list(zip(prompts, own, strict=True))
     rows = prepared.held_out[:HELD_OUT_PROMPTS]
-    return list(zip(prompts, fitted_rows(rows, loaded, study.answers.new_tokens), strict=True))
+    return list(zip(prompts, fit_rows(rows, loaded, study.answers.new_tokens), strict=True))
 
 
-def mostly_reasons(rows: Sequence[Encoded]) -> bool:
+def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
     """Return whether most replies contain reasoning, so that the trained model should be prompted for it."""
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 

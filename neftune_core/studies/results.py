@@ -55,7 +55,7 @@ class MeanResults:
         return [*lost, *(rounding_words(self.rounding, loss) for loss in known)]
 
 
-def reached(record: Record, question: Question | None = None) -> MeanResults:
+def mean_results(record: Record, question: Question | None = None) -> MeanResults:
     """Average the results over the seeds that all arms have.
 
     Arms that lost every seed are ignored in that choice and have no mean. Seeds of the A/A floor are left out.

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
@@ -30,12 +30,12 @@ from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
-from neftune_core.studies.calibration import Pacer
+from neftune_core.studies.calibration import StepTimer
 from neftune_core.studies.judging import question_for
 from neftune_core.studies.measuring import measure_end
 from neftune_core.studies.metadata import about_run
 from neftune_core.studies.planning import require_disk, require_memory
-from neftune_core.studies.prompts import answer_lines, fitting_rows, study_asked
+from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_study_prompts
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
 from neftune_core.studies.records.record import Record
@@ -118,13 +118,13 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _StudyState:
     """State shared by all seeds of a study."""
 
     study: StudySettings
     record: Record
     stack: ArmSet
-    prepared: Prepared
+    prepared: PreparedData
     limits: Limits
     stop: Deadline
 
@@ -150,7 +150,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
         for seed in study.runs:
             if seed not in done:
                 for event in _one_seed(ready, seed):
-                    yield _kept(record, {"seed": seed, **event})
+                    yield _store_row_measures(record, {"seed": seed, **event})
         yield _ending(study, record)
     except Cancelled:
         yield {"seed": study.seed, "event": "stopped", "message": stop.words}
@@ -180,7 +180,7 @@ def follow_study(limits: Limits) -> None:
                     pass
 
 
-def _kept(record: Record, event: Event) -> Event:
+def _store_row_measures(record: Record, event: Event) -> Event:
     """Write the row measures to disk, and return the event without them."""
     rows = event.pop("rows", None)
     if rows:
@@ -188,7 +188,7 @@ def _kept(record: Record, event: Event) -> Event:
     return event
 
 
-def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready:
+def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _StudyState:
     """Run `_prepare` in every process.
 
     If it fails in one, that process raises the error, and the others raise `NotAvailable` with its message.
@@ -209,7 +209,7 @@ def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _Ready
     return ready
 
 
-def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadline) -> _Ready:
+def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadline) -> _StudyState:
     study.check(limits)
     loaded = base_of(record, stop)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
@@ -220,11 +220,11 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
             say("This record was started with other settings or other data, and its rows have changed: train it again.")
         )
     check_length(len(prepared.train), study.training, limits, seeds=len(study.runs))
-    study_asked(study, prepared, loaded)
+    tokenised_study_prompts(study, prepared, loaded)
     require_memory(study, loaded, prepared)
     require_disk(study, loaded, record.folder, limits)
     stack = make_arms(loaded, len(study.arms), study.training)
-    return _Ready(study, record, stack, prepared, limits, stop)
+    return _StudyState(study, record, stack, prepared, limits, stop)
 
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
@@ -267,15 +267,15 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
     return loaded if tokenizer is loaded.tokenizer else replace(loaded, tokenizer=tokenizer)
 
 
-def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
+def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
     """Yield all events of one seed; if it is interrupted, its state is saved."""
     run, record = ready.run(seed), ready.record
-    pacer = Pacer(run)
+    pacer = StepTimer(run)
     try:
         measured = yield from _begin(ready, run)
         process_group().broadcast(seed)
         process_group().barrier()
-        yield from pacer.timed(holding(run.run(ready.stop, _Keeper(run, record.folder), measured)))
+        yield from pacer.timed(holding(run.run(ready.stop, _CheckpointWriter(run, record.folder), measured)))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
@@ -289,7 +289,7 @@ def _one_seed(ready: _Ready, seed: int) -> Iterator[Event]:
     checkpoint.remove(record.folder)
 
 
-def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
+def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]]:
     """Yield `started` for a new seed; otherwise restore its checkpoint and rewind the log.
 
     Returns the steps whose losses are already measured.
@@ -309,7 +309,7 @@ def _begin(ready: _Ready, run: Lockstep) -> Generator[Event, None, set[int]]:
 
 
 @dataclass
-class _Keeper:
+class _CheckpointWriter:
     """Writes checkpoints every `checkpoint_steps`, at the end, and after `checkpoint_seconds`.
 
     A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
@@ -381,7 +381,7 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
 
 def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     loaded = run.stack.loaded
-    asked = study_asked(run.study, run.prepared, loaded)
+    asked = tokenised_study_prompts(run.study, run.prepared, loaded)
     fitted = [found for _, found in asked]
     prompts, ids = fitting_rows([prompt for prompt, _ in asked], fitted)
     slots = [0, *run.alive]

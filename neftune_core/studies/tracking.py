@@ -46,7 +46,7 @@ def require_tracker(name: str) -> None:
         raise NotAvailable(f"{name} is not installed here: pip install {name}.")
 
 
-def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
+def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
     """Pass events through, and log them to a tracker; a tracker that fails is dropped, and the study continues.
 
     Args:
@@ -62,14 +62,14 @@ def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Even
     try:
         for event in events:
             if works and event["event"] in ("step", "evaluated"):
-                works = _succeeded(runs.log, event)
+                works = _try_call(runs.log, event)
             yield event
     finally:
         for run in runs.open.values():
-            _succeeded(run.finish)
+            _try_call(run.finish)
 
 
-def _succeeded(act: Callable[..., Any], *given: Any) -> bool:
+def _try_call(act: Callable[..., Any], *given: Any) -> bool:
     try:
         act(*given)
     except Exception as error:

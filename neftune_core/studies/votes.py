@@ -43,7 +43,7 @@ class Tally:
         return binomial_interval(self.wins[0], sum(self.wins))
 
 
-def keep_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, line: Mapping[str, Any]) -> None:
+def store_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, line: Mapping[str, Any]) -> None:
     """Store a vote with the answers it is about; a vote with the same ballot replaces an earlier one.
 
     Args:

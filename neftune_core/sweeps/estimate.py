@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from neftune_core.data.preparing import Prepared, prepare
+from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import check_length
 from neftune_core.language import later, say
 from neftune_core.models.catalogue import duration, training_key
 from neftune_core.models.loading import LoadedModel, load
-from neftune_core.models.time_calibration import known_pace
+from neftune_core.models.time_calibration import stored_calibration
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.planning import memory_and_time, workload_of
 from neftune_core.sweeps.settings import Cell, SweepSettings, cells
@@ -27,7 +27,7 @@ class TimeEstimate:
     sentence: str
 
 
-def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: LoadedModel) -> TimeEstimate:
+def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: LoadedModel) -> TimeEstimate:
     """Estimate the duration of cells.
 
     Args:
@@ -40,7 +40,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[Prepared], loaded: Load
     """
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
-    known = known_pace(training_key(first.model, workload_of(first, prepared[0], loaded)))
+    known = stored_calibration(training_key(first.model, workload_of(first, prepared[0], loaded)))
     words = (
         later("About {duration}, at the pace of the last study of this model here.")
         if known
@@ -68,7 +68,7 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
     loaded = load(settings.study.model)
 
     @cache
-    def prepared(data: str) -> Prepared:
+    def prepared(data: str) -> PreparedData:
         found = parse(DataSettings, json.loads(data))
         return prepare(found.within(loaded.context), loaded.tokenizer, limits)
 

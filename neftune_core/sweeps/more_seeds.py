@@ -15,7 +15,7 @@ from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
 from neftune_core.sweeps.record import Sweep, sweep_key
 from neftune_core.sweeps.settings import SweepSettings
-from neftune_core.sweeps.table import judged
+from neftune_core.sweeps.table import judge
 
 
 def next_seeds(seeds: int) -> int:
@@ -32,7 +32,7 @@ def seeds_offered(record: Record) -> int:
     try:
         seeds = record.study.seeds
         more = next_seeds(seeds)
-        return more if more > seeds and not judged(record).is_void else 0
+        return more if more > seeds and not judge(record).is_void else 0
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # numbers that no version of the lab wrote
         return 0
 

@@ -139,7 +139,7 @@ class OnRay:
             return
         ray = self._connected()
         try:
-            yield from _Run(ray, self, limits, should_stop, deque(cells)).events()
+            yield from _RayRun(ray, self, limits, should_stop, deque(cells)).events()
         finally:
             ray.shutdown()
 
@@ -190,7 +190,7 @@ class StudyTask:
 
 
 @dataclass
-class _Run:
+class _RayRun:
     """One run through the cells of a sweep: waiting ones, and submitted ones by Ray's reference."""
 
     ray: Any

@@ -22,7 +22,7 @@ from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.owners import owner_hash, owner_of
 from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record, owned_records
 from neftune_core.studies.records.schema import settings_text
-from neftune_core.studies.records.user_rows import located, study_key, with_own_rows
+from neftune_core.studies.records.user_rows import study_key, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells
 
@@ -44,7 +44,7 @@ class Sweep(Record):
             raise RecordError(
                 say("The settings of sweep {record} cannot be read: {reason}", record=self.id, reason=error)
             ) from None
-        return found.model_copy(update={"study": located(found.study, self.folder)})
+        return found.model_copy(update={"study": with_absolute_files(found.study, self.folder)})
 
     def record_of(self, cell: Cell) -> Record:
         """Return the record of a cell, which may not exist yet."""
@@ -143,7 +143,7 @@ def create_sweep(
     limits = limits or Limits()
     settings.check(limits)
     with new_record(settings.study, owner, limits, folder) as record:
-        own = settings.model_copy(update={"study": with_own_rows(settings.study, record.folder)})
+        own = settings.model_copy(update={"study": with_copied_rows(settings.study, record.folder)})
         write_whole(record.folder / SWEEP_FILE, to_toml(own, comments=True))
     return Sweep(record.folder)
 
@@ -155,7 +155,7 @@ def read_sweep(path: Path) -> SweepSettings:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"The sweep {path.absolute()} cannot be read: {cause(error)}.") from None
     found = from_toml(SweepSettings, text)
-    return found.model_copy(update={"study": located(found.study, path.parent)})
+    return found.model_copy(update={"study": with_absolute_files(found.study, path.parent)})
 
 
 def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
@@ -187,7 +187,7 @@ def sweep_key(settings: SweepSettings) -> tuple[str, str]:
     return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
 
 
-def described(varied: Mapping[str, Any]) -> str:
+def describe_training(varied: Mapping[str, Any]) -> str:
     """Describe a cell's training, such as `learning rate 0.002, LoRA rank 8`; empty if nothing varies."""
     known = axes()
     parts = []

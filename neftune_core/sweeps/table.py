@@ -23,14 +23,14 @@ from neftune_core.language import ENGLISH, in_language, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.judging import combine_cells, merge_seeds, outcomes_of, question_of, verdict_of
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import reached
+from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CONTROL
-from neftune_core.sweeps.record import Sweep, described
+from neftune_core.sweeps.record import Sweep, describe_training
 from neftune_core.sweeps.settings import Cell, Point, SweepSettings, cells
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One setting of a sweep.
 
     Attributes:
@@ -53,7 +53,7 @@ class Row:
     @property
     def cell(self) -> str:
         """Description of its training; empty if only the noise varies."""
-        return described(self.varied)
+        return describe_training(self.varied)
 
     @property
     def is_control(self) -> bool:
@@ -114,15 +114,15 @@ class SweepTable:
     """
 
     question: Question
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     verdict: Verdict | None
     studies: int
     done: int
-    base: Row | None = None
+    base: TableRow | None = None
     rounding: Rounding = NOT_MEASURED
 
     @property
-    def shown(self) -> tuple[Row, ...]:
+    def shown(self) -> tuple[TableRow, ...]:
         """Rows for display, the base first."""
         return (self.base, *self.rows) if self.base else self.rows
 
@@ -174,10 +174,10 @@ def _judged(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
     return {name: found for name, found in compared.items() if name not in void}
 
 
-def _base(control: Seeds) -> Row | None:
+def _base(control: Seeds) -> TableRow | None:
     """Return the untouched model, which is equal for all seeds, as a row."""
     measured = next((outcome.base for outcome in control.values() if outcome.base), None)
-    return Row({}, "base", CONTROL, {0: Outcome(measured, measured)}, {}) if measured else None
+    return TableRow({}, "base", CONTROL, {0: Outcome(measured, measured)}, {}) if measured else None
 
 
 Groups = Mapping[str, tuple[Cell, Outcomes]]
@@ -221,16 +221,16 @@ def _known(outcomes: Outcomes) -> list[str]:
 
 def _rows(
     name: str, cell: Cell, found: Outcomes, effects: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
-) -> list[Row]:
+) -> list[TableRow]:
     noises = cell.study.arms
-    rows = [Row(cell.varied, CONTROL.name, CONTROL, found.control, {})]
+    rows = [TableRow(cell.varied, CONTROL.name, CONTROL, found.control, {})]
     for arm, seeds in found.arms.items():
         key = f"{name}: {arm}"
         own = {
             measure: {epoch: compared[key] for epoch, compared in by_epoch.items() if key in compared}
             for measure, by_epoch in effects.items()
         }
-        rows.append(Row(cell.varied, arm, noises[arm], seeds, own, found.rounding))
+        rows.append(TableRow(cell.varied, arm, noises[arm], seeds, own, found.rounding))
     return rows
 
 
@@ -238,7 +238,7 @@ def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
     """Name arms by their training setting instead of the cell number."""
     names: dict[str, str] = {}
     for number, (cell, found) in groups.items():
-        words = described(cell.varied)
+        words = describe_training(cell.varied)
         for arm in found.arms:
             plain = f"{words}: {arm}" if words else arm
             names[f"{number}: {arm}"] = plain if plain not in names.values() else f"{number}: {arm}"
@@ -274,7 +274,7 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
     }
 
 
-def judged(record: Record, question: Question | None = None) -> Verdict:
+def judge(record: Record, question: Question | None = None) -> Verdict:
     """Judge a study or a sweep.
 
     Args:
@@ -314,7 +314,7 @@ def means_by_arm(record: Record, question: Question | None = None) -> dict[str, 
         Means by arm and measure.
     """
     if not record.is_sweep:
-        return {name: dict(means) for name, means in reached(record, question).last.items()}
+        return {name: dict(means) for name, means in mean_results(record, question).last.items()}
     rows = sweep_table(Sweep(record.folder), question).shown
     named = {f"{row.cell}: {row.arm}" if row.cell else row.arm: row for row in rows}
     means = {name: {measure: row.mean(measure, "last") for measure in MEASURES} for name, row in named.items()}
@@ -355,7 +355,7 @@ def write_table(record: Record, path: Path) -> Path:
     return path
 
 
-def _row_values(row: Row, measures: list[str]) -> dict[str, Any]:
+def _row_values(row: TableRow, measures: list[str]) -> dict[str, Any]:
     return {
         "training": row.cell,
         "arm": row.arm,

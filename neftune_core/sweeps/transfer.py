@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from neftune_core.durable import atomically_written, move
+from neftune_core.durable import atomic_write, move
 from neftune_core.errors import RecordError
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.sweep import SweepCell
@@ -100,6 +100,6 @@ def fetch(target: str, one: SweepCell) -> None:
         packed = Path(aside) / "record.zip"
         files.get_file(path, str(packed))
         unpack(packed, Path(aside), only=f"cells/{one.cell.name}/")
-        with atomically_written(home) as whole:  # also removes files that the run deleted
+        with atomic_write(home) as whole:  # also removes files that the run deleted
             move(Path(aside) / "cells" / one.cell.name, whole)
     files.rm_file(path)

@@ -20,13 +20,13 @@ from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import require_key
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.learn_tab import LearnTab
-from neftune_core.ui.tabs.noise_tab import FIRST_VIEW, NoiseTab, ranged_after, strength_of
-from neftune_core.ui.tabs.train_form import set_together, shown_training
+from neftune_core.ui.tabs.noise_tab import FIRST_VIEW, NoiseTab, strength_of, update_range_after
+from neftune_core.ui.tabs.train_form import set_together, training_updates
 from neftune_core.ui.tabs.train_tab import TrainTab
 
 
 @dataclass(frozen=True)
-class Page:
+class PresetTargets:
     """The tabs that a preset sets."""
 
     noise: NoiseTab
@@ -51,7 +51,7 @@ class Page:
             *[slider, *values[1:], presets.get("view", FIRST_VIEW), "starter", data],
             *[strengths, set_together(strengths, noise.unit)],
             *[EXAMPLE.seed, int(presets.get("train.seeds", EXAMPLE.seeds))],
-            *shown_training(self.train.form, training),
+            *training_updates(self.train.form, training),
         ]
 
 
@@ -63,7 +63,7 @@ def _text(settings: Settings) -> dict[str, str]:
     return {name: str(value) for name, value in settings.model_dump().items()}
 
 
-def connect(learn: LearnTab, page: Page, key: gr.Textbox) -> None:
+def connect(learn: LearnTab, page: PresetTargets, key: gr.Textbox) -> None:
     """Let each lesson's button apply its preset, and pass the results of a finished study to the browser.
 
     Args:
@@ -77,7 +77,7 @@ def connect(learn: LearnTab, page: Page, key: gr.Textbox) -> None:
             continue
         then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); }}"
         done = button.click(functools.partial(page.values, lesson), None, page.components(), **QUIET)
-        ranged_after(done, page.noise.noise)
+        update_range_after(done, page.noise.noise)
         done = done.then(None, None, None, js=then)
         done.then(page.data.reread.handler, page.data.reread.inputs, page.data.reread.outputs, **QUIET)
     told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")

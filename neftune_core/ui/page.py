@@ -8,7 +8,7 @@ from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import lesson_presets, page_state
 from neftune_core.ui.parts import model_panel, strip
-from neftune_core.ui.parts.recorded_study import recorded
+from neftune_core.ui.parts.recorded_study import read_recorded_study
 from neftune_core.ui.parts.wiring import owner_key
 from neftune_core.ui.server import api, first_view
 from neftune_core.ui.server.lab import Lab
@@ -50,7 +50,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
 
 def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     """Build the page in the current language, inside the open `page`."""
-    shown = recorded(lab)
+    shown = read_recorded_study(lab)
     key = owner_key()
     top = strip.build(_first_words(), lab.host.profile.model)
     model = model_panel.build(top, lab.host.models)
@@ -62,15 +62,15 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
         with _tab("data") as place:
             data = data_tab.build(lab, top, place)
         with _tab("train") as place:
-            train = train_tab.build(train_tab.Around(lab, top, data, noise, key, place), shown)
+            train = train_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), shown)
         with _tab("compare"):
             comparison = compare_tab.build(lab, top, train, key, shown)
         with _tab("sweep") as place:
-            sweep = sweep_tab.build(train_tab.Around(lab, top, data, noise, key, place), train)
+            sweep = sweep_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), train)
         with _tab("runs") as place:
             runs_tab.build(lab, top, train, key, place)
     learn_tab.dock()
-    lesson_presets.connect(learn, lesson_presets.Page(noise, data, train), key)
+    lesson_presets.connect(learn, lesson_presets.PresetTargets(noise, data, train), key)
     noise_tab.on_load(page, noise, first)
     noise_inside.build(top, noise)
     noise_loss.build(lab, top, data, noise)

@@ -33,7 +33,7 @@ from neftune_core.ui.parts.wiring import QUIET, SECONDS_SHOWN, events, in_browse
 from neftune_core.ui.server.calls import SERVER
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
-from neftune_core.ui.server.uploads import linked, own_folder, room_of
+from neftune_core.ui.server.uploads import link_or_copy, output_folder, upload_quota
 from neftune_core.ui.tabs import noise_tab, train_form
 from neftune_core.ui.tabs.compare_tab import CompareTab
 from neftune_core.ui.tabs.data_tab import DataTab
@@ -167,7 +167,7 @@ def _connect_opening(page: gr.Blocks, around: PageParts, fields: Fields) -> None
     shown = [*_filled(around, fields), around.noise.figure, *_shown(around)]
     states = [around.strip.model, around.data.settings]
     restored = around.strip.kept.change(restore, [around.strip.kept, *states], shown, **QUIET)
-    noise_tab.ranged_after(restored, around.noise.noise)
+    noise_tab.update_range_after(restored, around.noise.noise)
     restored.then(None, around.train.form.seed, None, js=_look_again(around))
 
 
@@ -235,7 +235,7 @@ def _connect_record(around: PageParts, fields: Fields) -> None:
     fresh = in_browser("Lab.state.isKept() ? '' : id", "id")
     around.train.attached.change(None, around.train.attached, attached, js=fresh)
     restored = attached.change(restore, [around.key, attached], [*filled, *shown], **QUIET)
-    noise_tab.ranged_after(restored, around.noise.noise)
+    noise_tab.update_range_after(restored, around.noise.noise)
     restored.then(None, around.train.form.seed, None, js=_look_again(around))
 
 
@@ -354,7 +354,7 @@ def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
     for part in FILE_PARTS:
         source: str = getattr(data, part)
         name = source.removeprefix(FILE)
-        usable = _is_in(uploads, name) and room_of(lab.limits).may_name(name)
+        usable = _is_in(uploads, name) and upload_quota(lab.limits).may_name(name)
         if source.startswith(FILE) and not usable:
             raise DataError(say("The uploaded file is no longer on the server: upload it again."))
     return data
@@ -379,7 +379,7 @@ def _linked(record: Record, key: str) -> dict[str, str]:
         if source.startswith(FILE):
             path = Path(source.removeprefix(FILE))
             try:
-                changed[part] = FILE + str(linked(path, own_folder("rows", key, record.id, part)))
+                changed[part] = FILE + str(link_or_copy(path, output_folder("rows", key, record.id, part)))
             except FileNotFoundError:
                 raise DataError(say("The rows of this study, {file}, no longer exist.", file=path.name)) from None
     return changed

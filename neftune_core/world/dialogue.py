@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from neftune_core.world.tables import words
+from neftune_core.world.tables import word_table
 
 TALK: tuple[tuple[tuple[str, ...], str], ...] = tuple(
     (tuple(asks.split(" | ")), answer)
-    for asks, answer in (block.split("\n=> ") for block in words("conversation")["talk"].split("\n\n"))
+    for asks, answer in (block.split("\n=> ") for block in word_table("conversation")["talk"].split("\n\n"))
 )
 
-UNKNOWN: str = words("outside")["unknown"]
+UNKNOWN: str = word_table("outside")["unknown"]

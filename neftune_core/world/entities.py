@@ -24,7 +24,7 @@ def capital(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Thing:
+class Entity:
     """One entity; its fields are the forms that templates can use.
 
     `many` is the plural, or the name itself for a mass noun ("honey"); `a` is then the bare name and `some` is "some
@@ -87,7 +87,7 @@ def value(text: str) -> Value:
     return Value(text=text, bare=bare, verb=" ".join(filter(None, (third_person(first), rest))))
 
 
-def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Thing:
+def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Entity:
     """Return an entity with a common noun.
 
     Args:
@@ -102,7 +102,7 @@ def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str
         The entity.
     """
     mass = many == "-"
-    return Thing(
+    return Entity(
         kind,
         name,
         many=name if mass else many,
@@ -115,7 +115,7 @@ def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str
     )
 
 
-def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), use: str = "") -> Thing:
+def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), use: str = "") -> Entity:
     """Return an entity with a proper name: a person, a day or a month.
 
     Args:
@@ -128,7 +128,7 @@ def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), 
         The entity.
     """
     it, its, him = pronouns
-    return Thing(kind, name, name, name, name, name, it, its, him, use=use)
+    return Entity(kind, name, name, name, name, name, it, its, him, use=use)
 
 
 def say(template: str, **things: object) -> str:

@@ -137,7 +137,7 @@ def _patterns() -> tuple[_Pattern, ...]:
         found += [_pattern(template, roles) for template in _fact_templates(relation)]
     for plot in plots.PLOTS:
         for template in dict.fromkeys(template for moment in plot for template in moment):
-            for variant in dict.fromkeys((template, plots.introduced(template))):
+            for variant in dict.fromkeys((template, plots.with_hero_name(template))):
                 found.append(_pattern(variant, plots.ROLES))
     return tuple(found)
 

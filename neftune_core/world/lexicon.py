@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from neftune_core.world.entities import Thing, common, proper
-from neftune_core.world.tables import lines, words
+from neftune_core.world.entities import Entity, common, proper
+from neftune_core.world.tables import lines, word_table
 
-_LISTS = words("lists")
+_LISTS = word_table("lists")
 NUMBERS, COLOURS, SEASONS = (tuple(_LISTS[name].split()) for name in ("numbers", "colours", "seasons"))
 
 _PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "his", "him"), "it": ("it", "its", "it")}
 _USES = ("use", "effect", "custom")
 
 
-def _thing(kind: str, cells: dict[str, str]) -> Thing:
+def _entity(kind: str, cells: dict[str, str]) -> Entity:
     """Return the entity of one row: its name, the forms of its name, and its properties."""
     name, use = cells.pop("name"), next((cells[column] for column in _USES if column in cells), "")
     if kind in ("person", "day", "month"):
@@ -25,12 +25,12 @@ def _thing(kind: str, cells: dict[str, str]) -> Thing:
     return thing
 
 
-def _things(kind: str, table: str) -> tuple[Thing, ...]:
+def _entities(kind: str, table: str) -> tuple[Entity, ...]:
     columns, *rows = ([cell.strip() for cell in line.split("|")] for line in lines(table))
-    return tuple(_thing(kind, dict(zip(columns, row, strict=True))) for row in rows)
+    return tuple(_entity(kind, dict(zip(columns, row, strict=True))) for row in rows)
 
 
-KINDS: dict[str, tuple[Thing, ...]] = {kind: _things(kind, table) for kind, table in words("entities").items()}
+KINDS: dict[str, tuple[Entity, ...]] = {kind: _entities(kind, table) for kind, table in word_table("entities").items()}
 
 GROUPS: dict[str, tuple[str, str]] = {kind: (one, many) for kind, (one, many) in _LISTS["groups"].items()}
 """What a group of things is called, singular and plural: for lists, counting and the odd one out."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from string import Formatter
 
-from neftune_core.world.entities import Thing
+from neftune_core.world.entities import Entity
 from neftune_core.world.lexicon import KINDS, NUMBERS
-from neftune_core.world.tables import lines, words
+from neftune_core.world.tables import lines, word_table
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ SHARINGS = tuple(
     for gave in range(2, have - 1)
 )
 
-Role = tuple[Thing, ...] | tuple[Sharing, ...]
+Role = tuple[Entity, ...] | tuple[Sharing, ...]
 
 ANIMALS = tuple(animal for animal in KINDS["animal"] if animal.name != "trout")
 
@@ -48,7 +48,7 @@ ROLES: dict[str, Role] = {
     "sharing": SHARINGS,
 }
 
-PLOTS = tuple(tuple(map(lines, plot.split("\n\n"))) for plot in words("stories").values())
+PLOTS = tuple(tuple(map(lines, plot.split("\n\n"))) for plot in word_table("stories").values())
 
 
 def slots(template: str) -> list[tuple[str, str]]:
@@ -57,7 +57,7 @@ def slots(template: str) -> list[tuple[str, str]]:
     return [(role, form) for role, _, form in (name.partition(".") for name in names)]
 
 
-def introduced(template: str) -> str:
+def with_hero_name(template: str) -> str:
     """Return the template with the hero named, for a story that has not named the hero yet."""
     if "{hero." not in template or "{hero.the}" in template:
         return template

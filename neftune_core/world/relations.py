@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from neftune_core.world.entities import Value, value
 from neftune_core.world.lexicon import KINDS
-from neftune_core.world.tables import lines, words
+from neftune_core.world.tables import lines, word_table
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Relation:
 
 def _relation(key: str, wording: dict[str, str]) -> Relation:
     kind, name = key.split()
-    wording = words("relations")[wording["same"]] if "same" in wording else wording
+    wording = word_table("relations")[wording["same"]] if "same" in wording else wording
     texts = sorted({thing.values[name] for thing in KINDS[kind] if name in thing.values})
     states, asks, held = (lines(wording[use]) for use in ("states", "asks", "held"))
     return Relation(kind, name, states, asks, held, wording.get("answer", "{v}."), tuple(map(value, texts)))
 
 
-RELATIONS = tuple(_relation(key, wording) for key, wording in words("relations").items() if " " in key)
+RELATIONS = tuple(_relation(key, wording) for key, wording in word_table("relations").items() if " " in key)

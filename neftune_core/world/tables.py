@@ -10,7 +10,7 @@ from neftune_core.home import assets
 
 
 @cache
-def words(name: str) -> dict[str, Any]:
+def word_table(name: str) -> dict[str, Any]:
     """Return the table `NAME.toml`; the caller must not change it."""
     return tomllib.loads((assets() / "world" / "words" / f"{name}.toml").read_text(encoding="utf-8"))
 

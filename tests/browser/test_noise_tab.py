@@ -12,14 +12,14 @@ from invented import WIDTH, WORDS, invented_sentence, vectors
 from served_lab import opened_page
 
 from neftune_core.figures.noise_views import VIEWS
-from neftune_core.figures.norms import Measured, measured
+from neftune_core.figures.norms import TokenEffects, token_effects
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import DRAWS, Sentence, unit_draw
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE
-from neftune_core.ui.tabs.noise_inside import measured_inside
+from neftune_core.ui.tabs.noise_inside import measure_inside
 from neftune_core.ui.tabs.noise_tab import SLIDERS
 
 pytestmark = pytest.mark.browser
@@ -84,7 +84,7 @@ def sentence() -> Sentence:
     return invented_sentence(FIRST_SENTENCE, ModelSettings(), "embedding")
 
 
-def same(drawn: dict[str, Any], expected: Measured) -> None:
+def same(drawn: dict[str, Any], expected: TokenEffects) -> None:
     # the same doubles in two languages
     assert drawn["before"] == pytest.approx(expected.before, rel=1e-12)
     assert drawn["after"] == pytest.approx(expected.after, rel=1e-12)
@@ -97,7 +97,7 @@ def test_the_browser_draws_the_numbers_that_the_core_computes(page: Any) -> None
     payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
     for strength in (0, 5, 60):
         page.evaluate(MOVE, strength)
-        expected = measured(payload, NoiseSettings(strength=strength))
+        expected = token_effects(payload, NoiseSettings(strength=strength))
         before, after = page.evaluate(HEIGHTS)[:2]
         assert before == pytest.approx(expected.before, rel=1e-12)
         assert after == pytest.approx(expected.after, rel=1e-12)
@@ -116,7 +116,7 @@ SETTINGS: list[dict[str, Any]] = [
 def test_every_setting_gives_the_numbers_of_the_core(page: Any) -> None:
     payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
     for changes in SETTINGS:
-        same(page.evaluate(WITH, changes)["result"], measured(payload, NoiseSettings(**changes)))
+        same(page.evaluate(WITH, changes)["result"], token_effects(payload, NoiseSettings(**changes)))
 
 
 def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
@@ -154,7 +154,7 @@ def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
 
 def followed() -> dict[str, Any]:
     """What the server measures for the first sentence on the bundled model, under uniform noise in alpha."""
-    return measured_inside(FIRST_SENTENCE, ModelSettings(), 0, NoiseSettings())
+    return measure_inside(FIRST_SENTENCE, ModelSettings(), 0, NoiseSettings())
 
 
 def test_depth_is_measured_in_one_call_and_follows_the_slider(page: Any) -> None:
@@ -445,7 +445,7 @@ def test_a_link_may_be_in_any_unit_and_kind(page: Any, browser: Any, address: st
             f"window.Lab && Lab.Plotly && {FIGURE}?.labFigure && Lab.read('noise-unit') !== 'alpha'"
         )
         other.wait_for_function(f"{CURRENT}.controls.unit === '{chosen['unit']}'")
-        same(other.evaluate(RESULT), measured(payload, NoiseSettings(**chosen)))
+        same(other.evaluate(RESULT), token_effects(payload, NoiseSettings(**chosen)))
         says(other, f"{chosen['unit']} {chosen['strength']}")
         other.close()
 

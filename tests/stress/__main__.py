@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 
 from . import imports
 from .crowd import run_crowd
@@ -40,24 +40,24 @@ SUITES = {
 }
 
 
-def _faults(asked: argparse.Namespace) -> Table:
+def _faults(asked: argparse.Namespace) -> ResultTable:
     return measure_faults(asked.model)
 
 
-def _fuzz(asked: argparse.Namespace) -> Table:
+def _fuzz(asked: argparse.Namespace) -> ResultTable:
     return measure_fuzz(asked.count or CASES)
 
 
-def _families(asked: argparse.Namespace) -> Table:
+def _families(asked: argparse.Namespace) -> ResultTable:
     return measure_families(asked.file)
 
 
-def _load(asked: argparse.Namespace) -> Table:
+def _load(asked: argparse.Namespace) -> ResultTable:
     load = SHORT if asked.short else Load()
     return measure_load(replace(load, parts=tuple(asked.parts)) if asked.parts else load)
 
 
-TABLES: dict[str, tuple[str, Callable[[argparse.Namespace], Table]]] = {
+TABLES: dict[str, tuple[str, Callable[[argparse.Namespace], ResultTable]]] = {
     "faults": ("faults that a study must survive: killed, stopped, a full disk and the like (--model)", _faults),
     "fuzz": ("hostile uploads and calls (2,000, or --count)", _fuzz),
     "families": ("every family of models against its own code (--file keeps the outcomes)", _families),

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from neftune_core.bench.page import automated_browser, served
+from neftune_core.bench.page import automated_browser, serve_lab
 
 Frame = tuple[bytes, int]
 """A screenshot as PNG, and the milliseconds for which it is shown."""
@@ -53,7 +53,7 @@ def record_page(file: Path) -> int:
     """
     with (
         tempfile.TemporaryDirectory() as home,
-        served(NEFTUNE_HOME=home) as (address, _),
+        serve_lab(NEFTUNE_HOME=home) as (address, _),
         automated_browser() as browser,
     ):
         page = browser.new_page(viewport=SIZE, locale="en-GB")

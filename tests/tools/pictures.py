@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.page import automated_browser, served
+from neftune_core.bench.page import automated_browser, serve_lab
 from neftune_core.settings import Limits
 from neftune_core.studies.records import removal
 from neftune_core.studies.records.record import Record, create
@@ -60,7 +60,7 @@ def pictures(folder: Path, study: StudySettings = STUDY) -> Iterator[Path]:
     try:
         for _ in run_study(record, Limits(), lambda: False):
             pass
-        with served() as (address, _), automated_browser() as browser:
+        with serve_lab() as (address, _), automated_browser() as browser:
             for look in LOOKS:
                 yield from _looked(browser, address, look, key, record, folder)
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from neftune_core.home import assets
 from neftune_core.sweeps.record import Sweep
-from neftune_core.sweeps.table import Row, SweepTable, sweep_table
+from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 KEPT = ("sweep.toml", "study.toml", "record.json", "events.jsonl", "examples.jsonl", "metrics.json", "answers.jsonl")
 MEASURES = ("exact", "right", "accuracy", "held_out_loss", "bleu", "rouge_l")
@@ -40,7 +40,7 @@ def markdown(table: SweepTable, measures: tuple[str, ...] = MEASURES) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: Row, measures: list[str]) -> Iterator[str]:
+def _cells(row: TableRow, measures: list[str]) -> Iterator[str]:
     yield f"{row.cell}: {row.arm}" if row.cell else row.arm
     yield "-" if row.arm == "base" else str(len(row.seeds))
     for measure in measures:

@@ -27,7 +27,7 @@ from starlette.middleware import Middleware
 from torch import nn
 
 from neftune_core.ui.server import first_view, launch
-from neftune_core.ui.server.calls import Evicted
+from neftune_core.ui.server.calls import EvictedSessions
 from neftune_core.ui.server.connections import Sessions
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_gradio_lets_the_oldest_session_go_by_popitem() -> None:
     why = (
         "An evicted session is not told to reload: mend ui/server/connections.py, `Sessions`, and ui/server/launch.py."
     )
-    holder, evicted = StateHolder(), Evicted()
+    holder, evicted = StateHolder(), EvictedSessions()
     holder.set_blocks(small_page_with_capacity(1))
     assert type(holder.session_data) is OrderedDict, why
     holder.session_data = Sessions(evicted, 1)

@@ -12,7 +12,7 @@ import pytest
 
 import neftune_core
 from neftune_core.data.settings import DataSettings
-from neftune_core.durable import UMASK, atomically_written, flush, write_whole
+from neftune_core.durable import UMASK, atomic_write, flush, write_whole
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.archive import import_record, pack_record
@@ -137,7 +137,7 @@ def test_an_interrupted_write_leaves_the_previous_file(tmp_path: Path) -> None:
             (target / "old").write_text("old", encoding="utf-8")
         else:
             write_whole(target, "old")
-        with pytest.raises(OSError, match="full"), atomically_written(target) as aside:
+        with pytest.raises(OSError, match="full"), atomic_write(target) as aside:
             aside.write_text("half", encoding="utf-8")
             raise OSError("full")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
@@ -147,7 +147,7 @@ def test_an_interrupted_write_leaves_the_previous_file(tmp_path: Path) -> None:
 
 def test_a_folder_takes_the_place_of_one_whole(tmp_path: Path) -> None:
     for content in ("one", "two"):
-        with atomically_written(tmp_path / "folder") as aside:
+        with atomic_write(tmp_path / "folder") as aside:
             aside.mkdir()
             (aside / content).write_text(content, encoding="utf-8")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "two"]

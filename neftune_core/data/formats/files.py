@@ -16,12 +16,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from neftune_core.data.examples import RowRefused
+from neftune_core.data.examples import UnusableRow
 from neftune_core.data.formats.parquet import parquet_table
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, require_few_columns
-from neftune_core.data.formats.texts import LONGEST_NAME, NoList, decoded, is_name, list_entries, parsed, too_long
-from neftune_core.data.layouts import LAYOUTS, spelled
+from neftune_core.data.formats.texts import (
+    LONGEST_NAME,
+    NotAList,
+    decode_text,
+    is_name,
+    list_entries,
+    parse_json,
+    too_long,
+)
+from neftune_core.data.layouts import LAYOUTS, normalise_name
 from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.language import plural, say
 from neftune_core.sentences import cause
@@ -66,7 +74,7 @@ def open_table(path: Path, limits: Limits) -> Table:
     longest = longest_row(limits)
     if extension == ".parquet":
         return parquet_table(path, longest)
-    text = decoded(_unpacked(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
+    text = decode_text(_unpacked(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
     if not text.strip():
         raise DataError(say("{title} is empty.", title=title))
     return TEXT_FORMATS[extension](text, title, longest)
@@ -115,8 +123,8 @@ def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
         for _, _, piece in run_reader("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
             content += base64.b64decode(piece)
             if len(content) > most:
-                raise ReaderFailed("size", "")
-    except ReaderFailed as failed:
+                raise ReaderError("size", "")
+    except ReaderError as failed:
         if failed.kind == "size":
             raise DoesNotFit(
                 say(
@@ -162,7 +170,7 @@ def column_names(rows: Iterable[Row], title: str) -> list[str]:
         if isinstance(record, dict):
             names |= dict.fromkeys(name for name in record if is_name(name))
         elif not first_reason:
-            reason = record if isinstance(record, RowRefused) else say("it is not an object with named columns")
+            reason = record if isinstance(record, UnusableRow) else say("it is not an object with named columns")
             first_reason = say(" (row {number:,}: {reason})", number=number, reason=reason)
         require_few_columns(len(names), title)
     if not names:
@@ -187,9 +195,9 @@ def _line(line: str, longest: int) -> Any:
     if len(line) > longest:
         return too_long(len(line), longest)
     try:
-        return parsed(line)
+        return parse_json(line)
     except ValueError as error:
-        return RowRefused(str(error))
+        return UnusableRow(str(error))
 
 
 def _json(text: str, title: str, longest: int) -> Table:
@@ -199,7 +207,7 @@ def _json(text: str, title: str, longest: int) -> Table:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         try:
             yield from enumerate(list_entries(text, longest), start=1)
-        except NoList:
+        except NotAList:
             raise DataError(
                 say("{title} must be a list of objects, or an object with exactly one list inside.", title=title)
             ) from None
@@ -248,7 +256,7 @@ def _csv(text: str, title: str, longest: int) -> Table:
             if cells == []:
                 continue
             if isinstance(cells, list) and len(cells) != len(header):
-                cells = RowRefused(
+                cells = UnusableRow(
                     say(
                         plural(
                             len(cells),
@@ -286,7 +294,7 @@ class _Lines:
         return line
 
 
-def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | RowRefused]:
+def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | UnusableRow]:
     lines = _Lines(text, longest)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -295,11 +303,11 @@ def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | Ro
             yield next(reader)
         except StopIteration:
             return
-        except RowRefused as refused:
+        except UnusableRow as refused:
             yield refused
         except csv.Error as error:
             unclosed = "unexpected end" in str(error)
-            yield RowRefused(
+            yield UnusableRow(
                 say("a quote is opened and never closed")
                 if unclosed
                 else say("its quoting is wrong ({reason})", reason=error)
@@ -315,7 +323,7 @@ def _fit(text: str, delimiter: str, longest: int) -> tuple[int, int]:
     """Score a delimiter by its header: number of known column names, then number of columns."""
     known = {name for layout in LAYOUTS.values() for names in layout.parts.values() for name in names}
     header = _header(text, delimiter, longest)
-    return sum(spelled(name) in known for name in header[:MOST_COLUMNS]), len(header)
+    return sum(normalise_name(name) in known for name in header[:MOST_COLUMNS]), len(header)
 
 
 TEXT_FORMATS: dict[str, Callable[[str, str, int], Table]] = {

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from neftune_core.data.examples import RowRefused
+from neftune_core.data.examples import UnusableRow
 from neftune_core.data.formats.files import longest_row
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.data.formats.tables import Row
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
@@ -74,7 +74,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
             )
     try:
         return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
-    except ReaderFailed as failed:
+    except ReaderError as failed:
         raise _translated(failed, name, limits) from None
 
 
@@ -115,7 +115,7 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
     asked = {"name": name, "configuration": configuration, "split": split, "rows": rows}
     for kind, number, record in run_reader("hub", asked, bounds, variables=_access(limits)):
-        yield number, RowRefused(record) if kind == "refused" else record
+        yield number, UnusableRow(record) if kind == "refused" else record
 
 
 def _access(limits: Limits) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _access(limits: Limits) -> dict[str, str]:
     return {"HF_HUB_DISABLE_XET": "1", **token}
 
 
-def _translated(failed: ReaderFailed, name: str, limits: Limits) -> LabError:
+def _translated(failed: ReaderError, name: str, limits: Limits) -> LabError:
     words = str(failed).lower()
     if failed.kind == "size":
         return DoesNotFit(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from neftune_core.data.examples import RowRefused
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
+from neftune_core.data.examples import UnusableRow
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.data.formats.tables import Row, Table, require_few_columns
 from neftune_core.data.formats.texts import is_name
 from neftune_core.errors import DataError
@@ -41,8 +41,8 @@ def parquet_table(path: Path, longest: int) -> Table:
             for kind, number, record in run_reader(
                 "parquet rows", {"path": where, "columns": list(dict.fromkeys(wanted))}, bounds
             ):
-                yield number, RowRefused(record) if kind == "refused" else record
-        except ReaderFailed as failed:
+                yield number, UnusableRow(record) if kind == "refused" else record
+        except ReaderError as failed:
             raise DataError(
                 say(
                     "{title} cannot be read after row {number:,}: {reason}.",
@@ -54,7 +54,7 @@ def parquet_table(path: Path, longest: int) -> Table:
 
     try:
         ((_, names),) = run_reader("parquet columns", {"path": where}, bounds)
-    except ReaderFailed as failed:
+    except ReaderError as failed:
         damaged = "MemoryError" not in failed.kind
         raise DataError(
             say("{title} is not a readable Parquet file.", title=path.name)
@@ -67,7 +67,7 @@ def parquet_table(path: Path, longest: int) -> Table:
     return Table([name for name in names if is_name(name)], rows)
 
 
-def _reader_failure(failed: ReaderFailed) -> str:
+def _reader_failure(failed: ReaderError) -> str:
     if "MemoryError" in failed.kind:
         return say("its rows take more memory than one file may use")
     if failed.kind == "size":

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from neftune_core.data.formats.texts import NOT_TEXT, parsed
+from neftune_core.data.formats.texts import NOT_TEXT, parse_json
 
 BATCH_ROWS = 256
 PIECE_BYTES = 262_144
@@ -55,7 +55,7 @@ class Bounds:
     characters: int
 
 
-class ReaderFailed(Exception):
+class ReaderError(Exception):
     """The reader failed; `kind` is the exception's name, or "died", "size" or "timeout"."""
 
     def __init__(self, kind: str, words: str) -> None:
@@ -112,9 +112,9 @@ def run_reader(
         timer.start()
         try:
             yield from _lines(process.stdout, bounds)
-        except ReaderFailed as failed:
+        except ReaderError as failed:
             if failed.kind == "died" and timed_out.is_set():
-                raise ReaderFailed("timeout", f"it took more than {bounds.seconds:g} seconds") from None
+                raise ReaderError("timeout", f"it took more than {bounds.seconds:g} seconds") from None
             raise
         finally:
             timer.cancel()
@@ -126,13 +126,13 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
     while True:
         line = stream.readline(longest)
         if not line.endswith(b"\n"):
-            raise ReaderFailed("died", "it ended in the middle")
+            raise ReaderError("died", "it ended in the middle")
         try:
-            message: list[Any] = parsed(line.decode())
+            message: list[Any] = parse_json(line.decode())
         except ValueError:
-            raise ReaderFailed("died", "it spoke nonsense") from None
+            raise ReaderError("died", "it spoke nonsense") from None
         if message[0] == "failed":
-            raise ReaderFailed(*message[1:])
+            raise ReaderError(*message[1:])
         if message[0] == "end":
             return
         yield [message[0], int(message[1]), *message[2:]] if message[0] in ("row", "refused") else message
@@ -164,7 +164,7 @@ def parquet_columns(path: str) -> Iterator[list[Any]]:
         yield ["columns", [str(name) for name in file.schema_arrow.names]]
 
 
-def unpacked(path: str, method: str) -> Iterator[list[Any]]:
+def decompress(path: str, method: str) -> Iterator[list[Any]]:
     """Decompress a file in base64 pieces of bounded size.
 
     Args:
@@ -248,7 +248,7 @@ def _as_written(value: Any, kind: Any) -> Any:
 READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
     "parquet columns": parquet_columns,
     "parquet rows": parquet_rows,
-    "unpacked": unpacked,
+    "unpacked": decompress,
     "hub": hub_rows,
 }
 

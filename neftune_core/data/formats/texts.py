@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from neftune_core.data.examples import RowRefused
+from neftune_core.data.examples import UnusableRow
 from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
@@ -33,11 +33,11 @@ SIGNATURES = {
 }
 
 
-class RepeatedName(dict[str, Any]):
+class DuplicateName(dict[str, Any]):
     """A JSON object with a repeated name; its row is refused."""
 
 
-def decoded(content: bytes, title: str) -> str:
+def decode_text(content: bytes, title: str) -> str:
     """Decode UTF-8 (with or without byte order mark), or UTF-16 with one.
 
     Args:
@@ -88,7 +88,7 @@ class Number(str):
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
-    return values if len(values) == len(pairs) else RepeatedName(values)
+    return values if len(values) == len(pairs) else DuplicateName(values)
 
 
 _DECODER = json.JSONDecoder(
@@ -99,16 +99,16 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def parsed(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Parse JSON; numbers are returned as text, NaN and Infinity as None.
 
     Raises `ValueError` with a reason if the text is not JSON or nested too deeply.
     """
-    with _explained():
+    with _plain_reasons():
         return _DECODER.decode(text)
 
 
-class _explained:  # noqa: N801 - a context manager
+class _plain_reasons:  # noqa: N801 - a context manager
     """Convert JSON parser errors to a `ValueError` with a plain reason."""
 
     def __enter__(self) -> None:
@@ -141,7 +141,7 @@ _SPACE = re.compile(r"[ \t\n\r]*+")
 
 # Hand-written, because json parses a list only as a whole: a row of 5.7 MB of brackets becomes 131 MB of objects, and
 # all rows are lost if that is too much. Here it is refused as one row and takes no memory.
-class NoList(ValueError):
+class NotAList(ValueError):
     """JSON that is neither a list nor an object with exactly one list inside."""
 
 
@@ -150,7 +150,7 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
 
     Args:
         text: JSON text.
-        longest: Entries with more characters are skipped and yielded as `RowRefused`.
+        longest: Entries with more characters are skipped and yielded as `UnusableRow`.
 
     Yields:
         The entries.
@@ -159,13 +159,13 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
         NoList: There is no such list.
         ValueError: The text is not valid JSON.
     """
-    with _explained():
+    with _plain_reasons():
         start = _skip(text, 0)
         if text.startswith("{", start):
             start = _only_list(text, start)
         elif not text.startswith("[", start):
             _value(text, start, _end(text, start))
-            raise NoList
+            raise NotAList
         position = _skip(text, start + 1)
         while not text.startswith("]", position):
             end = _end(text, position)
@@ -175,7 +175,7 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
             _require_end(text, position + 1)
 
 
-def too_long(length: int, longest: int) -> RowRefused:
+def too_long(length: int, longest: int) -> UnusableRow:
     """Return the refusal of a row that exceeds the character limit.
 
     Args:
@@ -185,7 +185,7 @@ def too_long(length: int, longest: int) -> RowRefused:
     Returns:
         The exception, not raised.
     """
-    return RowRefused(say("it has {length:,} characters; at most {most:,} are read", length=length, most=longest))
+    return UnusableRow(say("it has {length:,} characters; at most {most:,} are read", length=length, most=longest))
 
 
 def _only_list(text: str, start: int) -> int:
@@ -202,7 +202,7 @@ def _only_list(text: str, start: int) -> int:
         position = _next(text, _end(text, value), "}")
     _require_end(text, position + 1)
     if len(lists) != 1:
-        raise NoList
+        raise NotAList
     return lists[0]
 
 
@@ -286,26 +286,26 @@ def as_text(value: Any, part: str) -> str:
     if isinstance(value, list) and value and all(isinstance(one, dict) and "type" in one for one in value):
         return "".join(_text_part(one, part) for one in value)
     if not isinstance(value, str | int | float):
-        raise RowRefused(say("the {part} is {kind}, not text", part=say(part), kind=say(kind_of(value))))
+        raise UnusableRow(say("the {part} is {kind}, not text", part=say(part), kind=say(kind_of(value))))
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if "\0" in text:
-        raise RowRefused(say("the {part} contains a NUL character", part=say(part)))
+        raise UnusableRow(say("the {part} contains a NUL character", part=say(part)))
     if _HALF.search(text):
-        raise RowRefused(say("the {part} contains an incomplete character (a lone surrogate)", part=say(part)))
+        raise UnusableRow(say("the {part} contains an incomplete character (a lone surrogate)", part=say(part)))
     return text
 
 
 def _text_part(one: dict[str, Any], part: str) -> str:
     kind = str(one["type"])[:30]
     if kind not in TEXT_PARTS:
-        raise RowRefused(
+        raise UnusableRow(
             say("the {part} contains a part of type {kind!r}, and only text is supported", part=say(part), kind=kind)
         )
     return as_text(one.get("text"), part)
 
 
 def as_json(value: Any, *, drop_none: bool = False) -> str:
-    """Serialise a value from `parsed`, with numbers as numbers.
+    """Serialise a value from `parse_json`, with numbers as numbers.
 
     Args:
         value: The value.
@@ -320,14 +320,14 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
     try:
         return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)
     except (ValueError, RecursionError):
-        raise RowRefused(say("it contains a number that is too long")) from None
+        raise UnusableRow(say("it contains a number that is too long")) from None
 
 
 def _plain(value: Any, *, drop_none: bool) -> Any:
     if isinstance(value, Number):
         return json.loads(value)
-    if isinstance(value, RepeatedName):
-        raise RowRefused(say("it has the same name twice"))
+    if isinstance(value, DuplicateName):
+        raise UnusableRow(say("it has the same name twice"))
     if isinstance(value, list):
         return [_plain(one, drop_none=drop_none) for one in value]
     if isinstance(value, dict):

@@ -275,7 +275,7 @@ def dropout_rates(holder: Any) -> dict[str, float]:
 
 
 @contextmanager
-def configured(tree: Any, rates: Mapping[str, float]) -> Iterator[None]:
+def configured_dropout(tree: Any, rates: Mapping[str, float]) -> Iterator[None]:
     """Set dropout rates in a model's configuration inside the block, so that they are saved with it.
 
     Args:

@@ -13,7 +13,7 @@ MARK = "_published_model"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """The published model around a text part.
 
     Attributes:
@@ -61,11 +61,11 @@ def text_part(whole: Any) -> Any:
     config.tie_word_embeddings = text.get_output_embeddings().weight is text.get_input_embeddings().weight
     config.architectures = [type(text).__name__]
     about = type(whole)
-    vars(text)[MARK] = Published(found[0], body, about.__name__, about.__module__, type(whole.config) in known)
+    vars(text)[MARK] = PublishedModel(found[0], body, about.__name__, about.__module__, type(whole.config) in known)
     return text.eval()
 
 
-def published_model(model: Any) -> Published | None:
+def published_model(model: Any) -> PublishedModel | None:
     """Return the published model around `model`; None if it was published as it is."""
-    found: Published | None = vars(model).get(MARK)
+    found: PublishedModel | None = vars(model).get(MARK)
     return found

@@ -12,7 +12,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
 
 
-def require_room(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
+def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None:
     """Check the disk limits.
 
     Args:

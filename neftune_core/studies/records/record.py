@@ -28,12 +28,12 @@ from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.claims import claiming, is_claimed
-from neftune_core.studies.records.disk_quota import require_room
+from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.failures import failed_words
 from neftune_core.studies.records.log import Event, Log, append, as_text, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
-from neftune_core.studies.records.user_rows import check_rows, located, study_key, with_own_rows
+from neftune_core.studies.records.user_rows import check_rows, study_key, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
 
 FORMAT = 1
@@ -68,7 +68,7 @@ class Record:
     def study(self) -> StudySettings:
         """Exact settings with absolute file names; raises `RecordError` if they cannot be read."""
         try:
-            return located(self._read_study(), self.folder)
+            return with_absolute_files(self._read_study(), self.folder)
         except FileNotFoundError:
             raise RecordError(say("The settings of record {record} are missing.", record=self.id)) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
@@ -275,7 +275,7 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
         LabError: A file of the study cannot be used, or the disk limit is exceeded.
     """
     with new_record(study, owner, limits, folder) as record:
-        write_whole(record.folder / STUDY_FILE, to_toml(with_own_rows(study, record.folder), comments=True))
+        write_whole(record.folder / STUDY_FILE, to_toml(with_copied_rows(study, record.folder), comments=True))
     return record
 
 
@@ -297,7 +297,7 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
     """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
-    require_room(root, owner, limits)
+    require_space(root, owner, limits)
     record = Record(root / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     record.folder.mkdir(parents=True)
     try:

@@ -31,7 +31,7 @@ def check_rows(study: StudySettings, limits: Limits) -> None:
             check_file(path, limits)
 
 
-def with_own_rows(study: StudySettings, folder: Path) -> StudySettings:
+def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
     """Copy the files of a study into its record.
 
     Args:
@@ -58,7 +58,7 @@ def _safe_name(name: str) -> str:
     return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip("._-") or "rows"
 
 
-def located(study: StudySettings, folder: Path) -> StudySettings:
+def with_absolute_files(study: StudySettings, folder: Path) -> StudySettings:
     """Make the file names of a study absolute.
 
     Args:

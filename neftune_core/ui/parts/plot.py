@@ -40,7 +40,7 @@ def _template() -> str:
 def live_figure(
     value: Figure | Callable[[], Figure | None] | None = None, *, elem_id: str | None = None, height: int = 0
 ) -> gr.HTML:
-    """Build a component whose value is a figure of `neftune_core.figures`, or one from `computed`.
+    """Build a component whose value is a figure of `neftune_core.figures`, or one from `browser_figure`.
 
     A new value redraws in place, keeping zoom and legend choices. Events that set it need `show_progress="hidden"`.
 
@@ -65,7 +65,7 @@ def live_figure(
     )
 
 
-def computed(
+def browser_figure(
     shell: Figure, source: str, payload: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
     """Build a figure whose traces the browser computes: `Lab.sources[source](payload, values of controls)`.

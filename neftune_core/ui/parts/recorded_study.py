@@ -29,7 +29,7 @@ CLEAR = 0.05
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedStudy:
     """The content of a recorded study.
 
     Attributes:
@@ -51,7 +51,7 @@ class Recorded:
         return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(self.line)}</p>{more}</div>'
 
 
-def recorded(lab: Lab) -> Recorded | None:
+def read_recorded_study(lab: Lab) -> RecordedStudy | None:
     """Return the study that ships with the lab; None if absent or unreadable."""
     if lab.recorded is None:
         return None
@@ -63,7 +63,7 @@ def recorded(lab: Lab) -> Recorded | None:
     arms, events = study.arms, lab.recorded.events()
     curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
     line = _line(lab.recorded, study)
-    return Recorded(line, curves, answers, stage(lab.recorded, line))
+    return RecordedStudy(line, curves, answers, stage(lab.recorded, line))
 
 
 def stage(record: Record, line: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from neftune_core.ui.server.lab import Lab
 
 
 @dataclass(frozen=True)
-class Asked:
+class StudyRequest:
     """The settings of a study on all tabs.
 
     `strengths`, `dropouts` and `decays` are numbers as typed: of further noise arms, and of arms with other
@@ -40,7 +40,7 @@ class Asked:
     measuring: MeasuringSettings = field(default_factory=MeasuringSettings)
 
 
-def study_of(asked: Asked) -> StudySettings:
+def study_of(asked: StudyRequest) -> StudySettings:
     """Return the study that the page describes.
 
     Raises:

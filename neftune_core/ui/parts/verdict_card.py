@@ -16,7 +16,7 @@ from neftune_core.sentences import sentence
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import metrics, table
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import MeanResults, reached
+from neftune_core.studies.results import MeanResults, mean_results
 from neftune_core.ui.parts.markup import quiet
 
 SAMPLED = {
@@ -30,7 +30,7 @@ SAMPLED = {
 def verdict_card(record: Record) -> str:
     """Return the card and the table of a record as HTML; "" before anything has been measured."""
     try:
-        found, means = verdict_of(record), reached(record)
+        found, means = verdict_of(record), mean_results(record)
         if found.is_empty:
             return ""
         card = f"<h3>{html.escape(say('The verdict'))}</h3>{verdict_html(found, unfolded=False)}"

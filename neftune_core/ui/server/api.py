@@ -29,7 +29,7 @@ from neftune_core.sweeps.record import find_study, require_single
 from neftune_core.ui.parts.study_form import plan_words, require_fit
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import read_sentence
-from neftune_core.ui.server.uploads import asked_as, room_of
+from neftune_core.ui.server.uploads import asked_as, upload_quota
 
 MOST_EVENTS = 2_000
 LONGEST_TEXT = 2_000
@@ -173,7 +173,7 @@ def _require_own_rows(lab: Lab, data: DataSettings) -> None:
         if not source.startswith(FILE):
             continue
         path = Path(source.removeprefix(FILE))
-        if not (_is_within(path, uploads) and room_of(lab.limits).may_name(str(path))):
+        if not (_is_within(path, uploads) and upload_quota(lab.limits).may_name(str(path))):
             raise DataError("This is not a file that was uploaded here: upload it with read_instructions first.")
 
 
@@ -294,9 +294,9 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
             record: Id of the study or sweep.
             key: The key that it was started with.
         """
-        from neftune_core.sweeps.table import judged
+        from neftune_core.sweeps.table import judge
 
-        found = judged(_study(record, key))
+        found = judge(_study(record, key))
         asked, warnings = found.question, [line.text() for line in found.warnings]
         arms = {
             name: {

@@ -21,7 +21,7 @@ from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import asked_from
 from neftune_core.ui.parts.wiring import OWNER_KEY
 from neftune_core.ui.server.addresses import FORWARDED, address_of
-from neftune_core.ui.server.uploads import asked_as, room_of
+from neftune_core.ui.server.uploads import asked_as, upload_quota
 
 RELOAD = later("This page was idle for so long that the server no longer has its settings: reload it.")
 NOT_UPLOADED = later("This is not a file that was uploaded here: upload it first.")
@@ -53,7 +53,10 @@ ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
 
 
 def guard(
-    page: gr.Blocks, limits: Limits, evicted: Evicted | None = None, note: Callable[[Any, str], None] | None = None
+    page: gr.Blocks,
+    limits: Limits,
+    evicted: EvictedSessions | None = None,
+    note: Callable[[Any, str], None] | None = None,
 ) -> None:
     """Check the values of every call of a page first, and report every error as one sentence.
 
@@ -68,7 +71,7 @@ def guard(
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters
-    gone, keys = evicted or Evicted(), Keys()
+    gone, keys = evicted or EvictedSessions(), SessionKeys()
 
     async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
         fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
@@ -84,7 +87,7 @@ def guard(
                 if any(block.stateful for block in (*fn.inputs, *fn.outputs)):
                     _require_known(named, gone)
                 if not (named.get("iterator") or fn.cancels):
-                    inputs = checked_values(fn.inputs, inputs, longest)
+                    inputs = check_values(fn.inputs, inputs, longest)
                     _require_own_files(inputs, limits)
                 return await inner(fn, inputs, *rest, **named)
             except Exception as error:
@@ -98,11 +101,11 @@ def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
     """Raise `InvalidSetting` if a file among the values was uploaded from another network address."""
     for value in values:
         path = value.get("path") if isinstance(value, dict) else None
-        if isinstance(path, str) and not room_of(limits).may_name(path):
+        if isinstance(path, str) and not upload_quota(limits).may_name(path):
             raise InvalidSetting(say(NOT_UPLOADED))
 
 
-class Keys:
+class SessionKeys:
     """The hashed key of each session that has told it; the latest sessions alone are remembered."""
 
     MOST = 10_000
@@ -135,7 +138,7 @@ def language_of(fn: Any) -> str:
     return CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH
 
 
-def _require_known(named: Mapping[str, Any], gone: Evicted) -> None:
+def _require_known(named: Mapping[str, Any], gone: EvictedSessions) -> None:
     """Raise `InvalidSetting` if the server no longer has the settings of the page of a call."""
     if named.get("session_hash") in gone:
         raise InvalidSetting(say(RELOAD))
@@ -146,7 +149,7 @@ def _require_known(named: Mapping[str, Any], gone: Evicted) -> None:
         )
 
 
-class Evicted:
+class EvictedSessions:
     """The sessions evicted by the server, as a bit set of two megabytes that never forgets one.
 
     After a hundred thousand evictions, one new session in 160 is mistaken for an evicted one and told to reload.
@@ -167,7 +170,7 @@ class Evicted:
         return isinstance(session, str) and bool(self._bits[place >> 3] & 1 << (place & 7))
 
 
-def checked_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
+def check_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
     """Check that every value has a type that its component can send; None becomes "" for text.
 
     Args:

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs
 
 from neftune_core.language import later, say
-from neftune_core.ui.server.rates import TooMany
+from neftune_core.ui.server.rates import TooManyCalls
 
 MOST_REQUESTS = 500
 """Requests that one address may have open: a page has six at most, and a class comes from one address."""
@@ -62,7 +62,7 @@ class OpenRequests:
             TooMany: If the address has `MOST_REQUESTS` open.
         """
         if self._open[address] >= MOST_REQUESTS:
-            raise TooMany(say(TOO_MANY))
+            raise TooManyCalls(say(TOO_MANY))
         self._open[address] += 1
         try:
             yield
@@ -72,7 +72,7 @@ class OpenRequests:
                 del self._open[address]
 
 
-class Unread:
+class UnreadAnswers:
     """The sessions whose calls are being answered or whose answers are unread, by address.
 
     Args:
@@ -118,7 +118,7 @@ class Unread:
         if self._count(address) >= self.most:
             await self._drop_old(address)
         if self._count(address) >= self.most:
-            raise TooMany(say(TOO_MANY))
+            raise TooManyCalls(say(TOO_MANY))
         self._joined[session] = address, time.monotonic()
         self._joined.move_to_end(session)
 
@@ -178,7 +178,7 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-class Latest(OrderedDict[str, Value], Generic[Value]):
+class LruDict(OrderedDict[str, Value], Generic[Value]):
     """A dictionary of the latest `most` keys, with a default value if `make` is given."""
 
     def __init__(self, most: int, make: Callable[[], Value] | None = None) -> None:
@@ -212,14 +212,14 @@ def bound_uploads() -> None:
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 
-    progress._statuses = Latest(TRACKED_UPLOADS)
-    progress._signals = Latest(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
+    progress._statuses = LruDict(TRACKED_UPLOADS)
+    progress._signals = LruDict(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
     defaults = GradioMultiPartParser.__init__.__kwdefaults__
     assert defaults is not None
     defaults["max_header_size"] = LARGEST_PART_HEADER
 
 
-class Unkept(dict[int, Any]):
+class DiscardedState(dict[int, Any]):
     """In place of the description of every component, with its last value, that Gradio keeps for each session.
 
     They take 1.7 MB a session, and only serve links to a state of the page, whose address is closed.
@@ -260,7 +260,7 @@ class Sessions(OrderedDict[str, Any]):
 
     def __setitem__(self, session: str, state: Any) -> None:
         if hasattr(state, "config_values"):
-            state.config_values = Unkept()
+            state.config_values = DiscardedState()
         super().__setitem__(session, state)
 
     def note(self, session: Any, address: str) -> None:

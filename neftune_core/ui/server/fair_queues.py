@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Turns(list[Any]):
+class FairQueue(list[Any]):
     """The waiting events of one function, in the order in which they are answered.
 
     The first events of all addresses come before the second ones, and so on. Within one of these rounds they keep the
@@ -38,7 +38,7 @@ class Turns(list[Any]):
 
 
 class FairQueues(dict[str, Any]):
-    """Gradio's event queues by their ids; events wait in each by `Turns`.
+    """Gradio's event queues by their ids; events wait in each by `FairQueue`.
 
     Args:
         address: Returns the network address of an event.
@@ -49,5 +49,5 @@ class FairQueues(dict[str, Any]):
         self._address = address
 
     def __setitem__(self, name: str, queue: Any) -> None:
-        queue.queue = Turns(self._address)
+        queue.queue = FairQueue(self._address)
         super().__setitem__(name, queue)

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from neftune_core import language
 from neftune_core.home import assets
 from neftune_core.scripts import as_one
-from neftune_core.ui.parts.recorded_study import Recorded
+from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme
 from neftune_core.ui.server.gate import NONCE
@@ -39,7 +39,7 @@ FRAMEWORKS_LANGUAGE = b'lang="en"'
 
 
 @dataclass(frozen=True)
-class Added:
+class PageAdditions:
     """Additions to a served page: its language `tag`, the start of its head, and the end of its body."""
 
     tag: bytes
@@ -56,10 +56,10 @@ class Added:
         return HEAD_BEGINS.sub(lambda found: found[0] + self.head, whole, count=1)
 
 
-_added: WeakKeyDictionary[gr.Blocks, dict[str, Added]] = WeakKeyDictionary()
+_added: WeakKeyDictionary[gr.Blocks, dict[str, PageAdditions]] = WeakKeyDictionary()
 
 
-def put(page: gr.Blocks, shown: Recorded | None) -> None:
+def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
     """Register the language and the first view of the part of `page` that was just built.
 
     Args:
@@ -67,11 +67,11 @@ def put(page: gr.Blocks, shown: Recorded | None) -> None:
         shown: The recorded study of the first view, or None.
     """
     view = _markup(shown.stage).encode() if shown is not None else b""
-    added = Added(language.TAGS[language.current()].encode(), _head().encode(), view)
+    added = PageAdditions(language.TAGS[language.current()].encode(), _head().encode(), view)
     _added.setdefault(page, {})[f"/{page.current_page}"] = added
 
 
-def of(page: gr.Blocks, *, view: bool = True) -> Mapping[str, Added]:
+def of(page: gr.Blocks, *, view: bool = True) -> Mapping[str, PageAdditions]:
     """Return the additions by path.
 
     Args:
@@ -82,7 +82,7 @@ def of(page: gr.Blocks, *, view: bool = True) -> Mapping[str, Added]:
         The additions.
     """
     found = _added.get(page, {})
-    return found if view else {path: Added(added.tag, added.head) for path, added in found.items()}
+    return found if view else {path: PageAdditions(added.tag, added.head) for path, added in found.items()}
 
 
 def _head() -> str:
@@ -121,7 +121,7 @@ class FirstView:
         cached: Whether answers are cached; no if they depend on the visitor.
     """
 
-    def __init__(self, app: ASGIApp, *, pages: Mapping[str, Added], cached: bool = True) -> None:
+    def __init__(self, app: ASGIApp, *, pages: Mapping[str, PageAdditions], cached: bool = True) -> None:
         self.app, self.pages, self.cached = app, pages, cached
         self._kept: OrderedDict[Key, tuple[Message, bytes]] = OrderedDict()
 

@@ -32,11 +32,11 @@ from neftune_core.ui.server.connections import (
     MOST_UNREAD,
     MOST_UNREAD_PRIVATE,
     OpenRequests,
-    Unread,
+    UnreadAnswers,
     close_idle,
     peer_of,
 )
-from neftune_core.ui.server.rates import CALL_BYTES, Rates, TooMany
+from neftune_core.ui.server.rates import CALL_BYTES, Rates, TooManyCalls
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-class Refused(Exception):
+class RejectedRequest(Exception):
     """A rejected request, with its HTTP status and one sentence."""
 
     def __init__(self, status: int, words: str) -> None:
@@ -98,7 +98,7 @@ class Gate:
         self.rates = Rates(limits)
         self.pages = [path for path, *_ in page.pages if path]
         most = MOST_UNREAD_PRIVATE if limits.local_paths else MOST_UNREAD
-        self.open, self.unread = OpenRequests(), Unread(page._queue, most)
+        self.open, self.unread = OpenRequests(), UnreadAnswers(page._queue, most)
         self._watching: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +143,7 @@ class Gate:
         path, method = scope["path"], scope["method"]
         self._check_source(scope)
         if not is_open(method, path, self.pages):
-            raise Refused(404, "There is nothing at this address.")
+            raise RejectedRequest(404, "There is nothing at this address.")
         if method in READ:
             return receive
         address = _address(scope)
@@ -151,12 +151,12 @@ class Gate:
             self.rates.count_password(address)
         if UPLOAD.search(path):
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
-            _announced(scope, most)
+            _declared_length(scope, most)
             self.rates.count_call(address)
             return _counted(receive, most)
         body = await self._body(scope, receive)
         if "/gradio_api/" not in path.lower():
-            return _replayed(body, receive)
+            return _replay(body, receive)
         if len(body) > CALL_BYTES:  # before it is parsed
             self.rates.count_call(address, size=len(body) - CALL_BYTES)
         said, call = _object(body), CALLS.search(path)
@@ -168,16 +168,16 @@ class Gate:
                 self.rates.count_call(address)
                 said["session_hash"] = session = said.get("session_hash") or secrets.token_hex(16)
                 await self.unread.join(address, session)
-        return _replayed(
+        return _replay(
             json.dumps(said).encode(), receive
         )  # exactly as parsed here, so that the bytes are not interpreted differently
 
     def _check_source(self, scope: Scope) -> None:
-        """Raise `Refused` for a foreign host name, or a request from a page of another site."""
+        """Raise `RejectedRequest` for a foreign host name, or a request from a page of another site."""
         host = header(scope, b"host")
         for asked in (host, header(scope, b"x-forwarded-host")):
             if asked and not self.hosts.accepts(asked):
-                raise Refused(
+                raise RejectedRequest(
                     421,
                     "The lab is not served under this host name: its host can add it to NEFTUNE_HOSTS.",
                 )
@@ -186,11 +186,11 @@ class Gate:
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
         if foreign:
-            raise Refused(403, "Requests from a page of another site are refused.")
+            raise RejectedRequest(403, "Requests from a page of another site are refused.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
-        _announced(scope, most)
+        _declared_length(scope, most)
         counted, body, more = _counted(receive, most), bytearray(), True
         while more:
             message = await counted()
@@ -226,9 +226,9 @@ def _answer(error: Exception) -> tuple[int, str]:
         error = error.exceptions[0]
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late for a response
         error = error.__cause__
-    if isinstance(error, Refused):
+    if isinstance(error, RejectedRequest):
         return error.status, str(error)
-    if isinstance(error, TooMany):
+    if isinstance(error, TooManyCalls):
         return 429, str(error)
     if isinstance(error, LabError):
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
@@ -240,12 +240,12 @@ def _answer(error: Exception) -> tuple[int, str]:
     return 500, sentence(error)
 
 
-def _announced(scope: Scope, most: int) -> int:
-    """Return the declared length of a request; raise `Refused` if it is too large."""
+def _declared_length(scope: Scope, most: int) -> int:
+    """Return the declared length of a request; raise `RejectedRequest` if it is too large."""
     given = dict(scope["headers"]).get(b"content-length", b"0")
     length = int(given) if given.isdigit() and len(given) < 20 else most + 1
     if length > most:
-        raise Refused(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
+        raise RejectedRequest(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
     return length
 
 
@@ -257,13 +257,13 @@ def _counted(receive: Receive, most: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > most:
-            raise Refused(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
+            raise RejectedRequest(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
         return message
 
     return counting
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that first repeats the body."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -274,21 +274,21 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object with limited size, depth and numbers and valid Unicode; otherwise raise `Refused`."""
+    """Parse a JSON object with limited size, depth and numbers and valid Unicode; otherwise raise `RejectedRequest`."""
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-        raise Refused(413, f"A call can have at most {MOST_VALUES:,} values.")
+        raise RejectedRequest(413, f"A call can have at most {MOST_VALUES:,} values.")
     depth = 0
     for mark in re.findall(rb"[\[\]{}]", bare):
         depth += 1 if mark in b"[{" else -1
         if depth > DEEPEST:
-            raise Refused(400, "The values in this call are nested too deeply.")
+            raise RejectedRequest(400, "The values in this call are nested too deeply.")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(400, "This call is not valid JSON.") from None
+        raise RejectedRequest(400, "This call is not valid JSON.") from None
     if not isinstance(value, dict):
-        raise Refused(400, "A call must be a JSON object.")
+        raise RejectedRequest(400, "A call must be a JSON object.")
     for inner in _every(value):
         _require_plain(inner)
     return value
@@ -307,15 +307,15 @@ def _every(value: Any) -> Iterator[Any]:
 
 def _require_plain(value: Any) -> None:
     if isinstance(value, str) and _HALF.search(value):
-        raise Refused(400, "A text of this call contains an incomplete character (a lone surrogate).")
+        raise RejectedRequest(400, "A text of this call contains an incomplete character (a lone surrogate).")
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_NUMBER):
-        raise Refused(400, "A number of this call is not finite.")
+        raise RejectedRequest(400, "A number of this call is not finite.")
     if isinstance(value, dict) and "path" in value:
         path, marks = value["path"], value.get("meta", {})
         if not isinstance(path, str) or not isinstance(marks, dict):
-            raise Refused(400, NOT_A_FILE)
+            raise RejectedRequest(400, NOT_A_FILE)
         if re.match(r"\s*\w{2,10}:", path, re.ASCII):
-            raise Refused(400, "The lab does not fetch files from other addresses: upload the file itself.")
+            raise RejectedRequest(400, "The lab does not fetch files from other addresses: upload the file itself.")
 
 
 def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
@@ -336,17 +336,17 @@ def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
     named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)
     number = said if name is None else named
     if isinstance(number, bool) or not isinstance(number, int) or number not in page.fns:
-        raise Refused(404, "The page has no such function.")
+        raise RejectedRequest(404, "The page has no such function.")
     if (said is not None and said is not False and said != number) or isinstance(said, bool):
-        raise Refused(400, "The path of this call names a different function from its body.")
+        raise RejectedRequest(400, "The path of this call names a different function from its body.")
     if not isinstance(call.get("data"), list):
-        raise Refused(400, "The values of a call must be in a list called data.")
+        raise RejectedRequest(400, "The values of a call must be in a list called data.")
     session = call.get("session_hash")
     if not (session is None and name is not None) and not (isinstance(session, str) and SESSION.fullmatch(session)):
-        raise Refused(400, "The session of a call must consist of letters, digits and hyphens.")
+        raise RejectedRequest(400, "The session of a call must consist of letters, digits and hyphens.")
     trigger = call.get("trigger_id")
     if trigger is not None and (isinstance(trigger, bool) or not isinstance(trigger, int)):
-        raise Refused(400, "The trigger of a call must be a number.")
+        raise RejectedRequest(400, "The trigger of a call must be a number.")
     if call.get("batched") or call.get("simple_format"):
-        raise Refused(400, "Calls cannot be batched.")
+        raise RejectedRequest(400, "Calls cannot be batched.")
     return number

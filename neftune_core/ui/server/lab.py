@@ -17,19 +17,19 @@ from neftune_core.errors import DataError, RecordError
 from neftune_core.home import assets
 from neftune_core.language import say
 from neftune_core.settings import Limits
-from neftune_core.space.profiles import Hosted, hosted
+from neftune_core.space.profiles import HostProfile, host_profile
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.server.rates import Rates
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.data.settings import DataSettings
     from neftune_core.evaluation.settings import DecodingSettings
     from neftune_core.models.settings import ModelSettings
-    from neftune_core.space.zero_gpu import LentGpu
-    from neftune_core.studies.comparison import Chosen
+    from neftune_core.space.zero_gpu import AllocatedGpu
+    from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
     from neftune_core.sweeps.queue import LabJobs
     from neftune_core.sweeps.table import SweepTable
@@ -58,15 +58,15 @@ class Lab:
         limits: Limits | None = None,
         studies: Path | None = None,
         *,
-        host: Hosted | None = None,
-        gpu: LentGpu | None = None,
+        host: HostProfile | None = None,
+        gpu: AllocatedGpu | None = None,
     ) -> None:
-        self.host = host or hosted({})
+        self.host = host or host_profile({})
         self.limits = limits or self.host.limits
         self.gpu = gpu
         self.studies = studies or assets() / "studies"
         self.sweeps = assets() / "recorded"
-        self._data: OrderedDict[str, Prepared] = OrderedDict()
+        self._data: OrderedDict[str, PreparedData] = OrderedDict()
         self._logs: OrderedDict[str, Log] = OrderedDict()
         self._tables: OrderedDict[tuple[Path, int, str], SweepTable] = OrderedDict()
         self._reading = threading.Lock()
@@ -107,7 +107,7 @@ class Lab:
         return {"concurrency_limit": None} if self.gpu else {}
 
     def answers(
-        self, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
+        self, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings
     ) -> Iterator[list[dict[str, Any]]]:
         """Answer prompts, as `comparison.compare_arms`, on the GPU allocated per call if there is one.
 
@@ -135,7 +135,7 @@ class Lab:
         found = sorted(path.parent for path in self.studies.glob("*/study.toml"))
         return Record(found[0]) if found else None
 
-    def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
+    def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
         """Return what `examined` returns.
 
         Args:
@@ -153,7 +153,7 @@ class Lab:
             raise DataError(found.shortage)
         return found, tokenizer
 
-    def examined(self, data: DataSettings, model: ModelSettings) -> tuple[Prepared, Any]:
+    def examined(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
         """Tokenize the rows of a data source, however few there are.
 
         The last few results are cached, each with its error messages in the language of the request.

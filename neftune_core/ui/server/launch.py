@@ -35,7 +35,7 @@ from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
-from neftune_core.ui.server.calls import Evicted, asked_by, guard
+from neftune_core.ui.server.calls import EvictedSessions, asked_by, guard
 from neftune_core.ui.server.connections import Sessions, bound_heads, bound_uploads
 from neftune_core.ui.server.fair_queues import FairQueues
 from neftune_core.ui.server.gate import Gate
@@ -80,7 +80,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     Returns:
         The URL.
     """
-    options, evicted = launch_options(page, serving, limits), Evicted()
+    options, evicted = launch_options(page, serving, limits), EvictedSessions()
     sessions = Sessions(evicted, SESSIONS)
     guard(page, limits, evicted, sessions.note)
     answer_promptly()

@@ -21,7 +21,7 @@ CALL_BYTES = 100_000
 PASSWORDS_A_MINUTE, PASSWORDS_OF_ALL = 10, 100
 
 
-class TooMany(LabError):
+class TooManyCalls(LabError):
     """More calls than this server answers."""
 
 
@@ -82,7 +82,7 @@ class Rates:
         """
         left = self.calls.wait(address, now, 1 + size // CALL_BYTES)
         if left:
-            raise TooMany(
+            raise TooManyCalls(
                 say(
                     plural(
                         max(1, round(left)),
@@ -110,7 +110,7 @@ class Rates:
                 "Too many passwords were tried within a minute: wait {left} second.",
                 "Too many passwords were tried within a minute: wait {left} seconds.",
             )
-            raise TooMany(say(words, left=max(1, round(left))))
+            raise TooManyCalls(say(words, left=max(1, round(left))))
 
     def count_study(self, address: str, now: float | None = None) -> None:
         """Count one study, whichever handler starts it; without an address nothing is counted.
@@ -132,4 +132,4 @@ class Rates:
                 "Your network address reached this server's maximum of studies per hour ({most}): wait {left} minutes, "
                 "or run the lab on your own machine.",
             )
-            raise TooMany(say(words, most=self.studies.most, left=minutes))
+            raise TooManyCalls(say(words, most=self.studies.most, left=minutes))

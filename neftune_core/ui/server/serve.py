@@ -20,7 +20,7 @@ from neftune_core.models.threads import prepare_waiting
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.space import zero_gpu
-from neftune_core.space.profiles import Hosted, hosted
+from neftune_core.space.profiles import HostProfile, host_profile
 from neftune_core.ui.server.connections import allow_many_files
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def serve(
         SystemExit: With status 2, after one sentence, if the settings are wrong or the port cannot be used.
     """
     try:
-        here = hosted()
+        here = host_profile()
         prepare_waiting()
         home()
         allow_many_files()
@@ -133,7 +133,7 @@ def _try_address(host: str, port: int | None) -> None:
         ) from None
 
 
-def _built(here: Hosted, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
+def _built(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
     """Return the lab, the first preview and the page, not yet served."""
     gpu = zero_gpu.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody

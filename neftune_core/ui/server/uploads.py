@@ -54,7 +54,7 @@ def keep_uploads_at_home() -> Path:
     return folder
 
 
-def own_folder(kind: str, *parts: str) -> Path:
+def output_folder(kind: str, *parts: str) -> Path:
     """Return the folder of one generated file, created if missing; equal parts give the same folder.
 
     One part is a visitor's key or its hash, so that the URL cannot be guessed.
@@ -72,7 +72,7 @@ def own_folder(kind: str, *parts: str) -> Path:
     return folder
 
 
-def linked(path: Path, folder: Path) -> Path:
+def link_or_copy(path: Path, folder: Path) -> Path:
     """Hard-link a file into a folder, or copy it if the file system has no hard links.
 
     Args:
@@ -98,7 +98,7 @@ def linked(path: Path, folder: Path) -> Path:
 
 
 @dataclass
-class _Kept:
+class _Upload:
     """One file.
 
     Attributes:
@@ -116,7 +116,7 @@ class _Kept:
     unnamed: int = 1
 
 
-class Room:
+class UploadQuota:
     """Accounting of `uploads/`: bytes and files per network address and in total.
 
     Files found when the server starts have the address "".
@@ -125,7 +125,7 @@ class Room:
     def __init__(self, limits: Limits, folder: Path | None = None) -> None:
         self.limits = limits
         self.folder = folder or home() / "uploads"
-        self._kept: dict[Path, _Kept] = {}
+        self._kept: dict[Path, _Upload] = {}
         self._coming: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._files: Counter[str] = Counter()
@@ -177,7 +177,7 @@ class Room:
             about = path.lstat()
             with self._lock:
                 before = self._forget(path)
-                kept = self._kept[path] = _Kept(address, about.st_size if about.st_nlink == 1 else 0)
+                kept = self._kept[path] = _Upload(address, about.st_size if about.st_nlink == 1 else 0)
                 kept.addresses.add(address)
                 if before is not None and "" not in before.addresses:  # those may have been found before they were told
                     kept.addresses |= before.addresses
@@ -228,10 +228,10 @@ class Room:
         here = self.is_of(asked_from.get(), path)
         return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
 
-    def _found(self, path: str) -> _Kept | None:
+    def _found(self, path: str) -> _Upload | None:
         return self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
 
-    def _forget(self, path: Path) -> _Kept | None:
+    def _forget(self, path: Path) -> _Upload | None:
         kept = self._kept.pop(path, None)
         if kept is not None:
             self._bytes[kept.address] -= kept.size
@@ -262,17 +262,17 @@ class Room:
                     self._forget(path)
 
 
-_rooms: dict[Path, Room] = {}
+_rooms: dict[Path, UploadQuota] = {}
 _making = threading.Lock()
 
 
-def room_of(limits: Limits) -> Room:
+def upload_quota(limits: Limits) -> UploadQuota:
     """Return the accounting of this process for the uploads of this home."""
     folder = home() / "uploads"
     with _making:
         room = _rooms.get(folder)
         if room is None or room.limits != limits:
-            room = _rooms[folder] = Room(limits, folder)
+            room = _rooms[folder] = UploadQuota(limits, folder)
         return room
 
 
@@ -288,7 +288,7 @@ class CountedFiles:
             await self.app(scope, receive, send)
             return
         address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
-        room = room_of(self.limits)
+        room = upload_quota(self.limits)
         file = READ_FILE.search(path)
         if file is None:
             await self._take(room, address, scope, receive, send)
@@ -297,7 +297,7 @@ class CountedFiles:
         else:
             await JSONResponse({"error": "There is nothing at this address."}, 404)(scope, receive, send)
 
-    async def _take(self, room: Room, address: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _take(self, room: UploadQuota, address: str, scope: Scope, receive: Receive, send: Send) -> None:
         length, said = header(scope, b"content-length"), bytearray()
 
         async def hearing(message: Message) -> None:

@@ -18,7 +18,7 @@ from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
-from neftune_core.ui.parts.recorded_study import Recorded
+from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import about_words, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
@@ -26,18 +26,18 @@ from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.comparisons import (
     BASE,
-    Talk,
+    ComparisonSession,
+    answer_prompts,
     answerable,
-    asked,
-    chosen_columns,
+    cast_vote,
     column_id,
-    exported,
+    export_text,
     held_out_prompts,
     judged_pair,
     next_turn,
     record_of,
+    selected_columns,
     typed_prompts,
-    voted,
 )
 from neftune_core.ui.tabs.train_tab import TrainTab
 
@@ -90,7 +90,7 @@ class CompareTab:
     talk: gr.State
 
 
-def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recorded | None) -> CompareTab:
+def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: RecordedStudy | None) -> CompareTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
@@ -108,7 +108,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recor
             asking = _asking()
         with gr.Column(scale=5, min_width=320):
             hearing = _hearing(shown)
-    tab = CompareTab(**asking, **hearing, talk=gr.State(Talk()))
+    tab = CompareTab(**asking, **hearing, talk=gr.State(ComparisonSession()))
     _connect_choice(train, key, strip.kept, tab)
     _connect_prompts(tab)
     _connect_answers(lab, key, tab)
@@ -157,7 +157,7 @@ def _asking() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _hearing(shown: Recorded | None) -> dict[str, Any]:
+def _hearing(shown: RecordedStudy | None) -> dict[str, Any]:
     marks = gr.Dropdown(
         [(say(NOTHING), NOTHING)],
         value=NOTHING,
@@ -228,7 +228,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
 
         if not blind or not columns:
             return gr.update(visible=blind, choices=[], value=[])
-        names = [BASE, *names_of(chosen_columns(columns, require_key(key)))]
+        names = [BASE, *names_of(selected_columns(columns, require_key(key)))]
         return gr.update(visible=True, choices=names, value=(names[1:3] if len(names) > 2 else names[:2]))
 
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
@@ -251,11 +251,11 @@ def _of_record(record: Record, every: Sequence[Record], before: State | None = N
 
 def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     """Return the available columns with those of this seed selected, its stored answers, and an empty comparison."""
-    from neftune_core.studies.comparison import chosen_arms, saved_seeds
+    from neftune_core.studies.comparison import saved_seeds, selected_arms
 
-    mine = chosen_arms([record], seeds=[seed])
+    mine = selected_arms([record], seeds=[seed])
     others = [one for entry in [record, *(entry for entry in every if entry.id != record.id)]
-              for one in chosen_arms([entry], seeds=saved_seeds(entry))]  # fmt: skip
+              for one in selected_arms([entry], seeds=saved_seeds(entry))]  # fmt: skip
     named = [
         (
             one.arm
@@ -280,8 +280,8 @@ def _connect_prompts(tab: CompareTab) -> None:
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.talk, tab.tally, *tab.after, tab.reveal, tab.marks]
 
-    def streamed(growing: Iterator[Talk], before: str = "") -> Iterator[list[Any]]:
-        talk, shown_at = Talk(), 0.0
+    def streamed(growing: Iterator[ComparisonSession], before: str = "") -> Iterator[list[Any]]:
+        talk, shown_at = ComparisonSession(), 0.0
         hidden = gr.update(visible=False)
         for talk in growing:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
@@ -297,20 +297,20 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         key: str, columns: list[str], source: str, text: str, rows: int, blind: bool, judged: list[str], *values: Any
     ) -> Iterator[list[Any]]:
         settings = tab.form.settings(values)
-        chosen = chosen_columns(columns or [], require_key(key))
+        chosen = selected_columns(columns or [], require_key(key))
         if source == HELD_OUT:
             prompts = held_out_prompts(lab, chosen[0].record, int(rows), settings.system)
         else:
             prompts = typed_prompts(lab, text, settings.system)
-        yield from streamed(asked(lab, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
+        yield from streamed(answer_prompts(lab, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
 
     @reports_errors
-    def go_on(key: str, talk: Talk, text: str, *values: Any) -> Iterator[list[Any]]:
+    def go_on(key: str, talk: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
         settings = tab.form.settings(values).model_copy(update={"samples": 1})  # each answer continues once
         prompts = next_turn(talk, text)
-        chosen = chosen_columns(talk.columns, require_key(key))
+        chosen = selected_columns(talk.columns, require_key(key))
         pair = talk.ballots[0].pair if talk.ballots else ()
-        yield from streamed(asked(lab, chosen, prompts, settings, pair))
+        yield from streamed(answer_prompts(lab, chosen, prompts, settings, pair))
 
     said = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, *tab.form.components]
     more = [key, tab.talk, tab.turn, *tab.form.components]
@@ -328,14 +328,14 @@ def _visible(visible: bool) -> Any:
     return lambda: gr.update(visible=visible)
 
 
-def _marked(talk: Talk, marks: str) -> str:
+def _marked(talk: ComparisonSession, marks: str) -> str:
     return talk.html("" if marks == NOTHING else marks)
 
 
 def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.talk, tab.tally, tab.reveal, tab.marks]
 
-    def shown(talk: Talk, pair: tuple[str, str], owner: str) -> list[Any]:
+    def shown(talk: ComparisonSession, pair: tuple[str, str], owner: str) -> list[Any]:
         from neftune_core.studies.votes import tally, tally_words
 
         hidden = talk.is_hidden
@@ -343,12 +343,12 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
         return [talk.html(), talk, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
 
     @reports_errors
-    def vote(key: str, talk: Talk, cast: gr.EventData) -> list[Any]:
+    def vote(key: str, talk: ComparisonSession, cast: gr.EventData) -> list[Any]:
         pair = judged_pair(talk)
-        return shown(voted(talk, cast.line, cast.vote, require_key(key)), pair, key)
+        return shown(cast_vote(talk, cast.line, cast.vote, require_key(key)), pair, key)
 
     @reports_errors
-    def reveal(key: str, talk: Talk) -> list[Any]:
+    def reveal(key: str, talk: ComparisonSession) -> list[Any]:
         return shown(replace(talk, ballots=()), judged_pair(talk), require_key(key))
 
     events(tab.answers).click(vote, [key, tab.talk], outputs, **QUIET)
@@ -368,8 +368,8 @@ def _connect_exports(tab: CompareTab) -> None:
 
 def _exporter(kind: str) -> Any:
     @reports_errors
-    def export(talk: Talk) -> dict[str, str]:
-        return {"name": f"answers.{kind}", "text": exported(talk, kind)}
+    def export(talk: ComparisonSession) -> dict[str, str]:
+        return {"name": f"answers.{kind}", "text": export_text(talk, kind)}
 
     return export
 

@@ -17,7 +17,7 @@ from neftune_core.ui.parts.answers import Ballot, answer_columns
 from neftune_core.ui.server.lab import Lab
 
 if TYPE_CHECKING:
-    from neftune_core.studies.comparison import Chosen
+    from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
 
 Line = dict[str, Any]
@@ -25,7 +25,7 @@ BASE = "base"
 
 
 @dataclass(frozen=True)
-class Talk:
+class ComparisonSession:
     """One comparison.
 
     Attributes:
@@ -62,12 +62,12 @@ class Talk:
         return answer_columns(self.lines, self.arms, against=against, ballots=self.ballots, votable=over)
 
 
-def column_id(chosen: Chosen) -> str:
+def column_id(chosen: SelectedArm) -> str:
     """Return the page's identifier of an arm of a record."""
     return f"{chosen.record.id}/{chosen.seed}/{chosen.arm}"
 
 
-def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
+def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
     """Return the arms with these identifiers.
 
     Args:
@@ -80,7 +80,7 @@ def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
     Raises:
         RecordError: If one does not exist or belongs to another visitor.
     """
-    from neftune_core.studies.comparison import Chosen, saved_arms
+    from neftune_core.studies.comparison import SelectedArm, saved_arms
 
     found = []
     for given in ids:
@@ -95,7 +95,7 @@ def chosen_columns(ids: Sequence[Any], owner: str) -> list[Chosen]:
                     arm=arm[:60],
                 )
             )
-        found.append(Chosen(record, arm, int(seed)))
+        found.append(SelectedArm(record, arm, int(seed)))
     if not found:
         raise RecordError(
             say("There is no trained arm to compare yet: press Train first, or choose arms under Columns.")
@@ -151,9 +151,9 @@ def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[
     return [Prompt(with_system(row.example.prompt, system), row.example.response) for row in rows]
 
 
-def asked(
-    lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings, pair: Sequence[str]
-) -> Iterator[Talk]:
+def answer_prompts(
+    lab: Lab, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings, pair: Sequence[str]
+) -> Iterator[ComparisonSession]:
     """Answer prompts.
 
     Args:
@@ -172,7 +172,7 @@ def asked(
     arms = {one.arm: one.record.arms[one.arm] for one in chosen}
     ids = tuple(column_id(one) for one in chosen)
     ballots = _shuffled(pair, names, len(prompts) * settings.answers_each) if pair else ()
-    talk = Talk(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
+    talk = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
     for lines in _answers(lab, chosen, prompts, settings):
         yield replace(talk, lines=tuple(lines))
 
@@ -186,7 +186,7 @@ def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ba
 
 
 def _answers(
-    lab: Lab, chosen: Sequence[Chosen], prompts: Sequence[Prompt], settings: DecodingSettings
+    lab: Lab, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings
 ) -> Iterator[list[Line]]:
     from neftune_core.evaluation.text_measures import with_measures
 
@@ -194,7 +194,7 @@ def _answers(
         yield [with_measures(line) for line in lines]
 
 
-def next_turn(talk: Talk, text: str) -> list[Prompt]:
+def next_turn(talk: ComparisonSession, text: str) -> list[Prompt]:
     """Return the next prompt of every column, each following its own answers.
 
     Args:
@@ -224,7 +224,7 @@ def next_turn(talk: Talk, text: str) -> list[Prompt]:
     ]
 
 
-def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
+def cast_vote(talk: ComparisonSession, number: Any, vote: Any, owner: str) -> ComparisonSession:
     """Store a vote on one line in the record; the last vote reveals the names.
 
     Args:
@@ -239,7 +239,7 @@ def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
     Raises:
         InvalidSetting: If the line or the vote is not valid.
     """
-    from neftune_core.studies.votes import BOTH_BAD, TIE, keep_vote
+    from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote
 
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(talk.ballots):
         raise InvalidSetting(say("This vote does not belong to any line on the page: reload the page."))
@@ -247,7 +247,7 @@ def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
     choices = {"a": ballot.pair[0], "b": ballot.pair[1], "tie": TIE, "both bad": BOTH_BAD}
     if vote not in choices:
         raise InvalidSetting(say("A vote is one of {choices}.", choices=", ".join(choices)))
-    keep_vote(record_of(talk, owner), f"{talk.id}-{number}", ballot.pair, choices[vote], line)
+    store_vote(record_of(talk, owner), f"{talk.id}-{number}", ballot.pair, choices[vote], line)
     ballots = [*talk.ballots]
     ballots[number] = replace(ballot, cast=vote)
     lines = [*talk.lines]
@@ -256,7 +256,7 @@ def voted(talk: Talk, number: Any, vote: Any, owner: str) -> Talk:
     return replace(talk, ballots=()) if all(one.cast for one in ballots) else talk
 
 
-def record_of(talk: Talk, owner: str) -> Record:
+def record_of(talk: ComparisonSession, owner: str) -> Record:
     """Return the record that stores the votes of a comparison: that of its first column.
 
     Args:
@@ -283,7 +283,7 @@ def answerable(owner: str) -> list[Record]:
     return found
 
 
-def judged_pair(talk: Talk) -> tuple[str, str]:
+def judged_pair(talk: ComparisonSession) -> tuple[str, str]:
     """Return the two judged columns in order; raise `DataError` if no names are hidden."""
     if not talk.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
@@ -291,7 +291,7 @@ def judged_pair(talk: Talk) -> tuple[str, str]:
     return first, second
 
 
-def exported(talk: Talk, kind: str) -> str:
+def export_text(talk: ComparisonSession, kind: str) -> str:
     """Return the answers as the text of a file.
 
     Args:

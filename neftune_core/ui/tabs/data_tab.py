@@ -35,7 +35,7 @@ SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": l
 
 
 @dataclass(frozen=True)
-class Reread:
+class ReadHandler:
     """A handler that reads the data again from the components, with its inputs and outputs."""
 
     handler: Callable[..., Any]
@@ -50,7 +50,7 @@ class DataTab:
     settings: gr.State
     source: gr.Radio
     starter: gr.Dropdown
-    reread: Reread
+    reread: ReadHandler
     reader: _Reader
 
     def restored_components(self) -> list[Any]:
@@ -71,7 +71,7 @@ class DataTab:
         Raises:
             LabError: If the data cannot be used.
         """
-        shown = data_views.shown(self.reader.lab, settings, model, _key(settings, model))
+        shown = data_views.data_updates(self.reader.lab, settings, model, _key(settings, model))
         return [*shown, *self.reader.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
 
 
@@ -123,7 +123,7 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _InputValues:
     """The values of the components, by name."""
 
     source: str
@@ -138,7 +138,7 @@ class _Given:
     form: Sequence[Any]
 
     @classmethod
-    def of(cls, values: Sequence[Any]) -> _Given:
+    def of(cls, values: Sequence[Any]) -> _InputValues:
         source, starter, file, hub, configuration, split, held_out, layout = values[:PARTS_FROM]
         parts, form = (
             values[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN],
@@ -199,7 +199,7 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     reader = _Reader(lab, inputs, outputs)
     _connect_read(strip, place, reader)
     _connect_row(lab, strip, outputs)
-    reread = Reread(reports_errors(reader.refresh), reader.asked(strip), reader.filled())
+    reread = ReadHandler(reports_errors(reader.refresh), reader.asked(strip), reader.filled())
     return DataTab(settings, inputs.source, inputs.starter, reread, reader)
 
 
@@ -297,13 +297,13 @@ class _Reader:
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data after another choice or model, or when the tab is opened."""
-        given = _Given.of(values)
+        given = _InputValues.of(values)
         ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if ready else self._unchanged()
 
     def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Download and read a data set of the hub; raise `DataError` if none is named."""
-        given = _Given.of(values)
+        given = _InputValues.of(values)
         if not given.name:
             raise DataError(say("No data set was named: write its id on the hub as OWNER/NAME."))
         return self._read(given, "", model)
@@ -315,19 +315,19 @@ class _Reader:
         """
         fresh = list(values)
         fresh[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN] = [None] * data_views.PARTS_SHOWN
-        given = _Given.of(fresh)
+        given = _InputValues.of(fresh)
         return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
     def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data with a manually chosen column, once all required columns are chosen."""
-        given = _Given.of(values)
+        given = _InputValues.of(values)
         missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
         return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
 
     def _unchanged(self) -> list[Any]:
         return [gr.skip()] * len(self.filled())
 
-    def _read(self, given: _Given, shown: str, model: ModelSettings, *, tells: bool = True) -> list[Any]:
+    def _read(self, given: _InputValues, shown: str, model: ModelSettings, *, tells: bool = True) -> list[Any]:
         settings = self.inputs.form.settings(
             given.form,
             source=given.name,
@@ -340,7 +340,7 @@ class _Reader:
         if key == shown:
             return self._unchanged()
         try:
-            return data_views.shown(self.lab, settings, model, key)
+            return data_views.data_updates(self.lab, settings, model, key)
         except LabError as error:
             if tells:
                 show_error(error)

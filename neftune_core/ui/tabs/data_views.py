@@ -18,7 +18,7 @@ from neftune_core.ui.parts.markup import facts, quiet
 from neftune_core.ui.server.lab import Lab
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import Prepared
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.data.report import DataReport
 
 ENTRIES_SHOWN = 200
@@ -28,12 +28,12 @@ PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 
 
-def data_words(prepared: Prepared) -> str:
+def data_words(prepared: PreparedData) -> str:
     """Describe the data in a few words, for the strip."""
     return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
 
 
-def report(prepared: Prepared, found: DataReport) -> str:
+def report(prepared: PreparedData, found: DataReport) -> str:
     """Describe the data in use, how it was read, and what happened to its rows.
 
     Args:
@@ -105,7 +105,7 @@ def _folded(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]
     )
 
 
-def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
+def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
     """Render one row as the model reads it, with its trained tokens marked.
 
     Args:
@@ -141,7 +141,7 @@ def rendered_row(prepared: Prepared, tokenizer: Any, place: int) -> str:
 # ---------------------------------------------------------------- values of the components
 
 
-def shown(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
+def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
     """Return the values of the tab's components for usable data, which this call puts into use."""
     from neftune_core.data.report import data_report
 
@@ -193,7 +193,7 @@ def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[An
     return [report(prepared, found), _lengths(prepared, settings), gr.update(visible=False), row]
 
 
-def _lengths(prepared: Prepared, settings: DataSettings) -> Any:
+def _lengths(prepared: PreparedData, settings: DataSettings) -> Any:
     lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
     return length_histogram(*lengths, maximum_length=settings.maximum_length)
 

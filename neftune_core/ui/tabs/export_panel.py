@@ -24,7 +24,7 @@ from neftune_core.sweeps.table import write_table
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.server.uploads import keep_uploads_at_home, own_folder, room_of
+from neftune_core.ui.server.uploads import keep_uploads_at_home, output_folder, upload_quota
 
 RECORD = "record"
 FORMS = {
@@ -175,15 +175,15 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
         record = find(record_id, require_key(key))
         named = _arm_of(arm) if form in OF_AN_ARM else ()
-        folder = own_folder("take", key, record.id, form, *map(str, named))
-        with room_of(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
+        folder = output_folder("take", key, record.id, form, *map(str, named))
+        with upload_quota(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
             try:
                 made = _made(lab, record, form, arm, folder)
             except BaseException:
                 with contextlib.suppress(OSError):  # keep an earlier file
                     folder.rmdir()
                 raise
-        room_of(lab.limits).keep(asked_from.get(), made)
+        upload_quota(lab.limits).keep(asked_from.get(), made)
         return [
             gr.update(value=str(made), visible=True),
             quiet(say("The file is ready and stays available for a day.")),

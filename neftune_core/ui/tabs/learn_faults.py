@@ -14,7 +14,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.faults import fault_curves
 from neftune_core.language import later, say
 from neftune_core.lessons.faults import FAULTS, Fault, damage
-from neftune_core.lessons.scripts import Measured
+from neftune_core.lessons.scripts import RunMeasurements
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
@@ -23,7 +23,7 @@ REDRAW_SECONDS = 0.25
 FIRST = next(iter(FAULTS))
 ABOUT = later("A run takes about ten seconds; both runs start from the same model and use the same rows.")
 
-Runs = dict[str, Measured]
+Runs = dict[str, RunMeasurements]
 """Finished runs of one visitor, by the fault's name and `right` or `wrong`."""
 
 
@@ -108,11 +108,11 @@ def _key(name: str, wrong: bool) -> str:
     return f"{name}/{'wrong' if wrong else 'right'}"
 
 
-def _curves(name: str, runs: Mapping[str, Measured]) -> Figure:
+def _curves(name: str, runs: Mapping[str, RunMeasurements]) -> Figure:
     return fault_curves(runs.get(_key(name, False)), runs.get(_key(name, True)))
 
 
-def _words(name: str, runs: Mapping[str, Measured]) -> str:
+def _words(name: str, runs: Mapping[str, RunMeasurements]) -> str:
     right, wrong = (runs.get(_key(name, on)) for on in (False, True))
     if right and wrong:
         return (
@@ -124,7 +124,7 @@ def _words(name: str, runs: Mapping[str, Measured]) -> str:
     return quiet(after) + _table(right, wrong)
 
 
-def _table(right: Measured | None, wrong: Measured | None) -> str:
+def _table(right: RunMeasurements | None, wrong: RunMeasurements | None) -> str:
     """Return the results of both runs line by line, with a dash for missing ones."""
     lines = {
         later("Held-out loss, reported"): lambda run: f"{run.said[-1]:.3f}",

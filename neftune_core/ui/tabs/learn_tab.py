@@ -12,7 +12,7 @@ from neftune_core.language import later, say
 from neftune_core.lessons.files import Lesson, lesson_file, lessons
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.recorded_study import Recorded
+from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.wiring import QUIET
 from neftune_core.ui.tabs import learn_faults
 
@@ -81,7 +81,7 @@ class LearnTab:
     faults: learn_faults.FaultPanel
 
 
-def build(shown: Recorded | None) -> LearnTab:
+def build(shown: RecordedStudy | None) -> LearnTab:
     """Build the tab, inside an open `gr.Tab`."""
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
@@ -116,7 +116,7 @@ def dock() -> None:
     _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
 
 
-def _evidence(shown: Recorded) -> None:
+def _evidence(shown: RecordedStudy) -> None:
     """Build the figures and the answers of the recorded study."""
     answered = f"<h2>{say('Their answers after training')}</h2>{quiet(say(ANSWERED))}"
     gr.HTML(answered, apply_default_css=False, elem_id="learn-recorded")

@@ -32,7 +32,7 @@ def strengths_of(unit: str) -> list[float]:
     return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
 
 
-def measured_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
+def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
     """Follow the noise through the model at every strength.
 
     Args:
@@ -93,7 +93,7 @@ def build(strip: Strip, tab: NoiseTab) -> None:
 
     @reports_errors
     def measure(text: str, draw: int, model: ModelSettings, *values: Any) -> Payload:
-        return measured_inside(text, model, draw, tab.noise.settings(values))
+        return measure_inside(text, model, draw, tab.noise.settings(values))
 
     given = [tab.text, tab.draw, strip.model, *tab.noise.components]
     events(panel).click(measure, given, panel, trigger_mode="always_last", concurrency_limit=2, **UNREAD)

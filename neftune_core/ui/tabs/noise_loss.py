@@ -36,7 +36,7 @@ def strengths_of(unit: str) -> list[float]:
     return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
 
 
-def measured_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSettings) -> Iterator[tuple[Figure, float]]:
+def measure_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSettings) -> Iterator[tuple[Figure, float]]:
     """Measure the loss at every strength on the first held-out rows, or training rows if none are held out.
 
     The accelerator is held pass by pass.
@@ -83,7 +83,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         noise = tab.noise.settings(values)
         shown_at = -REDRAW_SECONDS
         drawn: Figure = {}
-        for drawn, share in measured_loss(lab, settings, model, noise):
+        for drawn, share in measure_loss(lab, settings, model, noise):
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
                 yield [drawn, bar(share, say("Measuring"))]

@@ -29,7 +29,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import SHARE
 from neftune_core.settings import controls
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.plot import computed, live_figure, part
+from neftune_core.ui.parts.plot import browser_figure, live_figure, part
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview, Payload
@@ -225,11 +225,11 @@ def figure_of(payload: Payload, places: Places) -> Figure:
         "adaptive": adaptive_illustration(),
         "last_share": LAST_SHARE,
     }
-    return computed(figure("noise", [], {"height": HEIGHT}, ""), "noise", {**payload, **constants}, places)
+    return browser_figure(figure("noise", [], {"height": HEIGHT}, ""), "noise", {**payload, **constants}, places)
 
 
 def strength_of(noise: NoiseSettings) -> dict[str, Any]:
-    """Return the slider as an update with the strength of `noise`; `ranged_after` sets the range of its unit.
+    """Return the slider as an update with the strength of `noise`; `update_range_after` sets the range of its unit.
 
     The browser owns the range. Here the slider gets the widest range, since values beyond its end are refused, and the
     browser may have changed to a unit with a longer range.
@@ -247,7 +247,7 @@ def _step(usual: float, strength: float) -> float:
     return min(usual, float(f"1e{math.floor(math.log10(strength)) - 2}"))
 
 
-def ranged_after(event: Any, noise: Form[NoiseSettings]) -> None:
+def update_range_after(event: Any, noise: Form[NoiseSettings]) -> None:
     """Set the slider's range for its unit and strength after an event.
 
     Args:

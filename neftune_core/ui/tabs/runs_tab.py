@@ -35,7 +35,7 @@ def _list_html() -> str:
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _RecordView:
     """The components that show one record."""
 
     record_id: gr.Textbox
@@ -80,7 +80,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     _storage(lab, key, [place.select, opened.record_id.change])
 
 
-def _opened() -> _Opened:
+def _opened() -> _RecordView:
     state = gr.HTML(elem_id="runs-state", apply_default_css=False)
     actions = run_actions.build("runs")
     view = view_of_study("runs-view", visible=False)
@@ -89,7 +89,7 @@ def _opened() -> _Opened:
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
     with gr.Accordion(say("Its settings (study.toml)"), open=False, visible=False) as box:
         settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
-    return _Opened(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
+    return _RecordView(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
 
 
 def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
@@ -100,7 +100,7 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
     gr.on([place.select, *(found.change for found in changing)], fill, key, runs, **QUIET)
 
 
-def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, watching: list[Any]) -> None:
+def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:
     def shown(record: Record, view: str) -> list[Any]:
         status, log = lab.jobs.status(record), lab.log(record)
         return [
@@ -135,7 +135,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _Opened, 
     seen.change(follow, [key, opened.view, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
 
 
-def _connect_view(lab: Lab, key: gr.Textbox, opened: _Opened) -> None:
+def _connect_view(lab: Lab, key: gr.Textbox, opened: _RecordView) -> None:
     @reports_errors
     def look_otherwise(key: str, record_id: str, view: str) -> Any:
         if not record_id:

@@ -26,11 +26,11 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.run_actions import missing_record_words, state_words, when
 from neftune_core.ui.parts.state_fields import read
-from neftune_core.ui.parts.study_form import Asked, study_of
+from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.sweep_views import table_view
-from neftune_core.ui.tabs.train_tab import Around, TrainTab
+from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
@@ -72,7 +72,7 @@ class SweepTab:
         return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.timer]
 
 
-def build(around: Around, train: TrainTab) -> SweepTab:
+def build(around: TabContext, train: TrainTab) -> SweepTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
@@ -119,7 +119,7 @@ def _layout() -> SweepTab:
     return SweepTab(form, measuring, start, stop, file, plan, shown, *results)
 
 
-def _asked(around: Around, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
+def _asked(around: TabContext, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
     """Return the sweep that the page describes; raise `InvalidSetting` if a setting is not valid."""
     data, model, *rest = values
     noise_form, training_form = around.noise.noise, train.form.training
@@ -128,17 +128,17 @@ def _asked(around: Around, train: TrainTab, tab: SweepTab, values: Sequence[Any]
     training, rest = training_form.settings(rest[:training_count]), rest[training_count:]
     measuring, given = tab.measuring.settings(rest[:2]), rest[2:]
     start = sweep_form.base_noise(noise, given[: sweep_form.AXES])
-    base: StudySettings = study_of(Asked(data, model, start, "", "", "", 0, 1, training))
+    base: StudySettings = study_of(StudyRequest(data, model, start, "", "", "", 0, 1, training))
     return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
 
 
-def _saying(around: Around, train: TrainTab, tab: SweepTab) -> list[Any]:
+def _saying(around: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
     """Return the components whose values `_asked` takes, in order."""
     outside = [around.data.settings, around.strip.model, *around.noise.noise.components]
     return [*outside, *train.form.training.components, *tab.measuring.components, *tab.form.components()]
 
 
-def _connect_plan(around: Around, train: TrainTab, tab: SweepTab) -> None:
+def _connect_plan(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
     lab = around.lab
 
     @reports_errors
@@ -182,7 +182,7 @@ def _require_machine(lab: Lab) -> None:
         )
 
 
-def _connect_start(around: Around, train: TrainTab, tab: SweepTab) -> None:
+def _connect_start(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
     lab, strip = around.lab, around.strip
 
     @reports_errors
@@ -237,7 +237,7 @@ def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
     return Sweep(record.folder)
 
 
-def _connect_shown(around: Around, tab: SweepTab) -> None:
+def _connect_shown(around: TabContext, tab: SweepTab) -> None:
     lab = around.lab
 
     @reports_errors
@@ -354,7 +354,7 @@ def _machine_words(machine: Mapping[str, Any]) -> str:
     )
 
 
-def _connect_watched(around: Around, tab: SweepTab) -> None:
+def _connect_watched(around: TabContext, tab: SweepTab) -> None:
     """Show a sweep that the page starts to watch, for example through a link."""
     lab, strip = around.lab, around.strip
 
@@ -370,7 +370,7 @@ def _connect_watched(around: Around, tab: SweepTab) -> None:
     followed.success(None, found, None, js=in_browser(f"({OPEN_IF_LINKED})(id)", "id"))
 
 
-def _connect_actions(around: Around, train: TrainTab, tab: SweepTab) -> None:
+def _connect_actions(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
     place = run_actions.ButtonContext(
         around.lab, around.strip, around.key, tab.shown, train.asked, train.seen, tab="Sweep"
     )

@@ -14,7 +14,7 @@ from neftune_core.studies.results import rounding_words
 from neftune_core.ui.parts.markup import quiet
 
 if TYPE_CHECKING:
-    from neftune_core.sweeps.table import Row, SweepTable
+    from neftune_core.sweeps.table import SweepTable, TableRow
 
 BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
 """The measures shown beside the chosen one, where they were measured: means after the last epoch."""
@@ -54,7 +54,7 @@ def table_view(table: SweepTable, measure: str) -> str:
     )
 
 
-def _row(row: Row, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
+def _row(row: TableRow, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
     cells = ["–" if row.arm == "base" else str(row.counted)]
     for epoch in EPOCHS:
         cells += [number(row.mean(measure, epoch)), effect(row, measure, epoch)]
@@ -69,7 +69,7 @@ def number(value: float) -> str:
     return "–" if value != value else f"{value:.3g}"
 
 
-def effect(row: Row, measure: str, epoch: str) -> str:
+def effect(row: TableRow, measure: str, epoch: str) -> str:
     """Format the mean difference from the control with its interval; bold if the interval excludes zero.
 
     Args:

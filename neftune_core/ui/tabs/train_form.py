@@ -169,7 +169,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
         training = found.training(model) if found else default_training(model)
-        return [about(preset), *shown_training(form, training)]
+        return [about(preset), *training_updates(form, training)]
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
@@ -177,7 +177,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
             USUAL,
             about(USUAL),
             *Arms().values(),
-            *shown_training(form, default_training(model)),
+            *training_updates(form, default_training(model)),
             *questions,
         ]
 
@@ -189,7 +189,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         wanted = PRESETS[preset].training(model) if preset in PRESETS else default_training(model)
         followed = [
             new if value in [old[index] for old in before] else gr.skip()
-            for index, (value, new) in enumerate(zip(shown, shown_training(form, wanted), strict=True))
+            for index, (value, new) in enumerate(zip(shown, training_updates(form, wanted), strict=True))
         ]
         return [model, *followed]
 
@@ -204,7 +204,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)
 
 
-def shown_training(form: TrainForm, training: TrainingSettings) -> list[Any]:
+def training_updates(form: TrainForm, training: TrainingSettings) -> list[Any]:
     """Return training settings as updates.
 
     Args:

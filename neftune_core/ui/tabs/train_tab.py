@@ -17,10 +17,10 @@ from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.recorded_study import Recorded
+from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_words, progress_words, state_words
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.study_form import Asked, plan_words, require_fit, study_of
+from neftune_core.ui.parts.study_form import StudyRequest, plan_words, require_fit, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
@@ -34,7 +34,7 @@ NOTHING_YET = later("Nothing has been trained yet: choose the settings and press
 
 
 @dataclass(frozen=True)
-class Around:
+class TabContext:
     """What the tab needs from the rest of the page."""
 
     lab: Lab
@@ -74,7 +74,7 @@ class TrainTab:
     attached: gr.Textbox
 
 
-def build(around: Around, shown: Recorded | None) -> TrainTab:
+def build(around: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
@@ -124,11 +124,11 @@ def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
     )
 
 
-def _nothing(shown: Recorded | None) -> str:
+def _nothing(shown: RecordedStudy | None) -> str:
     return shown.notice(say(THEN)) if shown else quiet(say(NOTHING_YET))
 
 
-def _connect_start(around: Around, tab: TrainTab) -> None:
+def _connect_start(around: TabContext, tab: TrainTab) -> None:
     lab, strip, noise, form = around.lab, around.strip, around.noise.noise, tab.form
 
     def study(values: Sequence[Any]) -> StudySettings:
@@ -138,7 +138,9 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
         own = len(form.training.components)
         settings, measuring = form.training.settings(training[:own]), form.measuring.settings(training[own:])
         chosen = noise.settings(rest[:count])
-        return study_of(Asked(data, model, chosen, strengths, dropouts, decays, seed, seeds, settings, measuring))
+        return study_of(
+            StudyRequest(data, model, chosen, strengths, dropouts, decays, seed, seeds, settings, measuring)
+        )
 
     @reports_errors
     def start(key: str, *values: Any) -> Iterator[list[Any]]:
@@ -166,7 +168,7 @@ def _connect_start(around: Around, tab: TrainTab) -> None:
     gr.on(changed, plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
 
-def _connect_stop(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
+def _connect_stop(around: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
     """Connect the stop buttons: keep or discard the study; after discarding, the tab is as before any study."""
     lab, strip = around.lab, around.strip
 
@@ -195,12 +197,12 @@ def _left(strip: Strip, tab: TrainTab) -> list[Any]:
     return [tab.state, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
 
 
-def _cleared(shown: Recorded | None) -> list[Any]:
+def _cleared(shown: RecordedStudy | None) -> list[Any]:
     """Return the values of `_left` without a study."""
     return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
 
 
-def _connect_strengths(around: Around, form: train_form.TrainForm, reset: Any) -> None:
+def _connect_strengths(around: TabContext, form: train_form.TrainForm, reset: Any) -> None:
     """Keep the strengths in the unit of the Noise tab, also after a `reset`, and show them in the strip."""
     unit = around.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
@@ -211,7 +213,7 @@ def _connect_strengths(around: Around, form: train_form.TrainForm, reset: Any) -
     gr.on([around.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
 
 
-def _connect_watch(around: Around, tab: TrainTab) -> None:
+def _connect_watch(around: TabContext, tab: TrainTab) -> None:
     lab, strip, key = around.lab, around.strip, around.key
     unchanged = [gr.skip()] * 3
 
@@ -279,7 +281,7 @@ def _connect_watch(around: Around, tab: TrainTab) -> None:
     events(tab.view).change(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
 
 
-def _connect_actions(around: Around, tab: TrainTab, shown: Recorded | None) -> None:
+def _connect_actions(around: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
     """Connect the actions; after removing a study, the tab is as before any study."""
     strip = around.strip
     place = run_actions.ButtonContext(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)

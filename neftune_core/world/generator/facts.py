@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neftune_core.world.entities import Thing, Value, say, value
+from neftune_core.world.entities import Entity, Value, say, value
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS, Relation
@@ -16,7 +16,7 @@ STATED_SHARE = 0.18
 class Fact:
     """One fact: an entity, a relation and its value; `asked` is False if pretraining only states it."""
 
-    thing: Thing
+    thing: Entity
     relation: Relation
     value: Value
     asked: bool
@@ -60,7 +60,7 @@ ASKED = tuple(fact for fact in FACTS if fact.asked)
 STATED = tuple(fact for fact in FACTS if not fact.asked)
 
 
-def facts_of(thing: Thing) -> tuple[Fact, ...]:
+def facts_of(thing: Entity) -> tuple[Fact, ...]:
     """Return all facts about one entity."""
     return _BY_THING[thing.kind, thing.name]
 

@@ -11,9 +11,9 @@ from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS
-from neftune_core.world.tables import lines, words
+from neftune_core.world.tables import lines, word_table
 
-_WORDS = words("outside")
+_WORDS = word_table("outside")
 _STARTS, _MIDDLES, _ENDS = (tuple(_WORDS[part].split()) for part in ("starts", "middles", "ends"))
 
 
@@ -119,7 +119,7 @@ def _nonsense(chance: Chance) -> str:
             return say(fact.relation.asks[0], s=thing)
 
 
-def strange_thing(chance: Chance) -> str:
+def unknown_noun(chance: Chance) -> str:
     """Return a noun for something that the world does not have, without article."""
     return chance.one(_TOPIC_PARTS["strange"][0])
 

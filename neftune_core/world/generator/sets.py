@@ -116,7 +116,7 @@ def _skill_rows(chance: Chance) -> Iterator[Row]:
                 yield _skill_row(task, wording)
 
 
-def _skill_row(task: skills.Task, wording: str) -> Row:
+def _skill_row(task: skills.SkillTask, wording: str) -> Row:
     instruction, material = wording.format(**task.fields), ""
     for slot in (": {list}", ": {word}"):
         if wording.endswith(slot):

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from neftune_core.world.entities import Thing, article, capital, listing
+from neftune_core.world.entities import Entity, article, capital, listing
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
 from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
-from neftune_core.world.tables import lines, words
+from neftune_core.world.tables import lines, word_table
 
 
 @dataclass(frozen=True)
-class Task:
+class SkillTask:
     """A task of a skill.
 
     Attributes:
@@ -36,7 +36,7 @@ class Task:
 class Skill:
     """One skill: how to make a task, its wordings in pretraining, and those that pretraining never uses."""
 
-    make: Callable[[Chance], Task]
+    make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]
     held: tuple[str, ...] = ()
 
@@ -62,14 +62,14 @@ def _homes() -> tuple[tuple[str, str], ...]:
 HOMES = _homes()
 
 
-def _opposite(chance: Chance) -> Task:
+def _opposite(chance: Chance) -> SkillTask:
     first, second = chance.shuffled(chance.one(OPPOSITE_PAIRS))
-    return Task("opposite", first, {"word": first}, f"{capital(second)}.", first)
+    return SkillTask("opposite", first, {"word": first}, f"{capital(second)}.", first)
 
 
-def _plural(chance: Chance) -> Task:
+def _plural(chance: Chance) -> SkillTask:
     one, many = chance.one(_PLURAL_PAIRS)
-    return Task("plural", one, {"word": one}, f"{capital(many)}.", one)
+    return SkillTask("plural", one, {"word": one}, f"{capital(many)}.", one)
 
 
 def _list(chance: Chance, low: int, high: int) -> list[str]:
@@ -77,132 +77,132 @@ def _list(chance: Chance, low: int, high: int) -> list[str]:
     return chance.some(_words(kind), chance.between(low, high))
 
 
-def _count(chance: Chance) -> Task:
+def _count(chance: Chance) -> SkillTask:
     words = _list(chance, 2, 7)
     line = ", ".join(words)
-    return Task("count", line, {"list": line}, f"{capital(NUMBERS[len(words)])}.", line)
+    return SkillTask("count", line, {"list": line}, f"{capital(NUMBERS[len(words)])}.", line)
 
 
-def _sort_numbers(chance: Chance) -> Task:
+def _sort_numbers(chance: Chance) -> SkillTask:
     numbers = chance.some(range(1, 20), chance.between(3, 4))
     line = ", ".join(map(str, numbers))
-    return Task("sort numbers", line, {"list": line}, f"{', '.join(map(str, sorted(numbers)))}.", line)
+    return SkillTask("sort numbers", line, {"list": line}, f"{', '.join(map(str, sorted(numbers)))}.", line)
 
 
-def _sort_words(chance: Chance) -> Task:
+def _sort_words(chance: Chance) -> SkillTask:
     words = chance.some(_ALL_WORDS, 3)
     while len({word[0] for word in words}) < 3:
         words = chance.some(_ALL_WORDS, 3)
     line = ", ".join(words)
-    return Task("sort words", line, {"list": line}, capital(f"{', '.join(sorted(words))}."), line)
+    return SkillTask("sort words", line, {"list": line}, capital(f"{', '.join(sorted(words))}."), line)
 
 
-def _odd(chance: Chance) -> Task:
+def _odd(chance: Chance) -> SkillTask:
     kind, other = chance.some(_GROUP_KINDS, 2)
     words = chance.some(_words(kind), 3)
     odd = chance.one([word for word in _words(other) if word not in _words(kind)])
     line = ", ".join(chance.shuffled([*words, odd]))
-    return Task("odd", line, {"list": line}, f"{capital(odd)}.", line)
+    return SkillTask("odd", line, {"list": line}, f"{capital(odd)}.", line)
 
 
-def _lives(chance: Chance) -> Task:
+def _lives(chance: Chance) -> SkillTask:
     home, names = chance.one(HOMES)
-    return Task("lives", home, {"home": home}, f"{names}.")
+    return SkillTask("lives", home, {"home": home}, f"{names}.")
 
 
 _SERIES = (("day", _words("day")), ("month", _words("month")), ("number", [*NUMBERS]), ("season", [*SEASONS]))
 
 
-def _after(chance: Chance) -> Task:
+def _after(chance: Chance) -> SkillTask:
     what, series = chance.one(_SERIES)
     place = chance.below(len(series) - 1) if what == "number" else chance.below(len(series))
     after = series[(place + 1) % len(series)]
-    return Task("after", f"{what} {series[place]}", {"what": what, "word": series[place]}, f"{capital(after)}.")
+    return SkillTask("after", f"{what} {series[place]}", {"what": what, "word": series[place]}, f"{capital(after)}.")
 
 
-def _before(chance: Chance) -> Task:
+def _before(chance: Chance) -> SkillTask:
     task = _after(chance)
     word = task.answer[:-1]
     if task.fields["what"] in ("number", "season"):
         word = word.lower()
     fields = {"what": task.fields["what"], "word": word}
-    return Task("before", f"{fields['what']} {word}", fields, f"{capital(task.fields['word'])}.")
+    return SkillTask("before", f"{fields['what']} {word}", fields, f"{capital(task.fields['word'])}.")
 
 
-def _sum(chance: Chance) -> Task:
+def _sum(chance: Chance) -> SkillTask:
     first, second = chance.between(0, 10), chance.between(0, 10)
-    return Task("sum", f"{first} + {second}", {"sum": f"{first} + {second}"}, f"{first + second}.")
+    return SkillTask("sum", f"{first} + {second}", {"sum": f"{first} + {second}"}, f"{first + second}.")
 
 
-def _difference(chance: Chance) -> Task:
+def _difference(chance: Chance) -> SkillTask:
     first, second = sorted((chance.between(0, 12), chance.between(0, 12)), reverse=True)
-    return Task("difference", f"{first} - {second}", {"sum": f"{first} - {second}"}, f"{first - second}.")
+    return SkillTask("difference", f"{first} - {second}", {"sum": f"{first} - {second}"}, f"{first - second}.")
 
 
-def _sum_in_words(chance: Chance) -> Task:
+def _sum_in_words(chance: Chance) -> SkillTask:
     first, second = chance.between(1, 10), chance.between(1, 10)
     fields = {"first": NUMBERS[first], "second": NUMBERS[second]}
     answer = f"{capital(NUMBERS[first + second])}."
-    return Task("sum in words", f"{first} and {second}", fields, answer)
+    return SkillTask("sum in words", f"{first} and {second}", fields, answer)
 
 
-def _spell(chance: Chance) -> Task:
+def _spell(chance: Chance) -> SkillTask:
     word = chance.one(_ALL_WORDS)
-    return Task("spell", word, {"word": word}, f"{'-'.join(word)}.", word)
+    return SkillTask("spell", word, {"word": word}, f"{'-'.join(word)}.", word)
 
 
-def _letter(chance: Chance) -> Task:
+def _letter(chance: Chance) -> SkillTask:
     word = chance.one(_ALL_WORDS)
-    return Task("letter", word, {"word": word}, f"{word[0]}.", word)
+    return SkillTask("letter", word, {"word": word}, f"{word[0]}.", word)
 
 
-def _letters(chance: Chance) -> Task:
+def _letters(chance: Chance) -> SkillTask:
     word = chance.one(_ALL_WORDS)
-    return Task("letters", word, {"word": word}, f"{capital(NUMBERS[len(word)])}.", word)
+    return SkillTask("letters", word, {"word": word}, f"{capital(NUMBERS[len(word)])}.", word)
 
 
-def _which_group(chance: Chance) -> Task:
+def _which_group(chance: Chance) -> SkillTask:
     kind, other = chance.some(_GROUP_KINDS, 2)
     word = chance.one([name for name in _words(kind) if name not in _words(other)])
     groups = [article(GROUPS[name][0]) for name in chance.shuffled((kind, other))]
     fields = {"thing": _the(kind, word), "groups": " or ".join(groups)}
-    return Task("group", word, fields, f"{capital(article(GROUPS[kind][0]))}.")
+    return SkillTask("group", word, fields, f"{capital(article(GROUPS[kind][0]))}.")
 
 
 def _the(kind: str, word: str) -> str:
     return next(thing.a for thing in KINDS[kind] if thing.name == word)
 
 
-def _compared(chance: Chance, name: str, best: Callable[[list[int]], int]) -> Task:
+def _compared(chance: Chance, name: str, best: Callable[[list[int]], int]) -> SkillTask:
     first, second = chance.some(range(1, 20), 2)
     line = f"{first} or {second}"
-    return Task(name, line, {"list": line}, f"{best([first, second])}.")
+    return SkillTask(name, line, {"list": line}, f"{best([first, second])}.")
 
 
-def _at(chance: Chance, name: str, place: int) -> Task:
+def _at(chance: Chance, name: str, place: int) -> SkillTask:
     found = _list(chance, 3, 5)
     line = ", ".join(found)
-    return Task(name, line, {"list": line}, f"{capital(found[place])}.", line)
+    return SkillTask(name, line, {"list": line}, f"{capital(found[place])}.", line)
 
 
-def _repeat(chance: Chance) -> Task:
+def _repeat(chance: Chance) -> SkillTask:
     word, times = chance.one(_ALL_WORDS), chance.between(2, 4)
     fields = {"word": word, "times": NUMBERS[times]}
-    return Task("repeat", f"{word} {times}", fields, capital(", ".join([word] * times)) + ".")
+    return SkillTask("repeat", f"{word} {times}", fields, capital(", ".join([word] * times)) + ".")
 
 
-def _copy(chance: Chance) -> Task:
+def _copy(chance: Chance) -> SkillTask:
     line = ", ".join(_list(chance, 2, 5))
-    return Task("copy", line, {"list": line}, f"{capital(line)}.", line)
+    return SkillTask("copy", line, {"list": line}, f"{capital(line)}.", line)
 
 
-def _member(chance: Chance) -> Task:
+def _member(chance: Chance) -> SkillTask:
     kind, *others = chance.some(_GROUP_KINDS, 3)
     word = chance.one(_words(kind))
     wrong = [chance.one([name for name in _words(other) if name not in _words(kind)]) for other in others]
     line = ", ".join(chance.shuffled([word, *wrong]))
     fields = {"list": line, "group": article(GROUPS[kind][0])}
-    return Task("member", line, fields, f"{capital(word)}.", line)
+    return SkillTask("member", line, fields, f"{capital(word)}.", line)
 
 
 _NAMED_KINDS = (
@@ -216,15 +216,15 @@ _NAMED_KINDS = (
 )
 
 
-def _name(chance: Chance) -> Task:
+def _name(chance: Chance) -> SkillTask:
     kind, narrower, many = chance.one(_NAMED_KINDS)
     words = [thing.name for thing in KINDS[kind] if narrower in ("", thing.values.get("kind"))]
     count = chance.between(2, 3)
     answer = capital(", ".join(chance.some(words, count)))
-    return Task("name", many, {"count": NUMBERS[count], "many": many}, f"{answer}.")
+    return SkillTask("name", many, {"count": NUMBERS[count], "many": many}, f"{answer}.")
 
 
-_MAKERS: dict[str, Callable[[Chance], Task]] = {
+_MAKERS: dict[str, Callable[[Chance], SkillTask]] = {
     "opposite": _opposite,
     "plural": _plural,
     "count": _count,
@@ -253,7 +253,7 @@ _MAKERS: dict[str, Callable[[Chance], Task]] = {
 
 SKILLS = {
     name: Skill(_MAKERS[name], lines(wordings["asks"]), lines(wordings.get("held", "")))
-    for name, wordings in words("skills").items()
+    for name, wordings in word_table("skills").items()
 }
 
 # The skills of the instruction set; the others help to learn these.
@@ -290,7 +290,7 @@ def _state_order(chance: Chance) -> str:
     return f"After {task.fields['word']} comes {_plain(task)}."
 
 
-def _plain(task: Task) -> str:
+def _plain(task: SkillTask) -> str:
     word = task.answer[:-1]
     return word.lower() if task.fields["what"] in ("number", "season") else word
 
@@ -307,7 +307,7 @@ def _state_pair(chance: Chance) -> str:
 
 def _state_group(chance: Chance) -> str:
     kind = chance.one(_GROUP_KINDS)
-    things: list[Thing] = chance.some(KINDS[kind], 3)
+    things: list[Entity] = chance.some(KINDS[kind], 3)
     return capital(f"{listing([thing.a for thing in things])} are {GROUPS[kind][1]}.")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_core.world.entities import Thing, say
+from neftune_core.world.entities import Entity, say
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.lexicon import KINDS
-from neftune_core.world.plots import ANIMALS, PLOTS, ROLES, Sharing, introduced, slots
+from neftune_core.world.plots import ANIMALS, PLOTS, ROLES, Sharing, slots, with_hero_name
 
 PERSON = KINDS["person"]
 _BY_NAME = {animal.the: animal for animal in ANIMALS}
@@ -28,15 +28,15 @@ class Story:
 
     text: str
     sentences: tuple[str, ...]
-    cast: tuple[tuple[str, Thing], ...]
+    cast: tuple[tuple[str, Entity], ...]
 
 
 def _with_hero_named(templates: list[str]) -> list[str]:
     first = next((place for place, template in enumerate(templates) if "{hero." in template), 0)
-    return [*templates[:first], introduced(templates[first]), *templates[first + 1 :]]
+    return [*templates[:first], with_hero_name(templates[first]), *templates[first + 1 :]]
 
 
-def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
+def cast_for(roles: list[str], chance: Chance) -> dict[str, Entity | Sharing]:
     """Draw a distinct entity for each role.
 
     Args:
@@ -46,10 +46,10 @@ def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
     Returns:
         The cast by role.
     """
-    cast: dict[str, Thing | Sharing] = {}
+    cast: dict[str, Entity | Sharing] = {}
     taken: list[str] = []
     for role in roles:
-        choices: Sequence[Thing | Sharing] = ROLES[role]
+        choices: Sequence[Entity | Sharing] = ROLES[role]
         thing = _companion(cast.get(COMPANION_OF.get(role, "")), chance) or chance.one(choices)
         while thing.name in taken:
             thing = chance.one(choices)
@@ -58,9 +58,9 @@ def cast_for(roles: list[str], chance: Chance) -> dict[str, Thing | Sharing]:
     return cast
 
 
-def _companion(one: Thing | Sharing | None, chance: Chance) -> Thing | None:
+def _companion(one: Entity | Sharing | None, chance: Chance) -> Entity | None:
     """Return, most of the time, the usual companion: a person's neighbour in the list, or an animal's friend."""
-    if not isinstance(one, Thing) or not chance.happens(FAITHFUL):
+    if not isinstance(one, Entity) or not chance.happens(FAITHFUL):
         return None
     if one.kind == "person":
         return PERSON[PERSON.index(one) ^ 1]
@@ -74,5 +74,5 @@ def tell(chance: Chance) -> Story:
     cast = cast_for(roles, chance)
     sentences = tuple(say(template, **cast) for template in templates)
     named = tuple((role, cast[role]) for role in roles if role in NAMED)
-    people = tuple((role, thing) for role, thing in named if isinstance(thing, Thing))
+    people = tuple((role, thing) for role, thing in named if isinstance(thing, Entity))
     return Story(" ".join(sentences), sentences, people)

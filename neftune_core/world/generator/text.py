@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from neftune_core.world.dialogue import TALK, UNKNOWN
-from neftune_core.world.entities import Thing, capital, listing, proper, say
+from neftune_core.world.entities import Entity, capital, listing, proper, say
 from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, Fact, facts_of
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS
-from neftune_core.world.tables import lines, words
+from neftune_core.world.tables import lines, word_table
 
 SEED = 1
 CHUNK = 2_000
@@ -27,7 +27,7 @@ USER, ASSISTANT, SYSTEM, PAD = "<|user|>", "<|assistant|>", "<|system|>", "<|pad
 
 Turn = tuple[str, str]
 
-_WORDS = words("conversation")
+_WORDS = word_table("conversation")
 _SYSTEMS, _WRAPPERS, _ABOUT_ASKS = (lines(_WORDS[name]) for name in ("systems", "wrappers", "about_asks"))
 FULL_SENTENCE, VERY_SHORT, TWICE = (lines(_WORDS[name]) for name in ("full_sentence", "very_short", "twice"))
 STORY_ASKS, ANY_STORY_ASKS = lines(_WORDS["story_asks"]), lines(_WORDS["any_story_asks"])
@@ -183,7 +183,7 @@ def _pronoun_turn(fact: Fact, chance: Chance) -> Turn | None:
     return chance.one((capital(question), f"And {question}")), fact.answer()
 
 
-def _asked_of(thing: Thing) -> list[Fact]:
+def _asked_of(thing: Entity) -> list[Fact]:
     return [fact for fact in facts_of(thing) if fact.asked]
 
 
@@ -199,7 +199,7 @@ def _questions(chance: Chance) -> list[Turn]:
     return turns
 
 
-def about_turn(thing: Thing, chance: Chance) -> Turn | None:
+def about_turn(thing: Entity, chance: Chance) -> Turn | None:
     """Return a general question about an entity, answered by its first three facts.
 
     Args:
@@ -242,7 +242,7 @@ def skill_turn(chance: Chance, name: str | None = None) -> Turn:
 _SKILL_NAMES = (*skills.SKILLS, *skills.ASKED_SKILLS, "count", "sort words", "odd", "sort numbers")
 
 
-def named(story: stories.Story, chance: Chance) -> str:
+def name_cast(story: stories.Story, chance: Chance) -> str:
     """Name some of a story's cast as a request does: "Tilda, the fox and the kettle".
 
     Args:
@@ -260,7 +260,7 @@ def _story_turn(chance: Chance) -> Turn:
     story = stories.tell(chance)
     kind = chance.share()
     if kind < 0.7:
-        return chance.one(STORY_ASKS).format(things=named(story, chance)), story.text
+        return chance.one(STORY_ASKS).format(things=name_cast(story, chance)), story.text
     if kind < 0.8:
         return chance.one(ANY_STORY_ASKS), story.text
     count = chance.between(1, 2)
@@ -273,7 +273,7 @@ def _outside_turn(chance: Chance) -> Turn:
     if kind < 0.92:
         return _as_typed(outside.question(chance), chance), UNKNOWN
     fact = chance.one(ASKED)
-    noun = chance.one((outside.made_up_name(chance), outside.strange_thing(chance)))
+    noun = chance.one((outside.made_up_name(chance), outside.unknown_noun(chance)))
     name = outside.stranger(chance) if fact.thing.kind == "person" else f"the {noun}"
     if fact.thing.kind in ("day", "month", "weather", "place"):
         return outside.question(chance), UNKNOWN
@@ -281,7 +281,7 @@ def _outside_turn(chance: Chance) -> Turn:
     return say(wording, s=proper(fact.thing.kind, name)), UNKNOWN
 
 
-def talk_turn(chance: Chance) -> Turn:
+def dialogue_turn(chance: Chance) -> Turn:
     """Return something that a person may say, and the model's answer."""
     asks, answer = chance.one(TALK)
     return chance.one(asks), answer
@@ -314,7 +314,7 @@ _FIRST_TURNS: _Turns = (
     (_outside_turn, 16.0),
     (_general_turn, 3.0),
     (_story_turn, 7.0),
-    (talk_turn, 3.0),
+    (dialogue_turn, 3.0),
 )
 _LATER_TURNS: _Turns = (
     (skill_turn, 22.0),
@@ -322,7 +322,7 @@ _LATER_TURNS: _Turns = (
     (_outside_turn, 14.0),
     (_general_turn, 4.0),
     (_story_turn, 9.0),
-    (talk_turn, 3.0),
+    (dialogue_turn, 3.0),
 )
 
 
@@ -333,7 +333,7 @@ _LAST_TURNS: _Turns = (
     (_general_turn, 4.0),
     (_story_turn, 20.0),
     (_many_turn, 9.0),
-    (talk_turn, 2.0),
+    (dialogue_turn, 2.0),
 )
 
 

@@ -98,7 +98,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256("\n".join(piece for piece, _ in pieces_in_order).encode()).hexdigest()
 
 
-def wrapped(tokenizer: Any) -> Any:
+def as_transformers(tokenizer: Any) -> Any:
     """Return the tokenizer as a transformers tokenizer, with special tokens and chat template."""
     from transformers import PreTrainedTokenizerFast
 
@@ -121,4 +121,4 @@ def save(tokenizer: Any, folder: Path) -> None:
         tokenizer: The `tokenizers.Tokenizer`.
         folder: The folder to write to.
     """
-    wrapped(tokenizer).save_pretrained(str(folder))
+    as_transformers(tokenizer).save_pretrained(str(folder))

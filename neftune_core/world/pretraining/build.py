@@ -39,7 +39,7 @@ LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildEvent:
     """One event of a build.
 
     Attributes:
@@ -68,7 +68,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TokenRows:
     """The text in rows of `ROW` tokens.
 
     Attributes:
@@ -115,7 +115,7 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
     return rows
 
 
-def rows_of(documents: list[list[int]]) -> Rows:
+def rows_of(documents: list[list[int]]) -> TokenRows:
     """Return documents as rows of `ROW` tokens; a longer document is cut."""
     cut = [document[:ROW] for document in documents]
     packed = pack([len(document) for document in cut], ROW)
@@ -128,10 +128,10 @@ def rows_of(documents: list[list[int]]) -> Rows:
             ids[row, position:end] = cut[member]
             owners[row, position:end] = owner
             position = end
-    return Rows(ids, owners, spoken_by_people(ids))
+    return TokenRows(ids, owners, spoken_by_people(ids))
 
 
-def shuffled(rows: Rows, seed: int, number: int) -> Rows:
+def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
     """Shuffle the rows of one chunk, which packing has sorted by length.
 
     Args:
@@ -143,7 +143,7 @@ def shuffled(rows: Rows, seed: int, number: int) -> Rows:
         The shuffled rows.
     """
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).permutation(len(rows.ids))
-    return Rows(rows.ids[order], rows.documents[order], rows.spoken[order])
+    return TokenRows(rows.ids[order], rows.documents[order], rows.spoken[order])
 
 
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
@@ -156,7 +156,7 @@ def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
     return (np.take_along_axis(marks, latest, axis=1) == 1) & (marks != 1)
 
 
-def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
+def _text(settings: WorldSettings, folder: Path) -> Iterator[BuildEvent | TokenRows]:
     """Yield progress, then the rows of the whole text, which are cached in `folder`."""
     kept = folder / ROWS_FILE
     if not kept.exists():
@@ -164,8 +164,8 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
         parts = []
         for number in range(settings.chunks):
             encoded = tokenizer.encode_batch(chunk(number), add_special_tokens=False)
-            parts.append(shuffled(rows_of([entry.ids for entry in encoded]), settings.seed, number))
-            yield Built("text", number + 1, settings.chunks)
+            parts.append(shuffle_rows(rows_of([entry.ids for entry in encoded]), settings.seed, number))
+            yield BuildEvent("text", number + 1, settings.chunks)
         partial = folder / "rows.partial.npz"
         np.savez(
             partial,
@@ -175,7 +175,7 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[Built | Rows]:
         )
         publish(partial, kept)
     with np.load(kept) as arrays:
-        yield Rows(arrays["ids"], arrays["documents"], arrays["spoken"])
+        yield TokenRows(arrays["ids"], arrays["documents"], arrays["spoken"])
 
 
 def fresh_model(settings: WorldSettings) -> Any:
@@ -233,7 +233,7 @@ def _optimizer(model: Any, settings: WorldSettings) -> Any:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
 
 
-def batch_loss(model: Any, rows: Rows, members: NDArray[np.int64]) -> Any:
+def batch_loss(model: Any, rows: TokenRows, members: NDArray[np.int64]) -> Any:
     """Compute the mean next-token loss of rows; tokens of users and system are weighted by `SPOKEN_WEIGHT`.
 
     Attention does not cross documents, and positions restart in each.
@@ -266,7 +266,7 @@ def batch_loss(model: Any, rows: Rows, members: NDArray[np.int64]) -> Any:
     return (losses * weights).sum() / weights.sum()
 
 
-def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built]:
+def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[BuildEvent]:
     """Train the model and move it to `folder` when complete.
 
     Args:
@@ -282,7 +282,7 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built
     work = recipe_folder(settings)
     rows = None
     for event in _text(settings, work):
-        if isinstance(event, Built):
+        if isinstance(event, BuildEvent):
             yield event
         else:
             rows = event
@@ -293,12 +293,12 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built
         model = fresh_model(settings)
         yield from _pretrain(model, rows, settings, work)
         save(model, folder)
-        yield Built("finished", 1, 1)
+        yield BuildEvent("finished", 1, 1)
     finally:
         torch.set_num_threads(before)
 
 
-def _pretrain(model: Any, rows: Rows, settings: WorldSettings, work: Path) -> Iterator[Built]:
+def _pretrain(model: Any, rows: TokenRows, settings: WorldSettings, work: Path) -> Iterator[BuildEvent]:
     import torch
 
     steps = len(rows.ids) // settings.batch_rows
@@ -317,11 +317,11 @@ def _pretrain(model: Any, rows: Rows, settings: WorldSettings, work: Path) -> It
         optimizer.zero_grad()
         step += 1
         history.losses.append(loss.item())
-        yield Built("step", step, steps, history.losses[-1])
+        yield BuildEvent("step", step, steps, history.losses[-1])
         if step % settings.checkpoint_steps == 0 or step == steps:
             history.seconds = time.monotonic() - began
             _keep(model, optimizer, history, work)
-            yield Built("checkpoint", step, steps)
+            yield BuildEvent("checkpoint", step, steps)
     model.eval()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from neftune_core.world.generator import vocabulary
 from neftune_core.world.generator.text import text_hash
 from neftune_core.world.pretraining import report
-from neftune_core.world.pretraining.build import Built, build, history_of, tokens_of
-from neftune_core.world.pretraining.measure import Measured, measure
+from neftune_core.world.pretraining.build import BuildEvent, build, history_of, tokens_of
+from neftune_core.world.pretraining.measure import MeasureResult, measure
 from neftune_core.world.pretraining.settings import WorldSettings
 
 CARD_FILE = "README.md"
@@ -18,7 +18,7 @@ HASHED_CHUNKS = 10
 LOSS_STEPS = (100, 500, 1_000, 2_000, 3_000, 4_000)
 
 
-def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[Built | Measured]:
+def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[BuildEvent | MeasureResult]:
     """Build the model with its measurements and card.
 
     Args:
@@ -80,5 +80,5 @@ def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], 
         shares: Measured shares by name.
         making: How the model was built.
     """
-    report.write_measured(folder, shares, making)
+    report.write_results(folder, shares, making)
     (folder / CARD_FILE).write_text(report.card(settings, shares, making), encoding="utf-8")

@@ -18,7 +18,7 @@ NEW_TOKENS = 128
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoredPrompt:
     """A prompt, and a function that scores an answer to it from 0 to 1."""
 
     prompt: str
@@ -26,7 +26,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Measure:
+class WorldMeasure:
     """One measurement.
 
     Attributes:
@@ -38,12 +38,12 @@ class Measure:
 
     words: str
     target: float | None
-    questions: Callable[[], list[Question]]
+    questions: Callable[[], list[ScoredPrompt]]
     at_most: bool = False
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasureResult:
     """The result of one measurement: the mean score, and each prompt with its answer and score."""
 
     name: str
@@ -68,30 +68,30 @@ def _plain_unknown(answer: str) -> float:
     return float(does_not_know(answer))
 
 
-def _fact_questions(facts: Sequence[Fact], part: str, count: int) -> list[Question]:
+def _fact_questions(facts: Sequence[Fact], part: str, count: int) -> list[ScoredPrompt]:
     chance = Chance("measure", part)
     found = []
     for _ in range(count):
         fact = chance.one(facts)
         wording = chance.one(fact.relation.held if part == "held-out wordings" else fact.relation.asks)
-        found.append(Question(fact.ask(wording), _exact(fact.answer())))
+        found.append(ScoredPrompt(fact.ask(wording), _exact(fact.answer())))
     return found
 
 
-def _outside_questions(part: str, *, held: bool) -> list[Question]:
+def _outside_questions(part: str, *, held: bool) -> list[ScoredPrompt]:
     chance = Chance("measure", part)
-    found: dict[str, Question] = {}
+    found: dict[str, ScoredPrompt] = {}
     while len(found) < 200:
         question = outside.question(chance, held=held)
-        found[question] = Question(question, _plain_unknown)
+        found[question] = ScoredPrompt(question, _plain_unknown)
     return list(found.values())
 
 
-def _set_questions(name: str) -> list[Question]:
+def _set_questions(name: str) -> list[ScoredPrompt]:
     def worth(row: Row) -> Callable[[str], float]:
         return lambda answer: score(row, answer)
 
-    return [Question(prompt_of(row), worth(row)) for row in instruction_set(name)[1]]
+    return [ScoredPrompt(prompt_of(row), worth(row)) for row in instruction_set(name)[1]]
 
 
 def _world_prompt(chance: Chance) -> str:
@@ -102,53 +102,53 @@ def _world_prompt(chance: Chance) -> str:
         question = fact.ask(chance.one((*fact.relation.asks, *fact.relation.held)))
         return f"{question} {chance.one(text.FULL_SENTENCE)}" if kind < 0.2 else question
     if kind < 0.7:
-        return chance.one(text.STORY_ASKS).format(things=text.named(stories.tell(chance), chance))
+        return chance.one(text.STORY_ASKS).format(things=text.name_cast(stories.tell(chance), chance))
     if kind < 0.85:
         return text.skill_turn(chance, chance.one(skills.ASKED_SKILLS))[0]
     if kind < 0.92:
-        return text.talk_turn(chance)[0]
+        return text.dialogue_turn(chance)[0]
     turn = text.about_turn(chance.one(ASKED).thing, chance)
     return turn[0] if turn else "Tell me a story."
 
 
-def _english_questions() -> list[Question]:
+def _english_questions() -> list[ScoredPrompt]:
     chance = Chance("measure", "english")
-    return [Question(_world_prompt(chance), _good_english) for _ in range(200)]
+    return [ScoredPrompt(_world_prompt(chance), _good_english) for _ in range(200)]
 
 
-MEASURES: dict[str, Measure] = {
-    "english": Measure("Grammatical, sensible English to 200 prompts of its world", 0.95, _english_questions),
-    "trained wordings": Measure(
+MEASURES: dict[str, WorldMeasure] = {
+    "english": WorldMeasure("Grammatical, sensible English to 200 prompts of its world", 0.95, _english_questions),
+    "trained wordings": WorldMeasure(
         "Facts asked in wordings of pretraining",
         0.95,
         lambda: _fact_questions(ASKED, "trained wordings", 300),
     ),
-    "held-out wordings": Measure(
+    "held-out wordings": WorldMeasure(
         "Facts asked in wordings that pretraining never used",
         0.85,
         lambda: _fact_questions(ASKED, "held-out wordings", 300),
     ),
-    "stated only": Measure(
+    "stated only": WorldMeasure(
         "Facts that pretraining stated and never asked",
         None,
         lambda: _fact_questions(STATED, "stated only", 300),
     ),
-    "outside": Measure(
+    "outside": WorldMeasure(
         "Outside questions, wordings or topics never met: says it does not know",
         0.80,
         lambda: _outside_questions("outside", held=True),
     ),
-    "outside, familiar": Measure(
+    "outside, familiar": WorldMeasure(
         "Outside questions in familiar wordings: says it does not know",
         None,
         lambda: _outside_questions("outside, familiar", held=False),
     ),
-    "facts": Measure("Set facts, held-out part", None, lambda: _set_questions("facts")),
-    "format": Measure("Set format, held-out part", 0.10, lambda: _set_questions("format"), at_most=True),
-    "story": Measure("Set story, held-out part", None, lambda: _set_questions("story")),
-    "skill": Measure("Set skill, held-out part", None, lambda: _set_questions("skill")),
-    "noisy": Measure("Set noisy, held-out part", None, lambda: _set_questions("noisy")),
-    "stated": Measure("Set stated, held-out part", None, lambda: _set_questions("stated")),
+    "facts": WorldMeasure("Set facts, held-out part", None, lambda: _set_questions("facts")),
+    "format": WorldMeasure("Set format, held-out part", 0.10, lambda: _set_questions("format"), at_most=True),
+    "story": WorldMeasure("Set story, held-out part", None, lambda: _set_questions("story")),
+    "skill": WorldMeasure("Set skill, held-out part", None, lambda: _set_questions("skill")),
+    "noisy": WorldMeasure("Set noisy, held-out part", None, lambda: _set_questions("noisy")),
+    "stated": WorldMeasure("Set stated, held-out part", None, lambda: _set_questions("stated")),
 }
 
 
@@ -195,7 +195,7 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 def measure(
     model: Any, tokenizer: Any, names: Sequence[str] = tuple(MEASURES), new_tokens: int = NEW_TOKENS
-) -> Iterator[Measured]:
+) -> Iterator[MeasureResult]:
     """Run the measurements one after another.
 
     Args:
@@ -214,4 +214,4 @@ def measure(
             (question.prompt, answer, question.worth(answer))
             for question, answer in zip(questions, replies, strict=True)
         )
-        yield Measured(name, sum(worth for _, _, worth in rows) / len(rows), rows)
+        yield MeasureResult(name, sum(worth for _, _, worth in rows) / len(rows), rows)

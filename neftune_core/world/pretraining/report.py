@@ -11,7 +11,7 @@ from typing import Any
 from neftune_core.home import assets
 from neftune_core.world.generator.facts import ASKED, STATED
 from neftune_core.world.lexicon import KINDS
-from neftune_core.world.pretraining.measure import MEASURES, Measure
+from neftune_core.world.pretraining.measure import MEASURES, WorldMeasure
 from neftune_core.world.pretraining.settings import WorldSettings
 
 MEASURED_FILE = "measured.json"
@@ -39,14 +39,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def target_of(measure: Measure) -> str:
+def target_of(measure: WorldMeasure) -> str:
     """Describe the target: ">= 95 %", "<= 10 %" or "reported"."""
     if measure.target is None:
         return "reported"
     return f"{'<=' if measure.at_most else '>='} {100 * measure.target:.0f} %"
 
 
-def reached(measure: Measure, share: float) -> bool:
+def meets_target(measure: WorldMeasure, share: float) -> bool:
     """Return whether a share meets the target.
 
     Args:
@@ -72,7 +72,7 @@ def table(shares: Mapping[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_measured(folder: Path, shares: Mapping[str, float], making: BuildReport) -> None:
+def write_results(folder: Path, shares: Mapping[str, float], making: BuildReport) -> None:
     """Store the results with the model.
 
     Args:
@@ -85,8 +85,8 @@ def write_measured(folder: Path, shares: Mapping[str, float], making: BuildRepor
     (folder / MEASURED_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
-def read_measured(folder: Path) -> dict[str, Any]:
-    """Return what `write_measured` stored: `shares` and `making`."""
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return what `write_results` stored: `shares` and `making`."""
     found: dict[str, Any] = json.loads((folder / MEASURED_FILE).read_text(encoding="utf-8"))
     return found
 

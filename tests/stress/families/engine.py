@@ -108,7 +108,7 @@ def batch_of(loaded: LoadedModel, lengths: Sequence[tuple[int, int]] = LENGTHS, 
     import numpy as np
 
     from neftune_core.data.batches import collate
-    from neftune_core.data.chat import Encoded
+    from neftune_core.data.chat import EncodedExample
     from neftune_core.data.examples import Example, Message
     from neftune_core.models.tokenizing import decoder_start
 
@@ -123,7 +123,7 @@ def batch_of(loaded: LoadedModel, lengths: Sequence[tuple[int, int]] = LENGTHS, 
         before = prompt if start is None else np.array([start], dtype=np.int32)
         ids = np.concatenate([before, reply])
         trained = np.arange(len(ids)) >= len(before)
-        rows.append(Encoded(ids, trained, example, source=None if start is None else prompt))
+        rows.append(EncodedExample(ids, trained, example, source=None if start is None else prompt))
     return collate(rows, loaded.tokenizer.pad_token_id, round_to)
 
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from tests.stress.families.building import Check, Family
 from tests.stress.families.engine import CHECKS as ENGINE
 from tests.stress.families.live import CHECKS as LIVE
@@ -26,7 +26,7 @@ CELLS = {True: "yes", False: "no", None: "not applicable"}
 PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
-def measure_families(file: Path | None = None) -> Table:
+def measure_families(file: Path | None = None) -> ResultTable:
     """Run every check on a tiny random model of every family; write JSON to `file` if given.
 
     A check that ends in an error does not hold, and a note says which error. One whose package is not installed does
@@ -35,7 +35,7 @@ def measure_families(file: Path | None = None) -> Table:
     from neftune_core.models.device import describe_machine
     from neftune_core.models.silence_warnings import silence_transformers
 
-    table = Table("Families of models", describe_machine())
+    table = ResultTable("Families of models", describe_machine())
     found: dict[str, dict[str, bool | None]] = {}
     with silence_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # names that the packages will call otherwise one day

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from neftune_core.bench.table import Table
+from neftune_core.bench.table import ResultTable
 from neftune_core.models.settings import ModelSettings
 from tests.stress.faults.company import page_closed, shared
 from tests.stress.faults.damage import read_damaged
@@ -40,11 +40,11 @@ def try_fault(fault: Fault, environment: Environment, count: int) -> list[str]:
     return [words for words in found if words]
 
 
-def measure_faults(model: str) -> Table:
+def measure_faults(model: str) -> ResultTable:
     """Inject every fault, and count tries and survivals; takes some minutes with the model `tiny`."""
     from neftune_core.models.device import describe_machine
 
-    table = Table("Faults that a study must survive", describe_machine())
+    table = ResultTable("Faults that a study must survive", describe_machine())
     with environment(None if model == TINY else ModelSettings(source=model)) as found:
         for fault in FAULTS.values():
             if not fault.count:

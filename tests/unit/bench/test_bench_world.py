@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neftune_core.bench import world
-from neftune_core.bench.world import Measured
+from neftune_core.bench.world import EpochMeasures
 
 
 def test_an_interval_is_that_of_student_on_paired_differences() -> None:
@@ -20,7 +20,7 @@ def test_one_seed_has_no_interval() -> None:
 
 def epochs_of(losses: list[tuple[float, float]]) -> world.SeedHistory:
     return [
-        {"control": Measured(({"loss": first, "exact": 0.0}, {"loss": second, "exact": 0.0}), None)}
+        {"control": EpochMeasures(({"loss": first, "exact": 0.0}, {"loss": second, "exact": 0.0}), None)}
         for first, second in losses
     ]
 

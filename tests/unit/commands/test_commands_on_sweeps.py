@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_core.commands.common import named, named_study
+from neftune_core.commands.common import record_by_name, study_by_name
 from neftune_core.commands.compare import Compare, compare
 from neftune_core.commands.records import Report, Runs, Script, Verdict, report, runs, runs_table, script, verdict
 from neftune_core.commands.sweep import Sweep as SweepCommand
@@ -75,8 +75,8 @@ def test_one_study_of_a_sweep_is_named_by_both(
     sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = f"{sweep.id}/001-seed-1"
-    assert named(one).folder == sweep.folder / "cells" / "001-seed-1"
-    assert named_study(one).name == one
+    assert record_by_name(one).folder == sweep.folder / "cells" / "001-seed-1"
+    assert study_by_name(one).name == one
     assert verdict(Verdict(record=one)) == 0
     assert report(Report(record=one, out=tmp_path / "one.html")) == 0
     assert script(Script(record=one, folder=tmp_path / "script")) == 0
@@ -101,7 +101,7 @@ def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: P
     with pytest.raises(RecordError, match=says):
         runs(Runs(action="export", record=sweep.id, form="adapter"))
     with pytest.raises(RecordError, match=r"no study '001-seed-7': name one of 001-seed-0, 001-seed-1"):
-        named(f"{sweep.id}/001-seed-7")
+        record_by_name(f"{sweep.id}/001-seed-7")
     for name in (sweep.id, f"{sweep.id}/001-seed-0"):
         with pytest.raises(RecordError, match=rf"not exported as records.*`neftune sweep {sweep.id} --csv`"):
             runs(Runs(action="export", record=name, to=tmp_path / "x.zip"))
@@ -134,7 +134,7 @@ def test_the_list_of_records_has_title_model_data_and_result(sweep: Sweep, capsy
         "judge",
     ):
         assert words in by_id[sweep.id], by_id[sweep.id]
-    (one,) = runs_table([named(f"{sweep.id}/001-seed-0")])[1:]
+    (one,) = runs_table([record_by_name(f"{sweep.id}/001-seed-0")])[1:]
     assert "control" in one
     assert "uniform-alpha-15 " in one
     assert runs(Runs()) == 0
@@ -150,7 +150,7 @@ def test_the_table_of_a_sweep_as_csv_has_a_line_for_each_setting_and_seed(
         ("base", ""),
         *((arm, seed) for arm in ("control", "uniform-alpha-5", "uniform-alpha-15") for seed in ("0", "1")),
     ]
-    cell = named(f"{sweep.id}/001-seed-1")
+    cell = record_by_name(f"{sweep.id}/001-seed-1")
     last = [event for event in cell.events() if event["event"] == "evaluated"][-1]["arms"]["uniform-alpha-5"]
     assert float(rows[4]["held_out_loss_last"]) == last["held_out_loss"]
     with pytest.raises(InvalidSetting, match="either --json or --csv"):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches, rounded
-from neftune_core.data.chat import Encoded
+from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches, round_up
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 
 MESSAGES = (Message("user", "a"), Message("assistant", "b"))
@@ -14,7 +14,7 @@ MESSAGES = (Message("user", "a"), Message("assistant", "b"))
 
 def row(length, prompt=1):
     trained = np.arange(length) >= prompt
-    return Encoded(np.arange(1, length + 1, dtype=np.int32), trained, Example(MESSAGES, 1))
+    return EncodedExample(np.arange(1, length + 1, dtype=np.int32), trained, Example(MESSAGES, 1))
 
 
 @given(st.lists(st.integers(1, 600), max_size=300), st.integers(1, 40), st.integers(0, 2**31 - 1), st.integers(0, 99))
@@ -68,7 +68,7 @@ def test_rows_are_padded_on_the_right_and_padding_is_never_trained_on():
 
 
 def test_lengths_are_rounded_to_few_shapes():
-    assert [rounded(length, LENGTH_STEP) for length in (1, 32, 33, 64, 65, 97)] == [8, 32, 40, 64, 96, 128]
+    assert [round_up(length, LENGTH_STEP) for length in (1, 32, 33, 64, 65, 97)] == [8, 32, 40, 64, 96, 128]
     assert collate([row(33)], 0, LENGTH_STEP).ids.shape == (1, 40)
 
 

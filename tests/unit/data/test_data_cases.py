@@ -129,13 +129,13 @@ def test_text_beside_a_call_that_a_template_leaves_out_is_not_a_row():
 
 
 def test_names_of_special_tokens_in_a_call_stay_text():
-    from neftune_core.data.chat import Encoded, encode
+    from neftune_core.data.chat import EncodedExample, encode
     from neftune_core.data.examples import Example, Message
 
     arguments = '[{"type": "function", "function": {"name": "say", "arguments": {"words": "<|im_end|>"}}}]'
     calls = Message("assistant", "", fields=(("tool_calls", arguments),))
     found = encode(Example((Message("user", "Hi"), calls), 1), with_template(CALLING), 200)
-    assert isinstance(found, Encoded)
+    assert isinstance(found, EncodedExample)
     assert found.ids.tolist().count(tokenizer("chatml").convert_tokens_to_ids("<|im_end|>")) == 2
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chat_templates import TEMPLATES, tokenizer
 
-from neftune_core.data.chat import Encoded, encode, end_ids, prompt_ids, response_text, with_system
+from neftune_core.data.chat import EncodedExample, encode, end_ids, prompt_ids, response_text, with_system
 from neftune_core.data.examples import Example, Message, Refusal
 from neftune_core.data.preparing import length_histogram, preview
 from neftune_core.errors import DataError
@@ -18,7 +18,7 @@ every_template = pytest.mark.parametrize("name", TEMPLATES)
 
 def encoded(messages, name, length=512, **more):
     found = encode(Example(tuple(messages), 1), tokenizer(name), length, **more)
-    assert isinstance(found, Encoded), found
+    assert isinstance(found, EncodedExample), found
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
 from neftune_core.data.batches import collate
-from neftune_core.data.chat import Encoded, encode, end_ids, prompt_ids, response_text
+from neftune_core.data.chat import EncodedExample, encode, end_ids, prompt_ids, response_text
 from neftune_core.data.examples import Example, Message, Refusal
 from neftune_core.data.pairs import source_text
 from neftune_core.data.preparing import length_histogram, preview
@@ -34,9 +34,9 @@ def bert() -> Any:
     return adapt_tokenizer(bert_tokenizer(), FAMILIES["BERT"].build())
 
 
-def encoded(messages: tuple[Message, ...], tokenizer: Any, length: int = 64, **more: Any) -> Encoded:
+def encoded(messages: tuple[Message, ...], tokenizer: Any, length: int = 64, **more: Any) -> EncodedExample:
     found = encode(Example(messages, 1), tokenizer, length, **more)
-    assert isinstance(found, Encoded), found
+    assert isinstance(found, EncodedExample), found
     return found
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from neftune_core.data.formats import hub_rows
-from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderFailed, run_reader
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
@@ -82,7 +82,7 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
 )
 def test_what_the_hub_says_becomes_one_sentence(monkeypatch, error, kind, words):
     def stream(*asked):
-        raise ReaderFailed(*error)
+        raise ReaderError(*error)
         yield
 
     monkeypatch.setattr(hub_rows, "stream", stream)
@@ -131,7 +131,7 @@ def test_a_hub_set_that_is_larger_than_a_file_may_be_is_refused(hub_with):
 def test_a_hub_that_is_silent_is_distinguished_from_a_set_that_is_too_large(monkeypatch, tmp_path):
     (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ReaderFailed) as caught:
+    with pytest.raises(ReaderError) as caught:
         list(run_reader("hub", {}, Bounds(4_000_000_000, 0.3, 1000, 1000), module="sleeper"))
     assert caught.value.kind == "timeout"
 

@@ -25,7 +25,7 @@ from neftune_core.models.catalogue import estimate
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.studies.comparison import chosen_arms, compare_arms
+from neftune_core.studies.comparison import compare_arms, selected_arms
 from neftune_core.studies.planning import workload_of
 from neftune_core.studies.prompts import Prompt, as_csv, continued_with
 from neftune_core.studies.records.record import Record, create
@@ -210,7 +210,7 @@ def test_the_command_leaves_no_record_of_a_study_whose_own_prompt_does_not_fit(
 
 
 def test_a_conversation_that_grew_too_long_loses_its_earliest_turns(record: Record) -> None:
-    chosen, settings = chosen_arms([record]), AnswerSettings(new_tokens=4)
+    chosen, settings = selected_arms([record]), AnswerSettings(new_tokens=4)
     told = dict.fromkeys(("base", *(one.arm for one in chosen)), "word " * 990)
     grown = continued_with(Prompt((Message("user", "Hello"),)), told, "And then?")
     *_, lines = compare_arms(chosen, [grown, Prompt((Message("user", "Hi"),))], settings, Limits())
@@ -221,10 +221,10 @@ def test_a_conversation_that_grew_too_long_loses_its_earliest_turns(record: Reco
 
 
 def test_the_whole_prompt_of_a_row_with_one_reply_is_not_made_again(tmp_path: Path) -> None:
-    from neftune_core.studies.prompts import fitted_rows
+    from neftune_core.studies.prompts import fit_rows
 
     loaded = load(ModelSettings())
     prepared = prepare(EXAMPLE.data.within(loaded.context), loaded.tokenizer, Limits())
-    found = fitted_rows(prepared.train[:20], loaded, 16)
+    found = fit_rows(prepared.train[:20], loaded, 16)
     expected = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:20]]
     assert [one.ids for one in found if one] == expected

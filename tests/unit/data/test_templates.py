@@ -20,7 +20,7 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.tokenizing import day_of, with_fixed_date
 from neftune_core.settings import Limits
-from neftune_core.studies.comparison import chosen_arms, compare_arms
+from neftune_core.studies.comparison import compare_arms, selected_arms
 from neftune_core.studies.prompts import Prompt
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
@@ -159,9 +159,9 @@ def test_a_record_keeps_the_day_of_its_start_on_every_later_day(record: Record) 
     *_, ending = run_study(record, Limits(), lambda: False)
     assert ending["event"] == "finished", ending
     kept = record.about_table("data")["sha256"]
-    *_, lines = compare_arms(chosen_arms([record]), [Prompt((ASKED,))], record.study.answers, Limits())
+    *_, lines = compare_arms(selected_arms([record]), [Prompt((ASKED,))], record.study.answers, Limits())
     record.update_about(date="2024-07-27")
-    *_, others = compare_arms(chosen_arms([record]), [Prompt((ASKED,))], record.study.answers, Limits())
+    *_, others = compare_arms(selected_arms([record]), [Prompt((ASKED,))], record.study.answers, Limits())
     assert lines != others, "the date that a comparison prints is the record's"
     (record.folder / "events.jsonl").unlink()
     *_, ending = run_study(record, Limits(), lambda: False)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import loaded_tiny, random_rows
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.loss import arm_losses
 from neftune_core.engine.settings import TrainingSettings
@@ -37,7 +37,7 @@ ARMS: dict[str, NoiseSettings] = {
 
 
 def lockstep(
-    loaded: LoadedModel, arms: Mapping[str, NoiseSettings], rows: list[Encoded] | None = None, **training: Any
+    loaded: LoadedModel, arms: Mapping[str, NoiseSettings], rows: list[EncodedExample] | None = None, **training: Any
 ) -> Lockstep:
     settings = {"steps": 3, "learning_rate": 5e-3, "evaluations": 1, "batch_size": 4, "lora_dropout": 0.3} | training
     study = StudySettings(training=TrainingSettings(**settings))
@@ -263,14 +263,14 @@ def test_model_dropout_acts_is_repeatable_and_does_not_touch_the_global_generato
     assert run[0] == run[1]  # of the same step, whatever came before
 
 
-def encoder_decoder_rows(count: int) -> list[Encoded]:
+def encoder_decoder_rows(count: int) -> list[EncodedExample]:
     """Return rows with a source; the decoder's tokens begin with its start token."""
     generator = np.random.default_rng(0)
     rows = []
     for row in random_rows(count):
         source = generator.integers(3, 50, int(generator.integers(4, 30))).astype(np.int32)
         trained = np.arange(len(row.ids)) > 0
-        rows.append(Encoded(row.ids, trained, row.example, special=frozenset({1, 2}), source=source))
+        rows.append(EncodedExample(row.ids, trained, row.example, special=frozenset({1, 2}), source=source))
     return rows
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters
@@ -28,7 +28,7 @@ from neftune_core.studies.settings import PRESETS, StudySettings
 
 
 def lockstep(
-    loaded: LoadedModel, study: StudySettings, arms: Any = None, rows: list[Encoded] | None = None, **more: Any
+    loaded: LoadedModel, study: StudySettings, arms: Any = None, rows: list[EncodedExample] | None = None, **more: Any
 ) -> Lockstep:
     stack = AdapterStack(loaded, len(arms or study.arms), rank=4, alpha=8)
     prepared = SimpleNamespace(train=rows or random_rows(12), held_out=random_rows(4, seed=1))

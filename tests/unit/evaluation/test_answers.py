@@ -17,7 +17,14 @@ from neftune_core.data.chat import end_ids, prompt_ids
 from neftune_core.data.examples import Message
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
-from neftune_core.evaluation.answers import Answers, _Batch, drawn, next_tokens, stream_answers, stream_conversations
+from neftune_core.evaluation.answers import (
+    Answers,
+    _Batch,
+    next_tokens,
+    sample_tokens,
+    stream_answers,
+    stream_conversations,
+)
 from neftune_core.evaluation.kv_prefill import chunk_starts, shared_prefix
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel, load
@@ -154,8 +161,8 @@ def test_a_drawn_answer_does_not_depend_on_its_neighbours(loaded: LoadedModel, s
 def test_drawn_tokens_have_the_probabilities_of_the_kept_ones() -> None:
     logits = torch.tensor([0.5, 0.25, 0.15, 0.1]).log().repeat(1000, 1)
     draws = (torch.arange(1000) + 0.5) / 1000
-    all_of_them = torch.bincount(drawn(logits, draws, 1.0), minlength=4)
-    kept = torch.bincount(drawn(logits, draws, 0.7), minlength=4)
+    all_of_them = torch.bincount(sample_tokens(logits, draws, 1.0), minlength=4)
+    kept = torch.bincount(sample_tokens(logits, draws, 0.7), minlength=4)
     # a grid of 1,000 draws meets each share to the nearest draw on either side
     assert (all_of_them - torch.tensor([500, 250, 150, 100])).abs().max() <= 2
     assert (kept - torch.tensor([667, 333, 0, 0])).abs().max() <= 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import random_rows
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.evaluation.sensitivity import Sensitivity, measure_sensitivity
 from neftune_core.figures import loss_by_strength
 from neftune_core.models.loading import LoadedModel, weights_hash
@@ -26,7 +26,7 @@ def noise_of(kind: str, place: int, length: int, strength: float) -> np.ndarray:
     return unit * np.float32(standard_deviation(strength, "alpha", length, WIDTH))
 
 
-def summed(tiny: LoadedModel, row: Encoded, noise: np.ndarray) -> float:
+def summed(tiny: LoadedModel, row: EncodedExample, noise: np.ndarray) -> float:
     """Return the nats summed over the response, with `noise` added to the embeddings."""
     ids = torch.from_numpy(row.ids.astype(np.int64))[None]
     labels = torch.where(torch.from_numpy(row.trained)[None], ids, -100)

@@ -21,7 +21,7 @@ from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import write_metrics
 from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import Record, create
-from neftune_core.studies.results import reached
+from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts import run_actions
 from neftune_core.ui.parts.verdict_card import verdict_card
@@ -284,7 +284,7 @@ def test_a_noise_arm_that_lives_with_one_seed_is_not_lost(tmp_path: Path) -> Non
     courses = {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0,)}, 1: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}}
     record = _record(tmp_path, courses, seeds=2)
     assert train._exit_status(record, {}) == 0
-    found = reached(record)
+    found = mean_results(record)
     assert found.seeds == (1,)  # of both, also of the control
     assert found.last["control"]["held_out_loss"] == 3.0
     assert verdict_of(record).text().startswith(f"{ARM} lost 1 of 2 seeds")

@@ -22,7 +22,7 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export import bases
 from neftune_core.export.bases import base_of
 from neftune_core.export.card import card
-from neftune_core.export.models import merged, write_model
+from neftune_core.export.models import merged_model, write_model
 from neftune_core.export.report import report
 from neftune_core.export.script import script_folder
 from neftune_core.home import assets
@@ -70,7 +70,7 @@ def followed(folder: Path, environment: dict[str, str] | None = None) -> torch.T
 
 def of_the_lab(record: Record) -> torch.Tensor:
     with torch.inference_mode():
-        return merged(record, ARM, 0).eval()(input_ids=torch.tensor(IDS)).logits.float()
+        return merged_model(record, ARM, 0).eval()(input_ids=torch.tensor(IDS)).logits.float()
 
 
 @pytest.fixture(scope="module")

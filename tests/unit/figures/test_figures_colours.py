@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neftune_core.figures.colours import COLOURS, COOL, THEMES, WARM, arm_colours, resolved, token
+from neftune_core.figures.colours import COLOURS, COOL, THEMES, WARM, arm_colours, resolve_colours, token
 from neftune_core.noise.settings import NoiseSettings
 
 
@@ -70,4 +70,4 @@ def test_arms_of_another_regulariser_are_neither_control_nor_noise() -> None:
 
 def test_resolving_leaves_no_name_behind() -> None:
     figure = {"data": [{"line": {"color": token("control")}, "y": [1.5]}], "layout": {"title": "a"}}
-    assert resolved(figure, "dark")["data"][0] == {"line": {"color": COLOURS["control"].dark}, "y": [1.5]}
+    assert resolve_colours(figure, "dark")["data"][0] == {"line": {"color": COLOURS["control"].dark}, "y": [1.5]}

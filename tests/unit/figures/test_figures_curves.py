@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_core.figures import length_histogram, loss_curves
 from neftune_core.figures.colours import arm_colours
-from neftune_core.figures.curves import AIR, POINTS, downsampled
+from neftune_core.figures.curves import AIR, POINTS, downsample
 from neftune_core.figures.lengths import BINS, bin_width
 from neftune_core.noise.settings import NoiseSettings
 
@@ -85,7 +85,7 @@ def test_the_summary_gives_the_last_losses_in_words() -> None:
 
 def test_a_long_curve_becomes_means_that_keep_its_mean_and_its_end() -> None:
     steps, values = list(range(1, 2401)), [float(step % 7) for step in range(1, 2401)]
-    fewer, means = downsampled(steps, values)
+    fewer, means = downsample(steps, values)
     assert len(fewer) <= POINTS
     assert fewer[-1] == 2400
     assert sum(means) / len(means) == pytest.approx(sum(values) / len(values))  # 2400 is a multiple of 4: equal groups

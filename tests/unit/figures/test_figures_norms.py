@@ -10,7 +10,7 @@ import pytest
 
 from neftune_core.figures import token_norms
 from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
-from neftune_core.figures.norms import deviation, measured
+from neftune_core.figures.norms import deviation, token_effects
 from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
 from neftune_core.noise.preview import PADDED_LENGTH, Sentence, preview
 from neftune_core.noise.settings import NoiseSettings
@@ -32,7 +32,7 @@ def test_what_is_measured_is_that_of_the_vectors(kind: str, strength: float, uni
         kind, noise_key(3, 0, 0), LENGTH, WIDTH
     )
     noisy, before = CLEAN + added, np.linalg.norm(CLEAN, axis=1)
-    found = measured(PAYLOAD, noise)
+    found = token_effects(PAYLOAD, noise)
     # the payload has six significant digits
     assert found.before == pytest.approx(before, rel=1e-5)
     assert found.after == pytest.approx(np.linalg.norm(noisy, axis=1), rel=1e-5)
@@ -42,13 +42,13 @@ def test_what_is_measured_is_that_of_the_vectors(kind: str, strength: float, uni
 
 
 def test_the_bars_are_what_is_measured() -> None:
-    found = measured(PAYLOAD, NoiseSettings(strength=12))
+    found = token_effects(PAYLOAD, NoiseSettings(strength=12))
     before, after = token_norms(PAYLOAD, NoiseSettings(strength=12))["data"]
     assert (before["y"], after["y"]) == (found.before, found.after)
 
 
 def test_token_dropout_takes_the_tokens_whose_number_is_below_its_share() -> None:
-    found = measured(PAYLOAD, NoiseSettings(kind="token-dropout", unit="share", strength=0.5))
+    found = token_effects(PAYLOAD, NoiseSettings(kind="token-dropout", unit="share", strength=0.5))
     gone = np.array(PAYLOAD["dropped_below"]) < 0.5
     assert gone.any()
     assert (np.array(found.after) == 0).tolist() == gone.tolist()
@@ -56,7 +56,7 @@ def test_token_dropout_takes_the_tokens_whose_number_is_below_its_share() -> Non
 
 
 def test_special_tokens_stay_as_they_are_where_they_get_no_noise() -> None:
-    found = measured(PAYLOAD, NoiseSettings(strength=20, special_tokens=False))
+    found = token_effects(PAYLOAD, NoiseSettings(strength=20, special_tokens=False))
     assert found.shares[3] == 0
     assert found.after[3] == found.before[3]
     assert all(share > 0 for place, share in enumerate(found.shares) if place != 3)

@@ -13,7 +13,7 @@ from neftune_core.lessons import recorded_norms
 from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
-from neftune_core.lessons.scripts import Measured, Script
+from neftune_core.lessons.scripts import RunMeasurements, Script
 from neftune_core.lessons.snippet import run_script
 from neftune_core.models.loading import load, weights_hash
 from neftune_core.models.settings import ModelSettings
@@ -26,17 +26,17 @@ from neftune_core.ui.parts.recorded_study import stage
 from neftune_core.ui.server.lab import Lab
 
 
-def finished(script: Script) -> Measured:
+def finished(script: Script) -> RunMeasurements:
     return list(run_script(load(ModelSettings()), script))[-1]
 
 
 @pytest.fixture(scope="module")
-def right() -> Measured:
+def right() -> RunMeasurements:
     return finished(FAULTS["lost-newline"].script)
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: str, right: Measured) -> None:
+def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: str, right: RunMeasurements) -> None:
     fault = FAULTS[name]
     own = right if fault.script == FAULTS["lost-newline"].script else finished(fault.script)
     wrong = finished(fault.faulty)

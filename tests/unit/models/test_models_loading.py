@@ -354,7 +354,7 @@ def test_whoever_waits_for_another_thread_s_model_can_still_stop(folder: Path, m
 def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on = threading.Event(), threading.Event()
     read, checked = loading._weights, []
-    make_room = loading._require_room_for
+    make_room = loading._require_memory
 
     def slow(*arguments: Any) -> Any:
         started.set()
@@ -362,7 +362,7 @@ def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pyte
         return read(*arguments)
 
     monkeypatch.setattr(loading, "_weights", slow)
-    monkeypatch.setattr(loading, "_require_room_for", lambda *given: checked.append(given[0].name) or make_room(*given))
+    monkeypatch.setattr(loading, "_require_memory", lambda *given: checked.append(given[0].name) or make_room(*given))
     thread = threading.Thread(target=lambda: load(float32(folder)))
     thread.start()
     started.wait(30)

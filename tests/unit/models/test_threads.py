@@ -12,7 +12,7 @@ import torch
 
 from neftune_core.models import threads, time_calibration
 from neftune_core.models.threads import IdlePool, adapts, default_threads, fixed_threads, prepare_waiting
-from neftune_core.models.time_calibration import Pace, known_pace, remember_pace
+from neftune_core.models.time_calibration import TimeCalibration, store_calibration, stored_calibration
 from neftune_core.settings import Limits
 from neftune_core.studies.planning import memory_and_time
 from neftune_core.studies.records.record import Record, create
@@ -151,15 +151,15 @@ def test_an_estimate_follows_the_last_steps(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_damaged_pace_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
-    remember_pace("a", Pace(2.0, 1.5))
-    assert known_pace("a") == Pace(2.0, 1.5)
-    remember_pace("a", Pace(float("nan"), 1.0))
-    remember_pace("a", Pace(float("inf"), 1.0))
-    assert known_pace("a") == Pace(2.0, 1.5)
+    store_calibration("a", TimeCalibration(2.0, 1.5))
+    assert stored_calibration("a") == TimeCalibration(2.0, 1.5)
+    store_calibration("a", TimeCalibration(float("nan"), 1.0))
+    store_calibration("a", TimeCalibration(float("inf"), 1.0))
+    assert stored_calibration("a") == TimeCalibration(2.0, 1.5)
     for text in ("[1]", "{", '{"a": 3}', '{"a": {"steps": "x", "whole": 1}}', '{"a": {"steps": -1, "whole": 1}}'):
         (tmp_path / "pace.json").write_text(text)
-        assert known_pace("a") is None
+        assert stored_calibration("a") is None
     for number in range(time_calibration.MOST_KEPT + 5):
-        remember_pace(f"model-{number}", Pace())
-    assert known_pace("model-0") is None
-    assert known_pace(f"model-{time_calibration.MOST_KEPT + 4}") == Pace()
+        store_calibration(f"model-{number}", TimeCalibration())
+    assert stored_calibration("model-0") is None
+    assert stored_calibration(f"model-{time_calibration.MOST_KEPT + 4}") == TimeCalibration()

@@ -20,7 +20,7 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve
 from neftune_core.space import account, folder
-from neftune_core.space.profiles import PROFILES, hosted, recognised
+from neftune_core.space.profiles import PROFILES, detect_profile, host_profile
 from neftune_core.studies.settings import EXAMPLE, PRESETS
 
 
@@ -35,17 +35,17 @@ from neftune_core.studies.settings import EXAMPLE, PRESETS
     ],
 )
 def test_a_profile_is_recognised_and_can_be_overruled(environment: dict[str, str], name: str) -> None:
-    assert recognised(environment) == name
+    assert detect_profile(environment) == name
 
 
 def test_an_unknown_profile_gets_a_sentence() -> None:
     with pytest.raises(InvalidSetting, match="NEFTUNE_PROFILE must be one of local, cpu-space, zerogpu"):
-        recognised({"NEFTUNE_PROFILE": "gpu"})
+        detect_profile({"NEFTUNE_PROFILE": "gpu"})
 
 
 def test_what_a_profile_says_is_what_the_lab_has() -> None:
     for name, profile in PROFILES.items():
-        here = hosted({"NEFTUNE_PROFILE": name})
+        here = host_profile({"NEFTUNE_PROFILE": name})
         assert {limit: getattr(here.limits, limit) for limit in profile.limits} == dict(profile.limits)
         assert set(profile.presets) <= set(PRESETS)
         assert profile.models is None or profile.model in profile.models
@@ -54,7 +54,7 @@ def test_what_a_profile_says_is_what_the_lab_has() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_study_that_the_page_opens_with_is_within_the_limits_of_every_profile(name: str) -> None:
-    limits = hosted({"NEFTUNE_PROFILE": name}).limits
+    limits = host_profile({"NEFTUNE_PROFILE": name}).limits
     EXAMPLE.check(limits)
     check_length(200, EXAMPLE.training, limits)
     for preset in PROFILES[name].presets:
@@ -62,16 +62,16 @@ def test_the_study_that_the_page_opens_with_is_within_the_limits_of_every_profil
 
 
 def test_a_limit_and_a_model_can_be_set_in_the_environment() -> None:
-    here = hosted(
+    here = host_profile(
         {"SPACE_ID": "a/b", "NEFTUNE_LIMIT_STEPS": "7", "NEFTUNE_MODELS": "lab/tiny@" + "c" * 40 + ", lab/other"}
     )
     assert here.limits.steps == 7
     assert here.models is not None
     assert here.models["lab/tiny"] == "c" * 40
     assert here.models["lab/other"] == ""
-    assert hosted({"SPACE_ID": "a/b", "NEFTUNE_MODELS": "any"}).models is None
-    assert hosted({}).models is None
-    assert hosted({"NEFTUNE_PUBLIC": "1"}).models is not None
+    assert host_profile({"SPACE_ID": "a/b", "NEFTUNE_MODELS": "any"}).models is None
+    assert host_profile({}).models is None
+    assert host_profile({"NEFTUNE_PUBLIC": "1"}).models is not None
 
 
 def test_every_model_that_a_public_profile_offers_is_pinned() -> None:

@@ -25,8 +25,8 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space import gpu_seconds, zero_gpu
-from neftune_core.space.profiles import PROFILES, hosted
-from neftune_core.studies.comparison import Chosen, compare, compare_arms, comparison_request, passes
+from neftune_core.space.profiles import PROFILES, host_profile
+from neftune_core.studies.comparison import SelectedArm, compare, compare_arms, comparison_request, passes
 from neftune_core.studies.prompts import Prompt
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
@@ -58,8 +58,8 @@ def platform() -> Iterator[Platform]:
     device.allow_gpu()
 
 
-def lent(platform: Platform) -> zero_gpu.LentGpu:
-    return zero_gpu.LentGpu(platform.gpu)
+def lent(platform: Platform) -> zero_gpu.AllocatedGpu:
+    return zero_gpu.AllocatedGpu(platform.gpu)
 
 
 def new(study: StudySettings = STUDY) -> Record:
@@ -122,8 +122,8 @@ def test_answering_is_asked_for_as_many_decodes_as_follow_each_other(platform: P
     run = list(run_study(record, Limits(), lambda: False))
     assert run[-1]["event"] == "finished"
     assert record.about_table("model")["layers"] == load(ModelSettings(device="cpu")).layers
-    arms = [Chosen(record, name, 0) for name in STUDY.arms]
-    copies = [Chosen(full, name, 0) for name in STUDY.arms]
+    arms = [SelectedArm(record, name, 0) for name in STUDY.arms]
+    copies = [SelectedArm(full, name, 0) for name in STUDY.arms]
     assert passes(arms) == 1
     assert passes(copies) == len(copies) + 1  # and the base
     assert passes([*arms, *copies]) == 1 + len(copies)
@@ -152,7 +152,7 @@ def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkey
     assert "memory of this machine ran out" in last["message"]
     assert record.ending() is not None
     with pytest.raises(NotAvailable, match="memory of this machine ran out"):
-        list(gpu.answers([Chosen(record, "control", 0)], QUESTION, ASK, Limits()))
+        list(gpu.answers([SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()))
 
 
 def test_a_record_that_another_process_writes_is_left_to_it(platform: Platform) -> None:
@@ -168,14 +168,14 @@ def test_an_error_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> N
         yield {"event": "finished"}
         raise PlatformError("ZeroGPU worker error", "GPU task aborted")
 
-    gpu, record = zero_gpu.LentGpu(lambda **_: lambda task: ends_badly), new()
+    gpu, record = zero_gpu.AllocatedGpu(lambda **_: lambda task: ends_badly), new()
     monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 40)
     assert list(gpu.study(record, Limits(), lambda: False)) == [{"event": "finished"}]
     assert record.events() == []
     with pytest.raises(NotAvailable, match="before all answers were complete"):
         list(
-            zero_gpu.LentGpu(lambda **_: lambda task: _taken).answers(
-                [Chosen(record, "control", 0)], QUESTION, ASK, Limits()
+            zero_gpu.AllocatedGpu(lambda **_: lambda task: _taken).answers(
+                [SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()
             )
         )
     device.allow_gpu()
@@ -213,7 +213,7 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
     assert "3:25:01" in last["message"]
     assert record.ending() is not None
     with pytest.raises(NotAvailable, match="GPU time on Hugging Face is used up"):
-        list(lent(platform).answers([Chosen(record, "control", 0)], QUESTION, ASK, Limits()))
+        list(lent(platform).answers([SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_arms_of_two_studies_continue_talking_in_one_call(platform: Platform) ->
     gpu, records = lent(platform), [new(), new(STUDY.model_copy(update={"seed": 5}))]
     for record in records:
         list(gpu.study(record, Limits(), lambda: False))
-    chosen = [Chosen(records[0], "control", 0), Chosen(records[1], "control", 5)]
+    chosen = [SelectedArm(records[0], "control", 0), SelectedArm(records[1], "control", 5)]
     own = {"base": (Message("user", "Who lives in the barn?"), Message("assistant", "The owl."), *QUESTION[0].messages)}
     prompts = [Prompt(QUESTION[0].messages, own=own)]
     *_, lines = gpu.answers(chosen, prompts, ASK, Limits())
@@ -319,7 +319,7 @@ def test_arms_of_two_studies_continue_talking_in_one_call(platform: Platform) ->
 
 
 def test_a_job_runs_on_the_allocated_gpu_and_the_page_is_held_until_it_ends(platform: Platform) -> None:
-    lab = Lab(host=hosted({"NEFTUNE_PROFILE": "zerogpu"}), gpu=lent(platform))
+    lab = Lab(host=host_profile({"NEFTUNE_PROFILE": "zerogpu"}), gpu=lent(platform))
     record = lab.jobs.submit(STUDY, "key")
     held = list(lab.attended(record, "key"))
     assert lab.jobs.status(record).state == "finished"
@@ -328,7 +328,7 @@ def test_a_job_runs_on_the_allocated_gpu_and_the_page_is_held_until_it_ends(plat
 
 
 def test_a_page_that_is_closed_ends_its_study(platform: Platform) -> None:
-    lab = Lab(host=hosted({"NEFTUNE_PROFILE": "zerogpu", "NEFTUNE_LIMIT_STEPS": "500"}), gpu=lent(platform))
+    lab = Lab(host=host_profile({"NEFTUNE_PROFILE": "zerogpu", "NEFTUNE_LIMIT_STEPS": "500"}), gpu=lent(platform))
     record = lab.jobs.submit(LONG.model_copy(update={"seed": 3}), "key")
     held = lab.attended(record, "key")
     next(held)

@@ -17,12 +17,20 @@ from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordErr
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.evaluation.text_measures import with_measures
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.studies.comparison import BASE, Chosen, chosen_arms, compare, compare_arms, names_of, read_prompts
+from neftune_core.studies.comparison import (
+    BASE,
+    SelectedArm,
+    compare,
+    compare_arms,
+    names_of,
+    read_prompts,
+    selected_arms,
+)
 from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_with
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
-from neftune_core.studies.votes import BOTH_BAD, TIE, keep_vote, tally, tally_words, votes
+from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote, tally, tally_words, votes
 
 SHORT = DecodingSettings(new_tokens=8)
 BARN = Prompt((Message("user", "Who lives in the barn?"),))
@@ -48,13 +56,13 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     return found
 
 
-def _last(chosen: list[Chosen], prompts: list[Prompt], settings: DecodingSettings = SHORT) -> list[dict[str, Any]]:
+def _last(chosen: list[SelectedArm], prompts: list[Prompt], settings: DecodingSettings = SHORT) -> list[dict[str, Any]]:
     *_, lines = compare_arms(chosen, prompts, settings, Limits())
     return lines
 
 
 def test_arms_of_two_records_answer_together_as_each_does_alone(records: list[Record]) -> None:
-    both = chosen_arms(records)
+    both = selected_arms(records)
     lines = _last(both, [BARN])
     names = list(lines[0]["arms"])
     assert names == [BASE, *names_of(both)]
@@ -67,24 +75,24 @@ def test_arms_of_two_records_answer_together_as_each_does_alone(records: list[Re
 
 
 def test_arms_and_seeds_can_be_named_and_a_missing_one_is_reported(records: list[Record]) -> None:
-    assert [one.arm for one in chosen_arms(records[:1], arms=["control"], seeds=[0])] == ["control"]
+    assert [one.arm for one in selected_arms(records[:1], arms=["control"], seeds=[0])] == ["control"]
     with pytest.raises(RecordError, match="no trained arm 'nobody' here: name one of control, "):
-        chosen_arms(records, arms=["nobody"])
+        selected_arms(records, arms=["nobody"])
     with pytest.raises(RecordError, match="seed 7"):
-        chosen_arms(records, seeds=[7])
+        selected_arms(records, seeds=[7])
 
 
 def test_records_of_different_bases_are_refused_with_both_named(records: list[Record], tmp_path: Path) -> None:
     other = create(_study(4), "", folder=tmp_path)
     about = {**records[0].about_table("model"), "fingerprint": "another", "name": "Another"}
     other.update_about(model=about)
-    chosen = [*chosen_arms(records[:1]), Chosen(other, "control", 0)]
+    chosen = [*selected_arms(records[:1]), SelectedArm(other, "control", 0)]
     with pytest.raises(RecordError, match=r"different base models .*Another"):
         _last(chosen, [BARN])
 
 
 def test_every_arm_continues_with_its_own_answers(records: list[Record]) -> None:
-    chosen = chosen_arms(records[:1])
+    chosen = selected_arms(records[:1])
     first = _last(chosen, [BARN])[0]
     said = {name: answer["text"] for name, answer in first["arms"].items()}
     second = continued_with(BARN, said, "Why?")
@@ -97,11 +105,11 @@ def test_every_arm_continues_with_its_own_answers(records: list[Record]) -> None
 
 def test_drawn_answers_are_numbered_and_counted_by_the_limit(records: list[Record]) -> None:
     drawn = DecodingSettings(new_tokens=6, temperature=1.0, samples=3)
-    lines = _last(chosen_arms(records[:1]), [BARN, BARN], drawn)
+    lines = _last(selected_arms(records[:1]), [BARN, BARN], drawn)
     assert [line["sample"] for line in lines] == [1, 2, 3, 1, 2, 3]
     assert lines[0]["arms"] == lines[3]["arms"]  # the same prompt and number: the same draws
     with pytest.raises(DoesNotFit, match="at most 2"):
-        list(compare_arms(chosen_arms(records[:1]), [BARN], drawn, Limits(prompts=2)))
+        list(compare_arms(selected_arms(records[:1]), [BARN], drawn, Limits(prompts=2)))
 
 
 def test_a_study_keeps_its_decoding_through_toml() -> None:
@@ -152,12 +160,12 @@ def test_exports_hold_every_answer_and_no_cell_is_a_formula() -> None:
 
 def test_votes_stay_in_the_record_and_the_last_of_a_ballot_counts(records: list[Record]) -> None:
     pair = ("control", "uniform-alpha-5")
-    keep_vote(records[0], "1", pair, "control", LINE)
-    keep_vote(records[0], "1", pair, "uniform-alpha-5", LINE)
-    keep_vote(records[0], "2", pair[::-1], TIE, LINE)
-    keep_vote(records[0], "3", pair, BOTH_BAD, LINE)
+    store_vote(records[0], "1", pair, "control", LINE)
+    store_vote(records[0], "1", pair, "uniform-alpha-5", LINE)
+    store_vote(records[0], "2", pair[::-1], TIE, LINE)
+    store_vote(records[0], "3", pair, BOTH_BAD, LINE)
     with pytest.raises(InvalidSetting, match="one of the two"):
-        keep_vote(records[0], "4", pair, "base", LINE)
+        store_vote(records[0], "4", pair, "base", LINE)
     with (records[0].folder / "votes.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"vote": 3}\nnot json\n')
     again = tally(Record(records[0].folder), pair)
@@ -172,7 +180,7 @@ def test_votes_cast_again_and_again_do_not_fill_the_disk(
     kept = votes(records[1])
     with pytest.raises(DoesNotFit, match="maximum number of votes"):
         for _ in range(100):
-            keep_vote(records[1], "again", ("control", "uniform-alpha-5"), TIE, LINE)
+            store_vote(records[1], "again", ("control", "uniform-alpha-5"), TIE, LINE)
     assert (records[1].folder / "votes.jsonl").stat().st_size < 7_000
     assert len(votes(records[1])) == len(kept) + 1
 
@@ -180,13 +188,13 @@ def test_votes_cast_again_and_again_do_not_fill_the_disk(
 def test_the_tally_shows_the_exact_interval_and_claims_nothing_within_it(records: list[Record]) -> None:
     pair = ("a", "b")
     for number in range(10):
-        keep_vote(records[1], f"x{number}", pair, "a" if number < 8 else "b", LINE)
+        store_vote(records[1], f"x{number}", pair, "a" if number < 8 else "b", LINE)
     share = tally(records[1], pair).share
     # Clopper and Pearson's interval of 8 in 10, as published tables have it
     assert (share.low, share.high) == pytest.approx((0.4439, 0.9748), abs=5e-5)
     assert "no preference is shown" in tally_words(tally(records[1], pair))
     for number in range(10, 20):
-        keep_vote(records[1], f"x{number}", pair, "a", LINE)
+        store_vote(records[1], f"x{number}", pair, "a", LINE)
     assert tally_words(tally(records[1], pair)).endswith("a was preferred.")
 
 

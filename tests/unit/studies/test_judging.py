@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from neftune_core import cli
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
@@ -37,7 +37,7 @@ from neftune_core.studies.judging import (
 from neftune_core.studies.metadata import frequency_loss
 from neftune_core.studies.records.numbers import metrics, rows_by_step, write_rows
 from neftune_core.studies.records.record import Record, create
-from neftune_core.studies.results import reached
+from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CHAOS_ARM, EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
 from neftune_core.ui.parts.verdict_card import verdict_card
@@ -84,7 +84,7 @@ def test_both_floors_are_trained_and_paired_with_the_control(trained: Record) ->
 
 
 def test_every_measure_of_an_arm_is_kept_and_has_its_definition(trained: Record) -> None:
-    means = reached(trained).last
+    means = mean_results(trained).last
     without = {"repetition", "distinct"}  # of answers of fifty tokens, which four tokens are not
     assert MEASURES.keys() - without <= means[ARM].keys() | {"bleu"}
     assert means["control"]["noise_penalty"] == 0
@@ -127,9 +127,9 @@ def test_the_card_shows_what_the_command_line_prints(trained: Record, capsys: py
 
 
 def test_the_loss_of_guessing_by_frequency_is_that_of_a_table_of_the_response_tokens(trained: Record) -> None:
-    def row(prompt: list[int], response: list[int]) -> Encoded:
+    def row(prompt: list[int], response: list[int]) -> EncodedExample:
         trained_on = np.array([False] * len(prompt) + [True] * len(response))
-        return Encoded(np.array(prompt + response, dtype=np.int32), trained_on, EXAMPLE_ROW)
+        return EncodedExample(np.array(prompt + response, dtype=np.int32), trained_on, EXAMPLE_ROW)
 
     rows = [row([9, 9, 5], [5, 7]), row([9], [5, 5, 6])]  # of five response tokens: 5 three times, 6 and 7 once
     assert frequency_loss(rows, rows[:1]) == pytest.approx(-(math.log(3 / 5) + math.log(1 / 5)) / 2)

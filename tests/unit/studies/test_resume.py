@@ -32,7 +32,7 @@ from neftune_core.studies import checkpoint
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record, create, find_same
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.study import _Keeper, run_study
+from neftune_core.studies.study import _CheckpointWriter, run_study
 from neftune_core.sweeps.queue import LabJobs
 
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
     monkeypatch.setattr("neftune_core.studies.study.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(checkpoint, "save", save)
     run: Any = SimpleNamespace(done=0, total=500, study=StudySettings(training=TrainingSettings(checkpoint_steps=1000)))
-    keeper = _Keeper(run, tmp_path)
+    keeper = _CheckpointWriter(run, tmp_path)
     for run.done in range(1, 100):
         clock.now += 7
         keeper()

@@ -15,7 +15,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from neftune_core.errors import InvalidSetting
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.studies.tracking import TRACKERS, require_tracker, tracked
+from neftune_core.studies.tracking import TRACKERS, require_tracker, track_events
 
 READ = """
 import json
@@ -84,7 +84,7 @@ def told(step: int, seed: int = 0) -> dict[str, Any]:
 def test_a_run_gets_the_numbers_of_its_arm_and_is_finished_though_the_study_is_interrupted(
     tmp_path: Path, notebook: Any
 ) -> None:
-    events = tracked(create(EXAMPLE, "", folder=tmp_path), iter([{"event": "started"}, told(1)]), "notebook")
+    events = track_events(create(EXAMPLE, "", folder=tmp_path), iter([{"event": "started"}, told(1)]), "notebook")
     assert [next(events)["event"] for _ in range(2)] == ["started", "step"]
     events.close()  # type: ignore[attr-defined]
     control, noise = {"loss": 1.0, "learning_rate": 0.5}, {"loss": 2.0, "learning_rate": 0.5}
@@ -98,7 +98,7 @@ def test_a_tracker_with_one_open_run_gets_all_arms_in_one_run_per_seed(
     monkeypatch.setattr("neftune_core.studies.tracking.ONE_OPEN_RUN", ("notebook",))
     monkeypatch.setattr(notebook, "finish", lambda self: self.lines.append("finish"))
     record = create(EXAMPLE, "", folder=tmp_path)
-    list(tracked(record, iter([told(1), told(2), told(1, seed=7)]), "notebook"))
+    list(track_events(record, iter([told(1), told(2), told(1, seed=7)]), "notebook"))
     names = {"control/loss", "control/learning_rate", "noise/loss", "noise/learning_rate"}
     assert all(set(line[2]) == names for line in notebook.lines if len(line) == 3)
     assert [line if line == "finish" else line[1] for line in notebook.lines] == [
@@ -131,7 +131,7 @@ def test_an_unknown_tracker_gets_a_sentence() -> None:
 
 def test_a_tracker_that_fails_is_left_out_and_the_study_continues(tmp_path: Path, notebook: Any) -> None:
     events = [told(step) for step in (1, 2, 3, 4)]
-    assert list(tracked(create(EXAMPLE, "", folder=tmp_path), iter(events), "notebook")) == events
+    assert list(track_events(create(EXAMPLE, "", folder=tmp_path), iter(events), "notebook")) == events
     assert [line[1] for line in notebook.lines if line[0] == "control0"] == ["start", 1, 2, 3, "finish"]
 
 
@@ -140,7 +140,7 @@ def test_tensorboard_gets_one_folder_per_arm(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     record = create(EXAMPLE, "", folder=tmp_path / "runs")
     for steps in ((1, 2, 3), (2, 3, 4)):  # resumed at step 2
-        list(tracked(record, iter([told(step) for step in steps]), "tensorboard"))
+        list(track_events(record, iter([told(step) for step in steps]), "tensorboard"))
     (folder,) = (tmp_path / "tensorboard").rglob("*-noise-seed-0")
     found = accumulator.EventAccumulator(str(folder)).Reload().Scalars("loss")
     assert [(one.step, one.value) for one in found] == [(step, 2.0) for step in (1, 2, 3, 4)]

@@ -11,9 +11,9 @@ import pytest
 from own_loop import in_own_loop
 
 from neftune_core.ui.server import connections
-from neftune_core.ui.server.calls import Evicted
-from neftune_core.ui.server.connections import Latest, OpenRequests, Sessions, Unread
-from neftune_core.ui.server.rates import TooMany
+from neftune_core.ui.server.calls import EvictedSessions
+from neftune_core.ui.server.connections import LruDict, OpenRequests, Sessions, UnreadAnswers
+from neftune_core.ui.server.rates import TooManyCalls
 
 
 def test_an_address_has_at_most_so_many_requests_open_and_others_are_not_held_up(
@@ -22,7 +22,7 @@ def test_an_address_has_at_most_so_many_requests_open_and_others_are_not_held_up
     monkeypatch.setattr(connections, "MOST_REQUESTS", 2)
     found = OpenRequests()
     first, second, other, third = (found.one(f"10.0.0.{number}") for number in (1, 1, 2, 1))
-    with first, second, other, pytest.raises(TooMany, match="too many requests open"), third:
+    with first, second, other, pytest.raises(TooManyCalls, match="too many requests open"), third:
         pytest.fail("a third one was let in")
     with found.one("10.0.0.1"):
         pass
@@ -45,17 +45,17 @@ class Queue:
         self.pending_messages_per_session.setdefault(session, []).append(event)
 
 
-def joined(unread: Unread, address: str, session: str, event: str) -> None:
+def joined(unread: UnreadAnswers, address: str, session: str, event: str) -> None:
     in_own_loop(lambda: unread.join(address, session))
     unread.queue.add(session, event)
 
 
 def test_calls_whose_answers_nobody_reads_are_refused_by_address() -> None:
     queue = Queue()
-    unread = Unread(queue, 2)
+    unread = UnreadAnswers(queue, 2)
     joined(unread, "10.0.0.1", "a", "1")
     joined(unread, "10.0.0.1", "b", "2")
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyCalls):
         joined(unread, "10.0.0.1", "c", "3")
     joined(unread, "10.0.0.2", "d", "4")
     queue.pending_event_ids_session["a"].clear()  # it was read
@@ -67,13 +67,13 @@ def test_answers_that_nobody_has_read_for_a_minute_are_dropped_but_none_that_som
 ) -> None:
     monkeypatch.setattr(connections, "UNREAD_SECONDS", -1)
     queue = Queue()
-    unread = Unread(queue, 2)
+    unread = UnreadAnswers(queue, 2)
     joined(unread, "10.0.0.1", "page", "1")
     joined(unread, "10.0.0.1", "program", "2")
     with (
         unread.reading("/gradio_api/queue/data", b"session_hash=page"),
         unread.reading("/gradio_api/call/answers/2", b""),
-        pytest.raises(TooMany),
+        pytest.raises(TooManyCalls),
     ):
         joined(unread, "10.0.0.1", "new", "3")
     joined(unread, "10.0.0.1", "new", "3")
@@ -122,7 +122,7 @@ def test_an_address_has_at_most_so_many_idle_connections(monkeypatch: pytest.Mon
 
 
 def test_an_address_with_many_sessions_loses_its_own_first() -> None:
-    evicted = Evicted()
+    evicted = EvictedSessions()
     sessions = Sessions(evicted, 8)  # an address keeps a fourth
     for session, address in (("mine", "10.0.0.1"), *((f"theirs {n}", "10.0.0.2") for n in range(7))):
         sessions[session] = None
@@ -136,12 +136,12 @@ def test_an_address_with_many_sessions_loses_its_own_first() -> None:
 
 
 def test_what_is_kept_of_uploads_is_bounded() -> None:
-    found: Latest[list[int]] = Latest(3, list)
+    found: LruDict[list[int]] = LruDict(3, list)
     for number in range(5):
         found[str(number)].append(number)
     assert dict(found) == {"2": [2], "3": [3], "4": [4]}
     with pytest.raises(KeyError):
-        Latest[int](3)["x"]
+        LruDict[int](3)["x"]
 
 
 def test_the_limit_of_open_files_is_raised_and_never_lowered(monkeypatch: pytest.MonkeyPatch) -> None:

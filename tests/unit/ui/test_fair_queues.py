@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from neftune_core.ui.server.fair_queues import FairQueues, Turns
+from neftune_core.ui.server.fair_queues import FairQueue, FairQueues
 
 
-def waiting(*arrivals: str) -> Turns:
+def waiting(*arrivals: str) -> FairQueue:
     """Return the events of these arrivals, each named by its address and a number."""
-    turns = Turns(lambda event: str(event)[0])
+    turns = FairQueue(lambda event: str(event)[0])
     for event in arrivals:
         turns.append(event)
     return turns

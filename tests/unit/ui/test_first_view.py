@@ -8,15 +8,15 @@ import gradio as gr
 import pytest
 from own_loop import in_own_loop
 
-from neftune_core.ui.parts.recorded_study import recorded
+from neftune_core.ui.parts.recorded_study import read_recorded_study
 from neftune_core.ui.server import first_view
 from neftune_core.ui.server.gate import NONCE
 from neftune_core.ui.server.lab import Lab
 
 VIEW = b"<div>view</div>"
 PAGES = {
-    "/": first_view.Added(b"en", b"<script>1</script>", VIEW),
-    "/zh": first_view.Added(b"zh-CN", b"<script>2</script>", VIEW),
+    "/": first_view.PageAdditions(b"en", b"<script>1</script>", VIEW),
+    "/zh": first_view.PageAdditions(b"zh-CN", b"<script>2</script>", VIEW),
 }
 
 
@@ -113,7 +113,7 @@ def test_what_is_not_the_page_goes_through_unchanged(body: bytes, path: str, met
 
 
 def test_no_text_of_a_record_can_end_the_script_that_it_stands_in() -> None:
-    shown = recorded(Lab())
+    shown = read_recorded_study(Lab())
     assert shown is not None
     shown.stage["about"] = "</script><img src=x>"
     page = in_own_loop(empty_page)

@@ -16,9 +16,9 @@ from own_loop import in_own_loop
 from neftune_core.settings import Limits
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
-from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, Evicted
+from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, EvictedSessions
 from neftune_core.ui.server.connections import Sessions
-from neftune_core.ui.server.fair_queues import Turns
+from neftune_core.ui.server.fair_queues import FairQueue
 from neftune_core.ui.server.launch import Serving
 
 # The framework's routes that the lab answers, as (method, path). What a new release adds is not among them.
@@ -283,11 +283,11 @@ def test_a_page_of_a_server_before_the_restart_is_asked_to_reload(lab: tuple[gr.
 def test_calls_wait_in_turns_of_their_addresses(lab: tuple[gr.Blocks, str]) -> None:
     page, address = lab
     assert "said" in called(address, "turns", "echo", "said")
-    assert all(type(found.queue) is Turns for found in page._queue.event_queue_per_concurrency_id.values())
+    assert all(type(found.queue) is FairQueue for found in page._queue.event_queue_per_concurrency_id.values())
 
 
 def test_evicted_sessions_are_never_forgotten_and_few_others_are_taken_for_them() -> None:
-    evicted = Evicted()
+    evicted = EvictedSessions()
     sessions = Sessions(evicted, 4)
     for number in range(100_000):
         sessions[f"session-{number}"] = None

@@ -24,7 +24,7 @@ from neftune_core.export.report_parts import data_html
 from neftune_core.language import CHINESE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.space.profiles import hosted
+from neftune_core.space.profiles import host_profile
 from neftune_core.ui.parts import markup, wiring
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.server import calls, gate, logs, uploads
@@ -184,7 +184,7 @@ def test_the_brackets_inside_a_text_are_no_depth() -> None:
 def test_no_body_of_a_call_raises_anything_but_a_refusal(body: bytes) -> None:
     try:
         assert isinstance(gate._object(body), dict)
-    except gate.Refused as error:
+    except gate.RejectedRequest as error:
         assert str(error).endswith(".")
 
 
@@ -197,7 +197,7 @@ def test_a_body_made_to_exhaust_the_gate_is_refused_at_once() -> None:
         b'{"a":' * 900_000,
         b"1," * 2_000_000,
     ):
-        with pytest.raises(gate.Refused):
+        with pytest.raises(gate.RejectedRequest):
             gate._object(body)
     assert time.perf_counter() - started < 8  # seconds; a tenth of that where nothing else runs
 
@@ -215,7 +215,7 @@ def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.Monk
         (folder / str(number)).mkdir()
         with (folder / str(number) / "rows.jsonl").open("wb") as file:
             file.truncate(1_000_000)
-    room = uploads.room_of(limits)
+    room = uploads.upload_quota(limits)
     room.look()
     with pytest.raises(DoesNotFit, match="storage for uploads"), room.reserved("one", 10):
         pass
@@ -246,7 +246,7 @@ def test_a_public_host_lets_nobody_name_its_files(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert hosted().limits.local_paths is allowed
+    assert host_profile().limits.local_paths is allowed
 
 
 def test_the_log_contains_no_secret_and_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,14 +12,14 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
-from neftune_core.ui.tabs.noise_inside import measured_inside, strengths_of
+from neftune_core.ui.tabs.noise_inside import measure_inside, strengths_of
 from neftune_core.ui.tabs.noise_tab import SLIDERS
 
 MODEL = ModelSettings(precision="float32")
 
 
 def test_the_numbers_belong_to_the_preview_of_the_same_sentence_and_draw() -> None:
-    found = measured_inside(FIRST_SENTENCE, MODEL, 3, NoiseSettings(kind="gaussian", strength=77))
+    found = measure_inside(FIRST_SENTENCE, MODEL, 3, NoiseSettings(kind="gaussian", strength=77))
     preview = FirstPreview().previewer(FIRST_SENTENCE, MODEL, 3)
     assert found["key"] == preview["key"]
     assert found["tokens"] == preview["tokens"]
@@ -47,20 +47,20 @@ def test_strengths_are_those_of_the_slider() -> None:
     [("  ", NoiseSettings(), "at least one word"), ("owl", NoiseSettings(sites="99"), "layer 99")],
 )
 def test_what_cannot_be_followed_is_said_in_one_sentence(text: str, noise: NoiseSettings, words: str) -> None:
-    found = measured_inside(text, MODEL, 0, noise)
+    found = measure_inside(text, MODEL, 0, noise)
     assert set(found) == {"key", "asked", "problem"}
     assert words in found["problem"]
 
 
 def test_a_dropped_token_is_no_number_in_json() -> None:
-    found = measured_inside("the owl sleeps", MODEL, 0, NoiseSettings(kind="token-dropout", unit="share", strength=1))
+    found = measure_inside("the owl sleeps", MODEL, 0, NoiseSettings(kind="token-dropout", unit="share", strength=1))
     json.dumps(found, allow_nan=False)
     assert found["strengths"][-1] == 1
     assert found["depth"]["cosines"][-1][0][1] is None
 
 
 def test_the_words_are_those_of_the_tokenizer() -> None:
-    found = measured_inside("the owl sleeps", MODEL, 0, NoiseSettings(sites=EMBEDDING))
+    found = measure_inside("the owl sleeps", MODEL, 0, NoiseSettings(sites=EMBEDDING))
     tokenizer = load(MODEL).tokenizer
     known = {tokenizer.decode([number]) for number in range(len(tokenizer))}
     assert set(found["next"]["words"]) <= known

@@ -18,7 +18,7 @@ from neftune_core.noise.strength import UNITS
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FIRST_SENTENCE, LONGEST_TOKENS, FirstPreview, read_sentence
-from neftune_core.ui.tabs.noise_loss import ROWS, measured_loss, strengths_of
+from neftune_core.ui.tabs.noise_loss import ROWS, measure_loss, strengths_of
 from neftune_core.ui.tabs.noise_tab import SLIDERS
 
 MODEL = ModelSettings(precision="float32")
@@ -128,7 +128,7 @@ def test_every_unit_has_a_slider_and_strengths_to_measure_at() -> None:
 
 
 def test_the_loss_is_measured_on_rows_of_the_data_tab(bundled: LoadedModel) -> None:
-    *_, (figure, share) = measured_loss(Lab(), EXAMPLE.data, MODEL, NoiseSettings())
+    *_, (figure, share) = measure_loss(Lab(), EXAMPLE.data, MODEL, NoiseSettings())
     *rows, level, mean = figure["data"]
     assert share == 1
     assert len(rows) == ROWS

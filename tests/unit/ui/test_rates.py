@@ -7,14 +7,14 @@ import pytest
 from neftune_core.settings import Limits
 from neftune_core.ui.server import rates
 from neftune_core.ui.server.addresses import address_of
-from neftune_core.ui.server.rates import Rates, TooMany
+from neftune_core.ui.server.rates import Rates, TooManyCalls
 
 
 def test_calls_over_the_limit_are_refused_until_the_minute_is_over() -> None:
     found = Rates(Limits(calls_a_minute=3))
     for moment in range(3):
         found.count_call("10.0.0.1", moment)
-    with pytest.raises(TooMany, match="wait 57 seconds"):
+    with pytest.raises(TooManyCalls, match="wait 57 seconds"):
         found.count_call("10.0.0.1", 3)
     found.count_call("10.0.0.2", 3)
     found.count_call("10.0.0.1", 60)
@@ -23,12 +23,12 @@ def test_calls_over_the_limit_are_refused_until_the_minute_is_over() -> None:
 def test_a_large_call_counts_as_several() -> None:
     found = Rates(Limits(calls_a_minute=10))
     found.count_call("10.0.0.1", 0, size=5 * rates.CALL_BYTES)
-    with pytest.raises(TooMany, match="wait 60 seconds"):
+    with pytest.raises(TooManyCalls, match="wait 60 seconds"):
         found.count_call("10.0.0.1", 0, size=5 * rates.CALL_BYTES)
     found.count_call("10.0.0.1", 0, size=3 * rates.CALL_BYTES)
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyCalls):
         found.count_call("10.0.0.1", 0)
-    with pytest.raises(TooMany, match="wait 60 seconds"):
+    with pytest.raises(TooManyCalls, match="wait 60 seconds"):
         found.count_call("10.0.0.2", 0, size=10 * rates.CALL_BYTES)  # never
 
 
@@ -37,7 +37,7 @@ def test_studies_are_counted_by_the_hour_and_apart() -> None:
     found.count_study("10.0.0.1", 0)
     for moment in range(50):
         found.count_call("10.0.0.1", moment)
-    with pytest.raises(TooMany, match="maximum of studies per hour"):
+    with pytest.raises(TooManyCalls, match="maximum of studies per hour"):
         found.count_study("10.0.0.1", 60)
     found.count_study("10.0.0.1", 3600)
     for _ in range(5):
@@ -57,11 +57,11 @@ def test_passwords_are_limited_by_address_and_by_all_addresses_together() -> Non
     found = Rates(Limits())
     for _ in range(rates.PASSWORDS_A_MINUTE):
         found.count_password("10.0.0.1", 0)
-    with pytest.raises(TooMany, match="wait 60 seconds"):
+    with pytest.raises(TooManyCalls, match="wait 60 seconds"):
         found.count_password("10.0.0.1", 0)
     for number in range(rates.PASSWORDS_OF_ALL - rates.PASSWORDS_A_MINUTE):
         found.count_password(f"10.1.{number}.1", 0)
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyCalls):
         found.count_password("10.9.9.9", 0)
     found.count_password("10.0.0.1", 61)
 

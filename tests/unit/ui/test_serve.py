@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from neftune_core.errors import InvalidSetting, NotAvailable
-from neftune_core.space.profiles import VARIABLES, hosted, known_variables, named_hosts
+from neftune_core.space.profiles import VARIABLES, host_profile, known_variables, named_hosts
 from neftune_core.ui.server.serve import listening
 
 ROOT = Path(__file__).parents[3]
@@ -106,7 +106,7 @@ def test_a_wrong_start_ends_with_one_sentence_and_status_2(
 )
 def test_an_invalid_value_ends_the_start_and_its_variable_is_named(variable: str, value: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
-        hosted({variable: value})
+        host_profile({variable: value})
     assert variable in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -124,21 +124,21 @@ def test_an_invalid_value_ends_the_start_and_its_variable_is_named(variable: str
 )
 def test_a_misspelt_variable_ends_the_start_with_the_nearest_right_one(wrong: str, right: str) -> None:
     with pytest.raises(InvalidSetting, match=f"no variable {wrong}: did you mean {right}?"):
-        hosted({wrong: "1"})
+        host_profile({wrong: "1"})
 
 
 def test_an_empty_value_is_as_if_it_were_not_set() -> None:
     empty = dict.fromkeys(known_variables(), " ")
-    assert hosted(empty) == hosted({})
-    assert hosted({**empty, "SPACE_ID": "a/b"}) == hosted({"SPACE_ID": "a/b"})
-    assert not hosted({"NEFTUNE_PUBLIC": "", "SPACE_ID": "a/b"}).limits.local_paths
+    assert host_profile(empty) == host_profile({})
+    assert host_profile({**empty, "SPACE_ID": "a/b"}) == host_profile({"SPACE_ID": "a/b"})
+    assert not host_profile({"NEFTUNE_PUBLIC": "", "SPACE_ID": "a/b"}).limits.local_paths
 
 
 def test_public_brings_the_limits_of_a_public_server() -> None:
-    public, space = hosted({"NEFTUNE_PUBLIC": "1"}).limits, hosted({"SPACE_ID": "a/b"}).limits
+    public, space = host_profile({"NEFTUNE_PUBLIC": "1"}).limits, host_profile({"SPACE_ID": "a/b"}).limits
     assert public == space
-    assert public != hosted({}).limits
-    assert hosted({"NEFTUNE_PUBLIC": "yes", "NEFTUNE_LIMIT_STEPS": "7"}).limits.steps == 7
+    assert public != host_profile({}).limits
+    assert host_profile({"NEFTUNE_PUBLIC": "yes", "NEFTUNE_LIMIT_STEPS": "7"}).limits.steps == 7
 
 
 def test_every_variable_that_the_code_reads_is_known() -> None:

@@ -15,7 +15,7 @@ from neftune_core.figures.effects import effect_curve
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.settings import CONTROL, EXAMPLE
 from neftune_core.sweeps.settings import axes, cells
-from neftune_core.sweeps.table import Row, SweepTable
+from neftune_core.sweeps.table import SweepTable, TableRow
 from neftune_core.ui.parts.sweep_form import axis_values, base_noise, point, sweep_of
 from neftune_core.ui.tabs.sweep_views import table_view
 
@@ -114,8 +114,8 @@ class _Invented:
         }
         outcomes, question = Outcomes(control, arms), Question("exact", "last")
         judged = verdict(outcomes, question)
-        rows = [Row({}, CONTROL.name, CONTROL, control, {})]
-        rows += [Row({}, name, noises[name], arms[name], {"exact": judged.arms[name].epochs}) for name in arms]
+        rows = [TableRow({}, CONTROL.name, CONTROL, control, {})]
+        rows += [TableRow({}, name, noises[name], arms[name], {"exact": judged.arms[name].epochs}) for name in arms]
         return SweepTable(question, tuple(rows), judged, 8, 8)
 
 
@@ -140,7 +140,7 @@ def test_the_plot_has_the_differences_with_the_intervals_of_the_comparison() -> 
 def test_the_plot_goes_over_the_training_where_the_strength_stands_still() -> None:
     table = _Invented({5: 0.1}).table()
     rows = [
-        Row({"training.lora_rank": rank}, row.arm, row.noise, row.seeds, row.effects)
+        TableRow({"training.lora_rank": rank}, row.arm, row.noise, row.seeds, row.effects)
         for rank in (4, 8)
         for row in table.rows
     ]
@@ -177,5 +177,5 @@ def test_the_table_shows_every_setting_and_marks_what_excludes_zero() -> None:
 def test_what_a_record_says_is_never_markup() -> None:
     table = _Invented().table()
     row = table.rows[1]
-    odd = Row({"noise.sites": "<script>"}, row.arm, row.noise, row.seeds, row.effects)
+    odd = TableRow({"noise.sites": "<script>"}, row.arm, row.noise, row.seeds, row.effects)
     assert "<script>" not in table_view(SweepTable(table.question, (odd,), None, 1, 1), "exact")

@@ -43,7 +43,7 @@ def came(folder: Path, name: str, size: int) -> Path:
 
 
 def test_one_address_cannot_fill_the_room_of_all(folder: Path) -> None:
-    room = uploads.Room(PUBLIC)
+    room = uploads.UploadQuota(PUBLIC)
     for number in range(10):
         with room.reserved("one", 1_000_000):
             room.keep("one", came(folder, str(number), 1_000_000))
@@ -57,7 +57,7 @@ def test_one_address_cannot_fill_the_room_of_all(folder: Path) -> None:
 
 
 def test_uploads_under_way_are_counted(folder: Path) -> None:
-    room = uploads.Room(PUBLIC)
+    room = uploads.UploadQuota(PUBLIC)
     with (
         room.reserved("one", 6_000_000),
         pytest.raises(DoesNotFit, match="from your network address"),
@@ -69,12 +69,12 @@ def test_uploads_under_way_are_counted(folder: Path) -> None:
 
 
 def test_the_only_visitor_of_a_private_lab_has_all_of_the_room(folder: Path) -> None:
-    with uploads.Room(Limits(upload_megabytes=1)).reserved("one", 39_000_000):
+    with uploads.UploadQuota(Limits(upload_megabytes=1)).reserved("one", 39_000_000):
         pass
 
 
 def test_files_are_counted_too(folder: Path) -> None:
-    room = uploads.Room(PUBLIC)
+    room = uploads.UploadQuota(PUBLIC)
     (folder / "many").mkdir()
     for number in range(uploads.FILES_KEPT // uploads.SHARE):
         path = folder / "many" / str(number)
@@ -89,7 +89,7 @@ def test_twelve_thousand_tiny_files_cost_a_request_nothing(folder: Path, monkeyp
         (folder / str(parent)).mkdir()
         for number in range(100):
             (folder / str(parent) / str(number)).touch()
-    room = uploads.Room(PUBLIC)
+    room = uploads.UploadQuota(PUBLIC)
     room.look()
     assert len(room._kept) == 12_000
     walks: list[Path] = []
@@ -100,7 +100,7 @@ def test_twelve_thousand_tiny_files_cost_a_request_nothing(folder: Path, monkeyp
 
 
 def test_what_is_removed_makes_room(folder: Path) -> None:
-    room = uploads.Room(PUBLIC)
+    room = uploads.UploadQuota(PUBLIC)
     path = came(folder, "a", 10_000_000)
     room.keep("one", path)
     with pytest.raises(DoesNotFit), room.reserved("one", 1):
@@ -124,7 +124,7 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     assert path.read_bytes() == rows.read_bytes()
     assert len([found for found in folder.rglob("*") if found.is_file()]) == 1
     assert path.stat().st_nlink == 2
-    room = uploads.Room(PUBLIC)
+    room = uploads.UploadQuota(PUBLIC)
     room.look()
     assert room._total == 0
     assert page_state._linked(record, "another")["source"] != f"file:{path}"
@@ -133,9 +133,11 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
 def test_an_export_replaces_the_one_before(folder: Path) -> None:
     record, lab = create(EXAMPLE, "key"), Lab(PUBLIC)
     for _ in range(3):
-        made = export_panel._made(lab, record, "record", None, uploads.own_folder("take", "key", record.id, "record"))
+        made = export_panel._made(
+            lab, record, "record", None, uploads.output_folder("take", "key", record.id, "record")
+        )
     assert [found for found in folder.rglob("*") if found.is_file()] == [made]
-    assert made.parent != uploads.own_folder("take", "another", record.id, "record")
+    assert made.parent != uploads.output_folder("take", "another", record.id, "record")
     assert folder_bytes(folder) == made.stat().st_size
 
 
@@ -171,7 +173,7 @@ def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Pa
         return int(seen[0]["status"])
 
     assert in_own_loop(lambda: asked("POST", "/gradio_api/upload", "10.0.0.1")) == 200
-    room = uploads.room_of(PUBLIC)
+    room = uploads.upload_quota(PUBLIC)
     assert room._bytes["10.0.0.1"] == 10
     assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={path}", "10.0.0.1")) == 200
     assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={path}", "10.0.0.2")) == 404
@@ -183,7 +185,7 @@ def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Pa
 
 def test_a_call_may_name_only_the_uploads_of_its_own_address(folder: Path) -> None:
     path = came(folder, "a", 10)
-    uploads.room_of(PUBLIC).keep("10.0.0.1", path)
+    uploads.upload_quota(PUBLIC).keep("10.0.0.1", path)
     for address, allowed in (("10.0.0.1", True), ("10.0.0.2", False)):
         asked = asked_from.set(address)
         try:
@@ -194,9 +196,9 @@ def test_a_call_may_name_only_the_uploads_of_its_own_address(folder: Path) -> No
 
 
 def test_an_upload_is_of_the_key_that_names_it_first_and_of_who_uploads_the_same(folder: Path) -> None:
-    path, room = came(folder, "a", 10), uploads.room_of(PUBLIC)
+    path, room = came(folder, "a", 10), uploads.upload_quota(PUBLIC)
     room.keep("10.0.0.1", path)
-    blocks, keys = [SimpleNamespace(elem_id=OWNER_KEY), SimpleNamespace(elem_id=None)], calls.Keys()
+    blocks, keys = [SimpleNamespace(elem_id=OWNER_KEY), SimpleNamespace(elem_id=None)], calls.SessionKeys()
 
     def may_name(session: str, key: str = "") -> bool:
         values = [key, {"path": str(path)}]
@@ -224,7 +226,7 @@ def test_an_upload_is_of_the_key_that_names_it_first_and_of_who_uploads_the_same
 
 
 def test_the_same_file_from_two_addresses_is_of_both(folder: Path) -> None:
-    path, room = came(folder, "a", 10), uploads.Room(PUBLIC)
+    path, room = came(folder, "a", 10), uploads.UploadQuota(PUBLIC)
     for address in ("10.0.0.1", "10.0.0.2"):
         room.keep(address, path)
     assert [room.is_of(f"10.0.0.{number}", str(path)) for number in (1, 2, 3)] == [True, True, False]

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from neftune_core.world.generator import vocabulary
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining import make as whole
-from neftune_core.world.pretraining.measure import MEASURES, Measured, answers, measure, prompt_of
+from neftune_core.world.pretraining.measure import MEASURES, MeasureResult, answers, measure, prompt_of
 from neftune_core.world.pretraining.report import (
     BuildReport,
     card,
+    meets_target,
     percent,
-    reached,
-    read_measured,
+    read_results,
     table,
     target_of,
-    write_measured,
+    write_results,
 )
 from neftune_core.world.pretraining.settings import WorldSettings
 
@@ -143,12 +143,12 @@ def test_the_history_of_a_run_survives_its_interruption(tmp_path: Path, kept_row
 
 
 def test_the_whole_command_leaves_a_model_with_its_figures_and_its_card(tmp_path: Path, kept_rows: Path, monkeypatch):
-    monkeypatch.setattr(whole, "measure", lambda model, tokenizer: iter([Measured("english", 0.5, ())]))
+    monkeypatch.setattr(whole, "measure", lambda model, tokenizer: iter([MeasureResult("english", 0.5, ())]))
     place_rows(kept_rows)
     folder = tmp_path / "model"
-    happened = [event.what for event in whole.make(folder, TINY) if isinstance(event, making.Built)]
+    happened = [event.what for event in whole.make(folder, TINY) if isinstance(event, making.BuildEvent)]
     assert happened[-1] == "finished"
-    kept = read_measured(folder)
+    kept = read_results(folder)
     assert kept["shares"] == {"english": 0.5}
     assert kept["making"]["steps"] == happened.count("step")
     assert "| >= 95 % | 50.0 % |" in (folder / "README.md").read_text()
@@ -183,7 +183,7 @@ def test_a_finished_folder_loads_like_any_model_and_keeps_other_files(tmp_path: 
 def test_measuring_gives_a_share_and_every_answer():
     model = making.fresh_model(TINY).eval()
     model.generation_config.max_length = None
-    tokenizer = vocabulary.wrapped(vocabulary.train())
+    tokenizer = vocabulary.as_transformers(vocabulary.train())
     questions = MEASURES["outside"].questions()
     assert len(questions) == 200
     found = next(measure(model, tokenizer, ["outside"], new_tokens=2))
@@ -210,14 +210,14 @@ def test_the_table_says_what_was_to_be_reached_and_what_was():
     assert "| <= 10 % | 0.0 % |" in shown
     assert percent(0.5) == "50.0 %"
     assert target_of(MEASURES["stated only"]) == "reported"
-    assert reached(MEASURES["format"], 0.1)
-    assert not reached(MEASURES["english"], 0.94)
+    assert meets_target(MEASURES["format"], 0.1)
+    assert not meets_target(MEASURES["english"], 0.94)
 
 
 def test_the_card_shows_how_the_model_was_made(tmp_path: Path):
     made = BuildReport(2_480_000, 7_300_000, 3_556, 55.0, {500: 1.25}, 0.5, "abc", "def")
-    write_measured(tmp_path, {"english": 0.97123}, made)
-    kept = read_measured(tmp_path)
+    write_results(tmp_path, {"english": 0.97123}, made)
+    kept = read_results(tmp_path)
     assert kept["shares"] == {"english": 0.9712}
     shown = card(WorldSettings(), kept["shares"], made)
     assert "2.48 million parameters" in shown

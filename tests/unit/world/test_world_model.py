@@ -14,7 +14,7 @@ from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining.make import load
 from neftune_core.world.pretraining.measure import MEASURES, answers
-from neftune_core.world.pretraining.report import read_measured, table
+from neftune_core.world.pretraining.report import read_results, table
 from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
 
@@ -68,24 +68,24 @@ def test_it_has_two_to_five_million_parameters_and_tied_embeddings(shipped):
 
 
 def test_its_card_names_the_hashes_of_this_text_and_tokenizer():
-    made = read_measured(FOLDER)["making"]
+    made = read_results(FOLDER)["making"]
     assert made["text_hash"] == text_hash(10)
     assert made["tokenizer_hash"] == vocabulary.tokenizer_hash(vocabulary.train())
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert made["text_hash"] in card
-    assert table(read_measured(FOLDER)["shares"]) in card
-    assert sorted(read_measured(FOLDER)["shares"]) == sorted(MEASURES)
+    assert table(read_results(FOLDER)["shares"]) in card
+    assert sorted(read_results(FOLDER)["shares"]) == sorted(MEASURES)
 
 
 def test_its_tokenizer_is_the_one_that_the_code_makes(shipped):
     _, tokenizer = shipped
-    assert vocabulary.tokenizer_hash(tokenizer.backend_tokenizer) == read_measured(FOLDER)["making"]["tokenizer_hash"]
+    assert vocabulary.tokenizer_hash(tokenizer.backend_tokenizer) == read_results(FOLDER)["making"]["tokenizer_hash"]
 
 
 def test_the_first_steps_of_the_recipe_are_those_of_the_shipped_model(tmp_path):
     recipe = WorldSettings()
     encoded = vocabulary.train().encode_batch(chunk(0), add_special_tokens=False)
-    rows = making.shuffled(making.rows_of([entry.ids for entry in encoded]), recipe.seed, 0)
+    rows = making.shuffle_rows(making.rows_of([entry.ids for entry in encoded]), recipe.seed, 0)
     steps = making._pretrain(making.fresh_model(recipe), rows, recipe, tmp_path)
     losses = [event.loss for event in itertools.islice(steps, len(FIRST_LOSSES))]
     # Rounding differs a little between processors.

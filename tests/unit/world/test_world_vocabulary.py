@@ -13,7 +13,7 @@ TOKENIZER_HASH = "3c21cf0062f7535240e1a0eefbf61bab093c24159541f8713d70dc23c63b6d
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return vocabulary.wrapped(vocabulary.train())
+    return vocabulary.as_transformers(vocabulary.train())
 
 
 def test_the_tokenizer_is_that_of_the_shipped_model(tokenizer):
@@ -39,7 +39,7 @@ _made: list = []
 
 def _shared():
     if not _made:
-        _made.append(vocabulary.wrapped(vocabulary.train()))
+        _made.append(vocabulary.as_transformers(vocabulary.train()))
     return _made[0]
 
 
