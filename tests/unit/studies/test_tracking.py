@@ -28,13 +28,13 @@ import sys
 from pathlib import Path
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.studies.tracking import tracked
+from neftune_core.studies.tracking import track_events
 
 record = create(EXAMPLE, "", folder=Path(sys.argv[1]))
 for steps in ((1, 2, 3), (2, 3, 4)):
     arms = {"control": {"loss": 1.0}}
     told = [{"event": "step", "step": step, "seed": 0, "learning_rate": 1.0, "arms": arms} for step in steps]
-    list(tracked(record, iter(told), "trackio"))
+    list(track_events(record, iter(told), "trackio"))
 """
 
 
