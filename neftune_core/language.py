@@ -86,7 +86,7 @@ def _translate_finished(kept: str, code: str) -> str:
     for text, pieces, names in _forms(code):
         values = _values_in(kept, pieces, names)
         if values is not None:
-            return _filled(words[text], {name: _inside(value, code) for name, value in values.items()})
+            return _fill(words[text], {name: _inside(value, code) for name, value in values.items()})
     return kept
 
 
@@ -94,7 +94,7 @@ def _inside(value: str, code: str) -> str:
     return _translate_finished(value, code) if len(value) > SHORTEST else value
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
+def _fill(text: str, values: Mapping[str, str]) -> str:
     """Insert values that are already formatted."""
     return _PLACE.sub(lambda place: values[place[1]], text)
 

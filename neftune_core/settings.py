@@ -226,11 +226,11 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
     nested: dict[str, Any] = {}
     for found in controls(cls):
         if found.name in query:
-            _put(nested, found.name.split("."), _clamped(found, query[found.name]))
+            _put(nested, found.name.split("."), _clamp(found, query[found.name]))
     return parse(cls, nested)
 
 
-def _clamped(found: Control, text: str) -> Any:
+def _clamp(found: Control, text: str) -> Any:
     if found.type is bool:
         return text.lower() in ("1", "true", "yes", "on")
     if found.type not in (int, float):

@@ -25,7 +25,7 @@ WATCHERS = 2
 @contextmanager
 def _busy() -> Iterator[None]:
     """Run a process that keeps one core busy."""
-    with _ended(subprocess.Popen([sys.executable, "-c", "while True: pass"])):
+    with _terminate_after(subprocess.Popen([sys.executable, "-c", "while True: pass"])):
         yield
 
 
@@ -36,14 +36,14 @@ def _pages() -> Iterator[None]:
         watching = subprocess.Popen(
             [sys.executable, "-m", "neftune_core.bench.company", address], stdout=subprocess.PIPE
         )
-        with _ended(watching):
+        with _terminate_after(watching):
             assert watching.stdout is not None
             watching.stdout.readline()  # their studies have ended; only the polling continues
             yield
 
 
 @contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _terminate_after(process: subprocess.Popen[bytes]) -> Iterator[None]:
     with process:
         try:
             yield

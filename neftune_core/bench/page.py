@@ -159,8 +159,8 @@ def measure_page(runs: int) -> ResultTable:
             picture, times = _visit(address)
             pictures.append(picture)
             moves.append(statistics.median(times))
-            late.append(statistics.median(_followed(address, EVENTS_A_SECOND).late))
-            late_most.append(statistics.median(_followed(address, MOST_EVENTS_A_SECOND).late))
+            late.append(statistics.median(_measure_live_updates(address, EVENTS_A_SECOND).late))
+            late_most.append(statistics.median(_measure_live_updates(address, MOST_EVENTS_A_SECOND).late))
     table = ResultTable("The page", describe_machine())
     for what, values in (
         ("app.py to a served page, s", starts),
@@ -210,7 +210,7 @@ def _visit(address: str) -> tuple[float, list[float]]:
     return picture, times
 
 
-def _followed(address: str, rate: float) -> LiveUpdateTimes:
+def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
     """Watch a study of another process in the page; its record is removed afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create

@@ -100,22 +100,22 @@ def course(
     Returns:
         The measurements, and the seconds of the steps without measuring.
     """
-    run, prepared = _started(settings, arms)
+    run, prepared = _start_run(settings, arms)
     held_out = [row for row in prepared.held_out if wanted(row)]
     samples = [held_out[::2], held_out[1::2]] + ([prepared.train] if train else [])
     per_epoch = -(-len(prepared.train) // BATCH)
-    found: SeedHistory = [_measured(run, [0], samples)]
+    found: SeedHistory = [_measure(run, [0], samples)]
     seconds = 0.0
     for step in run.steps():
         before = time.perf_counter()
         run.step(step, rate=_rate(run, step.number), should_stop=lambda: False)
         seconds += time.perf_counter() - before
         if step.number % (per_epoch * every) == 0:
-            found.append(_measured(run, run.alive, samples))
+            found.append(_measure(run, run.alive, samples))
     return found, seconds
 
 
-def _started(
+def _start_run(
     settings: StudySettings, arms: Mapping[str, NoiseSettings] | None, rows: int | None = None
 ) -> tuple[Lockstep, PreparedData]:
     from neftune_core.data.preparing import prepare
@@ -138,7 +138,7 @@ def _rate(run: Lockstep, step: int) -> float:
     return rate_at(step, run.total, run.study.training)
 
 
-def _measured(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
+def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
     from neftune_core.engine.clean_loss import clean_measures
 
     by_sample = [
@@ -327,7 +327,7 @@ def _small_study() -> tuple[float, float]:
         training=TrainingSettings(epochs=8, learning_rate=SEARCHED_RATES[1], batch_size=BATCH, evaluations=8),
         noise=(NoiseSettings(strength=3), NoiseSettings()),
     )
-    run, prepared = _started(settings, None, rows=LATENCY_ROWS)
+    run, prepared = _start_run(settings, None, rows=LATENCY_ROWS)
     began = time.perf_counter()
     for _ in run.run(lambda: False):
         pass

@@ -77,7 +77,7 @@ def _source(arguments: Data) -> str:
 
 
 def _lines(found: DataReport, prepared: PreparedData) -> Iterator[str]:
-    from neftune_core.data.report import layout_words, row_ranges
+    from neftune_core.data.report import layout_text, row_ranges
 
     refused = [f"{one.reason} ({plural(len(one.rows), 'row', 'rows')} {row_ranges(one.rows)})" for one in found.refused]
     cut = [
@@ -89,7 +89,7 @@ def _lines(found: DataReport, prepared: PreparedData) -> Iterator[str]:
         f"{_row(one.row, one.held_out)}: the same as {_row(one.same_as, one.same_as_held_out)}"
         for one in found.duplicates
     ]
-    yield f"{prepared.title}: read as {layout_words(found.layout, found.columns)}; licence: {prepared.licence}"
+    yield f"{prepared.title}: read as {layout_text(found.layout, found.columns)}; licence: {prepared.licence}"
     yield f"{found.train:,} {plural(found.train, 'row', 'rows')} to train on, {found.held_out:,} held out"
     yield f"columns not used: {', '.join(found.unused_columns) or 'none'}"
     yield from _part(f"refused: {prepared.refused:,}", refused)

@@ -227,7 +227,7 @@ def _run_cells(record: Record) -> tuple[str, ...]:
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
     size = gigabytes(folder_bytes(record.folder))
     columns = (*_about(record), ", ".join(_arms(record)))
-    return record.id, WORDS[status.state], steps, size, *map(_shortened, columns), _result(record)
+    return record.id, WORDS[status.state], steps, size, *map(_shorten, columns), _result(record)
 
 
 def _arms(record: Record) -> Iterable[str]:
@@ -242,7 +242,7 @@ def _arms(record: Record) -> Iterable[str]:
     return dict.fromkeys(arm for cell in every for arm in cell.study.arms) or record.arms
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split()) or "-"
     return line if len(line) <= WIDEST else f"{line[: WIDEST - 3]}..."
 

@@ -61,7 +61,7 @@ def record_to_run(arguments: Sweep) -> SweepRecord:
     from neftune_core.sweeps.more_seeds import extend, find_smaller
     from neftune_core.sweeps.record import Sweep as SweepRecord
     from neftune_core.sweeps.record import create_sweep, find_same_sweep, read_sweep
-    from neftune_core.sweeps.settings import size_words
+    from neftune_core.sweeps.settings import size_text
 
     if arguments.file is None:
         raise InvalidSetting("Give a sweep file: `neftune sweep --example > sweep.toml` writes one.")
@@ -80,7 +80,7 @@ def record_to_run(arguments: Sweep) -> SweepRecord:
         return found
     if arguments.resume:
         print("There is no record of this sweep, so a new one is started.", file=sys.stderr)
-    print(f"{size_words(settings)}. {plan(settings, limits).sentence}", file=sys.stderr)
+    print(f"{size_text(settings)}. {plan(settings, limits).sentence}", file=sys.stderr)
     return create_sweep(settings, "", limits)
 
 
@@ -98,7 +98,7 @@ def form_of(arguments: Sweep) -> str:
     return "json" if arguments.json else "csv" if arguments.csv else "text"
 
 
-def _recorded(file: Path | None) -> SweepRecord | None:
+def _record_by_id(file: Path | None) -> SweepRecord | None:
     """Return the sweep's record if its id is given in place of a file."""
     from neftune_core.commands.common import record_by_name
     from neftune_core.sweeps.record import Sweep as SweepRecord
@@ -138,7 +138,7 @@ SHOWN = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "toke
 
 def table_lines(table: SweepTable) -> list[str]:
     """Return the table as text: the chosen measure with its effect at both epochs, then means of the others."""
-    from neftune_core.studies.results import rounding_words
+    from neftune_core.studies.results import rounding_note
 
     if not table.rows:
         return ["Nothing has been measured yet."]
@@ -149,7 +149,7 @@ def table_lines(table: SweepTable) -> list[str]:
     widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = table.verdict.text().splitlines() if table.verdict else []
-    return [*lines, rounding_words(table.rounding, asked), "", *said]
+    return [*lines, rounding_note(table.rounding, asked), "", *said]
 
 
 def _cells(row: TableRow, asked: str, others: Sequence[str]) -> list[str]:
@@ -198,7 +198,7 @@ def sweep(arguments: Sweep) -> int:
 
     if process_group().size > 1:
         raise NotAvailable("Several processes can only train a single study: use `--ray` to distribute a sweep.")
-    form, recorded = form_of(arguments), _recorded(arguments.file)
+    form, recorded = form_of(arguments), _record_by_id(arguments.file)
     if recorded is not None:
         print_table(recorded, form)
         return 0

@@ -90,7 +90,7 @@ def encode(
     """
     example = Example(with_system(example.messages, system), example.row)
     try:
-        ids, trained, source = _tokenised(example, tokenizer, maximum_length)
+        ids, trained, source = _tokenise(example, tokenizer, maximum_length)
     except (UnusableRow, DataError) as error:
         return Refusal(example.row, str(error).rstrip(".。"))
     if source is not None and len(source) > maximum_length:
@@ -114,7 +114,7 @@ def encode(
     )
 
 
-def _tokenised(example: Example, tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool], list[int] | None]:
+def _tokenise(example: Example, tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool], list[int] | None]:
     """Return the tokens, which are trained on, and the source of an encoder-decoder (None for a causal model)."""
     start = decoder_start(tokenizer)
     if _is_text(example.messages):
@@ -123,7 +123,7 @@ def _tokenised(example: Example, tokenizer: Any, length_needed: int) -> tuple[li
         return ids, [False] + [True] * (len(ids) - 1), None
     require_rendered(example.messages, rendering_of(tokenizer).rendered)
     if start is None:
-        return *_labelled(example.messages, tokenizer, length_needed), None
+        return *_label(example.messages, tokenizer, length_needed), None
     ids = target_ids(example.response, start, tokenizer)
     return ids, [False] + [True] * (len(ids) - 1), source_ids(example.prompt, tokenizer)
 
@@ -194,7 +194,7 @@ def end_ids(tokenizer: Any) -> set[int]:
     return {int(token) for token in found if token is not None}
 
 
-def _labelled(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool]]:
+def _label(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool]]:
     """Return the tokens, and which are trained on; replies beyond `length_needed` may stay untrained."""
     replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
@@ -203,7 +203,7 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, length_needed: int) -
         before = opening(messages[:index], tokenizer, thinking=has_reasoning(messages[index]))
         prompt = token_ids(before, tokenizer, begin=True)
         if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently later on
-            return _labelled_last(messages, tokenizer)
+            return _label_last(messages, tokenizer)
         trained += [False] * (len(prompt) - len(ids))
         ids = prompt + _reply_tokens(messages[: index + 1], before, prompt, tokenizer, last=index == replies[-1])
         trained += [messages[index].trained] * (len(ids) - len(prompt))
@@ -213,7 +213,7 @@ def _labelled(messages: Sequence[Message], tokenizer: Any, length_needed: int) -
     return ids, trained
 
 
-def _labelled_last(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
+def _label_last(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
     before = opening(messages[:-1], tokenizer, thinking=has_reasoning(messages[-1]))
     prompt = token_ids(before, tokenizer, begin=True)
     reply = _reply_tokens(messages, before, prompt, tokenizer, last=True)

@@ -75,7 +75,7 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
         The messages.
 
     Raises:
-        RowRefused: It is not a list of messages.
+        UnusableRow: It is not a list of messages.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
         value = _from_json(value, part)
@@ -229,7 +229,7 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
         where: Subject of the error message.
 
     Raises:
-        RowRefused: A media field is filled.
+        UnusableRow: A media field is filled.
     """
     for name in MEDIA:
         if _is_filled(record.get(name)):
@@ -255,7 +255,7 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
         True unless a flag excludes it.
 
     Raises:
-        RowRefused: A flag is not a boolean.
+        UnusableRow: A flag is not a boolean.
     """
     trained = True
     for name, meaning in FLAGS.items():
@@ -287,11 +287,11 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
         The messages.
 
     Raises:
-        RowRefused: The row is marked as not to be trained on, or a field cannot be honoured.
+        UnusableRow: The row is marked as not to be trained on, or a field cannot be honoured.
     """
     where = say("it")
     require_no_media(controls, where)
-    _require_wanted(controls, unused)
+    _require_trained(controls, unused)
     if _is_filled(controls.get("tool_calls")):
         raise UnusableRow(say("it has tool_calls outside its messages"))
     _require_no_template_input(controls.get(TEMPLATE_INPUT), unused)
@@ -340,7 +340,7 @@ def _require_no_template_input(value: Any, unused: set[str]) -> None:
         unused.add(TEMPLATE_INPUT)
 
 
-def _require_wanted(controls: Mapping[str, Any], unused: set[str]) -> None:
+def _require_trained(controls: Mapping[str, Any], unused: set[str]) -> None:
     for name in LABELS:
         label = controls.get(name)
         if label is False or (isinstance(label, str) and label.strip().lower() == "false"):

@@ -44,14 +44,14 @@ def _task(instruction: str, extra: str, response: str) -> Reader:
     def messages(values: Parts, unused: set[str]) -> list[Message]:
         about = as_text(values.get(extra), extra)
         blank = not as_text(values.get(instruction), instruction).strip() and about.strip()
-        question = about if blank else _filled(values, instruction)
+        question = about if blank else _required_text(values, instruction)
         user = f"{question}\n\n{about}" if about.strip() and not blank else question
-        return [*_system(values), Message("user", user), Message("assistant", _filled(values, response))]
+        return [*_system(values), Message("user", user), Message("assistant", _required_text(values, response))]
 
     return messages
 
 
-def _filled(values: Parts, part: str) -> str:
+def _required_text(values: Parts, part: str) -> str:
     value = values.get(part)
     if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in SQuAD: the first of several answers
         value = next(iter(value["text"]), None)
@@ -74,7 +74,7 @@ def _completion(values: Parts, unused: set[str]) -> list[Message]:
 def _side(values: Parts, part: str, role: str, unused: set[str]) -> list[Message]:
     value = values.get(part)
     turns = isinstance(value, list) and not (value and isinstance(value[0], dict) and "type" in value[0])
-    return conversation(value, part, unused) if turns else [Message(role, _filled(values, part))]
+    return conversation(value, part, unused) if turns else [Message(role, _required_text(values, part))]
 
 
 def _after_system(values: Parts, turns: list[Message]) -> list[Message]:
@@ -110,7 +110,7 @@ def _dialogue(text: str) -> list[dict[str, str]]:
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
     """Split a whole text into its opening, which serves as the prompt when generating, and the rest."""
-    text = _filled(values, "text")
+    text = _required_text(values, "text")
     if len(text) < 2:
         raise UnusableRow(say("the {part} is a single character", part=say("text")))
     opening = max(1, len(text) // OPENING)
@@ -238,7 +238,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
                 choices=", ".join(LAYOUTS),
             )
         )
-    _known(available, corrections, [layout] if layout else list(LAYOUTS))
+    _require_known_parts(available, corrections, [layout] if layout else list(LAYOUTS))
     for name in [layout] if layout else LAYOUTS:
         if LAYOUTS[name].by_hand and not (layout or corrections):
             continue
@@ -248,8 +248,8 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
     raise DataError(
         say(
             "The columns are {columns}, and {wanted}: assign the columns by hand{texts}.",
-            columns=_listed(available),
-            wanted=_wanted(layout),
+            columns=_list_columns(available),
+            wanted=_mismatch(layout),
             texts=say(", or choose the layout “text” to train on whole texts")
             if not layout and "text" in available
             else "",
@@ -257,14 +257,14 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
     )
 
 
-def _wanted(layout: str) -> str:
+def _mismatch(layout: str) -> str:
     if not layout:
         return say("no known layout matches them")
     needed = say(" and ").join(LAYOUTS[layout].required)
     return say("the layout {layout!r} needs {parts}", layout=layout, parts=needed)
 
 
-def _known(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:
+def _require_known_parts(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:
     parts = {part for name in layouts for part in LAYOUTS[name].parts}
     for part, column in corrections.items():
         if part not in parts:
@@ -280,7 +280,7 @@ def _known(available: Sequence[str], corrections: Mapping[str, str], layouts: Se
                 say(
                     "There is no column called {column!r}: the columns are {columns}.",
                     column=column,
-                    columns=_listed(available),
+                    columns=_list_columns(available),
                 )
             )
 
@@ -306,7 +306,7 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     return found
 
 
-def _listed(columns: Sequence[str]) -> str:
+def _list_columns(columns: Sequence[str]) -> str:
     shown = ", ".join(column[:40] for column in columns[:12]) or say("(none)")
     return shown + (say(" and {count} more", count=len(columns) - 12) if len(columns) > 12 else "")
 
@@ -342,7 +342,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
         The messages.
 
     Raises:
-        RowRefused: The record is not a usable conversation.
+        UnusableRow: The record is not a usable conversation.
     """
     if not isinstance(record, dict):
         raise UnusableRow(say("it is not an object with named columns"))

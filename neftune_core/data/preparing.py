@@ -130,10 +130,10 @@ def examine(
         NotAvailable: The source cannot be reached.
     """
     reading = read_all(settings, limits, progress=progress)
-    own = _held_out_reading(settings, limits)
+    own = _read_held_out(settings, limits)
     train, held_out, duplicates = split(reading.examples, settings, own.examples if own else None)
-    train_rows, train_refusals = _encoded(train, tokenizer, settings, progress)
-    held_out_rows, held_out_refusals = _encoded(held_out, tokenizer, settings, progress)
+    train_rows, train_refusals = _encode(train, tokenizer, settings, progress)
+    held_out_rows, held_out_refusals = _encode(held_out, tokenizer, settings, progress)
     foreign = [*(own.refusals if own else []), *(held_out_refusals if own else [])]
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
     why = _why([*refusals, *foreign], len(duplicates))
@@ -180,14 +180,14 @@ def split(
     """
     rows, duplicates = _without_repeats(examples, settings.system)
     if own_held_out is None:
-        drawn = _drawn([_said(row.prompt, settings.system) for row in rows], settings)
+        drawn = _draw_held_out([_comparison_key(row.prompt, settings.system) for row in rows], settings)
         train = [row for place, row in enumerate(rows) if place not in drawn]
         return train, [row for place, row in enumerate(rows) if place in drawn], duplicates
     held_out, repeats = _without_repeats(own_held_out, settings.system)
-    asked = {_said(row.prompt, settings.system): row.row for row in reversed(held_out)}
+    asked = {_comparison_key(row.prompt, settings.system): row.row for row in reversed(held_out)}
     train = []
     for row in rows:
-        same = asked.get(_said(row.prompt, settings.system))
+        same = asked.get(_comparison_key(row.prompt, settings.system))
         if same is None:
             train.append(row)
         else:
@@ -235,7 +235,7 @@ def _common(whole: str, beginning: str) -> int:
     return next((place for place, (one, other) in pairs if one != other), len(whole))
 
 
-def _held_out_reading(settings: DataSettings, limits: Limits) -> SourceRows | None:
+def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
     """Read the separate held-out file, with the same layout and columns if given by hand."""
     source = settings.held_out_source or _starter_held_out(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
@@ -254,7 +254,7 @@ def _starter_held_out(settings: DataSettings) -> str:
     return f"file:{file}" if file else ""
 
 
-def _encoded(
+def _encode(
     examples: Sequence[Example], tokenizer: Any, settings: DataSettings, progress: Progress | None
 ) -> tuple[list[EncodedExample], list[Refusal]]:
     rows: list[EncodedExample] = []
@@ -276,7 +276,7 @@ def _encoded(
     return rows, refusals
 
 
-def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
+def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
     """Return the indices held out: the rounded share, at least one row, with rows of one prompt together.
 
     Prompts are drawn while they fit. If none fits, the one with the fewest rows is drawn. A single prompt stays in
@@ -298,7 +298,7 @@ def _drawn(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
     return drawn or set(smallest)
 
 
-def _said(messages: Sequence[Message], system: str) -> Said:
+def _comparison_key(messages: Sequence[Message], system: str) -> Said:
     """Return messages for comparison, including the system prompt."""
     return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
@@ -307,7 +307,7 @@ def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Exa
     first: dict[Said, int] = {}
     kept, repeats = [], []
     for example in examples:
-        same = first.setdefault(_said(example.messages, system), example.row)
+        same = first.setdefault(_comparison_key(example.messages, system), example.row)
         if same == example.row:
             kept.append(example)
         else:

@@ -140,10 +140,10 @@ def _render(
     if not template:
         return plain_rendering(messages, tokenizer.eos_token or "", generation=generation)
     turns, tools = template_turns(messages, rendered)
-    return _applied(turns, {**tools, **more}, tokenizer, generation=generation)
+    return _apply_template(turns, {**tools, **more}, tokenizer, generation=generation)
 
 
-def _applied(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generation: bool) -> str:
+def _apply_template(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generation: bool) -> str:
     more = {"enable_thinking": False, **more}
     try:
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
@@ -173,7 +173,7 @@ def _probe(tokenizer: Any, template: str) -> Rendering:
 
 
 def _probe_fields(tokenizer: Any) -> RenderedFields:
-    return probe(lambda turns, more, reply: _applied(turns, more, tokenizer, generation=reply))
+    return probe(lambda turns, more, reply: _apply_template(turns, more, tokenizer, generation=reply))
 
 
 def _first_name(text: str, names: Sequence[str]) -> str:

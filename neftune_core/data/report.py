@@ -84,7 +84,7 @@ class DataReport(BaseModel):
             RefusedRows(reason=one.reason, rows=one.rows[:KEPT_ENTRIES], count=len(one.rows))
             for one in self.refused[:KEPT_ENTRIES]
         ]
-        rows = [RenderedRow(row=row.row, spans=list(map(_shortened, row.spans))) for row in self.rows[:KEPT_ROWS]]
+        rows = [RenderedRow(row=row.row, spans=list(map(_shorten, row.spans))) for row in self.rows[:KEPT_ROWS]]
         return self.model_copy(update={**short, "refused": refused, "rows": rows}).values()
 
 
@@ -96,7 +96,7 @@ def _plain(value: Any) -> Any:
     return value.model_dump(exclude_defaults=True) if isinstance(value, BaseModel) else value
 
 
-def _shortened(span: Span) -> Span:
+def _shorten(span: Span) -> Span:
     text = span.text if len(span.text) <= KEPT_CHARACTERS else span.text[:KEPT_CHARACTERS] + " […]"
     return Span(text=text, trained=span.trained)
 
@@ -199,7 +199,7 @@ def _replies_trained(row: EncodedExample) -> str:
 # ---------------------------------------------------------------- in words
 
 
-def layout_words(layout: str, columns: Mapping[str, str]) -> str:
+def layout_text(layout: str, columns: Mapping[str, str]) -> str:
     """Describe a layout and its columns.
 
     Args:
@@ -251,11 +251,11 @@ def summary(about: Mapping[str, Any]) -> list[str]:
         )
     ]
     if report.layout:
-        lines.append(say("Read as {how}.", how=layout_words(report.layout, report.columns)))
+        lines.append(say("Read as {how}.", how=layout_text(report.layout, report.columns)))
     if report.unused_columns:
         lines.append(say("Columns not used: {columns}.", columns=", ".join(report.unused_columns)))
     if counts["refused"]:
-        lines.append(_refused(report, counts["refused"], sum(counts.values()) - counts["cut"]))
+        lines.append(_refusal_note(report, counts["refused"], sum(counts.values()) - counts["cut"]))
     if counts["cut"]:
         lines.append(
             say("Rows cut to the maximum length, which lose the end of their reply: {count:,}.", count=counts["cut"])
@@ -273,7 +273,7 @@ def _count(about: Mapping[str, Any], name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _refused(report: DataReport, refused: int, every: int) -> str:
+def _refusal_note(report: DataReport, refused: int, every: int) -> str:
     reasons = say("; ").join(f"{one.count:,}: {translate_finished(one.reason)}" for one in report.refused)
     return say(
         plural(

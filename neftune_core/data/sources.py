@@ -128,11 +128,11 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | Non
         licence=opened.licence,
         title=opened.title,
         notes=(*filter(None, [say(LAYOUTS[layout].note)]), *_notes(settings, limits, rows)),
-        unused_columns=_unused(opened.table.columns, {*columns.values(), *controls.values()}, unused),
+        unused_columns=_unused_columns(opened.table.columns, {*columns.values(), *controls.values()}, unused),
     )
 
 
-def _unused(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
+def _unused_columns(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
     """Return the unused columns in order, then further names found in rows."""
     columns = [name for name in available if name not in used or name in seen]
     return (*columns, *sorted(name for name in seen.difference(columns) if is_name(name))[:MOST_COLUMNS])
@@ -171,11 +171,11 @@ def _open(settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
 def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     path = Path(name)
     if not limits.local_paths:
-        _require_own(path)
+        _require_own_file(path)
     return _OpenSource(open_table(path, limits), path.name, OWN_LICENCE)
 
 
-def _require_own(path: Path) -> None:
+def _require_own_file(path: Path) -> None:
     """Raise `NotAvailable` for a file, after resolving links, that is not an upload, part of a record, or shipped."""
     own = [home() / "uploads", home() / "runs", assets()]
     try:

@@ -214,7 +214,7 @@ class ArmSet(ABC):
         self.tree.train()
         try:
             with (
-                _seeded(self.loaded.device, dropout) if dropout.model else nullcontext(),
+                _seed_globally(self.loaded.device, dropout) if dropout.model else nullcontext(),
                 self.running(active, noise=noise, should_stop=should_stop) as tree,
             ):
                 yield tree
@@ -303,7 +303,7 @@ def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
 
 
 @contextmanager
-def _seeded(device: torch.device, dropout: Dropout) -> Iterator[None]:
+def _seed_globally(device: torch.device, dropout: Dropout) -> Iterator[None]:
     """Seed the global generators of the CPU and `device` for one pass, and restore them afterwards."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else None):

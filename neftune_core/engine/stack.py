@@ -68,7 +68,7 @@ class StackedLinear(nn.Module):
         if active == (BASE_SLOT,):
             return clean
         rows = self._dropped(inputs.reshape(len(active), -1, inputs.shape[-1]))
-        down, up = (_chosen(stacked, active) for stacked in (self.down, self.up))
+        down, up = (_select_slots(stacked, active) for stacked in (self.down, self.up))
         if torch.compiler.is_compiling():  # the compiler fuses this itself, and does not support writing into `clean`
             by_slot = clean.view(len(active), -1, clean.shape[-1])
             hidden = torch.bmm(rows, down.transpose(1, 2).to(rows.dtype))
@@ -117,7 +117,7 @@ class _AddedProduct(torch.autograd.Function):
         return gradient, into_rows, into_down, into_up, None
 
 
-def _chosen(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
+def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     """Select the active slots; a view without a copy if they are contiguous."""
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):

@@ -244,7 +244,7 @@ class _Batch:
             for position, answer in enumerate(answers[slot])
         ]
         self.written = 0
-        self.seen = _own_tokens([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
+        self.seen = _tokens_per_row([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
         self.seen = self.seen.repeat_interleave(each, 0)
         self.source: dict[str, Tensor] = {}
         self.rereads = self.loaded.memory == NOTHING
@@ -356,7 +356,7 @@ def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np
     return stream(Purpose.ANSWER, settings.sampling_seed, number, int.from_bytes(digest[:8], "big"))
 
 
-def _own_tokens(rows: Sequence[Sequence[int]]) -> Tensor:
+def _tokens_per_row(rows: Sequence[Sequence[int]]) -> Tensor:
     """Return the ids of each row, `[rows, longest]`; shorter rows repeat their first token."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])

@@ -201,7 +201,7 @@ def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 # ---------------------------------------------------------------------------------------------- inside
 @dataclass(frozen=True, eq=False)
 class _PropagationProbe:
-    """Adds noise at every site of a tree, and keeps what `_compared` finds there by site key in `seen`.
+    """Adds noise at every site of a tree, and keeps what `_compare` finds there by site key in `seen`.
 
     Attributes:
         tree: The model.
@@ -239,11 +239,11 @@ class _PropagationProbe:
                 )
             )
         noisy = self.noise.add_to(site, vectors)
-        self.seen[site.key] = _compared(noisy)
+        self.seen[site.key] = _compare(noisy)
         return (noisy, *output[1:]) if isinstance(output, tuple) else noisy
 
 
-def _compared(vectors: Tensor) -> Tensor:
+def _compare(vectors: Tensor) -> Tensor:
     """Compare every row with the first: relative size of the difference, and cosine, `[2, rows - 1, length]`."""
     clean, noisy = vectors[:1].float(), vectors[1:].float()
     before, after = (torch.linalg.vector_norm(each, dim=-1) for each in (clean, noisy))
@@ -276,7 +276,7 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
     rows = len(hidden)
     pieces = hidden.transpose(0, 1).split(max(1, HEAD_ROWS // rows))
     by_position = [
-        _compared_predictions(logits)
+        _compare_predictions(logits)
         for piece in pieces
         for logits in head_logits(tree, piece.flatten(0, 1)).unflatten(0, (-1, rows))  # 2-D input: far faster
     ]
@@ -295,7 +295,7 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
     )
 
 
-def _compared_predictions(logits: Tensor) -> tuple[Tensor, ...]:
+def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
     """Compare the predictions at one position with that of the first row.
 
     Args:
@@ -366,7 +366,7 @@ def _flat(words: dict[int, int], ids: list[int], chances: list[float]) -> list[f
     return [
         number
         for token, chance in zip(ids, chances, strict=True)
-        for number in (words.setdefault(token, len(words)), _rounded(chance))
+        for number in (words.setdefault(token, len(words)), _round(chance))
     ]
 
 
@@ -383,8 +383,8 @@ def _digits(numbers: Numbers) -> Any:
     """Return nested lists of numbers with four significant digits; None for NaN."""
     if numbers.ndim:
         return [_digits(part) for part in numbers]
-    return None if np.isnan(numbers) else _rounded(float(numbers))
+    return None if np.isnan(numbers) else _round(float(numbers))
 
 
-def _rounded(number: float) -> float:
+def _round(number: float) -> float:
     return float(f"{number:.4g}")

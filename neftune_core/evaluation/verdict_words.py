@@ -20,10 +20,10 @@ class Line:
 
     def text(self) -> str:
         """Return the sentence in the current language."""
-        return say(SENTENCES[self.key], **{name: _rounded(value) for name, value in self.parameters.items()})
+        return say(SENTENCES[self.key], **{name: _format_parameter(value) for name, value in self.parameters.items()})
 
 
-def _rounded(value: Any) -> Any:
+def _format_parameter(value: Any) -> Any:
     """Return a parameter for formatting; the rounding residue of a zero becomes zero."""
     if isinstance(value, Line):
         return value.text()

@@ -42,7 +42,7 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
     Returns:
         `target`.
     """
-    with _zipped(target) as archive:
+    with _zip_file(target) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             _add(archive, path, f"{inside}/{path.relative_to(folder).as_posix()}")
     return target
@@ -70,7 +70,7 @@ def pack_record(record: Record, target: Path) -> Path:
                 sweep=record.name.partition("/")[0],
             )
         )
-    with _zipped(target) as archive:
+    with _zip_file(target) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()
             if name == "record.json":
@@ -82,7 +82,7 @@ def pack_record(record: Record, target: Path) -> Path:
 
 
 @contextmanager
-def _zipped(target: Path) -> Iterator[zipfile.ZipFile]:
+def _zip_file(target: Path) -> Iterator[zipfile.ZipFile]:
     """Yield an open zip file that replaces `target` once it is complete."""
     with (
         atomic_write(target) as aside,

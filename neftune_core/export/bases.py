@@ -73,7 +73,7 @@ def base_of(record: Record) -> Base:
     if source == BUNDLED:
         return Base(FOLDER, "the model that comes with NEFTune Lab; a copy is in the folder `base`")
     if card and card.package:
-        return _packaged()
+        return _wheel_code()
     if is_on_hub(source):
         revision_name = record.about_table("model").get("revision") or record.study.model.revision
         revision = str(revision_name or (card.revision if card else ""))
@@ -105,7 +105,7 @@ def _on_modelscope(repository: str, revision: str) -> Base:
     )
 
 
-def _packaged() -> Base:
+def _wheel_code() -> Base:
     original = CATALOGUE[SMOLLM2.original]
     folder, _, file = SMOLLM2.file.rpartition("/")
     name = SMOLLM2.requirement.replace("-", "_").replace("==", "-")

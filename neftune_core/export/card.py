@@ -18,7 +18,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.studies.judging import rounding_of, verdict_of
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import rounding_words
+from neftune_core.studies.results import rounding_note
 
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 TEXT_AND_IMAGES = "AutoModelForImageTextToText"
@@ -79,13 +79,13 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     return "\n".join(
         [
             "---", *lines, "---", "",
-            f"# {name}, {_arm_words(record, arm)}", "",
+            f"# {name}, {_arm_text(record, arm)}", "",
             f"One arm of a study with NEFTune Lab {__version__}, which trains a model with and without noise on its "
             "token embeddings (arXiv 2310.05914) on the same batches.", "",
             *_use(record, base, form, kind), "",
             "| | |", "|---|---|",
             *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base, form)),
-            "", "## Measured", "", _measured(record, seed, arm), "",
+            "", "## Measured", "", _measurements(record, seed, arm), "",
             "## Limits", "", *(f"* {words}" for words in _caveats(record)), LIMITS, "",
             "## The whole study", "", "```toml", to_toml(_without_files(record)).strip(), "```", "",
         ]
@@ -140,20 +140,20 @@ def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[t
         else f"{training.epochs:g} {plural(training.epochs, 'epoch', 'epochs')}"
     )
     return [
-        ("base", f"{_base_words(record, base)}, {model.get('licence', 'licence not stated')}"),
+        ("base", f"{_base_text(record, base)}, {model.get('licence', 'licence not stated')}"),
         ("number format of the base", _precision(record)),
         *([("number format of this model", _precision(record))] if form == "merged" else []),
         ("data", f"{data.get('title', '?')} ({rows}; {data.get('licence') or 'licence not stated'})"),
         ("fingerprint of the data", f"`{data.get('sha256', '?')}`"),
-        ("noise", _noise_words(record.arms.get(arm), arm)),
+        ("noise", _noise_text(record.arms.get(arm), arm)),
         ("seed", f"{seed}, of {study.seeds} in the study"),
-        ("trained", _trained_words(training)),
+        ("trained", _training_text(training)),
         ("training", f"{length}, batches of {training.batch_size}, learning rate {training.learning_rate:g}"),
         ("made with", f"torch {machine.get('torch', '?')}, transformers {machine.get('transformers', '?')}"),
     ]
 
 
-def _base_words(record: Record, base: Base) -> str:
+def _base_text(record: Record, base: Base) -> str:
     name = str(record.about_table("model").get("name") or record.study.model.source)
     if not base.hub:
         return f"{name} ({base.words})"
@@ -162,23 +162,23 @@ def _base_words(record: Record, base: Base) -> str:
     return f"{name}, made from {linked}; {base.words}" if base.commands else linked
 
 
-def _trained_words(training: TrainingSettings) -> str:
+def _training_text(training: TrainingSettings) -> str:
     if training.method == "full":
         return "all weights"
     return f"an adapter: LoRA, rank {training.lora_rank}, alpha {training.lora_alpha:g}"
 
 
-def _arm_words(record: Record, arm: str) -> str:
-    return "without noise (the control)" if arm == "control" else _noise_words(record.arms.get(arm), arm)
+def _arm_text(record: Record, arm: str) -> str:
+    return "without noise (the control)" if arm == "control" else _noise_text(record.arms.get(arm), arm)
 
 
-def _noise_words(noise: NoiseSettings | None, arm: str) -> str:
+def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
     if noise is None or noise.is_silent:
         return "none" if arm == "control" else f"none; another regulariser ({arm})"
     return f"{noise.kind} noise of {noise.unit} {noise.strength:g}"
 
 
-def _measured(record: Record, seed: int, arm: str) -> str:
+def _measurements(record: Record, seed: int, arm: str) -> str:
     """Describe the last measurement of this seed, for the arm and the control."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
@@ -194,7 +194,7 @@ def _measured(record: Record, seed: int, arm: str) -> str:
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
     samples = " and ".join(str(words) for words in record.about_table("samples").values())
     with in_language(ENGLISH):
-        rounded = [rounding_words(rounding_of(record), measure) for measure in MEASURES if measure in base]
+        rounded = [rounding_note(rounding_of(record), measure) for measure in MEASURES if measure in base]
     return "\n".join([*rows, "", *([f"On {samples}."] if samples else []), *rounded])
 
 
@@ -232,12 +232,12 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
                 "This record has no trained arm {arm!r} of seed {seed}: choose one of {arms}.",
                 arm=arm[:60],
                 seed=seed,
-                arms=_trained(record) or say("none yet"),
+                arms=_arm_list(record) or say("none yet"),
             )
         )
 
 
-def _trained(record: Record) -> str:
+def _arm_list(record: Record) -> str:
     """List the trained arms with their seeds: `control (seeds 0, 1), uniform-alpha-5 (seeds 0, 1)`."""
     study = record.study
     seeds = {arm: [str(seed) for seed in study.runs if is_saved(record.arm_folder(arm, seed))] for arm in study.arms}

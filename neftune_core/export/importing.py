@@ -87,7 +87,7 @@ def unpack_record(
         RecordError: If the archive is not a record of the lab.
         DoesNotFit: If it is too large.
     """
-    with in_language(language), _opened(Path(path)) as archive:
+    with in_language(language), _open_zip(Path(path)) as archive:
         record_id, entries = _entries(archive, files)
         left = most
         for name, entry in entries.items():
@@ -108,7 +108,7 @@ def no_record(reason: str) -> RecordError:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, RuntimeError) as error:

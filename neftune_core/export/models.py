@@ -46,7 +46,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     if form == "adapter" and record.study.training.method == "full":
         raise InvalidSetting(say("This study trained all weights and has no adapter: export the whole model."))
     with atomic_write(folder) as aside:
-        kind = (_write_adapter if form == "adapter" else _write_merged)(record, arm, seed, aside)
+        kind = (_write_adapter if form == "adapter" else _write_merged_model)(record, arm, seed, aside)
         text = card(record, arm, seed, form, kind)
         (aside / "README.md").write_text(text, encoding="utf-8")
 
@@ -83,7 +83,7 @@ def name_base(record: Record, folder: Path) -> str:
     return SEQ2SEQ if about["task_type"] == "SEQ_2_SEQ_LM" else CAUSAL
 
 
-def _write_merged(record: Record, arm: str, seed: int, folder: Path) -> str:
+def _write_merged_model(record: Record, arm: str, seed: int, folder: Path) -> str:
     """Write the merged model in the number format of its base, with tokenizer and chat template.
 
     The base itself is not changed. Return the transformers class that loads the model.

@@ -84,13 +84,13 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
         HTML.
     """
     warned = "".join(
-        f'<p class="lab-judged-headline lab-judged-warning">{_escaped(line)}</p>' for line in found.warnings
+        f'<p class="lab-judged-headline lab-judged-warning">{_escape(line)}</p>' for line in found.warnings
     )
-    asked, headline = map(_escaped, found.opening)
+    asked, headline = map(_escape, found.opening)
     arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
     if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
         arms = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
-    closing = html_list(map(_escaped, found.closing))
+    closing = html_list(map(_escape, found.closing))
     claims = sum(arm.status in CLAIMS for arm in found.arms.values())
     return (
         f'<div class="lab-judged" data-claims="{claims}">{warned}<p class="lab-quiet">{asked}</p>'
@@ -98,12 +98,12 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     )
 
 
-def _escaped(line: Line) -> str:
+def _escape(line: Line) -> str:
     return html.escape(line.text())
 
 
 def _arm_html(arm: ArmVerdict, *, unfolded: bool) -> str:
-    first, *rest = map(_escaped, arm.lines)
+    first, *rest = map(_escape, arm.lines)
     summary_of = f"<summary>{html.escape(say('The numbers behind it'))}</summary>"
     behind = f"<details{' open' * unfolded}>{summary_of}{html_list(rest)}</details>" if rest else ""
     return f'<div class="lab-judged-arm" data-status="{arm.status}"><p>{first}</p>{behind}</div>'
@@ -144,16 +144,16 @@ def data_html(about: Mapping[str, Any]) -> str:
         (say("Cut to length"), [say("Tokens removed")], cut),
         (say("Duplicates left out"), [say("The same as row")], duplicates),
     ]
-    shown = "".join(_folded(heading, heads, rows) for heading, heads, rows in tables if rows)
-    return html_list(map(html.escape, summary(about))) + shown + "".join(map(_rendered, found.rows))
+    shown = "".join(_folding_table(heading, heads, rows) for heading, heads, rows in tables if rows)
+    return html_list(map(html.escape, summary(about))) + shown + "".join(map(_render_row, found.rows))
 
 
-def _folded(heading: str, heads: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+def _folding_table(heading: str, heads: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
     table = table_html(map(html.escape, heads), ([html.escape(cell) for cell in row] for row in rows))
     return f"<details><summary>{html.escape(heading)}</summary>{table}</details>"
 
 
-def _rendered(row: RenderedRow) -> str:
+def _render_row(row: RenderedRow) -> str:
     """Return a row as the model reads it, with its trained tokens marked."""
     tags = {True: "mark", False: "span"}
     spans = ((tags[span.trained], html.escape(span.text)) for span in row.spans)
@@ -182,7 +182,7 @@ def creation_time(record: Record) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else ""
 
 
-def machine_words(record: Record) -> str:
+def machine_text(record: Record) -> str:
     """Describe the machine and the package versions that a record was made with."""
     machine = record.about_table("machine")
     return ", ".join(f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name)) or say(

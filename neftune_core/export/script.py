@@ -86,7 +86,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         raise NotAvailable(say("The script supports decoder-only models: this one has an encoder."))
     if loaded.published is not None and not loaded.published.causal:
         raise NotAvailable(say("The script needs a model that AutoModelForCausalLM loads: this one also reads images."))
-    prepared = _prepared(record, loaded, limits or Limits())
+    prepared = _prepare_rows(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as aside:
         aside.mkdir()
@@ -205,7 +205,7 @@ def reason_against(noise: NoiseSettings) -> str:
     return ""
 
 
-def _prepared(record: Record, loaded: LoadedModel, limits: Limits) -> PreparedData:
+def _prepare_rows(record: Record, loaded: LoadedModel, limits: Limits) -> PreparedData:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, limits)
     if record.about_table("data").get("sha256", prepared.sha256) != prepared.sha256:
         raise RecordError(

@@ -16,7 +16,7 @@ from neftune_core.export.report_parts import (
     creation_time,
     data_html,
     ending_label,
-    machine_words,
+    machine_text,
     table_html,
     text_of,
     verdict_html,
@@ -75,7 +75,7 @@ def study_content(record: Record) -> Content:
         settings=text_of(record, "study.toml"),
         settings_file="study.toml",
         command="neftune train study.toml",
-        machine=machine_words(record),
+        machine=machine_text(record),
     )
 
 

@@ -14,7 +14,7 @@ from neftune_core.export.report_parts import (
     creation_time,
     data_html,
     ending_label,
-    machine_words,
+    machine_text,
     table_html,
     text_of,
     verdict_html,
@@ -24,7 +24,7 @@ from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
 from neftune_core.home import assets
 from neftune_core.language import later, say
 from neftune_core.studies.records.record import SWEEP_FILE, Record
-from neftune_core.studies.results import rounding_words
+from neftune_core.studies.results import rounding_note
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
@@ -63,7 +63,7 @@ def sweep_content(record: Record) -> Content:
         settings=text_of(sweep, SWEEP_FILE),
         settings_file=SWEEP_FILE,
         command=f"neftune sweep {SWEEP_FILE}",
-        machine=machine_words(first),
+        machine=machine_text(first),
     )
 
 
@@ -109,7 +109,7 @@ def _table(table: SweepTable) -> str:
     heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
     names = arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
     rows = ([_name(row, names), _seeds(row), *(_cell(row, *which) for which in shown)] for row in table.shown)
-    return table_html(heads, rows) + f"<p class='quiet'>{html.escape(rounding_words(table.rounding, asked))}</p>"
+    return table_html(heads, rows) + f"<p class='quiet'>{html.escape(rounding_note(table.rounding, asked))}</p>"
 
 
 def _seeds(row: TableRow) -> str:

@@ -82,7 +82,7 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
     )
 
 
-def interval_words(interval: Any, scale: float = 1.0) -> str:
+def interval_text(interval: Any, scale: float = 1.0) -> str:
     """Format an interval to be appended to a number.
 
     Args:

@@ -70,13 +70,13 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         "losses",
         data,
         layout,
-        _summary(gathered, shared, names, _lost(events)),
+        _summary(gathered, shared, names, _diverged_seeds(events)),
         narrow=narrow,
         log=_is_over(events) and _is_steep(gathered),
     )
 
 
-def _lost(events: Sequence[Event]) -> dict[str, set[Any]]:
+def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
     """Return, by arm, the seeds in which the loss stopped being finite."""
     found: dict[str, set[Any]] = {}
     for event in events:
@@ -95,7 +95,7 @@ def shared_seeds(events: Sequence[Event]) -> set[Any]:
         for arm in event.get("arms", {}) if event["event"] in ("step", "evaluated") else ():
             arms.setdefault(arm, set()).add(event.get("seed"))
     every = set[Any]().union(*arms.values())
-    lost = _lost(events)
+    lost = _diverged_seeds(events)
     alive = [seeds - lost.get(arm, set()) for arm, seeds in arms.items() if seeds - lost.get(arm, set())]
     return set.intersection(*alive) or every if alive else every
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
-from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_words
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_text
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.settings import NoiseSettings
@@ -136,7 +136,7 @@ def _trace(
     words: str, index: int, rows: Sequence[TableRow], name: str, measure: str, epoch: str, colours: Mapping[str, str]
 ) -> Trace:
     compared = [row.effects[measure][epoch] for row in rows]
-    scale = _scale_words(measure)
+    scale = _percent_scale(measure)
     above = [scale * (each.interval.high - each.difference) if each.interval else 0.0 for each in compared]
     below = [scale * (each.difference - each.interval.low) if each.interval else 0.0 for each in compared]
     return {
@@ -161,7 +161,7 @@ def _trace(
             "size": 10,
             "symbol": SYMBOLS[index % len(SYMBOLS)],
         },
-        "text": [_setting_words(row, measure, epoch) for row in rows],
+        "text": [_setting_text(row, measure, epoch) for row in rows],
         "hovertemplate": "%{text}<extra></extra>",
     }
 
@@ -170,18 +170,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _setting_words(row: TableRow, measure: str, epoch: str) -> str:
+def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
     """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{row.arm}, {row.cell}" if row.cell else row.arm
-    scale = _scale_words(measure)
-    ends = interval_words(found.interval, scale)
+    scale = _percent_scale(measure)
+    ends = interval_text(found.interval, scale)
     count = len(found.seeds)
     seeds = say(plural(count, "1 seed", "{count} seeds"), count=count)
     return f"{name}: {scale * found.difference:+.2g}{ends}, {seeds}"
 
 
-def _scale_words(measure: str) -> float:
+def _percent_scale(measure: str) -> float:
     return 100.0 if measure in SHARES else 1.0
 
 
@@ -193,7 +193,7 @@ def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
     if not rows:
         return say("There is no difference to show yet: the control and another setting must first finish a seed.")
     assert epoch in EPOCHS
-    numbers = "; ".join(_setting_words(row, measure, epoch) for row in rows)
+    numbers = "; ".join(_setting_text(row, measure, epoch) for row in rows)
     return say(
         "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "
         "(Holm): {numbers}.",

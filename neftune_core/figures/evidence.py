@@ -11,7 +11,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcomes
 from neftune_core.evaluation.paired_comparison import Comparison
 from neftune_core.evaluation.verdict import Verdict
-from neftune_core.figures.base import Figure, Trace, axis, figure, interval_words
+from neftune_core.figures.base import Figure, Trace, axis, figure, interval_text
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -45,7 +45,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             comparison = arm.epochs[epoch]
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
-                ends = interval_words(comparison.interval)
+                ends = interval_text(comparison.interval)
                 parts.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
@@ -211,7 +211,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "hovertemplate": f"{name}: {say('%{y:.3f} at %{x}')}<extra></extra>",
                 }
             )
-            parts.append(_robustness_words(name, kind, losses))
+            parts.append(_robustness_text(name, kind, losses))
     return figure(
         "robustness",
         data,
@@ -221,7 +221,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
     )
 
 
-def _robustness_words(arm: str, kind: str, losses: Sequence[float]) -> str:
+def _robustness_text(arm: str, kind: str, losses: Sequence[float]) -> str:
     disturbance = say(DISTURBANCES[kind][0]).lower()
     return say(
         "{arm} under {disturbance} {first:.3g} to {last:.3g}",

@@ -52,7 +52,7 @@ def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
         The norms, cosines and shares, one per token.
     """
     before = [math.sqrt(value) for value in payload["signal"]]
-    changes = [_changed(payload, noise, index) for index in range(payload["length"])]
+    changes = [_noisy_products(payload, noise, index) for index in range(payload["length"])]
     after = [math.sqrt(max(0.0, square)) for square, _, _ in changes]
     cosines = [
         dot / (clean * noisy) if clean and noisy else math.nan
@@ -62,7 +62,7 @@ def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
     return TokenEffects(before, after, cosines, shares)
 
 
-def _changed(payload: Payload, noise: NoiseSettings, index: int) -> tuple[float, float, float]:
+def _noisy_products(payload: Payload, noise: NoiseSettings, index: int) -> tuple[float, float, float]:
     """Return |n|^2, e . n and |n - e| for the noisy vector n of one token."""
     signal = payload["signal"][index]
     if not noise.special_tokens and index in payload["special"]:

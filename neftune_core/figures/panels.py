@@ -107,7 +107,7 @@ def _trace(panel: Panel, index: int, number: str, arm: str, curve: Curve, colour
         "xaxis": f"x{index}" if index > 1 else "x",
         "yaxis": f"y{index}" if index > 1 else "y",
         "line": {"color": colour, "width": 1.6},
-        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{_unit_words(panel)}<extra></extra>",
+        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{_unit_text(panel)}<extra></extra>",
     }
 
 
@@ -156,7 +156,7 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
     parts = []
     for arm in (*arms, SHARED):
         numbers = [
-            f"{say(panel.said)} {curves[number][arm][1][-1]:.3g}{_unit_words(panel)}"
+            f"{say(panel.said)} {curves[number][arm][1][-1]:.3g}{_unit_text(panel)}"
             for number, panel in panels.items()
             if arm in curves[number]
         ]
@@ -167,5 +167,5 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
     )
 
 
-def _unit_words(panel: Panel) -> str:
+def _unit_text(panel: Panel) -> str:
     return " %" if panel.unit == "%" else ""

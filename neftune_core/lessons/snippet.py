@@ -168,13 +168,13 @@ def collate_rows(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tenso
 def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: Script, loaded: LoadedModel) -> float:
     """Compute the gradients of one step and return the loss that the script reports."""
     ids, mask, labels = collate_rows(rows, loaded)
-    losses, _ = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
+    losses, _ = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     loss = losses.mean()
     loss.backward()
     return float(loss.detach())
 
 
-def _measured(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
+def _measure(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
     """Return the loss at every `scored` token, and the share of rows whose labels are all the most probable tokens."""
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets, wanted = scored[:, 1:], labels[:, 1:]
@@ -196,7 +196,7 @@ def _evaluate(
     if not script.noise_while_evaluating:
         trainer.eval()
     ids, mask, labels = collate_rows([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
-    said, found.exact_said = _measured(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
+    said, found.exact_said = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     training = model.training
     model.eval()
     true, found.exact_true = _true(model, rows, loaded)
@@ -208,7 +208,7 @@ def _evaluate(
 
 def _true(model: nn.Module, rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tensor, float]:
     ids, mask, labels = collate_rows(rows, loaded)
-    return _measured(model, ids, mask, labels, labels)
+    return _measure(model, ids, mask, labels, labels)
 
 
 def without_newline(row: EncodedRow) -> EncodedRow:

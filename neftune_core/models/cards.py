@@ -64,7 +64,7 @@ class Card:
         return self.source == BUNDLED or self.package or bool(self.revision)
 
 
-def _bundled() -> Card:
+def _bundled_card() -> Card:
     folder = assets() / "model"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return Card(
@@ -84,7 +84,7 @@ def _bundled() -> Card:
 
 def _read() -> dict[str, Card]:
     cards = tomllib.loads((assets() / "catalogue.toml").read_text(encoding="utf-8"))
-    return {BUNDLED: _bundled()} | {source: Card(source, **fields) for source, fields in cards.items()}
+    return {BUNDLED: _bundled_card()} | {source: Card(source, **fields) for source, fields in cards.items()}
 
 
 CATALOGUE: dict[str, Card] = _read()

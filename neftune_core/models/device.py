@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.language import later, say
-from neftune_core.models.threads import default_threads, waiting_words
+from neftune_core.models.threads import default_threads, waiting_text
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +137,7 @@ def _fast_bfloat16(kind: str, index: int | None) -> bool:
     # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
     # only if bfloat16 is far slower in three measurements.
     tries, least = (3, SLOW_SHARE) if flags else (1, 1.0)
-    return any(_measured_speed("bfloat16", 0.1) > least * _measured_speed("float32", 0.1) for _ in range(tries))
+    return any(_measure_speed("bfloat16", 0.1) > least * _measure_speed("float32", 0.1) for _ in range(tries))
 
 
 def _processor_flags() -> set[str]:
@@ -153,7 +153,7 @@ def _lists_flags(line: str) -> bool:
     return line.startswith(("flags", "Features"))  # x86 and Arm
 
 
-def _measured_speed(precision: str, seconds: float, device: str = "cpu") -> float:
+def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
     """Measure a matrix product shaped like that of a small model for about `seconds`; return operations per second."""
     import torch
 
@@ -177,7 +177,7 @@ def matrix_speed(device: str, precision: str) -> float:
         device: torch device.
         precision: dtype of the operands.
     """
-    return _measured_speed(precision, 0.05, device)
+    return _measure_speed(precision, 0.05, device)
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:
@@ -249,7 +249,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor_name(),
         "cores": usable_cores(),
         "threads": default_threads(),
-        "waiting": waiting_words(),
+        "waiting": waiting_text(),
         "memory_bytes": psutil.virtual_memory().total,
         "available_bytes": available_memory(),
         "gpus": gpus,

@@ -149,7 +149,7 @@ class _ModelCache:
 
 
 @contextmanager
-def _held(lock: threading.Lock, watch: Watch) -> Iterator[None]:
+def _acquire(lock: threading.Lock, watch: Watch) -> Iterator[None]:
     """Acquire `lock`; raises `Cancelled` if cancelled while waiting."""
     while not lock.acquire(timeout=0.1):
         watch.check()
@@ -188,7 +188,7 @@ def load(
     request = ModelRequest(settings.source.strip(), settings.revision.strip())
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
-    with _held(_cache.loading_lock(request), watch):
+    with _acquire(_cache.loading_lock(request), watch):
         location = resolve_source(request, watch)
         key = (str(location.folder), location.stamp(), request.source, str(device), precision)
         found = _cache.get(key)
@@ -231,7 +231,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
 
     device, precision = where
     config = read_configuration(location.folder)
-    with _held(_cache.reader, watch):  # the free memory must not change between check and use
+    with _acquire(_cache.reader, watch):  # the free memory must not change between check and use
         _require_memory(location, device, precision)
         watch.report(0, 0, say("Reading {what}", what=location.name))
         model = _weights(location, config, precision)

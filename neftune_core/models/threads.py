@@ -84,7 +84,7 @@ def adapts() -> bool:
     return sys.platform == "linux" and all(os.environ.get(name) == value for name, value in WAITING.items())
 
 
-def waiting_words() -> str:
+def waiting_text() -> str:
     """Return how threads wait on this machine, for `neftune doctor`."""
     if adapts():
         return "threads spin while the machine is idle, and give way as soon as another process wants a core"

@@ -27,13 +27,13 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
         tokenizer: The tokenizer.
         skip_special_tokens: Whether to leave out special tokens.
     """
-    text = _decoded(ids, tokenizer, skip_special_tokens)
+    text = _decode(ids, tokenizer, skip_special_tokens)
     if not text.endswith(REPLACEMENT):
         return text
     tail = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids[-LONGEST_CHARACTER:]))]
     incomplete = _incomplete(b"".join(map(_token_bytes, tail)))
     if incomplete and _BYTE.fullmatch(tail[-1]):  # byte fallback: an incomplete run decodes to nothing valid
-        return _decoded(ids[:-incomplete], tokenizer, skip_special_tokens)
+        return _decode(ids[:-incomplete], tokenizer, skip_special_tokens)
     return text[:-1] if incomplete else text
 
 
@@ -48,23 +48,23 @@ def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
         tokenizer: The tokenizer.
     """
     names = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids))]
-    alone = [_decoded([token], tokenizer) for token in ids]
+    alone = [_decode([token], tokenizer) for token in ids]
     found: list[str] = []
     while len(found) < len(alone):
         start = len(found)
         if not _is_part(alone[start], names[start]):
             found.append(alone[start])
             continue
-        stop = _completed(names, alone, start)
+        stop = _completed_at(names, alone, start)
         if stop is None:
             found.append("".join(f"<0x{byte:02X}>" for byte in _token_bytes(names[start])))
             continue
-        text = _decoded(ids[start:stop], tokenizer)
+        text = _decode(ids[start:stop], tokenizer)
         found += [f"{text} {number}/{stop - start}" for number in range(1, stop - start + 1)]
     return found
 
 
-def _completed(names: Sequence[str], alone: Sequence[str], start: int) -> int | None:
+def _completed_at(names: Sequence[str], alone: Sequence[str], start: int) -> int | None:
     """Return where the partial characters that start at `start` are first complete; None if never."""
     joined = b""
     for stop in range(start, len(names)):
@@ -114,6 +114,6 @@ def _byte_alphabet() -> dict[str, int]:
     return {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
-def _decoded(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool = False) -> str:
+def _decode(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool = False) -> str:
     whole = [int(token) for token in ids]
     return str(tokenizer.decode(whole, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))

@@ -35,11 +35,11 @@ def decoding(model: Any) -> Decoding:
     Raises:
         ModelError: If an encoder-decoder has no decoder start token.
     """
-    never = {int(token) for token in _configured(model, "suppress_tokens") or ()}
-    never |= {int(words[0]) for words in _configured(model, "bad_words_ids") or () if len(words) == 1}
+    never = {int(token) for token in _configured_value(model, "suppress_tokens") or ()}
+    never |= {int(words[0]) for words in _configured_value(model, "bad_words_ids") or () if len(words) == 1}
     if not model.config.is_encoder_decoder:
         return Decoding(never=tuple(sorted(never)))
-    start, first = _configured(model, "decoder_start_token_id"), _configured(model, "forced_bos_token_id")
+    start, first = _configured_value(model, "decoder_start_token_id"), _configured_value(model, "forced_bos_token_id")
     if start is None:
         raise ModelError(
             say(
@@ -50,7 +50,7 @@ def decoding(model: Any) -> Decoding:
     return Decoding(int(start), None if first is None else int(first), tuple(sorted(never)))
 
 
-def _configured(model: Any, name: str) -> Any:
+def _configured_value(model: Any, name: str) -> Any:
     """Return a value from the model's configuration, or else from its generation configuration."""
     value = getattr(model.config, name, None)
     return getattr(getattr(model, "generation_config", None), name, None) if value is None else value

@@ -96,14 +96,14 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         "length": length,
         "width": width,
         "special": np.flatnonzero(sentence.special).tolist(),
-        "signal": _rounded(signal),
+        "signal": _round(signal),
         "root_mean_square": root_mean_square,
         "precision": sentence.precision,
-        "realised": _realised(sentence, units["uniform"], root_mean_square),
+        "realised": _realised_noise(sentence, units["uniform"], root_mean_square),
         "clean_histogram": _histogram(clean / np.float32(root_mean_square or 1.0)),
         "plane": _plane(clean, axes) | {"share": share},
         "kinds": shown,
-        "dropped_below": _rounded(unit_draw(sentence, "token-dropout", seed)[:, 0]),
+        "dropped_below": _round(unit_draw(sentence, "token-dropout", seed)[:, 0]),
         "draws": {name: _numbers(clean, unit, axes) for name, unit in units.items()},
         **sentence.about,
     }
@@ -141,7 +141,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
     names = [name for name, drawn in DRAWN_AS.items() if name == drawn and not KINDS[name].drops]
     norms = np.sqrt(_by_token(clean, clean))
     numbers = [
-        [_standardised(clean, norms, axes, unit_draw(sentence, name, seed, epoch)) for epoch in range(DRAWS)]
+        [_draw_numbers(clean, norms, axes, unit_draw(sentence, name, seed, epoch)) for epoch in range(DRAWS)]
         for name in names
     ]
     limit = np.iinfo(np.int16).max
@@ -200,7 +200,7 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
     return float(np.vdot(added, noise)) / wanted if wanted else 1.0
 
 
-def _realised(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
+def _realised_noise(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
     """Return standard deviation and realised share, measured on the uniform draw, for a model in bfloat16."""
     if sentence.precision != "bfloat16":
         return []
@@ -213,14 +213,14 @@ def _realised(sentence: Sentence, unit: Vectors, root_mean_square: float) -> lis
 
 def _numbers(clean: Vectors, unit: Vectors, axes: Vectors) -> dict[str, Any]:
     return {
-        "dot": _rounded(_by_token(clean, unit)),
-        "square": _rounded(_by_token(unit, unit)),
+        "dot": _round(_by_token(clean, unit)),
+        "square": _round(_by_token(unit, unit)),
         "histogram": _histogram(unit),
         "plane": _points(unit @ axes),
     }
 
 
-def _standardised(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, unit: Vectors) -> NDArray[np.float64]:
+def _draw_numbers(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, unit: Vectors) -> NDArray[np.float64]:
     """Return the numbers of one draw, `[4, length]`; see `spread`."""
     width = clean.shape[1]
     dot = _by_token(clean, unit) / np.where(norms > 0, norms, 1.0)
@@ -243,13 +243,13 @@ def _histogram(values: Vectors) -> list[int]:
 def _plane(clean: Vectors, axes: Vectors) -> dict[str, Any]:
     """Return the coordinates of the tokens and of the zero vector."""
     origin = project_to_plane(np.zeros((1, clean.shape[1]), dtype=np.float32), clean, axes)
-    return _points(project_to_plane(clean, clean, axes)) | {"origin": _rounded(origin[0])}
+    return _points(project_to_plane(clean, clean, axes)) | {"origin": _round(origin[0])}
 
 
 def _points(places: Vectors) -> dict[str, list[float]]:
-    return {"x": _rounded(places[:, 0], 4), "y": _rounded(places[:, 1], 4)}
+    return {"x": _round(places[:, 0], 4), "y": _round(places[:, 1], 4)}
 
 
-def _rounded(values: NDArray[Any], digits: int = 6) -> list[float]:
+def _round(values: NDArray[Any], digits: int = 6) -> list[float]:
     """Round to significant digits; six are finer than any screen."""
     return [float(f"{value:.{digits}g}") for value in values]

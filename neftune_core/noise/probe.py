@@ -35,7 +35,7 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     clean = _output(model)
     for group in [*embeddings, layers] if layers else embeddings:
         reached: set[nn.Module] = set()
-        with _hooked(group, _loud(reached)):
+        with _hooks_on(group, _loud(reached)):
             noisy = _output(model)
         silent = [site for site in group if site.module not in reached]
         if silent or torch.equal(clean, noisy):
@@ -65,7 +65,7 @@ def _loud(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
 
 
 @contextmanager
-def _hooked(sites: Sequence[Site], hook: Callable[..., Any]) -> Iterator[None]:
+def _hooks_on(sites: Sequence[Site], hook: Callable[..., Any]) -> Iterator[None]:
     handles = [module.register_forward_hook(hook) for module in {site.module: None for site in sites}]
     try:
         yield

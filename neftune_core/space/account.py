@@ -95,10 +95,10 @@ def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]
     try:
         return put(api, f"{owner or api.whoami()['name']}/{last}")
     except Exception as error:
-        raise _explained(error, name) from None
+        raise _explain(error, name) from None
 
 
-def _explained(error: Exception, name: str) -> Exception:
+def _explain(error: Exception, name: str) -> Exception:
     """Return an error whose sentence explains what the hub's library raised; it never contains the token."""
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:

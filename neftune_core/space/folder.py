@@ -91,7 +91,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
     shutil.copytree(Path(__file__).parent.parent, folder / "neftune_core", ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(assets(), folder / "neftune_core" / "assets", ignore=ignored, dirs_exist_ok=True)
     written = {
-        "README.md": front_matter(target) + ABOUT.format(words=_words(target)),
+        "README.md": front_matter(target) + ABOUT.format(words=_texts(target)),
         "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
         "app.py": APP,
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
@@ -171,7 +171,7 @@ def _metadata() -> str:
     return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs())]) + "\n"
 
 
-def _words(target: str) -> str:
+def _texts(target: str) -> str:
     models = ", ".join(PROFILES[target].models or ())
     return f"This one runs on {TARGETS[target].words}. Models: {models}."
 

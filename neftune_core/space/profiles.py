@@ -165,7 +165,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     usual = profile.limits or (SMALL if public else {})
     limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})
     allowed = profile.models if profile.models is not None else pinned_models()
-    models = _with_named(allowed, own.get("NEFTUNE_MODELS", ""))
+    models = _allow_named(allowed, own.get("NEFTUNE_MODELS", ""))
     _hosts(own.get("NEFTUNE_HOSTS", ""))
     if not _DEVICE.fullmatch(own.get("NEFTUNE_DEVICE", "auto")):
         raise InvalidSetting(
@@ -216,7 +216,7 @@ def _yes_or_no(variable: str, text: str) -> bool:
     return text.lower() in _YES
 
 
-def _with_named(allowed: Mapping[str, str], named: str) -> Mapping[str, str] | None:
+def _allow_named(allowed: Mapping[str, str], named: str) -> Mapping[str, str] | None:
     if named.lower() == "any":
         return None
     entries = [entry.strip() for entry in named.split(",") if entry.strip()]

@@ -146,7 +146,7 @@ class AllocatedGpu:
                         yield ended
         except Exception as error:
             if ended.get("event") not in ENDINGS:
-                yield _failed(record, error, refusal(error))
+                yield _end_as_failed(record, error, refusal(error))
         finally:
             flag.unlink(missing_ok=True)
 
@@ -206,10 +206,10 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
             for event in events:
                 yield json.loads(json.dumps(event))
     except Exception as error:
-        yield _failed(record, error, sentence(error))
+        yield _end_as_failed(record, error, sentence(error))
 
 
-def _failed(record: Record, error: Exception, words: str) -> dict[str, Any]:
+def _end_as_failed(record: Record, error: Exception, words: str) -> dict[str, Any]:
     """Return the ending `failed`; it is also written, unless the record is unusable or another process writes it."""
     ended = {"event": "failed", "message": words}
     if not isinstance(error, RecordError):

@@ -62,7 +62,7 @@ def save(run: Lockstep, folder: Path) -> None:
 
 def saved_step(folder: Path) -> int:
     """Return the step of the checkpoint in `folder`; 0 if there is none."""
-    found = _found(folder)
+    found = _find(folder)
     return int(json.loads((found / "state.json").read_text(encoding="utf-8"))["step"]) if found else 0
 
 
@@ -76,7 +76,7 @@ def restore(run: Lockstep, folder: Path) -> None:
     Raises:
         RecordError: The checkpoint is damaged or belongs to another run.
     """
-    found = _found(folder)
+    found = _find(folder)
     if found is None:
         return
     try:
@@ -119,7 +119,7 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _found(folder: Path) -> Path | None:
+def _find(folder: Path) -> Path | None:
     """Return the checkpoint, or the previous one if the process ended between the two renames."""
     whole = (folder / name for name in (NAME, OLD))
     return next((path for path in whole if (path / "state.json").is_file()), None)

@@ -264,7 +264,7 @@ def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
 def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
     """Load the common base; raise `RecordError` if there are several, or it has changed."""
     records = {one.record.name: one.record for one in chosen}
-    bases = {json.dumps(_base_words(record), default=str): record for record in records.values()}
+    bases = {json.dumps(_base_description(record), default=str): record for record in records.values()}
     if len(bases) > 1:
         first, second = list(bases.values())[:2]
         raise RecordError(
@@ -280,7 +280,7 @@ def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
     return base_of(chosen[0].record)
 
 
-def _base_words(record: Record) -> list[Any]:
+def _base_description(record: Record) -> list[Any]:
     about = record.about_table("model")
     kept = about.get("fingerprint")
     return [kept, about.get("precision")] if kept else [record.study.model.source]

@@ -191,7 +191,7 @@ class _Ending:
                 start += len(kept)
                 if kept:
                     self._scored(found, part, name, mine, kept)
-        listed = _listed(len(parts["held_out"]), len(parts["train"]))
+        listed = _prompt_numbers(len(parts["held_out"]), len(parts["train"]))
         words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
         found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
 
@@ -269,7 +269,7 @@ def sample_prompts(run: Lockstep) -> int:
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
 
 
-def _listed(held_out: int, train: int) -> str:
+def _prompt_numbers(held_out: int, train: int) -> str:
     """Which prompts are answered, as a record keeps it; one of the two numbers may be 0."""
     words = plural(
         train,

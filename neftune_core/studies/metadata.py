@@ -14,7 +14,13 @@ from neftune_core.language import plural
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
 from neftune_core.studies.measuring import sample_prompts
-from neftune_core.studies.prompts import fit_rows, fitting_words, mostly_reasons, tokenised_study_prompts, worse
+from neftune_core.studies.prompts import (
+    fit_rows,
+    mostly_reasons,
+    shortened_prompts_note,
+    tokenised_study_prompts,
+    worse,
+)
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
@@ -89,5 +95,5 @@ def _report(run: Lockstep) -> dict[str, Any]:
     for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):
         asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be asked twice
         fates[asked] = worse(fates.get(asked, found), found)
-    words = fitting_words([*fates.values()])
+    words = shortened_prompts_note([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}

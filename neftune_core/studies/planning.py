@@ -129,7 +129,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
     in_turn = [(0, replace(work, together=False))] if work.together else []
     measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
-    answers = ((count, replace(work, answered=_answered(less, prepared, loaded))) for count, less in measured)
+    answers = ((count, replace(work, answered=_answer_tokens(less, prepared, loaded))) for count, less in measured)
     changes = {
         later("the arms in turn (the same result with less memory, but slower)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
@@ -172,11 +172,11 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         rank=None if training.method == "full" else training.lora_rank,
         together=training.together,
         mean_length=mean,
-        answered=_answered(study, prepared, loaded),
+        answered=_answer_tokens(study, prepared, loaded),
     )
 
 
-def _answered(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
+def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
     """Return the tokens of prompts and answers that the base and the arms keep at once when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens

@@ -218,7 +218,7 @@ def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt 
     return None if one is None or other is None else one if one.cut else other
 
 
-def fitting_words(found: Sequence[FittedPrompt | None]) -> str:
+def shortened_prompts_note(found: Sequence[FittedPrompt | None]) -> str:
     """Return a sentence on prompts that were shortened or left out; "" if there are none."""
     cut, left_out = sum(one is not None and one.cut for one in found), sum(one is None for one in found)
     if not cut and not left_out:

@@ -52,7 +52,7 @@ class MeanResults:
         ]
         losses = [loss for loss in ("held_out_loss", "train_loss") if loss in self.last.get("base", {})]
         known = [loss for loss in losses if self.rounding.of(loss) is not None] or losses[:1] or ["held_out_loss"]
-        return [*lost, *(rounding_words(self.rounding, loss) for loss in known)]
+        return [*lost, *(rounding_note(self.rounding, loss) for loss in known)]
 
 
 def mean_results(record: Record, question: Question | None = None) -> MeanResults:
@@ -99,7 +99,7 @@ def lost_every_noise_arm(record: Record) -> bool:
     return bool(noisy) and all(name in lost.get(seed, ()) for name in noisy for seed in seeds)
 
 
-def rounding_words(rounding: Rounding, measure: str = "held_out_loss") -> str:
+def rounding_note(rounding: Rounding, measure: str = "held_out_loss") -> str:
     """Return the note on rounding for a table.
 
     Args:

@@ -61,7 +61,7 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         return {}
     with accelerator.held():
         before = {part: run.rows_now(part, run.alive, len(rows.tokens), should_stop) for part, rows in again.items()}
-    moved = [_moved(before, again, index) for index in range(len(run.alive))]
+    moved = [_differences(before, again, index) for index in range(len(run.alive))]
     found = {name: np.array([one[name] for one in moved]) for name in moved[0]}
     words, values = run.stack.loaded.vocabulary, _measures(before, 0)
     least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
@@ -95,7 +95,7 @@ def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
     )
 
 
-def _moved(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
+def _differences(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
     one, other = _measures(before, index), _measures(again, index)
     return {name: abs(value - other[name]) for name, value in one.items() if name in other}
 

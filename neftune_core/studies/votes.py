@@ -100,7 +100,7 @@ def tally(record: Record, names: tuple[str, str]) -> Tally:
     return Tally(names, wins, cast.count(TIE), cast.count(BOTH_BAD))
 
 
-def tally_words(found: Tally) -> str:
+def tally_text(found: Tally) -> str:
     """Describe a tally; a preference is only claimed if the interval excludes one half."""
     first, second = found.names
     others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)

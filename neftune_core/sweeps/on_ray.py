@@ -287,13 +287,13 @@ class _RayRun:
         except self.ray.exceptions.RayTaskError as error:  # raised by the study or the store
             ending = {"event": "failed", "message": sentence(getattr(error, "cause", error))}
         except self.ray.exceptions.RayError as error:
-            ending = {"event": "failed", "message": _lost(error)}
+            ending = {"event": "failed", "message": _lost_text(error)}
         except Exception as error:
             ending = {"event": "failed", "message": sentence(error)}
         yield one, ending
 
 
-def _lost(error: Exception) -> str:
+def _lost_text(error: Exception) -> str:
     words = later("Its machine was lost {times} times: {error}.")
     return words.format(times=MOST_STARTS, error=cause(error))
 

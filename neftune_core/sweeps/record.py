@@ -93,7 +93,7 @@ def _cell_of(record: Record, cell: str) -> Record:
                 "The sweep {record} has no study {cell!r}: name one of {cells}.",
                 record=record.id,
                 cell=cell[:60],
-                cells=_listed(started),
+                cells=_list_names(started),
             )
         )
     return Record(record.folder / CELLS / cell)
@@ -112,12 +112,12 @@ def require_single(record: Record) -> Record:
             "has {cells}.",
             record=record.id,
             cell=started[0],
-            cells=_listed(started),
+            cells=_list_names(started),
         )
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = len(names) - MOST_LISTED
     shown = ", ".join(names[:MOST_LISTED])
     return say("{names} and {count} more", names=shown, count=more) if more > 0 else shown or say("none yet")

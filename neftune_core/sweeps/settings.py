@@ -208,7 +208,7 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
     changes = {name.removeprefix(NOISE): value for name, value in point.items() if name.startswith(NOISE)}
     if not changes:
         return list(study.noise)
-    noise = _changed(study.noise[0], changes, point)
+    noise = _with_changes(study.noise[0], changes, point)
     return [] if noise.is_silent else [noise]
 
 
@@ -231,11 +231,11 @@ def _study(base: StudySettings, varied: Point, noise: tuple[NoiseSettings, ...])
     changed: dict[str, Any] = {}
     for part, prefix in (("training", TRAINING), ("data", DATA)):
         values = {name.removeprefix(prefix): value for name, value in varied.items() if name.startswith(prefix)}
-        changed[part] = _changed(getattr(base, part), values, varied)
+        changed[part] = _with_changes(getattr(base, part), values, varied)
     return parse(StudySettings, {**dict(base), **changed, "noise": noise, "seeds": 1})
 
 
-def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
+def _with_changes(base: S, changes: Mapping[str, Any], point: Point) -> S:
     """Return `base` with `changes`; an error names the whole combination."""
     if not changes:
         return base
@@ -253,7 +253,7 @@ def _changed(base: S, changes: Mapping[str, Any], point: Point) -> S:
         ) from None
 
 
-def size_words(sweep: SweepSettings) -> str:
+def size_text(sweep: SweepSettings) -> str:
     """Describe the size of a sweep, without a full stop."""
     found = cells(sweep)
     per_seed = found[: len(found) // len(sweep.seeds)]

@@ -157,8 +157,8 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
         return SweepTable(asked, (), None, len(every), done)
     outcomes = combine_cells({name: found for name, (_, found) in groups.items()})
     effects = {
-        measure: {epoch: _judged(outcomes, Question(measure, epoch)) for epoch in EPOCHS}
-        for measure in _known(outcomes)
+        measure: {epoch: _compare_arms(outcomes, Question(measure, epoch)) for epoch in EPOCHS}
+        for measure in _measures_with_values(outcomes)
     }
     rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
     judged = _with_readable_names(outcomes, groups)
@@ -167,7 +167,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     )
 
 
-def _judged(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
+def _compare_arms(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
     """Compare every arm with its control, without those that cannot be judged."""
     void = obstacles(outcomes, question)
     compared = compare_arms(outcomes, question.measure, question.epoch)
@@ -211,7 +211,7 @@ def _question(sweep: Sweep, every: list[Cell]) -> Question:
     return Question("held_out_loss" if asked.primary not in MEASURES else asked.primary, asked.epoch)
 
 
-def _known(outcomes: Outcomes) -> list[str]:
+def _measures_with_values(outcomes: Outcomes) -> list[str]:
     everyone = [outcomes.control, *outcomes.arms.values()]
     reached = [outcome for seeds in everyone for outcome in seeds.values()]
     return [

@@ -52,7 +52,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     """Build the page in the current language, inside the open `page`."""
     shown = read_recorded_study(lab)
     key = owner_key()
-    top = strip.build(_first_words(), lab.host.profile.model)
+    top = strip.build(_initial_text(), lab.host.profile.model)
     model = model_panel.build(top, lab.host.models)
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
         with _tab("learn"):
@@ -94,7 +94,7 @@ def _tab(name: str) -> gr.Tab:
     return gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True)
 
 
-def _first_words() -> dict[str, str]:
+def _initial_text() -> dict[str, str]:
     """Return the strip's description of the next study when the page opens."""
     return {
         "model": say("bundled model"),

@@ -60,20 +60,20 @@ class PageParts:
     first: FirstPreview
 
 
-def fields_of(around: PageParts) -> Fields:
+def fields_of(page: PageParts) -> Fields:
     """Return the table of all values that a visitor can set, except the model and the data in use."""
-    train, compare, sweep = around.train, around.compare, around.sweep
+    train, compare, sweep = page.train, page.compare, page.sweep
     form = train.form
     forms: dict[str, Form[Any]] = {
-        "noise": around.noise.noise,
+        "noise": page.noise.noise,
         "train": form.training,
         "measuring": form.measuring,
         "compare": compare.form,
         "sweep": sweep.measuring,
     }
     others: dict[str, Component] = {
-        "text": around.noise.text,
-        "view": around.noise.view,
+        "text": page.noise.text,
+        "view": page.noise.view,
         "train.preset": form.preset,
         "train.strengths": form.strengths,
         "train.dropouts": form.dropouts,
@@ -103,24 +103,24 @@ def fields_of(around: PageParts) -> Fields:
     return Fields(forms, others, of_records)
 
 
-def build(page: gr.Blocks, around: PageParts) -> None:
+def build(blocks: gr.Blocks, page: PageParts) -> None:
     """Connect keeping and restoring, after all tabs have been built.
 
     Args:
-        page: The open page.
-        around: The parts of the page.
+        blocks: The open page.
+        page: The parts of the page.
     """
-    fields = fields_of(around)
+    fields = fields_of(page)
     in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label=say("Model and data in use"))
-    around.strip.tools.value = {
+    page.strip.tools.value = {
         "fields": fields.places(),
         "in_use": {"model": ModelSettings().model_dump(), "data": EXAMPLE.data.model_dump()},
         "presets": _presets(fields),
         "server": SERVER,
     }
-    _connect_keeping(around, fields, in_use)
-    _connect_opening(page, around, fields)
-    _connect_record(around, fields)
+    _connect_keeping(page, fields, in_use)
+    _connect_opening(blocks, page, fields)
+    _connect_record(page, fields)
 
 
 def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
@@ -133,9 +133,9 @@ def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
     }
 
 
-def _connect_keeping(around: PageParts, fields: Fields, in_use: gr.Textbox) -> None:
+def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> None:
     """Store every value in the browser when it changes, and the model and the data in use."""
-    states = [around.strip.model, around.data.settings]
+    states = [page.strip.model, page.data.settings]
 
     def describe(model: ModelSettings, data: DataSettings) -> str:
         return json.dumps({"model": model.model_dump(), "data": data.model_dump()})
@@ -147,12 +147,12 @@ def _connect_keeping(around: PageParts, fields: Fields, in_use: gr.Textbox) -> N
     gr.on(changed, None, [*kept.values()], None, js=keep)
 
 
-def _connect_opening(page: gr.Blocks, around: PageParts, fields: Fields) -> None:
+def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None:
     """Restore the stored state, or that of the link, when the page opens; without one, the server is not called."""
     opened = in_browser("[Lab.ownerKey(), Lab.state.opened()]")
-    page.load(None, None, [around.key, around.strip.kept], js=opened)
+    blocks.load(None, None, [page.key, page.strip.kept], js=opened)
 
-    unchanged = [gr.skip()] * len(_shown(around))
+    unchanged = [gr.skip()] * len(_in_use_components(page))
 
     @reports_errors
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
@@ -160,24 +160,24 @@ def _connect_opening(page: gr.Blocks, around: PageParts, fields: Fields) -> None
         fitting, lost = fields.fitting(given)
         if lost:
             _note(say("Not everything of the page could be kept. {what}", what=" ".join(lost)))
-        in_use = _or_report(lambda: _in_use(around, given, model, data), unchanged)
-        (figure,) = _or_report(lambda: [_figure(around, fitting, in_use[0], model)], [gr.skip()])
-        return [*_values(around, fields, fitting), figure, *in_use]
+        in_use = _or_report(lambda: _in_use(page, given, model, data), unchanged)
+        (figure,) = _or_report(lambda: [_figure(page, fitting, in_use[0], model)], [gr.skip()])
+        return [*_values(page, fields, fitting), figure, *in_use]
 
-    shown = [*_filled(around, fields), around.noise.figure, *_shown(around)]
-    states = [around.strip.model, around.data.settings]
-    restored = around.strip.kept.change(restore, [around.strip.kept, *states], shown, **QUIET)
-    noise_tab.update_range_after(restored, around.noise.noise)
-    restored.then(None, around.train.form.seed, None, js=_look_again(around))
+    shown = [*_state_components(page, fields), page.noise.figure, *_in_use_components(page)]
+    states = [page.strip.model, page.data.settings]
+    restored = page.strip.kept.change(restore, [page.strip.kept, *states], shown, **QUIET)
+    noise_tab.update_range_after(restored, page.noise.noise)
+    restored.then(None, page.train.form.seed, None, js=_look_again(page))
 
 
-def _filled(around: PageParts, fields: Fields) -> list[Any]:
+def _state_components(page: PageParts, fields: Fields) -> list[Any]:
     """Return the components that `_values` returns values for."""
-    return [*fields.by_name.values(), around.train.form.together, around.train.form.about]
+    return [*fields.by_name.values(), page.train.form.together, page.train.form.about]
 
 
-def _values(around: PageParts, fields: Fields, values: State) -> list[Any]:
-    """Return updates of `_filled` that show `values`, by name."""
+def _values(page: PageParts, fields: Fields, values: State) -> list[Any]:
+    """Return updates of `_state_components` that show `values`, by name."""
     updates = dict(zip(fields.by_name, fields.updates(values), strict=True))
     if "noise.strength" in values:
         unit = values.get("noise.unit", NoiseSettings().unit)
@@ -191,7 +191,7 @@ def _values(around: PageParts, fields: Fields, values: State) -> list[Any]:
     return [*updates.values(), together, about]
 
 
-def _figure(around: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
+def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
     """Return the figure of the Noise tab for these values, so that it agrees with the controls."""
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
@@ -200,8 +200,8 @@ def _figure(around: PageParts, values: State, model: Any, before: ModelSettings)
     text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
     model = model if isinstance(model, ModelSettings) else before
     usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()
-    payload = around.first.get() if usual else around.first.previewer(text, model, 0, noise.sites)
-    return noise_tab.figure_of(payload, noise_tab.places_of(around.noise.noise, noise, view))
+    payload = page.first.get() if usual else page.first.previewer(text, model, 0, noise.sites)
+    return noise_tab.figure_of(payload, noise_tab.places_of(page.noise.noise, noise, view))
 
 
 def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
@@ -217,7 +217,7 @@ def _note(words: str) -> None:
     gr.Info(html.escape(words, quote=False), title=say("Note"), duration=SECONDS_SHOWN)
 
 
-def _connect_record(around: PageParts, fields: Fields) -> None:
+def _connect_record(page: PageParts, fields: Fields) -> None:
     """Restore the settings of a linked study, unless the browser has stored others since."""
     attached = gr.Textbox(visible=False, label=say("Study in the link"))
 
@@ -228,47 +228,54 @@ def _connect_record(around: PageParts, fields: Fields) -> None:
             return [gr.skip()] * (len(filled) + len(shown))
         study = record.study
         _warn_of_missing_arms(study)
-        data = study.data.model_copy(update=_linked(record, key))
-        return [*_values(around, fields, _of_study(fields, study)), *_used(around, study.model, data)]
+        data = study.data.model_copy(update=_link_files(record, key))
+        return [*_values(page, fields, _of_study(fields, study)), *_use(page, study.model, data)]
 
-    filled, shown = _filled(around, fields), _shown(around)
+    filled, shown = _state_components(page, fields), _in_use_components(page)
     fresh = in_browser("Lab.state.isKept() ? '' : id", "id")
-    around.train.attached.change(None, around.train.attached, attached, js=fresh)
-    restored = attached.change(restore, [around.key, attached], [*filled, *shown], **QUIET)
-    noise_tab.update_range_after(restored, around.noise.noise)
-    restored.then(None, around.train.form.seed, None, js=_look_again(around))
+    page.train.attached.change(None, page.train.attached, attached, js=fresh)
+    restored = attached.change(restore, [page.key, attached], [*filled, *shown], **QUIET)
+    noise_tab.update_range_after(restored, page.noise.noise)
+    restored.then(None, page.train.form.seed, None, js=_look_again(page))
 
 
-def _look_again(around: PageParts) -> str:
+def _look_again(page: PageParts) -> str:
     """Return the script that redraws what depends on controls; the seed is passed, since its tab may be closed."""
-    noise = around.noise.noise
+    noise = page.noise.noise
     ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
     return f"(seed) => {{ Lab.changed(...{ids}); Lab.seedIs(seed); }}"
 
 
-def _shown(around: PageParts) -> list[Any]:
+def _in_use_components(page: PageParts) -> list[Any]:
     """Return the components that `_in_use` returns values for."""
     return [
-        around.strip.model,
-        around.train.form.model_of,
-        *around.model.components,
-        *around.data.restored_components(),
+        page.strip.model,
+        page.train.form.model_of,
+        *page.model.components,
+        *page.data.restored_components(),
     ]
 
 
-def _in_use(around: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the values of `_shown` for the model and the data of a stored state or of a link."""
+def _in_use(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
+    """Return the values of `_in_use_components` for the model and the data of a stored state or of a link."""
     kept = given.get("in_use")
     if not kept:
-        return _of_link(around, given, model, data)
-    found = _said(kept)
+        return _of_link(page, given, model, data)
+    found = _stored_choice(kept)
     before = parse(ModelSettings, found["model"])
-    uploaded = _uploaded(around.lab, parse(DataSettings, found["data"]))
-    return [gr.skip()] * len(_shown(around)) if (before, uploaded) == (model, data) else _used(around, before, uploaded)
+    uploaded = _require_uploads(page.lab, parse(DataSettings, found["data"]))
+    return (
+        [gr.skip()] * len(_in_use_components(page))
+        if (before, uploaded) == (model, data)
+        else _use(page, before, uploaded)
+    )
 
 
-def _of_link(around: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the values of `_shown` for a link: a starter set is used; a model is only named, as loading takes time."""
+def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
+    """Return the values of `_in_use_components` for a link.
+
+    A starter set is used; a model is only named, as loading takes time.
+    """
     wanted = {name.removeprefix("data."): str(value) for name, value in given.items() if name.startswith("data.")}
     if str(given.get("model.source", model.source)) != model.source:
         words = say("This link is for the model {model}: choose it under Model.", model=str(given["model.source"])[:80])
@@ -276,22 +283,26 @@ def _of_link(around: PageParts, given: State, model: ModelSettings, data: DataSe
     if given.get("data"):
         wanted["source"] = f"{STARTER}{given['data']}"
     if not wanted:
-        return [gr.skip()] * len(_shown(around))
+        return [gr.skip()] * len(_in_use_components(page))
     settings = from_query(DataSettings, {**wanted, "source": wanted.get("source", data.source)})
-    return _used(around, model, settings) if settings.source.startswith(STARTER) else [gr.skip()] * len(_shown(around))
+    return (
+        _use(page, model, settings)
+        if settings.source.startswith(STARTER)
+        else [gr.skip()] * len(_in_use_components(page))
+    )
 
 
-def _used(around: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
+def _use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return the model and the data in use and the values of their components.
 
     If they cannot be used, the reason is shown and nothing changes.
     """
     try:
-        shown = around.data.restored(data, model)
+        shown = page.data.restored(data, model)
     except LabError as error:
         show_error(error)
-        return [gr.skip()] * len(_shown(around))
-    return [model, model, *around.model.values(model), *shown]
+        return [gr.skip()] * len(_in_use_components(page))
+    return [model, model, *page.model.values(model), *shown]
 
 
 def _of_study(fields: Fields, study: StudySettings) -> dict[str, Any]:
@@ -307,9 +318,9 @@ def _of_study(fields: Fields, study: StudySettings) -> dict[str, Any]:
         **fields.of_settings("train", study.training),
         **fields.of_settings("measuring", study.measuring),
         "train.preset": next(presets, train_form.USUAL),
-        "train.strengths": _listed(arm.strength for arm in rest),
-        "train.dropouts": _listed(arm.lora_dropout for arm in study.regularisers if arm.weight_decay is None),
-        "train.decays": _listed(arm.weight_decay for arm in study.regularisers if arm.lora_dropout is None),
+        "train.strengths": _list_numbers(arm.strength for arm in rest),
+        "train.dropouts": _list_numbers(arm.lora_dropout for arm in study.regularisers if arm.weight_decay is None),
+        "train.decays": _list_numbers(arm.weight_decay for arm in study.regularisers if arm.lora_dropout is None),
         "train.seed": study.seed,
         "train.seeds": study.seeds,
     }
@@ -333,11 +344,11 @@ def _warn_of_missing_arms(study: StudySettings) -> None:
         _note(words)
 
 
-def _listed(numbers: Any) -> str:
+def _list_numbers(numbers: Any) -> str:
     return ", ".join(f"{number:.15g}" for number in numbers if number is not None)
 
 
-def _said(given: Any) -> Mapping[str, Any]:
+def _stored_choice(given: Any) -> Mapping[str, Any]:
     """Return the model and data stored by the browser; raise `DataError` if the page did not write them."""
     try:
         found = json.loads(given) if isinstance(given, str) else None
@@ -348,7 +359,7 @@ def _said(given: Any) -> Mapping[str, Any]:
     return found
 
 
-def _uploaded(lab: Lab, data: DataSettings) -> DataSettings:
+def _require_uploads(lab: Lab, data: DataSettings) -> DataSettings:
     """Return the data settings if their files are uploads that still exist; otherwise raise `DataError`."""
     uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
@@ -368,7 +379,7 @@ def _is_in(folder: Path, name: str) -> bool:
         return False
 
 
-def _linked(record: Record, key: str) -> dict[str, str]:
+def _link_files(record: Record, key: str) -> dict[str, str]:
     """Return the files of a record as uploads of this visitor, for the rows of the next study.
 
     They are hard links to the rows of the record, always with the same names, and take no space.

@@ -56,7 +56,7 @@ def sensible(text: str) -> bool:
 
 @lru_cache(maxsize=20_000)
 def _judge(sentence: str) -> bool:
-    if sentence in _fixed() or _is_list(sentence):
+    if sentence in _fixed_sentences() or _is_list(sentence):
         return True
     return any(_fits(pattern, sentence) for pattern in _patterns() if sentence.startswith(pattern.start))
 
@@ -143,7 +143,7 @@ def _patterns() -> tuple[_Pattern, ...]:
 
 
 @cache
-def _fixed() -> frozenset[str]:
+def _fixed_sentences() -> frozenset[str]:
     """Return the sentences without slots: those about the model itself, and that it does not know."""
     fixed = [sentence for _, answer in TALK for sentence in sentences(answer)]
     bare = [found.bare for relation in RELATIONS for found in relation.values]

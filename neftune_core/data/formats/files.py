@@ -74,7 +74,7 @@ def open_table(path: Path, limits: Limits) -> Table:
     longest = longest_row(limits)
     if extension == ".parquet":
         return parquet_table(path, longest)
-    text = decode_text(_unpacked(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
+    text = decode_text(_decompress(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
     if not text.strip():
         raise DataError(say("{title} is empty.", title=title))
     return TEXT_FORMATS[extension](text, title, longest)
@@ -113,7 +113,7 @@ def check_file(path: Path, limits: Limits) -> None:
         raise DataError(say("{title} is empty.", title=title))
 
 
-def _unpacked(path: Path, method: str, limits: Limits) -> bytes:
+def _decompress(path: Path, method: str, limits: Limits) -> bytes:
     """Return the content of a compressed file; raise `DoesNotFit` if it exceeds the size limit of a file."""
     most = limits.upload_megabytes * 1_000_000
     content = bytearray()

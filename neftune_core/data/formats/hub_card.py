@@ -30,7 +30,7 @@ def require_own_files(name: str, commit: str) -> None:
         OutsideRepository: A pattern is not relative, or leaves the repository.
     """
     for file in CARDS:
-        for pattern in _named(_metadata(name, commit, file)):
+        for pattern in _named_files(_metadata(name, commit, file)):
             if not is_own(pattern):
                 raise OutsideRepository(pattern[:200])
 
@@ -57,14 +57,14 @@ def _metadata(name: str, commit: str, file: str) -> Any:
     return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
 
-def _named(metadata: Any) -> Iterator[str]:
+def _named_files(metadata: Any) -> Iterator[str]:
     """Yield every text in a field of `NAMING`, at any depth."""
     if isinstance(metadata, dict):
         for field, value in metadata.items():
-            yield from _texts(value) if field in NAMING else _named(value)
+            yield from _texts(value) if field in NAMING else _named_files(value)
     elif isinstance(metadata, list):
         for value in metadata:
-            yield from _named(value)
+            yield from _named_files(value)
 
 
 def _texts(value: Any) -> Iterator[str]:

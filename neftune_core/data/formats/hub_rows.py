@@ -75,7 +75,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
     try:
         return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
     except ReaderError as failed:
-        raise _translated(failed, name, limits) from None
+        raise _translate_failure(failed, name, limits) from None
 
 
 def _require_hub_name(name: str) -> None:
@@ -127,7 +127,7 @@ def _access(limits: Limits) -> dict[str, str]:
     return {"HF_HUB_DISABLE_XET": "1", **token}
 
 
-def _translated(failed: ReaderError, name: str, limits: Limits) -> LabError:
+def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabError:
     words = str(failed).lower()
     if failed.kind == "size":
         return DoesNotFit(

@@ -87,7 +87,7 @@ def run_reader(
         Messages, as lists.
 
     Raises:
-        ReaderFailed: The reader failed or exceeded a limit.
+        ReaderError: The reader failed or exceeded a limit.
     """
     request = json.dumps([reader, arguments, vars(bounds)])
     with (
@@ -272,7 +272,7 @@ def main(request: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]]
                 print(json.dumps(["failed", "size", str(message[1])]))
                 return
             too_long = message[0] == "row" and len(line) > bounds.row_characters
-            print(_refused(message[1], bounds) if too_long else line)
+            print(_refusal(message[1], bounds) if too_long else line)
         print('["end"]')
     except MemoryError:
         print('["failed", "MemoryError", "memory"]')
@@ -280,7 +280,7 @@ def main(request: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]]
         print(json.dumps(["failed", type(error).__name__, str(error)[:1000]]))
 
 
-def _refused(number: int, bounds: Bounds) -> str:
+def _refusal(number: int, bounds: Bounds) -> str:
     return json.dumps(["refused", number, f"it has more than {bounds.row_characters:,} characters"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from neftune_core.errors import DataError
 from neftune_core.language import say
 
-# A row's 1-based number, with its record or the `RowRefused` that says why it has none.
+# A row's 1-based number, with its record or the `UnusableRow` that says why it has none.
 Row = tuple[int, Any]
 
 

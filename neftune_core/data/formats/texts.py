@@ -156,7 +156,7 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
         The entries.
 
     Raises:
-        NoList: There is no such list.
+        NotAList: There is no such list.
         ValueError: The text is not valid JSON.
     """
     with _plain_reasons():
@@ -279,7 +279,7 @@ def as_text(value: Any, part: str) -> str:
         The text.
 
     Raises:
-        RowRefused: The value is no text.
+        UnusableRow: The value is no text.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -315,7 +315,7 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
         JSON text.
 
     Raises:
-        RowRefused: The value cannot be represented.
+        UnusableRow: The value cannot be represented.
     """
     try:
         return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)

@@ -23,7 +23,7 @@ LEFT_OUT = "_linear_maps_left_out"
 ATTENTION_NAME = re.compile("attn|attention", re.IGNORECASE)
 
 
-def _capped(logits: torch.Tensor, cap: float) -> torch.Tensor:
+def _cap(logits: torch.Tensor, cap: float) -> torch.Tensor:
     return (logits / cap).tanh() * cap
 
 
@@ -32,9 +32,9 @@ LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "logits_scaling": lambda logits, factor: logits / factor,  # Granite
     "logit_scale": lambda logits, factor: logits * factor,  # Cohere
     "lm_head_multiplier": lambda logits, factor: logits * factor,  # Falcon H1
-    "final_logit_softcapping": _capped,  # Gemma
-    "logits_soft_cap": _capped,  # RecurrentGemma
-    "output_logit_soft_cap": _capped,  # xLSTM
+    "final_logit_softcapping": _cap,  # Gemma
+    "logits_soft_cap": _cap,  # RecurrentGemma
+    "output_logit_soft_cap": _cap,  # xLSTM
 }
 
 

@@ -86,7 +86,7 @@ def memory_of(model: nn.Module, pad: int) -> str:
         return NOTHING
     try:
         with torch.no_grad():
-            found, cache = _continued(model, pad)
+            found, cache = _continue(model, pad)
             expected = torch.stack([_whole(model, row) for row in _texts(model)])
     except (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError, KeyError, IndexError):
         return NOTHING
@@ -106,7 +106,7 @@ WRITTEN = 2
 """Tokens of each text that are read one at a time."""
 
 
-def _continued(model: nn.Module, pad: int) -> tuple[torch.Tensor, Any]:
+def _continue(model: nn.Module, pad: int) -> tuple[torch.Tensor, Any]:
     """Return the logits after both texts, read with the cache, and the cache."""
     import torch
 

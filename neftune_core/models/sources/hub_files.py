@@ -47,7 +47,7 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         LabError: For every failure, with one sentence.
         Cancelled: If cancellation was requested.
     """
-    cached = _cached(repository, revision)
+    cached = _cached_folder(repository, revision)
     if cached is not None and _has_tokenizer(cached):
         return cached
     try:
@@ -67,7 +67,7 @@ def commit_of(folder: Path) -> str:
     return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
 
 
-def _cached(repository: str, revision: str) -> Path | None:
+def _cached_folder(repository: str, revision: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
@@ -278,7 +278,7 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _named(*names: str) -> Callable[[BaseException], bool]:
+def _is_class(*names: str) -> Callable[[BaseException], bool]:
     """Match exceptions by class name, because huggingface_hub has changed its HTTP library before."""
     return lambda error: any(cls.__name__ in names for cls in type(error).__mro__)
 
@@ -293,7 +293,7 @@ def _disk_full(error: BaseException) -> bool:
 
 _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str], LabError]], ...] = (
     (
-        _named("GatedRepoError"),
+        _is_class("GatedRepoError"),
         lambda name, _: ModelError(
             say(
                 "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of that account.",
@@ -302,7 +302,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         ),
     ),
     (
-        _named("RepositoryNotFoundError", "DisabledRepoError", "HFValidationError"),
+        _is_class("RepositoryNotFoundError", "DisabledRepoError", "HFValidationError"),
         lambda name, _: ModelError(
             say(
                 "There is no model {name} on the hub, or it is private: check the id (owner/name), or set HF_TOKEN.",
@@ -311,7 +311,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         ),
     ),
     (
-        _named("RevisionNotFoundError", "RevisionResolutionError"),
+        _is_class("RevisionNotFoundError", "RevisionResolutionError"),
         lambda name, revision: ModelError(
             say(
                 "{name} has no revision {revision!r}: leave it empty, or give a branch, tag or commit.",
@@ -321,7 +321,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         ),
     ),
     (
-        _named("OfflineModeIsEnabled"),
+        _is_class("OfflineModeIsEnabled"),
         lambda name, _: NotAvailable(
             say(
                 "{name} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or choose another model.",
@@ -354,7 +354,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         ),
     ),
     (
-        _named("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
+        _is_class("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
         lambda name, _: NotAvailable(
             say(
                 "{name} is not on this machine, and the hub cannot be reached: check the "
@@ -364,7 +364,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         ),
     ),
     (
-        _named("LocalEntryNotFoundError"),
+        _is_class("LocalEntryNotFoundError"),
         lambda name, _: NotAvailable(
             say(
                 "{name} is not on this machine, and the hub did not send it: check the "

@@ -66,7 +66,7 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
     """
     repository = source.removeprefix(SCHEME)
     try:
-        files = _wanted(_files(repository, revision or MAIN), source)
+        files = _files_to_download(_files(repository, revision or MAIN), source)
     except NotAvailable:
         here = _newest(repository) if not revision else None
         if here is None:
@@ -152,7 +152,7 @@ def _file(told: dict[str, Any]) -> _File:
     )
 
 
-def _wanted(files: Sequence[_File], source: str) -> list[_File]:
+def _files_to_download(files: Sequence[_File], source: str) -> list[_File]:
     found = [file for file in files if "/" not in file.name and any(fnmatch(file.name, like) for like in WANTED)]
     if any(file.name.endswith(".safetensors") for file in found):
         return found

@@ -93,7 +93,7 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     """
     require_allowed(request.source, request.revision)
     if request.source == BUNDLED:
-        return _bundled()
+        return _bundled_folder()
     if request.source in CATALOGUE and CATALOGUE[request.source].package:
         card = CATALOGUE[request.source]
         return ModelFolder(get_smollm2(watch.progress, watch.cancelled), request.source, card.licence, note=card.note)
@@ -129,7 +129,7 @@ def _refuse_paths(source: str, path: Path) -> None:
         )
 
 
-def _bundled() -> ModelFolder:
+def _bundled_folder() -> ModelFolder:
     folder = assets() / "model"
     if (folder / "config.json").is_file():
         return ModelFolder(folder, BUNDLED_NAME, CATALOGUE[BUNDLED].licence)

@@ -18,7 +18,7 @@ def remember_failure(folder: Path, message: str) -> None:
     _failed[folder.name] = owner_of(folder) or "", message
 
 
-def failed_words(record_id: str, owner: str | None) -> str:
+def failure_text(record_id: str, owner: str | None) -> str:
     """Return why a removed study failed.
 
     Args:

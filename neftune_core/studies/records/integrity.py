@@ -21,7 +21,7 @@ def damages(record: Record, log: Log) -> list[str]:
     """
     found = [*_settings(record), *_log(log)]
     saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
-    lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _is_kept(record, arm, seed)]
+    lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _has_weights(record, arm, seed)]
     if lost:
         found.append(say("The trained arms {arms} no longer exist and cannot generate answers.", arms=", ".join(lost)))
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
@@ -87,5 +87,5 @@ def _arms(event: dict[str, object]) -> list[str]:
     return [str(arm) for arm in arms] if isinstance(arms, dict) else []
 
 
-def _is_kept(record: Record, arm: str, seed: object) -> bool:
+def _has_weights(record: Record, arm: str, seed: object) -> bool:
     return isinstance(seed, int) and is_saved(record.arm_folder(arm, seed))

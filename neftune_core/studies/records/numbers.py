@@ -76,7 +76,7 @@ def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
     for line in _lines(record, "rows"):
         seed, step = line.get("seed"), line.get("step")
         if isinstance(seed, int) and isinstance(step, int):
-            found[seed, step] = {name: _sampled(sample) for name, sample in table(line.get("samples")).items()}
+            found[seed, step] = {name: _rows_by_arm(sample) for name, sample in table(line.get("samples")).items()}
     return found
 
 
@@ -105,7 +105,7 @@ def _lines(record: Record, kind: str) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _sampled(sample: Any) -> dict[str, RowMeasures]:
+def _rows_by_arm(sample: Any) -> dict[str, RowMeasures]:
     tokens = _floats(table(sample).get("tokens"))
     found: dict[str, RowMeasures] = {}
     for arm, numbers in table(table(sample).get("arms")).items():

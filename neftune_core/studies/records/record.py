@@ -29,7 +29,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.disk_quota import require_space
-from neftune_core.studies.records.failures import failed_words
+from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.log import Event, Log, append, as_text, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
@@ -369,7 +369,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
     raise RecordError(
-        failed_words(record_id, owner)
+        failure_text(record_id, owner)
         or say("There is no record called {record!r} here, or it belongs to another visitor.", record=record_id[:60])
     )
 

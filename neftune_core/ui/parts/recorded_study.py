@@ -104,7 +104,7 @@ def stage(record: Record, line: str) -> dict[str, Any]:
 
 def _lead(record: Record) -> str:
     noise, data = record.study.noise, record.about.get("data", {})
-    strengths = _listed([f"{one.unit} {one.strength:g}" for one in noise])
+    strengths = _list_names([f"{one.unit} {one.strength:g}" for one in noise])
     sentence = say(
         "NEFTune adds small random numbers to a model's word embeddings, only during "
         "fine-tuning. Here one small model learns the same {count} examples {times} times: "
@@ -161,7 +161,7 @@ def _line(record: Record, study: StudySettings) -> str:
     model = about.get("model", {}).get("name", study.model.source)
     data = about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
-    arms = _listed(list(study.arms))
+    arms = _list_names(list(study.arms))
     made = say("{title} on {data}", title=say(model), data=f"{data.get('title', study.data.source)}{rows}")
     return say("{made}: {rest}.", made=made, rest=say(", ").join([arms, *_where_and_when(record)]))
 
@@ -184,5 +184,5 @@ def _where_and_when(record: Record) -> list[str]:
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return say(" and ").join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

@@ -58,7 +58,7 @@ def curves_of(record: Record, log: Log, view: str) -> Figure:
     return move_curves(log.events, record.arms, clip_norm)
 
 
-def state_words(record: Record, status: Status, log: Log) -> str:
+def state_text(record: Record, status: Status, log: Log) -> str:
     """Describe the state of a study with its numbers, and any damage to its record.
 
     Args:
@@ -80,11 +80,11 @@ def state_words(record: Record, status: Status, log: Log) -> str:
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
         f'<div class="lab-state" data-state="{status.state}"><p><b>{say(WORDS[status.state])}</b> '
-        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(about_words(record))}{message}{broken}{measured}</div>"
+        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}</div>"
     )
 
 
-def missing_record_words(why: str) -> str:
+def missing_record_text(why: str) -> str:
     """Report that a study's record no longer exists, with the reason."""
     return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
 
@@ -111,7 +111,7 @@ def _numbers(status: Status) -> list[str]:
     return numbers
 
 
-def progress_words(record: Record, status: Status) -> str:
+def progress_text(record: Record, status: Status) -> str:
     """Describe the watched study in a short line for the strip, with a progress bar while it runs.
 
     Args:
@@ -129,17 +129,17 @@ def progress_words(record: Record, status: Status) -> str:
     if status.state == "running":
         share = status.step / status.steps if status.steps else 0
         parts.append(f"{bar(share, say('Progress'))} {share:.0%}")
-        parts.append(_left(status.seconds_left))
+        parts.append(_time_left(status.seconds_left))
     elif status.state in OPEN_ENDED:
         parts.append(open_bar(say(OPEN_ENDED[status.state])))
-    about = html.escape(about_words(record))
+    about = html.escape(study_text(record))
     return (
         f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'
         f"<span>{' · '.join(parts)}</span></span>"
     )
 
 
-def _left(seconds: float | None) -> str:
+def _time_left(seconds: float | None) -> str:
     """Return the time left; the page title is read from here (learn.js)."""
     if seconds is None:
         return say("estimating the time left")
@@ -153,7 +153,7 @@ def when(record: Record) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
 
 
-def about_words(record: Record) -> str:
+def study_text(record: Record) -> str:
     """Describe a study in one line: its title or model, and its data."""
     model, data = record.about_table("model").get("name"), record.about_table("data").get("title")
     try:

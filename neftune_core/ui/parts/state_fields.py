@@ -82,9 +82,9 @@ class Fields:
             if given.get(name) is None:
                 continue
             try:
-                fitting[name] = _shown(shown, given[name])
+                fitting[name] = _convert(shown, given[name])
             except (TypeError, ValueError, OverflowError):
-                lost.append(_lost(str(getattr(shown, "label", "") or name), given[name]))
+                lost.append(_invalid_value(str(getattr(shown, "label", "") or name), given[name]))
         return fitting, lost
 
     def updates(self, values: State) -> list[Any]:
@@ -102,7 +102,7 @@ def _of_form(section: str, form: Form[Any], given: State) -> tuple[dict[str, Any
         return {}, [str(error)]
     read = {name: value for name, value in flat(settings.model_dump()).items() if name in said}
     lost = [
-        _lost(label(control(form.settings_class, name)), said[name])
+        _invalid_value(label(control(form.settings_class, name)), said[name])
         for name, value in read.items()
         if not _is_same(said[name], value)
     ]
@@ -119,11 +119,11 @@ def _is_same(text: str, value: Any) -> bool:
         return text == str(value)
 
 
-def _lost(what: str, given: Any) -> str:
+def _invalid_value(what: str, given: Any) -> str:
     return say("{what} cannot be {value}.", what=what, value=repr(given)[:40])
 
 
-def _shown(component: Component, given: Any) -> Any:
+def _convert(component: Component, given: Any) -> Any:
     """Convert a value to the type of a component; raise `ValueError` if it is not valid there."""
     if isinstance(component, gr.Checkbox):
         return str(given).lower() == "true"

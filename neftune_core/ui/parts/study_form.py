@@ -90,7 +90,7 @@ def _numbers(text: str, words: str) -> list[float]:
         ) from None
 
 
-def plan_words(lab: Lab, study: StudySettings) -> tuple[str, bool]:
+def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     """Describe the length of a study, with estimated memory and time on this machine.
 
     Args:
@@ -147,6 +147,6 @@ def require_fit(lab: Lab, study: StudySettings) -> None:
     study.check(lab.limits)
     if not lab.jobs.is_idle:
         return
-    words, fits = plan_words(lab, study)
+    words, fits = plan_text(lab, study)
     if not fits:
         raise DoesNotFit(say("This study does not fit. {words}", words=words))

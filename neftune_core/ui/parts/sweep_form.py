@@ -44,7 +44,7 @@ class SweepForm:
 
 def build() -> SweepForm:
     """Build the components in the open column."""
-    choices = [(say("Nothing"), NO_AXIS), *((_axis_words(name, found), name) for name, found in axes().items())]
+    choices = [(say("Nothing"), NO_AXIS), *((_axis_text(name, found), name) for name, found in axes().items())]
     shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
     seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=say(SEEDS_INFO))
     with gr.Accordion(say("More to vary"), open=False, elem_classes=["lab-group"]):
@@ -82,7 +82,7 @@ def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.T
         )
 
 
-def _axis_words(name: str, found: Control) -> str:
+def _axis_text(name: str, found: Control) -> str:
     part, label = say(name.partition(".")[0].capitalize()), say(found.label)
     return f"{part}: {label[:1].lower() + label[1:] if label[1:2].islower() else label}"
 

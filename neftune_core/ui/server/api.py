@@ -26,7 +26,7 @@ from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.record import find_study, require_single
-from neftune_core.ui.parts.study_form import plan_words, require_fit
+from neftune_core.ui.parts.study_form import plan_text, require_fit
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import read_sentence
 from neftune_core.ui.server.uploads import asked_as, upload_quota
@@ -88,12 +88,12 @@ def _preview_noise() -> Callable[..., Any]:
             values: Settings of the noise.
         """
         noise = parse(NoiseSettings, values)
-        return _noised(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
+        return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
 
     return preview_noise
 
 
-def _noised(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> dict[str, Any]:
+def _add_noise(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> dict[str, Any]:
     import numpy as np
 
     from neftune_core.noise.kinds import KINDS
@@ -133,7 +133,7 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
             values: Settings of the data. The `source` in the result can be passed to `start_study`.
         """
         given = {name: value for name, value in values.items() if value is not None}
-        data = parse(DataSettings, {**given, "source": f"{FILE}{_uploaded(file)}"} if file else given)
+        data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
         _require_own_rows(lab, data)
         from neftune_core.data.preparing import preview
 
@@ -156,7 +156,7 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
     return read_instructions
 
 
-def _uploaded(file: Any) -> str:
+def _upload_path(file: Any) -> str:
     path = file.get("path") if isinstance(file, Mapping) else None
     if not isinstance(path, str):
         raise DataError("The file in this call is not an upload: send it with handle_file of gradio_client.")
@@ -196,7 +196,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
         owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
         asked_as.set(owner_hash(owner))
         _require_own_rows(lab, study.data)
-        plan_words(lab, study)  # raises if it is too long, even while the server is busy
+        plan_text(lab, study)  # raises if it is too long, even while the server is busy
         require_fit(lab, study)
         record = lab.jobs.submit(study, owner)
         for _ in lab.attended(record, owner):

@@ -85,13 +85,13 @@ def guard(
                     note(named.get("session_hash"), asked_from.get())
                 asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
                 if any(block.stateful for block in (*fn.inputs, *fn.outputs)):
-                    _require_known(named, gone)
+                    _require_known_session(named, gone)
                 if not (named.get("iterator") or fn.cancels):
                     inputs = check_values(fn.inputs, inputs, longest)
                     _require_own_files(inputs, limits)
                 return await inner(fn, inputs, *rest, **named)
             except Exception as error:
-                words = _words(error)
+                words = _error_text(error)
                 raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
 
     page.process_api = process_api  # type: ignore[method-assign]
@@ -138,7 +138,7 @@ def language_of(fn: Any) -> str:
     return CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH
 
 
-def _require_known(named: Mapping[str, Any], gone: EvictedSessions) -> None:
+def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> None:
     """Raise `InvalidSetting` if the server no longer has the settings of the page of a call."""
     if named.get("session_hash") in gone:
         raise InvalidSetting(say(RELOAD))
@@ -210,7 +210,7 @@ def _label(block: Any) -> str:
     return repr(name) if name else say("a field")
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Return one sentence for an exception; internal errors are logged by `sentences.sentence`."""
     if isinstance(error, LabError | Cancelled):
         return sentence(error)

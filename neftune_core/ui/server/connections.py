@@ -59,7 +59,7 @@ class OpenRequests:
             address: The network address.
 
         Raises:
-            TooMany: If the address has `MOST_REQUESTS` open.
+            TooManyCalls: If the address has `MOST_REQUESTS` open.
         """
         if self._open[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
@@ -113,7 +113,7 @@ class UnreadAnswers:
             session: The session of the call.
 
         Raises:
-            TooMany: If the address has too many calls that are still unanswered or unread.
+            TooManyCalls: If the address has too many calls that are still unanswered or unread.
         """
         if self._count(address) >= self.most:
             await self._drop_old(address)

@@ -148,7 +148,7 @@ class FirstView:
         start, body = found
         if scope["path"] in self.pages and NONCE in scope:
             body = _with_nonce(body, scope[NONCE])
-        await send({**start, "headers": _lengthened(start, len(body))})
+        await send({**start, "headers": _with_length(start, len(body))})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _asked(self, scope: Scope) -> Scope:
@@ -197,6 +197,6 @@ def _without_slash(scope: Scope) -> RedirectResponse:
     return RedirectResponse(f"../{scope['path'].strip('/')}{asked}")
 
 
-def _lengthened(start: Message, length: int) -> list[tuple[bytes, bytes]]:
+def _with_length(start: Message, length: int) -> list[tuple[bytes, bytes]]:
     kept = [(name, value) for name, value in start.get("headers", []) if name.lower() != b"content-length"]
     return [*kept, (b"content-length", str(length).encode())]

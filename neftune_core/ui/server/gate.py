@@ -153,7 +153,7 @@ class Gate:
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
             _declared_length(scope, most)
             self.rates.count_call(address)
-            return _counted(receive, most)
+            return _count_bytes(receive, most)
         body = await self._body(scope, receive)
         if "/gradio_api/" not in path.lower():
             return _replay(body, receive)
@@ -191,7 +191,7 @@ class Gate:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
         _declared_length(scope, most)
-        counted, body, more = _counted(receive, most), bytearray(), True
+        counted, body, more = _count_bytes(receive, most), bytearray(), True
         while more:
             message = await counted()
             if message["type"] == "http.disconnect":
@@ -249,7 +249,7 @@ def _declared_length(scope: Scope, most: int) -> int:
     return length
 
 
-def _counted(receive: Receive, most: int) -> Receive:
+def _count_bytes(receive: Receive, most: int) -> Receive:
     taken = 0
 
     async def counting() -> Message:
@@ -330,7 +330,7 @@ def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
         The number of the function.
 
     Raises:
-        Refused: If the page would not call it like this.
+        RejectedRequest: If the page would not call it like this.
     """
     said = call.get("fn_index")
     named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)

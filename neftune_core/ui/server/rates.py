@@ -78,7 +78,7 @@ class Rates:
             size: Bytes of its body.
 
         Raises:
-            TooMany: If the limit is reached.
+            TooManyCalls: If the limit is reached.
         """
         left = self.calls.wait(address, now, 1 + size // CALL_BYTES)
         if left:
@@ -101,7 +101,7 @@ class Rates:
             now: Monotonic time in seconds; the current time if None.
 
         Raises:
-            TooMany: If the limit of this address, or of all addresses, is reached.
+            TooManyCalls: If the limit of this address, or of all addresses, is reached.
         """
         left = self.passwords.wait(address, now) or self.passwords_of_all.wait("", now)
         if left:
@@ -120,7 +120,7 @@ class Rates:
             now: Monotonic time in seconds; the current time if None.
 
         Raises:
-            TooMany: If the limit is reached.
+            TooManyCalls: If the limit is reached.
         """
         left = self.studies.wait(address, now) if address else 0.0
         if left:

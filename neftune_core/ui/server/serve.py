@@ -69,11 +69,11 @@ def serve(
         home()
         allow_many_files()
         listens, number = listening(host, port)
-        lab, first, blocks = _built(here, limits)
+        lab, first, blocks = _build_page(here, limits)
         from neftune_core.ui.server.launch import Serving
 
         serving = Serving(listens, number, share, password, root_path, open_browser)
-        address = _launched(blocks, serving, lab.limits)
+        address = _launch(blocks, serving, lab.limits)
     except Exception as error:
         print(sentence(error), file=sys.stderr)
         raise SystemExit(WRONG_START) from None
@@ -133,7 +133,7 @@ def _try_address(host: str, port: int | None) -> None:
         ) from None
 
 
-def _built(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
+def _build_page(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
     """Return the lab, the first preview and the page, not yet served."""
     gpu = zero_gpu.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody
@@ -154,7 +154,7 @@ def _built(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPreview,
     return lab, first, page.build(lab, first)
 
 
-def _launched(blocks: gr.Blocks, serving: Serving, limits: Limits) -> str:
+def _launch(blocks: gr.Blocks, serving: Serving, limits: Limits) -> str:
     from neftune_core.ui.server.launch import launch
 
     try:

@@ -19,7 +19,7 @@ from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import about_words, when
+from neftune_core.ui.parts.run_actions import study_text, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
@@ -66,7 +66,7 @@ def _more_html() -> str:
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components of the tab; `talk` holds the current comparison."""
+    """The components of the tab; `session` holds the current comparison."""
 
     record: gr.Dropdown
     seed: gr.Dropdown
@@ -87,7 +87,7 @@ class CompareTab:
     go_on: gr.Button
     reveal: gr.Button
     exports: dict[str, gr.Button]
-    talk: gr.State
+    session: gr.State
 
 
 def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: RecordedStudy | None) -> CompareTab:
@@ -108,7 +108,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recor
             asking = _asking()
         with gr.Column(scale=5, min_width=320):
             hearing = _hearing(shown)
-    tab = CompareTab(**asking, **hearing, talk=gr.State(ComparisonSession()))
+    tab = CompareTab(**asking, **hearing, session=gr.State(ComparisonSession()))
     _connect_choice(train, key, strip.kept, tab)
     _connect_prompts(tab)
     _connect_answers(lab, key, tab)
@@ -202,7 +202,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
         before = {} if wanted else read(said)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
-        named = [(f"{when(entry)}, {about_words(entry)}", entry.id) for entry in found]
+        named = [(f"{when(entry)}, {study_text(entry)}", entry.id) for entry in found]
         return [gr.update(choices=named, value=record.id), *_of_record(record, found, before)]
 
     @reports_errors
@@ -267,7 +267,7 @@ def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     ]
     columns = gr.update(choices=named, value=[column_id(one) for one in mine])
     hidden = gr.update(visible=False)
-    return [columns, _kept(record, seed), hidden, hidden, hidden, ""]
+    return [columns, _stored_answers(record, seed), hidden, hidden, hidden, ""]
 
 
 def _connect_prompts(tab: CompareTab) -> None:
@@ -278,19 +278,19 @@ def _connect_prompts(tab: CompareTab) -> None:
 
 
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
-    outputs = [tab.answers, tab.talk, tab.tally, *tab.after, tab.reveal, tab.marks]
+    outputs = [tab.answers, tab.session, tab.tally, *tab.after, tab.reveal, tab.marks]
 
     def streamed(growing: Iterator[ComparisonSession], before: str = "") -> Iterator[list[Any]]:
-        talk, shown_at = ComparisonSession(), 0.0
+        session, shown_at = ComparisonSession(), 0.0
         hidden = gr.update(visible=False)
-        for talk in growing:
+        for session in growing:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                yield [before + talk.html(over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
-        names = list(talk.lines[0]["arms"])
-        marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not talk.is_hidden)
+                yield [before + session.html(over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
+        names = list(session.lines[0]["arms"])
+        marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not session.is_hidden)
         shown = gr.update(visible=True)
-        yield [before + talk.html(), talk, "", shown, shown, gr.update(visible=talk.is_hidden), marks]
+        yield [before + session.html(), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
 
     @reports_errors
     def answer(
@@ -305,15 +305,15 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         yield from streamed(answer_prompts(lab, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
 
     @reports_errors
-    def go_on(key: str, talk: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
+    def go_on(key: str, session: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
         settings = tab.form.settings(values).model_copy(update={"samples": 1})  # each answer continues once
-        prompts = next_turn(talk, text)
-        chosen = selected_columns(talk.columns, require_key(key))
-        pair = talk.ballots[0].pair if talk.ballots else ()
+        prompts = next_turn(session, text)
+        chosen = selected_columns(session.columns, require_key(key))
+        pair = session.ballots[0].pair if session.ballots else ()
         yield from streamed(answer_prompts(lab, chosen, prompts, settings, pair))
 
     said = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, *tab.form.components]
-    more = [key, tab.talk, tab.turn, *tab.form.components]
+    more = [key, tab.session, tab.turn, *tab.form.components]
     running: list[Any] = []
     for button, handler, given in ((tab.ask, answer, said), (tab.go_on, go_on, more)):
         button.click(_visible(True), None, tab.stop, **QUIET)
@@ -321,60 +321,60 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         asking.then(_visible(False), None, tab.stop, **QUIET)
         running.append(asking)
     tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
-    tab.marks.input(reports_errors(_marked), [tab.talk, tab.marks], tab.answers, **QUIET)
+    tab.marks.input(reports_errors(_comparison_html), [tab.session, tab.marks], tab.answers, **QUIET)
 
 
 def _visible(visible: bool) -> Any:
     return lambda: gr.update(visible=visible)
 
 
-def _marked(talk: ComparisonSession, marks: str) -> str:
-    return talk.html("" if marks == NOTHING else marks)
+def _comparison_html(session: ComparisonSession, marks: str) -> str:
+    return session.html("" if marks == NOTHING else marks)
 
 
 def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
-    outputs = [tab.answers, tab.talk, tab.tally, tab.reveal, tab.marks]
+    outputs = [tab.answers, tab.session, tab.tally, tab.reveal, tab.marks]
 
-    def shown(talk: ComparisonSession, pair: tuple[str, str], owner: str) -> list[Any]:
-        from neftune_core.studies.votes import tally, tally_words
+    def shown(session: ComparisonSession, pair: tuple[str, str], owner: str) -> list[Any]:
+        from neftune_core.studies.votes import tally, tally_text
 
-        hidden = talk.is_hidden
-        summary = "" if hidden else _said(tally_words(tally(record_of(talk, owner), pair)))
-        return [talk.html(), talk, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
-
-    @reports_errors
-    def vote(key: str, talk: ComparisonSession, cast: gr.EventData) -> list[Any]:
-        pair = judged_pair(talk)
-        return shown(cast_vote(talk, cast.line, cast.vote, require_key(key)), pair, key)
+        hidden = session.is_hidden
+        summary = "" if hidden else _status_html(tally_text(tally(record_of(session, owner), pair)))
+        return [session.html(), session, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
 
     @reports_errors
-    def reveal(key: str, talk: ComparisonSession) -> list[Any]:
-        return shown(replace(talk, ballots=()), judged_pair(talk), require_key(key))
+    def vote(key: str, session: ComparisonSession, cast: gr.EventData) -> list[Any]:
+        pair = judged_pair(session)
+        return shown(cast_vote(session, cast.line, cast.vote, require_key(key)), pair, key)
 
-    events(tab.answers).click(vote, [key, tab.talk], outputs, **QUIET)
-    tab.reveal.click(reveal, [key, tab.talk], outputs, **QUIET)
+    @reports_errors
+    def reveal(key: str, session: ComparisonSession) -> list[Any]:
+        return shown(replace(session, ballots=()), judged_pair(session), require_key(key))
+
+    events(tab.answers).click(vote, [key, tab.session], outputs, **QUIET)
+    tab.reveal.click(reveal, [key, tab.session], outputs, **QUIET)
 
 
-def _said(words: str) -> str:
+def _status_html(words: str) -> str:
     return f'<p class="lab-recorded" role="status">{html.escape(words)}</p>'
 
 
 def _connect_exports(tab: CompareTab) -> None:
     for kind, button in tab.exports.items():
         made = gr.JSON(visible=False)
-        saved = button.click(_exporter(kind), tab.talk, made, **QUIET)
+        saved = button.click(_exporter(kind), tab.session, made, **QUIET)
         saved.success(None, made, None, js="(made) => Lab.saveText(made?.name, made?.text)")
 
 
 def _exporter(kind: str) -> Any:
     @reports_errors
-    def export(talk: ComparisonSession) -> dict[str, str]:
-        return {"name": f"answers.{kind}", "text": export_text(talk, kind)}
+    def export(session: ComparisonSession) -> dict[str, str]:
+        return {"name": f"answers.{kind}", "text": export_text(session, kind)}
 
     return export
 
 
-def _kept(record: Record, seed: int) -> str:
+def _stored_answers(record: Record, seed: int) -> str:
     """Return the answers that the study stored when this seed ended."""
     kept = answer_columns(record.answers(seed), record.arms)
     return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))

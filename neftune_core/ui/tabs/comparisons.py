@@ -171,13 +171,13 @@ def answer_prompts(
     names = [BASE, *names_of(chosen)]
     arms = {one.arm: one.record.arms[one.arm] for one in chosen}
     ids = tuple(column_id(one) for one in chosen)
-    ballots = _shuffled(pair, names, len(prompts) * settings.answers_each) if pair else ()
-    talk = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
+    ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
+    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
     for lines in _answers(lab, chosen, prompts, settings):
-        yield replace(talk, lines=tuple(lines))
+        yield replace(session, lines=tuple(lines))
 
 
-def _shuffled(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
+def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
     """Return the two columns in random order for each line, unpredictable for visitors."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
@@ -194,11 +194,11 @@ def _answers(
         yield [with_measures(line) for line in lines]
 
 
-def next_turn(talk: ComparisonSession, text: str) -> list[Prompt]:
+def next_turn(session: ComparisonSession, text: str) -> list[Prompt]:
     """Return the next prompt of every column, each following its own answers.
 
     Args:
-        talk: The comparison.
+        session: The comparison.
         text: The next user message.
 
     Returns:
@@ -209,26 +209,26 @@ def next_turn(talk: ComparisonSession, text: str) -> list[Prompt]:
     """
     from neftune_core.studies.prompts import continued_with
 
-    if not talk.lines:
+    if not session.lines:
         raise DataError(say("There are no answers to continue yet: press Answer first."))
     if not (text or "").strip():
         raise DataError(say("The next message is empty: write what to say next."))
-    each = len(talk.lines) // len(talk.prompts)
+    each = len(session.lines) // len(session.prompts)
     return [
         continued_with(
-            talk.prompts[number // each],
+            session.prompts[number // each],
             {name: answer["text"] for name, answer in line["arms"].items()},
             text.strip(),
         )
-        for number, line in enumerate(talk.lines)
+        for number, line in enumerate(session.lines)
     ]
 
 
-def cast_vote(talk: ComparisonSession, number: Any, vote: Any, owner: str) -> ComparisonSession:
+def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) -> ComparisonSession:
     """Store a vote on one line in the record; the last vote reveals the names.
 
     Args:
-        talk: The comparison.
+        session: The comparison.
         number: Index of the line.
         vote: "a", "b", "tie" or "both bad".
         owner: The visitor's key.
@@ -241,32 +241,32 @@ def cast_vote(talk: ComparisonSession, number: Any, vote: Any, owner: str) -> Co
     """
     from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote
 
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(talk.ballots):
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(session.ballots):
         raise InvalidSetting(say("This vote does not belong to any line on the page: reload the page."))
-    ballot, line = talk.ballots[number], talk.lines[number]
+    ballot, line = session.ballots[number], session.lines[number]
     choices = {"a": ballot.pair[0], "b": ballot.pair[1], "tie": TIE, "both bad": BOTH_BAD}
     if vote not in choices:
         raise InvalidSetting(say("A vote is one of {choices}.", choices=", ".join(choices)))
-    store_vote(record_of(talk, owner), f"{talk.id}-{number}", ballot.pair, choices[vote], line)
-    ballots = [*talk.ballots]
+    store_vote(record_of(session, owner), f"{session.id}-{number}", ballot.pair, choices[vote], line)
+    ballots = [*session.ballots]
     ballots[number] = replace(ballot, cast=vote)
-    lines = [*talk.lines]
+    lines = [*session.lines]
     lines[number] = {**line, "vote": choices[vote]}
-    talk = replace(talk, ballots=tuple(ballots), lines=tuple(lines))
-    return replace(talk, ballots=()) if all(one.cast for one in ballots) else talk
+    session = replace(session, ballots=tuple(ballots), lines=tuple(lines))
+    return replace(session, ballots=()) if all(one.cast for one in ballots) else session
 
 
-def record_of(talk: ComparisonSession, owner: str) -> Record:
+def record_of(session: ComparisonSession, owner: str) -> Record:
     """Return the record that stores the votes of a comparison: that of its first column.
 
     Args:
-        talk: The comparison.
+        session: The comparison.
         owner: The visitor's key.
 
     Returns:
         The record.
     """
-    return find(talk.columns[0].partition("/")[0], owner)
+    return find(session.columns[0].partition("/")[0], owner)
 
 
 def answerable(owner: str) -> list[Record]:
@@ -283,19 +283,19 @@ def answerable(owner: str) -> list[Record]:
     return found
 
 
-def judged_pair(talk: ComparisonSession) -> tuple[str, str]:
+def judged_pair(session: ComparisonSession) -> tuple[str, str]:
     """Return the two judged columns in order; raise `DataError` if no names are hidden."""
-    if not talk.ballots:
+    if not session.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
-    first, second = (name for name in talk.lines[0]["arms"] if name in talk.ballots[0].pair)
+    first, second = (name for name in session.lines[0]["arms"] if name in session.ballots[0].pair)
     return first, second
 
 
-def export_text(talk: ComparisonSession, kind: str) -> str:
+def export_text(session: ComparisonSession, kind: str) -> str:
     """Return the answers as the text of a file.
 
     Args:
-        talk: The comparison.
+        session: The comparison.
         kind: "jsonl" or "csv".
 
     Returns:
@@ -306,8 +306,8 @@ def export_text(talk: ComparisonSession, kind: str) -> str:
     """
     from neftune_core.studies.prompts import WRITERS
 
-    if not talk.lines:
+    if not session.lines:
         raise DataError(say("There are no answers to save yet: press Answer first."))
-    if talk.is_hidden:
+    if session.is_hidden:
         raise DataError(say("The file would reveal the names: vote first, or press Show the names."))
-    return WRITERS[kind](talk.lines)
+    return WRITERS[kind](session.lines)

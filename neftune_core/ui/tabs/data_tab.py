@@ -211,7 +211,7 @@ def _inputs() -> _Inputs:
         elem_id="data-source",
     )
     starter = gr.Dropdown(
-        [(_starter_words(name, found.words), name) for name, found in STARTERS.items()],
+        [(_starter_text(name, found.words), name) for name, found in STARTERS.items()],
         value=EXAMPLE.data.source.removeprefix("starter:"),
         label=say("Starter set"),
         info=say("Small data sets included with the lab."),
@@ -255,7 +255,7 @@ def _inputs() -> _Inputs:
     return _Inputs(source, starter, file, hub, held_out_file, form, by_hand, layout, parts)
 
 
-def _starter_words(name: str, words: str) -> str:
+def _starter_text(name: str, words: str) -> str:
     said = say(words)
     return f"{name}: {said[:1].lower()}{said[1:]}"
 

@@ -28,7 +28,7 @@ PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 
 
-def data_words(prepared: PreparedData) -> str:
+def data_text(prepared: PreparedData) -> str:
     """Describe the data in a few words, for the strip."""
     return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
 
@@ -43,7 +43,7 @@ def report(prepared: PreparedData, found: DataReport) -> str:
     Returns:
         HTML.
     """
-    from neftune_core.data.report import layout_words
+    from neftune_core.data.report import layout_text
 
     numbers = facts(
         [
@@ -54,7 +54,7 @@ def report(prepared: PreparedData, found: DataReport) -> str:
             (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
         ]
     )
-    how = say("Read as {how}.", how=layout_words(found.layout, found.columns))
+    how = say("Read as {how}.", how=layout_text(found.layout, found.columns))
     licence = say("Licence: {licence}.", licence=prepared.licence)
     unused = say("Columns not used: {columns}.", columns=_MARK if found.unused_columns else say("(none)"))
     others = (note for note in found.notes if note != prepared.shortage)
@@ -70,7 +70,7 @@ _MARK = "\0"
 """Where the names of columns go; they are text of the file, and not of the page's language."""
 
 
-def _removed(tokens: int) -> str:
+def _removed_text(tokens: int) -> str:
     return say(plural(tokens, "{count:,} token of its end", "{count:,} tokens of its end"), count=tokens)
 
 
@@ -79,18 +79,20 @@ def _lists(found: DataReport) -> str:
     from neftune_core.data.report import row_ranges
 
     refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
-    cut = [(f"{one.row:,}", _removed(one.tokens_removed)) for one in found.cut]
+    cut = [(f"{one.row:,}", _removed_text(one.tokens_removed)) for one in found.cut]
     same = [(f"{one.row:,}", say("the same as row {row:,}", row=one.same_as)) for one in found.duplicates]
     count = sum(len(one.rows) for one in found.refused)
     heading = say(plural(count, "1 row was refused", "{count:,} rows were refused"), count=count)
     return (
-        _folded("lab-refusals", heading, say("Why"), refused)
-        + _folded("lab-changed", say("Cut to the maximum length: {count:,}", count=len(cut)), say("Removed"), cut)
-        + _folded("lab-changed", say("Duplicates left out: {count:,}", count=len(same)), say("Why"), same)
+        _folding_table("lab-refusals", heading, say("Why"), refused)
+        + _folding_table(
+            "lab-changed", say("Cut to the maximum length: {count:,}", count=len(cut)), say("Removed"), cut
+        )
+        + _folding_table("lab-changed", say("Duplicates left out: {count:,}", count=len(same)), say("Why"), same)
     )
 
 
-def _folded(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
+def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
     """Return a table in a folding box; a short list of refused rows is open."""
     if not rows:
         return ""
@@ -150,7 +152,7 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
     return [
         settings,
         key,
-        {"data": data_words(prepared)},
+        {"data": data_text(prepared)},
         report(prepared, data_report(prepared, tokenizer, rows=0)),
         _lengths(prepared, settings),
         gr.update(maximum=prepared.kept, value=1, visible=True),

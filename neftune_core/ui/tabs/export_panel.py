@@ -178,7 +178,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
         folder = output_folder("take", key, record.id, form, *map(str, named))
         with upload_quota(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
             try:
-                made = _made(lab, record, form, arm, folder)
+                made = _write_file(lab, record, form, arm, folder)
             except BaseException:
                 with contextlib.suppress(OSError):  # keep an earlier file
                     folder.rmdir()
@@ -193,7 +193,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Part
     parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
 
 
-def _made(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
+def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
     """Write the requested file of a record into its `folder`, and return it."""
     from neftune_core.export.script import script_archive
 

@@ -66,7 +66,7 @@ def build() -> FaultPanel:
 def _connect(panel: FaultPanel) -> None:
     @reports_errors
     def choose(name: str, wrong: bool, runs: Runs) -> list[Any]:
-        return [_code(name, wrong), _words(name, runs), _curves(name, runs)]
+        return [_code(name, wrong), _summary(name, runs), _curves(name, runs)]
 
     @reports_errors
     def go(name: str, wrong: bool, runs: Runs) -> Iterator[list[Any]]:
@@ -83,7 +83,7 @@ def _connect(panel: FaultPanel) -> None:
                 share = bar(len(found.steps) / found.total, say("The script is running"))
                 yield [share, _curves(name, {**runs, which: found}), gr.skip(), gr.skip()]
         done = {**runs, which: found}
-        yield [_words(name, done), _curves(name, done), done, facts(done)]
+        yield [_summary(name, done), _curves(name, done), done, facts(done)]
 
     changed = [events(panel.fault).input, events(panel.switch).input]
     chosen = [panel.fault, panel.switch, panel.runs]
@@ -112,7 +112,7 @@ def _curves(name: str, runs: Mapping[str, RunMeasurements]) -> Figure:
     return fault_curves(runs.get(_key(name, False)), runs.get(_key(name, True)))
 
 
-def _words(name: str, runs: Mapping[str, RunMeasurements]) -> str:
+def _summary(name: str, runs: Mapping[str, RunMeasurements]) -> str:
     right, wrong = (runs.get(_key(name, on)) for on in (False, True))
     if right and wrong:
         return (

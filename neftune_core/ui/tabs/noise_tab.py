@@ -80,12 +80,12 @@ def kind_notes() -> dict[str, str]:
     return {name: say(_NOTES[name]) if name in _NOTES else "" for name in KINDS}
 
 
-def short_words(words: str) -> str:
+def short_text(words: str) -> str:
     """Return the words of a choice in the current language, without text in parentheses."""
     return re.split(r" \(|（", say(words))[0]
 
 
-def help_words(names: Sequence[str]) -> str:
+def help_text(names: Sequence[str]) -> str:
     """Return the help of the settings, folded."""
     rows = "".join(
         f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>"
@@ -170,13 +170,13 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
                 "standard deviation; some papers do not match it."
             ),
             "kind": gr.Radio,
-            "choices": [(short_words(kind.words), name) for name, kind in KINDS.items()],
+            "choices": [(short_text(kind.words), name) for name, kind in KINDS.items()],
         },
         **{name: {"render": False} for name in MORE},
     }
     changes["schedule"] |= {
         "kind": gr.Radio,
-        "choices": [(short_words(found.words), name) for name, found in SCHEDULES.items()],
+        "choices": [(short_text(found.words), name) for name, found in SCHEDULES.items()],
     }
     noise = Form(NoiseSettings, names=(*FIRST, *MORE), prefix="noise", changes=changes)
     _part(words_html(), "noise-words")
@@ -191,7 +191,7 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
     with gr.Column(elem_id="noise-more"):  # an accordion mounts its content only once it is opened
         for name in MORE:
             noise.by_name[name].render()
-    gr.HTML(help_words(FIRST), apply_default_css=False, elem_id="noise-help")
+    gr.HTML(help_text(FIRST), apply_default_css=False, elem_id="noise-help")
     return noise, again
 
 

@@ -19,7 +19,7 @@ from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.run_actions import about_words, curves_of, state_words, when
+from neftune_core.ui.parts.run_actions import curves_of, state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
@@ -65,7 +65,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     runs = gr.HTML(
         [], html_template=_list_html(), js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list"
     )
-    opened = _opened()
+    opened = _build_record_view()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
     changed = [opened.record_id.change, train.finished.change]
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
@@ -80,7 +80,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     _storage(lab, key, [place.select, opened.record_id.change])
 
 
-def _opened() -> _RecordView:
+def _build_record_view() -> _RecordView:
     state = gr.HTML(elem_id="runs-state", apply_default_css=False)
     actions = run_actions.build("runs")
     view = view_of_study("runs-view", visible=False)
@@ -105,7 +105,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         status, log = lab.jobs.status(record), lab.log(record)
         return [
             record.id,
-            state_words(record, status, log),
+            state_text(record, status, log),
             curves_of(record, log, view),
             _answers(record),
             _settings_text(record),
@@ -180,7 +180,7 @@ def _readable_row(lab: Lab, record: Record) -> dict[str, Any]:
     return {
         "id": record.id,
         "when": when(record),
-        "about": about_words(record),
+        "about": study_text(record),
         "arms": [{"name": name, "colour": colours[name]} for name in arms],
         "state": status.state,
         "word": say(WORDS[status.state]),

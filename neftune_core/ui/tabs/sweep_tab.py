@@ -19,12 +19,12 @@ from neftune_core.settings import to_toml
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.record import Sweep
-from neftune_core.sweeps.settings import SweepSettings, size_words
+from neftune_core.sweeps.settings import SweepSettings, size_text
 from neftune_core.ui.parts import run_actions, sweep_form
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.run_actions import missing_record_words, state_words, when
+from neftune_core.ui.parts.run_actions import missing_record_text, state_text, when
 from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
@@ -72,22 +72,22 @@ class SweepTab:
         return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.timer]
 
 
-def build(around: TabContext, train: TrainTab) -> SweepTab:
+def build(context: TabContext, train: TrainTab) -> SweepTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
-        around: The rest of the page.
+        context: The rest of the page.
         train: The Train tab.
 
     Returns:
         The components.
     """
     tab = _layout()
-    _connect_plan(around, train, tab)
-    _connect_start(around, train, tab)
-    _connect_shown(around, tab)
-    _connect_watched(around, tab)
-    _connect_actions(around, train, tab)
+    _connect_plan(context, train, tab)
+    _connect_start(context, train, tab)
+    _connect_selection(context, tab)
+    _connect_watching(context, tab)
+    _connect_actions(context, train, tab)
     return tab
 
 
@@ -119,10 +119,10 @@ def _layout() -> SweepTab:
     return SweepTab(form, measuring, start, stop, file, plan, shown, *results)
 
 
-def _asked(around: TabContext, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
+def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
     """Return the sweep that the page describes; raise `InvalidSetting` if a setting is not valid."""
     data, model, *rest = values
-    noise_form, training_form = around.noise.noise, train.form.training
+    noise_form, training_form = context.noise.noise, train.form.training
     noise_count, training_count = len(noise_form.components), len(training_form.components)
     noise, rest = noise_form.settings(rest[:noise_count]), rest[noise_count:]
     training, rest = training_form.settings(rest[:training_count]), rest[training_count:]
@@ -132,43 +132,43 @@ def _asked(around: TabContext, train: TrainTab, tab: SweepTab, values: Sequence[
     return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
 
 
-def _saying(around: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
-    """Return the components whose values `_asked` takes, in order."""
-    outside = [around.data.settings, around.strip.model, *around.noise.noise.components]
+def _saying(context: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
+    """Return the components whose values `_sweep_from_page` takes, in order."""
+    outside = [context.data.settings, context.strip.model, *context.noise.noise.components]
     return [*outside, *train.form.training.components, *tab.measuring.components, *tab.form.components()]
 
 
-def _connect_plan(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
-    lab = around.lab
+def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
+    lab = context.lab
 
     @reports_errors
     def plan(key: str, *values: Any) -> str:
         try:
-            words, fits = _plan_words(lab, require_key(key), _asked(around, train, tab, values)), True
+            words, fits = _plan_text(lab, require_key(key), _sweep_from_page(context, train, tab, values)), True
         except LabError as error:
             words, fits = str(error), False
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
-    saying = [around.key, *_saying(around, train, tab)]
-    changing = [around.strip.model, *tab.form.components()]
-    changed = [around.place.select, *(events(found).change for found in changing)]
+    saying = [context.key, *_saying(context, train, tab)]
+    changing = [context.strip.model, *tab.form.components()]
+    changed = [context.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **UNREAD)
 
     @reports_errors
     def text(*values: Any) -> str:
-        return to_toml(_asked(around, train, tab, values), comments=True)
+        return to_toml(_sweep_from_page(context, train, tab, values), comments=True)
 
     written = gr.Textbox(visible=False)
     tab.file.click(text, saying[1:], written, **QUIET).success(None, written, None, js=SAVE)
 
 
-def _plan_words(lab: Lab, key: str, sweep: SweepSettings) -> str:
+def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:
     """Describe the size of the sweep and its estimated duration on this machine."""
     from neftune_core.sweeps.estimate import plan
 
     _require_machine(lab)
     sweep.check(lab.limits)
-    return f"{size_words(sweep)}. {plan(sweep, lab.limits).sentence}"
+    return f"{size_text(sweep)}. {plan(sweep, lab.limits).sentence}"
 
 
 def _require_machine(lab: Lab) -> None:
@@ -182,18 +182,18 @@ def _require_machine(lab: Lab) -> None:
         )
 
 
-def _connect_start(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
-    lab, strip = around.lab, around.strip
+def _connect_start(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
+    lab, strip = context.lab, context.strip
 
     @reports_errors
     def start(key: str, *values: Any) -> list[Any]:
         _require_machine(lab)
-        record = lab.jobs.submit_sweep(_asked(around, train, tab, values), require_key(key))
+        record = lab.jobs.submit_sweep(_sweep_from_page(context, train, tab, values), require_key(key))
         shown = gr.update(choices=_choices(lab, key), value=record.id)
         return [record.id, -1, gr.Timer(active=True), shown]
 
     outputs = [strip.watched, train.seen, strip.timer, tab.shown]
-    saying = [around.key, *_saying(around, train, tab)]
+    saying = [context.key, *_saying(context, train, tab)]
     started = tab.start.click(start, saying, outputs, **QUIET)
     started.success(None, strip.watched, None, js=run_actions.watch_in_browser("Sweep"))
 
@@ -201,7 +201,7 @@ def _connect_start(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
     def stop(key: str, shown: str) -> None:
         lab.jobs.stop(shown, require_key(key))
 
-    tab.stop.click(stop, [around.key, tab.shown], None, **QUIET)
+    tab.stop.click(stop, [context.key, tab.shown], None, **QUIET)
 
 
 def _choices(lab: Lab, key: str) -> list[tuple[str, str]]:
@@ -224,7 +224,7 @@ def _title(sweep: Sweep) -> str:
     )
 
 
-def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
+def _find_sweep(lab: Lab, key: str, shown: str | None) -> Sweep:
     """Return the selected sweep; raise `RecordError` if it is missing, not a sweep, or another visitor's."""
     shown = shown or ""
     if shown.startswith(RECORDED):
@@ -237,8 +237,8 @@ def _found(lab: Lab, key: str, shown: str | None) -> Sweep:
     return Sweep(record.folder)
 
 
-def _connect_shown(around: TabContext, tab: SweepTab) -> None:
-    lab = around.lab
+def _connect_selection(context: TabContext, tab: SweepTab) -> None:
+    lab = context.lab
 
     @reports_errors
     def fill_sweep(key: str, shown: str, kept: str) -> Any:
@@ -253,7 +253,7 @@ def _connect_shown(around: TabContext, tab: SweepTab) -> None:
         """Another sweep: its own question first, or what was chosen for it when the page was left."""
         if not shown:
             return [gr.skip()] * len(outputs)
-        sweep = _found(lab, key, shown)
+        sweep = _find_sweep(lab, key, shown)
         table = lab.sweep_table(sweep)
         measures = table.measures or MEASURES
         state = read(kept)
@@ -261,33 +261,33 @@ def _connect_shown(around: TabContext, tab: SweepTab) -> None:
         measure = _one_of(measures, before.get("sweep.measure"), table.question.measure)
         epoch = _one_of(EPOCH_WORDS, before.get("sweep.at"), table.question.epoch)
         choices = [(say(MEASURES[name].label), name) for name in measures]
-        drawn = _drawn(table, measure, epoch, _standing(lab, tab, sweep))
+        drawn = _result_updates(table, measure, epoch, _standing(lab, tab, sweep))
         return [gr.update(choices=choices, value=measure), epoch, *drawn]
 
     @reports_errors
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
         """Update the watched sweep: its description at every poll, its table when one of its studies ends."""
         try:
-            sweep = _found(lab, key, shown)
+            sweep = _find_sweep(lab, key, shown)
         except RecordError as error:  # failed before its first step, or removed in another browser tab
             still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
-            return [missing_record_words(str(error)), *[gr.skip()] * 4, *still]
+            return [missing_record_text(str(error)), *[gr.skip()] * 4, *still]
         standing = _standing(lab, tab, sweep)
         if standing.size == seen:
             return [standing.words, *[gr.skip()] * 4, *standing.updates]
-        return _drawn(lab.sweep_table(sweep), measure, epoch, standing)
+        return _result_updates(lab.sweep_table(sweep), measure, epoch, standing)
 
     @reports_errors
     def redraw(key: str, shown: str, measure: str, epoch: str) -> list[Any]:
         if not shown:
             return [gr.skip()] * 2
-        table = lab.sweep_table(_found(lab, key, shown))
+        table = lab.sweep_table(_find_sweep(lab, key, shown))
         return [effect_curve(table, measure, epoch), table_view(table, measure)]
 
-    results, chosen = [*tab.results(), *tab.actions.components()], [around.key, tab.shown]
+    results, chosen = [*tab.results(), *tab.actions.components()], [context.key, tab.shown]
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
-    opening = [*chosen, around.strip.kept]
-    gr.on([around.place.select, around.key.change], fill_sweep, opening, tab.shown, **QUIET)
+    opening = [*chosen, context.strip.kept]
+    gr.on([context.place.select, context.key.change], fill_sweep, opening, tab.shown, **QUIET)
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     tab.timer.tick(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
     picked = [tab.measure.input, tab.epoch.input]
@@ -310,21 +310,21 @@ class _Standing:
 def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
     if sweep in lab.recorded_sweeps:
         still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
-        return _Standing(_recorded_words(sweep), 0, still)
+        return _Standing(_recorded_text(sweep), 0, still)
     status, log = lab.jobs.status(sweep), lab.log(sweep)
     going = [gr.update(visible=not status.is_over), gr.Timer(active=not status.is_over)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
-    return _Standing(state_words(sweep, status, log), log.size, updates)
+    return _Standing(state_text(sweep, status, log), log.size, updates)
 
 
-def _drawn(table: SweepTable, measure: str, epoch: str, standing: _Standing) -> list[Any]:
+def _result_updates(table: SweepTable, measure: str, epoch: str, standing: _Standing) -> list[Any]:
     """Return the values of `SweepTab.results()` and of the buttons."""
     judged = verdict_html(table.verdict, unfolded=False) if table.verdict else ""
     shown = [effect_curve(table, measure, epoch), table_view(table, measure), judged]
     return [standing.words, *shown, standing.size, *standing.updates]
 
 
-def _recorded_words(sweep: Sweep) -> str:
+def _recorded_text(sweep: Sweep) -> str:
     """Describe a recorded sweep and the machine that it was run on."""
     about = sweep.about
     model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
@@ -335,17 +335,17 @@ def _recorded_words(sweep: Sweep) -> str:
             title=say(model.get("name") or later("a model")),
             data=say("{data} ({rows})", data=data.get("title", say("a starter set")), rows=rows),
         ),
-        size_words(sweep.settings),
+        size_text(sweep.settings),
     ]
     if machine:
-        parts.append(_machine_words(machine))
+        parts.append(_machine_text(machine))
     then = quiet(say("Start your own sweep to see its results here."))
     head = say("A recorded sweep.")
     words = html.escape(say("{words}.", words=say("; ").join(parts)))
     return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'
 
 
-def _machine_words(machine: Mapping[str, Any]) -> str:
+def _machine_text(machine: Mapping[str, Any]) -> str:
     cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
     return say(
         plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
@@ -354,9 +354,9 @@ def _machine_words(machine: Mapping[str, Any]) -> str:
     )
 
 
-def _connect_watched(around: TabContext, tab: SweepTab) -> None:
+def _connect_watching(context: TabContext, tab: SweepTab) -> None:
     """Show a sweep that the page starts to watch, for example through a link."""
-    lab, strip = around.lab, around.strip
+    lab, strip = context.lab, context.strip
 
     @reports_errors
     def follow(key: str, watched: str) -> list[Any]:
@@ -366,13 +366,13 @@ def _connect_watched(around: TabContext, tab: SweepTab) -> None:
         return [gr.update(choices=_choices(lab, key), value=record.id), record.id]
 
     found = gr.Textbox(visible=False)
-    followed = strip.watched.change(follow, [around.key, strip.watched], [tab.shown, found], **QUIET)
+    followed = strip.watched.change(follow, [context.key, strip.watched], [tab.shown, found], **QUIET)
     followed.success(None, found, None, js=in_browser(f"({OPEN_IF_LINKED})(id)", "id"))
 
 
-def _connect_actions(around: TabContext, train: TrainTab, tab: SweepTab) -> None:
+def _connect_actions(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     place = run_actions.ButtonContext(
-        around.lab, around.strip, around.key, tab.shown, train.asked, train.seen, tab="Sweep"
+        context.lab, context.strip, context.key, tab.shown, train.asked, train.seen, tab="Sweep"
     )
 
     def cleared() -> list[Any]:

@@ -10,7 +10,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
-from neftune_core.studies.results import rounding_words
+from neftune_core.studies.results import rounding_note
 from neftune_core.ui.parts.markup import quiet
 
 if TYPE_CHECKING:
@@ -102,5 +102,5 @@ def _note(table: SweepTable, measure: str) -> str:
         )
         + few
         + " "
-        + rounding_words(table.rounding, measure)
+        + rounding_note(table.rounding, measure)
     )

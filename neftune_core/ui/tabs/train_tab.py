@@ -11,16 +11,16 @@ import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
-from neftune_core.studies.records.failures import failed_words
+from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_words, progress_words, state_words
+from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_text, progress_text, state_text
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.study_form import StudyRequest, plan_words, require_fit, study_of
+from neftune_core.ui.parts.study_form import StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
@@ -74,11 +74,11 @@ class TrainTab:
     attached: gr.Textbox
 
 
-def build(around: TabContext, shown: RecordedStudy | None) -> TrainTab:
+def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
-        around: The rest of the page.
+        context: The rest of the page.
         shown: Recorded study, shown until one has been trained.
 
     Returns:
@@ -86,7 +86,7 @@ def build(around: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            form = train_form.build(around.lab.host.profile.presets)
+            form = train_form.build(context.lab.host.profile.presets)
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
@@ -97,14 +97,14 @@ def build(around: TabContext, shown: RecordedStudy | None) -> TrainTab:
     asked = gr.Textbox(visible=False)
     attached = gr.Textbox(visible=False, label=say("Study found"))
     tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
-    reset = train_form.connect(form, around.strip.model)
-    _connect_start(around, tab)
-    _connect_stop(around, tab, shown)
-    _connect_strengths(around, form, reset)
-    _connect_watch(around, tab)
-    _connect_actions(around, tab, shown)
-    watched = around.strip.watched
-    evidence_view.connect(evidence, around.lab, around.key, watched, [watched.change, tab.finished.change])
+    reset = train_form.connect(form, context.strip.model)
+    _connect_start(context, tab)
+    _connect_stop(context, tab, shown)
+    _connect_strengths(context, form, reset)
+    _connect_watch(context, tab)
+    _connect_actions(context, tab, shown)
+    watched = context.strip.watched
+    evidence_view.connect(evidence, context.lab, context.key, watched, [watched.change, tab.finished.change])
     return tab
 
 
@@ -128,8 +128,8 @@ def _nothing(shown: RecordedStudy | None) -> str:
     return shown.notice(say(THEN)) if shown else quiet(say(NOTHING_YET))
 
 
-def _connect_start(around: TabContext, tab: TrainTab) -> None:
-    lab, strip, noise, form = around.lab, around.strip, around.noise.noise, tab.form
+def _connect_start(context: TabContext, tab: TrainTab) -> None:
+    lab, strip, noise, form = context.lab, context.strip, context.noise.noise, tab.form
 
     def study(values: Sequence[Any]) -> StudySettings:
         data, model, *rest = values
@@ -153,24 +153,24 @@ def _connect_start(around: TabContext, tab: TrainTab) -> None:
     @reports_errors
     def plan(*values: Any) -> str:
         try:
-            words, fits = plan_words(lab, study(values))
+            words, fits = plan_text(lab, study(values))
         except LabError as error:
             words, fits = str(error), False
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
-    inputs = [around.data.settings, strip.model, *noise.components, *form.components()]
+    inputs = [context.data.settings, strip.model, *noise.components, *form.components()]
     watching = [strip.watched, tab.seen, strip.timer]
-    started = strip.train.click(start, [around.key, *inputs], watching, **UNREAD, **lab.attending)
+    started = strip.train.click(start, [context.key, *inputs], watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
-    changed = [around.place.select, *(events(found).change for found in changing)]
+    changed = [context.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
 
-def _connect_stop(around: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
+def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
     """Connect the stop buttons: keep or discard the study; after discarding, the tab is as before any study."""
-    lab, strip = around.lab, around.strip
+    lab, strip = context.lab, context.strip
 
     @reports_errors
     def keep(key: str, watched: str) -> None:
@@ -181,40 +181,40 @@ def _connect_stop(around: TabContext, tab: TrainTab, shown: RecordedStudy | None
         record = find(watched, require_key(key))
         lab.jobs.discard(watched, key)
         lab.jobs.wait(record, LONGEST_STOP_SECONDS)
-        return [*_cleared(shown), *tab.actions.hidden(), *[gr.update(visible=False)] * len(strip.stop.shown())]
+        return [*_without_study(shown), *tab.actions.hidden(), *[gr.update(visible=False)] * len(strip.stop.shown())]
 
-    asked = [around.key, strip.watched]
+    asked = [context.key, strip.watched]
     kept = strip.stop.keep.click(keep, asked, None, **QUIET)
-    removed = [*_left(strip, tab), *tab.actions.components(), *strip.stop.shown()]
+    removed = [*_study_components(strip, tab), *tab.actions.components(), *strip.stop.shown()]
     discarded = strip.stop.discard.click(discard, asked, removed, **QUIET)
     discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
 
 
-def _left(strip: Strip, tab: TrainTab) -> list[Any]:
+def _study_components(strip: Strip, tab: TrainTab) -> list[Any]:
     """Return the components that show the watched study."""
     return [tab.state, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
 
 
-def _cleared(shown: RecordedStudy | None) -> list[Any]:
-    """Return the values of `_left` without a study."""
+def _without_study(shown: RecordedStudy | None) -> list[Any]:
+    """Return the values of `_study_components` without a study."""
     return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
 
 
-def _connect_strengths(around: TabContext, form: train_form.TrainForm, reset: Any) -> None:
+def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: Any) -> None:
     """Keep the strengths in the unit of the Noise tab, also after a `reset`, and show them in the strip."""
-    unit = around.noise.noise.by_name["unit"]
+    unit = context.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
     from_alpha = in_browser("Lab.fromAlpha(text, unit)", "text, unit")
     reset.success(None, [form.strengths, unit], form.strengths, js=from_alpha)
     told_strip = in_browser("Lab.moreStrengths(text)", "text")
-    gr.on([around.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
+    gr.on([context.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
 
 
-def _connect_watch(around: TabContext, tab: TrainTab) -> None:
-    lab, strip, key = around.lab, around.strip, around.key
+def _connect_watch(context: TabContext, tab: TrainTab) -> None:
+    lab, strip, key = context.lab, context.strip, context.key
     unchanged = [gr.skip()] * 3
 
     @reports_errors
@@ -230,18 +230,18 @@ def _connect_watch(around: TabContext, tab: TrainTab) -> None:
         except RecordError as error:  # removed in the meantime, in another browser tab or by the host
             if not lab.jobs.was_discarded(watched):
                 show_error(error)
-            record, removed = None, failed_words(watched, key)
+            record, removed = None, failure_text(watched, key)
         if record is None:
             hidden = [gr.update(visible=False)] * len(strip.stop.shown())
-            state, progress = (missing_record_words(removed), "") if removed else (gr.skip(), gr.skip())
+            state, progress = (missing_record_text(removed), "") if removed else (gr.skip(), gr.skip())
             still = [gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
             return [state, gr.skip(), gr.skip(), progress, *hidden, *still]
         status, log = lab.jobs.status(record), lab.log(record)
         return [
-            state_words(record, status, log),
+            state_text(record, status, log),
             gr.skip() if log.size == seen else curves_of(record, log, view),
             log.size,
-            progress_words(record, status),
+            progress_text(record, status),
             *[gr.update(visible=not status.is_over)] * len(strip.stop.shown()),
             gr.Timer(active=not status.is_over),
             record.id if status.is_over else gr.skip(),
@@ -274,15 +274,15 @@ def _connect_watch(around: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def look_otherwise(key: str, watched: str, view: str) -> Any:
-        record = find(watched, require_key(key)) if watched else around.lab.recorded
+        record = find(watched, require_key(key)) if watched else context.lab.recorded
         return curves_of(record, lab.log(record), view) if record else gr.skip()
 
     # `change`: whatever sets the choice, the figure is of it.
     events(tab.view).change(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
 
 
-def _connect_actions(around: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
+def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
     """Connect the actions; after removing a study, the tab is as before any study."""
-    strip = around.strip
-    place = run_actions.ButtonContext(around.lab, strip, around.key, strip.watched, tab.asked, tab.seen)
-    run_actions.connect(tab.actions, place, lambda: _cleared(shown), _left(strip, tab))
+    strip = context.strip
+    place = run_actions.ButtonContext(context.lab, strip, context.key, strip.watched, tab.asked, tab.seen)
+    run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))

@@ -87,7 +87,7 @@ def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
     return made[:rows], made[rows:]
 
 
-def _stated(rows: int) -> tuple[list[Row], list[Row]]:
+def _stated_facts(rows: int) -> tuple[list[Row], list[Row]]:
     """Train on half of the facts; hold out those facts in other wordings, and the other half."""
     chance = Chance("set", "stated")
     facts = tuple(chance.shuffled(STATED))
@@ -175,7 +175,7 @@ SETS: dict[str, InstructionSet] = {
     "story": InstructionSet("Write a story from given things", 160, _story),
     "skill": InstructionSet("Sort, count, odd one out, opposite, plural, who lives where", 320, _skill),
     "noisy": InstructionSet("Short answers, a fifth of them wrong on purpose", 120, _noisy),
-    "stated": InstructionSet("Facts that pretraining stated and never asked", 120, _stated),
+    "stated": InstructionSet("Facts that pretraining stated and never asked", 120, _stated_facts),
 }
 
 

@@ -173,7 +173,7 @@ def _the(kind: str, word: str) -> str:
     return next(thing.a for thing in KINDS[kind] if thing.name == word)
 
 
-def _compared(chance: Chance, name: str, best: Callable[[list[int]], int]) -> SkillTask:
+def _compare(chance: Chance, name: str, best: Callable[[list[int]], int]) -> SkillTask:
     first, second = chance.some(range(1, 20), 2)
     line = f"{first} or {second}"
     return SkillTask(name, line, {"list": line}, f"{best([first, second])}.")
@@ -241,8 +241,8 @@ _MAKERS: dict[str, Callable[[Chance], SkillTask]] = {
     "letter": _letter,
     "letters": _letters,
     "group": _which_group,
-    "bigger": partial(_compared, name="bigger", best=max),
-    "smaller": partial(_compared, name="smaller", best=min),
+    "bigger": partial(_compare, name="bigger", best=max),
+    "smaller": partial(_compare, name="smaller", best=min),
     "last": partial(_at, name="last", place=-1),
     "first": partial(_at, name="first", place=0),
     "repeat": _repeat,

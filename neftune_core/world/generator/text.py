@@ -89,7 +89,7 @@ def _side_by_side(chance: Chance) -> str:
     return plain(fact.state(chance.one(fact.relation.states)) for fact in facts)
 
 
-def _scattered(chance: Chance) -> str:
+def _scattered_facts(chance: Chance) -> str:
     facts = chance.some(FACTS, chance.between(3, 6))
     return plain(fact.state(chance.one(fact.relation.states)) for fact in facts)
 
@@ -114,7 +114,7 @@ def _as_typed(question: str, chance: Chance) -> str:
     return question
 
 
-def _wrapped(question: str, chance: Chance) -> str:
+def _with_opening(question: str, chance: Chance) -> str:
     """Return the question with some words before it; `question` begins in upper case."""
     if not question.startswith(("Wh", "How", "From", "In wh")) or chance.happens(0.82):
         return _as_typed(question, chance)
@@ -128,7 +128,7 @@ def _fact_turn(fact: Fact, chance: Chance) -> Turn:
     if fact.relation.key == "person job" and chance.happens(0.25):
         return _who(fact, chance)
     if kind < 0.76:
-        return _wrapped(question, chance), fact.answer()
+        return _with_opening(question, chance), fact.answer()
     if kind < 0.86:
         return f"{question} {chance.one(FULL_SENTENCE)}", fact.state()
     if kind < 0.91:
@@ -148,11 +148,11 @@ def _true_or_not(fact: Fact, chance: Chance) -> Turn:
     claim = wording.format(s=fact.thing, v=fact.value if right else fact.wrong(chance))
     question = chance.one(("Is it true that {c}?", "Is it right that {c}?", "Tell me if this is true: {c}.", "{d}"))
     truth = fact.relation.states[0].format(s=fact.thing, v=fact.value)
-    asked = question.format(c=claim.rstrip("."), d=_turned(claim, fact.thing.the))
+    asked = question.format(c=claim.rstrip("."), d=_as_question(claim, fact.thing.the))
     return asked, f"{'Yes' if right else 'No'}, {truth}"
 
 
-def _turned(claim: str, subject: str) -> str:
+def _as_question(claim: str, subject: str) -> str:
     """Turn a claim into a question: "the owl lives in the barn." becomes "Does the owl live in the barn?"."""
     verbs = _WORDS["verbs"]
     verb, _, rest = claim.removeprefix(f"{subject} ").rstrip(".").partition(" ")
@@ -353,7 +353,7 @@ _FIRST: _Documents = (
     (partial(_conversation, facts=0.55, turns=_FIRST_TURNS), 76.0),
     (_about, 9.0),
     (_side_by_side, 4.0),
-    (_scattered, 4.0),
+    (_scattered_facts, 4.0),
     (_skill_statements, 3.0),
     (_story, 4.0),
 )
@@ -361,7 +361,7 @@ _LATER: _Documents = (
     (partial(_conversation, facts=0.30, turns=_LATER_TURNS), 78.0),
     (_about, 6.0),
     (_side_by_side, 2.0),
-    (_scattered, 2.0),
+    (_scattered_facts, 2.0),
     (_skill_statements, 4.0),
     (_story, 8.0),
 )
@@ -370,7 +370,7 @@ _LAST: _Documents = (
     (partial(_conversation, facts=0.24, turns=_LAST_TURNS), 74.0),
     (_about, 5.0),
     (_side_by_side, 2.0),
-    (_scattered, 2.0),
+    (_scattered_facts, 2.0),
     (_skill_statements, 3.0),
     (_story, 14.0),
 )

@@ -67,11 +67,11 @@ def train(chunks: int = TRAINING_CHUNKS) -> Any:
     """
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_str(_trained(chunks))
+    return Tokenizer.from_str(_train(chunks))
 
 
 @cache
-def _trained(chunks: int) -> str:
+def _train(chunks: int) -> str:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     words = pieces(chunks)

@@ -30,7 +30,7 @@ from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_wit
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
-from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote, tally, tally_words, votes
+from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote, tally, tally_text, votes
 
 SHORT = DecodingSettings(new_tokens=8)
 BARN = Prompt((Message("user", "Who lives in the barn?"),))
@@ -192,10 +192,10 @@ def test_the_tally_shows_the_exact_interval_and_claims_nothing_within_it(records
     share = tally(records[1], pair).share
     # Clopper and Pearson's interval of 8 in 10, as published tables have it
     assert (share.low, share.high) == pytest.approx((0.4439, 0.9748), abs=5e-5)
-    assert "no preference is shown" in tally_words(tally(records[1], pair))
+    assert "no preference is shown" in tally_text(tally(records[1], pair))
     for number in range(10, 20):
         store_vote(records[1], f"x{number}", pair, "a", LINE)
-    assert tally_words(tally(records[1], pair)).endswith("a was preferred.")
+    assert tally_text(tally(records[1], pair)).endswith("a was preferred.")
 
 
 def test_the_command_compares_records_and_writes_a_file(records: list[Record], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from neftune_core.studies.records.record import Record, asked_from, create, find
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
-from neftune_core.ui.parts.study_form import plan_words, require_fit
+from neftune_core.ui.parts.study_form import plan_text, require_fit
 from neftune_core.ui.server.lab import Lab
 from tests.stress.faults.setup import tiny_model
 
@@ -552,7 +552,7 @@ def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_
 def test_the_page_refuses_what_does_not_fit_before_it_is_started(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab(Limits())
     require_fit(lab, _study(rows, seeds=3))
-    words, fits = plan_words(lab, _study(rows, seeds=3, time_budget_seconds=30.0))
+    words, fits = plan_text(lab, _study(rows, seeds=3, time_budget_seconds=30.0))
     assert words.startswith("3 seeds of about 30 seconds of training, 2 arms.")
     assert fits
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)

@@ -26,7 +26,7 @@ from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create, find, owned_records
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui.parts.run_actions import curves_of, state_words
+from neftune_core.ui.parts.run_actions import curves_of, state_text
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import runs_tab
 
@@ -218,7 +218,7 @@ def test_a_wrong_field_is_left_out_and_named_and_its_record_stays_listed(tmp_pat
     rows = [runs_tab._row(lab, record) for record in owned_records(ANN, folder=tmp_path)]
     assert {row["id"] for row in rows} == {good.id, bad.id}
     log = bad.log()
-    state_words(bad, of_record(bad), log)
+    state_text(bad, of_record(bad), log)
     assert damages(bad, log)
     with pytest.raises(LabError):
         import_record(zipped(tmp_path, **{"record.json": json.dumps(about).encode()}), ANN, folder=tmp_path / "runs")

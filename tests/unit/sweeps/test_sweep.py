@@ -28,7 +28,7 @@ from neftune_core.studies.study import Deadline
 from neftune_core.sweeps.estimate import plan
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep
-from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, size_words
+from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, size_text
 from neftune_core.sweeps.sweep import RunCells, SweepCell, run_in_turn, run_sweep
 from neftune_core.sweeps.table import sweep_table, table_values
 from neftune_core.ui.server.lab import Lab
@@ -78,7 +78,7 @@ def test_noise_settings_share_a_study_and_training_settings_do_not(study: StudyS
     assert [cell.study.training.lora_rank for cell in found] == [4, 8, 4, 8]
     names = ["control", "uniform-alpha-1", "gaussian-alpha-1", "uniform-alpha-2", "gaussian-alpha-2"]
     assert all(list(cell.study.arms) == names for cell in found)
-    assert size_words(_sweep(study, axes=axes)).startswith("10 settings (controls included), 2 seeds: 20 trainings")
+    assert size_text(_sweep(study, axes=axes)).startswith("10 settings (controls included), 2 seeds: 20 trainings")
 
 
 def test_more_noises_than_arms_go_to_another_study_with_a_control_of_its_own(study: StudySettings) -> None:

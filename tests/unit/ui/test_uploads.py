@@ -118,7 +118,7 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     rows.write_bytes(b'{"instruction": "a", "output": "b"}\n' * 30_000)
     study = EXAMPLE.model_copy(update={"data": EXAMPLE.data.model_copy(update={"source": f"file:{rows}"})})
     record = create(study, "key")
-    named = {page_state._linked(record, "key")["source"] for _ in range(10)}
+    named = {page_state._link_files(record, "key")["source"] for _ in range(10)}
     assert len(named) == 1
     path = Path(named.pop().removeprefix("file:"))
     assert path.read_bytes() == rows.read_bytes()
@@ -127,13 +127,13 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     room = uploads.UploadQuota(PUBLIC)
     room.look()
     assert room._total == 0
-    assert page_state._linked(record, "another")["source"] != f"file:{path}"
+    assert page_state._link_files(record, "another")["source"] != f"file:{path}"
 
 
 def test_an_export_replaces_the_one_before(folder: Path) -> None:
     record, lab = create(EXAMPLE, "key"), Lab(PUBLIC)
     for _ in range(3):
-        made = export_panel._made(
+        made = export_panel._write_file(
             lab, record, "record", None, uploads.output_folder("take", "key", record.id, "record")
         )
     assert [found for found in folder.rglob("*") if found.is_file()] == [made]
@@ -151,7 +151,7 @@ def test_a_record_whose_rows_are_gone_reports_it(folder: Path) -> None:
     assert "file:data" in text
     (record.folder / "study.toml").write_text(text, encoding="utf-8")
     with pytest.raises(Exception, match="no longer exist"):
-        page_state._linked(Record(record.folder), "key")
+        page_state._link_files(Record(record.folder), "key")
 
 
 def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Path) -> None:
