@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,25 @@ import pytest
 
 from neftune_core.models.threads import prepare_waiting
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process has one core
 prepare_waiting()  # before torch is imported
 
 import torch  # noqa: E402
 from tiny import loaded_tiny  # noqa: E402
 
 from neftune_core.models.loading import LoadedModel  # noqa: E402
+
+TOGETHER = ("browser", "api")
+"""Folders of tests that share one lab."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share fixtures in one process: those of a file, and those of one lab."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        folder = place.parts[0]
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else str(place)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_lab import LAB, opened_page, served
+from served_lab import SharedLab, opened_page, served
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -26,16 +27,23 @@ def address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield found
 
 
-@pytest.fixture(scope="module")
-def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lab")
+@pytest.fixture(scope="session")
+def shared_lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLab]:
+    """Return the complete lab with the bundled model, which all browser tests share."""
+    with contextlib.closing(SharedLab(lambda: tmp_path_factory.mktemp("lab"))) as lab:
+        yield lab
 
 
-@pytest.fixture(scope="module")
-def lab_address(browser: Any, lab_home: Path) -> Iterator[str]:
-    """Return the address of the complete lab with the bundled model."""
-    with served(["-c", LAB], lab_home) as found:
-        yield found
+@pytest.fixture
+def lab_address(shared_lab: SharedLab, request: pytest.FixtureRequest) -> str:
+    """Return the address of the complete lab."""
+    return shared_lab.opened(request.session.testsfailed)[0]
+
+
+@pytest.fixture
+def lab_home(shared_lab: SharedLab, request: pytest.FixtureRequest) -> Path:
+    """Return the home folder of the complete lab."""
+    return shared_lab.opened(request.session.testsfailed)[1]
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from processes import ended
 
 LAB = "from neftune_core.ui.server.serve import serve; serve(host='127.0.0.1')"
 
@@ -24,10 +26,28 @@ def served(command: list[str], home: Path) -> Iterator[str]:
     environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None
-        try:
+        with ended(server):
             yield server.stdout.readline().strip().rpartition(" ")[2]
-        finally:
-            server.terminate()
+
+
+class SharedLab:
+    """One lab for many tests. A test that failed may have left a study running, so the next one gets a new lab."""
+
+    def __init__(self, new_home: Callable[[], Path]) -> None:
+        self._new_home, self._failed = new_home, -1
+        self._stack = ExitStack()
+
+    def opened(self, failed: int) -> tuple[str, Path]:
+        """Return the address and the home folder; `failed` is the number of tests that have failed so far."""
+        if failed != self._failed:
+            self.close()
+            home = self._new_home()
+            self._failed, self._found = failed, (self._stack.enter_context(served(["-c", LAB], home)), home)
+        return self._found
+
+    def close(self) -> None:
+        """End the lab and what it runs."""
+        self._stack.close()
 
 
 @contextmanager

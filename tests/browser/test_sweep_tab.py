@@ -5,20 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from page_steps import text_of
 from served_lab import visiting
 
 pytestmark = pytest.mark.browser
 
-KEY = "7c" * 32
+KEY = "5e" * 32
 POINTS = """() => (document.querySelector('#sweep-curve .lab-figure-plot').labFigure.value?.data || [])
     .reduce((count, trace) => count + trace.y.length, 0)"""
-
-
-def text_of(page: Any, selector: str, words: str) -> str:
-    """Return the text of the element once it contains `words`."""
-    found = page.locator(selector, has_text=words)
-    found.wait_for()
-    return str(found.inner_text())
 
 
 def fill(page: Any, box: str, text: str) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from tests.processes import ended
+
 SECONDS = 60
 LONGEST_ANSWER_SECONDS = 600.0
 NO_HUB = "http://127.0.0.1:9"  # the port of nothing: what is asked of the hub fails at once, and nothing leaves
@@ -197,8 +199,6 @@ def served(
             env={**os.environ, **own, "PYTHONPATH": paths, **environment},
         ) as process:
             assert process.stdout is not None
-            try:
+            with ended(process):
                 said = next((line for line in process.stdout if OPEN in line), "")  # some platforms say more before
                 yield Server(said.strip().rpartition(" ")[2], process, home)
-            finally:
-                process.terminate()

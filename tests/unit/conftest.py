@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,19 @@ from hub_mock import hub_of
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
 from neftune_core.settings import Limits
+from neftune_core.studies.jobs import Jobs
 from tests.stress.families.tiny import FAMILIES
+
+
+@pytest.fixture(autouse=True)
+def _queues_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the queues that a test opened, so that a failed test leaves no study running."""
+    opened: list[Jobs] = []
+    begin = Jobs.__init__
+    monkeypatch.setattr(Jobs, "__init__", lambda queue, *given: opened.append(queue) or begin(queue, *given))
+    yield
+    for queue in opened:
+        queue.close(60)
 
 
 @pytest.fixture

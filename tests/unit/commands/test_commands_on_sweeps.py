@@ -9,42 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from short_study import short_rows, short_study
 
 from neftune_core.commands.common import record_by_name, study_by_name
 from neftune_core.commands.compare import Compare, compare
 from neftune_core.commands.records import Report, Runs, Script, Verdict, report, runs, runs_table, script, verdict
 from neftune_core.commands.sweep import Sweep as SweepCommand
 from neftune_core.commands.sweep import sweep as sweep_command
-from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting, RecordError
-from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
-from neftune_core.home import home
-from neftune_core.models.settings import ModelSettings
+from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import all_records, create
-from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.record import Sweep, create_sweep
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.sweep import run_sweep
-from tests.stress.faults.setup import tiny_model
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     """Return a sweep of two seeds and two noise arms on a tiny model."""
     folder = tmp_path_factory.mktemp("sweep")
-    model = tiny_model(home() / "tiny")
-    path = folder / "rows.jsonl"
-    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(12)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    study = StudySettings(
-        seeds=2,
-        model=ModelSettings(source=str(model)),
-        data=DataSettings(source=f"file:{path}"),
-        training=TrainingSettings(epochs=1, evaluations=1, evaluation_rows=4),
-        answers=AnswerSettings(new_tokens=2),
-    )
+    study = short_study(short_rows(folder), seeds=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEFTUNE_HOME", str(folder / "home"))
         made = create_sweep(SweepSettings(title="Two strengths", axes={"noise.strength": (5, 15)}, study=study), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from short_study import short_rows, short_study
 
 from neftune_core.commands.compare import Compare, compare
 from neftune_core.commands.records import Report, Runs, report, runs
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import read_study, run_record
-from neftune_core.data.settings import DataSettings
 from neftune_core.engine.saving import load_adapter
-from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DataError, InvalidSetting, ModelError, RecordError
 from neftune_core.models import checks, loading
 from neftune_core.models.loading import load
@@ -223,15 +221,8 @@ def test_a_damaged_adapter_and_a_damaged_checkpoint_are_reported(tmp_path: Path)
         checkpoint.restore(None, tmp_path)  # type: ignore[arg-type]
 
 
-def _study(tmp_path: Path, **data: Any) -> StudySettings:
-    path = tmp_path / "rows.jsonl"
-    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(12)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return StudySettings(
-        data=DataSettings(source=f"file:{path}", **data),
-        training=TrainingSettings(steps=2, evaluations=1, evaluation_rows=4),
-        noise=(NoiseSettings(strength=5),),
-    )
+def _study(tmp_path: Path) -> StudySettings:
+    return short_study(short_rows(tmp_path), {"steps": 2}, noise=(NoiseSettings(strength=5),))
 
 
 def _kept() -> list[Path]:

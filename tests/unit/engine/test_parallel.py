@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import ended
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
@@ -51,14 +54,17 @@ def study(place: Path, **training: Any) -> StudySettings:
     )
 
 
+@contextmanager
 def launched(
-    arguments: list[str], home: Path, processes: int = 2, program: tuple[str, ...] = ("-m", "neftune_core")
-) -> subprocess.Popen[str]:
-    """Run `neftune`, or another program, on several processes with torch's launcher."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    arguments: list[str], home: Path, program: tuple[str, ...] = ("-m", "neftune_core")
+) -> Iterator[subprocess.Popen[str]]:
+    """Run `neftune`, or another program, on two processes with torch's launcher."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "NEFTUNE_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [*start, *program, *arguments]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process, ended(process):
+        yield process
 
 
 ONE_OF_TWO = """
@@ -97,8 +103,8 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, training: dict[st
     alone = create(asked, "", folder=tmp_path / "alone")
     assert list(run_study(alone, Limits(), lambda: False))[-1]["event"] == "finished"
     (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
-    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
-    said, _ = process.communicate(timeout=300)
+    with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home") as process:
+        said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     both = only_record(tmp_path / "home")
     assert said.count("record: ") == 1  # the first process alone speaks
@@ -109,19 +115,19 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, training: dict[st
 
 
 def test_a_study_on_two_processes_stops_on_request_and_continues(tmp_path: Path) -> None:
-    asked = study(tmp_path, epochs=40, checkpoint_steps=2)
+    asked = study(tmp_path, epochs=10, checkpoint_steps=2)
     (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
-    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
-    end = time.monotonic() + 120
-    while not _steps(tmp_path / "home") and time.monotonic() < end:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=25)  # after 30 seconds the launcher would have killed them
+    with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home") as process:
+        end = time.monotonic() + 120
+        while not _steps(tmp_path / "home") and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=25)  # after 30 seconds the launcher would have killed them
     record = only_record(tmp_path / "home")
     assert (record.ending() or {}).get("event") == "stopped", said
     done = _steps(tmp_path / "home")
-    again = launched(["runs", "resume", record.id], tmp_path / "home")
-    said, _ = again.communicate(timeout=300)
+    with launched(["runs", "resume", record.id], tmp_path / "home") as again:
+        said, _ = again.communicate(timeout=300)
     assert again.returncode == 0, said
     assert (record.ending() or {})["event"] == "finished"
     assert _steps(tmp_path / "home") > done > 0
@@ -131,8 +137,8 @@ def test_what_all_processes_refuse_is_reported_by_the_first_in_its_sentence(tmp_
     asked = study(tmp_path)
     (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text('{"nothing": "here"}\n', encoding="utf-8")
-    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home")
-    said, _ = process.communicate(timeout=100)
+    with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home") as process:
+        said, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert "nothing" in said
     assert not list((tmp_path / "home" / "runs").glob("*/study.toml"))  # no step was made: no record is left
@@ -143,8 +149,8 @@ def test_what_one_process_cannot_prepare_ends_all_with_its_sentence(tmp_path: Pa
     (tmp_path / "study.toml").write_text(to_toml(study(tmp_path)), encoding="utf-8")
     program = tmp_path / "program.py"
     program.write_text(ONE_OF_TWO.format(rank=rank), encoding="utf-8")
-    process = launched(["train", str(tmp_path / "study.toml")], tmp_path / "home", program=(str(program),))
-    said, _ = process.communicate(timeout=100)
+    with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home", program=(str(program),)) as process:
+        said, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert not list((tmp_path / "home" / "runs").glob("*/study.toml"))  # no step was made: no record is left
     assert said.count("The memory of this machine ran out") == 2  # each process says why it ends

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from processes import ended
 
 from neftune_core.space import folder
 from tests.stress.visitor import Answer, Visitor
@@ -40,16 +41,16 @@ def test_a_built_folder_serves_from_a_clean_environment(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NEFTUNE", "VIRTUAL"))}
     # As a Space has it, but for the address: its own proxy is not here.
     clean |= {"SPACE_ID": "owner/lab", "GRADIO_SERVER_NAME": "127.0.0.1", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(
-        [python, "app.py"], cwd=space, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline().strip()
-            assert "is open at http" in line, process.stderr.read() if process.stderr else ""
-            _answers(line.rpartition(" ")[2])
-        finally:
-            process.terminate()
+    with (
+        subprocess.Popen(
+            [python, "app.py"], cwd=space, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        ended(process),
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        assert "is open at http" in line, process.stderr.read() if process.stderr else ""
+        _answers(line.rpartition(" ")[2])
 
 
 def _answers(address: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import ended
 
 from neftune_core.errors import RecordError
 from neftune_core.studies.records import removal
@@ -38,13 +39,10 @@ def record(tmp_path: Path) -> Record:
 def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a process that locks `path` until it is killed."""
     command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, ended(process):
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+        yield process
 
 
 def test_a_record_is_claimed_by_one_writer_at_a_time(record: Record) -> None:

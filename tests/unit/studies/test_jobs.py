@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import json
 import os
 import sys
@@ -14,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from short_study import short_rows, short_study, tiny_source
 
 from neftune_core.data.preparing import prepare
-from neftune_core.data.settings import DataSettings
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.engine.passes import Passes
-from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
-from neftune_core.home import home
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
@@ -40,35 +37,22 @@ from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.ui.parts.study_form import plan_text, require_fit
 from neftune_core.ui.server.lab import Lab
-from tests.stress.faults.setup import tiny_model
 
 ANN, BEN = "key-of-ann", "key-of-ben"
 
 
-@functools.cache
 def _model() -> ModelSettings:
-    """Use a tiny model in all studies here, so that steps are fast."""
-    return ModelSettings(source=str(tiny_model(home() / "tiny")))
+    return ModelSettings(source=tiny_source())
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
-    lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(20)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
+    return short_rows(tmp_path, 20)
 
 
 def _study(rows: Path, *, seeds: int = 1, **training: object) -> StudySettings:
-    settings = {"epochs": 1, "evaluations": 1, "evaluation_rows": 4} | training
-    return StudySettings(
-        seeds=seeds,
-        model=_model(),
-        data=DataSettings(source=f"file:{rows}"),
-        training=TrainingSettings(**settings),
-        answers=AnswerSettings(new_tokens=4),
-        noise=(NoiseSettings(strength=5),),
-    )
+    more = {"answers": AnswerSettings(new_tokens=4), "noise": (NoiseSettings(strength=5),)}
+    return short_study(rows, training, seeds=seeds, **more)
 
 
 def _until(record: Record, event: str, seconds: float = 60) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from processes import ended
+from short_study import short_rows, short_study
 from tiny import random_rows
 
 from neftune_core.commands.records import runs_table
-from neftune_core.data.settings import DataSettings
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.engine.stack import AdapterStack
@@ -39,15 +40,9 @@ from neftune_core.sweeps.queue import LabJobs
 @pytest.fixture
 def study(tmp_path: Path) -> StudySettings:
     """Return a study of twelve steps with adapter dropout and a checkpoint every three steps."""
-    path = tmp_path / "rows.jsonl"
-    lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(20)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return StudySettings(
-        data=DataSettings(source=f"file:{path}"),
-        training=TrainingSettings(epochs=3, evaluations=4, evaluation_rows=4, lora_dropout=0.2, checkpoint_steps=3),
-        answers=AnswerSettings(new_tokens=4),
-        noise=(NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="laplace")),
-    )
+    noise = (NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="laplace"))
+    training = {"epochs": 3, "evaluations": 4, "lora_dropout": 0.2, "checkpoint_steps": 3}
+    return short_study(short_rows(tmp_path, 20), training, answers=AnswerSettings(new_tokens=4), noise=noise)
 
 
 def _numbers(record: Record) -> list[dict[str, Any]]:
@@ -171,7 +166,11 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     file.write_text(to_toml(study), encoding="utf-8")
     command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
     said = tmp_path / "said"
-    with said.open("w") as errors, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
+    with (
+        said.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True) as process,
+        ended(process),
+    ):
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             logs = list(home.glob("runs/*/events.jsonl"))
@@ -199,7 +198,10 @@ def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySett
     file, home = tmp_path / "study.toml", tmp_path / "home"
     file.write_text(to_toml(study), encoding="utf-8")
     command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
+        ended(process),
+    ):
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             if any('"step": 5' in log.read_text(encoding="utf-8") for log in home.glob("runs/*/events.jsonl")):

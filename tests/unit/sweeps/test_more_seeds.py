@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from short_study import short_rows, short_study
 
 from neftune_core.commands.sweep import Sweep as SweepCommand
 from neftune_core.commands.sweep import record_to_run
 from neftune_core.commands.train import record_to_resume
-from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, RecordError
-from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.judging import outcomes_of, verdict_of
@@ -39,15 +37,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudySettings:
-    path = tmp_path / "rows.jsonl"
-    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(12)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return StudySettings(
-        data=DataSettings(source=f"file:{path}"),
-        training=TrainingSettings(epochs=1, evaluations=1, evaluation_rows=4),
-        answers=AnswerSettings(new_tokens=2),
-        noise=(NoiseSettings(strength=5),),
-    )
+    return short_study(short_rows(tmp_path), noise=(NoiseSettings(strength=5),))
 
 
 def _of(study: StudySettings, seeds: int) -> StudySettings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import socket
 import sys
@@ -17,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from short_study import short_rows, short_study, tiny_source
 
-from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
-from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import ENDINGS
-from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps import on_ray
 from neftune_core.sweeps.on_ray import OnRay
 from neftune_core.sweeps.record import Sweep, create_sweep
@@ -33,7 +29,6 @@ from neftune_core.sweeps.settings import SweepSettings, cells
 from neftune_core.sweeps.sweep import SweepCell, run_sweep
 from neftune_core.sweeps.table import sweep_table, table_values
 from neftune_core.sweeps.transfer import fetch, send
-from tests.stress.faults.setup import tiny_model
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -63,16 +58,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def settings(place: Path, **training: Any) -> SweepSettings:
-    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(12)]
-    (place / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    values = {"epochs": 2, "evaluations": 1, "evaluation_rows": 4}
-    study = StudySettings(
-        seeds=2,
-        model=ModelSettings(source=str(tiny_model(place / "model")), precision="float32"),
-        data=DataSettings(source=f"file:{place / 'rows.jsonl'}"),
-        training=TrainingSettings(**(values | training)),
-        answers=AnswerSettings(new_tokens=2),
-    )
+    model = ModelSettings(source=tiny_source(), precision="float32")
+    study = short_study(short_rows(place), {"epochs": 2} | training, seeds=2, model=model)
     axes: dict[str, Any] = {"noise.strength": (0, 5), "training.learning_rate": (1e-3, 2e-3)}
     return SweepSettings(axes=axes, study=study, keep_adapters=False)
 

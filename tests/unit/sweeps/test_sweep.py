@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from short_study import short_rows, short_study
 
-from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation import validity
-from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.home import folder_bytes, home
+from neftune_core.home import folder_bytes
 from neftune_core.models.loading import evict_all
-from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.record import find, owned_records
@@ -32,7 +30,6 @@ from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, si
 from neftune_core.sweeps.sweep import RunCells, SweepCell, run_in_turn, run_sweep
 from neftune_core.sweeps.table import sweep_table, table_values
 from neftune_core.ui.server.lab import Lab
-from tests.stress.faults.setup import tiny_model
 from tests.tools.recorded import keep, markdown
 
 ANN, BEN = "key-of-ann", "key-of-ben"
@@ -41,16 +38,7 @@ ANN, BEN = "key-of-ann", "key-of-ben"
 @pytest.fixture
 def study(tmp_path: Path) -> StudySettings:
     """Return a study with two seeds of a tiny model on twelve rows."""
-    path = tmp_path / "rows.jsonl"
-    lines = [{"instruction": f"Say the number {n}.", "input": "", "output": f"It is {n}."} for n in range(12)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return StudySettings(
-        seeds=2,
-        model=ModelSettings(source=str(tiny_model(home() / "tiny"))),
-        data=DataSettings(source=f"file:{path}"),
-        training=TrainingSettings(epochs=1, evaluations=1, evaluation_rows=4, checkpoint_steps=1),
-        answers=AnswerSettings(new_tokens=2),
-    )
+    return short_study(short_rows(tmp_path), {"checkpoint_steps": 1}, seeds=2)
 
 
 def _sweep(study: StudySettings, **given: Any) -> SweepSettings:

@@ -1,0 +1,48 @@
+"""Rows and a study of a few steps, which many tests share; its tiny model is made once."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.home import home
+from neftune_core.models.settings import ModelSettings
+from neftune_core.studies.settings import StudySettings
+from tests.stress.faults.setup import tiny_model
+
+
+@functools.cache
+def tiny_source() -> str:
+    """Return the folder of a tiny model, so that steps are fast."""
+    return str(tiny_model(home() / "tiny"))
+
+
+def short_rows(folder: Path, count: int = 12) -> Path:
+    """Write rows into `folder`, and return their file."""
+    path = folder / "rows.jsonl"
+    lines = [{"instruction": f"Say the number {n}.", "output": f"It is {n}."} for n in range(count)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def short_study(rows: Path, training: dict[str, Any] | None = None, **given: Any) -> StudySettings:
+    """Return a study of one epoch of these rows.
+
+    Args:
+        rows: File of the rows.
+        training: Training settings that differ from the usual ones.
+        given: Further settings of the study.
+    """
+    usual = {"epochs": 1, "evaluations": 1, "evaluation_rows": 4}
+    settings = {
+        "model": ModelSettings(source=tiny_source()),
+        "data": DataSettings(source=f"file:{rows}"),
+        "training": TrainingSettings(**(usual | (training or {}))),
+        "answers": AnswerSettings(new_tokens=2),
+    }
+    return StudySettings(**(settings | given))
