@@ -1,10 +1,10 @@
 /** The address of the page: its parameters, and the tab that is open. */
 
-/** @param {string} name one parameter of the address as it stands */
+/** @param {string} name one parameter of the current address */
 export const parameter = (name) => new URLSearchParams(location.search).get(name);
 
 /**
- * Put one parameter into the address, so that a reload finds the same; nothing is loaded.
+ * Set one parameter of the address without loading anything, so that a reload restores it.
  * @param {string} name
  * @param {string | null | undefined} value
  */
@@ -16,12 +16,12 @@ export const setParameter = (name, value) => {
 };
 
 /**
- * Open the tab with that name, as a click would.
+ * Open a tab by name, like a click.
  * @param {string} name
  */
 export const openTab = (name) => document.getElementById(`tab-${name.toLowerCase()}-button`)?.click();
 
-/** The English name of the open tab, which links have; its button is called tab-noise-button. */
+/** The English name of the open tab, as used in links; the id of its button is like `tab-noise-button`. */
 export const currentTab = () => {
   const open = document.querySelector("#lab-tabs > .tab-wrapper [role=tab][aria-selected=true]");
   const name = /^tab-(\w+)-button$/.exec(open?.id || "")?.[1];

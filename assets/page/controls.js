@@ -1,8 +1,8 @@
-/** The controls as the browser sees them. */
+/** Values of the controls in the browser. */
 import { reaching } from "./numbers.js";
 
 /**
- * The value of the control with that id: a number from a slider, the chosen value of a radio, else text.
+ * The value of a control: a number for a slider, the selected value for radio buttons, otherwise text.
  * @param {string} id
  * @returns {any}
  */
@@ -22,7 +22,7 @@ export const read = (id) => {
 const watched = [];
 
 /**
- * Call `callback` as soon as one of the controls with these ids is moved, typed into or chosen.
+ * Call `callback` on every input to one of the controls with these ids.
  * @param {string[]} ids
  * @param {(event: Event | null) => void} callback
  */
@@ -37,7 +37,7 @@ const moved = (event) => {
     return false;
   });
   if (!found.length) return;
-  // A slider has two inputs of one value; the one that was not touched follows only later.
+  // A slider has two inputs for one value; the other input is updated later.
   if (target instanceof HTMLInputElement && target.type === "number" && target.value !== "") {
     /** @type {HTMLInputElement | null | undefined} */
     const range = target.closest(".block")?.querySelector("input[type=range]");
@@ -49,7 +49,7 @@ document.addEventListener("input", moved, true);
 document.addEventListener("change", moved, true);
 
 /**
- * A slider that got a new value and a new range at once: the browser bent the value to the old range.
+ * Restore the value of a slider that got a new value and a new range at once: the browser clamped it to the old range.
  * @param {string} id
  */
 const straightened = (id) => {
@@ -61,7 +61,7 @@ const straightened = (id) => {
 };
 
 /**
- * For values that were set by an event of the framework: everything that watches these ids looks again.
+ * Notify all watchers of these ids after the framework has set values.
  * @param {string[]} ids
  */
 export const changed = (...ids) => {
@@ -72,7 +72,7 @@ export const changed = (...ids) => {
 };
 
 /**
- * The slider of the strength with the range that its unit and its value want.
+ * Set the range of the strength slider for its unit and value.
  * @param {number} strength
  * @param {string} unit
  * @param {Record<string, Slider>} ranges

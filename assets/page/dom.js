@@ -1,4 +1,4 @@
-/** Nodes, files and what this browser keeps. */
+/** DOM nodes, files and browser storage. */
 
 /**
  * @param {string} name
@@ -26,7 +26,7 @@ export const make = (name, attributes, ...children) => {
 };
 
 /**
- * A part of the page that is there as long as the page is.
+ * An element that exists as long as the page.
  * @param {ParentNode} root
  * @param {string} selector
  * @returns {any}
@@ -34,7 +34,7 @@ export const make = (name, attributes, ...children) => {
 export const within = (root, selector) => root.querySelector(selector);
 
 /**
- * What this browser keeps under a name; null where nothing is kept, or storage is forbidden.
+ * A stored text; null if it is absent or storage is forbidden.
  * @param {string} name
  */
 export const stored = (name) => {
@@ -46,7 +46,7 @@ export const stored = (name) => {
 };
 
 /**
- * Keep a text in this browser. Gives whether it could: storage is forbidden in some embedded pages.
+ * Store a text in this browser. Returns false if it failed: some embedded pages forbid storage.
  * @param {string} name
  * @param {string} value
  */
@@ -60,7 +60,7 @@ export const store = (name, value) => {
 };
 
 /**
- * Save a blob as a file of that name.
+ * Save a blob as a file.
  * @param {Blob} blob
  * @param {string} name
  */
@@ -71,7 +71,7 @@ export const save = (blob, name) => {
 };
 
 /**
- * Save a text as a file of that name; nothing where there is none.
+ * Save a text as a file; does nothing if name or text is missing.
  * @param {string | undefined} name
  * @param {string | undefined} text
  */
@@ -80,7 +80,7 @@ export const saveText = (name, text) => {
 };
 
 /**
- * Copy a text. Gives whether it could.
+ * Copy a text to the clipboard. Returns whether it succeeded.
  * @param {string} text
  */
 export const copy = async (text) => {
@@ -100,5 +100,5 @@ export const copy = async (text) => {
   return done;
 };
 
-/** Whether the reader asked for little motion. */
+/** Whether the user prefers reduced motion. */
 export const wantsStillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,4 +1,4 @@
-/** The facts of the page that tick the tasks of lessons off.
+/** Facts about the page that complete the tasks of lessons.
 
    A fact is a name with a number or a word (neftune_core/lessons/facts.py has the table). A task's condition is one or more
    comparisons joined by `and`. */
@@ -18,7 +18,7 @@ const OPERATORS = {
 };
 
 /**
- * Whether a condition holds of the facts as they are.
+ * Whether a condition on the current facts holds.
  * @param {string} condition
  */
 export const holds = (condition) =>
@@ -28,7 +28,7 @@ export const holds = (condition) =>
   });
 
 /**
- * Set a fact; whoever asked looks again if it is a new one.
+ * Set a fact; observers are called if it has changed.
  * @param {string} name
  * @param {any} value
  */
@@ -38,7 +38,7 @@ export const fact = (name, value) => {
   for (const look of asked) look();
 };
 
-/** @param {() => void} look called with every new fact */
+/** @param {() => void} look called whenever a fact changes */
 export const onFact = (look) => asked.push(look);
 
 part("facts", ({ props, watch }) => {
@@ -51,7 +51,7 @@ part("facts", ({ props, watch }) => {
 
 const seenKinds = new Set();
 const seenLengths = new Set();
-/** What was seen of the noise counts from here on. */
+/** Count the noise views from now on. */
 export const seeAnew = () => {
   seenKinds.clear();
   seenLengths.clear();

@@ -1,4 +1,4 @@
-/** The first view: the recorded study, before anything else is there. It is served inside the page as one script. */
+/** The first view: the recorded study, shown before anything else has loaded. It is inlined into the page as one script. */
 import { stored, within } from "./dom.js";
 import { Stage } from "./stage.js";
 

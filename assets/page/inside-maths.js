@@ -1,8 +1,8 @@
-/** Reading between the strengths at which noise was followed through a model. Nothing here knows the page. */
+/** Interpolation between the strengths at which noise was measured in a model. Does not use the DOM. */
 
 /**
- * Where a strength lies among the measured ones, which ascend: after `low` of them (-1: before the first one, where the
- * sentence is clean) at `share` of the way to the next; `beyond` the last one it stays there.
+ * Locate a strength among the measured ones in ascending order: after index `low` (-1: before the first, where the
+ * sentence is clean), at `share` of the way to the next; clamped to the last one if `beyond`.
  * @param {number[]} strengths
  * @param {number} strength
  */
@@ -14,9 +14,9 @@ export const among = (strengths, strength) => {
 };
 
 /**
- * Numbers at a place among the strengths, in a straight line between those on both sides; null where there are none.
- * @param {any[]} measured nested lists, one for each strength
- * @param {number} clean what every number is without noise
+ * Linear interpolation of numbers at a position among the strengths; null if there are none.
+ * @param {any[]} measured nested lists, one per strength
+ * @param {number} clean the value without noise
  * @param {{low: number, share: number}} place
  * @returns {any}
  */
@@ -38,7 +38,7 @@ export const nearestOf = (strengths, strength) => {
 };
 
 /**
- * The place after which the last word of a sentence follows: what a class is asked to foresee.
+ * The position before the last word of a sentence, which a class is asked to predict.
  * @param {string[]} tokens
  * @param {number} first
  */

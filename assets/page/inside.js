@@ -1,4 +1,4 @@
-/** What was measured inside the model, for the views Depth (noise-depth.js) and Next word (noise-next.js).
+/** Measurements inside the model, for the views Depth (noise-depth.js) and Next word (noise-next.js).
 
    neftune_core/evaluation/noise_propagation.py measures, at all strengths in one call, and only while one of the views is
    open. */
@@ -11,7 +11,7 @@ const LABELS = 48; // more tokens than this are not all named below an axis
 let inside = null;
 
 /**
- * What was measured for this sentence and noise, or why there is nothing to draw.
+ * The measurements for this sentence and noise, or the reason that there are none.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {{found: Inside, words?: undefined} | {found?: undefined, words: string}}
@@ -23,7 +23,7 @@ export const ready = (payload, controls) => {
 };
 
 /**
- * What the numbers depend on, as one text.
+ * Everything that the numbers depend on, as a key.
  * @param {{key: string}} payload
  * @param {Inside["asked"]} controls
  */
@@ -31,13 +31,13 @@ export const wanted = ({ key }, { kind, unit, length_rule: rule, tokens, special
   JSON.stringify([key, kind, unit, rule, tokens, special]);
 
 /**
- * A token without the space before it.
+ * A token without its leading space.
  * @param {string} token
  */
 export const bare = (token) => visible(token.replace(/^[ ▁](?=.)/, ""));
 
 /**
- * A token as an axis of Plotly names it.
+ * The label of a token on a Plotly axis.
  * @param {string} token
  */
 export const label = (token) => {
@@ -46,7 +46,7 @@ export const label = (token) => {
 };
 
 /**
- * A horizontal axis that names tokens.
+ * A horizontal axis with token labels.
  * @param {string[]} tokens
  * @param {number} first
  */
@@ -57,7 +57,7 @@ export const axisOf = (tokens, first = 0) => {
 };
 
 /**
- * Take what came from the server.
+ * Store a response of the server.
  * @param {Inside | null} found
  */
 export const receive = (found) => {
@@ -65,7 +65,7 @@ export const receive = (found) => {
 };
 
 /**
- * Whether what came is what is wanted.
+ * Whether the stored response has this key.
  * @param {string} key
  */
 export const isHere = (key) => inside !== null && wanted(inside, inside.asked) === key;

@@ -9,10 +9,10 @@
   const code = tag.slice(0, 2);
   const browsers = navigator.language;
 
-  // The framework has words of its own in many languages, and asks the browser which one is wanted.
+  // The framework has its own translations and uses the language of the browser.
   Object.defineProperty(navigator, "language", { configurable: true, get: () => tag });
 
-  // The framework puts the language of the browser in its place as it begins.
+  // The framework replaces this by the language of the browser when it starts.
   new MutationObserver(() => root.lang !== tag && (root.lang = tag)).observe(root, { attributeFilter: ["lang"] });
 
   /** The page in that language; behind a proxy it may be at a path without a slash at its end. `said` puts the language
@@ -27,7 +27,7 @@
     return base + (wanted === "zh" ? "zh" : "") + (asked ? "?" + asked : "") + location.hash;
   };
 
-  // Who reads Chinese, by the address, by an earlier choice or by the browser's own, is led there; a link to the Chinese page is always kept.
+  // Readers of Chinese (by address, earlier choice or browser language) are redirected; a link to the Chinese page always works.
   const wishes = () => {
     const asked = new URLSearchParams(location.search).get("lang");
     if (asked) return asked;
@@ -43,13 +43,13 @@
     code,
     tag,
 
-    /** The English text in the language of the page, with `values` in place of the names in braces. */
+    /** Translate an English text to the language of the page, and insert `values` for the names in braces. */
     text: (english, values) => {
       const found = words[english] ?? english;
       return values ? found.replace(/\{(\w+)\}/g, (name, bare) => String(values[bare] ?? name)) : found;
     },
 
-    /** The other language, with the address as it stands; the choice holds for this browser. */
+    /** Switch to the other language at the same address; the choice is stored in this browser. */
     change: () => {
       const wanted = code === "zh" ? "en" : "zh";
       let said = false;
@@ -62,7 +62,7 @@
     },
   };
 
-  // What the framework says in English alone: to those who hear the page, and over its messages.
+  // Texts that the framework has only in English: for screen readers, and headings of its messages.
   /** @type {Record<string, string>} */
   const HEADS = {
     Error: LabLanguage.text("Error"),

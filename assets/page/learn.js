@@ -1,4 +1,4 @@
-/** The Learn tab: the recorded study as it plays, the lessons, and their tasks.
+/** The Learn tab: playback of the recorded study, the lessons, and their tasks.
 
    A task once done stays done, kept by this browser. */
 import { openTab, parameter, setParameter } from "./address.js";
@@ -8,7 +8,7 @@ import { on, part, say } from "./parts.js";
 import { Stage } from "./stage.js";
 import { text } from "./text.js";
 
-/** What was there before the framework goes on in its place; else it begins here. */
+/** Continue the stage that was shown before the framework started; otherwise create it. */
 part("recorded", ({ element, props }) => {
   const place = within(element, ".lab-stage");
   if (window.LabFirst && document.contains(window.LabFirst.root)) place.replaceWith(window.LabFirst.root);
@@ -16,7 +16,7 @@ part("recorded", ({ element, props }) => {
   document.getElementById("lab-first")?.remove();
 });
 
-/** One prompt of the recorded answers at a time. */
+/** Show one prompt of the recorded answers at a time. */
 part("recorded-answers", ({ element }) => {
   /** @type {HTMLElement[]} */
   const sections = [...element.querySelectorAll(".lab-answers")].filter((section) => section instanceof HTMLElement);
@@ -75,7 +75,7 @@ const look = () => {
 onFact(look);
 
 /**
- * Open a lesson by its number, or with 0 the list of them.
+ * Open a lesson by number; 0 opens the list.
  * @param {number | string | null} number
  */
 export const openLesson = (number) => {

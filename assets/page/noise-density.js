@@ -1,4 +1,4 @@
-/** The view of the drawn noise against its density (noise-views.js has the others). */
+/** The view of the drawn noise against its density (see noise-views.js for the others). */
 import { line, upright } from "./noise-views.js";
 import { views } from "./noise.js";
 import { theory, UNIFORM_REACH } from "./noise-maths.js";
@@ -6,7 +6,7 @@ import { ceiling, mean, short } from "./numbers.js";
 import { text } from "./text.js";
 
 /**
- * A density at a standard deviation, in words.
+ * Descriptions of the densities.
  * @type {Record<string, (std: number) => string>}
  */
 const SHAPES = {

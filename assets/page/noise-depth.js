@@ -1,4 +1,4 @@
-/** The view Depth of the Noise tab: how far the noise gets, per token and layer, read between the measured strengths. */
+/** The view Depth of the Noise tab: the disturbance per token and layer, interpolated between the measured strengths. */
 import { fact } from "./facts.js";
 import { axisOf, label, ready } from "./inside.js";
 import { among, interpolated } from "./inside-maths.js";
@@ -21,14 +21,14 @@ const known = (value) => (value === null ? "–" : short(value));
 const isPair = ({ layers }) => layers.some(([part]) => part === "encoder");
 
 /**
- * Short names of the layers: 0 is the embedding; E and D are the parts of an encoder-decoder.
+ * Short names of the layers: 0 is the embedding; E and D stand for encoder and decoder.
  * @param {Inside} found
  */
 const layerNames = (found) =>
   found.layers.map(([part, number]) => (isPair(found) ? `${part[0].toUpperCase()} ${number}` : String(number)));
 
 /**
- * The numbers of a line at a place among the strengths.
+ * The numbers of a curve at a position among the strengths.
  * @param {OverDraws} measured
  * @param {number} clean
  * @param {{low: number, share: number}} place
@@ -41,7 +41,7 @@ const between = ({ mean, low, high }, clean, place) => ({
 });
 
 /**
- * A curve over the layers, broken between the parts of an encoder-decoder.
+ * A curve over the layers, with a gap between encoder and decoder.
  * @param {Inside} found
  * @param {(number | null)[]} values
  * @returns {{x: (number | null)[], y: (number | null)[]}}
@@ -54,7 +54,7 @@ const overLayers = ({ layers }, values) => {
 };
 
 /**
- * Mean, lowest and highest of the draws as a line in a band.
+ * The mean of the draws as a line, in a band from lowest to highest.
  * @param {Inside} found
  * @param {string} name
  * @param {AtLayers} values
@@ -82,7 +82,7 @@ const banded = (found, name, values, colour) => {
 };
 
 /**
- * The map of tokens by layers.
+ * The heatmap of tokens by layers.
  * @param {Inside} found
  * @param {(number | null)[][]} sizes
  * @param {(number | null)[][]} cosines

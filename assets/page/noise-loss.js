@@ -1,4 +1,4 @@
-/** The view of the loss that the server measured (noise-views.js has the others). */
+/** The view of the loss measured by the server (see noise-views.js for the others). */
 import { nothing, upright } from "./noise-views.js";
 import { redraw, views } from "./noise.js";
 import { part } from "./parts.js";

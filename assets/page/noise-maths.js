@@ -1,4 +1,4 @@
-/** What noise does to the vectors of a sentence, from the numbers of neftune_core/noise/preview.py. Nothing here knows the page.
+/** The effect of noise on the vectors of a sentence, computed from the numbers of neftune_core/noise/preview.py. Does not use the DOM.
 
    With u the unit draw and s the standard deviation: |e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2, and
    cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|). */
@@ -28,7 +28,7 @@ export const inUnit = (payload, controls, wanted) =>
   (controls.strength * UNITS[controls.unit](payload, controls)) / UNITS[wanted](payload, controls);
 
 /**
- * Norm and cosine of e + s u, from |e|^2, e . u and |u|^2; the cosine is null where a vector is zero.
+ * Norm and cosine of e + s u, from |e|^2, e . u and |u|^2; the cosine is null if a vector is zero.
  * @param {number} signal
  * @param {number} dot
  * @param {number} square
@@ -40,7 +40,7 @@ export const moved = (signal, dot, square, s) => {
 };
 
 /**
- * What the noise does to every token.
+ * The effect of the noise on every token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {TokenEffects}
@@ -84,7 +84,7 @@ export const degrees = (cosine) => (cosine === null ? 90 : (Math.acos(Math.min(1
 export const decibels = (share) => -20 * Math.log10(share);
 
 /**
- * The same in a few numbers: the strength in every unit, and what becomes of the median token.
+ * A summary: the strength in every unit, and the effect on the median token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -128,7 +128,7 @@ export const repeatedDraws = (payload, details, { kind }) => {
 };
 
 /**
- * For every token the second lowest and the second highest of `measure({norm, cosine})` over the repeated draws.
+ * For every token, the second lowest and second highest value of `measure({norm, cosine})` over the repeated draws.
  * @param {Payload} payload
  * @param {Repeated | null} repeated
  * @param {TokenEffects} result
@@ -153,7 +153,7 @@ export const bandOf = (payload, repeated, { deviation, skipped }, measure) => {
 };
 
 /**
- * What bfloat16 leaves of the noise: read between the strengths at which it was measured.
+ * The share of the noise that survives rounding to bfloat16, interpolated between measured strengths.
  * @param {[number, number][]} known
  * @param {number} deviation
  */
@@ -167,7 +167,7 @@ export const realised = (known, deviation) => {
 };
 
 const ROOT3 = Math.sqrt(3);
-/** How far uniform noise reaches at standard deviation 1. */
+/** The bound of uniform noise with standard deviation 1. */
 export const UNIFORM_REACH = ROOT3;
 
 /** @type {Record<string, (x: number) => number>} */
@@ -178,8 +178,8 @@ export const DENSITIES = {
 };
 
 /**
- * The density of the theory at a standard deviation, two points at each jump. Of two values only, it is two lines as high
- * as the drawn bins.
+ * The theoretical density at a standard deviation, with two points at each jump. A distribution of two values is drawn as
+ * two lines as high as the bins.
  * @param {string} kind
  * @param {number} deviation
  * @param {number} binsADeviation
@@ -197,8 +197,8 @@ export const theory = (kind, deviation, binsADeviation) => {
 };
 
 /**
- * What a token's vector is nearest to at a standard deviation; null where that is still its own.
- * @param {(number | string)[]} changes a standard deviation, then the token from there on, and so on
+ * The token nearest to a token's vector at a standard deviation; null if it is still its own.
+ * @param {(number | string)[]} changes alternating: a standard deviation, and the nearest token from there on
  * @param {number} deviation
  */
 export const nearest = (changes, deviation) => {

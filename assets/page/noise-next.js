@@ -1,4 +1,4 @@
-/** The view Next word of the Noise tab: what the model would say next with and without noise, at the measured strength that
+/** The view Next word of the Noise tab: the model's next word with and without noise, at the measured strength that
    is nearest to the slider. */
 import { make, within } from "./dom.js";
 import { fact } from "./facts.js";
@@ -11,10 +11,10 @@ import { ceiling, mean, percent, short } from "./numbers.js";
 import { on, part } from "./parts.js";
 import { text } from "./text.js";
 
-const ASKING = ["depth", "next"]; // the views that need what is measured inside the model
-const BEFORE = 6; // tokens of the text that are said before the next word
+const ASKING = ["depth", "next"]; // the views that need measurements inside the model
+const BEFORE = 6; // tokens of the text that are shown before the next word
 
-/** The token after which the next word is shown, and the sentence that it was chosen in. */
+/** The token whose next word is shown, and the sentence in which it was chosen. */
 let chosen = { key: "", place: 0 };
 
 /**
@@ -27,14 +27,14 @@ const placeOf = ({ key, tokens, next }) => {
 };
 
 /**
- * A strength in words: 0 stands for none, 1 for the first that was measured.
+ * A strength as text: 0 means no noise, 1 the first measured strength.
  * @param {Inside} found
  * @param {number} which
  */
 const strengthWords = ({ strengths, asked }, which) => (which ? `${asked.unit} ${short(strengths[which - 1])}` : text("without noise"));
 
 /**
- * The divergence after every token; nothing diverges without noise.
+ * The divergence after every token; 0 without noise.
  * @param {Inside} found
  * @param {number} which
  */
@@ -126,7 +126,7 @@ const summaryOf = (found, which) => {
   );
 };
 
-// ------------------------------------------------------------------ the words after the chosen token
+// ------------------------------------------------------------------ next words after the chosen token
 /**
  * The most likely words at a strength after a token.
  * @param {Inside} found
@@ -158,7 +158,7 @@ const chanceCell = (chance) => {
 const wordCell = (word, isNew) => make("span", { className: isNew ? "lab-predicted-word lab-new" : "lab-predicted-word" }, visible(word));
 
 /**
- * Both lists of words side by side; words that are likely with noise alone are marked.
+ * Both lists of words side by side; words that are likely only with noise are marked.
  * @param {Inside} found
  * @param {number} which
  * @param {number} place
@@ -179,7 +179,7 @@ const listOfWords = (found, which, place) => {
 };
 
 /**
- * The most likely word at every strength, and in how many draws it is that of no noise.
+ * The most likely word at every strength, and the number of draws in which it equals the word without noise.
  * @param {Inside} found
  * @param {number} which
  * @param {number} place
@@ -202,7 +202,7 @@ const listOfStrengths = (found, which, place) => {
 };
 
 /**
- * What a class asks: until which strength does the model go on as without noise?
+ * A question for a class: up to which strength is the model's next word the same as without noise?
  * @param {Inside} found
  * @param {number} place
  */
@@ -220,7 +220,7 @@ const aboutWords = (found, place) => {
   return [text("After “{before}”:", { before }), until, follows].join(" ").trim();
 };
 
-/** The panel under the figure: the tokens to choose from, and what is said after the chosen one. */
+/** The panel below the figure: the tokens to choose from, and the next words after the chosen one. */
 class Panel {
   /** @type {Inside | null} */
   drawn = null;
@@ -302,7 +302,7 @@ part("noise-inside", (given) => {
   let asked = null;
   watch("value", () => {
     receive(props.value || null);
-    if (asked && !isHere(asked)) asked = null; // it is of a sentence that came after the question
+    if (asked && !isHere(asked)) asked = null; // the sentence has changed since the request
     redraw();
   });
   on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, view }) => {
@@ -314,7 +314,7 @@ part("noise-inside", (given) => {
     asked = now;
     trigger("click");
   });
-  // A click on the strip chooses the token there.
+  // A click on the strip chooses a token.
   document.addEventListener(
     "click",
     (event) => {

@@ -1,4 +1,4 @@
-/** The noise in the strip: every strength of the study, in a few words. */
+/** The summary of the noise in the strip: every strength of the study. */
 import { listInUnit } from "./noise.js";
 import { DROPPING } from "./noise-maths.js";
 import { listed, short } from "./numbers.js";
@@ -18,7 +18,7 @@ const KINDS = {
 const ONLY = { prompt: text("prompt only"), response: text("response only") };
 
 /**
- * A model as the page calls it: names are names, but for that of the one that comes with the lab.
+ * The display name of a model: its own name, except for the bundled model.
  * @param {string} name
  */
 export const modelName = (name) => (name === "bundled model" ? text("bundled model") : name);
@@ -40,7 +40,7 @@ const sayNoise = () => {
 };
 
 /**
- * What is not as usual about where and when the noise is added, in a few words each.
+ * Short descriptions of unusual settings for where and when noise is added.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  */
@@ -58,7 +58,7 @@ on("figure:noise", (made) => {
 });
 
 /**
- * Further strengths, as the text on the Train tab has them.
+ * Further strengths from the text on the Train tab.
  * @param {string} strengths
  */
 export const moreStrengths = (strengths) => {
@@ -67,7 +67,7 @@ export const moreStrengths = (strengths) => {
 };
 
 /**
- * The text of further strengths in another unit, and in the strip: a closed tab does not tell that its text has changed.
+ * Convert the text of further strengths to another unit, and update the strip: a closed tab emits no event.
  * @param {string} strengths
  * @param {InUnit["unit"]} unit
  * @param {string} together

@@ -7,18 +7,18 @@ import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";
 import { agreeing, text } from "./text.js";
 
-const LABELS = 40; // more tokens than this are named where one points at them only
-const MAP_HEIGHT = 300; // pixels between the axes, about
+const LABELS = 40; // above this number, tokens are labelled only on hover
+const MAP_HEIGHT = 300; // approximate height of the plot area, in pixels
 const quiet = "var(--lab-quiet)";
 
 /**
- * A sentence in lines that a phone has room for.
+ * Wrap a sentence to the width of a phone.
  * @param {string} words
  */
 const lines = (words) => words.replace(/(.{24,36}?)\s/g, "$1<br>");
 
 /**
- * Where a view has nothing to draw: the sentence that says why.
+ * An empty view with a sentence that gives the reason.
  * @param {string} words
  * @returns {Drawn}
  */
@@ -53,7 +53,7 @@ export const line = (name, x, y, colour, more = {}) => ({
   hovertemplate: name + ": %{y:.3g}<extra></extra>",
 });
 /**
- * A logarithmic axis from one value to another, its ticks in plain numbers.
+ * A logarithmic axis with plain numbers as ticks.
  * @param {number} low
  * @param {number} high
  */
@@ -156,7 +156,7 @@ const dots = (name, { x, y }, colour, size, more = {}) => ({
 });
 
 /**
- * Whether a label over a point has room beside those that were asked for before; the others are told to who points.
+ * Create a test for whether a label fits beside the labels placed before; the others are shown on hover.
  * @param {number} half
  */
 const labelRoom = (half) => {
@@ -204,12 +204,12 @@ views.map = (payload, controls, result) => {
     cliponaxis: false,
     hovertemplate: "%{customdata}<extra></extra>",
   });
-  // The middle is that of the clean vectors, and stands still; the room around it grows in steps of a fifth.
+  // The centre is that of the clean vectors and fixed; the margin grows in steps of a fifth.
   const middle = { x: middleOf([...plane.x, ...around.x]), y: middleOf([...plane.y, ...around.y]) };
   /** @param {"x" | "y"} axis */
   const furthest = (axis) =>
     Math.max(...[plane, noisy, around].flatMap((points) => points[axis]).map((at) => Math.abs(at - middle[axis])));
-  // The plot is about twice as wide as high.
+  // The plot is about twice as wide as it is high.
   const half = 1.2 ** Math.ceil(Math.log(1.12 * Math.max(furthest("y"), furthest("x") / 2)) / Math.log(1.2));
   const room = labelRoom(half);
   const ownLabels = payload.tokens.map((token, place) => (room(plane.x[place], plane.y[place], token, 12) ? token : ""));
@@ -241,7 +241,7 @@ views.map = (payload, controls, result) => {
 
 // ------------------------------------------------------------------ the nearest token of the vocabulary
 /**
- * How many tokens are nearer to another one at this strength; 0 while the vocabulary has not been looked through.
+ * The number of tokens that are nearer to another token at this strength; 0 until the vocabulary has been searched.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -252,7 +252,7 @@ export const flips = (payload, controls, { drops, deviation, skipped }) => {
 };
 
 /**
- * What becomes of a token in the vocabulary, in words.
+ * Describe the nearest token of the vocabulary.
  * @param {string} token
  * @param {string | number | undefined} other
  */

@@ -1,4 +1,4 @@
-/** Beside the figure of the Noise tab: the sentence as tokens, what the strength means in words, and the ruler of units. */
+/** Beside the figure of the Noise tab: the tokens of the sentence, the meaning of the strength, and the ruler of units. */
 import { svg, within } from "./dom.js";
 import { modelName } from "./noise-strip.js";
 import { degrees, realised, UNITS } from "./noise-maths.js";
@@ -34,7 +34,7 @@ part("noise-chips", ({ element }) => {
   });
 });
 
-// ------------------------------------------------------------------ what the strength means, in words
+// ------------------------------------------------------------------ the meaning of the strength
 const LOUD = 0.4;
 const REALISED = 0.9;
 
@@ -143,7 +143,7 @@ class Ruler {
   }
 
   /**
-   * The scales stand still while the strength moves over them; they are drawn anew for another sentence or rule.
+   * The scales are fixed while the strength moves; they are redrawn for another sentence or length rule.
    * @param {Payload} payload
    * @param {NoiseControls} controls
    * @param {Told} told

@@ -1,4 +1,4 @@
-/** The Noise tab: everything the strength slider moves is computed here (noise-maths.js), without asking the server. The words
+/** The Noise tab: everything that depends on the strength slider is computed here (noise-maths.js), without the server. The words
    and the ruler beside the figure are in noise-words.js, the views besides the norms in noise-views.js. */
 import { changed } from "./controls.js";
 import { bandOf, DROPPING, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
@@ -8,12 +8,12 @@ import { sources } from "./plot.js";
 import { agreeing, text } from "./text.js";
 import { merged } from "./traces.js";
 
-// ------------------------------------------------------------------ repeated draws, and what else comes later
+// ------------------------------------------------------------------ repeated draws, and other details that arrive later
 /** @type {Details | null} */
 let details = null;
 
 /**
- * What came later for this sentence; null while it has not.
+ * Details of this sentence that arrive later; null until then.
  * @param {Payload} payload
  */
 export const detailsOf = (payload) => (details?.key === payload.key ? details : null);
@@ -33,7 +33,7 @@ export const draws = (payload, controls) => repeatedDraws(payload, detailsOf(pay
 export const band = (payload, controls, result, measure) => bandOf(payload, draws(payload, controls), result, measure);
 
 /**
- * The band as thin bars that stand on its lower end.
+ * The band as thin bars that start at its lower end.
  * @param {Payload} payload
  * @param {Band} band
  * @returns {Trace}
@@ -104,8 +104,8 @@ views.norms = (payload, controls, result, told) => {
   };
 };
 
-// A strength belongs to its unit, and the unit to its kind. When one of them changes, the strength that was last read
-// stands for the same noise until the slider shows it in the new unit.
+// A strength depends on its unit, and the unit on the kind. When one of them changes, the strength that was read last
+// represents the same noise until the slider shows it in the new unit.
 /** @type {InUnit | null} */
 let settled = null;
 /** @type {{share: InUnit, other: InUnit}} */
@@ -132,8 +132,8 @@ let current = null;
 let clipped = null;
 
 /**
- * What the slider becomes in another unit: the same noise on this sentence, to three digits, and that unit's range;
- * `clipped` keeps what would have gone beyond its end.
+ * The slider in another unit: the same noise on this sentence to three digits, with the range of that unit;
+ * `clipped` stores a value beyond the end of the range.
  * @param {number} strength
  * @param {InUnit["unit"]} unit
  * @param {Record<string, Slider>} sliders
@@ -152,7 +152,7 @@ export const changeUnit = (strength, unit, sliders) => {
 };
 
 /**
- * The unit and the slider that another kind wants: token dropout has a unit of its own.
+ * The unit and slider for another kind; token dropout has its own unit.
  * @param {string} kind
  * @param {InUnit["unit"]} unit
  * @param {number} strength
@@ -168,7 +168,7 @@ export const changeKind = (kind, unit, strength, sliders) => {
 };
 
 /**
- * The figure of a preview under these controls, with what it says beside itself.
+ * The figure of a preview for these controls, with the texts beside it.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {NoiseSaid}
@@ -184,12 +184,12 @@ export const drawn = (payload, controls) => {
 };
 
 sources.noise = (payload, given) => {
-  if (payload !== current?.payload) settled = null; // it came with the controls that it is for
+  if (payload !== current?.payload) settled = null; // it arrived with its controls
   current = { payload, chosen: read(payload, given) };
   return drawn(payload, current.chosen);
 };
 
-/** Draw again what no control changes: something came later. */
+/** Redraw after details have arrived. */
 export const redraw = () => {
   /** @type {FigureNode | null} */
   const node = document.querySelector("#noise-figure .lab-figure-plot");
@@ -219,8 +219,8 @@ let heard = "";
 let calls = 0;
 
 /**
- * The text of further strengths, in another unit: about the same noise on this sentence. Strengths that were set together
- * with their unit are in it already: `together` says so, once.
+ * Convert the text of further strengths to another unit, for about the same noise on this sentence. Strengths set together
+ * with their unit are not converted: `together` indicates this once.
  * @param {string} strengths
  * @param {InUnit["unit"]} unit
  * @param {string} together
@@ -228,7 +228,7 @@ let calls = 0;
 export const listInUnit = async (strengths, unit, together) => {
   const call = (calls += 1);
   while (!current) await new Promise((go) => setTimeout(go, 50));
-  if (call !== calls) return { __type__: "update" }; // a later choice holds
+  if (call !== calls) return { __type__: "update" }; // superseded by a later choice
   const set = together && together !== heard ? JSON.parse(together) : null;
   heard = together;
   const isInUnit = listUnit === unit || (set?.unit === unit && set.strengths === strengths);
@@ -238,7 +238,7 @@ export const listInUnit = async (strengths, unit, together) => {
 };
 
 /**
- * The text of strengths in alpha, in the unit that is chosen.
+ * Convert a text of strengths in alpha to the chosen unit.
  * @param {string} strengths
  * @param {string} unit
  */
@@ -261,7 +261,7 @@ const inOtherUnit = (strengths, from, unit) => {
   return listed(strengths).map((value) => Number((value * factor).toPrecision(2))).join(", ");
 };
 
-// What the first picture can do without.
+// Deferred: not needed for the first picture.
 const LATER = [
   import("./noise-words.js"),
   import("./noise-density.js"),

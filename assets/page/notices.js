@@ -1,12 +1,12 @@
-/** Progress in the title of the page, and a notice at its end. */
+/** Progress in the page title, and a notification at the end. */
 import { make, within } from "./dom.js";
 import { text } from "./text.js";
 
-const NAME = "NEFTune Lab"; // the framework gives the page its title only after this script has run
+const NAME = "NEFTune Lab"; // the framework sets the page title only after this script has run
 const LONG_SECONDS = 90;
 
 /**
- * A notice of that text; false where the browser has them for service workers alone, as on phones: there it throws.
+ * Show a notification; false if the browser allows them only in service workers, as on phones (the constructor throws).
  * @param {string} words
  */
 const notify = (words) => {
@@ -20,7 +20,7 @@ const notify = (words) => {
 /** @type {boolean | null} */
 let notifies = null;
 /**
- * Whether notices have that permission, and can be made at all; without leave to show one, making it shows nothing.
+ * Whether notifications exist and have this permission; without it, creating one shows nothing.
  * @param {NotificationPermission} permission
  */
 const mayNotify = (permission) =>
@@ -38,7 +38,7 @@ const glance = () => {
     document.title = `${Math.round(100 * share.value)} %${left ? `, ${left.textContent}` : ""} · ${NAME}`;
   } else if (running) {
     running = false;
-    document.title = document.hidden && word ? `${word} · ${NAME}` : NAME; // a study that was discarded leaves no word
+    document.title = document.hidden && word ? `${word} · ${NAME}` : NAME; // a discarded study has no text
     if (document.hidden && word && mayNotify("granted"))
       notify(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || text("your study")}`);
   }
@@ -49,7 +49,7 @@ document.addEventListener("visibilitychange", () => {
 const watched = { childList: true, subtree: true, characterData: true, attributeFilter: ["data-state"] };
 new MutationObserver(glance).observe(document.body, watched);
 
-// A notice may be asked for only in answer to a click, and is worth asking for where there is long to wait.
+// Permission may be requested only after a click, and is requested only for long studies.
 const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, text("Notify me when it ends"));
 offer.addEventListener("click", () => Notification.requestPermission().then(glance));
 /** @param {HTMLElement | undefined} left */

@@ -1,4 +1,4 @@
-/** Numbers: means, round values for axes, and numbers as text. Nothing here knows the page. */
+/** Numbers: means, round values for axes, and numbers as text. Does not use the DOM. */
 
 /** @param {number[]} values */
 export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -14,7 +14,7 @@ export const median = (values) => {
 export const middleOf = (values) => (Math.min(...values) + Math.max(...values)) / 2;
 
 /**
- * Three significant digits; below 0.001 as a power of ten.
+ * Format with three significant digits; below 0.001 as a power of ten.
  * @param {number} value
  */
 export const short = (value) => {
@@ -29,7 +29,7 @@ const superscript = (digits) => [...digits].map((digit) => "⁰¹²³⁴⁵⁶�
 export const percent = (share) => short(100 * share) + " %";
 
 /**
- * 1, 1.5, 2, ... times a power of ten, at least `value`: an axis grows in steps, so that bars are seen to grow.
+ * The next of 1, 1.5, 2, ... times a power of ten from `value` on: an axis grows in steps, so that growing bars are visible.
  * @param {number} value
  */
 export const ceiling = (value) => {
@@ -83,7 +83,7 @@ export const at = (points, step) => {
 };
 
 /**
- * Running means in which each value weighs `past` times the one after it; the start is not pulled to zero.
+ * Exponential moving average with decay `past`, with bias correction at the start.
  * @param {(number | null)[]} values
  * @param {number} past
  */
@@ -97,13 +97,13 @@ export const runningMeans = (values, past) => {
 };
 
 /**
- * The positive numbers of a text that lists them.
+ * Parse a list of positive numbers.
  * @param {unknown} text
  */
 export const listed = (text) => String(text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
 
 /**
- * The range of a slider as it must be to show `value`: longer where it is beyond the end, finer where it is between two
+ * The range of a slider that can show `value`: extended if it is beyond the end, with a finer step if it is between two
  * steps, down to its third digit.
  * @param {Slider} range
  * @param {number} value

@@ -1,9 +1,9 @@
-/** Whose records these are. */
+/** The key that identifies the owner of records. */
 import { store, stored } from "./dom.js";
 
 const KEPT = "neftune-lab-owner";
 
-/** An unguessable key made here once and kept by this browser; also on plain http, where crypto.subtle is missing. */
+/** An unguessable key, created once and stored in this browser; also works over plain HTTP, where crypto.subtle is missing. */
 export const ownerKey = () => {
   const known = stored(KEPT);
   if (known && /^[0-9a-f]{64}$/.test(known)) return known;

@@ -1,4 +1,4 @@
-/** The page's modules, and what the server's handlers, the components and the tests call by the name `Lab`. */
+/** The modules of the page, and the global `Lab` used by the server's handlers, the components and the tests. */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import { changed, ranged, read } from "./controls.js";
 import { saveText } from "./dom.js";

@@ -16,7 +16,7 @@ export const mount = (given) => {
 };
 
 /**
- * Register a part; components that came before it are mounted now.
+ * Register a part; components that exist already are mounted now.
  * @param {string} name
  * @param {(given: Given) => void} mounted
  */
@@ -32,7 +32,7 @@ const listeners = {};
 const last = {};
 
 /**
- * Call `callback` with every message of that name, and at once with the last one if there was any.
+ * Call `callback` with every message of this name, and immediately with the last one, if any.
  * @param {string} name
  * @param {(message: any) => void} callback
  */

@@ -12,7 +12,7 @@ import { isDark } from "./theme.js";
 import { coloured, csv, laidOut, merged, named, NARROW, smoothed } from "./traces.js";
 
 /**
- * What computes figures in the browser, by name.
+ * Functions that compute figures in the browser, by name.
  * @type {Record<string, (payload: any, controls: any) => Drawn>}
  */
 export const sources = {};
@@ -24,7 +24,7 @@ const CONFIG = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian"],
 };
 
-// Plotly's own words, those of them that can be seen here.
+// Translations of Plotly's own texts that are visible here.
 const LOCALE = {
   moduleType: "locale",
   name: LabLanguage.tag,
@@ -63,7 +63,7 @@ class LiveFigure {
   /** @type {HTMLElement | null} */
   failure = null;
   /**
-   * What the reader chose, for each figure that is shown here.
+   * The user's choices for each figure shown here.
    * @type {Record<string, {log?: boolean, smoothing?: number} & Record<string, any>>}
    */
   chosen = {};
@@ -103,7 +103,7 @@ class LiveFigure {
       const ids = Object.values(this.value.controls).map((/** @type {any} */ { id }) => id);
       watchControls(ids, (event) => {
         this.touched = true;
-        // Radios of the framework have names of their own: until it has heard of the choice, two of them are checked.
+        // Until the framework has processed the choice, two of its radio buttons can be checked.
         if (event?.target instanceof HTMLInputElement && event.target.type === "radio") setTimeout(() => this.draw(), 0);
         else this.draw({ moving: true });
       });
@@ -111,7 +111,7 @@ class LiveFigure {
     this.draw();
   }
 
-  /** No value, no drawing: neither axes without a curve nor the curves of something else. */
+  /** Without a value nothing is drawn, neither empty axes nor the curves of another figure. */
   clear() {
     clearTimeout(this.later);
     cancelAnimationFrame(this.frame);
@@ -124,7 +124,7 @@ class LiveFigure {
   }
 
   /**
-   * The figure as it stands: as sent, or as its source computes it from the controls.
+   * The current figure: as sent, or computed by its source from the controls.
    * @returns {Figure}
    */
   current() {
@@ -132,7 +132,7 @@ class LiveFigure {
     if (!value.source) return value;
     /** @type {Record<string, any>} */
     const controls = {};
-    // While the page mounts, its inputs are there before their values are: until one is touched, the declared value holds.
+    // While the page mounts, inputs exist before their values: until one is touched, the declared value is used.
     for (const [name, { id, value: declared }] of Object.entries(/** @type {Record<string, any>} */ (value.controls)))
       controls[name] = (this.touched ? read(id) : undefined) ?? declared;
     const made = sources[value.source](value.payload, controls);
@@ -140,7 +140,7 @@ class LiveFigure {
     return { ...value, ...made, layout: merged(value.layout, made.layout) };
   }
 
-  /** `moving`: more moves are to be expected, so that Plotly draws no oftener than the screen is. */
+  /** `moving`: more changes are expected, so Plotly draws at most once per animation frame. */
   draw({ moving = false } = {}) {
     if (!this.value) return;
     const figure = this.current();
@@ -184,7 +184,7 @@ class LiveFigure {
   }
 
   /**
-   * The scale and the smoothing, where the figure is one of curves over steps.
+   * The controls for scale and smoothing, if the figure shows curves over steps.
    * @param {Figure} figure
    */
   offer(figure) {
@@ -224,7 +224,7 @@ class LiveFigure {
    */
   beforePlotly(figure, layout, moving) {
     this.sketched = sketch(this.node, figure.data, layout);
-    if (!this.sketched) this.node.replaceChildren(); // what an earlier view had left
+    if (!this.sketched) this.node.replaceChildren(); // remains of an earlier view
     if (this.asked || (moving && this.failure)) return;
     this.asked = true;
     // After the next frame, so that the sketch is seen first.
@@ -239,7 +239,7 @@ class LiveFigure {
   }
 
   /**
-   * A sentence in the figure, and a button for another try; the next thing that draws it tries again too.
+   * Show a sentence in the figure and a retry button; the next redraw also retries.
    * @param {string} words
    */
   tellFailure(words) {
@@ -252,8 +252,8 @@ class LiveFigure {
   }
 
   /**
-   * While a control moves, only the heights of bars change: they are set in the kept drawing, in a millisecond or two,
-   * and Plotly draws the whole again when the control rests. Gives whether that was possible.
+   * While a control moves, only the heights of bars change: they are set in the existing drawing in one or two milliseconds,
+   * and Plotly redraws everything when the control rests. Returns whether that was possible.
    * @param {Figure} figure
    * @param {Layout} layout
    */

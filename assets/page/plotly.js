@@ -1,4 +1,4 @@
-/** Plotly, ours, under our own name: fetched at once, run only when asked for, since running it takes a second of a small
+/** The bundled Plotly under a private name: fetched at once but run on demand, since running it takes a second of a small
    machine, and something can be seen before. */
 import { make } from "./dom.js";
 import { say } from "./parts.js";
@@ -7,12 +7,12 @@ import { text } from "./text.js";
 const address = new URL("plotly.min.js", import.meta.url).href;
 document.head.append(make("link", { rel: "preload", as: "script", href: address }));
 
-/** Plotly once it is there; other scripts may put another one under its own name. */
+/** Plotly once loaded; other scripts may define another global `Plotly`. */
 export let Plotly = /** @type {any} */ (null);
 /** @type {Promise<any> | null} */
 let loading = null;
 
-/** A promise that our Plotly is there. */
+/** Load the bundled Plotly. */
 export const loadPlotly = () => {
   loading ||= new Promise((resolve, reject) => {
     const script = make("script", { src: address });
@@ -23,7 +23,7 @@ export const loadPlotly = () => {
     };
     script.onerror = () => {
       script.remove();
-      loading = null; // whoever asks again tries again
+      loading = null; // the next call retries
       reject(new Error(text("The figure library could not be loaded.")));
     };
     document.head.append(script);

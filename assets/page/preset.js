@@ -1,4 +1,4 @@
-/** Beside the preset of the Train tab: how many settings differ from it. */
+/** The number of settings that differ from the preset of the Train tab. */
 import { within } from "./dom.js";
 import { on, part } from "./parts.js";
 import { changedSettings } from "./state.js";

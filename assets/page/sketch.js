@@ -1,8 +1,8 @@
-/** Bars without Plotly: a sketch before it is there, and new heights in what it has drawn. */
+/** Bars without Plotly: a sketch until it has loaded, and new heights in a finished drawing. */
 import { svg } from "./dom.js";
 
 /**
- * Bars over one pair of axes, where Plotly will put them, for the second before it is there. Gives whether it could.
+ * Sketch bars where Plotly will draw them, until it has loaded. Returns whether that was possible.
  * @param {HTMLElement} node
  * @param {Trace[]} traces
  * @param {Layout} layout
@@ -32,7 +32,7 @@ export const sketch = (node, traces, layout) => {
 const BAR = /^M([-\d.]+),([-\d.]+)V[-\d.]+H([-\d.]+)V/;
 
 /**
- * Set the bars of a drawn figure to the heights of `traces`. Gives false, having changed nothing, where the drawing is not
+ * Set the bars of a drawn figure to the heights of `traces`. Returns false, without changes, if the drawing is not
  * as expected.
  * @param {FigureNode} node
  * @param {Trace[]} traces

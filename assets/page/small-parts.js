@@ -1,8 +1,8 @@
-/** Small parts of several tabs: columns that unfold, answers to vote on, the list of studies. */
+/** Small components of several tabs: expandable columns, answers to vote on, the list of studies. */
 import { make, within } from "./dom.js";
 import { part } from "./parts.js";
 
-/** A button that shows and hides the column it names; what is hidden can still be read. */
+/** A button that shows and hides a table column; screen readers can still read a hidden one. */
 part("unfold", ({ element }) => {
   const button = within(element, "button");
   button.addEventListener("click", () => {
@@ -11,7 +11,7 @@ part("unfold", ({ element }) => {
   });
 });
 
-/** Answers that can be voted on: a click says the line and the vote. */
+/** Answers that can be voted on: a click sends line and vote. */
 part("ballots", ({ element, trigger }) => {
   element.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest("[data-vote]") : null;
@@ -19,7 +19,7 @@ part("ballots", ({ element, trigger }) => {
   });
 });
 
-/** One button a study; a click says its id. The list is drawn from texts only, so nothing in it is ever markup. */
+/** One button per study; a click sends its id. The list is built from text nodes only, so its content is never parsed as markup. */
 part("runs", ({ element, props, watch, trigger }) => {
   const list = within(element, "ul");
   /** @type {string | null} */

@@ -1,14 +1,14 @@
-/** The recorded study as it plays. It is there before the framework is: the page is served with it and with what it imports
+/** Playback of the recorded study. It is shown before the framework starts: the page is served with it and its imports
    (neftune_core/ui/server/first_view.py), and the Learn tab takes the very node over once it is mounted. */
 import { make, svg, wantsStillness, within } from "./dom.js";
 import { at, rounds } from "./numbers.js";
 import { agreeing, text } from "./text.js";
 
-const SECONDS = 14; // of the whole training, as it is played
+const SECONDS = 14; // duration of the playback
 const MARGIN = { left: 40, right: 10, top: 8, bottom: 24 };
 const HEIGHT = 210;
 
-/** One pair of axes: the loss of every arm over the steps. */
+/** One panel: the loss of every arm over the steps. */
 class Panel {
   /**
    * @param {SVGSVGElement} root
@@ -41,7 +41,7 @@ class Panel {
     return HEIGHT - MARGIN.bottom - share * (HEIGHT - MARGIN.bottom - MARGIN.top);
   }
 
-  /** Axes and whole curves at the width that there is; what moves comes over them. */
+  /** Draw axes and complete curves at the available width; moving parts are drawn over them. */
   layout() {
     this.width = Math.max(240, this.root.clientWidth || this.root.parentElement?.clientWidth || 480);
     this.root.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
@@ -58,7 +58,7 @@ class Panel {
       svg("text", { class: "lab-stage-tick", x: MARGIN.left, y: below }, this.unit()),
       svg("text", { class: "lab-stage-tick", x: this.width - MARGIN.right, y: below, "text-anchor": "end" }, text("step {step}", { step: this.steps })),
     );
-    // The control last, and dashed: where the curves meet, both are seen.
+    // The control is drawn last and dashed, so that overlapping curves stay visible.
     this.lines = this.arms.toReversed().map((arm) => {
       const whole = arm[this.kind].map(([step, value]) => `${this.x(step)},${this.y(value)}`).join("L");
       const faint = svg("path", { class: "lab-stage-whole", d: `M${whole}` });
@@ -92,7 +92,7 @@ class Panel {
   }
 }
 
-/** The whole stage: two panels, the slider with its button, the tokens and the numbers. */
+/** The stage: two panels, the slider with its button, the tokens and the numbers. */
 export class Stage {
   playing = false;
   step = 0;
@@ -142,7 +142,7 @@ export class Stage {
   }
 
   /**
-   * The norms of one response's tokens as bars. Gives what sets them to an epoch.
+   * Draw the token norms of one response as bars. Returns a function that sets them to an epoch.
    * @returns {(epoch: number) => void}
    */
   tokens() {
@@ -151,7 +151,7 @@ export class Stage {
     figure.hidden = !seen;
     if (!seen) return () => {};
     const loudest = arms.filter((arm) => seen.epochs[0][arm.name]).at(-1) ?? arms[0];
-    // The response: the prompt before it is mostly the template's.
+    // Only the response: the prompt is mostly the template.
     const noisy = seen.epochs.map((epoch) => epoch[loudest.name].slice(seen.response));
     const clean = seen.clean.slice(seen.response);
     const shown = [clean, ...noisy].flat();
@@ -216,7 +216,7 @@ export class Stage {
       const passed = last === null ? 0 : Math.min(now - last, 100) / 1000;
       last = now;
       const step = Math.min(this.value.steps, this.step + (passed / SECONDS) * this.value.steps);
-      if (this.root.clientWidth) this.show(step); // what nobody sees waits
+      if (this.root.clientWidth) this.show(step); // a hidden stage is not drawn
       if (step >= this.value.steps) {
         this.pause();
         return this.show(step);

@@ -10,7 +10,7 @@ import { say } from "./parts.js";
 
 const KEPT = "neftune-lab-state";
 const STARTER = "starter:";
-/** Parameters of the address that are no values of the state. */
+/** Parameters of the address that are not values of the state. */
 const OTHERS = new Set(["tab", "lesson", "hide", "job", "lang", "__theme"]);
 
 /** @type {Described} */
@@ -18,7 +18,7 @@ let described = { fields: {}, in_use: { model: {}, data: {} }, presets: {}, serv
 /** @type {Record<string, any>} */
 const values = {};
 
-/** @param {Described} found where every value is shown, and what it is at first */
+/** @param {Described} found where every value is shown, and its initial value */
 export const describe = (found) => (described = found);
 
 // Every call names the server process that the page was opened on; a restarted server refuses it, as its sessions are lost.
@@ -31,7 +31,7 @@ window.fetch = (place, options) => {
   return asking(place, { ...options, headers });
 };
 
-/** Where every value of the state is shown, by its name. */
+/** The component of every value of the state, by name. */
 export const fields = () => described.fields;
 
 /**
@@ -56,7 +56,7 @@ const understood = (said) => {
   }
 };
 
-// ------------------------------------------------------------------ what the opening page goes on with
+// ------------------------------------------------------------------ the state restored when the page opens
 const CHANGED = "neftune-lab-language-changed";
 const isLanguageChanged = inSession((session) => session.getItem(CHANGED)) !== null;
 inSession((session) => session.removeItem(CHANGED));
@@ -78,14 +78,14 @@ export const isKept = () => kept !== null;
 export const isOfEarlierVisit = () => kept !== null && kept === ofBrowser;
 /** The tab that was open before a reload. */
 export const keptTab = () => (isReload ? kept?.tab : null);
-/** @param {string} tab opened for the study of a link, unless the page goes on with another one */
+/** @param {string} tab opened for the study of a link, unless the page restores another one */
 export const openUnlessKept = (tab) => {
   if (!keptTab()) openTab(tab);
 };
-/** The state that the server is to show, as JSON; empty for the page as it comes. */
+/** The state for the server to show, as JSON; empty for the default page. */
 export const opened = () => (kept ? JSON.stringify(kept) : isLinked ? JSON.stringify(linked) : "");
 
-// ------------------------------------------------------------------ what is kept
+// ------------------------------------------------------------------ storage
 let touched = false; // values that the page sets while it opens are not stored
 for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => (touched = true), true);
 
@@ -108,7 +108,7 @@ addEventListener("pagehide", write);
 document.addEventListener("click", soon); // the open tab is part of the state
 
 /**
- * Keep the values of these names.
+ * Store the values of these names.
  * @param {string[]} names
  * @param {any[]} given
  */
@@ -118,14 +118,14 @@ export const keep = (names, given) => {
   soon();
 };
 
-/** Forget the state, until something is set again. */
+/** Delete the stored state, until something is set again. */
 export const forget = () => {
   touched = false;
   inSession((session) => session.removeItem(KEPT));
   store(KEPT, "null");
 };
 
-/** Forget the state, and open the page as it is at first. */
+/** Delete the stored state, and open the default page. */
 export const startAfresh = () => {
   forget();
   location.assign(location.origin + location.pathname);
@@ -166,7 +166,7 @@ export const link = () => {
 /** Whether a link includes the data in use; uploaded rows belong to their owner only. */
 export const isLinkWhole = () => asked().isWhole;
 
-/** The page in the other language is the same page: the open tab and what was set come along. */
+/** Switching the language keeps the open tab and all settings. */
 export const changeLanguage = () => {
   write();
   inSession((session) => session.setItem(CHANGED, "yes"));

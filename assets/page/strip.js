@@ -6,7 +6,7 @@ import { changeLanguage, describe, isLinkWhole, isOfEarlierVisit, link, startAfr
 import { text } from "./text.js";
 import { toggleTheme } from "./theme.js";
 
-/** What the server says of model, data and seed; the noise as the browser has it. */
+/** Model, data and seed come from the server, the noise from the browser. */
 part("strip-words", ({ element, props, watch: whenever }) => {
   /** @param {Record<string, string>} words */
   const put = (words) => {
@@ -35,7 +35,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   panel.addEventListener("click", () => {
     const open = within(document, "#lab-model").classList.toggle("open");
     panel.setAttribute("aria-expanded", String(open));
-    if (open) trigger("click"); // the card is made anew, with what is known by now
+    if (open) trigger("click"); // the card is recreated with current information
   });
   button("language").addEventListener("click", changeLanguage);
   button("theme").addEventListener("click", toggleTheme);
@@ -48,14 +48,14 @@ part("strip-tools", ({ element, props, trigger }) => {
 });
 
 /**
- * The seed as the Train tab has it.
+ * The seed set on the Train tab.
  * @param {string | number} seed
  */
 export const seedIs = (seed) => say("strip", { seed: text("seed {seed}", { seed: seed || 0 }) });
 watch(["train-seed"], () => seedIs(read("train-seed")));
 
 /**
- * Put the choice of how to stop in the place of Stop, or Stop back in its own; whoever types stays where they are.
+ * Replace the Stop button by the choice of how to stop, or restore it; keyboard focus is preserved.
  * @param {boolean} asked
  */
 export const askStop = (asked) => {

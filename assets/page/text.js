@@ -1,10 +1,10 @@
-/** What the page says in its language (language.js). */
+/** Translation of the page's texts (language.js). */
 
-/** The English text in the language of the page, with `values` in place of the names in braces. */
+/** Translate an English text to the language of the page, and insert `values` for the names in braces. */
 export const text = LabLanguage.text;
 
 /**
- * The one of two English texts that agrees with `count`, which is one of its values.
+ * The singular or plural text for `count`, which is one of the values.
  * @param {number} count
  * @param {string} one
  * @param {string} many

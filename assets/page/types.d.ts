@@ -98,7 +98,7 @@ interface NoiseControls {
   view: string;
 }
 
-/** What the noise does to every token. */
+/** The effect of the noise on every token. */
 interface TokenEffects {
   drops: boolean;
   deviation: number;
