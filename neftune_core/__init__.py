@@ -8,7 +8,8 @@ Imports go downwards only, which import-linter checks. From the page down to the
     ui             the page, put together; the only package that imports Gradio
       tabs           one file per tab, and files that only this tab uses
       parts          shared components: controls, the live figure, the strip, answers, verdicts, the page's state
-      server         launch, admission, rate limits, uploads, logs, the first view, the HTTP API
+      server         launch, admission, rate limits, uploads, logs, the first view
+        api            named endpoints over HTTP, by position or by name, and as tools for agents
     python_api     studies from Python and notebooks
     space          Hugging Face Spaces: profiles, the uploaded folder, ZeroGPU, accounts
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports

@@ -95,15 +95,32 @@ PROFILES: dict[str, Profile] = {
 
 @dataclass(frozen=True)
 class HostProfile:
-    """The profile of this host, with the overrides from the environment."""
+    """The profile of this host, with the overrides from the environment.
+
+    Attributes:
+        name: Name of the profile.
+        profile: The profile.
+        limits: Its limits.
+        models: Models that a visitor may use, with their pinned revisions; None for any.
+        mcp: Whether to offer the endpoints as tools for agents; None leaves it to the server.
+    """
 
     name: str
     profile: Profile
     limits: Limits
     models: Mapping[str, str] | None
+    mcp: bool | None = None
 
 
-VARIABLES = ("NEFTUNE_HOME", "NEFTUNE_DEVICE", "NEFTUNE_PROFILE", "NEFTUNE_PUBLIC", "NEFTUNE_MODELS", "NEFTUNE_HOSTS")
+VARIABLES = (
+    "NEFTUNE_HOME",
+    "NEFTUNE_DEVICE",
+    "NEFTUNE_PROFILE",
+    "NEFTUNE_PUBLIC",
+    "NEFTUNE_MODELS",
+    "NEFTUNE_HOSTS",
+    "NEFTUNE_MCP",
+)
 """The variables of the environment that the lab knows, besides `NEFTUNE_LIMIT_...` and those of its tests."""
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -171,7 +188,8 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
         raise InvalidSetting(
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
         )
-    return HostProfile(name, profile, limits, models if public else None)
+    mcp = _yes_or_no("NEFTUNE_MCP", own["NEFTUNE_MCP"]) if "NEFTUNE_MCP" in own else None
+    return HostProfile(name, profile, limits, models if public else None, mcp)
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from neftune_core.ui import lesson_presets, page_state
 from neftune_core.ui.parts import model_panel, strip
 from neftune_core.ui.parts.recorded_study import read_recorded_study
 from neftune_core.ui.parts.wiring import owner_key
-from neftune_core.ui.server import api, first_view
+from neftune_core.ui.server import first_view
+from neftune_core.ui.server.api import endpoints
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FirstPreview
 from neftune_core.ui.tabs import (
@@ -42,7 +43,7 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
     lab, first = lab or Lab(), first or FirstPreview()
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:
         _build(page, lab, first)
-        api.build(lab)
+        endpoints.build(lab)
     with in_language(CHINESE), page.route("中文", CHINESE_PATH, show_in_navbar=False):
         _build(page, lab, first)
     return page

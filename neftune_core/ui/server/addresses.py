@@ -35,11 +35,12 @@ OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/gradio_api/(info|openapi\.json)/?"),
     (READ, r"/gradio_api/heartbeat/[^/]+"),
     (READ, r"/gradio_api/queue/data"),
-    (READ, r"/gradio_api/call/(?!v2/)[^/]+/[^/]+"),
+    (READ, r"/gradio_api/call/(v2/[^/]+|(?!v2/)[^/]+)/[^/]+"),
     (READ, r"/gradio_api/upload_progress"),
     (READ, r"/gradio_api/file(=|/)(?!\s*(https?|ftp):).+"),
     (SEND, r"/gradio_api/queue/join"),
-    (SEND, r"/gradio_api/call/[^/]+/?"),
+    (SEND, r"/gradio_api/call/(v2/)?[^/]+/?"),
+    (SEND, r"/gradio_api/mcp(/http)?/?"),
     (SEND, r"/gradio_api/(cancel|reset|upload)/?"),
 )
 """The addresses that the page and `gradio_client` use, with their methods; everything else is closed."""

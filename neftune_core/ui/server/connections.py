@@ -41,7 +41,7 @@ LARGEST_PART_HEADER = 2_048
 TOO_MANY = later("Your network address has too many requests open at once: wait until some are answered.")
 
 ANSWERS = re.compile(r"/gradio_api/queue/data$", re.IGNORECASE)
-ANSWER = re.compile(r"/gradio_api/call/[^/]+/([^/]+)$", re.IGNORECASE)
+ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)$", re.IGNORECASE)
 Value = TypeVar("Value")
 
 

@@ -27,6 +27,8 @@ from neftune_core.language import in_language
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
+from neftune_core.ui.server.api.by_name import V2, as_positional
+from neftune_core.ui.server.api.mcp import Callers
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.connections import (
     MOST_UNREAD,
@@ -95,7 +97,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, page: gr.Blocks, limits: Limits, hosts: Hosts) -> None:
         self.app, self.page, self.limits, self.hosts = app, page, limits, hosts
-        self.rates = Rates(limits)
+        self.rates, self.callers = Rates(limits), Callers()
         self.pages = [path for path, *_ in page.pages if path]
         most = MOST_UNREAD_PRIVATE if limits.local_paths else MOST_UNREAD
         self.open, self.unread = OpenRequests(), UnreadAnswers(page._queue, most)
@@ -108,7 +110,7 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        started, scope = False, {**scope, NONCE: secrets.token_urlsafe(16)}
+        started, scope = False, {**self.callers.resolved(scope), NONCE: secrets.token_urlsafe(16)}
         self._watch()
 
         async def sending(message: Message) -> None:
@@ -123,7 +125,7 @@ class Gate:
                 kept = [
                     (name, value) for name, value in scope["headers"] if name != b"origin"
                 ]  # never allow a foreign origin
-                await self.app({**scope, "headers": kept}, checked, sending)
+                await self.app(self.callers.noted({**scope, "headers": kept}), checked, sending)
         except Exception as error:
             status, words = _answer(error)
             if not started:
@@ -159,7 +161,8 @@ class Gate:
             return _replay(body, receive)
         if len(body) > CALL_BYTES:  # before it is parsed
             self.rates.count_call(address, size=len(body) - CALL_BYTES)
-        said, call = _object(body), CALLS.search(path)
+        said = self._by_position(scope, _object(body))
+        call = CALLS.search(scope["path"])
         if call is None:
             self.rates.count_call(address)
         else:
@@ -171,6 +174,17 @@ class Gate:
         return _replay(
             json.dumps(said).encode(), receive
         )  # exactly as parsed here, so that the bytes are not interpreted differently
+
+    def _by_position(self, scope: Scope, said: dict[str, Any]) -> dict[str, Any]:
+        """Return the body of a call; one whose parameters are named is turned into one by position, path included."""
+        if not V2.search(scope["path"]):
+            return said
+        found = as_positional(self.page, scope["path"], said)
+        if found is None:
+            raise Refused(404, "The lab has no such endpoint.")
+        scope["path"], said = found
+        scope["raw_path"] = scope["path"].encode()
+        return said
 
     def _check_source(self, scope: Scope) -> None:
         """Raise `RejectedRequest` for a foreign host name, or a request from a page of another site."""

@@ -35,6 +35,7 @@ from neftune_core.home import assets
 from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
+from neftune_core.ui.server.api.mcp import own_tools
 from neftune_core.ui.server.calls import EvictedSessions, asked_by, guard
 from neftune_core.ui.server.connections import Sessions, bound_heads, bound_uploads
 from neftune_core.ui.server.fair_queues import FairQueues
@@ -67,6 +68,7 @@ class Serving:
     password: str | None = None
     root_path: str | None = None
     open_browser: bool = False
+    mcp: bool = False
 
 
 def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
@@ -89,7 +91,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     keep_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
-    with outermost(gate_of(page, serving, limits)):
+    with outermost(gate_of(page, serving, limits)), own_tools():
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
     return shared or address
@@ -174,7 +176,8 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "head": head(),
         "app_kwargs": {"routes": [Route(f"/{FILES}/{{version}}/{{name}}", page_file)], "middleware": [files, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
-        "footer_links": [],
+        "footer_links": ["api"],
+        "mcp_server": serving.mcp,
         "state_session_capacity": SESSIONS,
         "run_history": False,
         "enable_monitoring": False,

@@ -70,9 +70,11 @@ def serve(
         allow_many_files()
         listens, number = listening(host, port)
         lab, first, blocks = _build_page(here, limits)
+        from neftune_core.ui.server.api.mcp import is_offered
         from neftune_core.ui.server.launch import Serving
 
-        serving = Serving(listens, number, share, password, root_path, open_browser)
+        tools = is_offered(here.mcp, public=share or not lab.limits.local_paths, password=password is not None)
+        serving = Serving(listens, number, share, password, root_path, open_browser, mcp=tools)
         address = _launch(blocks, serving, lab.limits)
     except Exception as error:
         print(sentence(error), file=sys.stderr)

@@ -98,6 +98,7 @@ def test_a_wrong_start_ends_with_one_sentence_and_status_2(
         ("NEFTUNE_LIMIT_RECORD_DAYS", "inf"),
         ("NEFTUNE_LIMIT_LOCAL_PATHS", "perhaps"),
         ("NEFTUNE_PUBLIC", "perhaps"),
+        ("NEFTUNE_MCP", "perhaps"),
         ("NEFTUNE_PROFILE", "moon"),
         ("NEFTUNE_MODELS", "owner/name other"),
         ("NEFTUNE_HOSTS", "https://lab.example.org"),

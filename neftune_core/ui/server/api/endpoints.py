@@ -20,13 +20,14 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Settings, controls, parse
+from neftune_core.settings import parse
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.record import find_study, require_single
 from neftune_core.ui.parts.study_form import plan_text, require_fit
+from neftune_core.ui.server.api.schemas import describe, of_settings, with_settings
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import read_sentence
 from neftune_core.ui.server.uploads import asked_as, upload_quota
@@ -39,6 +40,8 @@ SHORTEST_KEY = 20
 
 def build(lab: Lab) -> None:
     """Add the endpoints to the open page."""
+    page = gr.context.Context.root_block
+    assert page is not None, "the page is open"
     for handler, settings in (
         (_preview_noise(), NoiseSettings),
         (_read_instructions(lab), DataSettings),
@@ -48,33 +51,15 @@ def build(lab: Lab) -> None:
         (_answers(lab), None),
         (_verdict(lab), None),
     ):
-        made = _with_settings(handler, settings) if settings else handler
+        made = with_settings(handler, settings) if settings else handler
         gr.api(made, api_name=handler.__name__, concurrency_limit=LIMITS.get(handler.__name__, 4))
+        names = inspect.signature(made).parameters
+        inputs = dict(zip(names, page.fns[max(page.fns)].inputs, strict=True))
+        describe(inputs, settings, {"settings": of_settings(StudySettings)} if "settings" in names else {})
 
 
 LIMITS = {"start_study": None, "answers": 2, "read_instructions": 2}
 """Number of calls of an endpoint that run at once, if it is not the default."""
-
-
-def _with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Callable[..., Any]:
-    """Return `handler(..., **values)` as a function with a parameter for every scalar setting and its default."""
-    own = [parameter for parameter in inspect.signature(handler).parameters.values() if parameter.kind != _KEYWORDS]
-    more = [
-        inspect.Parameter(found.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=found.default, annotation=Any)
-        for found in controls(settings)
-    ]
-    names = [parameter.name for parameter in (*own, *more)]
-
-    def called(*values: Any) -> dict[str, Any]:
-        return handler(**dict(zip(names, values, strict=False)))
-
-    called.__name__, called.__doc__ = handler.__name__, handler.__doc__
-    called.__signature__ = inspect.Signature([*own, *more], return_annotation=dict)  # type: ignore[attr-defined]
-    called.__annotations__ = {**{parameter.name: Any for parameter in (*own, *more)}, "return": dict}
-    return called
-
-
-_KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
 def _preview_noise() -> Callable[..., Any]:
@@ -85,7 +70,6 @@ def _preview_noise() -> Callable[..., Any]:
             text: The text.
             model: Name of the model.
             draw: Number of the random draw.
-            values: Settings of the noise.
         """
         noise = parse(NoiseSettings, values)
         return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
@@ -127,10 +111,11 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
     def read_instructions(file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
         """Read instructions; return their layout, the number of rows, the refused rows and the first row as trained on.
 
+        The `source` in the result can be passed to `start_study`.
+
         Args:
             file: An upload, instead of `source`.
             model: Name of the model whose tokenizer is used.
-            values: Settings of the data. The `source` in the result can be passed to `start_study`.
         """
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
@@ -187,7 +172,9 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 def _start(lab: Lab) -> Callable[..., Any]:
     def start_study(settings: dict, key: str) -> dict:
-        """Start a study.
+        """Start a study: a control and arms with noise, trained on the same batches at the same time.
+
+        Call study_status until is_over is true; then verdict and answers.
 
         Args:
             settings: The settings of study.toml as nested tables; omitted settings have their defaults.
@@ -208,7 +195,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
 
 def _status(lab: Lab) -> Callable[..., Any]:
     def study_status(record: str, key: str, since: int = 0) -> dict:
-        """Return the state of a study and its events.
+        """Return the state of a study and its events since an event.
 
         Args:
             record: Id of the study.

@@ -1,0 +1,91 @@
+"""Settings as JSON schemas and parameters of endpoints, so that programs and agents see what the page shows."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from neftune_core.settings import Control, Settings, controls
+
+_NAMES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_REST = inspect.Parameter.VAR_KEYWORD
+
+
+def of_control(control: Control) -> dict[str, Any]:
+    """Return the schema of one setting: its type, help, range or choices, and default."""
+    schema: dict[str, Any] = {"type": _NAMES.get(control.type, "string")}
+    if control.choices is not None:
+        schema |= {"enum": list(control.choices)}
+    limits = {"minimum": control.minimum, "maximum": control.maximum}
+    schema |= {name: value for name, value in limits.items() if value is not None}
+    if control.default is None:  # absent is one of its values
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return {**schema, "description": _words(control), "default": control.default}
+
+
+def of_settings(settings: type[Settings]) -> dict[str, Any]:
+    """Return the schema of nested settings, as in `study.toml`."""
+    known = {found.name: found for found in controls(settings)}
+    properties: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        own = of_control(known[name]) if name in known else _of_annotation(field.annotation)
+        properties[name] = {"description": field.description, **own} if field.description else own
+    return {"type": "object", "properties": properties}
+
+
+def _of_annotation(annotation: Any) -> dict[str, Any]:
+    """Return the schema of nested settings, a list or a table of names."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return of_settings(annotation)
+    if typing.get_origin(annotation) is tuple:
+        return {"type": "array", "items": _of_annotation(typing.get_args(annotation)[0])}
+    if typing.get_origin(annotation) in (dict, types.MappingProxyType):
+        return {"type": "object"}
+    return {"type": _NAMES[annotation]} if annotation in _NAMES else {}
+
+
+def _words(control: Control) -> str:
+    return f"{control.help} Unit: {control.unit}." if control.unit else control.help
+
+
+def with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Callable[..., Any]:
+    """Return `handler(..., **values)` as a function with a parameter for every scalar setting and its default.
+
+    Args:
+        handler: The endpoint; its docstring describes its other parameters.
+        settings: The settings.
+
+    Returns:
+        The function, whose docstring describes every parameter.
+    """
+    own = [parameter for parameter in inspect.signature(handler).parameters.values() if parameter.kind != _REST]
+    found = controls(settings)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    more = [inspect.Parameter(one.name, kind, default=one.default, annotation=Any) for one in found]
+    names = [parameter.name for parameter in (*own, *more)]
+
+    def called(*values: Any) -> dict[str, Any]:
+        return handler(**dict(zip(names, values, strict=False)))
+
+    lines = [f"    {one.name}: {_words(one)}" for one in found]
+    called.__name__, called.__doc__ = handler.__name__, "\n".join([inspect.getdoc(handler) or "", *lines])
+    called.__signature__ = inspect.Signature([*own, *more], return_annotation=dict)  # type: ignore[attr-defined]
+    hints = typing.get_type_hints(handler)
+    called.__annotations__ = {name: hints.get(name, Any) for name in names} | {"return": dict}
+    return called
+
+
+def describe(inputs: Mapping[str, Any], settings: type[Settings] | None, own: Mapping[str, dict[str, Any]]) -> None:
+    """Replace the schemas that Gradio derives from annotations by those of the settings.
+
+    Args:
+        inputs: Gradio's components of an endpoint, by the names of its parameters.
+        settings: The settings among its parameters, or None.
+        own: Schemas of further parameters.
+    """
+    schemas = {found.name: of_control(found) for found in controls(settings)} if settings else {}
+    for name, schema in {**schemas, **own}.items():
+        inputs[name]._api_info = schema
