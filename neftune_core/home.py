@@ -13,10 +13,10 @@ from pathlib import Path
 from neftune_core.errors import NotAvailable
 
 SPACE_STORAGE = Path("/data")
-"""Mount point of a Space's persistent storage, if any."""
+"""Where the host of a Space mounts a storage bucket, if any."""
 
 LOST_ON_SPACE = (
-    "This Space has no persistent storage: what is trained here is lost when it restarts or sleeps, so download what "
+    "This Space has no storage bucket: what is trained here is lost when it restarts or sleeps, so download what "
     "you want to keep."
 )
 LOST_HERE = (
@@ -28,7 +28,7 @@ LOST_HERE = (
 def home() -> Path:
     """Return the folder for records, models and logs, creating it if necessary.
 
-    It is `NEFTUNE_HOME` if set, otherwise the platform's data folder (on a Space, its persistent storage), otherwise a
+    It is `NEFTUNE_HOME` if set, otherwise the platform's data folder (on a Space, its storage bucket), otherwise a
     temporary folder, which `home_note` reports.
 
     Raises:

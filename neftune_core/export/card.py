@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
 from neftune_core import __version__
+from neftune_core.data.formats.starters import STARTERS
 from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
@@ -20,6 +23,8 @@ from neftune_core.studies.judging import rounding_of, verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import rounding_note
 
+IDENTIFIERS = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "gemma", "llama3.2", "bsd-3-clause")
+"""Licences that the hub has an identifier for, among those of small models."""
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 TEXT_AND_IMAGES = "AutoModelForImageTextToText"
 MEASURES = ("train_loss", "held_out_loss")
@@ -66,20 +71,10 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     study, model = record.study, record.about_table("model")
     name = str(model.get("name") or study.model.source)
     base = base_of(record)
-    head: dict[str, Any] = {
-        "library_name": "peft" if form == "adapter" else "transformers",
-        "tags": ["neftune", "neftune-lab", *(["lora"] if study.training.method == "lora" else [])],
-        "language": "en",
-    }
-    licence = _licence(str(model.get("licence", "")))
-    head |= {"license": licence} if licence else {}
-    if base.hub:
-        head |= {"base_model": base.hub, "base_model_relation": "adapter" if form == "adapter" else "finetune"}
-    lines = [f"{key}: {json.dumps(value)}" for key, value in head.items()]
     return "\n".join(
         [
-            "---", *lines, "---", "",
-            f"# {name}, {_arm_text(record, arm)}", "",
+            "---", _front_matter(record, base, form, kind), "---", "",
+            f"# {name}, {_arm_words(record, arm)}", "",
             f"One arm of a study with NEFTune Lab {__version__}, which trains a model with and without noise on its "
             "token embeddings (arXiv 2310.05914) on the same batches.", "",
             *_use(record, base, form, kind), "",
@@ -90,6 +85,24 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
             "## The whole study", "", "```toml", to_toml(_without_files(record)).strip(), "```", "",
         ]
     )  # fmt: skip
+
+
+def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
+    """Return the metadata that the hub reads; what is not known is absent."""
+    lora = record.study.training.method == "lora"
+    source = record.study.data.source.strip()
+    starter = STARTERS.get(source.removeprefix("starter:")) if source.startswith("starter:") else None
+    relation = {"base_model_relation": "adapter" if form == "adapter" else "finetune"} if base.hub else {}
+    return ModelCardData(
+        library_name="peft" if form == "adapter" else "transformers",
+        pipeline_tag=None if kind == SEQ2SEQ else "text-generation",  # the hub has no such task for encoder-decoders
+        tags=["neftune", "neftune-lab", *(["lora"] if lora else [])],
+        language=list(starter.languages) if starter else None,
+        datasets=[source.removeprefix("hub:")] if source.startswith("hub:") else None,
+        base_model=base.hub or None,
+        **relation,
+        **_licence(str(record.about_table("model").get("licence", "")), base),
+    ).to_yaml()
 
 
 def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
@@ -209,10 +222,13 @@ def _without_files(record: Record) -> Any:
     return study.model_copy(update={"data": study.data.model_copy(update=named), "model": model})
 
 
-def _licence(words: str) -> str:
-    """Return the hub's identifier for a licence if it is one of those that the lab's models use."""
-    known = {"apache-2.0": "apache-2.0", "mit": "mit", "cc-by-4.0": "cc-by-4.0"}
-    return known.get(words.lower(), "other" if words else "")
+def _licence(words: str, base: Base) -> dict[str, str]:
+    """Return the hub's metadata of a licence: its identifier, or name and link of one that the hub has none for."""
+    if not words or words.lower() in IDENTIFIERS:
+        return {"license": words.lower()} if words else {}
+    name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
+    link = {"license_link": f"https://huggingface.co/{base.hub}"} if base.hub else {}
+    return {"license": "other", "license_name": name, **link}
 
 
 def require_arm(record: Record, arm: str, seed: int) -> None:

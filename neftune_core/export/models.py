@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,8 @@ def name_base(record: Record, folder: Path) -> str:
     base, file = base_of(record), folder / "adapter_config.json"
     about = json.loads(file.read_text(encoding="utf-8"))
     about |= {"base_model_name_or_path": base.hub or base.place, "revision": base.revision or None}
+    if find_spec("peft"):  # otherwise PEFT fills it in
+        about["peft_version"] = version("peft")
     file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     if about.get("auto_mapping"):  # AutoModelForCausalLM does not know the published model
         return TEXT_AND_IMAGES

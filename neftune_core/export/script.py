@@ -49,6 +49,15 @@ In this folder, with Python 3.11 or newer:
     pip install -r requirements.txt
 {commands}    python standalone.py
 
+Or with uv (https://docs.astral.sh/uv), which installs what the first lines of the script list:
+
+{fetched}    uv run standalone.py
+
+Or as a job on Hugging Face, with this folder and a bucket of yours for the results:
+
+    hf jobs uv run -v .:/study -v hf://buckets/OWNER/NAME:/results -e STUDY_FOLDER=/study -e STUDY_RESULTS=/results \\
+        standalone.py
+
 On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip takes a torch with
 CUDA; for a small one, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
 
@@ -102,6 +111,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         (aside / "requirements.txt").write_text("\n".join(requirements(PACKAGES)) + "\n", encoding="utf-8")
         text = READ_ME.format(
             commands="".join(f"    {command}\n" for command in base.commands),
+            fetched="".join(f"    {command}\n" for command in base.commands if not command.startswith("pip install")),
             notes=_notes(record, base, loaded.precision),
         )
         (aside / "READ-ME.txt").write_text(text, encoding="utf-8")
@@ -138,7 +148,15 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, ba
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     (folder / "losses.json").write_text(json.dumps(_losses(record, arms), indent=1), encoding="utf-8")
-    shutil.copyfile(Path(__file__).with_name("standalone.py"), folder / "standalone.py")
+    script = Path(__file__).with_name("standalone.py").read_text(encoding="utf-8")
+    (folder / "standalone.py").write_text(_metadata(base) + script, encoding="utf-8")
+
+
+def _metadata(base: Base) -> str:
+    """Return inline script metadata (PEP 723), from which `uv run` installs what the script needs."""
+    needs = [*requirements(PACKAGES), *(["gguf>=0.17"] if base.rounded else [])]
+    lines = ["/// script", 'requires-python = ">=3.11"', f"dependencies = {json.dumps(needs)}", "///"]
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Retrain the arms of a study with transformers and PEFT: python standalone.py [ARM ...]
 
-The row order, the initial adapter and the noise are read from the files beside this script, so its losses match those
-of the study in losses.json. READ-ME.txt lists what to install.
+The row order, the initial adapter and the noise are read from the files beside this script, or in the folder that
+STUDY_FOLDER names, so its losses match those of the study in losses.json. The results are written there too, or into
+the folder that STUDY_RESULTS names. READ-ME.txt lists what to install.
 """
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,15 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
-from neftune_core import NoiseSettings, noisy_embeddings
-from neftune_core.models.architecture.anatomy import dropout_rates, set_model_dropout
+HERE = Path(os.environ.get("STUDY_FOLDER") or Path(__file__).parent)
+RESULTS = Path(os.environ.get("STUDY_RESULTS") or HERE)
+if not (HERE / "study.json").is_file():
+    sys.exit(f"The files of the study are not in {HERE}: let STUDY_FOLDER name their folder (see READ-ME.txt).")
+sys.path.insert(0, str(HERE))  # has the modules that draw the noise
 
-HERE = Path(__file__).parent
+from neftune_core import NoiseSettings, noisy_embeddings  # noqa: E402
+from neftune_core.models.architecture.anatomy import dropout_rates, set_model_dropout  # noqa: E402
+
 STUDY = json.loads((HERE / "study.json").read_text(encoding="utf-8"))
 ROWS = {part: [json.loads(line) for line in (HERE / f"{part}.jsonl").open()] for part in ("train", "held_out")}
 TRAINING = STUDY["training"]
@@ -91,7 +98,7 @@ def train(arm: str) -> dict[str, Any]:
     with torch.no_grad():
         held_out = [clean_loss(model, row) for row in ROWS["held_out"]]
     vars(model.config).update(rates)  # saved with the configuration of the base
-    model.save_pretrained(str(HERE / "trained" / arm))
+    model.save_pretrained(str(RESULTS / "trained" / arm))
     tokens = sum(count for _, count in held_out)
     return {"losses": losses, "held_out_loss": sum(total for total, _ in held_out) / tokens if tokens else None}
 
@@ -136,4 +143,4 @@ if __name__ == "__main__":
         measured = "not measured" if held_out is None else f"{held_out:.4f}"
         print(f"{name}: last training loss {last:.4f}, held-out loss {measured}")
         print(f"  furthest from losses.json: {furthest(found[name], expected[name]):.1e}")
-    (HERE / "found.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    (RESULTS / "found.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -19,12 +19,14 @@ class Starter:
         file: Its file under `assets/`.
         held_out: Its separate held-out file; "" if none.
         licence: Licence of the data.
+        languages: Languages of the text, as ISO 639-1 codes.
     """
 
     words: str
     file: str
     held_out: str = ""
     licence: str = "Apache-2.0"
+    languages: tuple[str, ...] = ("en",)
 
 
 def _world(name: str, words: str) -> Starter:
@@ -34,9 +36,13 @@ def _world(name: str, words: str) -> Starter:
 STARTERS: dict[str, Starter] = {
     "open-ended": Starter("Short writing, advice and explanations", "starters/open-ended.jsonl"),
     "translation": Starter(
-        "Translation between English and Chinese, French, German and Spanish", "starters/translation.jsonl"
+        "Translation between English and Chinese, French, German and Spanish",
+        "starters/translation.jsonl",
+        languages=("en", "zh", "fr", "de", "es"),
     ),
-    "english-german": Starter("English sentences in German, for encoder-decoders", "starters/english-german.jsonl"),
+    "english-german": Starter(
+        "English sentences in German, for encoder-decoders", "starters/english-german.jsonl", languages=("en", "de")
+    ),
     "question-answering": Starter("Short factual answers, some from a given text", "starters/question-answering.jsonl"),
     "dialogue": Starter("Conversations of several turns", "starters/dialogue.jsonl"),
     "world-facts": _world("facts", "The bundled world: short answers about it"),

@@ -41,6 +41,7 @@ OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (SEND, r"/gradio_api/queue/join"),
     (SEND, r"/gradio_api/call/(v2/)?[^/]+/?"),
     (SEND, r"/gradio_api/mcp(/http)?/?"),
+    (READ, r"/gradio_api/mcp/schema"),
     (SEND, r"/gradio_api/(cancel|reset|upload)/?"),
 )
 """The addresses that the page and `gradio_client` use, with their methods; everything else is closed."""

@@ -7,11 +7,14 @@ import json
 import stat
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from as_written import blocks, run_commands
+from huggingface_hub import ModelCard
 from tiny_gguf import write_gguf, write_wheel
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -21,7 +24,7 @@ from neftune_core.durable import UMASK
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export import bases
 from neftune_core.export.bases import base_of
-from neftune_core.export.card import card
+from neftune_core.export.card import CAUSAL, SEQ2SEQ, card
 from neftune_core.export.models import merged_model, write_model
 from neftune_core.export.report import report
 from neftune_core.export.script import script_folder
@@ -168,7 +171,58 @@ def test_a_model_of_the_hub_is_named_with_its_commit(bundled: Record, monkeypatc
         f'base = AutoModelForCausalLM.from_pretrained("owner/name", revision="{COMMIT}", dtype=torch.float32)' in text
     )
     assert f"[owner/name](https://huggingface.co/owner/name) at revision `{COMMIT}`" in text
-    assert 'base_model: "owner/name"' in text
+    assert ModelCard(text).data.base_model == "owner/name"
+
+
+def about_card(record: Record, form: str = "adapter", kind: str = CAUSAL) -> dict[str, Any]:
+    """Return the metadata of a card as the hub's own library reads it."""
+    return ModelCard(card(record, ARM, 0, form, kind)).data.to_dict()
+
+
+def on_data(record: Record, monkeypatch: pytest.MonkeyPatch, source: str) -> Record:
+    """Return the record as if it had other data."""
+    study = record.study.model_copy(update={"data": DataSettings(source=source)})
+    monkeypatch.setattr(Record, "study", property(lambda _: study))
+    return record
+
+
+def test_the_metadata_of_a_card_are_those_that_the_hub_reads(bundled: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert about_card(on_data(bundled, monkeypatch, "hub:owner/rows")) == {
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["neftune", "neftune-lab", "lora"],
+        "datasets": ["owner/rows"],
+        "license": "apache-2.0",
+    }
+
+
+def test_the_relation_to_the_base_and_its_licence_are_named(bundled: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = renamed(bundled, monkeypatch, "owner/name", licence="Own License 2")
+    adapter, whole = about_card(record), about_card(record, "merged")
+    assert (adapter["base_model_relation"], whole["base_model_relation"]) == ("adapter", "finetune")
+    assert (adapter["license"], adapter["license_name"]) == ("other", "own-license-2")
+    assert adapter["license_link"] == "https://huggingface.co/owner/name"
+    assert whole["library_name"] == "transformers"
+    assert "pipeline_tag" not in about_card(record, "merged", SEQ2SEQ)
+
+
+@pytest.mark.parametrize(
+    ("source", "languages"),
+    [("starter:open-ended", ["en"]), ("starter:english-german", ["en", "de"]), ("file:rows.jsonl", None)],
+)
+def test_a_card_names_the_language_of_the_data_where_it_is_known(
+    bundled: Record, monkeypatch: pytest.MonkeyPatch, source: str, languages: list[str] | None
+) -> None:
+    assert about_card(on_data(bundled, monkeypatch, source)).get("language") == languages
+
+
+def test_an_adapter_names_the_commit_of_its_base_and_the_version_of_its_format(
+    bundled: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_model(renamed(bundled, monkeypatch, "owner/name", revision=COMMIT), ARM, 0, "adapter", tmp_path / "adapter")
+    about = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (about["base_model_name_or_path"], about["revision"]) == ("owner/name", COMMIT)
+    assert about["peft_version"] == version("peft")
 
 
 def test_a_listed_model_is_named_with_its_pinned_commit(bundled: Record, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
+import re
 import shutil
 import stat
+import subprocess
+import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -76,7 +82,7 @@ def run_as_written(record: Record, folder: Path) -> dict[str, Any]:
     commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     assert commands[:3] == ["python3 -m venv .venv", ". .venv/bin/activate", "pip install -r requirements.txt"]
     require_installed((folder / "requirements.txt").read_text(encoding="utf-8").split())
-    run_commands(commands[3:], folder)
+    run_commands(commands[3 : commands.index("python standalone.py") + 1], folder)
     return dict(json.loads((folder / "found.json").read_text(encoding="utf-8")))
 
 
@@ -100,6 +106,49 @@ def test_the_script_finds_the_losses_of_the_study_for_every_arm_that_it_can_trai
     assert (tmp_path / "script" / "trained" / "control" / "adapter_config.json").is_file()
     told = json.loads((tmp_path / "script" / "losses.json").read_text(encoding="utf-8"))
     check_losses(record, told)
+
+
+METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""The regular expression of PEP 723."""
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the packages that the Python files of a folder import, without those of Python itself."""
+    found = set[str]()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {name.partition(".")[0] for name in names}
+    return found - set(sys.stdlib_module_names) - {"neftune_core", "pydantic_core"}  # the latter is a part of pydantic
+
+
+def test_the_script_lists_what_it_imports_for_uv(record: Record, tmp_path: Path) -> None:
+    folder = script_folder(record, tmp_path / "script")
+    (block,) = METADATA.finditer((folder / "standalone.py").read_text(encoding="utf-8"))
+    about = tomllib.loads("".join(line.removeprefix("# ") for line in block["content"].splitlines(keepends=True)))
+    needs = {re.split("[=>]", need)[0]: need for need in about["dependencies"]}
+    assert set(needs) == {"torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit"}
+    assert imported(folder) <= set(needs)
+    assert sorted(needs.values()) == sorted((folder / "requirements.txt").read_text(encoding="utf-8").split())
+    assert about["requires-python"] == ">=3.11"
+
+
+def test_the_script_finds_its_files_in_a_mounted_folder_and_writes_into_another(record: Record, tmp_path: Path) -> None:
+    folder, alone, results = script_folder(record, tmp_path / "script"), tmp_path / "job", tmp_path / "results"
+    for made in (alone, results):
+        made.mkdir()
+    shutil.move(folder / "standalone.py", alone / "standalone.py")
+    command = [sys.executable, "standalone.py", "control"]
+    lost = subprocess.run(command, cwd=alone, capture_output=True, text=True)
+    assert (lost.returncode, lost.stdout) == (1, "")
+    assert "let STUDY_FOLDER name their folder" in lost.stderr
+    assert len(lost.stderr.splitlines()) == 1
+    places = {"STUDY_FOLDER": str(folder), "STUDY_RESULTS": str(results)}
+    subprocess.run(command, cwd=alone, env={**os.environ, **places}, check=True, capture_output=True)
+    assert (results / "found.json").is_file()
+    assert (results / "trained" / "control" / "adapter_config.json").is_file()
+    assert not (folder / "found.json").exists()
 
 
 def test_the_script_trains_all_weights_where_the_study_does(tmp_path: Path) -> None:

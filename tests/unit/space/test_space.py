@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 from hub_account import OWNER, TOKEN, Account, account_of
+from huggingface_hub.utils import filter_repo_objects
 from packaging.requirements import Requirement
 
 from neftune_core import home as home_module
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import InvalidSetting, LabError, ModelError, NotAvailable
 from neftune_core.home import home, home_note
+from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve
+from neftune_core.models.sources.hub_files import UNWANTED, WANTED
 from neftune_core.space import account, folder
 from neftune_core.space.profiles import PROFILES, detect_profile, host_profile
 from neftune_core.studies.settings import EXAMPLE, PRESETS
@@ -164,7 +167,20 @@ def test_the_front_matter_is_what_the_platform_reads(built: Path) -> None:
     assert len(str(said["short_description"])) <= 60
     assert said["hf_oauth"] is True
     assert said["hf_oauth_scopes"] == ["contribute-repos"]
+    assert said["datasets"] == []
+    assert said["startup_duration_timeout"] == "10m"
     assert {"title", "license", "suggested_hardware", "models", "tags", "emoji"} <= set(said)
+
+
+@pytest.mark.parametrize("target", folder.TARGETS)
+def test_the_platform_preloads_the_files_that_the_lab_looks_for_at_its_commit(target: str) -> None:
+    (line,) = yaml.safe_load(folder.front_matter(target).split("---\n")[1])["preload_from_hub"]
+    name, files, commit = line.split(" ")
+    assert commit == CATALOGUE[name].revision == (PROFILES[target].models or {})[name]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files.split(","))
+    assert list(filter_repo_objects(files.split(","), allow_patterns=WANTED, ignore_patterns=UNWANTED)) == files.split(
+        ","
+    )
 
 
 def test_requirements_are_those_of_the_project_without_what_a_space_brings(built: Path) -> None:

@@ -1,4 +1,4 @@
-"""Calls whose body names the parameters, as the `agents.md` of a Space describes them: `/gradio_api/call/v2/ENDPOINT`."""
+"""Calls whose body names the parameters, as the `agents.md` of a Space has them: `/gradio_api/call/v2/ENDPOINT`."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def is_installed() -> bool:
 
 
 def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
-    """Return whether a server offers tools: on a private one if `mcp` is installed, on a public one if its host says so.
+    """Return whether a server offers tools: a private one if `mcp` is installed, a public one if its host says so.
 
     Args:
         wanted: What the host says; None if nothing.
