@@ -31,7 +31,8 @@ class Train:
     resume: bool = False
     """Resume the record of this study, or extend one of it with fewer seeds; start a new record if neither exists."""
     track: str = ""
-    """Also log every step to a tracker: trackio, tensorboard, wandb, mlflow or swanlab, if it is installed."""
+    """Also log every step to a tracker: trackio, tensorboard, wandb, mlflow or swanlab, if it is installed.
+    trackio:OWNER/SPACE logs to a Space, trackio:URL to a trackio server."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)

@@ -14,6 +14,7 @@ from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.settings import PRESETS
+from neftune_core.studies.tracking import require_tracker
 
 LIMIT = "NEFTUNE_LIMIT_"
 
@@ -103,6 +104,7 @@ class HostProfile:
         limits: Its limits.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None leaves it to the server.
+        track: Tracker that every study is also logged to; "" for none.
     """
 
     name: str
@@ -110,6 +112,7 @@ class HostProfile:
     limits: Limits
     models: Mapping[str, str] | None
     mcp: bool | None = None
+    track: str = ""
 
 
 VARIABLES = (
@@ -120,6 +123,7 @@ VARIABLES = (
     "NEFTUNE_MODELS",
     "NEFTUNE_HOSTS",
     "NEFTUNE_MCP",
+    "NEFTUNE_TRACK",
 )
 """The variables of the environment that the lab knows, besides `NEFTUNE_LIMIT_...` and those of its tests."""
 
@@ -189,7 +193,10 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
         )
     mcp = _yes_or_no("NEFTUNE_MCP", own["NEFTUNE_MCP"]) if "NEFTUNE_MCP" in own else None
-    return HostProfile(name, profile, limits, models if public else None, mcp)
+    track = own.get("NEFTUNE_TRACK", "")
+    if track:
+        require_tracker(track)
+    return HostProfile(name, profile, limits, models if public else None, mcp, track)
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

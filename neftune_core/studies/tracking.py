@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextvars
 import importlib.util
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,21 +39,47 @@ ONE_OPEN_RUN = ("mlflow", "swanlab")
 """Trackers that can have only one run open in a process."""
 
 
-def require_tracker(name: str) -> None:
-    """Raise `InvalidSetting` for an unknown tracker, or `NotAvailable` if it is not installed."""
+SPACE = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
+
+
+def require_tracker(text: str) -> None:
+    """Raise `InvalidSetting` for an unknown tracker or destination, or `NotAvailable` if it is not installed."""
+    name, _, _ = text.partition(":")
     if name not in TRACKERS:
-        raise InvalidSetting(f"There is no tracker called {name!r} here: choose one of {', '.join(TRACKERS)}.")
+        choices = ", ".join(TRACKERS)
+        raise InvalidSetting(
+            f"There is no tracker called {name!r} here (`--track`, or NEFTUNE_TRACK): choose one of {choices}."
+        )
+    destination(text)
     if importlib.util.find_spec(name) is None:
         raise NotAvailable(f"{name} is not installed here: pip install {name}.")
 
 
-def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
+def destination(text: str) -> dict[str, str]:
+    """Return the arguments of a tracker that name another place: `trackio:OWNER/SPACE` or `trackio:URL`.
+
+    Raises:
+        InvalidSetting: If the place is neither a Space nor a URL, or the tracker is not trackio.
+    """
+    name, _, place = text.partition(":")
+    if not place:
+        return {}
+    if name == "trackio" and place.startswith(("http://", "https://")):
+        return {"server_url": place}
+    if name == "trackio" and SPACE.fullmatch(place):
+        return {"space_id": place}
+    raise InvalidSetting(
+        f"The tracker {text[:80]!r} is not understood: write its name, trackio:OWNER/SPACE, or trackio:URL of a server."
+    )
+
+
+def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
     """Pass events through, and log them to a tracker; a tracker that fails is dropped, and the study continues.
 
     Args:
         record: The record.
         events: Events of the study.
-        name: A key of `TRACKERS`.
+        name: A key of `TRACKERS`, for trackio with a `destination` if it is not this machine.
 
     Yields:
         The same events.
@@ -69,7 +96,24 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
             _try_call(run.finish)
 
 
-def _try_call(act: Callable[..., Any], *given: Any) -> bool:
+def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., Iterator[Event]]:
+    """Return a function that runs records as `run` does, and also logs studies to a tracker.
+
+    Args:
+        run: Called with the record first.
+        tracker: As for `tracked`; "" for none.
+    """
+    if not tracker:
+        return run
+
+    def running(record: Record, *given: Any) -> Iterator[Event]:
+        events = run(record, *given)
+        return events if record.is_sweep else tracked(record, events, tracker)
+
+    return running
+
+
+def _succeeded(act: Callable[..., Any], *given: Any) -> bool:
     try:
         act(*given)
     except Exception as error:
@@ -82,7 +126,7 @@ class _Runs:
     """The runs of one study; steps repeated after resuming from a checkpoint are not logged twice."""
 
     def __init__(self, record: Record, tracker: str) -> None:
-        self.record, self.tracker = record, tracker
+        self.record, self.tracker, self.place = record, tracker.partition(":")[0], destination(tracker)
         self.open: dict[tuple[Any, str], Any] = {}
         self.known: dict[tuple[Any, str], int] = {}
 
@@ -107,7 +151,7 @@ class _Runs:
         PartialState()  # accelerate's trackers log with it
         name = "-".join(filter(None, (self.record.id, arm, f"seed-{seed}")))
         config = {**self.record.study.model_dump(mode="json"), "arm": arm, "seed": seed}
-        options = TRACKERS[self.tracker](name, self.record.id, config)
+        options = TRACKERS[self.tracker](name, self.record.id, config) | self.place
         project = PROJECT
         if self.tracker == "tensorboard":
             project, options = f"{PROJECT}/{name}", {**options, "purge_step": step}

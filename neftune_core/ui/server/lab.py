@@ -74,10 +74,12 @@ class Lab:
     @functools.cached_property
     def jobs(self) -> LabJobs:
         """Return the queue with its worker."""
+        from neftune_core.studies.tracking import logged
         from neftune_core.sweeps.queue import LabJobs
+        from neftune_core.sweeps.sweep import run_record
 
-        of_lent_gpu = {"run": self.gpu.study} if self.gpu else {}
-        return LabJobs(self.limits, admit=Rates(self.limits).count_study, **of_lent_gpu)
+        run = self.gpu.study if self.gpu else run_record
+        return LabJobs(self.limits, logged(run, self.host.track), admit=Rates(self.limits).count_study)
 
     def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
         """Hold a request until its study ends, if the GPU is allocated per request; stop it if the page disconnects.

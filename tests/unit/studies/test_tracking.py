@@ -15,7 +15,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from neftune_core.errors import InvalidSetting
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.studies.tracking import TRACKERS, require_tracker, track_events
+from neftune_core.studies.tracking import TRACKERS, logged, require_tracker, tracked
+from neftune_core.sweeps.sweep import run_record
 
 READ = """
 import json
@@ -127,6 +128,50 @@ def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
 def test_an_unknown_tracker_gets_a_sentence() -> None:
     with pytest.raises(InvalidSetting, match="choose one of trackio, tensorboard, wandb, mlflow, swanlab"):
         require_tracker("abacus")
+
+
+@pytest.mark.parametrize(
+    ("tracker", "place"),
+    [
+        ("trackio:owner/space", {"space_id": "owner/space"}),
+        ("trackio:http://127.0.0.1:7861/?write_token=x", {"server_url": "http://127.0.0.1:7861/?write_token=x"}),
+    ],
+)
+def test_trackio_gets_the_space_or_server_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, place: dict[str, str]
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    class Silent:
+        tracker = None
+
+        def __init__(self, project: str, **options: Any) -> None:
+            given.append(options)
+
+        def start(self) -> None:
+            pass
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            pass
+
+        finish = start
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "trackio", Silent)
+    record = create(EXAMPLE, "", folder=tmp_path)
+    run = logged(lambda record, number: iter([told(number)]), tracker)
+    assert list(run(record, 1)) == [told(1)]
+    assert len(given) == len(told(1)["arms"])
+    assert all(place.items() <= options.items() for options in given)
+
+
+@pytest.mark.parametrize("tracker", ["trackio:space", "wandb:owner/space", "trackio:file:///etc", "trackio:a/b/c"])
+def test_a_destination_that_no_tracker_has_gets_a_sentence(tracker: str) -> None:
+    with pytest.raises(InvalidSetting, match="trackio:OWNER/SPACE, or trackio:URL"):
+        require_tracker(tracker)
+
+
+def test_studies_are_run_unchanged_without_a_tracker() -> None:
+    assert logged(run_record, "") is run_record
 
 
 def test_a_tracker_that_fails_is_left_out_and_the_study_continues(tmp_path: Path, notebook: Any) -> None:

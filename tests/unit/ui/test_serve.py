@@ -14,6 +14,8 @@ import pytest
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.space.profiles import VARIABLES, host_profile, known_variables, named_hosts
+from neftune_core.sweeps.sweep import run_record
+from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.serve import listening
 
 ROOT = Path(__file__).parents[3]
@@ -99,6 +101,7 @@ def test_a_wrong_start_ends_with_one_sentence_and_status_2(
         ("NEFTUNE_LIMIT_LOCAL_PATHS", "perhaps"),
         ("NEFTUNE_PUBLIC", "perhaps"),
         ("NEFTUNE_MCP", "perhaps"),
+        ("NEFTUNE_TRACK", "abacus"),
         ("NEFTUNE_PROFILE", "moon"),
         ("NEFTUNE_MODELS", "owner/name other"),
         ("NEFTUNE_HOSTS", "https://lab.example.org"),
@@ -140,6 +143,14 @@ def test_public_brings_the_limits_of_a_public_server() -> None:
     assert public == space
     assert public != host_profile({}).limits
     assert host_profile({"NEFTUNE_PUBLIC": "yes", "NEFTUNE_LIMIT_STEPS": "7"}).limits.steps == 7
+
+
+def test_a_host_can_name_a_tracker_for_the_studies_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    here = hosted({"NEFTUNE_TRACK": "trackio:owner/space"})
+    assert here.track == "trackio:owner/space"
+    assert Lab(host=here).jobs.run is not run_record
+    assert Lab(host=hosted({})).jobs.run is run_record
 
 
 def test_every_variable_that_the_code_reads_is_known() -> None:
