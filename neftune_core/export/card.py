@@ -92,17 +92,17 @@ def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
     lora = record.study.training.method == "lora"
     source = record.study.data.source.strip()
     starter = STARTERS.get(source.removeprefix("starter:")) if source.startswith("starter:") else None
-    relation = {"base_model_relation": "adapter" if form == "adapter" else "finetune"} if base.hub else {}
-    return ModelCardData(
-        library_name="peft" if form == "adapter" else "transformers",
-        pipeline_tag=None if kind == SEQ2SEQ else "text-generation",  # the hub has no such task for encoder-decoders
-        tags=["neftune", "neftune-lab", *(["lora"] if lora else [])],
-        language=list(starter.languages) if starter else None,
-        datasets=[source.removeprefix("hub:")] if source.startswith("hub:") else None,
-        base_model=base.hub or None,
-        **relation,
+    known: dict[str, Any] = {
+        "library_name": "peft" if form == "adapter" else "transformers",
+        "pipeline_tag": None if kind == SEQ2SEQ else "text-generation",  # the hub has no task for encoder-decoders
+        "tags": ["neftune", "neftune-lab", *(["lora"] if lora else [])],
+        "language": list(starter.languages) if starter else None,
+        "datasets": [source.removeprefix("hub:")] if source.startswith("hub:") else None,
         **_licence(str(record.about_table("model").get("licence", "")), base),
-    ).to_yaml()
+    }
+    if base.hub:
+        known |= {"base_model": base.hub, "base_model_relation": "adapter" if form == "adapter" else "finetune"}
+    return ModelCardData(**known).to_yaml()
 
 
 def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
