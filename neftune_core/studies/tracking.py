@@ -73,7 +73,7 @@ def destination(text: str) -> dict[str, str]:
     )
 
 
-def tracked(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
+def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
     """Pass events through, and log them to a tracker; a tracker that fails is dropped, and the study continues.
 
     Args:
@@ -101,19 +101,19 @@ def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., I
 
     Args:
         run: Called with the record first.
-        tracker: As for `tracked`; "" for none.
+        tracker: As for `track_events`; "" for none.
     """
     if not tracker:
         return run
 
     def running(record: Record, *given: Any) -> Iterator[Event]:
         events = run(record, *given)
-        return events if record.is_sweep else tracked(record, events, tracker)
+        return events if record.is_sweep else track_events(record, events, tracker)
 
     return running
 
 
-def _succeeded(act: Callable[..., Any], *given: Any) -> bool:
+def _try_call(act: Callable[..., Any], *given: Any) -> bool:
     try:
         act(*given)
     except Exception as error:

@@ -181,7 +181,7 @@ class Gate:
             return said
         found = as_positional(self.page, scope["path"], said)
         if found is None:
-            raise Refused(404, "The lab has no such endpoint.")
+            raise RejectedRequest(404, "The lab has no such endpoint.")
         scope["path"], said = found
         scope["raw_path"] = scope["path"].encode()
         return said

@@ -15,7 +15,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from neftune_core.errors import InvalidSetting
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.studies.tracking import TRACKERS, logged, require_tracker, tracked
+from neftune_core.studies.tracking import TRACKERS, logged, require_tracker, track_events
 from neftune_core.sweeps.sweep import run_record
 
 READ = """
