@@ -74,7 +74,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     return "\n".join(
         [
             "---", _front_matter(record, base, form, kind), "---", "",
-            f"# {name}, {_arm_words(record, arm)}", "",
+            f"# {name}, {_arm_text(record, arm)}", "",
             f"One arm of a study with NEFTune Lab {__version__}, which trains a model with and without noise on its "
             "token embeddings (arXiv 2310.05914) on the same batches.", "",
             *_use(record, base, form, kind), "",
