@@ -12,7 +12,7 @@ _EXPORT = re.compile(r"^export (?=const|let|class|function)", re.MULTILINE)
 
 
 def as_one(name: str) -> str:
-    """Return a module and all that it imports as one script with names of its own.
+    """Return a module and all that it imports as one script with its own namespace.
 
     The modules import by plain names (`import { short } from "./numbers.js";`), and no two of them have the same name
     at their top level.

@@ -102,7 +102,7 @@ def chromium() -> str:
     """Return the system's Chromium.
 
     Raises:
-        NotAvailable: If there is none.
+        NotAvailable: If no Chromium is installed.
     """
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
     found = next((name for name in names if name), None)

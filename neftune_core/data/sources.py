@@ -57,7 +57,7 @@ class SourceRows:
 
     @property
     def shortage(self) -> str:
-        """Why no row can be used; empty if one can."""
+        """Reason why no row can be used; empty if at least one can."""
         return "" if self.examples else _no_usable_rows(self.refusals, self.title)
 
 

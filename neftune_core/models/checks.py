@@ -95,7 +95,7 @@ def _is_known(kind: str) -> bool:
 
 
 def auto_class(config: Any) -> Any:
-    """Return the class of transformers that reads the weights of a model that writes text; None if there is none.
+    """Return the class of transformers that loads a text-generating model; None if no class does.
 
     A class that also reads images or sound counts if its text part writes text.
     """

@@ -19,7 +19,7 @@ NOT_A_LABEL = -100
 Documents = list[list[NDArray[np.intp]]]
 """For each row the token positions of its documents, one array per document (one per row unless packed)."""
 
-# Argument names, and the component whose rows they describe. An empty string stands for the component that contains
+# Argument names, and the component whose rows they describe. An empty string denotes the component that contains
 # the called module.
 MASKS = {"attention_mask": "", "decoder_attention_mask": DECODER}
 POSITIONS = {"position_ids": "", "decoder_position_ids": DECODER}

@@ -107,7 +107,7 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
         Qualified name of the stack in `model`, and the stack.
 
     Raises:
-        NoEffect: If there is none.
+        NoEffect: If the model has no such stack.
     """
     from torch import nn
 

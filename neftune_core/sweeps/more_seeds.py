@@ -45,7 +45,7 @@ def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record
         owner: Key of the visitor; empty for the command line.
 
     Returns:
-        The record; None if there is none.
+        The record, or None.
     """
     key, most = _key_without_seeds(requested), _seeds(requested)
     found: list[tuple[int, Record]] = []

@@ -167,7 +167,7 @@ def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None 
         folder: Folder of all records; None for the default.
 
     Returns:
-        The sweep; None if there is none.
+        The sweep, or None.
     """
     key = sweep_key(settings)
     for record in owned_records(owner, folder=folder):

@@ -36,7 +36,7 @@ class PublishedModel:
 
 
 def text_part(whole: Any) -> Any:
-    """Return the model that `whole` writes text with; `whole` itself if it reads nothing else.
+    """Return the part of `whole` that generates text; `whole` itself if it has no other inputs.
 
     Args:
         whole: A model of transformers; its image and sound towers are freed with it.

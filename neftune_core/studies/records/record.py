@@ -132,7 +132,7 @@ class Record:
     def belongs_to(self, owner: str) -> bool:
         """Return whether the key `owner` may see and stop this record.
 
-        Records of the command line belong to everybody; those without a readable owner belong to nobody.
+        Records of the command line are visible to everybody; those without a readable owner to nobody.
         """
         kept = owner_of(self.folder)
         return kept == "" or (kept is not None and kept == owner_hash(owner))
@@ -331,7 +331,7 @@ def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -
         folder: Folder of all records; None for the default.
 
     Returns:
-        The record; None if there is none.
+        The record, or None.
     """
     key = study_key(study)
     for record in owned_records(owner, folder=folder):

@@ -74,8 +74,8 @@ class Strip:
 
     Attributes:
         words: Its value is a dict with any of `model`, `data` and `seed`; missing ones are unchanged.
-        tools: Its value tells the browser of the page's state (`page_state`).
-        kept: The state that the browser kept or the link has, as JSON; empty if there is none.
+        tools: Its value sends the page's state to the browser (`page_state`).
+        kept: The state stored by the browser or contained in the link, as JSON; empty if absent.
         progress: Progress of the watched study.
         train: The button that starts a study.
         stop: The buttons that stop one.

@@ -89,7 +89,7 @@ class Hosts:
     anything: bool = False
 
     def accepts(self, host: str) -> bool:
-        """Return whether a request with this `Host` header is answered."""
+        """Return whether this `Host` header is accepted."""
         name = _name(host)
         return (
             self.anything

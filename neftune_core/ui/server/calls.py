@@ -61,7 +61,7 @@ def guard(
     """Check the values of every call of a page first, and report every error as one sentence.
 
     The handler runs with the visitor's address in `jobs.asked_from`. A page with an evicted session, or one that was
-    opened before the server was restarted, is told to reload, since its settings would silently be the defaults.
+    opened before the server was restarted, gets a request to reload, since its settings would silently be the defaults.
 
     Args:
         page: The page.
@@ -106,7 +106,7 @@ def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
 
 
 class SessionKeys:
-    """The hashed key of each session that has told it; the latest sessions alone are remembered."""
+    """The hashed key of each session that has sent one; only the latest sessions are stored."""
 
     MOST = 10_000
 
@@ -114,7 +114,7 @@ class SessionKeys:
         self._known: OrderedDict[str, str] = OrderedDict()
 
     def of(self, session: Any, blocks: Sequence[Any], values: Any) -> str:
-        """Return the hashed key of a call, or the one that its session told before; empty if there is none."""
+        """Return the hashed key of a call, or the one that its session sent before; empty if it sent none."""
         if not isinstance(session, str) or not isinstance(values, list):
             return ""
         named = zip(blocks, values, strict=False)
@@ -152,7 +152,7 @@ def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> N
 class EvictedSessions:
     """The sessions evicted by the server, as a bit set of two megabytes that never forgets one.
 
-    After a hundred thousand evictions, one new session in 160 is mistaken for an evicted one and told to reload.
+    After a hundred thousand evictions, one new session in 160 is mistaken for an evicted one and asked to reload.
     """
 
     BITS = 1 << 24

@@ -106,7 +106,7 @@ class UnreadAnswers:
         return next((found for found, events in pending.items() if event and event[1] in events), "")
 
     async def join(self, address: str, session: str) -> None:
-        """Count a call, and drop what nobody has read for a minute if the address has too many.
+        """Count a call, and drop answers unread for a minute if the address has too many.
 
         Args:
             address: The network address.

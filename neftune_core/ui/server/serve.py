@@ -138,7 +138,7 @@ def _try_address(host: str, port: int | None) -> None:
 def _build_page(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
     """Return the lab, the first preview and the page, not yet served."""
     gpu = zero_gpu.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
-    from neftune_core.ui.server import launch  # noqa: F401, I001 - first: it tells gradio, before its import, to call nobody
+    from neftune_core.ui.server import launch  # noqa: F401, I001 - first: turns off gradio's network calls before its import
     from neftune_core.models.sources.resolve import allow_only, forbid_local_paths
     from neftune_core.ui import page
     from neftune_core.ui.server.lab import Lab

@@ -106,7 +106,7 @@ class _Upload:
         size: Its bytes.
         addresses: All addresses that it was uploaded from: files of the same content lie at the same path.
         owners: The hashed keys of those who have named it in a call.
-        unnamed: How many of its uploads nobody has named yet.
+        unnamed: Number of its uploads that no call has named yet.
     """
 
     address: str
@@ -179,7 +179,7 @@ class UploadQuota:
                 before = self._forget(path)
                 kept = self._kept[path] = _Upload(address, about.st_size if about.st_nlink == 1 else 0)
                 kept.addresses.add(address)
-                if before is not None and "" not in before.addresses:  # those may have been found before they were told
+                if before is not None and "" not in before.addresses:  # their owners may have become known only later
                     kept.addresses |= before.addresses
                     kept.owners = before.owners
                     kept.unnamed += before.unnamed
@@ -207,7 +207,7 @@ class UploadQuota:
         """Return whether a visitor may name a file: as the first one after its upload, or because they did before.
 
         Args:
-            owner: The hash of the visitor's key; empty if the call has told none, as those of programs.
+            owner: The hash of the visitor's key; empty if the call has none, as for API clients.
             path: The file.
         """
         try:

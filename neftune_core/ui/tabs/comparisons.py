@@ -115,7 +115,7 @@ def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
         The prompts.
 
     Raises:
-        DataError: If there is none.
+        DataError: If the text has no prompt.
     """
     from neftune_core.studies.prompts import Prompt, as_messages
 
