@@ -1,7 +1,8 @@
 /** Facts about the page that complete the tasks of lessons.
 
    A fact is a name with a number or a word (neftune_core/lessons/facts.py has the table). A task's condition is one or more
-   comparisons joined by `and`. */
+   comparisons joined by `and`, or several of these joined by `or`. */
+import { currentTab } from "./address.js";
 import { read, watch as watchControls } from "./controls.js";
 import { on, part } from "./parts.js";
 
@@ -22,10 +23,12 @@ const OPERATORS = {
  * @param {string} condition
  */
 export const holds = (condition) =>
-  condition.split(" and ").every((comparison) => {
-    const [name, operator, value] = comparison.trim().split(" ");
-    return name in facts && OPERATORS[operator](facts[name], value);
-  });
+  condition.split(" or ").some((part) =>
+    part.split(" and ").every((comparison) => {
+      const [name, operator, value] = comparison.trim().split(" ");
+      return name in facts && OPERATORS[operator](facts[name], value);
+    }),
+  );
 
 /**
  * Set a fact; observers are called if it has changed.
@@ -51,8 +54,9 @@ part("facts", ({ props, watch }) => {
 
 const seenKinds = new Set();
 const seenLengths = new Set();
-/** Count the noise views from now on. */
+/** Count the noise views and recorded results from now on. */
 export const seeAnew = () => {
+  for (const name of ["recorded.step", "sweep.recorded"]) delete facts[name];
   seenKinds.clear();
   seenLengths.clear();
 };
@@ -72,6 +76,10 @@ on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, 
 document.addEventListener("lab-stage-step", (event) => {
   if (event instanceof CustomEvent) fact("recorded.step", event.detail);
 });
+/** @param {boolean} isRecorded whether the sweep that the Sweep tab shows is a recorded one */
+export const sawSweep = (isRecorded) => {
+  if (isRecorded && currentTab() === "Sweep") fact("sweep.recorded", 1);
+};
 for (const [name, id] of [
   ["train.epochs", "train-epochs"],
   ["train.seeds", "train-seeds"],

@@ -3,7 +3,7 @@
    A task once done stays done, kept by this browser. */
 import { openTab, parameter, setParameter } from "./address.js";
 import { make, store, stored, within } from "./dom.js";
-import { fact, holds, onFact, seeAnew } from "./facts.js";
+import { fact, facts, holds, onFact, seeAnew } from "./facts.js";
 import { on, part, say } from "./parts.js";
 import { Stage } from "./stage.js";
 import { text } from "./text.js";
@@ -41,6 +41,7 @@ part("recorded-answers", ({ element }) => {
 
 // ------------------------------------------------------------------ lessons
 const KEPT = "neftune-lab-lessons";
+const FOLDED = "neftune-lab-lesson-folded";
 /** @returns {Record<string, boolean>} */
 const keptTasks = () => {
   try {
@@ -85,7 +86,9 @@ export const openLesson = (number) => {
   setParameter("lesson", chosen ? String(chosen.number) : "");
   for (const lesson of lessons)
     document.getElementById(`lesson-${lesson.number}`)?.classList.toggle("open", lesson === chosen);
-  document.getElementById("learn-home")?.classList.toggle("closed", chosen !== null);
+  const home = document.getElementById("learn-home");
+  home?.classList.toggle("closed", chosen !== null);
+  home?.classList.toggle("with-stage", Boolean(chosen?.stage));
   if (chosen) openTab("Learn");
   if (chosen) window.scrollTo({ top: 0 });
   look();
@@ -116,16 +119,37 @@ part("lessons", ({ element, props }) => {
 });
 
 document.addEventListener("click", (event) => {
-  if (!(event.target instanceof Element && event.target.closest("[data-do=lessons]"))) return;
+  const pressed = event.target instanceof Element ? event.target.closest("[data-do=lessons], [data-do=next-lesson]") : null;
+  if (!(pressed instanceof HTMLElement)) return;
   event.preventDefault();
-  openLesson(0);
+  openLesson(pressed.dataset.do === "lessons" || !open ? 0 : open.number + 1);
 });
+
+/** Bring the open lesson's tasks, and with them the top of the tab below, to where the reader looks. */
+export const showDock = (tries = 40) => {
+  const dock = document.querySelector(".lab-dock");
+  if (!(dock instanceof HTMLElement)) return;
+  if (!dock.offsetParent && tries) return void setTimeout(() => showDock(tries - 1), 50); // its tab is not open yet
+  dock.scrollIntoView({ block: "start" });
+  dock.focus({ preventScroll: true });
+};
 
 part("lesson-dock", ({ element }) => {
   const dock = within(element, ".lab-dock");
   const [title, list] = [within(dock, "b"), within(dock, "ul")];
   within(dock, "[data-do=text]").addEventListener("click", () => openTab("Learn"));
   within(dock, "[data-do=close]").addEventListener("click", () => openLesson(0));
+  const [fold, body, busy] = [within(dock, "[data-do=fold]"), within(dock, "#lab-dock-body"), within(dock, "[data-word=busy]")];
+  /** @param {boolean} isFolded */
+  const folded = (isFolded) => {
+    body.hidden = isFolded;
+    fold.setAttribute("aria-expanded", String(!isFolded));
+    fold.textContent = isFolded ? text("Unfold") : text("Fold");
+    store(FOLDED, isFolded ? "1" : "");
+  };
+  fold.addEventListener("click", () => folded(!body.hidden));
+  folded(stored(FOLDED) === "1");
+  onFact(() => (busy.hidden = !facts["study.waiting"] || !open));
   /** @param {Lesson} lesson */
   const show = (lesson) => {
     const named = { number: lesson.number, title: lesson.title };
@@ -137,10 +161,15 @@ part("lesson-dock", ({ element }) => {
       return item;
     });
     list.replaceChildren(...items);
+    const count = lesson.tasks.filter((_, index) => done[nameOf(lesson, index)]).length;
+    within(dock, "[data-word=count]").textContent = text("{done} of {count} tasks", { done: count, count: lesson.tasks.length });
+    const seen = within(dock, "[data-word=seen]");
+    seen.textContent = lesson.seen;
+    seen.hidden = !isDone(lesson);
+    within(dock, "[data-do=next-lesson]").hidden = !isDone(lesson) || lesson.number >= lessons.length;
   };
   on("lesson", (/** @type {Lesson | null} */ lesson) => {
     dock.hidden = !lesson;
-    document.body.classList.toggle("lab-docked", Boolean(lesson));
     for (const item of document.querySelectorAll(".lab-tasks li"))
       if (item instanceof HTMLElement)
         item.classList.toggle("done", Boolean(done[`${item.dataset.lesson}/${item.dataset.task}`]));

@@ -85,6 +85,15 @@ const warnings = (payload, told, { deviation }, clipped) => {
  */
 const notes = (payload, { kind, tokens }) => {
   const found = [payload.kind_notes[kind]];
+  if (payload.cut)
+    found.push(
+      agreeing(
+        payload.cut,
+        "Your sentence is too long: its last token is left out.",
+        "Your sentence is too long: its last {count} tokens are left out.",
+        {},
+      ),
+    );
   if (tokens === "prompt")
     found.push(text("During training only the prompt gets noise; here your sentence is treated as a whole sequence."));
   if (tokens === "response")

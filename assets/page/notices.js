@@ -1,5 +1,6 @@
 /** Progress in the page title, and a notification at the end. */
 import { make, within } from "./dom.js";
+import { fact } from "./facts.js";
 import { text } from "./text.js";
 
 const NAME = "NEFTune Lab"; // the framework sets the page title only after this script has run
@@ -33,6 +34,7 @@ const glance = () => {
   const left = strip?.querySelector(".lab-progress-left");
   const word = strip?.querySelector("b")?.textContent;
   offers(left);
+  if (strip?.dataset.state === "waiting") fact("study.waiting", 1);
   if (strip?.dataset.state === "running" && share) {
     running = true;
     document.title = `${Math.round(100 * share.value)} %${left ? `, ${left.textContent}` : ""} · ${NAME}`;

@@ -2,8 +2,9 @@
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import { changed, ranged, read } from "./controls.js";
 import { saveText } from "./dom.js";
-import { facts } from "./facts.js";
-import { openLesson } from "./learn.js";
+import { facts, sawSweep } from "./facts.js";
+import { openLesson, showDock } from "./learn.js";
+import "./link-code.js";
 import * as noise from "./noise.js";
 import { moreStrengths, strengthsInUnit } from "./noise-strip.js";
 import "./notices.js";
@@ -35,9 +36,11 @@ window.Lab = {
   ranged,
   read,
   saveText,
+  sawSweep,
   seedIs,
   setParameter,
   setTheme,
+  showDock,
   state,
   strengthsInUnit,
   get Plotly() {

@@ -11,6 +11,21 @@ part("unfold", ({ element }) => {
   });
 });
 
+/** Why data cannot be used; its button opens the choice of columns and goes there. */
+part("data-problem", ({ element }) => {
+  element.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element && event.target.closest("[data-do=columns]"))) return;
+    const fold = document.querySelector("#data-by-hand button.label-wrap");
+    if (fold instanceof HTMLElement && !fold.classList.contains("open")) fold.click();
+    setTimeout(() => {
+      const layout = document.querySelector("#data-layout input");
+      if (!(layout instanceof HTMLElement)) return;
+      layout.scrollIntoView({ block: "center" });
+      layout.focus({ preventScroll: true });
+    }, 100);
+  });
+});
+
 /** Answers that can be voted on: a click sends line and vote. */
 part("ballots", ({ element, trigger }) => {
   element.addEventListener("click", (event) => {

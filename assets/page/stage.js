@@ -121,6 +121,7 @@ export class Stage {
     this.slider.addEventListener("input", () => {
       this.pause();
       this.show(Number(this.slider.value));
+      document.dispatchEvent(new CustomEvent("lab-stage-step", { detail: this.step }));
     });
     this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
     new ResizeObserver(() => this.resized()).observe(root);
@@ -200,7 +201,6 @@ export class Stage {
         within(this.root, "[data-word=epoch]").textContent = text("epoch {epoch} of {epochs}", { epoch: epoch + 1, epochs: seen.epochs.length });
       }
     }
-    if (!this.playing) document.dispatchEvent(new CustomEvent("lab-stage-step", { detail: whole }));
   }
 
   play() {

@@ -163,6 +163,12 @@ export const link = () => {
   return location.origin + location.pathname + (text ? "?" + text : "");
 };
 
+/** Whether the model in use is the bundled one. */
+export const isBundled = () => {
+  const { model } = understood(values.in_use) ?? described.in_use;
+  return model.source === described.in_use.model.source;
+};
+
 /** Whether a link includes the data in use; uploaded rows belong to their owner only. */
 export const isLinkWhole = () => asked().isWhole;
 
@@ -180,8 +186,7 @@ export const changeLanguage = () => {
  * @param {Record<string, any>} state
  */
 export const changedSettings = (state) => {
-  const { model } = understood(state.in_use) ?? described.in_use;
-  const of = model.source === described.in_use.model.source ? "bundled" : "others";
+  const of = isBundled() ? "bundled" : "others";
   const preset = described.presets[state["train.preset"]]?.[of] ?? {};
   return Object.keys(preset).filter((name) => name in state && plain(state[name]) !== plain(preset[name])).length;
 };

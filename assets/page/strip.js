@@ -2,7 +2,7 @@
 import { copy, make, within } from "./dom.js";
 import { read, watch } from "./controls.js";
 import { on, part, say } from "./parts.js";
-import { changeLanguage, describe, isLinkWhole, isOfEarlierVisit, link, startAfresh } from "./state.js";
+import { changeLanguage, describe, isBundled, isLinkWhole, isOfEarlierVisit, link, startAfresh } from "./state.js";
 import { text } from "./text.js";
 import { toggleTheme } from "./theme.js";
 
@@ -24,7 +24,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   describe(props.value);
   const note = within(element, "[role=status]");
   if (isOfEarlierVisit()) {
-    const afresh = make("button", { type: "button" }, text("Start afresh"));
+    const afresh = make("button", { type: "button" }, text("Start over"));
     afresh.addEventListener("click", startAfresh);
     note.replaceChildren(text("As you left it."), " ", afresh);
     setTimeout(() => note.contains(afresh) && note.replaceChildren(), 20_000);
@@ -37,15 +37,28 @@ part("strip-tools", ({ element, props, trigger }) => {
     panel.setAttribute("aria-expanded", String(open));
     if (open) trigger("click"); // the card is recreated with current information
   });
+  on("model", () => panel.getAttribute("aria-expanded") === "true" || panel.click());
   button("language").addEventListener("click", changeLanguage);
   button("theme").addEventListener("click", toggleTheme);
   button("link").addEventListener("click", async () => {
     const address = link();
     const copied = isLinkWhole() ? text("Link copied") : text("Link copied, without your own rows");
+    say("link", address);
     note.textContent = (await copy(address)) ? copied : address;
     setTimeout(() => (note.textContent = ""), 4000);
   });
 });
+
+/** The note on the bundled model: its button takes the real one, and shows the panel in which it is loaded. */
+part("real-model", ({ trigger }) => {
+  document.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element && event.target.closest("[data-do=real-model]"))) return;
+    say("model", true);
+    window.scrollTo({ top: 0 });
+    trigger("click");
+  });
+});
+on("state", () => document.body.classList.toggle("lab-real-model", !isBundled()));
 
 /**
  * The seed set on the Train tab.

@@ -5,6 +5,8 @@ interface Payload {
   key: string;
   tokens: string[];
   length: number;
+  /** Tokens at the end of the sentence that are left out. */
+  cut: number;
   width: number;
   padded_length: number;
   root_mean_square: number;
@@ -198,6 +200,10 @@ interface Lesson {
   minutes: number;
   tab: string;
   tasks: { text: string; when: string }[];
+  /** What there was to see, shown at the end. */
+  seen: string;
+  /** Whether the recorded study stands below the text. */
+  stage: boolean;
 }
 
 /** The recorded study, as ui/parts/recorded_study.py makes it. */

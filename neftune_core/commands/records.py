@@ -269,7 +269,7 @@ def _result(record: Record) -> str:
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):
         return "-"
     if record.is_sweep:
-        return (*found.warnings, found.opening[-1])[0].text()
+        return (*found.warnings, found.opening[0])[0].text()
     asked = found.question
     arms = {name: arm.epochs[asked.epoch] for name, arm in found.arms.items()}
     columns = [_difference(name, arm.status, arms[name].difference) for name, arm in found.arms.items()]

@@ -30,11 +30,13 @@ from neftune_core.evaluation.paired_comparison import (
 )
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
-from neftune_core.evaluation.verdict_words import Line, agreeing, rounding_line
+from neftune_core.evaluation.verdict_words import SENTENCES, ArmName, Line, agreeing, rounding_line
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
 MOST_SEEDS = 1000
+MOST_VALUES = 4
+"""Number of arms whose values the headline lists; of more, only the one that differs most."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Verdict:
         arms: Judgements by arm.
         floors: Null comparisons by name.
         warnings: What cannot be judged, with remedies; shown first.
-        opening: Sentences before the arms.
+        lead: The arm that the headline is about; "" if none.
+        opening: Sentences before the arms: the headline and the question.
         closing: Sentences after the arms.
         rounding: Effect of the number format.
     """
@@ -83,6 +86,7 @@ class Verdict:
     arms: Mapping[str, ArmVerdict]
     floors: Mapping[str, Floor]
     warnings: tuple[Line, ...]
+    lead: str
     opening: tuple[Line, ...]
     closing: tuple[Line, ...]
     rounding: Rounding
@@ -114,12 +118,20 @@ class Verdict:
             sentences += ["  " * (index > 0) + line.text() for index, line in enumerate(arm.lines)]
         return "\n".join([*sentences, *(line.text() for line in self.closing)])
 
+    @property
+    def summary(self) -> tuple[Line, ...]:
+        """The end of a study in short: what cannot be judged, or what changed, and what would make it surer."""
+        if self.is_void or self.is_empty:
+            return self.warnings
+        steps = [line for line in self.arms[self.lead].lines if line.key.startswith("next.")] if self.lead else []
+        return (*self.warnings, self.opening[0], *steps)
+
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
-        """Return the sentences before the arms, noting a question other than the one `named` before the run."""
+        """Return the sentences before the arms, beginning with a question other than the one `named` before the run."""
         if named is None or named == self.question:
             return self.opening
-        first, *rest = self.opening
-        return Line("question.after", first.parameters), *rest
+        headline, question = self.opening
+        return Line("question.after", question.parameters), headline
 
 
 def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:
@@ -147,7 +159,10 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))
     first = tuple(warnings(outcomes, question, void))
     closing = tuple(_closing(outcomes, question, arms, floors))
-    return Verdict(question, arms, floors, first, _opening(question, arms), closing, outcomes.rounding)
+    lead, headline = _headline(question, arms)
+    asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
+    opening = headline, Line("question", asked)
+    return Verdict(question, arms, floors, first, lead, opening, closing, outcomes.rounding)
 
 
 def _status(comparison: Comparison, measure: str, rounding: Rounding) -> str:
@@ -180,14 +195,43 @@ def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
     return found
 
 
-def _opening(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[Line, Line]:
-    asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
-    claimed = sum(arm.status in CLAIMS for arm in arms.values())
-    statuses = {arm.status for arm in arms.values()} - {"void"}
-    few = statuses <= {"nothing", "one_seed", "illustration"}
-    key = "claim" if claimed else "void" if arms and not statuses else "illustration" if few else "no_claim"
-    parameters = {"claimed": claimed, "arms": len(arms), "needed": CLAIM_SEEDS}
-    return Line("question", asked), Line(f"headline.{key}", parameters)
+def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, Line]:
+    """Return the arm that the headline is about ("" if none) and the headline."""
+    by_size = sorted(
+        (name for name, arm in arms.items() if arm.status not in ("void", "nothing")),
+        key=lambda name: -abs(arms[name].epochs[question.epoch].difference),
+    )
+    if not by_size:
+        return "", Line("headline.void")
+    claimed = [name for name in by_size if arms[name].status in CLAIMS]
+    if not claimed:
+        found = {name: arms[name].epochs[question.epoch] for name in arms if name in by_size}
+        lead = by_size[0]
+        key = arms[lead].status if f"headline.{arms[lead].status}" in SENTENCES else "no_claim"
+        return lead, _effect_line(key, question, lead, found)
+    firsts = {arms[name].status: name for name in reversed(claimed)}
+    lines = [
+        _effect_line(status, question, name, {name: arms[name].epochs[question.epoch]})
+        for status, name in sorted(firsts.items(), key=lambda one: by_size.index(one[1]))
+    ]
+    headline = lines[0] if len(lines) == 1 else Line("headline.both", {"first": lines[0], "second": lines[1]})
+    if len(arms) > 1:
+        headline = Line("headline.others", {"first": headline, "claimed": len(claimed), "arms": len(arms)})
+    return claimed[0], headline
+
+
+def _effect_line(key: str, question: Question, lead: str, found: Mapping[str, Comparison]) -> Line:
+    """Return the sentence on the effect of one arm, or on arms without a claim, with their values."""
+    control, seeds = found[lead].control, found[lead].seeds
+    one_control = all(comparison.control == control for comparison in found.values())
+    listed = found if one_control and len(found) <= MOST_VALUES else {lead: found[lead]}
+    values = Line("value.control", {"value": control})
+    for name, comparison in listed.items():
+        value = Line("value.arm", {"arm": ArmName(name), "value": comparison.arm})
+        values = Line("value.and", {"first": values, "second": value})
+    measure = Line(f"measure.{question.measure}")
+    parameters = {"arm": ArmName(lead), "seeds": len(seeds), "values": values, "measure": measure}
+    return Line(f"headline.{key}", parameters)
 
 
 def _arm_lines(

@@ -9,6 +9,7 @@ from typing import Any
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Rounding
 from neftune_core.language import say
+from neftune_core.noise.names import arm_words
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,20 @@ class Line:
         return say(SENTENCES[self.key], **{name: _format_parameter(value) for name, value in self.parameters.items()})
 
 
+@dataclass(frozen=True)
+class ArmName:
+    """The name of an arm, read as words: `uniform-alpha-15` as "alpha 15"."""
+
+    name: str
+
+    def text(self) -> str:
+        """Return the words in the current language."""
+        return arm_words(self.name)
+
+
 def _format_parameter(value: Any) -> Any:
     """Return a parameter for formatting; the rounding residue of a zero becomes zero."""
-    if isinstance(value, Line):
+    if isinstance(value, Line | ArmName):
         return value.text()
     return round(value, 12) + 0.0 if isinstance(value, float) else value
 
@@ -58,8 +70,9 @@ def rounding_line(rounding: Rounding, measure: str) -> Line:
     return Line(key, {"precision": rounding.precision, "measure": Line(f"measure.{measure}"), "size": size})
 
 
-_CHANGE = "{measure} went from {control:.4g} to {value:.4g}, a difference of {difference:+.3g}"
-_LENGTHS = "from {control:.4g} to {value:.4g} tokens"
+_CHANGE = "{measure} is {control:.4g} for the control and {value:.4g} for this arm, a difference of {difference:+.3g}"
+_LENGTHS = "answers have {control:.4g} tokens for the control and {value:.4g} for this arm"
+_LENGTHS_FIRST = _LENGTHS.capitalize()
 
 SENTENCES: dict[str, str] = {
     **{f"measure.{name}": measure.phrase for name, measure in MEASURES.items()},
@@ -70,10 +83,24 @@ SENTENCES: dict[str, str] = {
     "question": "Chosen before the run: {measure} after the {epoch} epoch, each arm against the control.",
     "question.after": "Chosen after the run, so exploratory and not a test: {measure} after the {epoch} epoch, "
     "each arm against the control.",
-    "headline.claim": "Arms that differ from the control by more than chance: {claimed} of {arms}.",
-    "headline.no_claim": "No arm differs from the control by more than chance would explain.",
+    "headline.better": "Better with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
+    "headline.worse": "Worse with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
+    "headline.higher": "Higher with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
+    "headline.lower": "Lower with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
+    "headline.others": "{first} In all, {claimed} of {arms} arms differ from the control by more than chance.",
+    "headline.both": "{first} {second}",
+    "headline.no_claim": "No effect beyond what chance explains in {seeds} seeds: {values} ({measure}).",
+    "headline.rounding": "No effect beyond what rounding explains: {values} ({measure}, {seeds} seeds).",
+    "headline.incomplete": "Not a result, because not every seed has a value. Over the {seeds} seeds that have one: "
+    "{values} ({measure}).",
     "headline.void": "No arm is compared with the control.",
-    "headline.illustration": "An illustration: a claim takes at least {needed} seeds, so nothing is claimed.",
+    "headline.illustration": "Not a result yet, because {seeds} seeds cannot tell an effect from chance. So far: "
+    "{values} ({measure}).",
+    "headline.one_seed": "Not a result yet, because a single seed cannot tell an effect from chance. So far: "
+    "{values} ({measure}).",
+    "value.control": "control {value:.3g}",
+    "value.arm": "{arm} {value:.3g}",
+    "value.and": "{first}, {second}",
     "lead.all": "There is nothing to judge",
     "lead.some": "Not all of it can be judged",
     "obstacle.control_diverged": "{lead}: the loss of the control became NaN or infinite. Choose a smaller "
@@ -139,18 +166,16 @@ SENTENCES: dict[str, str] = {
     "examples.open.one": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} "
     "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
     "length.unknown": "The lengths of the answers were not stored, so length may explain any difference.",
-    "length.few_seeds": "Answers went " + _LENGTHS + "; more seeds would show whether that is chance.",
-    "length.same": "Answers went " + _LENGTHS + ", a change that these seeds cannot distinguish from chance.",
-    "length.changed": "Answers went " + _LENGTHS + " ({low:+.3g} to {high:+.3g}).",
-    "length.explains": "Length may explain it: answers went "
+    "length.few_seeds": _LENGTHS_FIRST + "; more seeds would show whether that is chance.",
+    "length.same": _LENGTHS_FIRST + ", a change that these seeds cannot distinguish from chance.",
+    "length.changed": _LENGTHS_FIRST + " ({low:+.3g} to {high:+.3g}).",
+    "length.explains": "Length may explain it: "
     + _LENGTHS
     + ", and at equal length the difference is {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
-    "length.remains": "Length does not explain it: answers went "
+    "length.remains": "Length does not explain it: "
     + _LENGTHS
     + ", and at equal length the difference is still {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
-    "length.inseparable": "Length may explain it: answers went "
-    + _LENGTHS
-    + ", and the two cannot be told apart here.",
+    "length.inseparable": "Length may explain it: " + _LENGTHS + ", and the two cannot be told apart here.",
     "within": "This is less than the variation between runs from {floor} ({size:.3g}): one pair of runs cannot "
     "show it.",
     "within_rounding": "This is less than the effect of rounding to {precision} ({size:.2g}), so it is not an "

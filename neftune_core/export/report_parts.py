@@ -86,15 +86,16 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     warned = "".join(
         f'<p class="lab-judged-headline lab-judged-warning">{_escape(line)}</p>' for line in found.warnings
     )
-    asked, headline = map(_escape, found.opening)
+    headline, asked = map(_escape, found.opening)
     arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
     if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
         arms = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
     closing = html_list(map(_escape, found.closing))
     claims = sum(arm.status in CLAIMS for arm in found.arms.values())
     return (
-        f'<div class="lab-judged" data-claims="{claims}">{warned}<p class="lab-quiet">{asked}</p>'
-        f'<p class="lab-judged-headline">{headline}</p>{arms}<div class="lab-judged-closing">{closing}</div></div>'
+        f'<div class="lab-judged" data-claims="{claims}">{warned}'
+        f'<p class="lab-judged-headline">{headline}</p><p class="lab-quiet">{asked}</p>{arms}'
+        f'<div class="lab-judged-closing">{closing}</div></div>'
     )
 
 

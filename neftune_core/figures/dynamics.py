@@ -12,9 +12,9 @@ from neftune_core.noise.settings import NoiseSettings
 
 PANELS = {
     "gradient_norm": Panel(later("Gradient norm, before clipping"), later("gradient norm"), later("norm"), noisy=True),
-    "clipped": Panel(later("Share of the steps so far that were clipped"), later("clipped"), later("share"), "%"),
+    "clipped": Panel(later("Steps clipped so far"), later("clipped"), later("share"), "%"),
     "weight_distance": Panel(
-        later("Distance of the adapter from its start"),
+        later("Distance from the start"),
         later("distance from the start"),
         later("distance"),
         later("norm"),

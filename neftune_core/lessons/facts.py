@@ -26,7 +26,9 @@ IN_BROWSER = {
     "train.epochs": "epochs that are set",
     "train.seeds": "seeds that are set",
     "answers.read": "prompts whose recorded answers were opened",
-    "recorded.step": "the step of the recorded study that is shown",
+    "recorded.step": "the step of the recorded study that the slider was moved to",
+    "study.waiting": "1 once a study of yours has waited for others",
+    "sweep.recorded": "1 once a recorded sweep was opened on the Sweep tab",
 }
 OF_STUDIES = {
     "study.finished": "1 once a study of yours is through",

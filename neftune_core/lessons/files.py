@@ -1,11 +1,12 @@
 """The lessons: `assets/lessons/*.md`, each with a front matter in TOML between two lines of +++.
 
-    title    name; tab: the tab with the lesson's controls
+    title    name; tab: the tab with the lesson's controls; seen: what there was to see, shown at the end
+    stage    true if the recorded study stands below the text
     [preset] values of the page, under the names used in links (`noise.strength`, `view`, `train.epochs`, `data`)
     [[task]] text: the task; when: the condition on the page's state that completes it
 
-A condition is one or more comparisons joined by `and`, as in `noise.strength >= 40 and noise.flips >= 1`; the names are
-those of `facts.KNOWN`.
+A condition is one or more comparisons joined by `and`, as in `noise.strength >= 40 and noise.flips >= 1`, or several of
+these joined by `or`; the names are those of `facts.KNOWN`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class LessonTask:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson; `number` counts from 1 and identifies it in links, `text` is Markdown."""
+    """One lesson; `number` counts from 1 and identifies it in links, `text` is Markdown, `seen` ends the lesson."""
 
     number: int
     title: str
@@ -44,7 +45,9 @@ class Lesson:
     preset: dict[str, Any]
     tasks: tuple[LessonTask, ...]
     text: str
+    seen: str
     faults: bool = False
+    stage: bool = False
 
 
 def comparisons(condition: str) -> list[tuple[str, str, str]]:
@@ -54,7 +57,7 @@ def comparisons(condition: str) -> list[tuple[str, str, str]]:
         ValueError: If a part is not a comparison, or its name is unknown.
     """
     found = []
-    for part in condition.split(" and "):
+    for part in re.split(" and | or ", condition):
         match = _COMPARISON.fullmatch(part.strip())
         if match is None or match[1] not in KNOWN:
             raise ValueError(f"{part!r} is no condition on the page's state")
@@ -80,8 +83,8 @@ def read_lesson(path: Path, number: int) -> Lesson:
     tasks = tuple(LessonTask(**task) for task in fields.pop("task", []))
     for task in tasks:
         comparisons(task.when)
-    if fields.get("tab") not in TABS or not tasks:
-        raise ValueError(f"{path.name} names no tab, or has no task")
+    if fields.get("tab") not in TABS or not tasks or not fields.get("seen"):
+        raise ValueError(f"{path.name} names no tab, has no task, or does not say what there was to see")
     return Lesson(number=number, preset=fields.pop("preset", {}), tasks=tasks, text=text.strip(), **fields)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from statistics import median
+
 from neftune_core.durable import write_whole
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import LabError, RecordError
@@ -16,6 +19,9 @@ from neftune_core.studies.settings import MOST_SEEDS, StudySettings
 from neftune_core.sweeps.record import Sweep, sweep_key
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
+
+LONGEST_GAP_SECONDS = 600.0
+"""A longer time between two events is a pause, and not part of the pace."""
 
 
 def next_seeds(seeds: int) -> int:
@@ -35,6 +41,25 @@ def seeds_offered(record: Record) -> int:
         return more if more > seeds and not judge(record).is_void else 0
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # numbers that no version of the lab wrote
         return 0
+
+
+def seconds_for(record: Record, seeds: int) -> float:
+    """Estimate how long it takes to train the seeds that a record lacks, from the pace of those that it has.
+
+    Args:
+        record: A finished study or sweep.
+        seeds: The total number of seeds.
+
+    Returns:
+        Seconds.
+    """
+    lasted: dict[object, float] = {}
+    events = [event for event in record.events() if isinstance(event.get("time"), int | float)]
+    for before, event in pairwise(events):
+        seed = event.get("seed", before.get("seed"))
+        lasted[seed] = lasted.get(seed, 0.0) + min(LONGEST_GAP_SECONDS, max(0.0, event["time"] - before["time"]))
+    done = record.study.seeds
+    return (seeds - done) * (sum(lasted.values()) / done if record.is_sweep else median(lasted.values() or [0.0]))
 
 
 def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record | None:

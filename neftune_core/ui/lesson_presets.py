@@ -1,85 +1,72 @@
-"""Apply a lesson's preset: set the controls of the other tabs, and open its tab."""
+"""Apply a lesson's preset: set the page's state, and open the lesson's tab."""
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from neftune_core.lessons.facts import study_facts
 from neftune_core.lessons.files import Lesson
-from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Settings, from_query
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui import page_state
+from neftune_core.ui.page_state import PageParts
 from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.state_fields import Fields
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import require_key
-from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.learn_tab import LearnTab
-from neftune_core.ui.tabs.noise_tab import FIRST_VIEW, NoiseTab, strength_of, update_range_after
-from neftune_core.ui.tabs.train_form import set_together, training_updates
-from neftune_core.ui.tabs.train_tab import TrainTab
+from neftune_core.ui.tabs.noise_tab import update_range_after
+
+SET = ("noise.", "train.", "measuring.", "view")
+"""Beginnings of the names of the state that a lesson sets; those that its preset omits get their initial values."""
+DATA = "data"
 
 
-@dataclass(frozen=True)
-class PresetTargets:
-    """The tabs that a preset sets."""
+def preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
+    """Return the values of the state that a lesson sets, by name.
 
-    noise: NoiseTab
-    data: DataTab
-    train: TrainTab
+    Args:
+        fields: The fields of the state.
+        lesson: The lesson.
 
-    def components(self) -> list[Any]:
-        form = self.train.form
-        own = [*self.noise.noise.components, self.noise.view, self.data.source, self.data.starter]
-        return [*own, form.strengths, form.together, form.seed, form.seeds, *form.training.components]
-
-    def values(self, lesson: Lesson) -> list[Any]:
-        """Return updates of `components()`; settings that the preset omits get their initial values."""
-        presets = {name: str(value) for name, value in lesson.preset.items()}
-        noise = from_query(NoiseSettings, _of(presets, "noise."))
-        values = self.noise.noise.values(noise)
-        slider = strength_of(noise)
-        data = presets.get("data", EXAMPLE.data.source).removeprefix("starter:")
-        training = from_query(type(EXAMPLE.training), {**_text(EXAMPLE.training), **_of(presets, "train.")})
-        strengths = presets.get("train.strengths", "15")
-        return [
-            *[slider, *values[1:], presets.get("view", FIRST_VIEW), "starter", data],
-            *[strengths, set_together(strengths, noise.unit)],
-            *[EXAMPLE.seed, int(presets.get("train.seeds", EXAMPLE.seeds))],
-            *training_updates(self.train.form, training),
-        ]
+    Raises:
+        ValueError: The preset names a value that the state does not have, or one that does not fit.
+    """
+    given = {name: value for name, value in lesson.preset.items() if name != DATA}
+    fitting, lost = fields.fitting(given)
+    if lost or given.keys() - fitting.keys():
+        raise ValueError(f"the preset of {lesson.title!r} does not fit: {[*lost, *(given.keys() - fitting.keys())]}")
+    initial = {name: place["value"] for name, place in fields.places().items() if name.startswith(SET)}
+    return {**initial, **fitting}
 
 
-def _of(presets: dict[str, str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in presets.items() if name.startswith(prefix)}
-
-
-def _text(settings: Settings) -> dict[str, str]:
-    return {name: str(value) for name, value in settings.model_dump().items()}
-
-
-def connect(learn: LearnTab, page: PresetTargets, key: gr.Textbox) -> None:
+def connect(learn: LearnTab, page: PageParts) -> None:
     """Let each lesson's button apply its preset, and pass the results of a finished study to the browser.
 
     Args:
         learn: The Learn tab.
-        page: The tabs that a preset sets.
-        key: Component with the visitor's key.
+        page: The parts of the page.
     """
-    ids = json.dumps([page.noise.noise.elem_id(name) for name in page.noise.noise.names] + ["noise-view"])
+    fields, noise, data, key = page_state.fields_of(page), page.noise.noise, page.data, page.key
+    ids = json.dumps([noise.elem_id(name) for name in noise.names] + ["noise-view"])
+    outputs = [*page_state.state_components(page, fields), data.source, data.starter]
+
+    def preset(lesson: Lesson) -> list[Any]:
+        values = page_state.state_updates(page, fields, preset_of(fields, lesson))
+        return [*values, "starter", str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")]
+
     for lesson, button in zip(learn.lessons, learn.buttons, strict=True):
         if not lesson.preset:
             continue
-        then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); }}"
-        done = button.click(functools.partial(page.values, lesson), None, page.components(), **QUIET)
-        update_range_after(done, page.noise.noise)
+        then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); Lab.showDock(); }}"
+        done = button.click(functools.partial(preset, lesson), None, outputs, **QUIET)
+        update_range_after(done, noise)
         done = done.then(None, None, None, js=then)
-        done.then(page.data.reread.handler, page.data.reread.inputs, page.data.reread.outputs, **QUIET)
+        done.then(data.reread.handler, data.reread.inputs, data.reread.outputs, **QUIET)
     told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
 
     @reports_errors

@@ -6,7 +6,7 @@ import gradio as gr
 
 from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui import lesson_presets, page_state
+from neftune_core.ui import lesson_presets, page_state, recorded_effects
 from neftune_core.ui.parts import model_panel, strip
 from neftune_core.ui.parts.recorded_study import read_recorded_study
 from neftune_core.ui.parts.wiring import owner_key
@@ -55,6 +55,8 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     key = owner_key()
     top = strip.build(_initial_text(), lab.host.profile.model)
     model = model_panel.build(top, lab.host.models)
+    strip.build_link_code()
+    learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
         with _tab("learn"):
             learn = learn_tab.build(shown)
@@ -70,12 +72,13 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
             sweep = sweep_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), train)
         with _tab("runs") as place:
             runs_tab.build(lab, top, train, key, place)
-    learn_tab.dock()
-    lesson_presets.connect(learn, lesson_presets.PresetTargets(noise, data, train), key)
     noise_tab.on_load(page, noise, first)
     noise_inside.build(top, noise)
     noise_loss.build(lab, top, data, noise)
-    page_state.build(page, page_state.PageParts(lab, top, key, noise, data, train, comparison, sweep, model, first))
+    parts = page_state.PageParts(lab, top, key, noise, data, train, comparison, sweep, model, first)
+    lesson_presets.connect(learn, parts)
+    recorded_effects.connect(parts)
+    page_state.build(page, parts)
     first_view.put(page, shown)
 
 

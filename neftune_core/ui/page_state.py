@@ -152,32 +152,32 @@ def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None
     opened = in_browser("[Lab.ownerKey(), Lab.state.opened()]")
     blocks.load(None, None, [page.key, page.strip.kept], js=opened)
 
-    unchanged = [gr.skip()] * len(_in_use_components(page))
+    unchanged = [gr.skip()] * len(in_use_components(page))
 
     @reports_errors
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
         given = read(said)
         fitting, lost = fields.fitting(given)
         if lost:
-            _note(say("Not everything of the page could be kept. {what}", what=" ".join(lost)))
+            _note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
         in_use = _or_report(lambda: _in_use(page, given, model, data), unchanged)
         (figure,) = _or_report(lambda: [_figure(page, fitting, in_use[0], model)], [gr.skip()])
-        return [*_values(page, fields, fitting), figure, *in_use]
+        return [*state_updates(page, fields, fitting), figure, *in_use]
 
-    shown = [*_state_components(page, fields), page.noise.figure, *_in_use_components(page)]
+    shown = [*state_components(page, fields), page.noise.figure, *in_use_components(page)]
     states = [page.strip.model, page.data.settings]
     restored = page.strip.kept.change(restore, [page.strip.kept, *states], shown, **QUIET)
     noise_tab.update_range_after(restored, page.noise.noise)
-    restored.then(None, page.train.form.seed, None, js=_look_again(page))
+    restored.then(None, page.train.form.seed, None, js=look_again(page))
 
 
-def _state_components(page: PageParts, fields: Fields) -> list[Any]:
-    """Return the components that `_values` returns values for."""
+def state_components(page: PageParts, fields: Fields) -> list[Any]:
+    """Return the components that `state_updates` returns values for."""
     return [*fields.by_name.values(), page.train.form.together, page.train.form.about]
 
 
-def _values(page: PageParts, fields: Fields, values: State) -> list[Any]:
-    """Return updates of `_state_components` that show `values`, by name."""
+def state_updates(page: PageParts, fields: Fields, values: State) -> list[Any]:
+    """Return updates of `state_components` that show `values`, by name."""
     updates = dict(zip(fields.by_name, fields.updates(values), strict=True))
     if "noise.strength" in values:
         unit = values.get("noise.unit", NoiseSettings().unit)
@@ -229,24 +229,24 @@ def _connect_record(page: PageParts, fields: Fields) -> None:
         study = record.study
         _warn_of_missing_arms(study)
         data = study.data.model_copy(update=_link_files(record, key))
-        return [*_values(page, fields, _of_study(fields, study)), *_use(page, study.model, data)]
+        return [*state_updates(page, fields, study_state(fields, study)), *use(page, study.model, data)]
 
-    filled, shown = _state_components(page, fields), _in_use_components(page)
+    filled, shown = state_components(page, fields), in_use_components(page)
     fresh = in_browser("Lab.state.isKept() ? '' : id", "id")
     page.train.attached.change(None, page.train.attached, attached, js=fresh)
     restored = attached.change(restore, [page.key, attached], [*filled, *shown], **QUIET)
     noise_tab.update_range_after(restored, page.noise.noise)
-    restored.then(None, page.train.form.seed, None, js=_look_again(page))
+    restored.then(None, page.train.form.seed, None, js=look_again(page))
 
 
-def _look_again(page: PageParts) -> str:
+def look_again(page: PageParts) -> str:
     """Return the script that redraws what depends on controls; the seed is passed, since its tab may be closed."""
     noise = page.noise.noise
     ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
     return f"(seed) => {{ Lab.changed(...{ids}); Lab.seedIs(seed); }}"
 
 
-def _in_use_components(page: PageParts) -> list[Any]:
+def in_use_components(page: PageParts) -> list[Any]:
     """Return the components that `_in_use` returns values for."""
     return [
         page.strip.model,
@@ -257,7 +257,7 @@ def _in_use_components(page: PageParts) -> list[Any]:
 
 
 def _in_use(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the values of `_in_use_components` for the model and the data of a stored state or of a link."""
+    """Return the values of `in_use_components` for the model and the data of a stored state or of a link."""
     kept = given.get("in_use")
     if not kept:
         return _of_link(page, given, model, data)
@@ -265,14 +265,14 @@ def _in_use(page: PageParts, given: State, model: ModelSettings, data: DataSetti
     before = parse(ModelSettings, found["model"])
     uploaded = _require_uploads(page.lab, parse(DataSettings, found["data"]))
     return (
-        [gr.skip()] * len(_in_use_components(page))
+        [gr.skip()] * len(in_use_components(page))
         if (before, uploaded) == (model, data)
-        else _use(page, before, uploaded)
+        else use(page, before, uploaded)
     )
 
 
 def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the values of `_in_use_components` for a link.
+    """Return the values of `in_use_components` for a link.
 
     A starter set is used; a model is only named, as loading takes time.
     """
@@ -283,16 +283,16 @@ def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSett
     if given.get("data"):
         wanted["source"] = f"{STARTER}{given['data']}"
     if not wanted:
-        return [gr.skip()] * len(_in_use_components(page))
+        return [gr.skip()] * len(in_use_components(page))
     settings = from_query(DataSettings, {**wanted, "source": wanted.get("source", data.source)})
     return (
-        _use(page, model, settings)
+        use(page, model, settings)
         if settings.source.startswith(STARTER)
-        else [gr.skip()] * len(_in_use_components(page))
+        else [gr.skip()] * len(in_use_components(page))
     )
 
 
-def _use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
+def use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return the model and the data in use and the values of their components.
 
     If they cannot be used, the reason is shown and nothing changes.
@@ -301,11 +301,11 @@ def _use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]
         shown = page.data.restored(data, model)
     except LabError as error:
         show_error(error)
-        return [gr.skip()] * len(_in_use_components(page))
+        return [gr.skip()] * len(in_use_components(page))
     return [model, model, *page.model.values(model), *shown]
 
 
-def _of_study(fields: Fields, study: StudySettings) -> dict[str, Any]:
+def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
     """Return the state that describes a study; a preset is selected if all its values match.
 
     The noise is that of the first arm; arms that differ from it only in strength become further strengths.

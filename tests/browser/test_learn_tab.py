@@ -105,11 +105,46 @@ def test_the_lesson_of_the_norm_ticks_itself_off_and_stays_ticked(page: Any) -> 
     view(page, "Depth")
     ticked(page, 4)
     assert "is done" in page.locator(".lab-dock b").inner_text()
+    assert page.locator(".lab-dock [data-word=count]").inner_text() == "4 of 4 tasks"
+    assert page.locator(".lab-dock [data-word=seen]").inner_text() == lessons()[0].seen
+    page.locator(".lab-dock [data-do=next-lesson]").click()
+    page.locator("#lesson-2.open").wait_for()
+    page.locator(".lab-begin:visible").click()
     page.locator(".lab-dock [data-do=close]").click()
     page.reload()
     page.wait_for_function("window.Lab && Lab.Plotly")
     open_tab(page, "Learn")
     assert page.locator(".lab-lesson-mark.done").count() == 1
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 720)])
+def test_the_open_lesson_covers_nothing_can_be_folded_and_is_brought_into_view(
+    page: Any, size: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    open_tab(page, "Learn")
+    begin(page, 1)
+    dock = page.locator(".lab-dock")
+    page.wait_for_function("document.activeElement === document.querySelector('.lab-dock')")
+    box = dock.bounding_box()
+    assert box["y"] + box["height"] <= page.locator("#lab-tabs").bounding_box()["y"]
+    assert page.locator("#lab-strip").bounding_box()["height"] <= box["y"] < size[1] / 2
+    page.locator(".lab-dock [data-do=fold]").click()
+    assert dock.bounding_box()["height"] < min(box["height"] - 60, 90)
+    assert page.locator(".lab-dock [data-do=fold]").get_attribute("aria-expanded") == "false"
+    page.locator(".lab-dock [data-do=fold]").click()
+    assert dock.bounding_box()["height"] == box["height"]
+
+
+def test_the_recorded_study_of_a_lesson_stands_in_the_open_lesson(lab_page: Any) -> None:
+    lab_page.locator(".lab-lessons li:nth-child(4) button").click()
+    slider = lab_page.locator("#learn-stage .lab-stage-time input")
+    slider.wait_for()
+    assert lab_page.locator("#learn-lessons").is_hidden()
+    assert lab_page.locator("#lesson-4 .lab-begin").bounding_box()["y"] < slider.bounding_box()["y"]
+    slider.focus()
+    slider.press("End")
+    lab_page.wait_for_function("document.querySelectorAll('#lesson-4 .lab-tasks li.done').length === 1")
 
 
 def test_the_lesson_of_the_kinds_counts_those_that_were_looked_at(page: Any) -> None:

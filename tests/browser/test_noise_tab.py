@@ -505,3 +505,13 @@ def test_the_numbers_of_a_view_are_saved_with_their_tokens(page: Any) -> None:
     before = [line.split(",") for line in lines if line.startswith("before noise,")]
     assert [label for _, label, *_ in before] == sentence().tokens
     assert [float(x) for _, _, x, _, _ in before] == plane["x"]
+
+
+def test_a_sentence_that_is_cut_says_so(lab_page: Any) -> None:
+    lab_page.evaluate("Lab.openTab('Noise')")
+    lab_page.locator("#noise-text textarea").fill("owl " * 170)
+    said = lab_page.locator(".lab-noise-words [data-word=kind]", has_text="Your sentence is too long: its last")
+    said.wait_for()
+    left_out = int(said.inner_text().split("its last ")[1].split()[0])
+    assert lab_page.evaluate("Lab.facts['noise.length']") == 160
+    assert left_out >= 10  # a word has one token or more

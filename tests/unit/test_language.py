@@ -69,7 +69,7 @@ def of_tables() -> Iterator[str]:
     for found in MEASURES.values():
         yield from (found.label, found.group, found.words)
     yield from (found.words for found in STARTERS.values())
-    yield from (found.damage for found in FAULTS.values())
+    yield from (words for found in FAULTS.values() for words in (found.damage, found.why))
     yield from (sweep.settings.title for sweep in RECORDED)
     yield from (found["words"] for found in FAMILIES["families"].values())
     for layout in LAYOUTS.values():

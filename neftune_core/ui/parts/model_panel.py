@@ -16,8 +16,9 @@ from neftune_core.language import later, say, translate_finished
 from neftune_core.models.catalogue import CATALOGUE, SizedModel, Workload, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.markup import bar, facts, quiet
+from neftune_core.ui.parts.markup import bar, duration, facts, quiet
 from neftune_core.ui.parts.model_families import families_html
+from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
@@ -28,6 +29,10 @@ LOOK_SECONDS = 0.2
 # The study that a card's estimate is for: the page's defaults with rows of typical length.
 USUAL_WORK = Workload(arms=3, batch_size=4, length=128, steps=100, rank=8)
 MORE = ("revision", "precision", "device")
+REAL = "smollm2-135m-instruct"
+"""The smallest catalogued model that answers questions about anything."""
+USUAL_MEGABITS = 50
+"""Speed of a usual connection, for the time of a download."""
 
 _GATED = later(
     "The hub provides this model only to accounts that have accepted its licence: "
@@ -73,6 +78,28 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
             gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
     _connect(strip, _Parts(form, card, use, cancel, progress))
     return form
+
+
+def bundled_hint(allowed: Collection[str] | None = None) -> None:
+    """Build the note on the bundled model, shown where rows or prompts of one's own are entered while it is in use.
+
+    Args:
+        allowed: Models that visitors may use; None for any.
+    """
+    card = CATALOGUE[REAL]
+    words = say("The bundled model knows one invented village only.")
+    button = ""
+    if allowed is None or REAL in allowed:
+        label = say(
+            "Use {model} ({size:,.0f} MB, about {duration} at {speed} Mbit/s)",
+            model=REAL,
+            size=card.download_megabytes,
+            duration=duration(8 * card.download_megabytes / USUAL_MEGABITS),
+            speed=USUAL_MEGABITS,
+        )
+        words += " " + say("For your own text, take a real model:")
+        button = f' <button type="button" data-do="real-model">{html.escape(label)}</button>'
+    gr.HTML(f'<p class="lab-quiet lab-hint">{html.escape(words)}{button}</p>', apply_default_css=False)
 
 
 def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
@@ -128,6 +155,9 @@ def _connect(strip: Strip, parts: _Parts) -> None:
     # The strip's tools report when the panel is opened; by then torch is loaded and an estimate is possible.
     gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
     filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
+    real = gr.HTML(None, html_template="", js_on_load=part("real-model"), apply_default_css=False)
+    chosen = events(real).click(lambda: REAL, None, parts.form.by_name["source"], **QUIET)
+    chosen.success(None, None, None, js="() => document.getElementById('model-use').click()")
     parts.use.click(bring, parts.form.components, filled, **QUIET, concurrency_limit=4)
     parts.cancel.click(give_up, None, None, **QUIET)
 

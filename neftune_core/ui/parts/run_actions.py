@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.errors import RecordError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.figures import Figure
 from neftune_core.figures.curves import loss_curves
@@ -79,9 +79,32 @@ def state_text(record: Record, status: Status, log: Log) -> str:
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
-        f'<div class="lab-state" data-state="{status.state}"><p><b>{say(WORDS[status.state])}</b> '
+        f'<div class="lab-state" data-state="{status.state}">{end_text(record, status)}'
+        f"<p><b>{say(WORDS[status.state])}</b> "
         f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}</div>"
     )
+
+
+def end_text(record: Record, status: Status) -> str:
+    """Return in one plain sentence what a study that is over found, how sure that is, and what would make it surer.
+
+    Args:
+        record: The study.
+        status: Its status.
+
+    Returns:
+        HTML; "" while it runs, or if there is nothing to tell.
+    """
+    from neftune_core.sweeps.table import judge
+
+    if not status.is_over:
+        return ""
+    try:
+        summary = judge(record).summary
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card below shows the error
+        return ""
+    first, *rest = [line.text() for line in summary] or [""]
+    return f'<p class="lab-end">{html.escape(first)}</p>' + "".join(map(quiet, rest)) if first else ""
 
 
 def missing_record_text(why: str) -> str:
@@ -171,7 +194,7 @@ def watch_in_browser(tab: str) -> str:
 
 
 WATCH_IN_BROWSER = watch_in_browser("Train")
-MORE = later("Train more seeds, {count} in all")
+MORE, MORE_TIMED = later("Run {count} seeds"), later("Run {count} seeds, about {duration}")
 FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 
@@ -198,7 +221,7 @@ class Actions:
         Returns:
             One update per component of `components()`.
         """
-        from neftune_core.sweeps.more_seeds import seeds_offered
+        from neftune_core.sweeps.more_seeds import seconds_for, seeds_offered
 
         usable = not record.is_newer and record.settings_file.is_file()
         more = seeds_offered(record) if status.state == "finished" and usable else 0
@@ -211,7 +234,9 @@ class Actions:
         ]
         updates = [gr.update(visible=visible) for visible in shown]
         if more:
-            updates[1] = gr.update(visible=True, value=say(MORE, count=more))
+            seconds = seconds_for(record, more)
+            label = say(MORE_TIMED if seconds else MORE, count=more, duration=duration(seconds))
+            updates[1] = gr.update(visible=True, value=label)
         return updates
 
     def hidden(self) -> list[Any]:

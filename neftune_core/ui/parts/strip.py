@@ -1,17 +1,20 @@
-"""The strip at the top: the experiment in words, start and stop, link and theme."""
+"""The strip at the top: the experiment in words, start and stop, link with its QR code, and theme."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import gradio as gr
 
-from neftune_core.language import CHINESE, ENGLISH, current, say
+from neftune_core.language import CHINESE, ENGLISH, current, later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 WATCH_SECONDS = 0.7
+TOO_LONG = later("This link is too long for a QR code: copy it instead.")
 
 BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
 <path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" fill="none" stroke="var(--lab-warm-3)"
@@ -139,3 +142,60 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         watched = gr.Textbox(visible=False, elem_id="lab-watched", label=say("Study"))
         timer = gr.Timer(WATCH_SECONDS, active=False)
     return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)
+
+
+def _panel_html() -> str:
+    return f"""<section class="lab-link-code" aria-label="{say("Link to this page")}" tabindex="-1" hidden>
+<svg role="img" aria-label="{say("QR code of the link")}"></svg>
+<div><p class="lab-quiet" data-word="about">{say("Whoever scans the code opens the page with these settings.")}</p>
+<p class="lab-link-code-text"></p>
+<button type="button" data-do="close">{say("Close")}</button></div></section>"""
+
+
+def build_link_code() -> None:
+    """Build the QR code of the link, for a phone or a projector; it opens when a link is copied."""
+    panel = gr.HTML(
+        None,
+        html_template=_panel_html(),
+        js_on_load=part("link-code"),
+        apply_default_css=False,
+        elem_id="lab-link-code",
+    )
+
+    @reports_errors
+    def draw(pressed: gr.EventData) -> dict[str, Any]:
+        return code_of(str(pressed.link))
+
+    events(panel).click(draw, None, panel, trigger_mode="always_last", **QUIET)
+
+
+def code_of(link: str) -> dict[str, Any]:
+    """Return the QR code of a link.
+
+    Args:
+        link: The link.
+
+    Returns:
+        `{"link", "size", "path"}`: the number of modules per side and the dark modules as an SVG path; for a link
+        that is too long, `problem` in one sentence instead of the code.
+    """
+    import segno
+
+    try:
+        matrix = segno.make(link, error="l", micro=False).matrix
+    except segno.DataOverflowError:
+        return {"link": link, "problem": say(TOO_LONG)}
+    return {"link": link, "size": len(matrix), "path": "".join(_runs(matrix))}
+
+
+def _runs(matrix: Any) -> list[str]:
+    """Return each horizontal run of dark modules as a closed rectangle of an SVG path."""
+    found = []
+    for y, row in enumerate(matrix):
+        x = 0
+        for dark, modules in groupby(row):
+            width = len([*modules])
+            if dark:
+                found.append(f"M{x} {y}h{width}v1h-{width}z")
+            x += width
+    return found

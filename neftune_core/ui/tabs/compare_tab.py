@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from neftune_core.studies.records.record import Record, find
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import study_text, when
@@ -105,7 +106,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recor
     """
     with gr.Row(elem_id="compare-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            asking = _asking()
+            asking = _asking(lab.host.models)
         with gr.Column(scale=5, min_width=320):
             hearing = _hearing(shown)
     tab = CompareTab(**asking, **hearing, session=gr.State(ComparisonSession()))
@@ -117,7 +118,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recor
     return tab
 
 
-def _asking() -> dict[str, Any]:
+def _asking(models: Collection[str] | None) -> dict[str, Any]:
     record = gr.Dropdown(
         [], label=say("Study"), info=say("One of your studies with trained arms."), elem_id="compare-record"
     )
@@ -141,6 +142,7 @@ def _asking() -> dict[str, Any]:
         elem_id="compare-prompts",
     )
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
+    bundled_hint(models)
     gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
     with gr.Column(elem_id="compare-more"):
         form = Form(DecodingSettings, names=FORM, prefix="compare")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -18,14 +18,12 @@ from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.model_panel import bundled_hint
+from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors, show_error
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import data_views
-
-if TYPE_CHECKING:
-    pass
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
 PARTS_FROM = 8  # index of their values among those of `_Inputs.components`
@@ -45,11 +43,17 @@ class ReadHandler:
 
 @dataclass(frozen=True)
 class DataTab:
-    """What other tabs use: the settings of the data in use, per visitor, and the choice of a starter set."""
+    """What other tabs use: the settings of the data in use, per visitor, and the choice of a starter set.
+
+    `effect` and `use_effect` show what noise did in a recorded study on the starter set (`recorded_effects`).
+    """
 
     settings: gr.State
     source: gr.Radio
     starter: gr.Dropdown
+    effect: gr.HTML
+    use_effect: gr.Button
+    place: gr.Tab
     reread: ReadHandler
     reader: _Reader
 
@@ -88,8 +92,11 @@ class _Hub:
 class _Inputs:
     source: gr.Radio
     starter: gr.Dropdown
+    effect: gr.HTML
+    use_effect: gr.Button
     file: gr.File
     hub: _Hub
+    problem: gr.HTML
     held_out_file: gr.File
     form: Form[DataSettings]
     by_hand: gr.Accordion
@@ -170,9 +177,11 @@ class _Outputs:
     lengths: gr.HTML
     row: gr.Slider
     rendered: gr.HTML
+    problem: gr.HTML
 
     def components(self) -> list[Any]:
-        return [self.settings, self.shown, self.words, self.report, self.lengths, self.row, self.rendered]
+        found = [self.settings, self.shown, self.words, self.report, self.lengths, self.row, self.rendered]
+        return [*found, self.problem]
 
 
 def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
@@ -190,17 +199,19 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             inputs = _inputs()
+            bundled_hint(lab.host.models)
         with gr.Column(scale=5, min_width=320):
             report = gr.HTML(elem_id="data-report", apply_default_css=False)
             lengths = live_figure(elem_id="data-lengths", height=260)
             row = gr.Slider(1, 2, value=1, step=1, label=say("Row shown"), elem_id="data-row")
             rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
-    outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered)
+    outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered, inputs.problem)
     reader = _Reader(lab, inputs, outputs)
     _connect_read(strip, place, reader)
     _connect_row(lab, strip, outputs)
     reread = ReadHandler(reports_errors(reader.refresh), reader.asked(strip), reader.filled())
-    return DataTab(settings, inputs.source, inputs.starter, reread, reader)
+    effect = inputs.effect, inputs.use_effect
+    return DataTab(settings, inputs.source, inputs.starter, *effect, place, reread, reader)
 
 
 def _inputs() -> _Inputs:
@@ -217,10 +228,13 @@ def _inputs() -> _Inputs:
         info=say("Small data sets included with the lab."),
         elem_id="data-starter",
     )
+    effect = gr.HTML(elem_id="data-effect", apply_default_css=False)
+    use_effect = gr.Button(say("Set up this recorded study"), size="md", visible=False, elem_id="data-effect-use")
     file = gr.File(
         label=say("JSONL, JSON, CSV or Parquet"), file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
     )
     hub = _hub()
+    problem = gr.HTML(elem_id="data-problem", apply_default_css=False, js_on_load=part("data-problem"))
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
     with gr.Accordion(say("Columns, held-out file and more"), open=False, elem_id="data-by-hand") as by_hand:
         layout = gr.Dropdown(
@@ -252,7 +266,7 @@ def _inputs() -> _Inputs:
     source.input(
         lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **QUIET
     )
-    return _Inputs(source, starter, file, hub, held_out_file, form, by_hand, layout, parts)
+    return _Inputs(source, starter, effect, use_effect, file, hub, problem, held_out_file, form, by_hand, layout, parts)
 
 
 def _starter_text(name: str, words: str) -> str:
@@ -342,9 +356,7 @@ class _Reader:
         try:
             return data_views.data_updates(self.lab, settings, model, key)
         except LabError as error:
-            if tells:
-                show_error(error)
-            return data_views.to_mend(self.lab, settings, model, error)
+            return data_views.to_mend(self.lab, settings, model, error, tells=tells)
 
 
 def _key(settings: DataSettings, model: ModelSettings) -> str:
@@ -367,7 +379,7 @@ def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
     gr.on(changed, reports_errors(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
     inputs.hub.fetch.click(reports_errors(reader.fetch), asked, filled, **QUIET)
     inputs.layout.input(reports_errors(reader.other_layout), asked, filled, **QUIET)
-    gr.on([events(part).input for part in inputs.parts], reports_errors(reader.other_column), asked, filled, **QUIET)
+    gr.on([events(found).input for found in inputs.parts], reports_errors(reader.other_column), asked, filled, **QUIET)
 
 
 def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:

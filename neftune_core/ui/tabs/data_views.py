@@ -14,6 +14,7 @@ from neftune_core.errors import DataError, LabError
 from neftune_core.figures.lengths import length_histogram
 from neftune_core.language import later, plural, say
 from neftune_core.models.settings import ModelSettings
+from neftune_core.sentences import sentence
 from neftune_core.ui.parts.markup import facts, quiet
 from neftune_core.ui.server.lab import Lab
 
@@ -157,26 +158,47 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
         _lengths(prepared, settings),
         gr.update(maximum=prepared.kept, value=1, visible=True),
         rendered_row(prepared, tokenizer, 1),
+        "",
         gr.skip(),
         *_part_updates(reading.layout, reading.columns, reading.available_columns, by_hand=bool(settings.layout)),
     ]
 
 
-def to_mend(lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError) -> list[Any]:
+def to_mend(
+    lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError, *, tells: bool = True
+) -> list[Any]:
     """Return the values for unusable data: the data in use stays, and the available columns are offered.
 
     If the source can be read, the report on its rows and the first usable row are shown.
+
+    Args:
+        lab: The state shared by all visitors.
+        settings: The data settings.
+        model: The model settings.
+        error: Why the data cannot be used; it stands beside the file until the data can be used.
+        tells: Whether to show the error.
+
+    Returns:
+        One value per component.
     """
     kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
     try:
         available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
     except LabError:
         available = []
+    kept.append(problem_html(error, bool(available)) if tells else "")
     if not available:
         return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
     found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
     return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
+
+
+def problem_html(error: LabError, has_columns: bool) -> str:
+    """Return why the data cannot be used, with the control that mends it if its columns can be chosen."""
+    words = f"<p>{html.escape(sentence(error))}</p>"
+    button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if has_columns else ""
+    return f'<div class="lab-problem" role="alert">{words}{button}</div>'
 
 
 _SAME = [gr.skip()] * 4

@@ -67,9 +67,22 @@ def _list_html() -> str:
 
 
 def _dock_html() -> str:
-    return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" hidden><p><b></b></p><ul></ul>
+    busy = say(
+        "Others are training. Until it is your study's turn, recorded results stand in: the recorded study in "
+        "lesson 4, and the recorded sweeps on the Sweep tab."
+    )
+    return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" tabindex="-1" hidden><p><b></b>
+<span class="lab-quiet" data-word="count"></span></p>
 <span class="lab-dock-tools"><button type="button" data-do="text">{say("Read")}</button>
-<button type="button" data-do="close" aria-label="{say("Close the lesson")}">{say("Close")}</button></span></aside>"""
+<button type="button" data-do="fold" aria-expanded="true" aria-controls="lab-dock-body">{say("Fold")}</button>
+<button type="button" data-do="close" aria-label="{say("Close the lesson")}">{say("Close")}</button></span>
+<div id="lab-dock-body"><ul></ul><p class="lab-quiet" data-word="busy" hidden>{busy}</p>
+<p data-word="seen" hidden></p>{_next_html(" hidden")}</div></aside>"""
+
+
+def _next_html(hidden: str = "") -> str:
+    """Return the button that opens the lesson after the open one; `hidden` is an attribute."""
+    return f'<button type="button" class="lab-next-lesson" data-do="next-lesson"{hidden}>{say("Next lesson")}</button>'
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ def build(shown: RecordedStudy | None) -> LearnTab:
             buttons.append(
                 gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
             )
-            gr.HTML(_tasks(lesson), apply_default_css=False, elem_classes=["lab-lesson-tasks"])
+            gr.HTML(_tasks(lesson) + _end(lesson), apply_default_css=False, elem_classes=["lab-lesson-tasks"])
     noise.click(None, None, None, js="() => Lab.openTab('Noise')", **QUIET)
     train.click(None, None, None, js="() => Lab.openTab('Train')", **QUIET)
     assert faults is not None, "one lesson shows the faults"
@@ -112,7 +125,7 @@ def build(shown: RecordedStudy | None) -> LearnTab:
 
 
 def dock() -> None:
-    """Build the open lesson's task list, at the bottom of whichever tab is open."""
+    """Build the open lesson's task list, above the tabs, where it covers nothing."""
     _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
 
 
@@ -132,6 +145,8 @@ def _entry(lesson: Lesson) -> dict[str, Any]:
         "minutes": lesson.minutes,
         "tab": lesson.tab,
         "tasks": tasks,
+        "seen": lesson.seen,
+        "stage": lesson.stage,
     }
 
 
@@ -150,6 +165,15 @@ def _tasks(lesson: Lesson) -> str:
         for place, task in enumerate(lesson.tasks)
     )
     return f'<h3>{say("Tasks")}</h3><ul class="lab-tasks">{items}</ul>'
+
+
+def _end(lesson: Lesson) -> str:
+    """Return what there was to see, folded, so that it does not tell before one has looked, and the next lesson."""
+    words = say("What you should have seen")
+    return (
+        f'<details class="lab-lesson-end"><summary>{words}</summary><p>{html.escape(lesson.seen)}</p></details>'
+        f"{_next_html() if lesson.number < len(lessons()) else ''}"
+    )
 
 
 def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:

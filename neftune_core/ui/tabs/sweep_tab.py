@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -289,6 +290,8 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     opening = [*chosen, context.strip.kept]
     gr.on([context.place.select, context.key.change], fill_sweep, opening, tab.shown, **QUIET)
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
+    saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
+    gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)
     tab.timer.tick(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
     picked = [tab.measure.input, tab.epoch.input]
     gr.on(picked, redraw, how, [tab.curve, tab.table], trigger_mode="always_last", **QUIET)

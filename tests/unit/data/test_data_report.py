@@ -229,6 +229,8 @@ def test_the_page_shows_what_became_of_rows_on_which_no_study_can_be_trained(tmp
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}")
     shown = data_views.to_mend(Lab(), settings, ModelSettings(), DataError("Too few."))
     assert "Not used: rows.jsonl" in shown[3] and "a study needs 2" in shown[3] and "the output is empty" in shown[3]
+    assert "<p>Too few.</p>" in shown[7] and "Choose the columns" in shown[7]
+    assert data_views.data_updates(Lab(), DataSettings(source="starter:dialogue"), ModelSettings(), "")[7] == ""
     assert "<mark>A wren. 🐦" in shown[6] and shown[4]["summary"].startswith("0 training rows and 1 held-out")
     with pytest.raises(DataError, match="a study needs 2"):
         Lab().prepared(settings, ModelSettings())

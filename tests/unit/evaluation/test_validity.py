@@ -272,7 +272,13 @@ def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path, capsys
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
     train._print_verdict(record)
     assert f"neftune runs resume {record.id} --seeds 6" in capsys.readouterr().out
-    assert _more_button(record)["value"] == "Train more seeds, 6 in all"
+    assert _more_button(record)["value"].startswith("Run 6 seeds")
+    end = run_actions.end_text(record, Status("finished"))
+    assert end.startswith(
+        '<p class="lab-end">Not a result yet, because a single seed cannot tell an effect from chance.'
+    )
+    assert "train at least 6 seeds" in end
+    assert run_actions.end_text(record, Status("running")) == ""
 
 
 def test_where_every_arm_diverged_before_the_first_evaluation_this_is_reported(tmp_path: Path) -> None:

@@ -95,6 +95,45 @@ def test_three_seeds_are_an_illustration_however_clear_they_look() -> None:
     assert "at least 6 seeds" in found.text()
 
 
+def _first(differences: Sequence[float]) -> str:
+    control = [1 + scatter for scatter in SCATTER[: len(differences)]]
+    arm = [value + difference for value, difference in zip(control, differences, strict=True)]
+    found = verdict(Outcomes(_seeds(control), {"uniform-alpha-15": _seeds(arm)}), Question())
+    return found.text().splitlines()[0]
+
+
+def test_the_first_sentence_says_what_the_noise_did_and_how_sure_that_is() -> None:
+    worse = _first([0.1, 0.11, 0.09, 0.1, 0.12, 0.1])
+    assert worse == (
+        "Worse with alpha 15, by more than chance explains in 6 seeds: control 1, alpha 15 1.1 (held-out loss)."
+    )
+    assert _first([-0.1, -0.11, -0.09, -0.1, -0.12, -0.1]).startswith("Better with alpha 15")
+    assert _first([0.3, -0.3] * 3).startswith("No effect beyond what chance explains in 6 seeds: control 1, alpha")
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "a single seed"), (2, "2 seeds"), (5, "5 seeds")])
+def test_a_study_of_few_seeds_does_not_sound_like_a_result(seeds: int, words: str) -> None:
+    first = _first([-1.0, -1.01, -0.99, -1.0, -1.02][:seeds])
+    assert first.startswith(f"Not a result yet, because {words} cannot tell an effect from chance. So far: control")
+
+
+def test_the_summary_ends_with_what_would_make_it_surer() -> None:
+    assert [line.key for line in _judged([-1.0]).summary] == ["headline.one_seed", "next.seeds"]
+    assert [line.key for line in _judged([0.3, -0.3] * 3).summary] == ["headline.no_claim", "next.tiny"]
+    assert [line.key for line in _judged([0.1, 0.11] * 3).summary] == ["headline.worse", "next.repeat"]
+
+
+def test_an_arm_that_helps_and_one_that_hurts_both_lead() -> None:
+    control = [1 + scatter for scatter in SCATTER]
+    arms = {
+        name: _seeds([value + change + 0.01 * scatter for value, scatter in zip(control, SCATTER, strict=True)])
+        for name, change in (("uniform-alpha-5", -0.1), ("uniform-alpha-60", 0.4), ("uniform-alpha-50", 0.3))
+    }
+    first = verdict(Outcomes(_seeds(control), arms), Question()).text().splitlines()[0]
+    assert re.findall(r"(\w+) with (alpha \d+)", first) == [("Worse", "alpha 60"), ("Better", "alpha 5")]
+    assert first.endswith("In all, 3 of 3 arms differ from the control by more than chance.")
+
+
 def test_one_seed_has_no_interval_and_no_seed_no_numbers() -> None:
     one = _judged([-1.0]).arms["noise"]
     assert one.status == "one_seed"

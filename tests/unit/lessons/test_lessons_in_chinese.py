@@ -32,11 +32,11 @@ def test_every_lesson_is_there_in_both_languages() -> None:
 def test_a_lesson_sets_and_checks_the_same_in_both_languages(name: str) -> None:
     english, chinese = read_lesson(ENGLISH / name, 1), read_lesson(CHINESE / name, 1)
     assert [task.when for task in chinese.tasks] == [task.when for task in english.tasks]
-    assert dataclasses.replace(chinese, title="", text="", tasks=()) == dataclasses.replace(
-        english, title="", text="", tasks=()
+    assert dataclasses.replace(chinese, title="", text="", seen="", tasks=()) == dataclasses.replace(
+        english, title="", text="", seen="", tasks=()
     )
     assert list(chinese.preset) == list(english.preset)
-    for words in (chinese.title, *(task.text for task in chinese.tasks)):
+    for words in (chinese.title, chinese.seen, *(task.text for task in chinese.tasks)):
         assert HAN.search(words)
 
 

@@ -17,11 +17,12 @@ from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.judging import outcomes_of, verdict_of
+from neftune_core.studies.records.log import append
 from neftune_core.studies.records.progress import Status
-from neftune_core.studies.records.record import Record, create, find_same
+from neftune_core.studies.records.record import LOG, Record, create, find_same
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
-from neftune_core.sweeps.more_seeds import extend, find_smaller, next_seeds
+from neftune_core.sweeps.more_seeds import extend, find_smaller, next_seeds, seconds_for
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import Sweep, create_sweep
 from neftune_core.sweeps.settings import SweepSettings
@@ -103,11 +104,22 @@ def test_the_button_stands_under_finished_studies_alone(study: StudySettings) ->
         actions = run_actions.build("train")
     finished = dict(zip(actions.components(), actions.fitting(record, Status("finished")), strict=True))[actions.more]
     assert finished["visible"]
-    assert finished["value"] == "Train more seeds, 6 in all"
+    assert finished["value"] == "Run 6 seeds"
     for state in ("running", "stopped", "failed"):
         assert not actions.fitting(record, Status(state))[1]["visible"]
     full = create(_of(study, 64), "ann")
     assert not actions.fitting(full, Status("finished"))[1]["visible"]
+
+
+def test_the_button_estimates_the_missing_seeds_from_the_pace_of_those_that_were_trained(study: StudySettings) -> None:
+    record = create(_of(study, 2), "ann")
+    for seed, step, seconds in ((0, 0, 0), (0, 9, 11), (1, 0, 11), (1, 9, 20), (1, 9, 99_999)):
+        append(record.folder / LOG, {"time": 1e9 + seconds, "seed": seed, "event": "x", "step": step, "arms": {}})
+    assert seconds_for(record, 6) == pytest.approx(4 * (11 + 9 + 600) / 2)  # a pause counts ten minutes at most
+    with gr.Blocks():
+        actions = run_actions.build("train")
+    shown = dict(zip(actions.components(), actions.fitting(record, Status("finished")), strict=True))[actions.more]
+    assert shown["value"] == "Run 6 seeds, about 21 min"
 
 
 def test_a_finished_study_is_put_back_in_the_queue_for_its_owner(study: StudySettings) -> None:

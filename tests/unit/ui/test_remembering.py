@@ -13,12 +13,14 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import RegulariserSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.home import home
+from neftune_core.lessons.files import lessons
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page, page_state
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs import train_form
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # how the framework shows a sentence where there is no page
@@ -29,9 +31,13 @@ NOTHING = {"__type__": "update"}
 
 
 @pytest.fixture(scope="module")
-def restored() -> Callable[..., dict[str, Any]]:
+def built() -> Any:
+    return page.build(Lab())
+
+
+@pytest.fixture(scope="module")
+def restored(built: Any) -> Callable[..., dict[str, Any]]:
     """Call the one of the two functions that takes this many values; return its outputs by elem_id."""
-    built = page.build(Lab())
 
     def call(*values: Any) -> dict[str, Any]:
         functions = [found for found in built.fns.values() if found.name == "restore"]
@@ -69,6 +75,26 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     assert (shown["data-source"], Path(values["data-file"]).name) == ("file", "own-rows.jsonl")
     assert "own-rows.jsonl" in shown["data-report"]
     assert restored("another key", record.id) == {}
+
+
+@pytest.mark.parametrize("number", [one.number for one in lessons() if one.preset])
+def test_a_lesson_sets_values_of_the_state_and_puts_the_others_back(built: Any, number: int) -> None:
+    presets = [found for found in built.fns.values() if _is_preset(found)]
+    numbers = [one.number for one in lessons() if one.preset]
+    found = presets[numbers.index(number)]
+    outputs = [part.elem_id for part in found.outputs]
+    shown = dict(zip(outputs, found.fn(), strict=True))
+    values = {name: one.get("value") if isinstance(one, dict) else one for name, one in shown.items()}
+    assert values["train-preset"] == train_form.USUAL
+    assert values["measuring-train-primary"] == "automatic"
+    for name, value in lessons()[number - 1].preset.items():
+        elem_id = {"view": "noise-view", "data": "data-starter"}.get(name, name.replace(".", "-").replace("_", "-"))
+        wanted = value.removeprefix("starter:") if isinstance(value, str) else value
+        assert values[elem_id] == wanted, name
+
+
+def _is_preset(found: Any) -> bool:
+    return not found.inputs and {"train-preset", "data-starter"} <= {part.elem_id for part in found.outputs}
 
 
 def kept(model: ModelSettings, data: Any, **values: Any) -> str:

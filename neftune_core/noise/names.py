@@ -1,0 +1,39 @@
+"""Names of arms as words."""
+
+from __future__ import annotations
+
+import re
+
+from neftune_core.language import later, say
+
+KIND_WORDS = {
+    "uniform": later("uniform"),
+    "gaussian": later("Gaussian"),
+    "laplace": later("Laplace"),
+    "bernoulli": later("Bernoulli"),
+    "symmetric": later("symmetric"),
+    "adversarial": later("adversarial"),
+    "token-dropout": later("token dropout"),
+    "lora-dropout": later("adapter dropout"),
+    "weight-decay": later("weight decay"),
+}
+OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
+_NAME = re.compile(rf"({'|'.join(KIND_WORDS)})-(?:(alpha|std|relative)-)?([\d.]+(?:e[+-]?\d+)?)(?:-(.+))?", re.ASCII)
+
+
+def arm_words(name: str) -> str:
+    """Return the name of an arm in words; the paper's own noise is named by its strength alone.
+
+    Args:
+        name: A name that settings give an arm, such as `uniform-alpha-15` or `gaussian-std-0.1-linear`.
+
+    Returns:
+        The words, such as "alpha 15" or "Gaussian std 0.1 (linear)"; any other name is unchanged.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
+    kind, unit, strength, rest = found.groups()
+    kinds = [] if (kind, unit) == ("uniform", "alpha") else [say(KIND_WORDS[kind])]
+    words = " ".join([*kinds, *([unit] if unit else []), strength])
+    return f"{words} ({rest})" if rest else words

@@ -1,0 +1,40 @@
+"""Names of arms as words."""
+
+from __future__ import annotations
+
+import pytest
+
+from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.language import CHINESE, in_language
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.names import arm_words
+from neftune_core.noise.settings import NoiseSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "english", "chinese"),
+    [
+        ("uniform-alpha-15", "alpha 15", "alpha 15"),
+        ("gaussian-std-0.1-linear", "Gaussian std 0.1 (linear)", "高斯 std 0.1 (linear)"),
+        ("token-dropout-0.1", "token dropout 0.1", "词元丢弃 0.1"),
+        ("weight-decay-0.05", "weight decay 0.05", "权重衰减 0.05"),
+        ("control", "control", "对照"),
+        ("learning_rate=0.003", "learning_rate=0.003", "learning_rate=0.003"),
+    ],
+)
+def test_the_name_of_an_arm_is_read_as_words(name: str, english: str, chinese: str) -> None:
+    assert arm_words(name) == english
+    with in_language(CHINESE):
+        assert arm_words(name) == chinese
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_noise_has_words(kind: str) -> None:
+    name = NoiseSettings(kind=kind, strength=1, unit="share" if KINDS[kind].drops else "std").name
+    assert arm_words(name) not in (name, "")
+    with in_language(CHINESE):
+        assert arm_words(name).isascii() is False
+
+
+def test_every_regulariser_has_words() -> None:
+    assert arm_words(RegulariserSettings(lora_dropout=0.1).name) == "adapter dropout 0.1"
