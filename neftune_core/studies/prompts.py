@@ -34,8 +34,10 @@ def as_jsonl(lines: Sequence[Line]) -> str:
 
 
 def as_csv(lines: Sequence[Line]) -> str:
-    """Return the answers as CSV, one row per answer; a line's `cut` and `vote` are repeated in each of its rows."""
-    names = [*COLUMNS, *(name for name in ("cut", "vote") if any(name in line for line in lines))]
+    """Return the answers as CSV, one row per answer; a line's `turn`, `cut` and `vote` are repeated in each of its
+    rows.
+    """
+    names = [*COLUMNS, *(name for name in ("turn", "cut", "vote") if any(name in line for line in lines))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

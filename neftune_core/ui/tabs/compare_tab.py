@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -32,6 +32,7 @@ from neftune_core.ui.tabs.comparisons import (
     answerable,
     cast_vote,
     column_id,
+    continued,
     export_text,
     held_out_prompts,
     judged_pair,
@@ -312,7 +313,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         prompts = next_turn(session, text)
         chosen = selected_columns(session.columns, require_key(key))
         pair = session.ballots[0].pair if session.ballots else ()
-        yield from streamed(answer_prompts(lab, chosen, prompts, settings, pair))
+        yield from streamed(continued(session, answer_prompts(lab, chosen, prompts, settings, pair)))
 
     said = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, *tab.form.components]
     more = [key, tab.session, tab.turn, *tab.form.components]
@@ -351,7 +352,7 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
 
     @reports_errors
     def reveal(key: str, session: ComparisonSession) -> list[Any]:
-        return shown(replace(session, ballots=()), judged_pair(session), require_key(key))
+        return shown(session.revealed(), judged_pair(session), require_key(key))
 
     events(tab.answers).click(vote, [key, tab.session], outputs, **QUIET)
     tab.reveal.click(reveal, [key, tab.session], outputs, **QUIET)

@@ -35,6 +35,7 @@ class ComparisonSession:
         lines: The answers so far.
         ballots: One per line if the columns are anonymous.
         id: Random identifier.
+        earlier: The earlier turns of the conversation, each without its own `earlier`.
     """
 
     columns: tuple[str, ...] = ()
@@ -43,6 +44,16 @@ class ComparisonSession:
     lines: tuple[Line, ...] = ()
     ballots: tuple[Ballot, ...] = ()
     id: str = ""
+    earlier: tuple[ComparisonSession, ...] = ()
+
+    @property
+    def turns(self) -> tuple[ComparisonSession, ...]:
+        """All turns of the conversation, this one last."""
+        return (*self.earlier, self)
+
+    def revealed(self) -> ComparisonSession:
+        """Return the comparison with its names shown, in every turn."""
+        return replace(self, ballots=(), earlier=tuple(replace(one, ballots=()) for one in self.earlier))
 
     @property
     def is_hidden(self) -> bool:
@@ -50,7 +61,7 @@ class ComparisonSession:
         return bool(self.ballots)
 
     def html(self, against: str = "", *, over: bool = True) -> str:
-        """Render the columns.
+        """Render the columns of every turn.
 
         Args:
             against: Column that the others are compared with; "" for none.
@@ -59,7 +70,14 @@ class ComparisonSession:
         Returns:
             HTML.
         """
-        return answer_columns(self.lines, self.arms, against=against, ballots=self.ballots, votable=over)
+        shown = [
+            answer_columns(one.lines, one.arms, against=against, ballots=one.ballots, votable=over and one is self)
+            for one in self.turns
+        ]
+        if not self.earlier:
+            return shown[0]
+        heads = (say("Turn {number}", number=number) for number in range(1, len(shown) + 1))
+        return "".join(f'<h3 class="lab-turn">{head}</h3>{turn}' for head, turn in zip(heads, shown, strict=True))
 
 
 def column_id(chosen: SelectedArm) -> str:
@@ -177,6 +195,21 @@ def answer_prompts(
         yield replace(session, lines=tuple(lines))
 
 
+def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) -> Iterator[ComparisonSession]:
+    """Yield the next turn as it grows, with all turns before it.
+
+    Args:
+        session: The conversation so far.
+        growing: Its next turn.
+
+    Yields:
+        The conversation.
+    """
+    earlier = (*session.earlier, replace(session, earlier=()))
+    for turn in growing:
+        yield replace(turn, earlier=earlier)
+
+
 def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
     """Return the two columns in random order for each line, unpredictable for visitors."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
@@ -253,7 +286,7 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
     lines = [*session.lines]
     lines[number] = {**line, "vote": choices[vote]}
     session = replace(session, ballots=tuple(ballots), lines=tuple(lines))
-    return replace(session, ballots=()) if all(one.cast for one in ballots) else session
+    return session.revealed() if all(one.cast for one in ballots) else session
 
 
 def record_of(session: ComparisonSession, owner: str) -> Record:
@@ -310,4 +343,7 @@ def export_text(session: ComparisonSession, kind: str) -> str:
         raise DataError(say("There are no answers to save yet: press Answer first."))
     if session.is_hidden:
         raise DataError(say("The file would reveal the names: vote first, or press Show the names."))
-    return WRITERS[kind](session.lines)
+    if not session.earlier:
+        return WRITERS[kind](session.lines)
+    turns = enumerate(session.turns, start=1)
+    return WRITERS[kind]([{"turn": number, **line} for number, turn in turns for line in turn.lines])
