@@ -13,10 +13,10 @@ from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say, translate_finished
 from neftune_core.sentences import sentence
-from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import metrics, table
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import MeanResults, mean_results
+from neftune_core.sweeps.table import judge
 from neftune_core.ui.parts.markup import quiet
 
 SAMPLED = {
@@ -30,11 +30,12 @@ SAMPLED = {
 def verdict_card(record: Record) -> str:
     """Return the card and the table of a record as HTML; "" before anything has been measured."""
     try:
-        found, means = verdict_of(record), mean_results(record)
+        found = judge(record)
         if found.is_empty:
             return ""
         card = f"<h3>{html.escape(say('The verdict'))}</h3>{verdict_html(found, unfolded=False)}"
-        return f'<section class="lab-evidence">{card}{_table(record, found, means)}</section>'
+        measures = "" if record.is_sweep else _table(record, found, mean_results(record))
+        return f'<section class="lab-evidence">{card}{measures}</section>'
     except LabError as error:
         return quiet(say("There is no verdict: {reason}", reason=error))
     except (

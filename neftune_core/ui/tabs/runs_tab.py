@@ -8,13 +8,16 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.errors import LabError
+from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.effects import effect_curve
 from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.language import say
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.sentences import sentence
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.records.schema import settings_text
+from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
@@ -24,6 +27,7 @@ from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
+from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 
 
@@ -106,11 +110,10 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         return [
             record.id,
             state_text(record, status, log),
-            curves_of(record, log, view),
-            _answers(record),
+            *results_of(lab, record, view),
             _settings_text(record),
             gr.update(visible=True),
-            gr.update(visible=True),
+            gr.update(visible=not record.is_sweep),
             *opened.actions.fitting(record, status),
         ]
 
@@ -140,10 +143,27 @@ def _connect_view(lab: Lab, key: gr.Textbox, opened: _RecordView) -> None:
     def look_otherwise(key: str, record_id: str, view: str) -> Any:
         if not record_id:
             return gr.skip()
-        record = find(record_id, require_key(key))
-        return curves_of(record, lab.log(record), view)
+        return results_of(lab, find(record_id, require_key(key)), view)[0]
 
     events(opened.view).change(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
+
+
+def results_of(lab: Lab, record: Record, view: str) -> tuple[Figure, str]:
+    """Return the figure and the results of a record: of a study its curves and answers, of a sweep effects and table.
+
+    Args:
+        lab: The state shared by all visitors.
+        record: The record.
+        view: The chosen figure of a study.
+
+    Returns:
+        The figure and HTML.
+    """
+    if not record.is_sweep:
+        return curves_of(record, lab.log(record), view), _answers(record)
+    table = lab.sweep_table(Sweep(record.folder))
+    asked = table.question
+    return effect_curve(table, asked.measure, asked.epoch), table_view(table, asked.measure)
 
 
 def _answers(record: Record) -> str:

@@ -12,11 +12,17 @@ from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.verdict import verdict
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
+from neftune_core.home import assets
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CONTROL, EXAMPLE
+from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import axes, cells
 from neftune_core.sweeps.table import SweepTable, TableRow
 from neftune_core.ui.parts.sweep_form import axis_values, base_noise, point, sweep_of
+from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs.runs_tab import results_of
 from neftune_core.ui.tabs.sweep_views import table_view
 
 
@@ -179,3 +185,13 @@ def test_what_a_record_says_is_never_markup() -> None:
     row = table.rows[1]
     odd = TableRow({"noise.sites": "<script>"}, row.arm, row.noise, row.seeds, row.effects)
     assert "<script>" not in table_view(SweepTable(table.question, (odd,), None, 1, 1), "exact")
+
+
+def test_a_sweep_is_opened_as_a_sweep_among_the_runs() -> None:
+    lab = Lab()
+    record = Record(assets() / "recorded" / "3-helps-noisy-labels")
+    figure, results = results_of(lab, record, "losses")
+    table = lab.sweep_table(Sweep(record.folder))
+    assert figure == effect_curve(table, "exact", "last")
+    assert results == table_view(table, "exact")
+    assert "Better with alpha 12" in verdict_card(record)
