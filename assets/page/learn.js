@@ -130,6 +130,7 @@ export const showDock = (tries = 40) => {
   const dock = document.querySelector(".lab-dock");
   if (!(dock instanceof HTMLElement)) return;
   if (!dock.offsetParent && tries) return void setTimeout(() => showDock(tries - 1), 50); // its tab is not open yet
+  dock.style.scrollMarginTop = `${(document.getElementById("lab-strip")?.offsetHeight ?? 0) + 12}px`; // the strip stays above
   dock.scrollIntoView({ block: "start" });
   dock.focus({ preventScroll: true });
 };
