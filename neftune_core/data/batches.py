@@ -26,13 +26,14 @@ WINDOW_BATCHES = 16
 class Batch:
     """Rows right-padded to one length.
 
-    For an encoder-decoder, the first four fields hold the decoder's tokens, and the source fields those of the encoder.
+    For an encoder-decoder, the source fields hold the encoder's tokens, and the others those of the decoder.
 
     Attributes:
         ids: `[batch, length]`, int64.
         lengths: True lengths, `[batch]`, int64.
         trained: `[batch, length]`, bool; True for loss targets, False on padding.
         special: `[batch, length]`, bool; True for the tokenizer's special tokens, False on padding.
+        predicting: Positions in `[batch * length]` whose next token is trained, `[targets]`, int64.
         source: `[batch, source_length]`, int64, right-padded; None for a causal model.
         source_lengths: `[batch]`, int64; None for a causal model.
         source_special: Like `special`; None for a causal model.
@@ -42,13 +43,16 @@ class Batch:
     lengths: torch.Tensor
     trained: torch.Tensor
     special: torch.Tensor
+    predicting: torch.Tensor
     source: torch.Tensor | None = None
     source_lengths: torch.Tensor | None = None
     source_special: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
+        from neftune_core.noise.batch import sent
+
+        return replace(self, **{name: sent(value, device) for name, value in vars(self).items() if value is not None})
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -112,7 +116,9 @@ def collate(
     ids, lengths = _side_by_side([row.ids for row in encoded], *padding)
     trained, _ = _side_by_side([row.trained for row in encoded], 0, round_to, longest)
     special = _special(ids, lengths, encoded[0].special)
+    places, columns = np.nonzero(trained[:, 1:])
     tables = {"ids": ids, "lengths": lengths, "trained": trained, "special": special}
+    tables["predicting"] = places * ids.shape[1] + columns
     sources = [row.source for row in encoded if row.source is not None]
     if sources:
         source, source_lengths = _side_by_side(sources, *padding)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.chat import EncodedExample
@@ -83,6 +84,15 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
             number = epoch * per_epoch + index
             if done < number <= total:
                 yield Step(number, epoch, rows)
+
+
+def _losses(slots: Iterable[int], sums: Sequence[tuple[int, str, Tensor]], tokens: int) -> dict[int, dict[str, Any]]:
+    """Return the losses per token by slot and name; all sums are read at once, so that a device is waited for once."""
+    found: dict[int, dict[str, Any]] = {slot: {} for slot in slots}
+    read = torch.stack([total for _, _, total in sums]).tolist() if sums else []
+    for (slot, name, _), total in zip(sums, read, strict=True):
+        found[slot][name] = found[slot].get(name, 0.0) + total / tokens
+    return found
 
 
 class Lockstep(Generic[Study]):
@@ -275,13 +285,15 @@ class Lockstep(Generic[Study]):
         """Compute the gradients of a step; return the losses per arm in nats per response token, by slot."""
         self.optimizer.clear()
         passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
-        found: dict[int, dict[str, Any]] = {slot: {} for slot in noise}
+        sums: list[tuple[int, str, Tensor]] = []
         self.process_group.working = True
+        tokens = 1
         for micro_batch in self._micro_batches(step):
             accelerator.yield_turn()
-            for slot, sums in passes.backward(micro_batch, noise).items():
-                for name, total in sums.items():
-                    found[slot][name] = found[slot].get(name, 0.0) + float(total) / micro_batch.tokens
+            tokens = micro_batch.tokens
+            of_arms = passes.backward(micro_batch, noise)
+            sums += [(slot, name, total) for slot, own in of_arms.items() for name, total in own.items()]
+        found = _losses(noise, sums, tokens)
         if self.process_group.size > 1:
             self.process_group.sum(self.optimizer.gradients())
             found = self._of_all(found)

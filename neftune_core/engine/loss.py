@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from neftune_core.data.batches import Batch
 from neftune_core.engine.armset import ArmSet
 from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
-from neftune_core.noise.batch import BatchNoise
+from neftune_core.noise.batch import BatchNoise, sent_values
 
 PIECE_BYTES = 2**25
 """Size of a chunk of logits; larger chunks make the CPU allocator request new memory from the system each time."""
@@ -90,7 +90,8 @@ def arm_losses(
             none. If empty, gradients accumulate on the trained tensors.
     """
     batch_size, length = batch.ids.shape
-    targets, rows, where = _targets(batch)
+    where = batch.predicting
+    targets, rows = batch.ids.flatten()[where + 1], where // length
     with torch.set_grad_enabled(backward_over > 0):
         source = _source(tree, batch, arms)
         hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False, **source).last_hidden_state
@@ -98,7 +99,9 @@ def arm_losses(
         predicting = by_arm[:, where].reshape(arms * len(targets), -1)
     labels = targets.repeat(arms)
     shares = (
-        None if weights is None else labels.new_tensor(weights, dtype=torch.float32).repeat_interleave(len(targets))
+        None
+        if weights is None
+        else sent_values(weights, labels.device, torch.float32)[:, None].expand(-1, len(targets)).flatten()
     )
     losses, hits, gradient = _in_pieces(
         tree, predicting.detach(), labels, _Backward(backward_over, shares, into_head=not gradients_of)
@@ -119,13 +122,6 @@ def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
     positions = torch.arange(batch.source.shape[1], device=batch.source.device)
     mask = (positions < batch.source_lengths[:, None]).long()
     return encoded_source(tree, batch.source.repeat(arms, 1), mask.repeat(arms, 1))
-
-
-def _targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the response tokens, their rows, and the flat positions in `[batch * length]` that predict them."""
-    _, length = batch.ids.shape
-    rows, columns = torch.nonzero(batch.trained[:, 1:], as_tuple=True)
-    return batch.ids[rows, columns + 1], rows, rows * length + columns
 
 
 @dataclass(frozen=True)

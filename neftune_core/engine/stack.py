@@ -21,6 +21,7 @@ from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, Trained
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
+from neftune_core.noise.batch import sent, sent_values
 from neftune_core.randomness import Purpose
 
 __all__ = ["BASE_SLOT", "AdapterStack", "Dropout", "StackedLinear"]
@@ -81,7 +82,7 @@ class StackedLinear(nn.Module):
         if not self.training or now.mask_generator is None or not any(now.rates):
             return rows
         draw = torch.rand(rows.shape[1:], generator=now.mask_generator)
-        masks = {rate: ((draw >= rate).to(rows.device) / (1 - rate)).to(rows.dtype) for rate in set(now.rates)}
+        masks = {rate: (sent(draw >= rate, rows.device) / (1 - rate)).to(rows.dtype) for rate in set(now.rates)}
         return rows * (masks.popitem()[1] if len(masks) == 1 else torch.stack([masks[rate] for rate in now.rates]))
 
 
@@ -122,7 +123,7 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
-    return stacked[list(active)]
+    return stacked[sent_values(active, stacked.device)]
 
 
 def linear_shape(linear: nn.Module) -> tuple[int, int]:

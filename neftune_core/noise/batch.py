@@ -25,6 +25,20 @@ CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return `tensor` on `device`, without waiting for the work that a CUDA GPU still has to do.
+
+    A copy from ordinary memory to a CUDA GPU is staged before the call returns, so `tensor` may change afterwards. An
+    Apple GPU reads the original later, so there the call waits.
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+
+
+def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return numbers as a tensor on `device`, see `sent`."""
+    return sent(torch.tensor(values, dtype=dtype), device)
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of a right-padded batch, as one component of a model (encoder or decoder) receives them.
@@ -47,7 +61,7 @@ class Rows:
     def real(self) -> Tensor:
         """True on real tokens and False on padding, bool `[batch, padded]`."""
         positions = torch.arange(self.response.shape[1], device=self.response.device)
-        return positions < torch.tensor(self.lengths, device=self.response.device)[:, None]
+        return positions < sent_values(self.lengths, self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
         """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
@@ -145,7 +159,7 @@ def draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
     units = torch.zeros(batch, padded, 1 if KINDS[kind].drops else width)
     for row, (key, length) in enumerate(zip(rows.keys, rows.lengths, strict=True)):
         units[row, :length] = torch.from_numpy(draw_unit(kind, noise_key(*key, site_key), length, width))
-    return units.to(clean.device)
+    return sent(units, clean.device)
 
 
 def add_scaled(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
@@ -203,7 +217,7 @@ def deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
     noise, width = arm.settings, clean.shape[-1]
     lengths = rows.lengths if noise.length_rule == "true" else [rows.longest] * len(rows.lengths)
     by_row = [standard_deviation(arm.strength, noise.unit, length, width) for length in lengths]
-    scale = torch.tensor(by_row, dtype=torch.float32, device=clean.device)
+    scale = sent_values(by_row, clean.device, torch.float32)
     if noise.unit == "relative":
         scale = scale * signals(clean.detach(), rows)
     return (arm.sign * scale[:, None] * rows.chosen(noise))[..., None]
@@ -217,5 +231,5 @@ def signals(clean: Tensor, rows: Rows) -> Tensor:
         rows: The rows of the batch.
     """
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
-    counts = torch.tensor(rows.lengths, device=clean.device) * clean.shape[-1]
+    counts = sent_values(rows.lengths, clean.device) * clean.shape[-1]
     return ((squares * rows.real).sum(1) / counts).sqrt()

@@ -1,0 +1,198 @@
+"""Every tensor of training, measuring and answering is on the device of the model, followed on a pretended GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pretended_devices import GPU, DevicesMet, PretendedGpu, on_gpu
+from tiny import random_rows
+
+from neftune_core.data.chat import Encoded
+from neftune_core.data.examples import Example, Message
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.methods import make_arms
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.evaluation.answers import stream_answers
+from neftune_core.evaluation.noise_propagation import measure_propagation
+from neftune_core.evaluation.sensitivity import measure_sensitivity
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.settings import ModelSettings
+from neftune_core.models.tokenizing import decoder_start
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
+from neftune_core.studies import checkpoint
+from neftune_core.studies.measuring import measure_end
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import CONTROL, EXAMPLE, MeasuringSettings, StudySettings
+from neftune_core.studies.study import run_study
+from tests.stress.families.engine import LOWEST_TOKEN, TOKENS, loaded_family
+from tests.stress.families.tiny import FAMILIES
+
+ARMS = {
+    "control": CONTROL,
+    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if kind != "token-dropout"},
+    "token-dropout": NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
+    "at layers": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites="embedding, 1"),
+    "prompt only": NoiseSettings(strength=5, tokens="prompt", special_tokens=False, schedule="cosine"),
+    "adaptive": NoiseSettings(strength=5, schedule="adaptive", length_rule="padded"),
+}
+FEW = {name: ARMS[name] for name in ("control", "uniform", "at layers")}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora": {"lora_dropout": 0.2, "accumulation": 2, "weight_decay": 0.1},
+    "in turn": {"arms_at_once": "in-turn"},
+    "full": {"method": "full", "weight_decay": 0.1, "model_dropout": 0.1},
+}
+SOME_FAMILIES = ("Llama", "GPT-2", "BERT", "T5", "BART", "RecurrentGemma", "Mamba", "Gemma 3n")
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendedGpu]:
+    with PretendedGpu() as pretended:
+        yield pretended
+
+
+def rows_of(loaded: LoadedModel, count: int = 8) -> list[Encoded]:
+    """Return random rows as the model reads them; an encoder-decoder reads the prompt as source."""
+    generator = np.random.default_rng(0)
+    start, rows = decoder_start(loaded.tokenizer), []
+    for number in range(count):
+        prompt, reply = (generator.integers(LOWEST_TOKEN, TOKENS, 3 + number).astype(np.int32) for _ in range(2))
+        before = prompt if start is None else np.array([start], dtype=np.int32)
+        ids = np.concatenate([before, reply])
+        example = Example((Message("user", "w5 w6"), Message("assistant", "w7")), row=number + 1)
+        source = None if start is None else prompt
+        rows.append(Encoded(ids, np.arange(len(ids)) >= len(before), example, source=source))
+    return rows
+
+
+def made(loaded: LoadedModel, arms: dict[str, NoiseSettings], rows: list[Encoded], **training: Any) -> Lockstep:
+    usual = {"steps": 4, "learning_rate": 2e-3, "evaluations": 2, "lora_rank": 4, "batch_size": 4}
+    settings = TrainingSettings(**(usual | training))
+    prepared = SimpleNamespace(train=rows[:-2], held_out=rows[-2:])
+    return Lockstep(StudySettings(training=settings), make_arms(loaded, len(arms), settings), prepared, arms=arms)
+
+
+def losses(run: Lockstep) -> list[float]:
+    return [
+        arm["loss"] for event in run.run(lambda: False) if event["event"] == "step" for arm in event["arms"].values()
+    ]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_stays_on_the_device_with_the_losses_of_the_processor(
+    tiny: LoadedModel, gpu: PretendedGpu, variant: str
+) -> None:
+    there = losses(made(tiny, ARMS, random_rows(10), **VARIANTS[variant]))
+    here = losses(made(on_gpu(tiny), ARMS, random_rows(10), **VARIANTS[variant]))
+    assert here == pytest.approx(there, abs=1e-5)  # attention and the head in other pieces
+    assert gpu.copies["to"] > 0
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_checkpoint_is_resumed_on_the_device(
+    tiny: LoadedModel, gpu: PretendedGpu, tmp_path: Path, method: str
+) -> None:
+    options = {"method": method, "evaluations": 1}
+    unbroken, broken_off, resumed = (made(on_gpu(tiny), FEW, random_rows(10), **options) for _ in range(3))
+    expected = list(unbroken.run(lambda: False))
+    for event in broken_off.run(lambda: False):
+        if (event["event"], event["step"]) == ("step", 2):
+            break
+    checkpoint.save(broken_off, tmp_path)
+    checkpoint.restore(resumed, tmp_path)
+    assert list(resumed.run(lambda: False)) == [event for event in expected if event["step"] > 2]
+    assert {gpu.device_of(block.values) for block in resumed.optimizer.blocks} == {GPU}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_an_arm_is_saved_loaded_and_merged_on_the_device(gpu: PretendedGpu, tmp_path: Path, method: str) -> None:
+    loaded = on_gpu(loaded_family(FAMILIES["Llama"]))
+    run = made(loaded, FEW, rows_of(loaded), method=method)
+    losses(run)
+    run.stack.save(1, tmp_path / "arm")
+    run.stack.load(2, tmp_path / "arm")
+    ids = torch.tensor([[3, 4, 5]], device="cuda")
+    one, other = (run.stack.merged(slot)(input_ids=ids).logits for slot in (1, 2))
+    assert gpu.device_of(one) == GPU
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_every_kind_of_family_trains_measures_and_answers_on_the_device(gpu: PretendedGpu, family: str) -> None:
+    loaded = loaded_family(FAMILIES[family])
+    sites = "embedding, 1" if FAMILIES[family].layers_take_noise else "embedding"
+    arms = {"control": CONTROL, "noise": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites=sites)}
+    found = []
+    for place in (loaded, on_gpu(loaded)):
+        run = made(place, arms, rows_of(loaded))
+        trained = losses(run)
+        prompts = [[5, 6, 7], [8, 9, 10, 11, 12]]
+        *_, greedy = stream_answers(run.stack, [0, 1, 2], prompts, AnswerSettings(new_tokens=4))
+        sampling = AnswerSettings(new_tokens=4, temperature=0.8, top_p=0.9, samples=2)
+        *_, sampled = stream_answers(run.stack, [1, 2], prompts, sampling)
+        found.append((trained, *([answer.ids for by_slot in all_ for answer in by_slot] for all_ in (greedy, sampled))))
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-4)  # attention and the head in other pieces
+    assert found[1][1:] == found[0][1:]
+
+
+@pytest.mark.parametrize("family", ["Llama", "T5", "Mamba"])
+def test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device(gpu: PretendedGpu, family: str) -> None:
+    loaded = on_gpu(loaded_family(FAMILIES[family]))
+    run = made(loaded, {name: ARMS[name] for name in ("control", "uniform")}, rows_of(loaded, 12))
+    losses(run)
+    measured = measure_end(run, [0, 1, 2], lambda: False)
+    assert np.isfinite(measured.arms["uniform"]["noise_penalty"])
+    noise = NoiseSettings(strength=5)
+    propagation = measure_propagation(loaded, [3, 4, 5, 6], noise, [1.0, 5.0])
+    assert np.isfinite(propagation.predictions.divergences).all()
+    for kind in ("uniform", "symmetric", "adversarial"):
+        noise = NoiseSettings(strength=5, kind=kind)
+        *_, sensitivity = measure_sensitivity(loaded, rows_of(loaded, 2), noise, [5.0])
+        assert np.isfinite(sensitivity.losses).all()
+
+
+def test_a_study_from_settings_to_its_record_stays_on_the_device(gpu: PretendedGpu, tmp_path: Path) -> None:
+    study = EXAMPLE.model_copy(
+        update={
+            "model": ModelSettings(device="cuda", precision="float32"),
+            "training": EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 8}),
+            "regularisers": (RegulariserSettings(lora_dropout=0.1),),
+            "measuring": MeasuringSettings(prompts=2, new_tokens=4),
+            "answers": AnswerSettings(new_tokens=4),
+        }
+    )
+    record = create(study, owner="", folder=tmp_path / "study")
+    last = list(run_study(record, Limits(), lambda: False))[-1]
+    assert last["event"] == "finished", last
+    assert record.answers()
+    assert gpu.device_of(next(load(study.model).model.parameters())) == GPU
+
+
+@pytest.mark.parametrize(
+    ("arms", "training", "passes"),
+    [(FEW, {}, 1), (FEW, {"accumulation": 2, "lora_dropout": 0.2}, 2), (ARMS, {"weight_decay": 0.1}, 6)],
+)
+def test_a_step_waits_for_the_device_three_times_and_once_in_each_pass(
+    tiny: LoadedModel, gpu: PretendedGpu, arms: dict[str, NoiseSettings], training: dict[str, Any], passes: int
+) -> None:
+    """For losses, norms of gradients and distances; in a pass, transformers looks whether rows are packed."""
+    run = made(on_gpu(tiny), arms, random_rows(10), **training)
+    step = next(run.steps())
+    gpu.waits.clear()
+    run.step(step, 1e-3, lambda: False)
+    assert gpu.waits == {"to": 3, "aten._local_scalar_dense.default": passes}
+
+
+def test_a_misplaced_tensor_is_caught(tiny: LoadedModel, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_core.noise.batch.draw_units", lambda *_: torch.zeros(4, 1, 32))
+    with pytest.raises(DevicesMet, match="Tensors of two devices meet in aten"):
+        losses(made(on_gpu(tiny), FEW, random_rows(10)))
+    gpu.faults.clear()
