@@ -13,6 +13,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+NEFTUNE = str(Path(sys.executable).with_name("neftune"))
+"""The command as an installation puts it beside the interpreter."""
+
 
 def blocks(text: str, language: str) -> list[str]:
     """Return the code blocks of a Markdown text in `language`."""

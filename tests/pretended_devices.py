@@ -250,7 +250,7 @@ class PretendedGpu(TorchDispatchMode):
             with real(filename, framework=framework, device="cpu", **more) as file:
                 held = {name: self.put(file.get_tensor(name), _canonical(device)) for name in file.keys()}  # noqa: SIM118
                 reader = mock.Mock(wraps=file)
-                reader.get_tensor = held.__getitem__
+                reader.get_tensor, reader.get_tensors = held.__getitem__, held.copy
                 yield reader
 
         return opened

@@ -12,7 +12,7 @@ from typing import Any
 
 from processes import ended
 
-LAB = "from neftune_core.ui.server.serve import serve; serve(host='127.0.0.1')"
+LAB = str(Path(__file__).parents[2] / "app.py")
 
 
 PATIENCE = 60_000
@@ -42,7 +42,7 @@ class SharedLab:
         if failed != self._failed:
             self.close()
             home = self._new_home()
-            self._failed, self._found = failed, (self._stack.enter_context(served(["-c", LAB], home)), home)
+            self._failed, self._found = failed, (self._stack.enter_context(served([LAB], home)), home)
         return self._found
 
     def close(self) -> None:

@@ -163,7 +163,7 @@ def test_a_study_is_trained_compared_and_found_again(
     with visiting(browser, lab_address, key=KEY, link=f"?job={job}") as page:  # the link of a study shows all of it
         page.locator("#train-state [data-state=finished]").wait_for()
         page.wait_for_function(f"({POINTS})() === {points}")
-    with served(["-c", LAB], lab_home) as again, visiting(browser, again, key=KEY) as page:
+    with served([LAB], lab_home) as again, visiting(browser, again, key=KEY) as page:
         _runs(page)
     open_tab(lab_page, "Runs")  # another visitor, who sees nothing of it
     lab_page.get_by_text("No study yet").wait_for()

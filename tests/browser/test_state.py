@@ -192,7 +192,7 @@ def test_the_measured_loss_goes_with_its_data(browser: Any, lab_address: str, tm
 def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with served(["-c", LAB], tmp_path) as address:
+    with served([LAB], tmp_path) as address:
         context = browser.new_context()
         page = context.new_page()
         page.goto(address + "?tab=Train")
@@ -203,7 +203,7 @@ def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
         page.wait_for_function(f"{KEPT}['train.seed'] === 7")
         opened_at = page.evaluate("performance.timeOrigin")
     monkeypatch.setenv("GRADIO_SERVER_PORT", address.rstrip("/").rpartition(":")[2])
-    with served(["-c", LAB], tmp_path) as again:
+    with served([LAB], tmp_path) as again:
         assert again == address
         page.locator("#lab-train").click()
         told = "document.querySelector('[data-testid=toast-body]')?.textContent.includes('The server was restarted')"

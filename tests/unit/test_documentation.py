@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from as_written import blocks
+from as_written import NEFTUNE, blocks
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -32,7 +32,7 @@ def _text(name: str) -> str:
 @cache
 def _commands() -> set[str]:
     """Return the commands that `neftune --help` lists."""
-    asked = [sys.executable, "-m", "neftune_core", "--help"]
+    asked = [NEFTUNE, "--help"]
     told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=120).stdout
     return set(re.findall(r"^  ([a-z]+) ", told, re.MULTILINE))
 

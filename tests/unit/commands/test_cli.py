@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from as_written import NEFTUNE
 
 from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import Data
@@ -19,7 +19,7 @@ from neftune_core.studies.settings import StudySettings
 
 def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     where = ["--home", str(home)] if home else []
-    command = [sys.executable, "-m", "neftune_core", *words, *where]
+    command = [NEFTUNE, *words, *where]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -13,7 +13,7 @@ import torch
 from pretended_devices import GPU, DevicesMet, PretendedGpu, on_gpu
 from tiny import random_rows
 
-from neftune_core.data.chat import Encoded
+from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.methods import make_arms
@@ -59,7 +59,7 @@ def gpu() -> Iterator[PretendedGpu]:
         yield pretended
 
 
-def rows_of(loaded: LoadedModel, count: int = 8) -> list[Encoded]:
+def rows_of(loaded: LoadedModel, count: int = 8) -> list[EncodedExample]:
     """Return random rows as the model reads them; an encoder-decoder reads the prompt as source."""
     generator = np.random.default_rng(0)
     start, rows = decoder_start(loaded.tokenizer), []
@@ -69,11 +69,11 @@ def rows_of(loaded: LoadedModel, count: int = 8) -> list[Encoded]:
         ids = np.concatenate([before, reply])
         example = Example((Message("user", "w5 w6"), Message("assistant", "w7")), row=number + 1)
         source = None if start is None else prompt
-        rows.append(Encoded(ids, np.arange(len(ids)) >= len(before), example, source=source))
+        rows.append(EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source))
     return rows
 
 
-def made(loaded: LoadedModel, arms: dict[str, NoiseSettings], rows: list[Encoded], **training: Any) -> Lockstep:
+def made(loaded: LoadedModel, arms: dict[str, NoiseSettings], rows: list[EncodedExample], **training: Any) -> Lockstep:
     usual = {"steps": 4, "learning_rate": 2e-3, "evaluations": 2, "lora_rank": 4, "batch_size": 4}
     settings = TrainingSettings(**(usual | training))
     prepared = SimpleNamespace(train=rows[:-2], held_out=rows[-2:])

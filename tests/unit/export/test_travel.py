@@ -6,7 +6,6 @@ import io
 import json
 import stat
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from as_written import NEFTUNE
 from hub_account import OWNER, TOKEN, account_of
 
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, LabError, RecordError
@@ -88,7 +88,7 @@ def test_the_command_line_takes_a_record_from_one_home_to_another(record: Record
     prompts.write_text("\n".join(ASK.prompts), encoding="utf-8")
 
     def neftune(*words: str) -> str:
-        command = [sys.executable, "-m", "neftune_core", *words, "--home", str(tmp_path / "home")]
+        command = [NEFTUNE, *words, "--home", str(tmp_path / "home")]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
     assert record.id in neftune("runs", "import", str(packed))

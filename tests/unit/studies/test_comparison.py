@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from as_written import NEFTUNE
 
 from neftune_core.data.examples import Message
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordError
@@ -201,7 +201,7 @@ def test_the_tally_shows_the_exact_interval_and_claims_nothing_within_it(records
 def test_the_command_compares_records_and_writes_a_file(records: list[Record], tmp_path: Path) -> None:
     prompts, out = tmp_path / "p.jsonl", tmp_path / "out.csv"
     prompts.write_text('"Who lives in the barn?"\n{"prompt": "Why?", "reference": "because"}\n', encoding="utf-8")
-    command = [sys.executable, "-m", "neftune_core", "compare", *(str(record.folder) for record in records)]
+    command = [NEFTUNE, "compare", *(str(record.folder) for record in records)]
     options = ["--prompts", str(prompts), "--json", "--out", str(out), "--new-tokens", "6", "--arms", "control"]
     done = subprocess.run([*command, *options, "--system", "Be brief."], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

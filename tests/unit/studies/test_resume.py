@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from as_written import NEFTUNE
 from processes import ended
 from short_study import short_rows, short_study
 from tiny import random_rows
@@ -164,7 +164,7 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     expected = _whole(study)
     file, home = tmp_path / "study.toml", tmp_path / "home"
     file.write_text(to_toml(study), encoding="utf-8")
-    command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
+    command = [NEFTUNE, "train", str(file), "--resume", "--home", str(home)]
     said = tmp_path / "said"
     with (
         said.open("w") as errors,
@@ -197,7 +197,7 @@ def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySett
     expected = _whole(study)
     file, home = tmp_path / "study.toml", tmp_path / "home"
     file.write_text(to_toml(study), encoding="utf-8")
-    command = [sys.executable, "-m", "neftune_core", "train", str(file), "--resume", "--home", str(home)]
+    command = [NEFTUNE, "train", str(file), "--resume", "--home", str(home)]
     with (
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
         ended(process),
