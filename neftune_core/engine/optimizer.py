@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -273,7 +274,8 @@ class ArmOptimizer:
             if tensor is not None:
                 found.setdefault(block.slots, []).append(block.norms(tensor))
         norms = [0.0] * self.slots
-        for slots, several in found.items():
-            for slot, norm in zip(slots, torch.linalg.vector_norm(torch.stack(several), dim=0).tolist(), strict=True):
+        if found:  # read at once, so that a device is waited for once
+            of_slots = [torch.linalg.vector_norm(torch.stack(several), dim=0) for several in found.values()]
+            for slot, norm in zip(chain(*found), torch.cat(of_slots).tolist(), strict=True):
                 norms[slot] = norm
         return norms

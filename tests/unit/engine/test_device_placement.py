@@ -178,7 +178,12 @@ def test_a_study_from_settings_to_its_record_stays_on_the_device(gpu: PretendedG
 
 @pytest.mark.parametrize(
     ("arms", "training", "passes"),
-    [(FEW, {}, 1), (FEW, {"accumulation": 2, "lora_dropout": 0.2}, 2), (ARMS, {"weight_decay": 0.1}, 6)],
+    [
+        (FEW, {}, 1),
+        (FEW, {"accumulation": 2, "lora_dropout": 0.2}, 2),
+        (ARMS, {"weight_decay": 0.1}, 6),
+        (FEW, {"method": "full"}, 3),
+    ],
 )
 def test_a_step_waits_for_the_device_three_times_and_once_in_each_pass(
     tiny: LoadedModel, gpu: PretendedGpu, arms: dict[str, NoiseSettings], training: dict[str, Any], passes: int
