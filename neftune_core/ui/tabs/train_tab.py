@@ -223,31 +223,6 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
-    def look(key: str, watched: str, seen: int, view: str) -> list[Any]:
-        removed = ""
-        try:
-            record = find(watched, key) if watched else None
-        except RecordError as error:  # removed in the meantime, in another browser tab or by the host
-            if not lab.jobs.was_discarded(watched):
-                show_error(error)
-            record, removed = None, failure_text(watched, key)
-        if record is None:
-            hidden = [gr.update(visible=False)] * len(strip.stop.shown())
-            state, progress = (missing_record_text(removed), "") if removed else (gr.skip(), gr.skip())
-            still = [gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
-            return [state, gr.skip(), gr.skip(), progress, *hidden, *still]
-        status, log = lab.jobs.status(record), lab.log(record)
-        return [
-            state_text(record, status, log),
-            gr.skip() if log.size == seen else curves_of(record, log, view),
-            log.size,
-            progress_text(record, status),
-            *[gr.update(visible=not status.is_over)] * len(strip.stop.shown()),
-            gr.Timer(active=not status.is_over),
-            record.id if status.is_over else gr.skip(),
-            *tab.actions.fitting(record, status),
-        ]
-
     shown = [tab.state, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
     outputs = [*shown, *tab.actions.components()]
     latest = gr.State({"id": ""})  # one dict per open page
@@ -255,12 +230,12 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     @reports_errors
     def look_anew(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
         latest["id"] = watched
-        return look(key, watched, seen, view)
+        return _updates(context, tab, key, watched, seen, view)
 
     @reports_errors
     def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
         """Update the page only if the study is still watched; otherwise the timer would be switched off."""
-        found = look(key, watched, seen, view)
+        found = _updates(context, tab, key, watched, seen, view)
         return found if latest["id"] == watched else [gr.skip()] * len(outputs)
 
     watching = [key, strip.watched, tab.seen, tab.view, latest]
@@ -271,14 +246,50 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     attached.success(None, [asked, strip.watched], None, js=OPEN_IF_LINKED)
     strip.watched.change(look_anew, watching, outputs, **QUIET)
     strip.timer.tick(look_again, watching, outputs, **QUIET)
+    _connect_view(context, tab)
+
+
+def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: int, view: str) -> list[Any]:
+    """Return updates that show the watched study; `seen` is the size of its log at the last update."""
+    lab, stop_shown = context.lab, len(context.strip.stop.shown())
+    try:
+        record = find(watched, key) if watched else None
+    except RecordError as error:  # removed in the meantime, in another browser tab or by the host
+        if not lab.jobs.was_discarded(watched):
+            show_error(error)
+        return _updates_without_record(tab, stop_shown, failure_text(watched, key))
+    if record is None:
+        return _updates_without_record(tab, stop_shown, "")
+    status, log = lab.jobs.status(record), lab.log(record)
+    return [
+        state_text(record, status, log),
+        gr.skip() if log.size == seen else curves_of(record, log, view),
+        log.size,
+        progress_text(record, status),
+        *[gr.update(visible=not status.is_over)] * stop_shown,
+        gr.Timer(active=not status.is_over),
+        record.id if status.is_over else gr.skip(),
+        *tab.actions.fitting(record, status),
+    ]
+
+
+def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[Any]:
+    """Return the updates of `_updates` if nothing can be watched; `why` is shown, unless it is empty."""
+    texts = [missing_record_text(why), gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 4
+    hidden = [gr.update(visible=False)] * stop_shown
+    return [*texts, *hidden, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
+
+
+def _connect_view(context: TabContext, tab: TrainTab) -> None:
+    lab, key, watching = context.lab, context.key, context.strip.watched
 
     @reports_errors
     def look_otherwise(key: str, watched: str, view: str) -> Any:
-        record = find(watched, require_key(key)) if watched else context.lab.recorded
+        record = find(watched, require_key(key)) if watched else lab.recorded
         return curves_of(record, lab.log(record), view) if record else gr.skip()
 
     # `change`: whatever sets the choice, the figure is of it.
-    events(tab.view).change(look_otherwise, [key, strip.watched, tab.view], tab.curves, **QUIET)
+    events(tab.view).change(look_otherwise, [key, watching, tab.view], tab.curves, **QUIET)
 
 
 def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
