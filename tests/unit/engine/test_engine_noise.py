@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.bench.noise import Size, measure_noise, middle_of
+from neftune_core.data.batches import collate
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.examples import Example, Message
+from neftune_core.engine.passes import noise_rows
 from neftune_core.noise.ascent import initial_noise
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import KINDS, draw_unit
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.sites import DECODER, Site
+from neftune_core.noise.sites import DECODER, ENCODER, Site
 from neftune_core.noise.strength import standard_deviation
 
 WIDTH = 8
@@ -249,3 +253,17 @@ def test_the_interval_of_the_middle_holds_it_as_often_as_it_says() -> None:
     found = [middle_of(generator.laplace(1.0, 1.0, 12)) for _ in range(2000)]
     held = np.mean([low <= 1.0 <= high for _, low, high in found])
     assert held == pytest.approx(0.95, abs=0.02)  # ranks are whole numbers; the standard error is 0.005
+
+
+def test_a_decoder_that_is_fed_its_targets_reads_its_start_token_and_not_the_last_target() -> None:
+    example = Example((Message("user", "a"), Message("assistant", "b")), row=1)
+    row = EncodedExample(
+        np.array([0, 7, 8, 9], np.int32), np.array([False, True, True, True]), example, source=np.arange(1, 7)
+    )
+    batch = collate([row], pad_id=0)
+    found = noise_rows([row], batch, [(0, 0, 0)], [row])
+    assert found[DECODER].lengths == [3]  # the start token, 7 and 8; 9 is only predicted
+    assert found[DECODER].longest == 3
+    assert found[DECODER].response[0, :3].tolist() == [True] * 3
+    assert found[ENCODER].lengths == [6]
+    assert not found[ENCODER].response.any()

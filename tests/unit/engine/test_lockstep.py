@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import random_rows
+from transformers import get_scheduler
 
 from neftune_core.engine.clean_loss import batches_by_length, row_measures
 from neftune_core.engine.lockstep import Lockstep, steps_after
@@ -157,6 +158,21 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
     assert rates[-1] == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_learning_rate_decays_as_transformers_has_it(schedule: str) -> None:
+    name = {"constant": "constant_with_warmup"}.get(schedule, schedule)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    reference = get_scheduler(name, optimizer, num_warmup_steps=4, num_training_steps=20)
+    training, expected = TrainingSettings(learning_rate=0.5, warmup=0.2, schedule=schedule), []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    found = [rate_at(step, 20, training) for step in range(1, 21)]
+    assert found[4:] == pytest.approx(expected[4:], rel=1e-12)
+    assert found[:4] == pytest.approx(expected[1:5], rel=1e-12)  # warm-up begins above 0: no step is without effect
 
 
 @pytest.mark.parametrize(

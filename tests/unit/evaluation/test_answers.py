@@ -9,6 +9,7 @@ import torch
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -138,6 +139,8 @@ def test_an_answer_ends_at_the_models_context_and_a_prompt_that_fills_it_is_refu
     for prompt, answer in zip(ids, answers, strict=True):
         assert answer.ended in ("stop", "limit")
         assert len(prompt) + len(answer.ids) <= narrow.context + 1  # the last token is said, and never read
+        assert answer.ended == "stop" or len(prompt) + len(answer.ids) == narrow.context + 1
+    assert "limit" in {answer.ended for answer in answers}
     full = dataclasses.replace(loaded, context=len(ids[0]))
     with pytest.raises(DoesNotFit, match="shorten it"):
         next(stream_answers(AdapterStack(full, 1, rank=4, alpha=8), [0], ids[:1], AnswerSettings()))
@@ -173,7 +176,7 @@ def test_drawn_tokens_have_the_probabilities_of_the_kept_ones() -> None:
 def test_tokens_are_drawn_with_the_probabilities_of_transformers_own_processors(
     temperature: float, top_p: float, penalty: float
 ) -> None:
-    draws, seen = 4000, torch.tensor([[2, 2, 7, 11]])
+    draws, seen = 4000, torch.tensor([[2, *range(0, 40, 2)]])  # with scores of both signs
     logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(8)) * 2
     wanted = LogitsProcessorList()
     wanted.append(RepetitionPenaltyLogitsProcessor(penalty))
@@ -186,6 +189,16 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers_own_processors(
     counts = torch.bincount(found, minlength=40)
     # each share of the grid ends at the nearest draw on either side
     assert (counts - shares * draws).abs().max() <= 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_tokens_that_a_model_never_says_are_not_chosen(temperature: float) -> None:
+    logits = torch.randn(50, 12, generator=torch.Generator().manual_seed(9))
+    never = (0, 3, 7)
+    shares = SuppressTokensLogitsProcessor(list(never))(torch.zeros(50, 1).long(), logits.clone()).softmax(-1)
+    settings = AnswerSettings(temperature=temperature, repetition_penalty=1.0)
+    found = next_tokens(logits, torch.zeros(50, 1).long(), [0.5] * 50, settings, Decoding(never=never))
+    assert (shares.gather(1, found[:, None]) > 0).all()
 
 
 def test_slots_and_rows_that_end_are_dropped_and_the_answers_stay(

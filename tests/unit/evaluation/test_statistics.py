@@ -201,3 +201,21 @@ def test_the_seeds_said_to_be_needed_have_the_power_they_promise() -> None:
     assert found == pytest.approx(0.8, abs=0.06)  # three errors of a share of 500
     assert seeds_needed(1e-3, 1.0, least=2) is None
     assert smallest_detectable(2.0, 8) == pytest.approx(2 * smallest_detectable(1.0, 8))
+
+
+def test_after_the_first_claim_that_fails_all_have_its_level() -> None:
+    assert holm_levels([0.03, 0.04]) == pytest.approx([0.975, 0.975])
+    assert holm_levels([0.04, 0.01, 0.03]) == pytest.approx([0.975, 1 - 0.05 / 3, 0.975])
+    assert holm_levels([0.01, 0.04]) == pytest.approx([0.975, 0.95])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_levels_reject_what_holms_procedure_rejects(seed: int) -> None:
+    p_values = np.random.default_rng(seed).uniform(0, 0.05, 5).tolist()
+    rejected: set[int] = set()
+    for left, index in zip(range(5, 0, -1), sorted(range(5), key=p_values.__getitem__), strict=True):
+        if p_values[index] > 0.05 / left:
+            break
+        rejected.add(index)
+    levels = holm_levels(p_values)
+    assert {index for index in range(5) if p_values[index] <= 1 - levels[index]} == rejected

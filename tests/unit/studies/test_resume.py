@@ -258,6 +258,49 @@ def test_a_checkpoint_of_other_data_is_refused(study: StudySettings) -> None:
     assert "other settings or other data" in ending["message"]
 
 
+def test_a_checkpoint_of_an_edited_row_is_refused(study: StudySettings) -> None:
+    record = create(study, owner="")
+    _broken_off(record, ("step", 5))
+    rows = record.folder / "data" / "source" / "rows.jsonl"
+    rows.write_text(rows.read_text(encoding="utf-8").replace("It is 7.", "It is 8."), encoding="utf-8")
+    ending = list(run_study(record, Limits(), lambda: False))[-1]
+    assert ending["event"] == "failed"
+    assert "data" in ending["message"]
+    assert checkpoint.saved_step(record.folder) == 3
+
+
+def test_a_model_whose_weights_have_changed_is_refused(study: StudySettings) -> None:
+    record = create(study, owner="")
+    _broken_off(record, ("step", 5))
+    record.update_about(model=record.about_table("model") | {"fingerprint": "0" * 16})
+    ending = list(run_study(record, Limits(), lambda: False))[-1]
+    assert ending["event"] == "failed"
+    assert "weights have changed" in ending["message"]
+
+
+def test_the_previous_checkpoint_serves_if_the_process_died_between_two_renames(study: StudySettings) -> None:
+    record, expected = create(study, owner=""), _whole(study)
+    _broken_off(record, ("step", 8))
+    (record.folder / checkpoint.NAME).rename(record.folder / checkpoint.OLD)
+    assert checkpoint.saved_step(record.folder) == 6
+    assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
+    assert _numbers(record) == _numbers(expected)
+
+
+def test_a_diverged_arm_and_the_loss_scale_are_restored(tiny: LoadedModel, tmp_path: Path) -> None:
+    study = StudySettings(training=TrainingSettings(steps=4), noise=(NoiseSettings(strength=1),))
+    prepared = SimpleNamespace(train=random_rows(8), held_out=random_rows(4, seed=1))
+    run, resumed = (Lockstep(study, AdapterStack(tiny, len(study.arms), rank=4, alpha=8), prepared) for _ in range(2))
+    assert run.alive == resumed.alive == [1, 2]
+    run.plan(4)
+    run.done, run.alive = 2, [1]
+    run.scale.value, run.scale.whole_steps = 512.0, 7
+    checkpoint.save(run, tmp_path)
+    checkpoint.restore(resumed, tmp_path)
+    assert (resumed.done, resumed.alive) == (2, [1])
+    assert (resumed.scale.value, resumed.scale.whole_steps) == (512.0, 7)
+
+
 def test_the_same_study_is_found_again_and_another_is_not(study: StudySettings) -> None:
     record = create(study, owner="ann")
     assert find_same(study, "ann") == record

@@ -133,6 +133,22 @@ def test_an_address_that_is_not_normalised_is_closed(path: str) -> None:
     assert not is_open("GET", path)
 
 
+def test_calls_and_uploads_are_counted_over_http() -> None:
+    with gr.Blocks(analytics_enabled=False) as page:
+        text = gr.Textbox()
+        text.submit(lambda value: value, text, text, api_name="echo")
+    address = launch.launch(page, Serving("127.0.0.1", _free_port()), Limits(local_paths=False, calls_a_minute=3))
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("/gradio_api/call/echo", {"json": {"data": ["a"]}}),
+        ("/gradio_api/upload", {"files": {"files": ("rows.txt", b"x")}}),
+        ("/gradio_api/reset", {"json": {}}),
+    ]
+    first = [asked(address, "POST", path, **more).status_code for path, more in ways]
+    assert 429 not in first
+    assert [asked(address, "POST", path, **more).status_code for path, more in ways] == [429] * 3
+    page.close()
+
+
 def test_the_second_language_is_an_address_of_its_own() -> None:
     assert is_open("GET", "/zh", ["zh"])
     assert is_open("GET", "/zh/", ["zh"])

@@ -1,0 +1,57 @@
+"""The page looks records up with the visitor's key, and only the command line without one."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from neftune_core import ui
+from neftune_core.engine.saving import ADAPTER
+from neftune_core.errors import RecordError
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.sweeps.record import find_study
+from neftune_core.ui.tabs.comparisons import column_id, selected_columns
+
+ANN, BEN = "a1" * 32, "b2" * 32
+KEYS = {"require_key(key)", "_key(key)", "key", "owner"}
+LOOK_UPS = {"find", "find_study"}
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """Return Ann's study, with a trained control."""
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    made = create(EXAMPLE, ANN)
+    made.arm_folder("control", EXAMPLE.seed).mkdir(parents=True)
+    (made.arm_folder("control", EXAMPLE.seed) / ADAPTER).touch()
+    return made
+
+
+def test_every_look_up_of_the_page_has_the_key_of_its_visitor() -> None:
+    found = {
+        f"{path.name}:{call.lineno}": ast.unparse(call.args[1]) if len(call.args) > 1 else ""
+        for path in Path(ui.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in LOOK_UPS
+    }
+    assert len(found) >= 15
+    assert {place: key for place, key in found.items() if key not in KEYS} == {}
+
+
+def test_columns_of_another_visitors_study_cannot_be_asked(record: Record) -> None:
+    column = f"{record.id}/{EXAMPLE.seed}/control"
+    (chosen,) = selected_columns([column], ANN)
+    assert column_id(chosen) == column
+    for stranger in (BEN, ""):
+        with pytest.raises(RecordError, match="another visitor"):
+            selected_columns([column], stranger)
+
+
+def test_a_record_is_found_by_its_owner_and_by_the_command_line_alone(record: Record) -> None:
+    assert find_study(record.id, ANN) == find_study(record.id, None) == record
+    for stranger in (BEN, "", ANN[:-1]):
+        with pytest.raises(RecordError, match="another visitor"):
+            find_study(record.id, stranger)
