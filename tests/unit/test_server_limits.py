@@ -27,7 +27,7 @@ LIMITS = Limits(prompts=6, prompt_characters=100, new_tokens=50)
         (AnswerSettings, {"prompts": ("a", "x" * 100)}, {"prompts": ("a", "x" * 101)}),
         (AnswerSettings, {"new_tokens": 50}, {"new_tokens": 51}),
         (MeasuringSettings, {"prompts": 6}, {"prompts": 7}),
-        (MeasuringSettings, {"new_tokens": 50}, {"new_tokens": 51}),
+        (MeasuringSettings, {"prompts": 6, "new_tokens": 50}, {"prompts": 6, "new_tokens": 51}),
     ],
 )
 def test_a_setting_at_its_limit_is_allowed_and_above_it_refused(
