@@ -128,11 +128,16 @@ def _connect(strip: Strip, parts: _Parts) -> None:
     @reports_errors
     def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         settings = parts.form.settings(values)
-        loading = _Loading(settings, _stops.setdefault(str(request.session_hash), threading.Event()))
-        while loading.thread.is_alive():
-            yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), gr.update(visible=True)]
-            time.sleep(LOOK_SECONDS)
-        _stops.pop(str(request.session_hash), None)
+        stop = _stops.setdefault(str(request.session_hash), threading.Event())
+        loading = _Loading(settings, stop)
+        try:
+            while loading.thread.is_alive():
+                yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), gr.update(visible=True)]
+                time.sleep(LOOK_SECONDS)
+        finally:  # if the page is gone, the framework closes this generator while the thread is alive
+            if loading.thread.is_alive():
+                stop.set()
+            _stops.pop(str(request.session_hash), None)
         if loading.error is not None:
             yield [gr.skip(), gr.skip(), gr.skip(), "", gr.update(visible=False)]
             raise loading.error
