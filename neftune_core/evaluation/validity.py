@@ -13,6 +13,7 @@ import numpy as np
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.verdict_words import Line, agreeing
+from neftune_core.noise.names import arm_label
 
 LEAST_STEPS = 10
 """With fewer optimizer steps a model learns too little for any comparison."""
@@ -153,7 +154,10 @@ REASONS: dict[str, Applies] = {
 def _parameters(outcomes: Outcomes, question: Question, names: Sequence[str], reason: str) -> dict[str, Any]:
     """Return the parameters of an obstacle's sentence."""
     first = outcomes.arms[names[0]]
-    parameters: dict[str, Any] = {"arms": ", ".join(names), "measure": Line(f"measure.{question.measure}")}
+    parameters: dict[str, Any] = {
+        "arms": ", ".join(map(arm_label, names)),
+        "measure": Line(f"measure.{question.measure}"),
+    }
     if reason == "few_steps":
         parameters |= {"steps": _steps(first), "least": LEAST_STEPS}
     runs = outcomes.control_of(names[0]) if reason.startswith("control") else first

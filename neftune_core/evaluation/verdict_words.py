@@ -9,7 +9,7 @@ from typing import Any
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Rounding
 from neftune_core.language import say
-from neftune_core.noise.names import arm_words
+from neftune_core.noise.names import arm_label, arm_words
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,10 @@ class Line:
 
     def text(self) -> str:
         """Return the sentence in the current language."""
-        return say(SENTENCES[self.key], **{name: _format_parameter(value) for name, value in self.parameters.items()})
+        given = {name: _format_parameter(value) for name, value in self.parameters.items()}
+        if isinstance(self.parameters.get("arm"), str):
+            given["arm"] = arm_label(given["arm"])
+        return say(SENTENCES[self.key], **given)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from neftune_core.evaluation.verdict_words import Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say, translate_finished
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import settings_text
@@ -167,7 +168,8 @@ def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
     """Return the names of the arms in their colours, as HTML."""
     colours = arm_colours(arms)
     return {
-        name: f'<span class="dot" style="--arm: {colours.get(name, "var(--lab-quiet)")}"></span>{html.escape(name)}'
+        name: f'<span class="dot" style="--arm: {colours.get(name, "var(--lab-quiet)")}"></span>'
+        + html.escape(arm_label(name))
         for name in arms
     }
 

@@ -26,6 +26,7 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
 from neftune_core.language import later, plural, say, translate_finished
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import mean_results
@@ -144,7 +145,7 @@ def losses_html(record: Record) -> str:
     heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]
     rows = (
         [
-            names.get(arm, html.escape(arm)),
+            names.get(arm, html.escape(arm_label(arm))),
             *(_cell(of.get(arm, {}).get(kind)) for kind in LOSSES for of in (found.last, found.lowest)),
         ]
         for arm in ("base", *record.arms)
@@ -167,7 +168,7 @@ def _answers(record: Record) -> str:
 
 def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     columns = "".join(
-        f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(name)}</h4>'
+        f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(arm_label(name))}</h4>'
         f"<p>{html.escape(entry['text'].strip())}</p>"
         f"<footer>{html.escape(_ending(entry))}</footer></article>"
         for name, entry in answer["arms"].items()

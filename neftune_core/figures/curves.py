@@ -9,6 +9,7 @@ from typing import Any
 from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, merge_mappings
 from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
@@ -60,7 +61,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
     data = [trace for name in names for trace in _arm_traces(name, gathered, shared, colours[name], _dash(name, arms))]
     for trace in data:
-        if trace["name"] == "base" and _last_step(events):  # the base is not trained: draw a reference level
+        if trace["legendgroup"] == "base" and _last_step(events):  # the base is not trained: draw a reference level
             trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines", **LEVEL}
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
@@ -187,7 +188,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "type": "scatter",
         "mode": mode,
         "uid": f"{name}/{kind}/{which}",
-        "name": name,
+        "name": arm_label(name),
         "legendgroup": name,
         "x": points[0],
         "y": points[1],
@@ -196,7 +197,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "opacity": opacity,
         "line": {**line, "width": width},
         "marker": {"color": line["color"], "size": 5},
-        "hovertemplate": f"{name}: %{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
+        "hovertemplate": f"{arm_label(name)}: %{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
     }
 
 

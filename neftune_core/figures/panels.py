@@ -10,6 +10,7 @@ from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, headin
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.figures.curves import downsample, mean_of_seeds, select_seeds
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
@@ -100,14 +101,14 @@ def _trace(panel: Panel, index: int, number: str, arm: str, curve: Curve, colour
         "type": "scatter",
         "mode": "lines",
         "uid": f"{arm}/{number}" if arm else number,
-        "name": arm or say(panel.said),
+        "name": arm_label(arm) or say(panel.said),
         "legendgroup": arm,
         "x": curve[0],
         "y": curve[1],
         "xaxis": f"x{index}" if index > 1 else "x",
         "yaxis": f"y{index}" if index > 1 else "y",
         "line": {"color": colour, "width": 1.6},
-        "hovertemplate": f"{arm or say(panel.said)}: %{{y:.3g}}{_unit_text(panel)}<extra></extra>",
+        "hovertemplate": f"{arm_label(arm) or say(panel.said)}: %{{y:.3g}}{_unit_text(panel)}<extra></extra>",
     }
 
 

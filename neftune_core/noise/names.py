@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from neftune_core.language import later, say
+from neftune_core.language import ENGLISH, current, later, say
 
 KIND_WORDS = {
     "uniform": later("uniform"),
@@ -37,3 +37,8 @@ def arm_words(name: str) -> str:
     kinds = [] if (kind, unit) == ("uniform", "alpha") else [say(KIND_WORDS[kind])]
     words = " ".join([*kinds, *([unit] if unit else []), strength])
     return f"{words} ({rest})" if rest else words
+
+
+def arm_label(name: str) -> str:
+    """Return the name of an arm as tables and legends show it: unchanged in English, in words in other languages."""
+    return name if current() == ENGLISH else arm_words(name)

@@ -12,6 +12,7 @@ from typing import Any
 from neftune_core.evaluation.settings import CUT
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.parts.markup import quiet
 
@@ -113,7 +114,7 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
     text = answer["text"].strip()
     shown = html.escape(text) if base is None else differing(text, base)
     return (
-        f'<article style="--arm: {colour}"><h4>{html.escape(name)}</h4><p>{shown}</p>'
+        f'<article style="--arm: {colour}"><h4>{html.escape(arm_label(name))}</h4><p>{shown}</p>'
         f"<footer>{', '.join(_numbers(answer))}</footer></article>"
     )
 

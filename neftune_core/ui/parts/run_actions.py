@@ -17,6 +17,7 @@ from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.dynamics import move_curves
 from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, plural, say, translate_finished
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
@@ -129,7 +130,7 @@ def _numbers(status: Status) -> list[str]:
     if status.tokens_per_second and not status.is_over:
         numbers.append(say("{speed:,.0f} tokens per second, all arms together", speed=status.tokens_per_second))
     if status.losses and status.state == "running":
-        losses = ", ".join(f"{html.escape(arm)} {loss:.3f}" for arm, loss in status.losses.items())
+        losses = ", ".join(f"{html.escape(arm_label(arm))} {loss:.3f}" for arm, loss in status.losses.items())
         numbers.append(say("loss: {losses}", losses=losses))
     return numbers
 

@@ -12,6 +12,7 @@ from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say, translate_finished
+from neftune_core.noise.names import arm_label
 from neftune_core.sentences import sentence
 from neftune_core.studies.records.numbers import metrics, table
 from neftune_core.studies.records.record import Record
@@ -52,7 +53,9 @@ def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
     arms, means = record.arms, numbers.last
     names = [name for name in ("base", *arms) if means.get(name)]
     colours = arm_colours(arms)
-    heads = "".join(f'<th scope="col" style="--arm: {colours[name]}">{html.escape(name)}</th>' for name in names)
+    heads = "".join(
+        f'<th scope="col" style="--arm: {colours[name]}">{html.escape(arm_label(name))}</th>' for name in names
+    )
     groups = dict.fromkeys(definition.group for definition in MEASURES.values())
     body = "".join(_group(group, names, means, found.question) for group in groups)
     notes = " ".join(numbers.notes)

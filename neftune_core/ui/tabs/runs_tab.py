@@ -14,6 +14,7 @@ from neftune_core.figures.effects import effect_curve
 from neftune_core.home import folder_bytes, home, home_note, remove_models
 from neftune_core.language import say
 from neftune_core.models.catalogue import gigabytes
+from neftune_core.noise.names import arm_label
 from neftune_core.sentences import sentence
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.records.schema import settings_text
@@ -201,7 +202,7 @@ def _readable_row(lab: Lab, record: Record) -> dict[str, Any]:
         "id": record.id,
         "when": when(record),
         "about": study_text(record),
-        "arms": [{"name": name, "colour": colours[name]} for name in arms],
+        "arms": [{"name": arm_label(name), "colour": colours[name]} for name in arms],
         "state": status.state,
         "word": say(WORDS[status.state]),
     }
