@@ -85,6 +85,14 @@ const warnings = (payload, told, { deviation }, clipped) => {
  */
 const notes = (payload, { kind, tokens }) => {
   const found = [payload.kind_notes[kind]];
+  const part = payload.tokens.find((token) => /. \d\/\d$/u.test(token));
+  if (part)
+    found.push(
+      text(
+        "“{part}” is a part of a character that has no token of its own. The bundled model knows English only; larger models have tokens for Chinese too.",
+        { part },
+      ),
+    );
   if (payload.cut)
     found.push(
       agreeing(
