@@ -12,7 +12,7 @@ import mimetypes
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
     keep_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
-    with outermost(gate_of(page, serving, limits)), own_tools():
+    # The first line on standard output is the lab's own, with its address: programs that start it read it there.
+    with outermost(gate_of(page, serving, limits)), own_tools(), redirect_stdout(sys.stderr):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
     return shared or address
