@@ -1,4 +1,4 @@
-"""JavaScript modules of the page as one script, for what must contain its script: the first view and a report."""
+"""JavaScript modules of the page as one script: fewer requests, and a script for the first view and for reports."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 from neftune_core.home import assets
 
-_IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"(\.\.?/[\w./-]+)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=const|let|class|function)", re.MULTILINE)
+_IMPORT = re.compile(r'^import (?:(\{[^}]*\}|\* as \w+) from )?"(\.\.?/[\w./-]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:const|class|function)\*? (\w+))", re.MULTILINE)
 
 
 def as_one(name: str) -> str:
-    """Return a module and all that it imports as one script with its own namespace.
+    """Return a module and all that it imports as one script; each keeps a scope of its own.
 
-    The modules import by plain names (`import { short } from "./numbers.js";`), and no two of them have the same name
-    at their top level.
+    Modules import static names (`import { short, read as readBox } from "./numbers.js";`) or everything
+    (`import * as state from "./state.js";`), never in a circle, and export constants, classes and functions where they
+    are declared.
 
     Args:
         name: The module, relative to the assets, such as "page/first.js".
@@ -30,6 +31,14 @@ def _collect(path: Path, modules: dict[Path, str]) -> None:
     if path in modules:
         return
     text = path.read_text(encoding="utf-8")
-    for imported in _IMPORT.findall(text):
-        _collect((path.parent / imported).resolve(), modules)
-    modules[path] = _EXPORT.sub("", _IMPORT.sub("", text))
+    for found in _IMPORT.finditer(text):
+        _collect((path.parent / found[2]).resolve(), modules)
+    places = {known: place for place, known in enumerate(modules)}
+
+    def taken(found: re.Match[str]) -> str:
+        what, place = found[1], places[(path.parent / found[2]).resolve()]
+        return f"const {what.removeprefix('* as ').replace(' as ', ': ')} = module{place};\n" if what else ""
+
+    exported = ", ".join(found[1] for found in _EXPORT.finditer(text))
+    body = _EXPORT.sub("", _IMPORT.sub(taken, text))
+    modules[path] = f"const module{len(places)} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();\n"

@@ -4,6 +4,7 @@
    comparisons joined by `and`, or several of these joined by `or`. */
 import { currentTab } from "./address.js";
 import { read, watch as watchControls } from "./controls.js";
+import { flips } from "./noise-views.js";
 import { on, part } from "./parts.js";
 
 /** @type {Record<string, any>} */
@@ -60,10 +61,6 @@ export const seeAnew = () => {
   seenKinds.clear();
   seenLengths.clear();
 };
-
-/** @type {(payload: Payload, controls: NoiseControls, result: TokenEffects) => number} */
-let flips = () => 0;
-import("./noise-views.js").then((views) => (flips = views.flips));
 
 on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, view }) => {
   const { strength, unit, kind, length_rule } = controls;

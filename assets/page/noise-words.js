@@ -34,11 +34,11 @@ part("noise-chips", ({ element }) => {
   });
 });
 
-// ------------------------------------------------------------------ the meaning of the strength
-const LOUD = 0.4;
+// ------------------------------------------------------------------ what the strength means, in words
 const REALISED = 0.9;
 
 /**
+ * Where a strength lies, in words that judge nothing.
  * @param {Told} told
  * @param {TokenEffects} result
  */
@@ -52,28 +52,26 @@ const verdict = ({ drops, share }, result) => {
       : text("No token is dropped in this draw.");
   }
   if (share === 0) return result.deviation ? text("None of these tokens gets noise.") : text("No noise: this is the control.");
-  if (share < 0.02) return text("Barely there: the model can hardly tell.");
-  if (share < 0.2) return text("A light blur: every token still points where it did.");
-  if (share < 0.7) return text("Strong: each token keeps its direction, roughly.");
-  if (share < 1.5) return text("As loud as the words themselves.");
-  return text("Louder than the words: little of the sentence is left.");
+  const size = { share: percent(share) };
+  if (share < 0.02) return text("The noise is {share} as large as the words: hardly noticeable.", size);
+  if (share < 0.3) return text("The noise is {share} as large as the words: each token points nearly where it did.", size);
+  if (share < 0.7) return text("The noise is {share} as large as the words: each token roughly keeps its direction.", size);
+  if (share < 1.5) return text("The noise is about as large as the words ({share}).", size);
+  return text("The noise is larger than the words ({share}): little of the sentence is left.", size);
 };
 
 /**
  * @param {Payload} payload
- * @param {Told} told
  * @param {TokenEffects} result
  * @param {Clipped | null} clipped
  */
-const warnings = (payload, told, { deviation }, clipped) => {
+const warnings = (payload, { deviation }, clipped) => {
   const found = [];
   if (clipped) {
     const { strength: most, unit, wanted, before } = clipped;
     const same = { before: `${before.unit} ${short(before.strength)}`, wanted: short(wanted) };
     found.push(text("The slider of {unit} ends at {most}: {before} would be {wanted} on this sentence.", { unit, most, ...same }));
   }
-  if (told.equivalents.relative > LOUD)
-    found.push(text("Loud: the noise is {share} as large as the words; the lab warns above {most}.", { share: percent(told.equivalents.relative), most: percent(LOUD) }));
   const kept = realised(payload.realised, deviation);
   if (kept < REALISED) found.push(text("In bfloat16 only {share} of this noise survives the rounding.", { share: percent(Math.max(0, kept)) }));
   return found.join(" ");
@@ -129,9 +127,18 @@ part("noise-words", ({ element }) => {
     const place = within(element, `[data-word=${name}]`);
     if (place.textContent !== words) place.textContent = words;
   };
+  /** @type {HTMLElement} */
+  const scale = within(element, "[data-word=scale]");
+  /** @type {HTMLElement} */
+  const recorded = within(element, "[data-word=recorded]");
   on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, clipped }) => {
-    put("verdict", verdict(told, result));
-    put("warning", warnings(payload, told, result, clipped));
+    const words = verdict(told, result);
+    put("verdict", words);
+    // Noise as large as the words lies in the middle.
+    scale.style.setProperty("--place", String(told.share / (1 + told.share)));
+    scale.setAttribute("aria-label", words);
+    recorded.hidden = payload.model !== "bundled model" || controls.kind !== "uniform" || controls.unit !== "alpha";
+    put("warning", warnings(payload, result, clipped));
     put("kind", notes(payload, controls));
     put("angle", told.drops ? "–" : short(told.angle) + "°");
     put("snr", told.drops ? "–" : told.share ? `${told.decibels.toFixed(1)} dB`.replace("-", "−") : "∞");
@@ -144,7 +151,7 @@ const RULER = { width: 330, left: 4, right: 326, row: 50 };
 const MARKS = {
   alpha: { marks: [5, 10, 15], words: text("the paper's strengths") },
   std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("constants in use") },
-  relative: { marks: [0.1, LOUD, 1], words: text("of the signal") },
+  relative: { marks: [0.1, 0.5, 1], words: text("of the signal") },
 };
 class Ruler {
   key = "";

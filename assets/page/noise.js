@@ -260,13 +260,3 @@ const inOtherUnit = (strengths, from, unit) => {
   const factor = UNITS[from](payload, chosen) / UNITS[unit](payload, chosen);
   return listed(strengths).map((value) => Number((value * factor).toPrecision(2))).join(", ");
 };
-
-// Deferred: not needed for the first picture.
-const LATER = [
-  import("./noise-words.js"),
-  import("./noise-density.js"),
-  import("./noise-depth.js"),
-  import("./noise-next.js"),
-  import("./noise-loss.js"),
-];
-for (const later of LATER) later.then(redraw);

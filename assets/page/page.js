@@ -6,11 +6,16 @@ import { facts, sawSweep } from "./facts.js";
 import { openLesson, showDock } from "./learn.js";
 import "./link-code.js";
 import * as noise from "./noise.js";
+import "./noise-density.js";
+import "./noise-depth.js";
+import "./noise-loss.js";
+import "./noise-next.js";
 import { moreStrengths, strengthsInUnit } from "./noise-strip.js";
+import "./noise-words.js";
 import "./notices.js";
 import { ownerKey } from "./owner.js";
 import { mount } from "./parts.js";
-import { Plotly } from "./plotly.js";
+import { plotly } from "./plotly.js";
 import "./preset.js";
 import "./small-parts.js";
 import * as state from "./state.js";
@@ -44,7 +49,7 @@ window.Lab = {
   state,
   strengthsInUnit,
   get Plotly() {
-    return Plotly;
+    return plotly();
   },
 };
 

@@ -5,7 +5,7 @@
 import { read, watch as watchControls } from "./controls.js";
 import { make, save, within } from "./dom.js";
 import { on, part, say } from "./parts.js";
-import { loadPlotly, Plotly } from "./plotly.js";
+import { loadPlotly, plotly } from "./plotly.js";
 import { setHeights, sketch } from "./sketch.js";
 import { text } from "./text.js";
 import { isDark } from "./theme.js";
@@ -41,7 +41,7 @@ const LOCALE = {
 };
 let registered = false;
 const locale = () => {
-  if (!registered) Plotly.register(LOCALE);
+  if (!registered) plotly().register(LOCALE);
   registered = true;
   return LOCALE.name;
 };
@@ -54,6 +54,8 @@ class LiveFigure {
   touched = false;
   sketched = false;
   asked = false;
+  /** @type {IntersectionObserver | undefined} */
+  sight;
   frame = 0;
   later = 0;
   /** @type {number | undefined} */
@@ -80,6 +82,7 @@ class LiveFigure {
     watch("value", () => this.receive());
     on("theme", () => this.draw());
     on("plotly", () => this.failure && this.draw());
+    on("opened", () => this.draw());
     new ResizeObserver(() => this.resized()).observe(this.node.parentElement);
     this.choices.addEventListener("input", ({ target }) => {
       if (!(target instanceof HTMLInputElement)) return;
@@ -115,7 +118,7 @@ class LiveFigure {
   clear() {
     clearTimeout(this.later);
     cancelAnimationFrame(this.frame);
-    if (this.drawn) Plotly.purge(this.node);
+    if (this.drawn) plotly().purge(this.node);
     this.drawn = this.width = undefined;
     this.failure?.remove();
     this.failure = null;
@@ -149,7 +152,7 @@ class LiveFigure {
     if (!width) return; // a figure of a closed tab; it is drawn when the tab opens
     const layout = this.laidOut(figure, width);
     this.offer(figure);
-    if (!Plotly) {
+    if (!plotly()) {
       this.beforePlotly(figure, layout, moving);
     } else if (!this.moveBars(figure, layout)) {
       cancelAnimationFrame(this.frame);
@@ -212,7 +215,7 @@ class LiveFigure {
     this.sketched = false;
     const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
     const traces = named(smoothed(figure.data, this.choice().smoothing));
-    Plotly.react(this.node, coloured(traces, style), coloured(layout, style), config);
+    plotly().react(this.node, coloured(traces, style), coloured(layout, style), config);
     const { value } = this;
     this.drawn = { value, view: figure.view, range: String(layout.yaxis?.range), width: layout.width, dark: isDark() };
   }
@@ -226,12 +229,15 @@ class LiveFigure {
     this.sketched = sketch(this.node, figure.data, layout);
     if (!this.sketched) this.node.replaceChildren(); // remains of an earlier view
     if (this.asked || (moving && this.failure)) return;
-    this.asked = true;
-    // After the next frame, so that the sketch is seen first.
-    requestAnimationFrame(() => setTimeout(() => this.fetch(), 0));
+    // Once it comes into sight, and after the frame in which the sketch is seen.
+    this.sight?.disconnect();
+    this.sight = new IntersectionObserver((found) => found.at(-1)?.isIntersecting && this.isSeen() && this.fetch());
+    this.sight.observe(this.node);
   }
 
   fetch() {
+    this.sight?.disconnect();
+    this.asked = true;
     loadPlotly().then(
       () => this.draw(),
       (error) => this.tellFailure(error.message),
@@ -280,7 +286,12 @@ class LiveFigure {
   }
 
   resized() {
-    if (this.node.clientWidth && this.node.clientWidth !== this.width) this.draw();
+    if (this.isSeen() && (this.node.clientWidth !== this.width || !plotly())) this.draw();
+  }
+
+  /** Whether it is in sight; while the page opens, the tab that is mounted first is not the one that was asked for. */
+  isSeen() {
+    return "labOpened" in document.body.dataset && this.node.clientWidth > 0;
   }
 
   /** @param {string} format */
@@ -288,7 +299,7 @@ class LiveFigure {
     if (!this.value) return undefined;
     const { name = "figure", data } = this.current();
     if (format === "csv") return save(new Blob([csv(data)], { type: "text/csv" }), name + ".csv");
-    return Plotly?.downloadImage(this.node, {
+    return plotly()?.downloadImage(this.node, {
       format,
       filename: name,
       width: this.node.clientWidth,

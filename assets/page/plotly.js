@@ -1,14 +1,14 @@
-/** The bundled Plotly under a private name: fetched at once but run on demand, since running it takes a second of a small
-   machine, and something can be seen before. */
+/** Plotly, under a name of its own: fetched when a figure is seen, or a tab is about to be opened. */
 import { make } from "./dom.js";
 import { say } from "./parts.js";
 import { text } from "./text.js";
 
 const address = new URL("plotly.min.js", import.meta.url).href;
-document.head.append(make("link", { rel: "preload", as: "script", href: address }));
+let library = /** @type {any} */ (null);
 
-/** Plotly once loaded; other scripts may define another global `Plotly`. */
-export let Plotly = /** @type {any} */ (null);
+/** Plotly, or null until it is there; other scripts may put another one under its own name. */
+export const plotly = () => library;
+
 /** @type {Promise<any> | null} */
 let loading = null;
 
@@ -17,8 +17,8 @@ export const loadPlotly = () => {
   loading ||= new Promise((resolve, reject) => {
     const script = make("script", { src: address });
     script.onload = () => {
-      Plotly = window.Plotly;
-      resolve(Plotly);
+      library = window.Plotly;
+      resolve(library);
       say("plotly", true);
     };
     script.onerror = () => {

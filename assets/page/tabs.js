@@ -1,6 +1,7 @@
-/** The tab opened by a link, and the tabs hidden by it. */
-import { openTab, parameter } from "./address.js";
+/** The tab that a link opens, and tabs that it hides. */
+import { currentTab, openTab, parameter } from "./address.js";
 import { make } from "./dom.js";
+import { say } from "./parts.js";
 import { loadPlotly } from "./plotly.js";
 import { keptTab } from "./state.js";
 
@@ -25,15 +26,22 @@ const wanted = () => {
   return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "Learn";
 };
 const first = wanted();
-// The framework mounts a tab when it is opened: Noise is mounted first, since the strip shows it on every tab.
+// The framework mounts what a tab holds once it is open: Noise is mounted first, for the strip tells of it on every tab.
+let tries = 0;
 const opening = () => {
   if (!document.getElementById("noise-figure")) return void setTimeout(opening, 20);
-  if (/^[a-z]+$/i.test(first)) openTab(first);
+  if (/^[a-z]+$/i.test(first) && tries++ < 100 && currentTab()?.toLowerCase() !== first.toLowerCase()) {
+    openTab(first);
+    return void setTimeout(opening, 20);
+  }
   document.body.dataset.labOpened = first;
+  say("opened", first);
 };
 opening();
 
-// A lesson has no figure, but the tab that it leads to does.
-const soon = () => setTimeout(() => loadPlotly().catch(() => {}), 1500); // a figure that needs it reports the error
-if (document.readyState === "complete") soon();
-else addEventListener("load", soon);
+// Whoever is about to open a tab is about to see a figure.
+const soon = () => loadPlotly().catch(() => {}); // a figure that needs it says so
+for (const event of ["pointerover", "focusin"])
+  document.addEventListener(event, ({ target }) => {
+    if (target instanceof Element && target.closest("#lab-tabs > .tab-wrapper [role=tab]")) soon();
+  });

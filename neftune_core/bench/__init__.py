@@ -11,7 +11,7 @@ from neftune_core.bench.table import ResultTable
 def _page(arguments: Any) -> ResultTable:
     from neftune_core.bench.page import measure_page
 
-    return measure_page(runs=arguments.runs)
+    return measure_page(runs=arguments.runs, megabits=arguments.network)
 
 
 def _train(arguments: Any) -> ResultTable:

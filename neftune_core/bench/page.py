@@ -27,6 +27,20 @@ LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
 # The first figure is complete when the recorded study's curves are drawn.
 FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
 
+# When the first picture and its slider were there, and when every tab could be opened, by the page's own clock.
+WAITED = """() => {
+  const seen = (window.labWaited = {});
+  const look = () => {
+    if (document.querySelector('.lab-stage-line[d]') && document.querySelector('.lab-stage-time input')?.max > 0)
+      seen.picture ??= performance.now();
+    if (window.Lab && document.body?.dataset.labOpened) seen.opened ??= performance.now();
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+LATENCY_MILLISECONDS = 40
+RESTING_SECONDS = 3.0
+
 # Moves the slider like a user; the redraw is complete when the resulting event has been handled.
 SLIDER = """async (moves) => {
   const slider = document.querySelector('#noise-strength input[type=range]');
@@ -70,6 +84,58 @@ class LiveUpdateTimes:
 
     late: list[float]
     was_remade: bool
+
+
+@dataclass(frozen=True)
+class FirstVisit:
+    """What a browser with an empty cache asks for until the page rests, with nothing touched.
+
+    Attributes:
+        requests: Number of requests.
+        size: Bytes received, headers included.
+        calls: Number of calls to the server, its event stream and heartbeat not counted.
+        picture: Seconds to the first picture with its slider.
+        opened: Seconds until every tab can be opened.
+    """
+
+    requests: int
+    size: int
+    calls: int
+    picture: float
+    opened: float
+
+
+def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit:
+    """Open the page as a new visitor.
+
+    Args:
+        browser: The Playwright browser.
+        address: URL of the page.
+        megabits: Megabits per second of an emulated network with a latency of 40 ms; 0 for the machine's own.
+
+    Returns:
+        The counts and times.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    client = context.new_cdp_session(page)
+    client.send("Network.enable")
+    if megabits:
+        speed = megabits * 1e6 / 8
+        limits = {"offline": False, "downloadThroughput": speed, "uploadThroughput": speed}
+        client.send("Network.emulateNetworkConditions", {**limits, "latency": LATENCY_MILLISECONDS})
+    asked: list[str] = []
+    sizes: list[int] = []
+    page.on("request", lambda request: None if request.url.startswith("data:") else asked.append(request.url))
+    client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.add_init_script(f"({WAITED})()")
+    page.goto(address)
+    page.wait_for_function("window.labWaited?.opened && window.labWaited?.picture", timeout=60_000)
+    page.wait_for_timeout(1000 * RESTING_SECONDS)
+    waited = page.evaluate("window.labWaited")
+    context.close()
+    calls = sum("/queue/join" in url for url in asked)
+    return FirstVisit(len(asked), sum(sizes), calls, waited["picture"] / 1000, waited["opened"] / 1000)
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
@@ -146,23 +212,40 @@ def serve_lab(**variables: str) -> Iterator[tuple[str, float]]:
             server.terminate()
 
 
-def measure_page(runs: int) -> ResultTable:
-    """Return medians over `runs` fresh servers and visitors; needs Playwright and a system Chromium."""
+def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
+    """Measure the page with fresh servers and visitors; needs Playwright and a system Chromium.
+
+    Args:
+        runs: Number of runs; the table has their medians.
+        megabits: Speed of the network of the first visit; 0 for the machine's own (`first_visit`).
+
+    Returns:
+        The table.
+    """
     from neftune_core.models.device import describe_machine
 
     starts, own, pictures, moves, late, late_most = [], [], [], [], [], []
+    visits: list[FirstVisit] = []
     for _ in range(runs):
         own.append(own_import_seconds())
         with serve_lab() as (address, seconds):
             starts.append(seconds)
             time.sleep(10)  # models load in the background; the visit is measured afterwards
+            with automated_browser() as browser:
+                visits.append(first_visit(browser, address, megabits))
             picture, times = _visit(address)
             pictures.append(picture)
             moves.append(statistics.median(times))
             late.append(statistics.median(_measure_live_updates(address, EVENTS_A_SECOND).late))
             late_most.append(statistics.median(_measure_live_updates(address, MOST_EVENTS_A_SECOND).late))
     table = ResultTable("The page", describe_machine())
+    network = f" at {megabits:g} Mbit/s and {LATENCY_MILLISECONDS} ms" if megabits else ""
     for what, values in (
+        ("first visit, requests", [visit.requests for visit in visits]),
+        ("first visit, kB", [visit.size / 1000 for visit in visits]),
+        ("first visit, calls to the server", [visit.calls for visit in visits]),
+        (f"first visit to first picture and its slider, s{network}", [visit.picture for visit in visits]),
+        (f"first visit until every tab can be opened, s{network}", [visit.opened for visit in visits]),
         ("app.py to a served page, s", starts),
         ("of which the lab's own code, s", own),
         ("page load to first picture, s", pictures),

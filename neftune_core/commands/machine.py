@@ -114,6 +114,8 @@ class Bench:
     """For `train`: steps of the comparison with a plain loop."""
     profile: bool = False
     """For `train`: also profile one step."""
+    network: float = 0.0
+    """For `page`: megabits per second of an emulated network with a latency of 40 ms; 0 for the machine's own."""
     device: str = "auto"
     """For `train` and `gpu`: auto, cpu, cuda, cuda:1 or mps."""
     home: Path | None = None

@@ -66,8 +66,8 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
             data = data_tab.build(lab, top, place)
         with _tab("train") as place:
             train = train_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), shown)
-        with _tab("compare"):
-            comparison = compare_tab.build(lab, top, train, key, shown)
+        with _tab("compare") as place:
+            comparison = compare_tab.build(lab, top, train, key, shown, place)
         with _tab("sweep") as place:
             sweep = sweep_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), train)
         with _tab("runs") as place:

@@ -196,6 +196,8 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
     said = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
+    if said.get("unit", "alpha") == "alpha" and said.get("kind") != "token-dropout":
+        said.setdefault("strength", str(noise_tab.FIRST_STRENGTH))
     noise = from_query(NoiseSettings, said)
     text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
     model = model if isinstance(model, ModelSettings) else before
@@ -219,7 +221,7 @@ def _note(words: str) -> None:
 
 def _connect_record(page: PageParts, fields: Fields) -> None:
     """Restore the settings of a linked study, unless the browser has stored others since."""
-    attached = gr.Textbox(visible=False, label=say("Study in the link"))
+    attached = gr.Textbox("", visible=False, label=say("Study in the link"))
 
     @reports_errors
     def restore(key: str, record_id: str) -> list[Any]:

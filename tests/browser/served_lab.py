@@ -76,7 +76,7 @@ def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
     opened.on("request", lambda request: faults.append(request.url) if _leaves(request.url, address) else None)
     with opened.expect_response(lambda response: "queue/join" in response.url):  # what the page asks as it opens
         opened.goto(address + link)
-    opened.wait_for_function("window.Lab && window.Lab.Plotly && document.body.dataset.labOpened")
+    opened.wait_for_function("window.Lab && document.body.dataset.labOpened")
     yield opened
     opened.evaluate("Lab.state.forget(); localStorage.clear()")  # a page that is closed would store its state again
     opened.close()

@@ -112,7 +112,7 @@ def test_a_record_is_shown_as_text_everywhere(lab_address: str, lab_home: Path, 
     visitor.get_by_text("Its settings (study.toml)").click()
     text_of(visitor, "#runs-settings", "onerror=window.hacked=1")
     visitor.goto(f"{lab_address}?job={record.id}")
-    visitor.wait_for_function("window.Lab && window.Lab.Plotly")
+    visitor.wait_for_function("window.Lab && document.body.dataset.labOpened")
     open_tab(visitor, "Train")
     visitor.locator("#train-state [data-state=failed]").wait_for()
     assert shown(visitor, "#train-state", PAYLOADS[0])

@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_read_gets_one_sentence_and_the_page_continues(lab
 def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     lab_page.locator("#train-strengths textarea, #train-strengths input").fill("0")
-    text_of(lab_page, "#lab-words", "alpha 5")
+    text_of(lab_page, "#lab-words", "alpha 2")
     open_tab(lab_page, "Noise")
     slider = lab_page.locator("#noise-strength input[type=range]")
     slider.focus()
@@ -173,7 +173,7 @@ def _compare(page: Any) -> None:
     """Check the stored answers, and then answers to a typed prompt."""
     columns = page.locator("#compare-answers section").first.locator("article")
     columns.first.wait_for()
-    names = ["base", "control", "uniform-alpha-5", "uniform-alpha-15"]
+    names = ["base", "control", "uniform-alpha-2", "uniform-alpha-15"]
     assert columns.locator("h4").all_inner_texts() == names
     page.locator("#compare-prompts textarea").fill("What is <b>red</b>?")
     page.locator("#compare-ask").click()

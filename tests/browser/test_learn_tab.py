@@ -112,7 +112,7 @@ def test_the_lesson_of_the_norm_ticks_itself_off_and_stays_ticked(page: Any) -> 
     page.locator(".lab-begin:visible").click()
     page.locator(".lab-dock [data-do=close]").click()
     page.reload()
-    page.wait_for_function("window.Lab && Lab.Plotly")
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened")
     open_tab(page, "Learn")
     assert page.locator(".lab-lesson-mark.done").count() == 1
 

@@ -20,7 +20,7 @@ from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE
 from neftune_core.ui.tabs.noise_inside import measure_inside
-from neftune_core.ui.tabs.noise_tab import SLIDERS
+from neftune_core.ui.tabs.noise_tab import FIRST_STRENGTH, SLIDERS
 
 pytestmark = pytest.mark.browser
 
@@ -263,7 +263,9 @@ def test_another_unit_keeps_the_noise_and_shows_it_in_the_new_unit(page: Any) ->
     before = page.evaluate(HEIGHTS)
     choose_unit(page, "std")
     strength = float(page.locator("#noise-strength input[type=number]").input_value())
-    assert strength == pytest.approx(5 / math.sqrt(3 * len(sentence().tokens) * WIDTH), rel=5e-3)  # three digits
+    assert strength == pytest.approx(
+        FIRST_STRENGTH / math.sqrt(3 * len(sentence().tokens) * WIDTH), rel=5e-3
+    )  # three digits
     assert page.evaluate(HEIGHTS)[1] == pytest.approx(before[1], rel=5e-3)
 
 
@@ -375,12 +377,36 @@ def test_a_schedule_is_drawn_as_the_core_has_it(page: Any) -> None:
         assert drawn == pytest.approx([4 * factor for factor in expected], rel=1e-9, abs=1e-12), chosen
 
 
-def test_loud_noise_and_noise_that_rounding_eats_are_warned_of(page: Any) -> None:
-    warning = page.locator(".lab-warning")
-    page.evaluate(MOVE, 1)
-    assert warning.inner_text() == ""
-    page.evaluate(MOVE, 90)
-    assert "as large as the words" in warning.inner_text()
+def open_noise(page: Any) -> None:
+    page.get_by_role("tab", name="Noise", exact=True).click()
+    page.wait_for_function(f"{FIGURE}?._fullLayout")
+
+
+def test_the_strength_lies_on_a_scale_and_only_noise_that_rounding_eats_is_warned_of(lab_page: Any) -> None:
+    open_noise(lab_page)
+    warning, verdict = lab_page.locator("#noise-words .lab-warning"), lab_page.locator("#noise-words .lab-verdict")
+    places = []
+    for strength, words in ((0, "No noise"), (1, "nearly where it did"), (9, "as large as the words"), (90, "larger")):
+        lab_page.evaluate(MOVE, strength)
+        assert words in verdict.inner_text() and warning.inner_text() == ""
+        places.append(
+            lab_page.evaluate("Number(document.querySelector('.lab-scale').style.getPropertyValue('--place'))")
+        )
+    assert places == sorted(places) and places[0] == 0 and 0.4 < places[2] < 0.6 and places[3] > 0.85
+
+
+def test_the_page_opens_quietly_and_with_what_was_recorded_of_its_first_study(lab_page: Any) -> None:
+    open_noise(lab_page)
+    assert lab_page.evaluate("Lab.read('noise-strength')") == FIRST_STRENGTH
+    assert lab_page.locator("#noise-words .lab-warning").inner_text() == ""
+    recorded = lab_page.locator("#noise-words [data-word=recorded]")
+    assert "8 seeds" in recorded.inner_text()
+    lab_page.locator("#noise-kind label", has_text="Gaussian").click()
+    recorded.wait_for(state="hidden")
+
+
+def test_noise_that_rounding_eats_is_warned_of(page: Any) -> None:
+    warning = page.locator("#noise-words .lab-warning")
     page.evaluate(f"{FIGURE}.labFigure.value.payload.realised = [[1e-4, 0], [1, 1]]")
     page.evaluate(MOVE, 0.5)
     std = 0.5 / math.sqrt(3 * sentence().clean.size)

@@ -59,7 +59,7 @@ def record_page(file: Path) -> int:
         page = browser.new_page(viewport=SIZE, locale="en-GB")
         page.set_default_timeout(PATIENCE)
         page.goto(f"{address.rstrip('/')}?tab=Noise")
-        page.wait_for_function("window.Lab && Lab.Plotly && document.body.dataset.labOpened")
+        page.wait_for_function("window.Lab && document.body.dataset.labOpened")
         frames = [*_slider(page), *_training(page), *_verdict(page)]
     made = _gif(frames)
     if len(made) > MOST_BYTES:

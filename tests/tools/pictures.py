@@ -79,7 +79,7 @@ def _looked(browser: Any, address: str, look: Look, key: str, record: Record, fo
     for tab in TABS:
         opened, job = ("Train", f"&job={record.id}") if tab in ("Train", "Compare") else (tab, "")
         page.goto(f"{address.rstrip('/')}{PATHS[look.language]}?tab={opened}{job}")
-        page.wait_for_function("window.Lab && Lab.Plotly && document.body.dataset.labOpened")
+        page.wait_for_function("window.Lab && document.body.dataset.labOpened")
         _fill(page, tab)
         time.sleep(SETTLING_SECONDS)
         file = look.file(folder, tab)

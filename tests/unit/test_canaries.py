@@ -219,10 +219,11 @@ def test_gradio_sums_up_its_calls_as_seldom_as_its_variables_say() -> None:
 
 def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> None:
     why = "The first view and the page's language are not put into the page: mend ui/server/first_view.py, `Added.to`."
-    from neftune_core.ui.server.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, HEAD_BEGINS
+    from neftune_core.ui.server.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, FRAMEWORKS_SHEET, HEAD_BEGINS
 
     page = (Path(gr.__file__).parent / "templates" / "frontend" / "index.html").read_bytes()
     assert FRAMEWORKS_LANGUAGE in page, why
+    assert page.count(FRAMEWORKS_SHEET) == 1, why
     assert HEAD_BEGINS.search(page), why
     assert BODY_ENDS in page, why
 

@@ -138,8 +138,8 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
             apply_default_css=False,
             elem_id="lab-tools",
         )
-        kept = gr.Textbox(visible=False, label=say("Settings last in use"), elem_id="lab-kept")
-        watched = gr.Textbox(visible=False, elem_id="lab-watched", label=say("Study"))
+        kept = gr.Textbox("", visible=False, label=say("Settings last in use"), elem_id="lab-kept")
+        watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
         timer = gr.Timer(WATCH_SECONDS, active=False)
     return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)
 

@@ -97,7 +97,26 @@ def events(component: Component) -> Any:
 
 def owner_key() -> gr.Textbox:
     """Return the hidden component that passes this browser's secret key to handlers."""
-    return gr.Textbox(visible=False, elem_id=OWNER_KEY, label="Owner key")
+    return gr.Textbox(visible=False, elem_id=OWNER_KEY, label=say("Owner key"))
+
+
+def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
+    """Return a hidden component whose `change` is the time to fill a tab as the page opens.
+
+    It gets the visitor's key if the page opens with this tab or restores an earlier state; a first visit to another tab
+    spares the call.
+
+    Args:
+        key: Component with the visitor's key.
+        name: Name of the tab, as links have it.
+
+    Returns:
+        The component.
+    """
+    found = gr.Textbox("", visible=False, label=say("Owner key"))
+    wanted = in_browser(f"Lab.state.isKept() || Lab.currentTab() === {name!r} ? key : ''", "key")
+    events(key).change(None, key, found, js=wanted)
+    return found
 
 
 def in_browser(expression: str, inputs: str = "") -> str:

@@ -47,7 +47,6 @@ ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
     (gr.Radio, _SCALAR, _NO_CHOICE),
     (gr.Dropdown, _SCALAR, _NO_CHOICE),
     (gr.Textbox, (str, type(None)), _NO_TEXT),
-    (gr.Code, (str, type(None)), _NO_TEXT),
     (gr.File, (dict, type(None)), later("The value of {field} must be an uploaded file.")),
 )
 

@@ -6,6 +6,7 @@ Learn tab is mounted, it takes over the same node (assets/page/stage.js).
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections import OrderedDict
@@ -34,8 +35,11 @@ CONFIG = "/config"
 ADDRESS_HEADERS = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 """The headers from which Gradio makes the addresses in its pages."""
 KEPT_ANSWERS = 16
+PAGE_LEVEL = 4
+"""Compression of a page: seven milliseconds for 700 kB, which become 120 kB."""
 SCRIPT = re.compile(rb"<script\b(.*?</script>)", re.DOTALL)
 FRAMEWORKS_LANGUAGE = b'lang="en"'
+FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class PageAdditions:
             return page
         whole = before + self.view + end + after
         whole = whole.replace(FRAMEWORKS_LANGUAGE, b'lang="' + self.tag + b'"', 1)
+        whole = whole.replace(FRAMEWORKS_SHEET, FRAMEWORKS_SHEET + b" disabled", 1)  # the first of those in `head`
         return HEAD_BEGINS.sub(lambda found: found[0] + self.head, whole, count=1)
 
 
@@ -71,18 +76,19 @@ def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
     _added.setdefault(page, {})[f"/{page.current_page}"] = added
 
 
-def of(page: gr.Blocks, *, view: bool = True) -> Mapping[str, PageAdditions]:
+def of(page: gr.Blocks, *, head: str = "", view: bool = True) -> Mapping[str, PageAdditions]:
     """Return the additions by path.
 
     Args:
         page: The page.
+        head: Elements that the head of every page begins with, after its language.
         view: Whether to include the first view.
 
     Returns:
         The additions.
     """
-    found = _added.get(page, {})
-    return found if view else {path: PageAdditions(added.tag, added.head) for path, added in found.items()}
+    found = _added.get(page, {}).items()
+    return {path: PageAdditions(one.tag, one.head + head.encode(), one.view if view else b"") for path, one in found}
 
 
 def _head() -> str:
@@ -148,6 +154,8 @@ class FirstView:
         start, body = found
         if scope["path"] in self.pages and NONCE in scope:
             body = _with_nonce(body, scope[NONCE])
+        if scope["path"] in self.pages and b"gzip" in dict(scope.get("headers", ())).get(b"accept-encoding", b""):
+            start, body = _packed(start, body)
         await send({**start, "headers": _with_length(start, len(body))})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
@@ -189,6 +197,15 @@ def _is_for_all(start: Message) -> bool:
 def _with_nonce(page: bytes, nonce: str) -> bytes:
     """Return the page with the nonce of the content security policy at every script element."""
     return SCRIPT.sub(rb'<script nonce="%b"\1' % nonce.encode(), page)
+
+
+def _packed(start: Message, body: bytes) -> tuple[Message, bytes]:
+    """Return a page compressed; it has a nonce of its own, so that only a fast level is worth its time."""
+    names = dict(start.get("headers", []))
+    if b"content-encoding" in names:
+        return start, body
+    added = [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
+    return {**start, "headers": [*start.get("headers", []), *added]}, gzip.compress(body, PAGE_LEVEL, mtime=0)
 
 
 def _without_slash(scope: Scope) -> RedirectResponse:

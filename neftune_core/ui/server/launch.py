@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # Before Gradio is imported: it checks for updates and sends analytics unless disabled.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -28,10 +29,11 @@ import gradio as gr
 from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from neftune_core.home import assets
+from neftune_core.scripts import as_one
 from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of
@@ -43,9 +45,12 @@ from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.uploads import CountedFiles
 
 ENTRY = "page.js"
-"""The module that imports all others."""
-SCRIPTS = ("language.js", "first.js", "plotly.min.js")
-"""Scripts that are no modules of the page: in its HTML, or loaded later."""
+"""The module that imports all others; they are served as one script."""
+SHEET = "framework.css"
+"""Gradio's style sheets as one."""
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke-linecap="round"
+stroke-width="2.4"><path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" stroke="#c2410c"/>
+<path d="M2 12h20" stroke="#2962a8"/></svg>"""
 FILES = "page-files"
 """Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
 SESSIONS = 1000
@@ -162,7 +167,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         Keyword arguments.
     """
     # With a password, the login form is shown first.
-    pages = first_view.of(page, view=not serving.password)
+    pages = first_view.of(page, head=head(), view=not serving.password)
     view = Middleware(first_view.FirstView, pages=pages, cached=not serving.password)
     files = Middleware(CountedFiles, limits=limits)
     return {
@@ -174,7 +179,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "inbrowser": serving.open_browser,
         "theme": theme.theme(),
         "css": theme.css(),
-        "head": head(),
+        "head": script(),
         "app_kwargs": {"routes": [Route(f"/{FILES}/{{version}}/{{name}}", page_file)], "middleware": [files, view]},
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": ["api"],
@@ -192,14 +197,21 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 
 def head() -> str:
-    """Return the page's script element, and links that fetch its modules at once.
+    """Return what the page fetches at once: Gradio's style sheets as one, and the script.
 
-    A URL changes with the content, so that browsers can cache it; modules import each other by relative URLs.
+    Gradio's scripts add a link for each of about fifty sheets, except for those that the page already has a link to:
+    disabled links, which browsers do not fetch, spare the requests.
     """
     place = f"{FILES}/{version()}"
-    modules = [name for name in files() if name.endswith(".js") and name not in SCRIPTS]
-    links = [f'<link rel="modulepreload" href="{place}/{name}">' for name in modules]
-    return "\n".join([*links, f'<script type="module" src="{place}/{ENTRY}"></script>'])
+    known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in theme.framework_sheets())
+    icon = f'<link rel="icon" href="data:image/svg+xml,{quote(ICON)}">'
+    sheet = f'<link rel="stylesheet" href="{place}/{SHEET}">'
+    return f'{icon}{sheet}{known}<link rel="modulepreload" href="{place}/{ENTRY}">'
+
+
+def script() -> str:
+    """Return the page's script element, which Gradio adds once it has set the page's theme and language."""
+    return f'<script type="module" src="{FILES}/{version()}/{ENTRY}"></script>'
 
 
 @functools.cache
@@ -215,26 +227,34 @@ def files() -> Mapping[str, Path]:
 def version() -> str:
     """Return a short hash of everything under `FILES`."""
     fingerprint = hashlib.sha256()
-    for name, path in files().items():
+    for name, path in [*files().items(), *theme.framework_sheets().items()]:
         about = path.stat()
         fingerprint.update(f"{name} {about.st_size} {about.st_mtime_ns}".encode())
     return fingerprint.hexdigest()[:12]
 
 
 @functools.cache
+def _content(name: str) -> bytes:
+    """Return a file as it is served: the entry with all modules that it imports, or Gradio's sheets as one."""
+    if name == SHEET:
+        return theme.framework_css("../..").encode()
+    return as_one(f"page/{ENTRY}").encode() if name == ENTRY else files()[name].read_bytes()
+
+
+@functools.cache
 def _compressed(name: str) -> bytes:
     """Return a compressed file, cached; Gradio would compress it for every visitor, at a tenth of a second per core."""
-    return gzip.compress(files()[name].read_bytes(), compresslevel=6, mtime=0)
+    return gzip.compress(_content(name), compresslevel=9, mtime=0)
 
 
 def page_file(request: Request) -> Response:
-    """Serve one of `files()`; anything else is not found."""
+    """Serve one of `files()`, or Gradio's sheets as one; anything else is not found."""
     name = request.path_params["name"]
-    if name not in files():
+    if name != SHEET and name not in files():
         return Response(status_code=404)
     headers = {"Cache-Control": A_YEAR if request.path_params["version"] == version() else "no-cache"}
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         return Response(_compressed(name), media_type=kind, headers=headers)
-    return FileResponse(files()[name], media_type=kind, headers=headers)
+    return Response(_content(name), media_type=kind, headers=headers)

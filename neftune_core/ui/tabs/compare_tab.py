@@ -23,7 +23,7 @@ from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import study_text, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.comparisons import (
     BASE,
@@ -92,7 +92,9 @@ class CompareTab:
     session: gr.State
 
 
-def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: RecordedStudy | None) -> CompareTab:
+def build(
+    lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: RecordedStudy | None, place: gr.Tab
+) -> CompareTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
@@ -101,6 +103,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recor
         train: The Train tab.
         key: Component with the visitor's key.
         shown: Recorded study, shown until there is a study to compare.
+        place: The tab itself.
 
     Returns:
         The components.
@@ -111,7 +114,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: Recor
         with gr.Column(scale=5, min_width=320):
             hearing = _hearing(shown)
     tab = CompareTab(**asking, **hearing, session=gr.State(ComparisonSession()))
-    _connect_choice(train, key, strip.kept, tab)
+    _connect_choice(train, key, strip.kept, tab, place)
     _connect_prompts(tab)
     _connect_answers(lab, key, tab)
     _connect_votes(key, tab)
@@ -189,7 +192,7 @@ def _hearing(shown: RecordedStudy | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: CompareTab) -> None:
+def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: CompareTab, place: gr.Tab) -> None:
     chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally]
     filled = [tab.record, tab.seed, *chosen]
 
@@ -220,7 +223,9 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
             return [gr.skip()] * len(chosen)
         return _of_seed(find(record_id, require_key(key)), seed, answerable(key))
 
-    gr.on([key.change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
+    opened = key_of_tab(key, "Compare")  # the key, once: later visits to the tab leave it as it is
+    place.select(None, key, opened, js="(key) => key")
+    gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
     train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
     tab.record.input(choose, [key, tab.record], filled[1:], **QUIET)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **QUIET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class _RecordView:
     curves: gr.HTML
     evidence: evidence_view.EvidenceView
     answers: gr.HTML
-    settings: gr.Code
+    settings: gr.HTML
     box: gr.Accordion
 
     def shown(self) -> list[Any]:
@@ -93,7 +94,7 @@ def _build_record_view() -> _RecordView:
     evidence = evidence_view.build("runs")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
     with gr.Accordion(say("Its settings (study.toml)"), open=False, visible=False) as box:
-        settings = gr.Code(language=None, elem_id="runs-settings", show_label=False, interactive=False)
+        settings = gr.HTML(apply_default_css=False, elem_id="runs-settings")
     return _RecordView(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
 
 
@@ -180,9 +181,10 @@ def _answers(record: Record) -> str:
 
 def _settings_text(record: Record) -> str:
     try:
-        return settings_text(record.settings_file)
+        text = settings_text(record.settings_file)
     except (OSError, UnicodeDecodeError, LabError):
-        return say("# The settings of this record are missing or cannot be read.")
+        text = say("# The settings of this record are missing or cannot be read.")
+    return f'<pre class="lab-code" tabindex="0"><code>{html.escape(text)}</code></pre>'
 
 
 def _row(lab: Lab, record: Record) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.run_actions import missing_record_text, state_text, when
 from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
-from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
@@ -288,7 +288,9 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     results, chosen = [*tab.results(), *tab.actions.components()], [context.key, tab.shown]
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
     opening = [*chosen, context.strip.kept]
-    gr.on([context.place.select, context.key.change], fill_sweep, opening, tab.shown, **QUIET)
+    gr.on(
+        [context.place.select, events(key_of_tab(context.key, "Sweep")).change], fill_sweep, opening, tab.shown, **QUIET
+    )
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
     gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)

@@ -95,7 +95,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
             evidence = evidence_view.build("train")
     asked = gr.Textbox(visible=False)
-    attached = gr.Textbox(visible=False, label=say("Study found"))
+    attached = gr.Textbox("", visible=False, label=say("Study found"))
     tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
     reset = train_form.connect(form, context.strip.model)
     _connect_start(context, tab)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import gradio as gr
@@ -28,7 +29,7 @@ async def empty_page() -> gr.Blocks:
 
 
 def answered(
-    body: list[bytes], path: str = "/", method: str = "GET", nonce: str = ""
+    body: list[bytes], path: str = "/", method: str = "GET", nonce: str = "", encoding: bytes = b""
 ) -> tuple[dict[bytes, bytes], bytes]:
     """Return the response of an application that sends `body` in this many pieces."""
 
@@ -45,6 +46,7 @@ def answered(
 
     async def ask() -> None:
         scope = {"type": "http", "method": method, "path": path, **({NONCE: nonce} if nonce else {})}
+        scope["headers"] = [(b"accept-encoding", encoding)] if encoding else []
         await first_view.FirstView(app, pages=PAGES)(scope, None, send)  # type: ignore[arg-type]
 
     in_own_loop(ask)
@@ -57,6 +59,22 @@ def test_the_view_is_the_last_thing_in_the_page_and_its_length_is_sent(body: lis
     headers, page = answered(body)
     assert page == b"<body>a" + VIEW + b"</body></html>"
     assert headers[b"content-length"] == str(len(page)).encode()
+
+
+def test_a_page_is_sent_compressed_to_whoever_reads_that_and_plain_to_others() -> None:
+    body = b"<head></head><body>" + 1000 * b"words " + b"</body>"
+    headers, packed = answered([body], encoding=b"br, gzip")
+    plain_headers, plain = answered([body])
+    assert gzip.decompress(packed) == plain
+    assert (headers[b"content-encoding"], headers[b"vary"]) == (b"gzip", b"accept-encoding")
+    assert headers[b"content-length"] == str(len(packed)).encode()
+    assert len(packed) < len(plain) / 4
+    assert b"content-encoding" not in plain_headers
+
+
+def test_the_frameworks_own_sheet_is_not_fetched_again_beside_the_one_of_all_sheets() -> None:
+    page = b'<head><link rel="stylesheet" crossorigin href="./assets/index-1.css"></head><body></body>'
+    assert b'crossorigin disabled href="./assets/index-1.css">' in answered([page])[1]
 
 
 def test_every_page_declares_its_language_and_has_its_script_before_all_others() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 
 import gradio as gr
 import pytest
 
 from neftune_core.settings import Limits
-from neftune_core.ui.server import launch
+from neftune_core.ui.server import launch, theme
 from neftune_core.ui.server.launch import SESSIONS, Serving, keep_signatures, launch_options
 
 
@@ -53,3 +54,20 @@ def test_visitors_are_answered_soon_and_no_call_searches_for_what_is_not_there(m
     launch.answer_promptly()
     assert "matplotlib" not in sys.modules
     sys.setswitchinterval(before)
+
+
+def test_all_sheets_of_the_framework_are_sent_as_one_and_marked_as_known() -> None:
+    sheets, head = theme.framework_sheets(), launch.head()
+    assert len(sheets) > 50
+    for url in sheets:
+        assert f'<link rel="stylesheet" href="{url}" disabled>' in head
+    merged = theme.framework_css("../..")
+    used = set(re.findall(r"""url\(["']?(?!data:|#)([^)"']+)""", merged))
+    assert used and all(url.startswith("../../assets/") for url in used)
+    folder = next(iter(sheets.values())).parent
+    assert all((folder / url.removeprefix("../../assets/")).is_file() for url in used)
+
+
+def test_the_sheet_that_resets_everything_comes_first() -> None:
+    names = [path.name for path in theme.framework_sheets().values()]
+    assert names[0].startswith(("index-", "core-")) and names[1].startswith(("index-", "core-"))

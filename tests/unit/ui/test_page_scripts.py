@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from page_numbers import numbers
 
+from neftune_core import scripts
 from neftune_core.scripts import as_one
 
 ROOT = Path(__file__).parents[3]
@@ -43,11 +45,34 @@ def test_mathematics_of_the_page_is_that_of_python(node: str, tmp_path: Path) ->
 
 
 def test_modules_that_stand_in_the_page_are_one_valid_script(node: str, tmp_path: Path) -> None:
-    for name in ("page/first.js", "report/report.js"):
+    for name in ("page/first.js", "page/page.js", "report/report.js"):
         script = tmp_path / Path(name).name
         script.write_text(as_one(name), encoding="utf-8")
         done = subprocess.run([node, "--check", str(script)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_modules_in_one_script_keep_their_own_names(node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "assets", lambda: tmp_path)
+    (tmp_path / "one.js").write_text("const hidden = 1;\nexport const shown = hidden + 1;\n")
+    (tmp_path / "two.js").write_text(
+        'import { shown as other } from "./one.js";\nconst hidden = 10;\nexport const shown = other + hidden;\n'
+    )
+    (tmp_path / "all.js").write_text(
+        'import * as one from "./one.js";\nimport { shown } from "./two.js";\nconsole.log(one.shown, shown);\n'
+    )
+    (tmp_path / "script.js").write_text(as_one("all.js"))
+    done = subprocess.run([node, str(tmp_path / "script.js")], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2 12\n", "")
+
+
+def test_every_module_of_the_page_is_in_its_one_script() -> None:
+    whole = as_one("page/page.js")
+    apart = {"first.js", "language.js"}  # in the HTML
+    for path in PAGE.glob("*.js"):
+        last = path.read_text(encoding="utf-8").rstrip().splitlines()[-1].removeprefix("export ")
+        assert path.name in apart or last in whole, path.name
+    assert not re.search(r"^(import|export) |import\(", whole, re.MULTILINE)
 
 
 def test_every_module_is_checked_with_its_types() -> None:

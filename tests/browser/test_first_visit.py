@@ -1,0 +1,38 @@
+"""A first visit: what is asked for before anything is touched, and what comes only with the tab that needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from served_lab import PATIENCE
+
+from neftune_core.bench.page import first_visit
+
+pytestmark = pytest.mark.browser
+
+MOST_REQUESTS, MOST_BYTES, MOST_CALLS = 64, 900_000, 4
+
+
+def test_a_first_visit_asks_for_little(browser: Any, lab_address: str) -> None:
+    visit = first_visit(browser, lab_address)
+    assert visit.requests <= MOST_REQUESTS
+    assert visit.size <= MOST_BYTES
+    assert visit.calls <= MOST_CALLS
+    assert 0 < visit.picture <= visit.opened
+
+
+def test_the_figure_library_comes_with_the_first_tab_that_has_a_figure(browser: Any, lab_address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(lab_address)
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Learn'")
+    page.wait_for_timeout(2500)
+    assert not [url for url in fetched if "plotly" in url]
+    page.get_by_role("tab", name="Noise", exact=True).click()
+    page.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
+    assert len([url for url in fetched if "plotly" in url]) == 1
+    context.close()
