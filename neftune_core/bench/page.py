@@ -129,7 +129,7 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
     page.on("request", lambda request: None if request.url.startswith("data:") else asked.append(request.url))
     client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     page.add_init_script(f"({WAITED})()")
-    page.goto(address)
+    page.goto(address, wait_until="commit")
     page.wait_for_function("window.labWaited?.opened && window.labWaited?.picture", timeout=60_000)
     page.wait_for_timeout(1000 * RESTING_SECONDS)
     waited = page.evaluate("window.labWaited")
