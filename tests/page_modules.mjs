@@ -12,6 +12,7 @@ import {
 } from "../assets/page/noise-maths.js";
 import { among, beforeLastWord, interpolated, nearestOf } from "../assets/page/inside-maths.js";
 import { at, ceiling, listed, mean, median, percent, reaching, rounds, runningMeans, short, ticks } from "../assets/page/numbers.js";
+import { depth, differences, sorted } from "../assets/page/rows-maths.js";
 import { coloured, csv, laidOut, merged } from "../assets/page/traces.js";
 
 const same = (found, expected) => {
@@ -47,6 +48,19 @@ export const checks = (numbers) => ({
     same(beforeLastWord(["A", "\u2581robot"], 0), 0);
     same(beforeLastWord(["."], 0), 0);
     same(beforeLastWord(["one", " word", "<pad>", " two"], 2), 2);
+  },
+  "rows are sorted by how much an arm differs from its reference": () => {
+    const lines = [
+      { row: 1, losses: { a: [1, 2], b: [1, 2.5] } },
+      { row: 2, losses: { a: [3, 0], b: [1, 1] } },
+      { row: 3, losses: { b: [9, 9] } },
+    ];
+    same(differences(lines[1], "a", "b"), [2, -1]);
+    same(differences(lines[1], "a", ""), [3, 0]);
+    const found = sorted(lines, "a", "b");
+    same(found.map(({ line }) => line.row), [2, 1]);
+    close(found.map(({ mean: average }) => average), [0.5, -0.25]);
+    close(depth(-0.5), 0.5);
   },
   "a map of numbers is a table of its cells, and keeps the colours of its scale": () => {
     const map = { uid: "map", x: [0, 1], y: [3], z: [[0.5, null]], text: [["a, b", "c"]] };

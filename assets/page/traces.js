@@ -108,8 +108,8 @@ export const csv = (traces) => {
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
 };
 
-/** @param {unknown} value */
-const cell = (value) => {
+/** A value as a cell of a table. @param {unknown} value */
+export const cell = (value) => {
   // A spreadsheet runs what begins like a formula, and texts of visitors are among the tokens.
   const text = (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" : "") + (value ?? "");
   return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;

@@ -257,3 +257,34 @@ interface Window {
   labWords?: Record<string, string>;
   labWaiting?: { push: (given: Given) => unknown };
 }
+
+/** The losses of an answer's tokens, by arm: neftune_core/studies/trained/rows.py makes it. */
+interface TokenLine {
+  part: string;
+  row: number;
+  prompt: string;
+  /** The arm that wrote the answer; "" for a row of the data. */
+  arm: string;
+  tokens: string[];
+  kinds: string[];
+  losses: Record<string, number[]>;
+}
+
+/** The difference of one kind of token: neftune_core/studies/trained/token_summary.py makes it. */
+interface OfKind {
+  tokens: number;
+  difference: number;
+  low: number | null;
+  high: number | null;
+}
+
+/** What the view Rows draws: ui/tabs/compare_inside.py sends it. */
+interface TokenLines {
+  arms: string[];
+  colours: Record<string, string>;
+  /** Names of the kinds of tokens. */
+  names: Record<string, string>;
+  parts: Record<string, TokenLine[]>;
+  /** By part, arm and reference. */
+  kinds: Record<string, Record<string, Record<string, Record<string, OfKind>>>>;
+}

@@ -38,6 +38,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
 from neftune_core.studies.judging import has_known_answers
 from neftune_core.studies.prompts import fit_rows, fitting_rows
+from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -62,6 +63,7 @@ class SeedMeasures:
         answers: Texts and scores of each answer, by sample.
         signatures: sacrebleu's signatures.
         samples: Descriptions of the samples.
+        tokens: The loss of every answer token of the first rows, see `TokenLosses`.
     """
 
     arms: dict[str, dict[str, float]]
@@ -69,6 +71,7 @@ class SeedMeasures:
     answers: dict[str, Any] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
 
 
 def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> SeedMeasures:
@@ -93,7 +96,22 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
             ending.robustness(found)
     if run.study.measuring.prompts:
         ending.answers(found)
+    losses = token_losses(run, slots, should_stop)
+    for part, rows in ((HELD_OUT, run.prepared.held_out), (TRAIN, run.prepared.train)):
+        found.tokens += losses.of_rows(part, rows)
     return found
+
+
+def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> TokenLosses:
+    """Return the measure of losses per token for slots of a run.
+
+    Args:
+        run: The run.
+        slots: The slots, 0 for the base.
+        should_stop: Polled during each pass; true cancels.
+    """
+    names = {slot: run.name(slot) for slot in slots}
+    return TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,7 @@ class _Ending:
         penalties = dict.fromkeys(own, 0.0)
         if noisy:
             without = self.run.rows_now("train", noisy, len(sample), self.should_stop)
-            under = self._rows(sample, noisy, _noise([own[slot] for slot in noisy]))
+            under = self._rows(sample, noisy, noise_on([own[slot] for slot in noisy]))
             penalties |= {slot: under.of(number).loss - without.of(number).loss for number, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
             found.arms[self.run.name(slot)]["noise_penalty"] = penalty
@@ -138,7 +156,7 @@ class _Ending:
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
         if not slots:  # all arms have diverged
             return
-        noisy = [_noise([ArmNoise(_gaussian(strength))] * len(slots)) for strength in STRENGTHS]
+        noisy = [noise_on([ArmNoise(gaussian(strength))] * len(slots)) for strength in STRENGTHS]
         ways = {
             "noise": (STRENGTHS, MEASURED_STRENGTH, [self._rows(sample, slots, noise) for noise in noisy]),
             "typos": (RATES, MEASURED_RATE, [self._rows(self._with_typos(sample, rate), slots) for rate in RATES]),
@@ -231,7 +249,7 @@ class _Ending:
         yield found
 
 
-def _noise(arms: Sequence[ArmNoise]) -> NoiseOf:
+def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
     """Return a function for the noise of every slot: one draw per row, shared by all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
@@ -240,7 +258,8 @@ def _noise(arms: Sequence[ArmNoise]) -> NoiseOf:
     return of
 
 
-def _gaussian(strength: float) -> NoiseSettings:
+def gaussian(strength: float) -> NoiseSettings:
+    """Return the noise under which robustness is measured."""
     return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
 
 

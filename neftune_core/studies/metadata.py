@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from neftune_core.data.chat import EncodedExample
+from neftune_core.data.preparing import PreparedData
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.language import plural
+from neftune_core.errors import RecordError
+from neftune_core.language import plural, say
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
 from neftune_core.studies.measuring import sample_prompts
@@ -21,6 +23,7 @@ from neftune_core.studies.prompts import (
     tokenised_study_prompts,
     worse,
 )
+from neftune_core.studies.records.record import Record
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
@@ -97,3 +100,13 @@ def _report(run: Lockstep) -> dict[str, Any]:
         fates[asked] = worse(fates.get(asked, found), found)
     words = shortened_prompts_note([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}
+
+
+def require_same_rows(record: Record, prepared: PreparedData) -> None:
+    """Raise `RecordError` if the rows are not those that the record was started with."""
+    found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
+    kept = record.about_table("data")
+    if any(kept.get(name, value) != value for name, value in found.items()):
+        raise RecordError(
+            say("This record was started with other settings or other data, and its rows have changed: train it again.")
+        )

@@ -32,13 +32,14 @@ from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
 from neftune_core.studies.calibration import StepTimer
 from neftune_core.studies.judging import question_for
-from neftune_core.studies.measuring import measure_end
-from neftune_core.studies.metadata import about_run
+from neftune_core.studies.measuring import measure_end, token_losses
+from neftune_core.studies.metadata import about_run, require_same_rows
 from neftune_core.studies.planning import require_disk, require_memory
 from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_study_prompts
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.tokens import write_tokens
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
 
@@ -213,12 +214,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
     study.check(limits)
     loaded = base_of(record, stop)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits, progress=stop.check)
-    found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
-    kept = record.about_table("data")
-    if any(kept.get(name, value) != value for name, value in found.items()):
-        raise RecordError(
-            say("This record was started with other settings or other data, and its rows have changed: train it again.")
-        )
+    require_same_rows(record, prepared)
     check_length(len(prepared.train), study.training, limits, seeds=len(study.runs))
     tokenised_study_prompts(study, prepared, loaded)
     require_memory(study, loaded, prepared)
@@ -373,6 +369,7 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     first = study.seed == record.study.seed
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
     write_answers(record, study.seed, found.answers)
+    write_tokens(record, study.seed, found.tokens)
     floor = measure_rounding(run, should_stop) if first else {}
     about = {"floor": floor, "robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
     write_metrics(record, study.seed, {"arms": found.arms, **about})
@@ -393,4 +390,5 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
         cut = [found.cut for found in fitted if found is not None]
         lines = answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
         record.write_answers(lines, run.study.seed)
+        write_tokens(record, run.study.seed, token_losses(run, slots, should_stop).of_answers(ids, lines))
     return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names}}

@@ -15,6 +15,7 @@ from neftune_core.ui.server.api import endpoints
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FirstPreview
 from neftune_core.ui.tabs import (
+    compare_inside,
     compare_tab,
     data_tab,
     learn_tab,
@@ -68,6 +69,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
             train = train_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), shown)
         with _tab("compare") as place:
             comparison = compare_tab.build(lab, top, train, key, shown, place)
+            compare_inside.build(lab, key, comparison)
         with _tab("sweep") as place:
             sweep = sweep_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), train)
         with _tab("runs") as place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from served_lab import visiting
 
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import create
+from neftune_core.studies.records.tokens import TOKENS, read_tokens
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
+from neftune_core.studies.trained.robustness import read_robustness
 from neftune_core.studies.votes import votes
 
 KEY = "c0" * 32
@@ -45,3 +48,49 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
         assert saved.value.suggested_filename == "answers.csv"
         assert "Who lives here?" in saved.value.path().read_text(encoding="utf-8")
     assert [vote["prompt"] for vote in votes(record)] == ["Who lives here?"]
+
+
+def test_what_trained_arms_do_is_seen_by_token_by_noise_and_by_layer(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    key = "c1" * 32
+    training = EXAMPLE.training.model_copy(update={"epochs": 1})
+    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
+    data = EXAMPLE.data.model_copy(update={"rows": 12})
+    study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "data": data})
+    record = create(study, key, folder=lab_home / "runs")
+    assert [*run_study(record, Limits(), lambda: False)][-1]["event"] == "finished"
+    lines = read_tokens(record, 0)
+    (record.folder / TOKENS).unlink()  # as in a record made before
+    with visiting(browser, lab_address, key=key) as page:
+        page.get_by_role("tab", name="Compare", exact=True).click()
+        page.locator("#compare-view input[value=rows]").check(force=True)
+        page.locator("#inside-measure").click()
+        tokens = page.locator(".lab-rows-answer .lab-rows-token")
+        tokens.first.wait_for()
+        about = page.locator(".lab-rows-about")
+        tokens.first.focus()
+        page.keyboard.press("ArrowRight")
+        told = tokens.nth(1).get_attribute("aria-label")
+        assert about.inner_text() == told
+        assert all(name in told for name in ("base", "control", "uniform-alpha-5"))
+        tokens.nth(2).click()
+        assert about.inner_text() == tokens.nth(2).get_attribute("aria-label")
+        assert page.locator(".lab-rows-kinds tbody tr").last.inner_text().startswith("all tokens")
+        with page.expect_download() as saved:
+            page.locator("[data-save]").click()
+        table = list(csv.DictReader(saved.value.path().read_text(encoding="utf-8").splitlines()))
+        assert len(table) == sum(len(line["tokens"]) * len(line["losses"]) for line in lines)
+        page.locator("[name=part]").select_option("written")
+        assert "wrote" in page.locator(".lab-rows-summary").inner_text()
+        assert page.locator(".lab-rows-kinds tbody").count() == 0
+        page.locator("#compare-view input[value=robustness]").check(force=True)
+        page.locator("#inside-rows").wait_for(state="hidden")
+        page.locator("#inside-measure").click()
+        page.locator("#inside-figure .lab-figure-summary", has_text="held-out rows under Gaussian noise").wait_for()
+        page.locator("#compare-view input[value=weights]").check(force=True)
+        page.locator("#inside-figure .lab-figure-summary", has_text="scale times B A").wait_for()
+        page.locator("#compare-view input[value=answers]").check(force=True)
+        page.locator("#compare-prompts").wait_for()
+        page.locator("#compare-inside").wait_for(state="hidden")
+    assert read_robustness(record, 0) is not None

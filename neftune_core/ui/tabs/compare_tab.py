@@ -48,6 +48,12 @@ FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
 FORM = tuple(found.name for found in controls(DecodingSettings))
 TYPED, HELD_OUT = "typed", "held out"
 SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
+VIEWS = {
+    "answers": later("Answers"),
+    "rows": later("Rows"),
+    "robustness": later("Robustness"),
+    "weights": later("Weights"),
+}
 MOST_ROWS = 20
 NOTHING = later("no marks")
 EMPTY = later("Train a study first, then write prompts here and compare the answers of its arms side by side.")
@@ -68,7 +74,7 @@ def _more_html() -> str:
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components of the tab; `session` holds the current comparison."""
+    """The components of the tab; `session` holds the current comparison, and `inside` the views of compare_inside."""
 
     record: gr.Dropdown
     seed: gr.Dropdown
@@ -89,6 +95,8 @@ class CompareTab:
     go_on: gr.Button
     reveal: gr.Button
     exports: dict[str, gr.Button]
+    view: gr.Radio
+    inside: gr.Column
     session: gr.State
 
 
@@ -112,8 +120,12 @@ def build(
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             asking = _asking(lab.host.models)
         with gr.Column(scale=5, min_width=320):
-            hearing = _hearing(shown)
-    tab = CompareTab(**asking, **hearing, session=gr.State(ComparisonSession()))
+            view = gr.Radio([(say(words), name) for name, words in VIEWS.items()], value="answers", label=say("View"),
+                            show_label=False, elem_id="compare-view", container=False)  # fmt: skip
+            with gr.Column(elem_id="compare-hearing"):
+                hearing = _hearing(shown)
+            inside = gr.Column(elem_id="compare-inside")
+    tab = CompareTab(**asking, **hearing, view=view, inside=inside, session=gr.State(ComparisonSession()))
     _connect_choice(train, key, strip.kept, tab, place)
     _connect_prompts(tab)
     _connect_answers(lab, key, tab)

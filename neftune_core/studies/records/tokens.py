@@ -1,0 +1,88 @@
+"""The loss of every arm at every answer token, in `tokens.jsonl`: one line per seed, part and row.
+
+Of repeated lines, the last one counts. The file stays with its record and is not exported; it can be measured again
+from the stored adapters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neftune_core.bounded_io import read_lines
+from neftune_core.durable import write_whole
+from neftune_core.studies.records.log import parsed
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.schema import LINE_BYTES
+
+TOKENS, BASE, WRITTEN = "tokens.jsonl", "base", "written"
+Words = Annotated[list[str], Field(max_length=100_000)]
+
+
+class TokenLine(BaseModel):
+    """One line: a row, its answer tokens with their kinds, and their losses in nats by arm."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    seed: int
+    part: Literal["held_out", "train", "written"]
+    row: int
+    prompt: str
+    tokens: Words
+    kinds: Words
+    losses: dict[str, list[float]]
+    arm: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> TokenLine:
+        if {len(self.kinds), *map(len, self.losses.values())} != {len(self.tokens)}:
+            raise ValueError("one kind and one loss per token")
+        return self
+
+
+def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Store the lines of a seed beside those of other seeds and parts.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        lines: Lines of `TokenLosses`; they replace the stored ones of their parts.
+    """
+    parts = {line["part"] for line in lines}
+    others = [line for line in _lines(record) if line["seed"] != seed or line["part"] not in parts]
+    text = "".join(
+        json.dumps(line, ensure_ascii=False) + "\n" for line in [*others, *({"seed": seed, **one} for one in lines)]
+    )
+    write_whole(record.folder / TOKENS, text)
+
+
+def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
+    """Return the stored lines of a seed; empty if there are none.
+
+    The base is measured with the first seed only; its losses are those of all seeds.
+
+    Args:
+        record: The record.
+        seed: The seed.
+    """
+    lines = _lines(record)
+    base = {(line["part"], line["row"]): line["losses"][BASE] for line in lines if BASE in line["losses"]}
+    mine = [line for line in lines if line["seed"] == seed]
+    for line in mine:
+        shared = base.get((line["part"], line["row"]), []) if line["part"] != WRITTEN else []
+        if len(shared) == len(line["tokens"]):
+            line["losses"] = {BASE: shared, **line["losses"]}
+    return mine
+
+
+def _lines(record: Record) -> list[dict[str, Any]]:
+    found = []
+    with contextlib.suppress(OSError), (record.folder / TOKENS).open("rb") as file:
+        for line in read_lines(file, LINE_BYTES):
+            with contextlib.suppress(ValidationError):
+                found.append(TokenLine.model_validate(parsed(line)).model_dump())
+    return found

@@ -1,0 +1,100 @@
+"""The trained arms of a record and the rows of its study, loaded again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from neftune_core.data.preparing import PreparedData, prepare
+from neftune_core.engine.armset import ArmSet
+from neftune_core.engine.methods import make_arms
+from neftune_core.engine.settings import evaluation_batch
+from neftune_core.models.loading import LoadedModel
+from neftune_core.settings import Limits
+from neftune_core.studies.comparison import BASE, selected_arms
+from neftune_core.studies.metadata import require_same_rows
+from neftune_core.studies.prompts import fitting_rows, tokenised_study_prompts
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.tokens import read_tokens, write_tokens
+from neftune_core.studies.study import base_of
+from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedArms:
+    """The arms of one seed of a record over their base.
+
+    Attributes:
+        record: The record.
+        seed: The seed.
+        loaded: The base.
+        stack: The arms.
+        names: Names of the arms by slot, the base first.
+        limits: Limits of this server.
+    """
+
+    record: Record
+    seed: int
+    loaded: LoadedModel
+    stack: ArmSet
+    names: dict[int, str]
+    limits: Limits
+
+    @cached_property
+    def prepared(self) -> PreparedData:
+        """The rows of the study; raises `RecordError` if they have changed, and `DataError` if they cannot be read."""
+        data = self.record.study.data.within(self.loaded.context)
+        found = prepare(data, self.loaded.tokenizer, self.limits)
+        require_same_rows(self.record, found)
+        return found
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per batch of an evaluation."""
+        return evaluation_batch(self.record.study.training)
+
+
+def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
+    """Load the stored arms of one seed.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        limits: Limits of this server.
+
+    Raises:
+        RecordError: The record has no stored arms of this seed, or its base has changed.
+    """
+    chosen = selected_arms([record], seeds=[seed])
+    loaded = base_of(record)
+    stack = make_arms(loaded, len(chosen), record.study.training)
+    for slot, one in enumerate(chosen, start=1):
+        stack.load(slot, record.arm_folder(one.arm, seed))
+    return TrainedArms(record, seed, loaded, stack, dict(enumerate([BASE, *(one.arm for one in chosen)])), limits)
+
+
+def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, Any]]:
+    """Measure the loss of every arm at every answer token from the stored arms, and store it with the record.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        limits: Limits of this server.
+
+    Returns:
+        The lines, see `TokenLosses`; those of the written answers come from their stored text.
+
+    Raises:
+        LabError: The arms, the base or the rows are not what they were.
+    """
+    arms = load_trained(record, seed, limits)
+    losses = TokenLosses(arms.stack, arms.names, arms.batch_size)
+    lines = [*losses.of_rows(HELD_OUT, arms.prepared.held_out), *losses.of_rows(TRAIN, arms.prepared.train)]
+    answers = record.answers(seed)
+    if answers:
+        asked = tokenised_study_prompts(record.study, arms.prepared, arms.loaded)
+        _, prompts = fitting_rows([prompt for prompt, _ in asked], [found for _, found in asked])
+        lines += losses.of_answers(prompts, answers)
+    write_tokens(record, seed, lines)
+    return read_tokens(record, seed)

@@ -1,0 +1,156 @@
+"""Held-out loss and right answers of the base and every arm under embedding noise at test time, by its strength.
+
+The noise is that of the robustness measured when a seed ends: Gaussian, relative to the embeddings, one draw per row
+that all arms and strengths share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neftune_core.bounded_io import read_file
+from neftune_core.durable import write_whole
+from neftune_core.engine.accelerator import accelerator
+from neftune_core.engine.clean_loss import row_measures
+from neftune_core.errors import DataError
+from neftune_core.evaluation.statistics import Interval, mean_score, paired_bootstrap
+from neftune_core.language import say
+from neftune_core.noise.batch import ArmNoise
+from neftune_core.settings import Limits
+from neftune_core.studies.measuring import gaussian, noise_on
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.trained.loading import load_trained
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0)
+"""Standard deviation of the noise, relative to the root mean square coordinate of the embeddings."""
+
+MOST_ROWS = 64
+RESAMPLES = 2_000
+FILE = "robustness-seed-{seed}.json"
+FILE_BYTES = 4_000_000
+
+PerRow = list[list[Annotated[float, Field(ge=0)]]]
+
+
+class ArmRows(BaseModel):
+    """One arm: nats and number of tokens ranked first, `[strengths][rows]`."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    losses: PerRow
+    hits: PerRow
+
+
+class Robustness(BaseModel):
+    """The measures of one seed.
+
+    Attributes:
+        strengths: Strengths of the noise.
+        tokens: Response tokens of each held-out row.
+        arms: Measures by arm, the base first.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    strengths: list[float]
+    tokens: list[Annotated[int, Field(ge=1)]]
+    arms: dict[str, ArmRows]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Robustness:
+        shapes = {np.shape(values) for arm in self.arms.values() for values in (arm.losses, arm.hits)}
+        if shapes != {(len(self.strengths), len(self.tokens))}:
+            raise ValueError("one number per strength and row")
+        return self
+
+    def loss(self, arm: str) -> list[Interval]:
+        """Return the response loss at each strength, in nats per token, with its interval over rows."""
+        return [_mean(values, self.tokens) for values in self.arms[arm].losses]
+
+    def right(self, arm: str) -> list[Interval]:
+        """Return the share of rows in which every response token is ranked first, with its interval over rows."""
+        exact = [np.equal(values, self.tokens).astype(float) for values in self.arms[arm].hits]
+        return [_mean(values, np.ones(len(values))) for values in exact]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Progress of a measurement, 0 to 1; `found` at its end."""
+
+    share: float
+    found: Robustness | None = None
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> Interval:
+    """Return the ratio of two sums over rows, with its interval over resampled rows."""
+    rows = np.stack([values, weights], axis=-1)[None]
+    zero = np.stack([np.zeros(len(weights)), weights], axis=-1)[None]
+    return paired_bootstrap(rows, zero, mean_score, np.random.default_rng(0), resamples=RESAMPLES)
+
+
+def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Measuring]:
+    """Measure the stored arms of one seed on the first held-out rows, and store the result with the record.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        limits: Limits of this server.
+
+    Yields:
+        The progress, after each strength.
+
+    Raises:
+        DataError: The study has no held-out rows.
+        LabError: The arms, the base or the rows are not what they were.
+    """
+    arms = load_trained(record, seed, limits)
+    training = record.study.training
+    count = min(MOST_ROWS, training.sample_rows(len(arms.prepared.train)))
+    sample = arms.prepared.held_out[:count]
+    if not sample:
+        raise DataError(say("This study has no held-out rows, so its robustness cannot be measured."))
+    slots = list(arms.names)
+    by_strength = []
+    for number, strength in enumerate(STRENGTHS, start=1):
+        noise = noise_on([ArmNoise(gaussian(strength))] * len(slots)) if strength else None
+        with accelerator.held():
+            by_strength.append(
+                row_measures(
+                    arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise, between=accelerator.yield_turn
+                )
+            )
+        yield Measuring(number / len(STRENGTHS))
+    rows = by_strength[0]
+    kept = np.flatnonzero(rows.tokens)
+    found = Robustness(
+        strengths=list(STRENGTHS),
+        tokens=rows.tokens[kept].astype(int).tolist(),
+        arms={
+            name: ArmRows(
+                losses=[np.round(one.losses[slot, kept], 5).tolist() for one in by_strength],
+                hits=[one.hits[slot, kept].tolist() for one in by_strength],
+            )
+            for slot, name in arms.names.items()
+        },
+    )
+    write_whole(record.folder / FILE.format(seed=seed), found.model_dump_json())
+    yield Measuring(1.0, found)
+
+
+def read_robustness(record: Record, seed: int) -> Robustness | None:
+    """Return the stored result of a seed; None if there is none that can be read.
+
+    Args:
+        record: The record.
+        seed: The seed.
+    """
+    try:
+        text = read_file(record.folder / FILE.format(seed=seed), FILE_BYTES)
+        return Robustness.model_validate_json(text)
+    except (OSError, ValueError, ValidationError):
+        return None

@@ -1,0 +1,135 @@
+"""The loss of every arm at every token of an answer: of rows of the data, and of the answers that the arms wrote.
+
+One clean pass per arm, when a seed ends or from the stored adapters. The loss of a written answer is that of the model
+alone: the repetition penalty of the decoding is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neftune_core.data.batches import LENGTH_STEP, collate
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.examples import Example, Message
+from neftune_core.engine.accelerator import accelerator
+from neftune_core.engine.armset import ArmSet
+from neftune_core.engine.clean_loss import batches_by_length
+from neftune_core.engine.loss import clean_losses
+from neftune_core.models.token_text import token_texts
+from neftune_core.models.tokenizing import decoding
+from neftune_core.studies.trained.token_kinds import kinds_of
+
+HELD_OUT, TRAIN, WRITTEN = "held_out", "train", "written"
+PARTS = (HELD_OUT, TRAIN, WRITTEN)
+
+MOST_ROWS = 32
+"""Most rows of each part, the first ones, so that arms, seeds and records are measured on the same."""
+
+Line = dict[str, Any]
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Measures the loss of each answer token of rows, for slots of a set of arms.
+
+    Attributes:
+        stack: The arms.
+        names: Names of the arms by slot.
+        batch_size: Rows per batch.
+        should_stop: Polled before every layer.
+    """
+
+    stack: ArmSet
+    names: Mapping[int, str]
+    batch_size: int
+    should_stop: Stop | None = None
+
+    def of_rows(self, part: str, rows: Sequence[EncodedExample]) -> list[Line]:
+        """Return one line per row with the loss of every arm.
+
+        Args:
+            part: "held_out" or "train".
+            rows: All rows of the part; the first `MOST_ROWS` are measured.
+        """
+        chosen = list(rows[:MOST_ROWS])
+        by_row = self._measured(chosen, list(self.names))
+        return [
+            self._line(part, row, dict(zip(self.names.values(), losses, strict=True)), row.example.row)
+            for row, losses in zip(chosen, by_row, strict=True)
+        ]
+
+    def of_answers(self, prompts: Sequence[Sequence[int]], lines: Sequence[Mapping[str, Any]]) -> list[Line]:
+        """Return one line per answer with the loss of the arm that wrote it.
+
+        Args:
+            prompts: Token ids of each prompt.
+            lines: The prompts with their answers, from `answer_lines`; several answers to one prompt are adjacent.
+        """
+        each = max(1, len(lines) // max(1, len(prompts)))
+        found = []
+        for slot, name in self.names.items():
+            texts = [line["arms"].get(name, {}).get("text", "") for line in lines]
+            whole = [self._written(prompts[n // each], lines[n]["prompt"], texts[n], n) for n in range(len(lines))]
+            rows = [row for row in whole if row is not None]
+            for row, losses in zip(rows, self._measured(rows, [slot]), strict=True):
+                found.append({**self._line(WRITTEN, row, {name: losses[0]}, row.example.row), "arm": name})
+        return found
+
+    def _written(self, prompt: Sequence[int], asked: str, text: str, number: int) -> EncodedExample | None:
+        """Return prompt and answer as a row; None if the answer is empty or does not fit."""
+        loaded = self.stack.loaded
+        answer = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+        before, source = list(prompt), None
+        if loaded.encoder_decoder:
+            rules = decoding(loaded.model)
+            before = [token for token in (rules.start, rules.first) if token is not None]
+            source = np.array(prompt, dtype=np.int32)
+        ids = np.array([*before, *answer], dtype=np.int32)
+        if not answer or (loaded.context and len(ids) > loaded.context):
+            return None
+        example = Example((Message("user", asked), Message("assistant", text)), number + 1)
+        return EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source)
+
+    def _measured(self, rows: Sequence[EncodedExample], slots: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Return the losses of each row in nats, `[slots, tokens]`."""
+        loaded, found = self.stack.loaded, dict[int, NDArray[np.float32]]()
+        for indices in batches_by_length([row.length for row in rows], self.batch_size):
+            own = [rows[index] for index in indices]
+            batch = collate(own, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
+            with accelerator.held():
+                losses = clean_losses(self.stack, batch, slots, should_stop=self.should_stop)
+            each, of_row = losses.each.float().cpu().numpy(), losses.rows.cpu().numpy()
+            found |= {index: each[:, of_row == place] for place, index in enumerate(indices)}
+        return [found[index] for index in range(len(rows))]
+
+    def _line(self, part: str, row: EncodedExample, losses: Mapping[str, NDArray[np.float32]], number: int) -> Line:
+        targets = row.trained[1:]
+        ids = row.ids[1:][targets].tolist()
+        texts = token_texts(ids, self.stack.loaded.tokenizer)
+        special = set(self.stack.loaded.tokenizer.all_special_ids)
+        starts = (targets & ~row.trained[:-1])[targets].tolist()
+        return {
+            "part": part,
+            "row": number,
+            "prompt": row.example.messages[-2].content if len(row.example.messages) > 1 else "",
+            "tokens": texts,
+            "kinds": kinds_of(
+                _spaced(texts, ids, self.stack.loaded.tokenizer), starts, [one in special for one in ids]
+            ),
+            "losses": {name: [round(float(loss), 4) for loss in own] for name, own in losses.items()},
+        }
+
+
+def _spaced(texts: Sequence[str], ids: Sequence[int], tokenizer: Any) -> list[str]:
+    """Return the texts with the spaces that some tokenizers leave out of single tokens."""
+    names = map(str, tokenizer.convert_ids_to_tokens(list(ids)))
+    return [
+        f" {text}" if name.startswith("▁") and not text.startswith(" ") else text
+        for text, name in zip(texts, names, strict=True)
+    ]

@@ -1,0 +1,91 @@
+"""Which kinds of tokens gained or lost: mean difference of the loss per kind, with intervals over rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from neftune_core.evaluation.statistics import Floats, mean_score, paired_bootstrap
+from neftune_core.studies.trained.rows import WRITTEN
+from neftune_core.studies.trained.token_kinds import KINDS
+
+ALL = "all"
+RESAMPLES = 2_000
+
+Line = Mapping[str, Any]
+
+
+def by_kind(lines: Sequence[Line], arm: str, reference: str) -> dict[str, dict[str, float | int | None]]:
+    """Return the loss of an arm minus that of a reference, per kind of token and over all tokens.
+
+    Args:
+        lines: Rows of one part.
+        arm: Name of the arm.
+        reference: Name of the arm or the base that it is compared with.
+
+    Returns:
+        By kind, for kinds that occur: `tokens`, `difference` in nats per token, and `low` and `high` of its 95 %
+        interval over resampled rows; None if some resample has no such token.
+    """
+    both = [line for line in lines if arm in line["losses"] and reference in line["losses"]]
+    found = {}
+    for kind in (*KINDS, ALL):
+        chosen = [[kind in (one, ALL) for one in line["kinds"]] for line in both]
+        tokens = sum(map(sum, chosen))
+        if tokens:
+            sides = [_sums(both, name, chosen) for name in (arm, reference)]
+            found[kind] = {"tokens": tokens, **_interval(*sides)}
+    return found
+
+
+def _sums(lines: Sequence[Line], name: str, chosen: Sequence[Sequence[bool]]) -> Floats:
+    """Return loss and number of the chosen tokens of each row, `[1, rows, 2]`."""
+    rows = [(float(np.dot(line["losses"][name], mask)), sum(mask)) for line, mask in zip(lines, chosen, strict=True)]
+    return np.array([rows], dtype=np.float64)
+
+
+def _interval(arm: Floats, reference: Floats) -> dict[str, float | None]:
+    with np.errstate(invalid="ignore"):
+        found = paired_bootstrap(arm, reference, mean_score, np.random.default_rng(0), resamples=RESAMPLES)
+    ends = {"difference": found.estimate, "low": found.low, "high": found.high}
+    return {name: None if math.isnan(value) else round(value, 5) for name, value in ends.items()}
+
+
+def payload(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, Any]:
+    """Return what the browser draws.
+
+    Args:
+        lines: All lines of one seed.
+        arms: Names of the arms in their order, the control first.
+
+    Returns:
+        `parts`: the lines by part, without those that are empty; `kinds`: the result of `by_kind` by part, arm and
+        reference, the references of an arm being the control and the base, as far as they are measured.
+    """
+    parts: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["tokens"]:
+            parts.setdefault(line["part"], []).append(line)
+    return {
+        "parts": parts,
+        "kinds": {
+            part: {
+                arm: {reference: by_kind(own, arm, reference) for reference in others}
+                for arm, others in _pairs(own, arms)
+            }
+            for part, own in parts.items()
+            if part != WRITTEN
+        },
+    }
+
+
+def _pairs(lines: Sequence[Line], arms: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each measured arm with its references."""
+    measured = {name for line in lines for name in line["losses"]}
+    for arm in arms:
+        others = [name for name in (arms[0], "base") if name in measured and name != arm]
+        if arm in measured and others:
+            yield arm, others

@@ -1,0 +1,127 @@
+"""What training changed in the weights: size of each layer's adapter update, and its angle to that of the control.
+
+The update of an adapted module is `scale * B A` with `scale = lora_alpha / r` (arXiv 2106.09685). A layer's update is
+that of all its adapted modules together. Norms and products come from the factors, so that `B A` is never formed:
+`<B A, B' A'> = sum((B^T B') * (A A'^T))`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from neftune_core.engine.saving import ADAPTER, PREFIX
+from neftune_core.errors import NotAvailable, RecordError
+from neftune_core.language import say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.sentences import cause
+from neftune_core.studies.records.record import Record
+
+CONTROL = NoiseSettings(strength=0).name
+_FACTOR = re.compile(rf"{re.escape(PREFIX)}(.+)\.lora_([AB])\.weight")
+_LAYER = re.compile(r"(.*?)\.(\d+)\.")
+PARTS = ("encoder", "decoder")
+
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""`A [r, in]` and `B [out, r]` by module, in float64."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """The update of one layer.
+
+    Attributes:
+        norm: Frobenius norm.
+        angle: Angle to the control's update of the same layer in degrees; None if there is none or one of them is zero.
+    """
+
+    norm: float
+    angle: float | None
+
+
+def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
+    """Return the update of every layer by stored arm, the control first.
+
+    Args:
+        record: The record.
+        seed: The seed.
+
+    Raises:
+        NotAvailable: The study trained all weights.
+        RecordError: An adapter cannot be read.
+    """
+    study = record.study
+    if study.training.method != "lora":
+        raise NotAvailable(say("This study trained all weights: only updates of adapters can be shown."))
+    scale = study.training.lora_alpha / study.training.lora_rank
+    folders = {name: record.arm_folder(name, seed) for name in study.arms}
+    arms = {name: read_factors(folder) for name, folder in folders.items() if (folder / ADAPTER).is_file()}
+    if not arms:
+        raise RecordError(say("The adapters of seed {seed} are not stored in this record.", seed=seed))
+    control = arms.get(CONTROL)
+    return {name: _by_layer(own, None if own is control else control, scale) for name, own in arms.items()}
+
+
+def read_factors(folder: Path) -> Factors:
+    """Return the factors of a stored adapter; raise `RecordError` if it cannot be read."""
+    try:
+        tensors = load_file(folder / ADAPTER)
+    except Exception as error:
+        raise RecordError(
+            say("The adapter {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
+        ) from error
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        found = _FACTOR.fullmatch(name)
+        if found and tensor.dim() == 2:
+            parts.setdefault(found[1], {})[found[2]] = tensor.to(torch.float64)
+    return {name: (own["A"], own["B"]) for name, own in parts.items() if len(own) == 2}
+
+
+def layer_of(module: str) -> str:
+    """Return the layer of a module: its number from 1, with its part in an encoder-decoder; else the module's name."""
+    found = _LAYER.match(module)
+    if not found:
+        return module
+    part = next((part for part in PARTS if part in found[1].split(".")), "")
+    return f"{part} {int(found[2]) + 1}".strip()
+
+
+def _by_layer(own: Factors, control: Factors | None, scale: float) -> dict[str, Update]:
+    sums: dict[str, list[float]] = {}
+    for module, factors in own.items():
+        total = sums.setdefault(layer_of(module), [0.0, 0.0, 0.0])
+        other = (control or {}).get(module)
+        total[0] += _product(factors, factors)
+        if other and other[0].shape[1] == factors[0].shape[1]:
+            total[1] += _product(factors, other)
+            total[2] += _product(other, other)
+    return {layer: Update(scale * math.sqrt(max(0.0, total[0])), _angle(*total)) for layer, total in sums.items()}
+
+
+def _product(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+    (down, up), (other_down, other_up) = one, other
+    return float(((up.T @ other_up) * (down @ other_down.T)).sum())
+
+
+def _angle(square: float, product: float, other_square: float) -> float | None:
+    if square <= 0 or other_square <= 0:
+        return None
+    return math.degrees(math.acos(max(-1.0, min(1.0, product / math.sqrt(square * other_square)))))
+
+
+def layers_of(found: Mapping[str, Mapping[str, Update]]) -> list[str]:
+    """Return the layers of all arms in their order."""
+    return sorted({layer for arm in found.values() for layer in arm}, key=_order)
+
+
+def _order(layer: str) -> tuple[str, int, str]:
+    part, _, number = layer.rpartition(" ")
+    return ({"decoder": "z"}.get(part, part), int(number), "") if number.isdigit() else ("zz", 0, layer)

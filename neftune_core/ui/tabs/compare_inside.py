@@ -1,0 +1,163 @@
+"""The Compare tab's views of one study's trained arms: Rows, Robustness and Weights.
+
+Nothing is computed before its view is chosen. What a record does not hold is measured from its adapters on request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.trained import robustness_figure, weights_figure
+from neftune_core.language import later, say
+from neftune_core.studies.records.record import Record, find
+from neftune_core.studies.records.tokens import read_tokens
+from neftune_core.ui.parts.markup import bar, quiet
+from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.tabs.compare_tab import CompareTab
+
+ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
+NOT_MEASURED = {
+    ROWS: later("This record has no losses per token of this seed. They can be measured from its adapters."),
+    ROBUSTNESS: later(
+        "The answers under noise at test time, 0 to 3 times the signal, are measured once from the adapters and then "
+        "stored with the study."
+    ),
+}
+NO_STUDY = later("Train a study first, or choose one.")
+
+Drawn = dict[str, Any] | None
+
+
+def _rows_html() -> str:
+    return f"""<section class="lab-rows" hidden aria-label="{say("Rows")}">
+<div class="lab-rows-choices"></div>
+<p class="lab-rows-summary"></p>
+<div class="lab-rows-scroll" tabindex="0" role="group" aria-label="{say("Kinds of tokens")}">
+<table class="lab-rows-kinds"></table></div>
+<p class="lab-rows-legend"></p>
+<p class="lab-rows-about" aria-live="polite"></p>
+<ol class="lab-rows-list"></ol>
+<p class="lab-rows-more"><button type="button" data-more>{say("Show more rows")}</button>
+<button type="button" data-save>{say("Save the numbers as CSV")}</button></p>
+</section>"""
+
+
+def drawn_rows(record: Record, seed: int) -> Drawn:
+    """Return what the browser draws for the stored losses per token; None if there are none.
+
+    Args:
+        record: The record.
+        seed: The seed.
+    """
+    from neftune_core.studies.trained.token_kinds import KINDS
+    from neftune_core.studies.trained.token_summary import ALL, payload
+
+    lines = read_tokens(record, seed)
+    if not lines:
+        return None
+    names = {**{kind: say(words) for kind, words in KINDS.items()}, ALL: say("all tokens")}
+    arms = list(record.arms)
+    return {"arms": arms, "colours": arm_colours(record.arms), "names": names, **payload(lines, arms)}
+
+
+def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
+    """Return the figure of a view; None if it has not been measured.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        view: "robustness" or "weights".
+    """
+    from neftune_core.studies.trained.robustness import read_robustness
+    from neftune_core.studies.trained.weights import layers_of, updates
+
+    if view == WEIGHTS:
+        found = updates(record, seed)
+        return weights_figure(found, layers_of(found), record.arms)
+    kept = read_robustness(record, seed)
+    return None if kept is None else robustness_figure(kept, record.arms)
+
+
+def measured(record: Record, seed: int, view: str, lab: Lab) -> Iterator[float]:
+    """Measure a view from the stored arms, and store the result with the record.
+
+    Args:
+        record: The record.
+        seed: The seed.
+        view: "rows" or "robustness".
+        lab: The state shared by all visitors.
+
+    Yields:
+        The share that is done.
+    """
+    from neftune_core.studies.trained.loading import measure_tokens
+    from neftune_core.studies.trained.robustness import measure_robustness
+
+    if view == ROBUSTNESS:
+        for progress in measure_robustness(record, seed, lab.limits):
+            yield progress.share
+    elif view == ROWS:
+        measure_tokens(record, seed, lab.limits)
+        yield 1.0
+    else:
+        raise InvalidSetting(say("This view needs no measurement."))
+
+
+def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
+    """Build the views in the column that the tab reserves.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+        tab: The Compare tab.
+    """
+    with tab.inside:
+        about = gr.HTML(apply_default_css=False, elem_id="inside-about")
+        measure = gr.Button(say("Measure now"), variant="primary", size="md", visible=False, elem_id="inside-measure")
+        rows = gr.HTML(
+            None, html_template=_rows_html(), js_on_load=part("compare-rows"), apply_default_css=False,
+            elem_id="inside-rows",
+        )  # fmt: skip
+        figure = live_figure(elem_id="inside-figure")
+    outputs = [about, measure, rows, figure]
+    given = [key, tab.view, tab.record, tab.seed]
+    gr.on([tab.view.change, tab.record.change, tab.seed.change], reports_errors(_show), given, outputs, **QUIET)
+    events(measure).click(reports_errors(_measuring(lab)), given, outputs, **{**QUIET, "concurrency_limit": 2})
+
+
+def _measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
+    def measure(key: str, view: str, record_id: str, seed: int | None) -> Iterator[list[Any]]:
+        record, chosen = _chosen(key, record_id, seed)
+        hidden = gr.update(visible=False)
+        yield [bar(0.0, say("Measuring")), hidden, None, None]
+        for share in measured(record, chosen, view, lab):
+            yield [bar(share, say("Measuring")), hidden, None, None]
+        yield _show(key, view, record_id, seed)
+
+    return measure
+
+
+def _show(key: str, view: str, record_id: str | None, seed: int | None) -> list[Any]:
+    """Return what a view shows: its numbers, or why there are none and whether they can be measured."""
+    hidden = gr.update(visible=False)
+    if view not in (ROWS, ROBUSTNESS, WEIGHTS):
+        return ["", hidden, None, None]
+    if not record_id:
+        return [quiet(say(NO_STUDY)), hidden, None, None]
+    record, chosen = _chosen(key, record_id, seed)
+    found = drawn_rows(record, chosen) if view == ROWS else drawn_figure(record, chosen, view)
+    if found is None:
+        return [quiet(say(NOT_MEASURED[view])), gr.update(visible=True), None, None]
+    return ["", hidden, *((found, None) if view == ROWS else (None, found))]
+
+
+def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, int]:
+    record = find(record_id, require_key(key))
+    return record, record.study.seed if seed is None else int(seed)
