@@ -57,7 +57,7 @@ class TokenLosses:
             part: "held_out" or "train".
             rows: All rows of the part; the first `MOST_ROWS` are measured.
         """
-        chosen = list(rows[:MOST_ROWS])
+        chosen = list(rows[:MOST_ROWS]) if self.names else []  # all arms may have diverged
         by_row = self._measured(chosen, list(self.names))
         return [
             self._line(part, row, dict(zip(self.names.values(), losses, strict=True)), row.example.row)

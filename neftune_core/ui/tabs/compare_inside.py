@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
@@ -152,7 +152,10 @@ def _show(key: str, view: str, record_id: str | None, seed: int | None) -> list[
     if not record_id:
         return [quiet(say(NO_STUDY)), hidden, None, None]
     record, chosen = _chosen(key, record_id, seed)
-    found = drawn_rows(record, chosen) if view == ROWS else drawn_figure(record, chosen, view)
+    try:
+        found = drawn_rows(record, chosen) if view == ROWS else drawn_figure(record, chosen, view)
+    except LabError as error:
+        return [quiet(str(error)), hidden, None, None]
     if found is None:
         return [quiet(say(NOT_MEASURED[view])), gr.update(visible=True), None, None]
     return ["", hidden, *((found, None) if view == ROWS else (None, found))]

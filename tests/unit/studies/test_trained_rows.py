@@ -17,6 +17,7 @@ from neftune_core.studies.records.tokens import TOKENS, read_tokens
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.loading import load_trained, measure_tokens
+from neftune_core.studies.trained.rows import TokenLosses
 from neftune_core.studies.trained.token_kinds import END, FIRST, FUNCTION, MARK, NAME, NUMBER, OTHER, kinds_of
 from neftune_core.studies.trained.token_summary import ALL, by_kind, payload
 
@@ -62,6 +63,11 @@ def test_a_study_keeps_the_losses_of_plain_passes_of_its_merged_models(record: R
         assert line["kinds"][0] == FIRST
         assert line["kinds"][-1] == END
         assert "".join(line["tokens"][:-1]).strip() == row.example.response
+
+
+def test_rows_of_a_seed_whose_arms_all_diverged_are_none(record: Record) -> None:
+    arms = load_trained(record, 0, Limits())
+    assert TokenLosses(arms.stack, {}, 4).of_rows("train", arms.prepared.train) == []
 
 
 def test_tokens_of_a_row_sum_to_its_loss_in_the_last_evaluation(record: Record) -> None:
