@@ -177,7 +177,7 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers_own_processors(
     temperature: float, top_p: float, penalty: float
 ) -> None:
     draws, seen = 4000, torch.tensor([[2, *range(0, 40, 2)]])  # with scores of both signs
-    logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(8)) * 2
+    logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(8)) - 1
     wanted = LogitsProcessorList()
     wanted.append(RepetitionPenaltyLogitsProcessor(penalty))
     wanted.append(TemperatureLogitsWarper(temperature))
