@@ -6,11 +6,12 @@ that all arms and strengths share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neftune_core.bounded_io import read_file
@@ -86,10 +87,10 @@ class Measuring:
     found: Robustness | None = None
 
 
-def _mean(values: Sequence[float], weights: Sequence[float]) -> Interval:
+def _mean(values: ArrayLike, weights: ArrayLike) -> Interval:
     """Return the ratio of two sums over rows, with its interval over resampled rows."""
-    rows = np.stack([values, weights], axis=-1)[None]
-    zero = np.stack([np.zeros(len(weights)), weights], axis=-1)[None]
+    rows = np.stack([np.asarray(values), np.asarray(weights)], axis=-1)[None]
+    zero = np.stack([np.zeros(rows.shape[1]), rows[0, :, 1]], axis=-1)[None]
     return paired_bootstrap(rows, zero, mean_score, np.random.default_rng(0), resamples=RESAMPLES)
 
 
