@@ -179,11 +179,12 @@ class LiveFigure {
   }
 
   /**
+   * The scale that the figure opened with, or that the user chose: it does not change while one looks at it.
    * @param {Figure} figure
    * @returns {boolean}
    */
   isLogarithmic(figure) {
-    return figure.log !== undefined && (this.choice().log ?? figure.log);
+    return figure.log !== undefined && (this.choice().log ??= figure.log);
   }
 
   /**

@@ -97,7 +97,7 @@ def test_the_slider_moves_the_noise(lab_page: Any) -> None:
     for _ in range(8):
         slider.press("ArrowRight")
     assert lab_page.evaluate(f"{figure}.current().data[1].y[0]") != before
-    assert "alpha 9 and 15" in text_of(lab_page, "#lab-words", "alpha 9")
+    assert "alpha 6 and 15" in text_of(lab_page, "#lab-words", "alpha 6")
 
 
 def test_an_uploaded_file_is_in_use_and_its_bad_row_is_reported(lab_page: Any, tmp_path: Path) -> None:
@@ -423,6 +423,17 @@ def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_t
     choices.last.press("Home")
     lab_page.wait_for_function(f"{noisy}.y[3] === {scattered[3]}")
     assert calls == []
+
+
+def test_the_scale_of_a_figure_does_not_change_by_itself(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
+    drawn = lab_page.evaluate(f"{node}.labFigure.redraws")
+    lab_page.evaluate(f"{{const one = {node}.labFigure; one.value = {{...one.value, log: true}}; one.draw();}}")
+    lab_page.wait_for_function(f"{node}.labFigure.redraws > {drawn}")
+    assert lab_page.evaluate(f"{node}._fullLayout.yaxis.type") == "linear"
+    assert not lab_page.locator("#train-curves .lab-figure-choices input").first.is_checked()
 
 
 def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:
