@@ -266,7 +266,7 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     evaluations = lab_page.locator("#train-evaluations input[type=number]")
     evaluations.wait_for()
     assert evaluations.input_value() == "20"  # in a group that was closed when it was set
-    lab_page.locator("#train-strengths textarea, #train-strengths input").fill("1, 2, 3")
+    lab_page.locator("#train-strengths textarea, #train-strengths input").fill("1, 3, 4")
     text_of(lab_page, "#train-plan", "5 arms")
     lab_page.locator("#train-preset label", has_text="the paper's").click()
     text_of(lab_page, "#train-preset-about", "2310.05914")  # its batch is larger than the slider offers

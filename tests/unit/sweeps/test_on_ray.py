@@ -83,7 +83,7 @@ def leaves(value: Any, place: str = "") -> dict[str, Any]:
 
 
 def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, tmp_path: Path) -> None:
-    asked = settings(tmp_path, epochs=60)
+    asked = settings(tmp_path, epochs=150)  # long enough to lose a machine in the middle of a study
     local = create_sweep(asked, "", folder=tmp_path / "local")
     assert list(run_sweep(local, Limits(), lambda: False))[-1]["event"] == "finished"
     spread = create_sweep(asked, "", folder=tmp_path / "spread")
