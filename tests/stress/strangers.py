@@ -36,7 +36,8 @@ def a_data_set_that_searches_the_disk_of_the_host(lab: Target) -> None:
         for pattern in (f"{uploads}/**", "/nowhere/**", "../**", "http://127.0.0.1:1/x.jsonl"):
             data = json.dumps(pattern)
             files["README.md"] = f"---\nconfigs:\n- config_name: default\n  data_files: {data}\n---\n".encode()
-            said.add(_fetched(visitor).told)
+            answer = _fetched(visitor)
+            said.add(tuple(shown for shown in map(str, answer.outputs) if "repository" in shown))
         visitor.client.close()
         assert shown, "the hub was not asked"
         assert not any(shown), "the hub was shown a token"
