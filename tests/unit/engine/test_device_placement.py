@@ -17,22 +17,18 @@ from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.methods import make_arms
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.noise_propagation import measure_propagation
 from neftune_core.evaluation.sensitivity import measure_sensitivity
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.loading import LoadedModel, load
-from neftune_core.models.settings import ModelSettings
+from neftune_core.models.loading import LoadedModel
 from neftune_core.models.tokenizing import decoder_start
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
 from neftune_core.studies.measuring import measure_end
-from neftune_core.studies.records.record import create
-from neftune_core.studies.settings import CONTROL, EXAMPLE, MeasuringSettings, StudySettings
-from neftune_core.studies.study import run_study
+from neftune_core.studies.settings import CONTROL, StudySettings
 from tests.stress.families.engine import LOWEST_TOKEN, TOKENS, loaded_family
 from tests.stress.families.tiny import FAMILIES
 
@@ -157,23 +153,6 @@ def test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device(gpu:
         noise = NoiseSettings(strength=5, kind=kind)
         *_, sensitivity = measure_sensitivity(loaded, rows_of(loaded, 2), noise, [5.0])
         assert np.isfinite(sensitivity.losses).all()
-
-
-def test_a_study_from_settings_to_its_record_stays_on_the_device(gpu: PretendedGpu, tmp_path: Path) -> None:
-    study = EXAMPLE.model_copy(
-        update={
-            "model": ModelSettings(device="cuda", precision="float32"),
-            "training": EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 8}),
-            "regularisers": (RegulariserSettings(lora_dropout=0.1),),
-            "measuring": MeasuringSettings(prompts=2, new_tokens=4),
-            "answers": AnswerSettings(new_tokens=4),
-        }
-    )
-    record = create(study, owner="", folder=tmp_path / "study")
-    last = list(run_study(record, Limits(), lambda: False))[-1]
-    assert last["event"] == "finished", last
-    assert record.answers()
-    assert gpu.device_of(next(load(study.model).model.parameters())) == GPU
 
 
 @pytest.mark.parametrize(
