@@ -76,6 +76,7 @@
     [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
     [/^Reset to default value$/, () => LabLanguage.text("Reset to the first value")],
     [/^More tabs$/, () => LabLanguage.text("More tabs")],
+    [/^Gradio footer navigation$/, () => LabLanguage.text("Links at the foot of the page")],
     [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
     [/^File upload$/, () => LabLanguage.text("Choose a file")],
     [/^Close$/, () => LabLanguage.text("Close")],
@@ -94,7 +95,7 @@
     return english;
   };
   const resay = () => {
-    for (const node of document.querySelectorAll("input[aria-label], button[aria-label]")) {
+    for (const node of document.querySelectorAll("input[aria-label], button[aria-label], footer[aria-label], nav[aria-label]")) {
       const said = resaid(node.ariaLabel || "");
       if (said !== node.ariaLabel) node.ariaLabel = said;
     }
