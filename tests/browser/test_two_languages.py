@@ -19,7 +19,7 @@ NAMES = set(
         "generate relative share alpha bfloat base control uniform world format open ended smollm instruct bundled "
         "invented EPYC torch transformers peft sacrebleu Parquet JSON JSONL jsonl toml study sweep GGUF Apache "
         "Llama SmolLM Mistral Qwen NeoX Pythia Gemma Granite BERT RoBERTa LayerNorm Flan BART Marian "
-        "bleu chrf nrefs case mixed smooth space version instruction input output"
+        "Mbit bleu chrf nrefs case mixed smooth space version instruction input output"
     )
 )
 """Words that a Chinese page says as they are: names of the field, files, columns, models, units and arms."""
