@@ -18,6 +18,11 @@ def small() -> Iterator[Environment]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def _queues_end() -> None:
+    """Leave the queue open: it serves every test of this file, and its environment closes it."""
+
+
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.short])
 def test_a_study_survives(name: str, small: Environment) -> None:
     assert try_fault(FAULTS[name], small, FAULTS[name].short) == []
