@@ -229,7 +229,7 @@ def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> 
 
 
 def test_gradio_says_that_no_port_is_free_as_the_start_reads_it() -> None:
-    why = "A start without a free port is told as a fault of the lab: mend ui/server/serve.py, `_launched`."
+    why = "A start without a free port is reported as a fault of the lab: mend ui/server/serve.py, `_launched`."
     assert "Cannot find empty port" in source(http_server.start_server), why
 
 

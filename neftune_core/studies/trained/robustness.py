@@ -144,7 +144,7 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
 
 
 def read_robustness(record: Record, seed: int) -> Robustness | None:
-    """Return the stored result of a seed; None if there is none that can be read.
+    """Return the stored result of a seed; None without a readable file.
 
     Args:
         record: The record.

@@ -52,7 +52,7 @@ def test_steps_that_are_made_again_after_a_kill_are_logged_once(tmp_path: Path) 
 
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> type:
-    """A tracker whose runs write down what they are told; its disk is full at step 3."""
+    """A tracker whose runs record their calls; its disk is full at step 3."""
 
     class Notebook:
         lines: ClassVar[list[tuple[Any, ...]]] = []
