@@ -6,7 +6,6 @@ import difflib
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.evaluation.settings import CUT
@@ -14,6 +13,7 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
 from neftune_core.ui.parts.markup import quiet
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
@@ -22,14 +22,6 @@ CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
 
 Line = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """A line whose two columns are anonymous: `pair` from left to right, and the vote `cast`, if any."""
-
-    pair: tuple[str, str]
-    cast: str = ""
 
 
 def answer_columns(
@@ -57,6 +49,27 @@ def answer_columns(
         shown = zip(lines, ballots, strict=True)
         return "".join(_blind(line, ballot, number, votable) for number, (line, ballot) in enumerate(shown))
     return "".join(_block(line, colours, against) for line in lines)
+
+
+def session_html(session: ComparisonSession, against: str = "", *, over: bool = True) -> str:
+    """Render the columns of every turn of a comparison.
+
+    Args:
+        session: The comparison.
+        against: Column that the others are compared with; "" for none.
+        over: Whether the answers are complete; only then can they be voted on.
+
+    Returns:
+        HTML.
+    """
+    shown = [
+        answer_columns(one.lines, one.arms, against=against, ballots=one.ballots, votable=over and one is session)
+        for one in session.turns
+    ]
+    if not session.earlier:
+        return shown[0]
+    heads = (say("Turn {number}", number=number) for number in range(1, len(shown) + 1))
+    return "".join(f'<h3 class="lab-turn">{head}</h3>{turn}' for head, turn in zip(heads, shown, strict=True))
 
 
 def _block(line: Line, colours: Mapping[str, str], against: str) -> str:

@@ -14,18 +14,7 @@ from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
-from neftune_core.ui.parts.answers import answer_columns
-from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.model_panel import bundled_hint
-from neftune_core.ui.parts.plot import part
-from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import study_text, when
-from neftune_core.ui.parts.state_fields import State, read
-from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
-from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs.comparisons import (
+from neftune_core.studies.trained.comparison_session import (
     BASE,
     ComparisonSession,
     answer_prompts,
@@ -41,6 +30,17 @@ from neftune_core.ui.tabs.comparisons import (
     selected_columns,
     typed_prompts,
 )
+from neftune_core.ui.parts.answers import answer_columns, session_html
+from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.model_panel import bundled_hint
+from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.recorded_study import RecordedStudy
+from neftune_core.ui.parts.run_actions import study_text, when
+from neftune_core.ui.parts.state_fields import State, read
+from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
+from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.train_tab import TrainTab
 
 REDRAW_SECONDS = 0.2
@@ -306,11 +306,11 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         for session in growing:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                yield [before + session.html(over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
+                yield [before + session_html(session, over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(session.lines[0]["arms"])
         marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not session.is_hidden)
         shown = gr.update(visible=True)
-        yield [before + session.html(), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
+        yield [before + session_html(session), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
 
     @reports_errors
     def answer(
@@ -319,10 +319,11 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         settings = tab.form.settings(values)
         chosen = selected_columns(columns or [], require_key(key))
         if source == HELD_OUT:
-            prompts = held_out_prompts(lab, chosen[0].record, int(rows), settings.system)
+            study = chosen[0].record.study
+            prompts = held_out_prompts(lab.prepared(study.data, study.model)[0], int(rows), settings.system)
         else:
-            prompts = typed_prompts(lab, text, settings.system)
-        yield from streamed(answer_prompts(lab, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
+            prompts = typed_prompts(text, settings.system, lab.limits)
+        yield from streamed(answer_prompts(lab.answers, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
 
     @reports_errors
     def go_on(key: str, session: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
@@ -330,7 +331,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         prompts = next_turn(session, text)
         chosen = selected_columns(session.columns, require_key(key))
         pair = session.ballots[0].pair if session.ballots else ()
-        yield from streamed(continued(session, answer_prompts(lab, chosen, prompts, settings, pair)))
+        yield from streamed(continued(session, answer_prompts(lab.answers, chosen, prompts, settings, pair)))
 
     said = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, *tab.form.components]
     more = [key, tab.session, tab.turn, *tab.form.components]
@@ -349,7 +350,7 @@ def _visible(visible: bool) -> Any:
 
 
 def _comparison_html(session: ComparisonSession, marks: str) -> str:
-    return session.html("" if marks == NOTHING else marks)
+    return session_html(session, "" if marks == NOTHING else marks)
 
 
 def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
@@ -359,8 +360,9 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
         from neftune_core.studies.votes import tally, tally_text
 
         hidden = session.is_hidden
-        summary = "" if hidden else _status_html(tally_text(tally(record_of(session, owner), pair)))
-        return [session.html(), session, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
+        words = "" if hidden else tally_text(tally(record_of(session, owner), pair))
+        summary = words and f'<p class="lab-recorded" role="status">{html.escape(words)}</p>'
+        return [session_html(session), session, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
 
     @reports_errors
     def vote(key: str, session: ComparisonSession, cast: gr.EventData) -> list[Any]:
@@ -373,10 +375,6 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
 
     events(tab.answers).click(vote, [key, tab.session], outputs, **QUIET)
     tab.reveal.click(reveal, [key, tab.session], outputs, **QUIET)
-
-
-def _status_html(words: str) -> str:
-    return f'<p class="lab-recorded" role="status">{html.escape(words)}</p>'
 
 
 def _connect_exports(tab: CompareTab) -> None:

@@ -12,8 +12,8 @@ from neftune_core.engine.saving import ADAPTER
 from neftune_core.errors import RecordError
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.trained.comparison_session import column_id, selected_columns
 from neftune_core.sweeps.record import find_study
-from neftune_core.ui.tabs.comparisons import column_id, selected_columns
 
 ANN, BEN = "a1" * 32, "b2" * 32
 KEYS = {"require_key(key)", "_key(key)", "key", "owner"}

@@ -7,8 +7,8 @@ import io
 import json
 
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.ui.parts.answers import Ballot
-from neftune_core.ui.tabs.comparisons import ComparisonSession, continued, export_text
+from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession, continued, export_text
+from neftune_core.ui.parts.answers import session_html
 
 ARMS = {"uniform-alpha-5": NoiseSettings(strength=5)}
 
@@ -24,10 +24,10 @@ def talk(ballots: tuple[Ballot, ...] = ()) -> ComparisonSession:
 
 
 def test_every_turn_is_shown_in_its_order() -> None:
-    shown = talk().html()
+    shown = session_html(talk())
     places = [shown.index(words) for words in ("Turn 1", "One?", "Turn 2", "Two?", "Turn 3", "Three?")]
     assert places == sorted(places)
-    assert "Turn" not in turn("One?", "first").html()
+    assert "Turn" not in session_html(turn("One?", "first"))
 
 
 def test_the_export_has_every_turn() -> None:
@@ -40,6 +40,8 @@ def test_the_export_has_every_turn() -> None:
 
 def test_names_are_hidden_in_every_turn_until_they_are_shown_in_all() -> None:
     hidden = talk((Ballot(("base", "uniform-alpha-5")),))
-    assert "<b>uniform-alpha-5</b>" not in hidden.html()
-    assert hidden.html().count("data-vote") == turn("x", "y", hidden.ballots).html().count("data-vote") > 0
+    assert "<b>uniform-alpha-5</b>" not in session_html(hidden)
+    assert (
+        session_html(hidden).count("data-vote") == session_html(turn("x", "y", hidden.ballots)).count("data-vote") > 0
+    )
     assert all(not one.ballots for one in hidden.revealed().turns)

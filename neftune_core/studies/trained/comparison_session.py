@@ -1,10 +1,10 @@
-"""The Compare tab's state and logic without components: prompts, answers, anonymous columns and votes."""
+"""One comparison of arms over several turns: its prompts, answers, anonymous columns and votes."""
 
 from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,26 @@ from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, find, owned_records
-from neftune_core.ui.parts.answers import Ballot, answer_columns
-from neftune_core.ui.server.lab import Lab
 
 if TYPE_CHECKING:
+    from neftune_core.data.preparing import PreparedData
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
 
 Line = dict[str, Any]
+Answering = Callable[["Sequence[SelectedArm]", "Sequence[Prompt]", DecodingSettings], Iterator[list[Line]]]
+"""Answers prompts by arms, as `studies.comparison.compare_arms`, and yields the lines so far."""
 BASE = "base"
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A line whose two columns are anonymous: `pair` from left to right, and the vote `cast`, if any."""
+
+    pair: tuple[str, str]
+    cast: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,25 +69,6 @@ class ComparisonSession:
     def is_hidden(self) -> bool:
         """Return whether names are hidden: until every line has a vote, or the visitor reveals them."""
         return bool(self.ballots)
-
-    def html(self, against: str = "", *, over: bool = True) -> str:
-        """Render the columns of every turn.
-
-        Args:
-            against: Column that the others are compared with; "" for none.
-            over: Whether the answers are complete; only then can they be voted on.
-
-        Returns:
-            HTML.
-        """
-        shown = [
-            answer_columns(one.lines, one.arms, against=against, ballots=one.ballots, votable=over and one is self)
-            for one in self.turns
-        ]
-        if not self.earlier:
-            return shown[0]
-        heads = (say("Turn {number}", number=number) for number in range(1, len(shown) + 1))
-        return "".join(f'<h3 class="lab-turn">{head}</h3>{turn}' for head, turn in zip(heads, shown, strict=True))
 
 
 def column_id(chosen: SelectedArm) -> str:
@@ -121,13 +112,13 @@ def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
     return found
 
 
-def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
+def typed_prompts(text: str, system: str, limits: Limits) -> list[Prompt]:
     """Parse typed prompts, one per line.
 
     Args:
-        lab: The state shared by all visitors.
         text: The prompts.
         system: System message; "" for none.
+        limits: Limits of the server.
 
     Returns:
         The prompts.
@@ -140,16 +131,15 @@ def typed_prompts(lab: Lab, text: str, system: str) -> list[Prompt]:
     found = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if not found:
         raise DataError(say("There is no prompt: write one per line."))
-    AnswerSettings(prompts=tuple(found)).check(lab.limits)
+    AnswerSettings(prompts=tuple(found)).check(limits)
     return [Prompt(as_messages(line, system)) for line in found]
 
 
-def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[Prompt]:
-    """Return the first held-out rows of a record as prompts with references.
+def held_out_prompts(prepared: PreparedData, count: int, system: str) -> list[Prompt]:
+    """Return the first held-out rows of a study as prompts with references.
 
     Args:
-        lab: The state shared by all visitors.
-        record: The study.
+        prepared: The rows of the study.
         count: Number of rows.
         system: System message; "" for none.
 
@@ -162,7 +152,6 @@ def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[
     from neftune_core.data.chat import with_system
     from neftune_core.studies.prompts import Prompt
 
-    prepared, _ = lab.prepared(record.study.data, record.study.model)
     rows = prepared.held_out[: max(1, count)]
     if not rows:
         raise DataError(say("This study has no held-out rows: type the prompts instead."))
@@ -170,12 +159,16 @@ def held_out_prompts(lab: Lab, record: Record, count: int, system: str) -> list[
 
 
 def answer_prompts(
-    lab: Lab, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings, pair: Sequence[str]
+    answer: Answering,
+    chosen: Sequence[SelectedArm],
+    prompts: Sequence[Prompt],
+    settings: DecodingSettings,
+    pair: Sequence[str] = (),
 ) -> Iterator[ComparisonSession]:
     """Answer prompts.
 
     Args:
-        lab: The state shared by all visitors.
+        answer: Computes the answers.
         chosen: The arms.
         prompts: The prompts.
         settings: Decoding settings.
@@ -184,6 +177,7 @@ def answer_prompts(
     Yields:
         The comparison so far.
     """
+    from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of
 
     names = [BASE, *names_of(chosen)]
@@ -191,8 +185,8 @@ def answer_prompts(
     ids = tuple(column_id(one) for one in chosen)
     ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
     session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
-    for lines in _answers(lab, chosen, prompts, settings):
-        yield replace(session, lines=tuple(lines))
+    for lines in answer(chosen, prompts, settings):
+        yield replace(session, lines=tuple(with_measures(line) for line in lines))
 
 
 def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) -> Iterator[ComparisonSession]:
@@ -216,15 +210,6 @@ def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Bal
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
     return tuple(Ballot((first, second)) for first, second in (shuffle.sample(list(pair), 2) for _ in range(count)))
-
-
-def _answers(
-    lab: Lab, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings
-) -> Iterator[list[Line]]:
-    from neftune_core.evaluation.text_measures import with_measures
-
-    for lines in lab.answers(chosen, prompts, settings):
-        yield [with_measures(line) for line in lines]
 
 
 def next_turn(session: ComparisonSession, text: str) -> list[Prompt]:
