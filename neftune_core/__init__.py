@@ -18,7 +18,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
-      trained        what trained arms do: answers side by side, loss of every token, robustness to noise, updates by layer
+      trained        what trained arms do: answers, loss of every token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
     data           examples, chat rendering and labels, batches, the report on how rows are read
