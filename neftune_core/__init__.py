@@ -40,6 +40,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     home           file locations
     durable        atomic and durable files and folders
     errors         the exceptions shown to users
+    version        the version of this installation
 
 Outside the package: `app.py` starts the page; `assets/page` has its scripts and styles; `assets/catalogue.toml` the
 known models; `assets/language`, `assets/lessons`, `assets/starters` and `assets/recorded` translations, lessons, data
@@ -62,8 +63,9 @@ The public names: the noise alone works in any training loop, and `run_study` ru
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from neftune_core.version import __version__
 
 if TYPE_CHECKING:
     from neftune_core.data.settings import DataSettings
@@ -87,11 +89,6 @@ __all__ = [
     "run_study",
     "start_study",
 ]
-
-try:
-    __version__ = version("neftune-lab")
-except PackageNotFoundError:
-    __version__ = "0+unknown"
 
 _HOMES = {
     "DataSettings": "neftune_core.data.settings",

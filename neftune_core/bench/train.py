@@ -231,7 +231,8 @@ def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProx
     environment = {
         name: value for name, value in (os.environ | variables).items() if value and name not in FOREIGN_TUNING
     }
-    command = [sys.executable, "-m", "neftune_core.bench.train_sides", side, json.dumps(asdict(sizes))]
+    module = "trl_sides" if side.startswith("trl_") else "train_sides"
+    command = [sys.executable, "-m", f"neftune_core.bench.{module}", side, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]

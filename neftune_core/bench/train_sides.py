@@ -1,6 +1,7 @@
 """The measurements of `neftune bench train`, each run in its own process.
 
-`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too.
+`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too. Those of TRL are in
+`trl_sides`, started in the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,13 @@ def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
     )
 
 
-def _ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, PreparedData]:
+def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, PreparedData]:
+    """Return the study of these sizes, its model and its rows.
+
+    Args:
+        sizes: The sizes.
+        **training: Training settings that differ from those of the benchmark.
+    """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load
     from neftune_core.settings import Limits
@@ -108,7 +114,7 @@ def seconds_of(run: Lockstep) -> float:
 
 
 def _one_arm(sizes: Sizes, **training: Any) -> Found:
-    study, loaded, prepared = _ready(sizes, **training)
+    study, loaded, prepared = ready(sizes, **training)
     run = lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})
     trained = sum(int(row.trained[1:].sum()) for row in prepared.train)
     seconds = seconds_of(run)
@@ -135,7 +141,7 @@ def peak(sizes: Sizes) -> Found:
     from neftune_core.bench.matrix import own_peak, weights_of
 
     found = lora(sizes)
-    _, loaded, _ = _ready(sizes)
+    _, loaded, _ = ready(sizes)
     layers, head = weights_of(loaded)
     done = 4 * (found["tokens"] * layers + found["trained"] * head)
     speed = own_peak(loaded)
@@ -144,7 +150,7 @@ def peak(sizes: Sizes) -> Found:
 
 def arms(sizes: Sizes) -> Found:
     """Compare five arms at once with the same five one after another."""
-    study, loaded, prepared = _ready(sizes)
+    study, loaded, prepared = ready(sizes)
     seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
     alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
     together = seconds_of(lockstep(study, loaded, prepared, ARMS))
@@ -162,7 +168,7 @@ def answers(sizes: Sizes) -> Found:
     from neftune_core.evaluation.answers import stream_answers
     from neftune_core.evaluation.settings import AnswerSettings
 
-    _, loaded, prepared = _ready(sizes)
+    _, loaded, prepared = ready(sizes)
     stack = AdapterStack(loaded, 4, rank=RANK, alpha=2 * RANK)
     stack.start(0)  # untrained arms answer like the base, so that all stop at the same token
     prompts = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:5]]
@@ -299,7 +305,7 @@ def control(sizes: Sizes) -> Found:
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at
 
-    study, loaded, whole = _ready(sizes, precision="float32", steps=sizes.steps)
+    study, loaded, whole = ready(sizes, precision="float32", steps=sizes.steps)
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])
     run = lockstep(study, loaded, prepared, study.arms)
     theirs_from = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
@@ -319,7 +325,7 @@ def profile(sizes: Sizes) -> Found:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
-    study, loaded, prepared = _ready(sizes)
+    study, loaded, prepared = ready(sizes)
     seconds_of(lockstep(study, loaded, _some(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
     with profiled(activities=kinds) as trace:
@@ -353,11 +359,14 @@ SIDES: dict[str, Callable[[Sizes], Found]] = {
     )
 }
 
+
+def print_side(sides: Mapping[str, Callable[[Sizes], Found]]) -> None:
+    """Run the side that the command line names, and print its results."""
+    print(json.dumps(sides[sys.argv[1]](Sizes(**json.loads(sys.argv[2])))))
+
+
 if __name__ == "__main__":
-    from neftune_core.bench.trl_sides import TRL_SIDES
     from neftune_core.models.threads import YieldingWhenBusy
 
-    side, sizes = sys.argv[1], Sizes(**json.loads(sys.argv[2]))
-    with nullcontext() if side in TRL_SIDES else YieldingWhenBusy():  # as a study of the lab waits
-        result = (SIDES | TRL_SIDES)[side](sizes)
-    print(json.dumps(result))
+    with YieldingWhenBusy():  # as a study of the lab waits
+        print_side(SIDES)

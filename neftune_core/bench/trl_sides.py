@@ -1,4 +1,7 @@
-"""TRL's `SFTTrainer` on the rows of a benchmark, in its own process (see `train_sides`)."""
+"""TRL's `SFTTrainer` on the rows of a benchmark.
+
+`python -m neftune_core.bench.trl_sides SIDE SIZES` prints one line of JSON, see `train_sides`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.bench.train_sides import ALPHA, BATCH, FULL_RATE, LONGEST, LORA_RATE, RANK, Found, Sizes, _ready
+from neftune_core.bench.train_sides import (
+    ALPHA,
+    BATCH,
+    FULL_RATE,
+    LONGEST,
+    LORA_RATE,
+    RANK,
+    Found,
+    Sizes,
+    print_side,
+    ready,
+)
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
@@ -25,7 +39,7 @@ def _epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: boo
 
     from neftune_core.models.architecture.anatomy import linear_maps
 
-    _, loaded, prepared = _ready(sizes)
+    _, loaded, prepared = ready(sizes)
     names = sorted({name.rpartition(".")[2] for name in linear_maps(loaded.model, "all")})
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names) if adapters else None
     model = loaded.model.to(getattr(torch, precision)).requires_grad_(not adapters)
@@ -75,3 +89,6 @@ TRL_SIDES: dict[str, Callable[[Sizes], Found]] = {
         _epoch, precision="float32", settings=FULL | {"bf16": False, "gradient_checkpointing": False}, adapters=False
     ),
 }
+
+if __name__ == "__main__":
+    print_side(TRL_SIDES)

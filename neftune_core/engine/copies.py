@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neftune_core.engine import saving
 from neftune_core.engine.armset import BASE_SLOT, ArmSet, TrainedTensor
+from neftune_core.engine.saving import load_weights, save_weights
 from neftune_core.noise.batch import BatchNoise
 
 # Fixed tables, by a substring of their module's class name.
@@ -126,9 +126,9 @@ class FullCopies(ArmSet):
     def save(self, slot: int, folder: Path) -> None:
         """Write one arm as a folder that `transformers` loads; see `ArmSet.save`."""
         with torch.no_grad(), self.running([slot]) as tree:
-            saving.save_weights(tree, self.loaded, folder)
+            save_weights(tree, self.loaded, folder)
 
     def load(self, slot: int, folder: Path) -> None:
         """Load saved weights into a slot; see `ArmSet.load`."""
         shapes = {name: base.shape for name, base in self._bases.items()}
-        self._put(slot, saving.load_weights(type(self.loaded.model), folder, shapes))
+        self._put(slot, load_weights(type(self.loaded.model), folder, shapes))

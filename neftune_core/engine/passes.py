@@ -12,8 +12,7 @@ from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet, Dropout
 from neftune_core.engine.loss import ArmLosses, arm_losses
-from neftune_core.noise.ascent import initial_noise
-from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows, initial_noise
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.sites import DECODER, ENCODER
 

@@ -16,8 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from neftune_core.engine import saving
 from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor, seeded_generator
+from neftune_core.engine.saving import PREFIX, read_adapter, write_adapter
+from neftune_core.errors import RecordError
+from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
@@ -181,11 +183,60 @@ class AdapterStack(ArmSet):
 
     def save(self, slot: int, folder: Path) -> None:
         """Write one arm in the PEFT adapter format; see `ArmSet.save`."""
-        saving.save_adapter(self, slot, folder)
+        tensors: dict[str, Tensor] = {}
+        for name, pair in self.slot_state(slot).items():
+            tensors |= dict(zip(self._saved_names(name), (one.contiguous() for one in pair), strict=True))
+        config: dict[str, Any] = {
+            "peft_type": "LORA",
+            "task_type": "SEQ_2_SEQ_LM" if self.loaded.encoder_decoder else "CAUSAL_LM",
+            "base_model_name_or_path": self.loaded.source,
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": self._saved_targets(),
+            "fan_in_fan_out": any(not isinstance(module.base, nn.Linear) for module in self.adapted.values()),
+            "inference_mode": True,
+        }
+        published = self.loaded.published
+        if published is not None and not published.causal:
+            config["auto_mapping"] = {
+                "base_model_class": published.architecture,
+                "parent_library": published.library,
+            }
+        write_adapter(folder, tensors, config)
+
+    def _saved_names(self, name: str) -> list[str]:
+        """Return the names of the two tensors of an adapted module in a file of PEFT."""
+        published = self.loaded.published
+        saved = name if published is None else published.renamed(name)
+        return [f"{PREFIX}{saved}.lora_{part}.weight" for part in "AB"]
+
+    def _saved_targets(self) -> list[str]:
+        """Return the short names of the adapted modules if no other module has them, otherwise the full names."""
+        published = self.loaded.published
+        if published is not None:  # its towers may have modules of the same short names
+            return sorted(map(published.renamed, self.adapted))
+        short = {name.rpartition(".")[2] for name in self.adapted}
+        named = {name for name, _ in self.loaded.model.named_modules() if name.rpartition(".")[2] in short}
+        return sorted(short if named == set(self.adapted) else self.adapted)
 
     def load(self, slot: int, folder: Path) -> None:
         """Load a saved adapter into a slot; see `ArmSet.load`."""
-        saving.load_adapter(self, slot, folder)
+        tensors = read_adapter(folder)
+        state: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, module in self.adapted.items():
+            down, up = map(tensors.get, self._saved_names(name))
+            if down is None or up is None or down.shape != module.down.shape[1:] or up.t().shape != module.up.shape[1:]:
+                raise RecordError(
+                    say(
+                        "The adapter {folder!r} was trained on another model: {name} does not fit.",
+                        folder=str(folder),
+                        name=name,
+                    )
+                )
+            state[name] = (down.to(torch.float32), up.to(torch.float32))
+        self.load_slot(slot, state)
 
     def merged(self, slot: int) -> Any:
         """Return a separate model with the adapter of a slot merged into its weights, in float32 and rounded once."""

@@ -15,8 +15,7 @@ from neftune_core.engine.loss import arm_losses
 from neftune_core.engine.passes import noise_rows
 from neftune_core.engine.stack import BASE_SLOT, AdapterStack
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise.ascent import initial_noise
-from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows, initial_noise
 from neftune_core.noise.kinds import KINDS, TABLES_SITE
 from neftune_core.noise.settings import NoiseSettings
 

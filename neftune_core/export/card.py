@@ -9,7 +9,6 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from neftune_core import __version__
 from neftune_core.data.formats.starters import STARTERS
 from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import TrainingSettings
@@ -22,6 +21,7 @@ from neftune_core.settings import to_toml
 from neftune_core.studies.judging import rounding_of, verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import rounding_note
+from neftune_core.version import __version__
 
 IDENTIFIERS = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "gemma", "llama3.2", "bsd-3-clause")
 """Licences that the hub has an identifier for, among those of small models."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from neftune_core import __version__
 from neftune_core.durable import write_whole
 from neftune_core.export.report_parts import Content
 from neftune_core.export.study_report import study_content
@@ -21,6 +20,7 @@ from neftune_core.home import assets
 from neftune_core.language import TAGS, current, say
 from neftune_core.scripts import as_one
 from neftune_core.studies.records.record import Record
+from neftune_core.version import __version__
 
 
 def report(record: Record) -> str:

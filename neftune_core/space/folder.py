@@ -12,10 +12,10 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
-from neftune_core import __version__
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.home import assets
 from neftune_core.space.profiles import PROFILES
+from neftune_core.version import __version__
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TORCH = "2.13.0"

@@ -8,10 +8,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import grimp
 
 import neftune_core
 
@@ -26,6 +30,29 @@ def test_the_map_lists_every_package_in_the_order_of_the_contract() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = [name.removeprefix("neftune_core.") for name in contract[0]["layers"]]
     assert re.findall(r"^    (\w+)  ?\s*\w", neftune_core.__doc__ or "", re.MULTILINE)[: len(layers) - 1] == layers[1:]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports for types and imports inside functions count too."""
+    graph = grimp.build_graph("neftune_core", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports["neftune_core.noise.batch"]) > 2
+    TopologicalSorter(imports).prepare()  # raises CycleError with the cycle
+
+
+def test_folders_files_and_functions_stay_small() -> None:
+    files = [*(ROOT / "neftune_core").rglob("*.py")]
+    folders = Counter(file.parent for file in files if file.name != "__init__.py")
+    assert {str(folder): count for folder, count in folders.items() if count > 15} == {}
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    assert [str(file) for file, text in texts.items() if len(text.splitlines()) > 400] == []
+    functions = (node for text in texts.values() for node in ast.walk(ast.parse(text)))
+    lengths = {
+        node.name: (node.end_lineno or 0) - node.lineno
+        for node in functions
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert {name: length for name, length in lengths.items() if length > 60} == {}
 
 
 def test_importing_the_page_brings_neither_torch_nor_plotly() -> None:

@@ -16,7 +16,7 @@ from neftune_core.commands.compare import Compare, compare
 from neftune_core.commands.records import Report, Runs, report, runs
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import read_study, run_record
-from neftune_core.engine.saving import load_adapter
+from neftune_core.engine.saving import read_adapter
 from neftune_core.errors import DataError, InvalidSetting, ModelError, RecordError
 from neftune_core.models import checks, loading
 from neftune_core.models.loading import load
@@ -214,7 +214,7 @@ def test_a_cause_never_has_the_name_of_a_class() -> None:
 def test_a_damaged_adapter_and_a_damaged_checkpoint_are_reported(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
     with pytest.raises(RecordError, match=f"The adapter '{tmp_path}' cannot be read"):
-        load_adapter(None, 1, tmp_path)  # type: ignore[arg-type]
+        read_adapter(tmp_path)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.json").write_text("{", encoding="utf-8")
     with pytest.raises(RecordError, match=f"The checkpoint {tmp_path}/checkpoint cannot be read"):

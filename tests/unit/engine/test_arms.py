@@ -13,7 +13,6 @@ from neftune_core.data.batches import collate
 from neftune_core.engine import loss
 from neftune_core.engine.armset import Pass
 from neftune_core.engine.loss import ArmLosses, arm_losses
-from neftune_core.engine.saving import load_adapter, save_adapter
 from neftune_core.engine.stack import AdapterStack, StackedLinear
 from neftune_core.errors import Cancelled, RecordError
 from neftune_core.models.architecture.module_trees import weights_hash
@@ -146,21 +145,21 @@ def test_an_arm_loaded_by_peft_gives_the_same_logits(family: str, tmp_path: Path
     model = FAMILIES[family].build()
     loaded = loaded_tiny(model, model.get_input_embeddings().embedding_dim)
     stack = _stack(loaded)
-    save_adapter(stack, 2, tmp_path)
+    stack.save(2, tmp_path)
     peft_model = PeftModel.from_pretrained(loaded.model, tmp_path).eval()
     torch.testing.assert_close(peft_model(input_ids=IDS).logits, _logits(stack, [2])[0], rtol=0, atol=1e-5)
 
 
 def test_a_saved_arm_comes_back_and_a_foreign_one_is_refused(tiny: LoadedModel, tmp_path: Path) -> None:
     stack = _stack(tiny)
-    save_adapter(stack, 2, tmp_path / "arm")
+    stack.save(2, tmp_path / "arm")
     again = AdapterStack(tiny, 1, rank=4, alpha=8)
-    load_adapter(again, 1, tmp_path / "arm")
+    again.load(1, tmp_path / "arm")
     assert torch.equal(_logits(again, [1])[0], _logits(stack, [2])[0])
     with pytest.raises(RecordError, match="another model"):
-        load_adapter(AdapterStack(tiny, 1, rank=5, alpha=8), 1, tmp_path / "arm")
+        AdapterStack(tiny, 1, rank=5, alpha=8).load(1, tmp_path / "arm")
     with pytest.raises(RecordError, match="missing"):
-        load_adapter(again, 1, tmp_path / "nothing")
+        again.load(1, tmp_path / "nothing")
 
 
 def test_a_stop_is_seen_within_a_layer_on_the_way_forth_in_the_head_and_back(tiny: LoadedModel) -> None:
@@ -216,7 +215,7 @@ def test_bfloat16_trains_saves_and_answers_as_peft_does(tiny: LoadedModel, tmp_p
         losses = arm_losses(tree, batch, 3, backward_over=10)
     assert torch.isfinite(losses.means).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in stack.parameters())
-    save_adapter(stack, 2, tmp_path)
+    stack.save(2, tmp_path)
     peft_model = PeftModel.from_pretrained(tiny.model, tmp_path).eval()
     theirs, ours = peft_model(input_ids=IDS).logits.float(), _logits(stack, [2])[0].float()
     # eight bits of mantissa, through two layers: a few units of the last place of the largest logit

@@ -15,8 +15,7 @@ from neftune_core.data.batches import collate
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.engine.passes import noise_rows
-from neftune_core.noise.ascent import initial_noise
-from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
+from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows, initial_noise
 from neftune_core.noise.kinds import KINDS, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import DECODER, ENCODER, Site

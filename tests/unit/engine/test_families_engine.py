@@ -15,7 +15,6 @@ from neftune_core.data.examples import Message
 from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.saving import load_adapter, save_adapter
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.architecture.module_trees import private_tree, weights_hash
@@ -54,13 +53,13 @@ def test_an_arm_of_any_family_loaded_by_peft_gives_the_same_loss(family: str, tm
 
     loaded = loaded_family(FAMILIES[family])
     stack, batch = stack_of(loaded), batch_of(loaded)
-    save_adapter(stack, 2, tmp_path)
+    stack.save(2, tmp_path)
     with torch.no_grad(), stack.running([2]) as tree:
         ours = own_loss(tree, batch)
     theirs = own_loss(PeftModel.from_pretrained(private_tree(loaded.model), tmp_path).eval(), batch)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     again = AdapterStack(loaded, 1, rank=RANK, alpha=ALPHA)
-    load_adapter(again, 1, tmp_path)
+    again.load(1, tmp_path)
     with torch.no_grad(), again.running([1]) as tree:
         assert torch.equal(own_loss(tree, batch), ours)
 

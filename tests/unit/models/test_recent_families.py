@@ -14,7 +14,6 @@ from tiny_tokenizers import bart_tokenizer
 from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.saving import load_adapter, save_adapter
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting, ModelError, NoEffect
@@ -70,9 +69,9 @@ def test_a_family_from_a_folder_is_loaded_trained_in_two_arms_asked_exported_and
     stack = _trained(loaded)
     answers = answers_of(stack, [0, 1], prompts_of(loaded)[:2], PENALTY)
     assert answers[0] == [generated(loaded.model, prompt, loaded, PENALTY) for prompt in prompts_of(loaded)[:2]]
-    save_adapter(stack, 2, tmp_path / "adapter")
+    stack.save(2, tmp_path / "adapter")
     again = AdapterStack(loaded, 2, rank=RANK, alpha=ALPHA)
-    load_adapter(again, 2, tmp_path / "adapter")
+    again.load(2, tmp_path / "adapter")
     batch = batch_of(loaded)
     with torch.no_grad(), stack.running([2]) as tree:
         ours = own_loss(tree, batch)

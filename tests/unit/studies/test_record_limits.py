@@ -309,11 +309,11 @@ def test_a_damaged_adapter_is_refused(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])
 def test_a_damaged_adapter_that_is_asked_gets_a_sentence(tmp_path: Path, content: bytes) -> None:
-    from neftune_core.engine.saving import ADAPTER, load_adapter
+    from neftune_core.engine.saving import ADAPTER, read_adapter
 
     (tmp_path / ADAPTER).write_bytes(content)
     with pytest.raises(RecordError, match="cannot be read"):
-        load_adapter(None, 1, tmp_path)  # type: ignore[arg-type]
+        read_adapter(tmp_path)
 
 
 @pytest.mark.parametrize(

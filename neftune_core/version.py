@@ -1,0 +1,8 @@
+"""The version of this installation."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("neftune-lab")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
