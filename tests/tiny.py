@@ -11,6 +11,8 @@ import torch
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.models.loading import LoadedModel
+from neftune_core.models.tokenizing import decoder_start
+from tests.stress.families.engine import LOWEST_TOKEN, TOKENS
 
 
 def loaded_tiny(model: Any, width: int) -> LoadedModel:
@@ -41,4 +43,18 @@ def random_rows(count: int, seed: int = 0) -> list[EncodedExample]:
         example = Example((Message("user", "a"), Message("assistant", "b")), row=number + 1)
         ids = generator.integers(1, 50, length).astype(np.int32)
         rows.append(EncodedExample(ids=ids, trained=trained, example=example))
+    return rows
+
+
+def family_rows(loaded: LoadedModel, count: int = 8) -> list[EncodedExample]:
+    """Return random rows as the model reads them; an encoder-decoder reads the prompt as source."""
+    generator = np.random.default_rng(0)
+    start, rows = decoder_start(loaded.tokenizer), []
+    for number in range(count):
+        prompt, reply = (generator.integers(LOWEST_TOKEN, TOKENS, 3 + number).astype(np.int32) for _ in range(2))
+        before = prompt if start is None else np.array([start], dtype=np.int32)
+        ids = np.concatenate([before, reply])
+        example = Example((Message("user", "w5 w6"), Message("assistant", "w7")), row=number + 1)
+        source = None if start is None else prompt
+        rows.append(EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source))
     return rows

@@ -48,7 +48,7 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
     loaded = random_model(SMOLLM2_135M, place)
     words = f"{gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
     table = ResultTable(f"Arms on a GPU: {words}", describe_machine())
-    for execution in ("eager", "compiled", "captured") if place.type == "cuda" else ("eager",):
+    for execution in ("eager", "graphs", "compiled", "captured") if place.type == "cuda" else ("eager",):
         table.rows += _arms_rows(loaded, execution, runs)
     table.rows += _memory_rows(loaded) + _peft_rows(loaded, runs)
     kept = measurement_file(gpu_name(place))

@@ -98,9 +98,9 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
         The run, before its first step.
     """
     from neftune_core.engine.lockstep import Lockstep
-    from neftune_core.engine.methods import make_arms
+    from neftune_core.engine.methods import make_training_arms
 
-    return Lockstep(study, make_arms(loaded, len(arms), study.training), prepared, arms=arms)
+    return Lockstep(study, make_training_arms(loaded, len(arms), study.training), prepared, arms=arms)
 
 
 def seconds_of(run: Lockstep) -> float:

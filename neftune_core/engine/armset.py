@@ -68,6 +68,7 @@ class Pass:
         self.active: tuple[int, ...] = tuple(range(slots))
         self.rates: tuple[float, ...] = ()
         self.mask_generator: torch.Generator | None = None
+        self.draws_masks = False
         self.part = ""
         self.noise: BatchNoise | None = None
         self.should_stop: Callable[[], bool] = lambda: False
@@ -81,6 +82,8 @@ class ArmSet(ABC):
         slots: Number of slots, the base included.
         tree: Private module tree that shares the base's tensors but not its modules.
         sites: The noise sites of `tree`.
+        before_training: Called before every training pass.
+        fallback: Returns why layers run eagerly although the settings ask for CUDA graphs; "" if they do not.
     """
 
     def __init__(self, loaded: LoadedModel, arms: int) -> None:
@@ -95,6 +98,13 @@ class ArmSet(ABC):
         self.sites = noise_sites(self.tree)
         self._put_hooks()
         self._captures = False
+        self.before_training: list[Callable[[], None]] = []
+        self.fallback: Callable[[], str] = str
+
+    @property
+    def running_pass(self) -> Pass:
+        """The state that the modules of the tree read."""
+        return self._pass
 
     def _prepare_tree(self) -> None:  # noqa: B027 - optional
         """Change the modules of the tree before hooks are registered."""
@@ -210,6 +220,9 @@ class ArmSet(ABC):
         """
         now = self._pass
         now.rates, now.mask_generator = dropout.rates, seeded_generator(Purpose.DROPOUT, *dropout.seed)
+        now.draws_masks = any(dropout.rates) or dropout.model > 0
+        for begin in self.before_training:
+            begin()
         self._set_model_dropout(dropout.model)
         self.tree.train()
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.copies import FullCopies
+from neftune_core.engine.graphs import capture_layers
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import NotAvailable
@@ -35,7 +36,18 @@ COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
 
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create the set of arms that the settings select; `start` has yet to be called on it.
+    """Create the set of arms that the settings select, to be filled from disk; `start` has yet to be called on it.
+
+    Args:
+        loaded: The base model.
+        arms: Number of arms.
+        training: The training settings; layers run eagerly, whatever their `execution`.
+    """
+    return FACTORIES[training.method](loaded, arms, training)
+
+
+def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
+    """Create a set of arms to be trained, as `make_arms` does, whose layers run as `execution` says.
 
     Args:
         loaded: The base model.
@@ -45,9 +57,11 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
     Raises:
         NotAvailable: If the device cannot capture CUDA graphs but the settings ask for it.
     """
-    if training.execution == "captured" and loaded.device.type != "cuda":
+    if training.execution in ("graphs", "captured") and loaded.device.type != "cuda":
         raise NotAvailable(say("Capturing CUDA graphs needs a CUDA GPU: set execution to compiled or eager."))
-    made = FACTORIES[training.method](loaded, arms, training)
-    if training.execution in COMPILED:
+    made = make_arms(loaded, arms, training)
+    if training.execution == "graphs":
+        capture_layers(made)
+    elif training.execution in COMPILED:
         made.compile_layers(COMPILED[training.execution])
     return made

@@ -16,6 +16,7 @@ METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
 TURNS = {"together": "All together", "in-turn": "In turn (less memory)"}
 EXECUTIONS = {
     "eager": "Not compiled",
+    "graphs": "Layers captured, not compiled (CUDA graphs)",
     "compiled": "Layers compiled (torch.compile)",
     "captured": "Layers compiled and captured (CUDA graphs)",
 }
@@ -86,8 +87,8 @@ class TrainingSettings(Settings):
     )
     execution: str = setting(
         "eager",
-        "How the layers are run. If compiled, the first step of each shape takes up to a minute; this pays off on a "
-        "GPU that spends its time launching small operations, and hardly on a CPU.",
+        "How the layers are run. CUDA graphs and compilation pay off on a GPU that spends its time launching small "
+        "operations, and hardly on a CPU. If compiled, the first step of each shape takes up to a minute.",
         choices=EXECUTIONS,
     )
     learning_rate: float = setting(

@@ -17,7 +17,7 @@ from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
-from neftune_core.engine.methods import make_arms
+from neftune_core.engine.methods import make_training_arms
 from neftune_core.engine.parallel import StudyEnded, process_group
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
@@ -219,7 +219,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
     tokenised_study_prompts(study, prepared, loaded)
     require_memory(study, loaded, prepared)
     require_disk(study, loaded, record.folder, limits)
-    stack = make_arms(loaded, len(study.arms), study.training)
+    stack = make_training_arms(loaded, len(study.arms), study.training)
     return _StudyState(study, record, stack, prepared, limits, stop)
 
 
@@ -341,6 +341,7 @@ def _ending(study: StudySettings, record: Record) -> Event:
         for arm in event.get("arms", {})
     }
     everything = sum(map(len, study.runs.values()))
+    fallback = next((event["fallback"] for event in record.events() if "fallback" in event), "")
     ending: Event = {"seed": study.seed, "event": "failed" if len(lost) == everything else "finished"}
     if lost:
         names = [name for name in study.arms if any(name == arm for _, arm in lost)]
@@ -350,6 +351,10 @@ def _ending(study: StudySettings, record: Record) -> Event:
                 "The loss of {arms} became NaN or infinite: choose a smaller learning rate or less noise."
             ).format(arms=", ".join(names)),
         }
+    elif fallback:
+        ending["message"] = later(
+            "The layers ran without CUDA graphs, because these could not be recorded: {reason}"
+        ).format(reason=fallback)
     return ending
 
 
@@ -360,7 +365,10 @@ def _save(run: Lockstep, record: Record) -> Event:
             run.stack.save(slot, folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)  # saved by an earlier interruption, before the arm diverged
-    return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
+    fallback = run.stack.fallback()
+    return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}} | (
+        {"fallback": fallback} if fallback else {}
+    )
 
 
 def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:

@@ -13,7 +13,7 @@ import torch
 
 from neftune_core.bench.matrix import random_rows
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_arms
+from neftune_core.engine.methods import make_training_arms
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.answers import stream_answers
@@ -45,7 +45,9 @@ def made(loaded: LoadedModel, arms: dict[str, NoiseSettings], **training: Any) -
     settings = TrainingSettings(**({"steps": 5, "learning_rate": 2e-3, "evaluations": 1, "lora_rank": 4} | training))
     rows = random_rows(loaded, 16, 24)
     prepared = SimpleNamespace(train=rows[:12], held_out=rows[12:])
-    return Lockstep(StudySettings(training=settings), make_arms(loaded, len(arms), settings), prepared, arms=arms)
+    return Lockstep(
+        StudySettings(training=settings), make_training_arms(loaded, len(arms), settings), prepared, arms=arms
+    )
 
 
 def losses(run: Lockstep, arm: str) -> list[float]:
@@ -106,15 +108,26 @@ def test_a_run_is_bit_identical_when_resumed(on_gpu: LoadedModel, tmp_path: Path
     assert list(resumed.run(lambda: False)) == [event for event in expected if event["step"] > 3]
 
 
-@pytest.mark.parametrize("execution", ["compiled", "captured"])
+@pytest.mark.parametrize("execution", ["graphs", "compiled", "captured"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_compiled_and_captured_layers_have_the_losses_of_eager_ones(
+def test_layers_that_are_not_run_eagerly_have_the_losses_of_eager_ones(
     in_float32: LoadedModel, execution: str, method: str
 ) -> None:
     eager = losses(made(in_float32, FEW, method=method), "uniform")
     assert losses(made(in_float32, FEW, method=method, execution=execution), "uniform") == pytest.approx(
         eager, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("training", [{}, {"accumulation": 2}, {"arms_at_once": "in-turn"}, {"method": "full"}])
+def test_cuda_graphs_are_recorded_for_every_kind_of_noise(in_float32: LoadedModel, training: dict[str, Any]) -> None:
+    eager = [losses(made(in_float32, ARMS, **training), name) for name in ("symmetric", "adversarial")]
+    run = made(in_float32, ARMS, execution="graphs", **training)
+    events = [event for event in run.run(lambda: False) if event["event"] == "step"]
+    assert run.stack.fallback() == ""
+    found = [[event["arms"][name]["loss"] for event in events] for name in ("symmetric", "adversarial")]
+    for one, other in zip(found, eager, strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
 
 
 def test_answers_of_base_and_arms_come_from_one_decode(on_gpu: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 from pretended_devices import GPU, DevicesMet, PretendedGpu, on_gpu
-from tiny import random_rows
+from tiny import family_rows, random_rows
 
 from neftune_core.data.chat import EncodedExample
-from neftune_core.data.examples import Example, Message
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.methods import make_arms
 from neftune_core.engine.settings import TrainingSettings
@@ -23,13 +22,12 @@ from neftune_core.evaluation.noise_propagation import measure_propagation
 from neftune_core.evaluation.sensitivity import measure_sensitivity
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.loading import LoadedModel
-from neftune_core.models.tokenizing import decoder_start
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies import checkpoint
 from neftune_core.studies.measuring import measure_end
 from neftune_core.studies.settings import CONTROL, StudySettings
-from tests.stress.families.engine import LOWEST_TOKEN, TOKENS, loaded_family
+from tests.stress.families.engine import loaded_family
 from tests.stress.families.tiny import FAMILIES
 
 ARMS = {
@@ -53,20 +51,6 @@ SOME_FAMILIES = ("Llama", "GPT-2", "BERT", "T5", "BART", "RecurrentGemma", "Mamb
 def gpu() -> Iterator[PretendedGpu]:
     with PretendedGpu() as pretended:
         yield pretended
-
-
-def rows_of(loaded: LoadedModel, count: int = 8) -> list[EncodedExample]:
-    """Return random rows as the model reads them; an encoder-decoder reads the prompt as source."""
-    generator = np.random.default_rng(0)
-    start, rows = decoder_start(loaded.tokenizer), []
-    for number in range(count):
-        prompt, reply = (generator.integers(LOWEST_TOKEN, TOKENS, 3 + number).astype(np.int32) for _ in range(2))
-        before = prompt if start is None else np.array([start], dtype=np.int32)
-        ids = np.concatenate([before, reply])
-        example = Example((Message("user", "w5 w6"), Message("assistant", "w7")), row=number + 1)
-        source = None if start is None else prompt
-        rows.append(EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source))
-    return rows
 
 
 def made(loaded: LoadedModel, arms: dict[str, NoiseSettings], rows: list[EncodedExample], **training: Any) -> Lockstep:
@@ -111,7 +95,7 @@ def test_a_checkpoint_is_resumed_on_the_device(
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_an_arm_is_saved_loaded_and_merged_on_the_device(gpu: PretendedGpu, tmp_path: Path, method: str) -> None:
     loaded = on_gpu(loaded_family(FAMILIES["Llama"]))
-    run = made(loaded, FEW, rows_of(loaded), method=method)
+    run = made(loaded, FEW, family_rows(loaded), method=method)
     losses(run)
     run.stack.save(1, tmp_path / "arm")
     run.stack.load(2, tmp_path / "arm")
@@ -128,7 +112,7 @@ def test_every_kind_of_family_trains_measures_and_answers_on_the_device(gpu: Pre
     arms = {"control": CONTROL, "noise": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites=sites)}
     found = []
     for place in (loaded, on_gpu(loaded)):
-        run = made(place, arms, rows_of(loaded))
+        run = made(place, arms, family_rows(loaded))
         trained = losses(run)
         prompts = [[5, 6, 7], [8, 9, 10, 11, 12]]
         *_, greedy = stream_answers(run.stack, [0, 1, 2], prompts, AnswerSettings(new_tokens=4))
@@ -142,7 +126,7 @@ def test_every_kind_of_family_trains_measures_and_answers_on_the_device(gpu: Pre
 @pytest.mark.parametrize("family", ["Llama", "T5", "Mamba"])
 def test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device(gpu: PretendedGpu, family: str) -> None:
     loaded = on_gpu(loaded_family(FAMILIES[family]))
-    run = made(loaded, {name: ARMS[name] for name in ("control", "uniform")}, rows_of(loaded, 12))
+    run = made(loaded, {name: ARMS[name] for name in ("control", "uniform")}, family_rows(loaded, 12))
     losses(run)
     measured = measure_end(run, [0, 1, 2], lambda: False)
     assert np.isfinite(measured.arms["uniform"]["noise_penalty"])
@@ -151,7 +135,7 @@ def test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device(gpu:
     assert np.isfinite(propagation.predictions.divergences).all()
     for kind in ("uniform", "symmetric", "adversarial"):
         noise = NoiseSettings(strength=5, kind=kind)
-        *_, sensitivity = measure_sensitivity(loaded, rows_of(loaded, 2), noise, [5.0])
+        *_, sensitivity = measure_sensitivity(loaded, family_rows(loaded, 2), noise, [5.0])
         assert np.isfinite(sensitivity.losses).all()
 
 

@@ -16,7 +16,7 @@ from neftune_core.data.batches import epoch_batches
 from neftune_core.engine.armset import TrainedTensor
 from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_arms
+from neftune_core.engine.methods import make_training_arms
 from neftune_core.engine.optimizer import LossScale, build_blocks
 from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
@@ -47,7 +47,9 @@ def made(loaded: LoadedModel, arms: dict[str, NoiseSettings] = ARMS, **training:
     settings = TrainingSettings(**(usual | training))
     rows = random_rows(20)
     prepared = SimpleNamespace(train=rows[:16], held_out=rows[16:])
-    return Lockstep(StudySettings(training=settings), make_arms(loaded, len(arms), settings), prepared, arms=arms)
+    return Lockstep(
+        StudySettings(training=settings), make_training_arms(loaded, len(arms), settings), prepared, arms=arms
+    )
 
 
 def events(run: Lockstep) -> list[dict[str, Any]]:

@@ -1,0 +1,309 @@
+"""CUDA graphs of the layers without compilation: the forward and backward pass of a layer as one launch each.
+
+A layer is recorded the second time it meets inputs of one shape; the first time is its warm-up. A recording reads its
+inputs from fixed tensors, so every call copies them there. Hooks (noise, cancellation) run between the layers and are
+not recorded. Where a recording is impossible, the layer runs eagerly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from neftune_core.engine.armset import ArmSet, Pass
+from neftune_core.noise.kinds import EMBEDDING_SITE
+
+Result = TypeVar("Result")
+Key = tuple[object, ...]
+
+MOST_SHAPES = 24
+"""Recordings per layer; calls of further shapes run eagerly, because every recording holds inputs and outputs."""
+
+
+class Recorder(Protocol):
+    """Records operations of one layer, to be repeated on the same memory."""
+
+    def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
+        """Record what `run` does.
+
+        Args:
+            run: A function of tensors that stay where they are.
+
+        Returns:
+            The result of `run`, whose tensors a repetition overwrites, and the function that repeats it. What the
+            tensors hold before the first repetition is undefined.
+
+        Raises:
+            RuntimeError: If an operation cannot be recorded.
+        """
+
+
+class CudaRecorder:
+    """Records as CUDA graphs. All recordings of a layer share one memory pool, since only one is in use at a time."""
+
+    def __init__(self) -> None:
+        self._pool: Any = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()
+
+    def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
+        """Record a CUDA graph; see `Recorder.record`.
+
+        `torch.cuda.graph` is not used, because it collects garbage and empties the cache for every graph.
+        """
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                result = run()
+            except BaseException:
+                with suppress(RuntimeError):  # the first error says more
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return result, graph.replay
+
+
+def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRecorder) -> list[CapturedLayer]:
+    """Let every layer of a set of arms run from recordings.
+
+    Args:
+        arms: The arms.
+        make_recorder: Returns the recorder of one layer.
+
+    Returns:
+        The layers.
+    """
+    layers = {site.module: None for site in arms.sites if site.number > EMBEDDING_SITE}
+    captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in layers]
+    for one in captured:
+        one.layer.forward = one
+        arms.before_training.append(one.begin_pass)
+    arms.fallback = lambda: next((one.refused for one in captured if one.refused), "")
+    return captured
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A layer recorded for inputs of one shape.
+
+    Attributes:
+        inputs: Fixed input tensors: the arguments, and weights that are computed anew in each pass.
+        outputs: Fixed output tensors.
+        spec: Structure of the output.
+        gradients_in: Fixed gradients of those outputs that have one.
+        gradients_out: Fixed gradients of `differentiated`, None where there is none.
+        differentiated: Indices into the inputs followed by the weights.
+        forward: Repeats the forward pass.
+        backward: Repeats the backward pass.
+    """
+
+    inputs: list[Tensor]
+    outputs: list[Any]
+    spec: TreeSpec
+    gradients_in: dict[int, Tensor]
+    gradients_out: list[Tensor | None]
+    differentiated: list[int]
+    forward: Callable[[], None]
+    backward: Callable[[], None]
+
+
+class CapturedLayer:
+    """The forward method of a layer, repeated from recordings where possible.
+
+    Attributes:
+        layer: The layer.
+        refused: Why the layer cannot be recorded; "" if it can, or has not been tried.
+        replays: Number of passes repeated from a recording.
+    """
+
+    def __init__(self, layer: nn.Module, now: Pass, recorder: Recorder) -> None:
+        self.layer, self.refused, self.replays = layer, "", 0
+        self._eager, self._now, self._recorder = layer.forward, now, recorder
+        self._recordings: dict[Key, _Recording | None] = {}
+        self._is_pending = False
+
+    def begin_pass(self) -> None:
+        """Forget an earlier pass that never reached its backward pass."""
+        self._is_pending = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the layer.
+
+        A second call before the backward pass (a layer that is used at several depths) runs eagerly, because it would
+        overwrite what the first one needs for its gradient.
+        """
+        leaves, spec = tree_flatten((args, kwargs))
+        own = self._computed_weights()
+        key = self._key(leaves, spec, own)
+        if key is None or self.refused or self._is_pending:
+            return self._eager(*args, **kwargs)
+        if key not in self._recordings:
+            if len(self._recordings) < MOST_SHAPES:
+                self._recordings[key] = None  # this call is the warm-up
+            return self._eager(*args, **kwargs)
+        recording = self._recordings[key] or self._try_recording(key, leaves, spec, own)
+        if recording is None:
+            return self._eager(*args, **kwargs)
+        self._is_pending, self.replays = True, self.replays + 1
+        given = [leaf for leaf in leaves if isinstance(leaf, Tensor)] + [tensor for _, _, tensor in own]
+        results = _Replayed.apply(self, recording, *given, *self._fixed_weights())
+        outputs = list(recording.outputs)
+        for place, result in zip(_tensors(outputs), results, strict=True):
+            outputs[place] = result
+        return tree_unflatten(outputs, recording.spec)
+
+    def finish_backward(self) -> None:
+        """Note that the gradient of the pending pass has been taken."""
+        self._is_pending = False
+
+    def _key(self, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]) -> Key | None:
+        """Return what a recording depends on; None if this call cannot be recorded."""
+        if not (torch.is_grad_enabled() and self.layer.training) or self._now.draws_masks:
+            return None
+        if not all(leaf is None or isinstance(leaf, Tensor | bool | int | float | str) for leaf in leaves):
+            return None
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)] + [tensor for _, _, tensor in own]
+        if not any(tensor.requires_grad for tensor in (*tensors, *self._fixed_weights())):
+            return None
+        shapes = [(tensor.shape, tensor.dtype, tensor.requires_grad) for tensor in tensors]
+        others = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+        return (self._now.active, str(spec), *shapes, *others)
+
+    def _computed_weights(self) -> list[tuple[nn.Module, str, Tensor]]:
+        """Return the weights that are not stored but computed for this pass: full copies rounded to bfloat16."""
+        return [
+            (module, name, tensor)
+            for module in self.layer.modules()
+            for name, tensor in module._parameters.items()
+            if tensor is not None and not tensor.is_leaf
+        ]
+
+    def _fixed_weights(self) -> list[Tensor]:
+        """Return the trained weights, which stay where they are."""
+        weights = {id(tensor): tensor for tensor in self.layer.parameters() if tensor.is_leaf and tensor.requires_grad}
+        return list(weights.values())
+
+    def _try_recording(
+        self, key: Key, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]
+    ) -> _Recording | None:
+        """Record the layer for these inputs; None, and `refused` says why, if that is impossible."""
+        try:
+            self._recordings[key] = self._record(leaves, spec, own)
+        except (RuntimeError, NotImplementedError) as error:  # also out of memory
+            self.refused = str(error).partition("\n")[0]
+            self._recordings.clear()
+            return None
+        return self._recordings[key]
+
+    def _record(
+        self, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]
+    ) -> _Recording:
+        fixed: list[Any] = [_copy_of(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        weights = [_copy_of(tensor) for _, _, tensor in own]
+        inputs = [leaf for leaf in fixed if isinstance(leaf, Tensor)] + weights
+
+        def forward() -> Any:
+            args, kwargs = tree_unflatten(fixed, spec)
+            with _holding_weights(own, weights):
+                return self._eager(*args, **kwargs)
+
+        result, repeat_forward = self._recorder.record(forward)
+        outputs, out_spec = tree_flatten(result)
+        gradients_in = {
+            place: torch.empty_like(outputs[place]) for place in _tensors(outputs) if outputs[place].requires_grad
+        }
+        of = [*inputs, *self._fixed_weights()]
+        differentiated = [number for number, tensor in enumerate(of) if tensor.requires_grad]
+
+        def backward() -> Sequence[Tensor | None]:
+            return torch.autograd.grad(
+                [outputs[place] for place in gradients_in],
+                [of[number] for number in differentiated],
+                list(gradients_in.values()),
+                allow_unused=True,
+            )
+
+        gradients_out, repeat_backward = self._recorder.record(backward)
+        detached = [output.detach() if isinstance(output, Tensor) else output for output in outputs]
+        return _Recording(
+            [tensor.detach() for tensor in inputs],
+            detached,
+            out_spec,
+            gradients_in,
+            list(gradients_out),
+            differentiated,
+            repeat_forward,
+            repeat_backward,
+        )
+
+
+class _Replayed(torch.autograd.Function):
+    """A recorded layer as one operation of autograd.
+
+    The arguments are the layer, the recording, its inputs, and the trained weights, which get their gradients from
+    here.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, layer: CapturedLayer, recording: _Recording, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.layer, ctx.recording, ctx.weights = layer, recording, tensors[len(recording.inputs) :]
+        for place, given in zip(recording.inputs, tensors[: len(recording.inputs)], strict=True):
+            place.copy_(given)
+        recording.forward()
+        results = {place: recording.outputs[place].detach() for place in _tensors(recording.outputs)}
+        ctx.places = list(results)
+        ctx.mark_non_differentiable(*(one for place, one in results.items() if place not in recording.gradients_in))
+        return tuple(results.values())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        recording: _Recording = ctx.recording
+        given = dict(zip(ctx.places, gradients, strict=True))
+        for place, fixed in recording.gradients_in.items():
+            gradient = given[place]
+            fixed.zero_() if gradient is None else fixed.copy_(gradient)
+        _free_gradients(ctx.weights, recording.gradients_out)
+        recording.backward()
+        ctx.layer.finish_backward()
+        found: list[Tensor | None] = [None] * (len(recording.inputs) + len(ctx.weights))
+        for number, gradient in zip(recording.differentiated, recording.gradients_out, strict=True):
+            found[number] = None if gradient is None else gradient.detach()
+        return (None, None, *found)
+
+
+def _free_gradients(weights: Sequence[Tensor], fixed: Sequence[Tensor | None]) -> None:
+    """Copy gradients that autograd keeps in the memory of a recording, which is about to be overwritten."""
+    memory = {gradient.data_ptr() for gradient in fixed if gradient is not None}
+    for weight in weights:
+        if weight.grad is not None and weight.grad.data_ptr() in memory:
+            weight.grad = weight.grad.clone()
+
+
+def _copy_of(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _tensors(values: Sequence[Any]) -> list[int]:
+    """Return the indices of tensors."""
+    return [place for place, value in enumerate(values) if isinstance(value, Tensor)]
+
+
+@contextmanager
+def _holding_weights(places: Sequence[tuple[nn.Module, str, Tensor]], weights: Sequence[Tensor]) -> Iterator[None]:
+    """Let the modules read these weights inside the block."""
+    for (module, name, _), weight in zip(places, weights, strict=True):
+        module._parameters[name] = cast(nn.Parameter, weight)
+    try:
+        yield
+    finally:
+        for module, name, before in places:
+            module._parameters[name] = cast(nn.Parameter, before)
