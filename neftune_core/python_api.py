@@ -123,7 +123,7 @@ class StudyResult:
         """Write the adapter of one arm for PEFT, with a model card.
 
         Args:
-            arm: Name of the arm, such as "uniform-alpha-5".
+            arm: Name of the arm, such as "uniform-alpha-5"; "uniform-alpha-5@best" for its best evaluation.
             folder: The folder to create.
             seed: Seed of the run; the study's first by default.
 

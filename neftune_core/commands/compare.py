@@ -34,7 +34,8 @@ class Compare:
     out: Path | None = None
     """Also write the answers and their measures to this new .jsonl or .csv file."""
     arms: tuple[str, ...] = ()
-    """Arms that answer, in addition to the base; all arms of each record by default."""
+    """Arms that answer, in addition to the base; all arms of each record by default. `NAME@best` is an arm with the
+    weights of its best evaluation."""
     seeds: tuple[int, ...] = ()
     """Seeds whose arms answer; the first seed of each record by default."""
     seed: int | None = None
@@ -52,8 +53,8 @@ def compare(arguments: Compare) -> int:
         LabError: If the records, prompts or decoding settings cannot be used.
     """
     from neftune_core.evaluation.text_measures import with_measures
-    from neftune_core.studies.comparison import compare_arms, read_prompts, selected_arms
-    from neftune_core.studies.prompts import WRITERS, as_jsonl
+    from neftune_core.studies.comparison import compare_arms, selected_arms
+    from neftune_core.studies.prompts import WRITERS, as_jsonl, read_prompts
 
     if not arguments.records:
         raise InvalidSetting("Give a record: `neftune runs` lists them.")

@@ -75,7 +75,7 @@ class Runs:
     form: str = "record"
     """With `export`: the whole `record`, or one arm as `adapter` (PEFT) or `merged` (transformers)."""
     arm: str = "control"
-    """With `export` of an arm: its name."""
+    """With `export` of an arm: its name; `NAME@best` for the weights of its best evaluation."""
     seed: int | None = None
     """With `export` of an arm: its seed; the record's first seed by default."""
     seeds: int | None = None

@@ -185,6 +185,23 @@ class TrainingSettings(Settings):
         unit="rows",
     )
 
+    keep_best: bool = setting(
+        True,
+        "Keep the weights of each arm's best evaluation (lowest held-out loss) beside those of its end. Takes up to "
+        "twice the disk space.",
+        label="Keep the best",
+    )
+    early_stop: int = setting(
+        0,
+        "End a seed once no arm has had a lower held-out loss for this many evaluations. All arms end together, so "
+        "that they are compared at the same step. 0 never ends early.",
+        minimum=0,
+        maximum=1000,
+        slider_maximum=20,
+        step=1,
+        unit="evaluations",
+    )
+
     @property
     def together(self) -> bool:
         """Whether all arms run in one forward pass."""

@@ -109,6 +109,7 @@ class Outcomes:
         own_controls: Controls of arms that have their own, as in a sweep over training settings.
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
         rounding: Effect of the number format.
+        early: Last and planned step of every seed that the early stop ended.
     """
 
     control: Seeds
@@ -117,6 +118,7 @@ class Outcomes:
     own_controls: Mapping[str, Seeds] = field(default_factory=dict)
     halves: bool = False
     rounding: Rounding = NOT_MEASURED
+    early: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def control_of(self, arm: str) -> Seeds:
         """Return the control of an arm."""

@@ -343,6 +343,9 @@ def _closing(
         return
     if any(arm.epochs["best"].seeds for arm in arms.values()):
         yield Line("closing.halves" if outcomes.halves else "closing.best")
+    if outcomes.early:
+        seeds = ", ".join(f"{seed} ({last:,}/{planned:,})" for seed, (last, planned) in outcomes.early.items())
+        yield Line("closing.early", {"seeds": seeds})
     if not MEASURES[question.measure].of_answers:
         yield Line("closing.no_length", {"measure": measure})
     for name, floor in floors.items():

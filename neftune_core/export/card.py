@@ -18,7 +18,9 @@ from neftune_core.language import ENGLISH, in_language, plural, say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
+from neftune_core.studies.comparison import has_arm
 from neftune_core.studies.judging import rounding_of, verdict_of
+from neftune_core.studies.records.best_arms import best_step, plain_name
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import rounding_note
 from neftune_core.version import __version__
@@ -43,9 +45,17 @@ tokenizer = AutoTokenizer.from_pretrained(".")""",
 }
 NEEDS = {"adapter": ("torch", "transformers", "peft"), "merged": ("torch", "transformers")}
 
+MEASURED = {
+    False: "* The losses were measured on a fixed sample of rows, with noise off, after the last step rather than the "
+    "best one.",
+    True: "* These are the weights of the arm's best evaluation (lowest held-out loss), not those of its end. "
+    "That loss is optimistic, because it was chosen for being low. The verdict of the study avoids this: it "
+    "chooses the best evaluation on one half of the held-out rows, and reads it on the other half.",
+}
+"""About the losses of the last, or the best, evaluation."""
 LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not tested for safety, bias or truthfulness.
 * It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
-* The losses were measured on a fixed sample of rows, with noise off, after the last step rather than the best one.
+{measured}
 * Effects at this model size predict neither the sign nor the size of effects in a larger model."""
 
 CUT = (
@@ -68,20 +78,21 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     Returns:
         Markdown whose commands and code run in the folder of the arm.
     """
-    study, model = record.study, record.about_table("model")
-    name = str(model.get("name") or study.model.source)
+    model, is_best = record.about_table("model"), arm != plain_name(arm)
+    name = str(model.get("name") or record.study.model.source)
     base = base_of(record)
     return "\n".join(
         [
             "---", _front_matter(record, base, form, kind), "---", "",
-            f"# {name}, {_arm_text(record, arm)}", "",
+            f"# {name}, {_arm_text(record, plain_name(arm))}{', at its best evaluation' * is_best}", "",
             f"One arm of a study with NEFTune Lab {__version__}, which trains a model with and without noise on its "
             "token embeddings (arXiv 2310.05914) on the same batches.", "",
             *_use(record, base, form, kind), "",
             "| | |", "|---|---|",
             *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base, form)),
             "", "## Measured", "", _measurements(record, seed, arm), "",
-            "## Limits", "", *(f"* {words}" for words in _caveats(record)), LIMITS, "",
+            "## Limits", "", *(f"* {words}" for words in _caveats(record)),
+            LIMITS.format(measured=MEASURED[is_best]), "",
             "## The whole study", "", "```toml", to_toml(_without_files(record)).strip(), "```", "",
         ]
     )  # fmt: skip
@@ -158,7 +169,7 @@ def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[t
         *([("number format of this model", _precision(record))] if form == "merged" else []),
         ("data", f"{data.get('title', '?')} ({rows}; {data.get('licence') or 'licence not stated'})"),
         ("fingerprint of the data", f"`{data.get('sha256', '?')}`"),
-        ("noise", _noise_text(record.arms.get(arm), arm)),
+        ("noise", _noise_text(record.arms.get(plain_name(arm)), plain_name(arm))),
         ("seed", f"{seed}, of {study.seeds} in the study"),
         ("trained", _training_text(training)),
         ("training", f"{length}, batches of {training.batch_size}, learning rate {training.learning_rate:g}"),
@@ -196,9 +207,11 @@ def _measurements(record: Record, seed: int, arm: str) -> str:
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."
-    last = events[-1]
+    last, shown = events[-1], plain_name(arm)
+    if shown != arm:
+        last = next(event for event in events if event["step"] == best_step(events, arm, seed))
     base: dict[str, Any] = next((event["arms"]["base"] for event in events if "base" in event["arms"]), {})
-    names = dict.fromkeys(["control", arm])
+    names = dict.fromkeys(["control", shown])
     rows = ["| loss with noise off, nats per response token | training rows | held-out rows |", "|---|---|---|"]
     measured = {"base, before training": base}
     measured |= {f"{name}, step {last['step']}": last["arms"].get(name, {}) for name in names}
@@ -242,7 +255,7 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
     Raises:
         RecordError: If there is no such trained arm; the message lists those that exist.
     """
-    if arm not in record.arms or not is_saved(record.arm_folder(arm, seed)):
+    if plain_name(arm) not in record.arms or not has_arm(record, arm, seed):
         raise RecordError(
             say(
                 "This record has no trained arm {arm!r} of seed {seed}: choose one of {arms}.",

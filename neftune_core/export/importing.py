@@ -45,7 +45,7 @@ from neftune_core.studies.settings import StudySettings
 PARTS = re.compile(
     r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
-    r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}/(adapter_config\.json|adapter_model\.safetensors|"
+    r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}(-step-[0-9]{1,10})?/(adapter_config\.json|adapter_model\.safetensors|"
     r"README\.md|model\.safetensors|[a-z][a-z_]{0,39}\.(json|jinja|txt|model))"
 )
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")

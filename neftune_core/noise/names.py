@@ -18,6 +18,8 @@ KIND_WORDS = {
     "weight-decay": later("weight decay"),
 }
 OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
+BEST = "@best"
+"""Suffix of an arm with the weights of its best evaluation."""
 _NAME = re.compile(rf"({'|'.join(KIND_WORDS)})-(?:(alpha|std|relative)-)?([\d.]+(?:e[+-]?\d+)?)(?:-(.+))?", re.ASCII)
 
 
@@ -30,6 +32,8 @@ def arm_words(name: str) -> str:
     Returns:
         The words, such as "alpha 15" or "Gaussian std 0.1 (linear)"; any other name is unchanged.
     """
+    if name.endswith(BEST):
+        return say("{arm}, at its best", arm=arm_words(name.removesuffix(BEST)))
     found = _NAME.fullmatch(name)
     if found is None:
         return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
@@ -41,4 +45,6 @@ def arm_words(name: str) -> str:
 
 def arm_label(name: str) -> str:
     """Return the name of an arm as tables and legends show it: unchanged in English, in words in other languages."""
+    if name.endswith(BEST):
+        return say("{arm}, at its best", arm=arm_label(name.removesuffix(BEST)))
     return name if current() == ENGLISH else arm_words(name)

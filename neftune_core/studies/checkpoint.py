@@ -9,7 +9,10 @@ checkpoint/  state.json  tensors.safetensors   (written as `checkpoint.new`, the
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -26,6 +29,8 @@ NAME = "checkpoint"
 ASIDE = "checkpoint.new"
 OLD = "checkpoint.old"
 AVERAGES = ("exp_avg", "exp_avg_sq")
+SHARE = 20
+"""Timed checkpoints take at most one part in this many of a run."""
 
 
 def save(run: Lockstep, folder: Path) -> None:
@@ -134,3 +139,31 @@ def _tensors(run: Lockstep) -> dict[str, Tensor]:
             if name in state:
                 tensors[f"{name}.{index}"] = state[name]
     return tensors
+
+
+@dataclass
+class CheckpointWriter:
+    """Writes checkpoints every `checkpoint_steps`, at the end, and after `checkpoint_seconds`.
+
+    A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
+    """
+
+    run: Lockstep
+    folder: Path
+    due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._wait(0.0)
+
+    def __call__(self) -> None:
+        run = self.run
+        by_steps = run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total
+        if not by_steps and time.monotonic() < self.due:
+            return
+        started = time.monotonic()
+        save(run, self.folder)
+        self._wait(time.monotonic() - started)
+
+    def _wait(self, took: float) -> None:
+        seconds = self.run.study.training.checkpoint_seconds or math.inf
+        self.due = time.monotonic() + max(seconds, SHARE * took)

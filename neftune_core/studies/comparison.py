@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from neftune_core.data.examples import Message
@@ -20,14 +19,14 @@ from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
 from neftune_core.language import plural, say
 from neftune_core.models.loading import LoadedModel
-from neftune_core.sentences import cause
+from neftune_core.noise.names import BEST
 from neftune_core.settings import Limits
 from neftune_core.studies.prompts import Prompt, answer_lines, as_messages, fit_prompt
+from neftune_core.studies.records.best_arms import best_step, plain_name, stored_steps
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.study import base_of, on_day_of
 
 BASE = "base"
-ROLES = ("system", "user", "assistant")
 
 
 def saved_arms(record: Record, seed: int | None = None) -> list[str]:
@@ -43,6 +42,34 @@ def saved_arms(record: Record, seed: int | None = None) -> list[str]:
     study = record.study
     chosen = study.seed if seed is None else seed
     return [name for name in study.arms if is_saved(record.arm_folder(name, chosen))]
+
+
+def saved_best(record: Record, seed: int) -> dict[str, int]:
+    """Return the arms whose best evaluation has weights of its own, as `NAME@best`, with its step.
+
+    Args:
+        record: The record.
+        seed: Seed of the weights.
+    """
+    steps = {name: stored_steps(record.arm_folder(name, seed)) for name in saved_arms(record, seed)}
+    return {f"{name}{BEST}": found[-1] for name, found in steps.items() if found}
+
+
+def has_arm(record: Record, arm: str, seed: int) -> bool:
+    """Return whether the record has these weights; if the last evaluation is the best, the last are the best too.
+
+    Args:
+        record: The record.
+        arm: Name of an arm, or `NAME@best`.
+        seed: Seed of the weights.
+    """
+    name = plain_name(arm)
+    if name not in saved_arms(record, seed):
+        return False
+    if name == arm or stored_steps(record.arm_folder(name, seed)):
+        return True
+    measured = [one["step"] for one in record.events() if one["event"] == "evaluated" and one.get("seed") == seed]
+    return best_step(record.events(), arm, seed) == max(measured, default=0) > 0
 
 
 def saved_seeds(record: Record) -> list[int]:
@@ -67,7 +94,7 @@ def selected_arms(
 
     Args:
         records: The records.
-        arms: Names of arms; None for all.
+        arms: Names of arms, or `NAME@best` for the best evaluation of one; None for the last of all.
         seeds: Seeds; None for each record's first seed with any arm.
 
     Returns:
@@ -81,6 +108,12 @@ def selected_arms(
     for record in records:
         wanted = saved_seeds(record)[:1] if seeds is None else [seed for seed in seeds if saved_arms(record, seed)]
         own = [SelectedArm(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
+        best = [
+            SelectedArm(record, arm, seed)
+            for arm in arms or ()
+            for seed in wanted
+            if arm != plain_name(arm) and has_arm(record, arm, seed)
+        ]
         if not own and seeds is None:
             raise RecordError(
                 say(
@@ -89,7 +122,7 @@ def selected_arms(
                 )
             )
         every += own
-        found += [one for one in own if arms is None or one.arm in arms]
+        found += [one for one in own if arms is None or one.arm in arms] + best
     for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
         raise RecordError(
             say(
@@ -319,60 +352,3 @@ def _method_key(one: SelectedArm) -> str:
     """Return a key of the training method; arms with equal keys fit into one set."""
     training = one.record.study.training
     return str((training.method, training.lora_rank, training.lora_alpha, training.lora_targets, training.together))
-
-
-def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
-    """Read prompts from a file: text with one prompt per line, or JSONL.
-
-    A JSONL line is a text, a list of messages (`role` and `content`, the last one the user's), or an object with
-    `prompt` or `messages`, and optionally `reference`.
-
-    Args:
-        path: The file.
-        limits: Limits of this server.
-
-    Returns:
-        The prompts.
-
-    Raises:
-        DataError: The file or a line cannot be read.
-        DoesNotFit: A limit is exceeded.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The prompts {path.absolute()} cannot be read: {cause(error)}.") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    objects = path.suffix.lower() in (".jsonl", ".json")
-    prompts = tuple(_prompt_of(line, number) if objects else Prompt(as_messages(line)) for number, line in numbered)
-    AnswerSettings(prompts=tuple(prompt.text for prompt in prompts)).check(limits)
-    return prompts
-
-
-def _prompt_of(line: str, number: int) -> Prompt:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        raise DataError(f"Line {number} of the prompts is not valid JSON.") from None
-    entry = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
-    messages, prompt, reference = entry.get("messages"), entry.get("prompt"), entry.get("reference", "")
-    if messages is None and not isinstance(prompt, str):
-        raise DataError(
-            f"Line {number} of the prompts is neither a text, nor a list of messages, nor an object with `prompt`."
-        )
-    if not isinstance(reference, str):
-        raise DataError(f"The reference in line {number} is not text.")
-    return Prompt(as_messages(str(prompt)) if messages is None else _messages(messages, number), reference)
-
-
-def _messages(given: Any, number: int) -> tuple[Message, ...]:
-    """Return the messages of a line; raise `DataError` if they are malformed or the last one is not the user's."""
-    known = isinstance(given, list) and all(
-        isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str) for one in given
-    )
-    if not known or not given or given[-1]["role"] != "user":
-        raise DataError(
-            f"The messages in line {number} need a `role` ({', '.join(ROLES)}) and a `content` each, and the last one "
-            "is the user's."
-        )
-    return tuple(Message(one["role"], one["content"]) for one in given)

@@ -18,6 +18,7 @@ from neftune_core.evaluation.rouge import units
 from neftune_core.evaluation.settings import AUTOMATIC
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.evaluation.verdict import Verdict, verdict
+from neftune_core.studies.records.best_arms import ended_early
 from neftune_core.studies.records.numbers import Sampled, answer_scores, metrics, rows_by_step, table
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CHAOS_ARM, CONTROL, StudySettings
@@ -126,7 +127,8 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     arms = {name: runs(name) for name in study.arms if name not in (CONTROL.name, CHAOS_ARM)}
     halves = bool(found) and all(course.has_rows for course in found.values())
     kept = {name: runs for name, runs in floors.items() if runs}
-    return Outcomes(control, arms, kept, halves=halves, rounding=rounding_of(record))
+    early = {str(seed): steps for seed, steps in ended_early(record.events()).items() if seed in control}
+    return Outcomes(control, arms, kept, halves=halves, rounding=rounding_of(record), early=early)
 
 
 def rounding_of(record: Record) -> Rounding:
@@ -167,6 +169,8 @@ def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
         if event["event"] == "evaluated" and isinstance(seed, int):
             steps.setdefault(seed, {})[event["step"]] = event["arms"]
             planned[seed] = event.get("steps") or planned.get(seed, 0)
+    early = ended_early(record.events())
+    planned |= {seed: early[seed][0] for seed in planned if seed in early}
     rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
     study, diverged = record.study, diverged_arms(record)
     guessing = record.about_table("data").get("frequency_loss") or math.nan
@@ -359,9 +363,9 @@ def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
     arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
     own = union([part.own_controls for part in parts])
     halves = all(part.halves for part in parts)
-    return Outcomes(
-        control, arms, floors, own, halves=halves, rounding=largest_rounding([part.rounding for part in parts])
-    )
+    rounding = largest_rounding([part.rounding for part in parts])
+    early = {seed: steps for part in parts for seed, steps in part.early.items()}
+    return Outcomes(control, arms, floors, own, halves=halves, rounding=rounding, early=early)
 
 
 def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
@@ -381,4 +385,5 @@ def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     first = next(iter(cells.values()))
     halves = all(part.halves for part in cells.values())
     rounding = largest_rounding([part.rounding for part in cells.values()])
-    return Outcomes(first.control, arms, first.floors, own_controls=own, halves=halves, rounding=rounding)
+    early = {f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()}
+    return Outcomes(first.control, arms, first.floors, own, halves=halves, rounding=rounding, early=early)

@@ -65,6 +65,8 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     """Return the maximum disk use of full fine-tuning: two checkpoints per arm, and the trained arms of every seed.
 
+    If the weights of best evaluations are kept, there are as many again, and one more per arm while a seed is trained.
+
     Args:
         study: Settings of the study.
         loaded: The model.
@@ -76,7 +78,8 @@ def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
         return 0
     weights = list(loaded.model.parameters())
     numbers, kept = sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
-    return len(study.arms) * (2 * CHECKPOINT_BYTES * numbers + study.seeds * kept)
+    copies = 2 * study.seeds + 1 if study.training.keep_best else study.seeds
+    return len(study.arms) * (2 * CHECKPOINT_BYTES * numbers + copies * kept)
 
 
 def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from neftune_core.data.chat import EncodedExample
@@ -14,16 +15,21 @@ from neftune_core.data.examples import Message
 from neftune_core.data.fitting import FittedPrompt, TokenLimits, fitted_prompt, token_limits
 from neftune_core.data.preparing import PreparedData
 from neftune_core.data.rendering import has_reasoning
-from neftune_core.errors import DoesNotFit
+from neftune_core.errors import DataError, DoesNotFit
 from neftune_core.evaluation.answers import Answers
+from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.language import later, say
 from neftune_core.models.loading import LoadedModel
+from neftune_core.sentences import cause
+from neftune_core.settings import Limits
 from neftune_core.studies.settings import StudySettings
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters of cells that a spreadsheet would run as a formula; an apostrophe before them marks text."""
 
 COLUMNS = ("prompt", "sample", "reference", "arm", "text", "tokens", "characters", "ended", "repetition", "rouge_l")
+
+ROLES = ("system", "user", "assistant")
 
 Line = Mapping[str, Any]
 
@@ -295,3 +301,60 @@ def answer_lines(
         }
         for index in range(len(answers[0]))
     ]
+
+
+def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
+    """Read prompts from a file: text with one prompt per line, or JSONL.
+
+    A JSONL line is a text, a list of messages (`role` and `content`, the last one the user's), or an object with
+    `prompt` or `messages`, and optionally `reference`.
+
+    Args:
+        path: The file.
+        limits: Limits of this server.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        DataError: The file or a line cannot be read.
+        DoesNotFit: A limit is exceeded.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The prompts {path.absolute()} cannot be read: {cause(error)}.") from None
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    objects = path.suffix.lower() in (".jsonl", ".json")
+    prompts = tuple(_prompt_of(line, number) if objects else Prompt(as_messages(line)) for number, line in numbered)
+    AnswerSettings(prompts=tuple(prompt.text for prompt in prompts)).check(limits)
+    return prompts
+
+
+def _prompt_of(line: str, number: int) -> Prompt:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        raise DataError(f"Line {number} of the prompts is not valid JSON.") from None
+    entry = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
+    messages, prompt, reference = entry.get("messages"), entry.get("prompt"), entry.get("reference", "")
+    if messages is None and not isinstance(prompt, str):
+        raise DataError(
+            f"Line {number} of the prompts is neither a text, nor a list of messages, nor an object with `prompt`."
+        )
+    if not isinstance(reference, str):
+        raise DataError(f"The reference in line {number} is not text.")
+    return Prompt(as_messages(str(prompt)) if messages is None else _messages(messages, number), reference)
+
+
+def _messages(given: Any, number: int) -> tuple[Message, ...]:
+    """Return the messages of a line; raise `DataError` if they are malformed or the last one is not the user's."""
+    known = isinstance(given, list) and all(
+        isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str) for one in given
+    )
+    if not known or not given or given[-1]["role"] != "user":
+        raise DataError(
+            f"The messages in line {number} need a `role` ({', '.join(ROLES)}) and a `content` each, and the last one "
+            "is the user's."
+        )
+    return tuple(Message(one["role"], one["content"]) for one in given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shutil
 import sys
 import time
@@ -42,11 +41,10 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.tokens import write_tokens
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering.best import BestKeeper
 
 logger = logging.getLogger(__name__)
 
-SHARE = 20
-"""Timed checkpoints take at most one part in this many of a run."""
 EVERY_STEP = range(sys.maxsize)
 """Used by follower processes, because only the first process evaluates."""
 
@@ -271,7 +269,8 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
         measured = yield from _begin(ready, run)
         process_group().broadcast(seed)
         process_group().barrier()
-        yield from pacer.timed(holding(run.run(ready.stop, _CheckpointWriter(run, record.folder), measured)))
+        steps = run.run(ready.stop, checkpoint.CheckpointWriter(run, record.folder), measured)
+        yield from BestKeeper(run, record).followed(pacer.timed(holding(steps)))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
@@ -302,34 +301,6 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
             del about["data"]["report"]
         yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
-
-
-@dataclass
-class _CheckpointWriter:
-    """Writes checkpoints every `checkpoint_steps`, at the end, and after `checkpoint_seconds`.
-
-    A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
-    """
-
-    run: Lockstep
-    folder: Path
-    due: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._wait(0.0)
-
-    def __call__(self) -> None:
-        run = self.run
-        by_steps = run.done % run.study.training.checkpoint_steps == 0 or run.done == run.total
-        if not by_steps and time.monotonic() < self.due:
-            return
-        started = time.monotonic()
-        checkpoint.save(run, self.folder)
-        self._wait(time.monotonic() - started)
-
-    def _wait(self, took: float) -> None:
-        seconds = self.run.study.training.checkpoint_seconds or math.inf
-        self.due = time.monotonic() + max(seconds, SHARE * took)
 
 
 def _ending(study: StudySettings, record: Record) -> Event:

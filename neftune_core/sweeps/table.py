@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,13 +242,10 @@ def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
         for arm in found.arms:
             plain = f"{words}: {arm}" if words else arm
             names[f"{number}: {arm}"] = plain if plain not in names.values() else f"{number}: {arm}"
-    return Outcomes(
-        outcomes.control,
-        {names[name]: seeds for name, seeds in outcomes.arms.items()},
-        outcomes.floors,
+    return replace(
+        outcomes,
+        arms={names[name]: seeds for name, seeds in outcomes.arms.items()},
         own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
-        halves=outcomes.halves,
-        rounding=outcomes.rounding,
     )
 
 

@@ -27,6 +27,7 @@ from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
+from neftune_core.studies.records import best_arms
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.failures import failure_text
@@ -194,13 +195,14 @@ class Record:
         """Return the folder of one arm and seed.
 
         Args:
-            arm: Name of the arm.
+            arm: Name of the arm, or `NAME@best` for the weights of its best evaluation.
             seed: The seed.
 
         Returns:
             The folder, which may not exist.
         """
-        return self.folder / "arms" / arm / f"seed-{seed}"
+        last = self.folder / "arms" / best_arms.plain_name(arm) / f"seed-{seed}"
+        return last if best_arms.plain_name(arm) == arm else best_arms.best_folder(last)
 
     def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
         """Return the stored answers, one object per prompt: of one seed, or of all."""

@@ -13,6 +13,7 @@ from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
+from neftune_core.studies.records.best_arms import plain_name
 from neftune_core.studies.records.record import Record, find, owned_records
 
 if TYPE_CHECKING:
@@ -76,6 +77,40 @@ def column_id(chosen: SelectedArm) -> str:
     return f"{chosen.record.id}/{chosen.seed}/{chosen.arm}"
 
 
+def offered_columns(
+    record: Record, seed: int, every: Sequence[Record], when: Callable[[Record], str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the columns that a comparison may have, and those of one seed, which it begins with.
+
+    Args:
+        record: The chosen study.
+        seed: Its chosen seed.
+        every: All studies of the visitor.
+        when: Returns when a study was started, in words.
+
+    Returns:
+        Words and identifier of every column, last weights before best ones, and the identifiers of the first.
+    """
+    from neftune_core.studies.comparison import SelectedArm, saved_best, saved_seeds, selected_arms
+
+    mine = selected_arms([record], seeds=[seed])
+    places = [(entry, own) for entry in [record, *(one for one in every if one.id != record.id)]
+              for own in saved_seeds(entry)]  # fmt: skip
+    last = {one: one.arm for entry, own in places for one in selected_arms([entry], seeds=[own])}
+    best = {SelectedArm(entry, arm, own): say("{arm}, at its best (step {step:,})", arm=plain_name(arm), step=step)
+            for entry, own in places for arm, step in saved_best(entry, own).items()}  # fmt: skip
+    named = [
+        (
+            words
+            if one.record == record and one.seed == seed
+            else say("{arm}, seed {seed}, {when}", arm=words, seed=one.seed, when=when(one.record)),
+            column_id(one),
+        )
+        for one, words in {**last, **best}.items()
+    ]
+    return named, [column_id(one) for one in mine]
+
+
 def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
     """Return the arms with these identifiers.
 
@@ -89,14 +124,14 @@ def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
     Raises:
         RecordError: If one does not exist or belongs to another visitor.
     """
-    from neftune_core.studies.comparison import SelectedArm, saved_arms
+    from neftune_core.studies.comparison import SelectedArm, has_arm
 
     found = []
     for given in ids:
         record_id, _, rest = str(given).partition("/")
         seed, _, arm = rest.partition("/")
         record = find(record_id, owner)
-        if not seed.isdigit() or len(seed) > 10 or arm not in saved_arms(record, int(seed)):
+        if not seed.isdigit() or len(seed) > 10 or not has_arm(record, arm, int(seed)):
             raise RecordError(
                 say(
                     "The record {record} has no trained arm {arm!r} of this seed: choose another.",
@@ -181,7 +216,7 @@ def answer_prompts(
     from neftune_core.studies.comparison import names_of
 
     names = [BASE, *names_of(chosen)]
-    arms = {one.arm: one.record.arms[one.arm] for one in chosen}
+    arms = {name: one.record.arms[name] for one in chosen for name in [plain_name(one.arm)]}
     ids = tuple(column_id(one) for one in chosen)
     ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
     session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))

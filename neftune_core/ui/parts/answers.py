@@ -11,7 +11,7 @@ from typing import Any
 from neftune_core.evaluation.settings import CUT
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import BEST, arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
 from neftune_core.ui.parts.markup import quiet
@@ -88,7 +88,7 @@ def _vote(kept: str) -> str:
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:
     """Return the colour of an arm, also if its name has a record before it or a seed after it."""
-    known = next((part for part in name.split("/") if part in colours), name)
+    known = next((part for part in name.removesuffix(BEST).split("/") if part in colours), name)
     return colours.get(known, HIDDEN)
 
 

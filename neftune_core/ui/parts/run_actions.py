@@ -18,6 +18,7 @@ from neftune_core.figures.dynamics import move_curves
 from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label
+from neftune_core.studies.records.best_arms import plain_name
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
@@ -82,8 +83,41 @@ def state_text(record: Record, status: Status, log: Log) -> str:
     return (
         f'<div class="lab-state" data-state="{status.state}">{end_text(record, status)}'
         f"<p><b>{say(WORDS[status.state])}</b> "
-        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}</div>"
+        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}"
+        f"{best_text(record, status)}</div>"
     )
+
+
+def best_text(record: Record, status: Status) -> str:
+    """Return which arms of a study that is over have the weights of their best evaluation beside those of their end.
+
+    Args:
+        record: The study.
+        status: Its status.
+
+    Returns:
+        HTML; "" if there are none.
+    """
+    from neftune_core.studies.comparison import saved_best, saved_seeds
+
+    try:
+        steps = {seed: saved_best(record, seed) for seed in saved_seeds(record)} if status.is_over else {}
+    except RecordError:
+        return ""
+    found = [
+        say("{arm} step {step:,}", arm=arm_label(plain_name(arm)), step=step)
+        + (say(" (seed {seed})", seed=seed) if len(steps) > 1 else "")
+        for seed, own in steps.items()
+        for arm, step in own.items()
+    ]
+    if not found:
+        return ""
+    words = say(
+        "The weights of an arm's best evaluation (lowest held-out loss) are kept beside those of its end: {arms}. "
+        "Compare and Export offer both.",
+        arms=", ".join(found),
+    )
+    return quiet(words)
 
 
 def end_text(record: Record, status: Status) -> str:

@@ -20,12 +20,12 @@ from neftune_core.studies.trained.comparison_session import (
     answer_prompts,
     answerable,
     cast_vote,
-    column_id,
     continued,
     export_text,
     held_out_prompts,
     judged_pair,
     next_turn,
+    offered_columns,
     record_of,
     selected_columns,
     typed_prompts,
@@ -271,21 +271,8 @@ def _of_record(record: Record, every: Sequence[Record], before: State | None = N
 
 def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     """Return the available columns with those of this seed selected, its stored answers, and an empty comparison."""
-    from neftune_core.studies.comparison import saved_seeds, selected_arms
-
-    mine = selected_arms([record], seeds=[seed])
-    others = [one for entry in [record, *(entry for entry in every if entry.id != record.id)]
-              for one in selected_arms([entry], seeds=saved_seeds(entry))]  # fmt: skip
-    named = [
-        (
-            one.arm
-            if one in mine
-            else say("{arm}, seed {seed}, {when}", arm=one.arm, seed=one.seed, when=when(one.record)),
-            column_id(one),
-        )
-        for one in others
-    ]
-    columns = gr.update(choices=named, value=[column_id(one) for one in mine])
+    choices, mine = offered_columns(record, seed, every, when)
+    columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
     return [columns, _stored_answers(record, seed), hidden, hidden, hidden, ""]
 

@@ -144,13 +144,14 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
 
 
 def _arms(record: Record | None) -> list[str]:
-    """Return the saved arms as choices: `uniform-alpha-5 / seed 0`."""
-    from neftune_core.studies.comparison import saved_arms, saved_seeds
+    """Return the saved arms as choices: `uniform-alpha-5 / seed 0`, and `uniform-alpha-5@best / seed 0` after them."""
+    from neftune_core.studies.comparison import saved_arms, saved_best, saved_seeds
 
     if record is None or record.is_sweep:
         return []
     with contextlib.suppress(RecordError):
-        return [f"{arm} / seed {seed}" for seed in saved_seeds(record) for arm in saved_arms(record, seed)]
+        seeds = saved_seeds(record)
+        return [f"{arm} / seed {seed}" for of in (saved_arms, saved_best) for seed in seeds for arm in of(record, seed)]
     return []
 
 

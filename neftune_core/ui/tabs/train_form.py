@@ -27,7 +27,14 @@ GROUPS = {
     later("Optimizer"): ("schedule", "warmup", "weight_decay", "clip_norm", "accumulation"),
     later("What is trained, and how"): ("method", "arms_at_once", "execution"),
     later("Adapters and dropout"): ("lora_alpha", "lora_targets", "lora_dropout", "model_dropout"),
-    later("Measuring and saving"): ("evaluations", "evaluation_rows", "checkpoint_steps", "checkpoint_seconds"),
+    later("Measuring and saving"): (
+        "evaluations",
+        "evaluation_rows",
+        "keep_best",
+        "early_stop",
+        "checkpoint_steps",
+        "checkpoint_seconds",
+    ),
 }
 """The settings that most people leave alone, by the words over them; one that is named nowhere comes last."""
 

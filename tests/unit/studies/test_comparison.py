@@ -23,10 +23,9 @@ from neftune_core.studies.comparison import (
     compare,
     compare_arms,
     names_of,
-    read_prompts,
     selected_arms,
 )
-from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_with
+from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_with, read_prompts
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study

@@ -27,9 +27,10 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.checkpoint import saved_step
-from neftune_core.studies.comparison import compare, read_prompts, saved_arms, saved_seeds
+from neftune_core.studies.comparison import compare, saved_arms, saved_seeds
 from neftune_core.studies.jobs import NICENESS
 from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
+from neftune_core.studies.prompts import read_prompts
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, asked_from, create, find, owned_records
 from neftune_core.studies.settings import StudySettings

@@ -33,7 +33,7 @@ from neftune_core.studies import checkpoint
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record, create, find_same
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.study import _CheckpointWriter, run_study
+from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
 
 
@@ -115,7 +115,7 @@ def test_long_steps_are_kept_by_time_and_continue_as_if_nothing_had_happened(
     study: StudySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _whole(study)
-    monkeypatch.setattr("neftune_core.studies.study.SHARE", 0)
+    monkeypatch.setattr("neftune_core.studies.checkpoint.SHARE", 0)
     often = study.training.model_copy(update={"checkpoint_steps": 1000, "checkpoint_seconds": 1e-6})
     record = create(study.model_copy(update={"training": often}), owner="")
     _broken_off(record, ("step", 5))
@@ -133,10 +133,10 @@ def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
         kept.append(run.done)
         clock.now += 10
 
-    monkeypatch.setattr("neftune_core.studies.study.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("neftune_core.studies.checkpoint.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(checkpoint, "save", save)
     run: Any = SimpleNamespace(done=0, total=500, study=StudySettings(training=TrainingSettings(checkpoint_steps=1000)))
-    keeper = _CheckpointWriter(run, tmp_path)
+    keeper = checkpoint.CheckpointWriter(run, tmp_path)
     for run.done in range(1, 100):
         clock.now += 7
         keeper()

@@ -1,0 +1,115 @@
+"""The best evaluation of every arm, and the folder of the weights that it had.
+
+The best evaluation is the one with the lowest held-out loss after some training, the first one if several are equal.
+Weights of an arm at its end are in `arms/<name>/seed-<n>`, those of its best evaluation in `seed-<n>-step-<m>` beside
+it, unless the last evaluation is the best. In commands and columns such an arm is called `NAME@best`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from neftune_core.noise.names import BEST
+
+_FOLDER = re.compile(r"seed-\d+-step-(\d+)")
+
+
+def plain_name(arm: str) -> str:
+    """Return the name of an arm without `BEST`."""
+    return arm.removesuffix(BEST)
+
+
+def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, dict[int, float]]:
+    """Return the evaluations of a seed that were each arm's best so far; the last of them is its best.
+
+    Args:
+        events: Events of one record.
+        seed: The seed.
+
+    Returns:
+        Held-out loss by arm and step, in the order of the steps.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for event in events:
+        if event["event"] == "evaluated" and event.get("seed") == seed and event["step"] > 0:
+            follow(found, event)
+    return found
+
+
+def follow(found: dict[str, dict[int, float]], event: Mapping[str, Any]) -> list[str]:
+    """Add one evaluation to improvements.
+
+    Args:
+        found: The improvements before, which are changed.
+        event: The event `evaluated`.
+
+    Returns:
+        The arms that improved.
+    """
+    better = []
+    for arm, numbers in event["arms"].items():
+        loss = numbers.get("held_out_loss")
+        before = min(found.get(arm, {}).values(), default=math.inf)
+        if loss is not None and math.isfinite(loss) and loss < before:
+            found.setdefault(arm, {})[event["step"]] = loss
+            better.append(arm)
+    return better
+
+
+def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
+    """Return the step of an arm's best evaluation; 0 if there is none.
+
+    Args:
+        events: Events of one record.
+        arm: Name of the arm.
+        seed: The seed.
+    """
+    return max(improvements(events, seed).get(plain_name(arm), {}), default=0)
+
+
+def ended_early(events: Iterable[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
+    """Return the seeds that the early stop ended, with their last step and their planned number of steps."""
+    return {
+        event.get("seed"): (event["step"], event["steps"])
+        for event in events
+        if event["event"] == "ended_early" and event.get("step") and event.get("steps")
+    }
+
+
+def step_folder(last: Path, step: int) -> Path:
+    """Return the folder of an arm at a step.
+
+    Args:
+        last: Folder of the arm at its end.
+        step: The step.
+    """
+    return last.with_name(f"{last.name}-step-{step}")
+
+
+def stored_steps(last: Path) -> list[int]:
+    """Return the steps whose weights are stored beside those of the end, in order."""
+    matches = (_FOLDER.fullmatch(path.name) for path in last.parent.glob(f"{last.name}-step-*"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def best_folder(last: Path) -> Path:
+    """Return the folder of an arm's best evaluation, which is that of its end if no other is stored."""
+    steps = stored_steps(last)
+    return step_folder(last, steps[-1]) if steps else last
+
+
+def keep_only(last: Path, steps: Collection[int]) -> None:
+    """Remove the stored steps of an arm except these.
+
+    Args:
+        last: Folder of the arm at its end.
+        steps: Steps that remain.
+    """
+    for step in stored_steps(last):
+        if step not in steps:
+            shutil.rmtree(step_folder(last, step), ignore_errors=True)

@@ -1,0 +1,84 @@
+"""The weights of every arm's best evaluation, stored as the run passes it, and the rule of the early stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neftune_core.engine.lockstep import Event, Lockstep
+from neftune_core.engine.parallel import process_group
+from neftune_core.studies import checkpoint
+from neftune_core.studies.records import best_arms
+from neftune_core.studies.records.record import Record
+
+
+class BestKeeper:
+    """Follows the evaluations of one seed; create it after the run was restored and its log rewound.
+
+    Args:
+        run: The run.
+        record: Its record.
+    """
+
+    def __init__(self, run: Lockstep, record: Record) -> None:
+        self.run, self.record, self.seed = run, record, run.study.seed
+        events = [one for one in record.events() if one["event"] == "evaluated" and one.get("seed") == self.seed]
+        self.evaluated = [one["step"] for one in events if one["step"] > 0]
+        self.found = best_arms.improvements(events, self.seed)
+        for name in run.names:  # of a part of the run that is about to be repeated
+            last = record.arm_folder(name, self.seed)
+            best_arms.keep_only(last, [step for step in best_arms.stored_steps(last) if step <= run.done])
+
+    def follow(self, event: Event) -> None:
+        """Store the weights of every arm that the evaluation `event` found better than before; ignore other events.
+
+        Those of the best evaluation before the last checkpoint stay until the next one, from which a killed run would
+        continue.
+        """
+        if event["event"] != "evaluated" or event["step"] == 0:
+            return
+        self.evaluated.append(event["step"])
+        better = best_arms.follow(self.found, event)
+        if not self.run.study.training.keep_best:
+            return
+        saved = checkpoint.saved_step(self.record.folder)
+        for slot in self.run.alive:
+            name = self.run.name(slot)
+            if name in better:
+                last = self.record.arm_folder(name, self.seed)
+                self.run.stack.save(slot, best_arms.step_folder(last, event["step"]))
+                before = [step for step in self.found[name] if step <= saved]
+                best_arms.keep_only(last, {event["step"], *before[-1:]})
+
+    def followed(self, steps: Iterator[Event]) -> Iterator[Event]:
+        """Yield the events of the training and follow them; the early stop may end it before its last step.
+
+        Args:
+            steps: The events.
+        """
+        if not self.is_over:  # else it was interrupted after its end
+            for event in steps:
+                self.follow(event)
+                yield event
+                if self.is_over:
+                    break
+        if self.is_over and self.run.done < self.run.total:
+            process_group().broadcast(True)  # the other processes leave before their next step
+            if self.seed not in best_arms.ended_early(self.record.events()):
+                yield {"event": "ended_early", "step": self.run.done, "steps": self.run.total}
+        self.finish()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no arm has improved for as many evaluations as the early stop allows."""
+        patience = self.run.study.training.early_stop
+        arms = [self.found[name] for name in map(self.run.name, self.run.alive) if name in self.found]
+        if not patience or not arms:
+            return False
+        latest = max(max(steps) for steps in arms)
+        return sum(step > latest for step in self.evaluated) >= patience
+
+    def finish(self) -> None:
+        """Keep only the best weights of every arm; none beside those of the end if they are the same."""
+        for slot, name in enumerate(self.run.names, start=1):
+            best = max(self.found.get(name, {}), default=0) if slot in self.run.alive else 0
+            best_arms.keep_only(self.record.arm_folder(name, self.seed), {best} - {self.run.done})
