@@ -29,6 +29,7 @@ from neftune_core.studies.prompts import Prompt, as_messages
 from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
 from neftune_core.studies.records.removal import remove_unstarted
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering.requests import stop_arm
 from neftune_core.studies.study import run_study as run_record
 from neftune_core.sweeps.record import find_study, require_single
 
@@ -194,6 +195,20 @@ class StudyRun:
             if is_new:
                 remove_unstarted(record)
             raise LabError(event["message"])
+
+    def stop_arm(self, arm: str) -> None:
+        """Stop one arm after the current step, from the loop over the events or from another thread.
+
+        The other arms continue, also with the seeds that follow. The verdict compares the arm until there, and makes no
+        claim about it.
+
+        Args:
+            arm: Name of the arm, such as "uniform-alpha-5".
+
+        Raises:
+            RecordError: If the study is not running, or the arm is the control or not being trained.
+        """
+        stop_arm(self.result.record, arm)
 
 
 def start_study(study: StudySettings, *, resume: bool = False) -> StudyRun:

@@ -34,6 +34,19 @@ part("ballots", ({ element, trigger }) => {
   });
 });
 
+/** A button that stops an arm asks once more before it does. */
+part("arm-rows", ({ element, trigger }) => {
+  element.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("[data-arm]") : null;
+    if (!(button instanceof HTMLElement)) return;
+    if (button.dataset.sure) {
+      button.textContent = button.dataset.sure;
+      button.removeAttribute("aria-label");
+      delete button.dataset.sure;
+    } else trigger("click", { arm: button.dataset.arm });
+  });
+});
+
 /** One button per study; a click sends its id. The list is built from text nodes only, so its content is never parsed as markup. */
 part("runs", ({ element, props, watch, trigger }) => {
   const list = within(element, "ul");

@@ -101,6 +101,7 @@ class Lockstep(Generic[Study]):
     Attributes:
         names: The arms, in slot order from slot 1.
         alive: Slots that are still training.
+        stopped: Slots that a person stopped, with their last step.
         optimizer: The optimizer of all arms.
         done: Number of completed steps.
         total: Number of steps; 0 until a time budget has been converted to steps.
@@ -131,6 +132,7 @@ class Lockstep(Generic[Study]):
         chosen = study.arms if arms is None else arms
         self.names = list(chosen)
         self.alive = list(range(1, len(self.names) + 1))
+        self.stopped: dict[int, int] = {}
         numbers = [site.number for site in stack.sites]
         self.noise = ScheduledNoise(chosen.values(), layers=max(numbers), tables=TABLES_SITE in numbers)
         own = {slot: study.regulariser_of(name) for slot, name in enumerate(self.names, start=1)}
@@ -157,8 +159,23 @@ class Lockstep(Generic[Study]):
         """Return the name of the arm in a slot; slot 0 is the base."""
         return self.names[slot - 1] if slot else "base"
 
+    def stop_arm(self, slot: int, step: int) -> None:
+        """Stop training an arm between two steps; it keeps its weights.
+
+        Args:
+            slot: The slot.
+            step: Its last step.
+        """
+        self.stopped[slot] = step
+        self.alive = [other for other in self.alive if other != slot]
+        self.optimizer.reset_momentum({slot})
+
     def run(
-        self, should_stop: Stop, keep: Callable[[], None] = lambda: None, measured: Collection[int] = ()
+        self,
+        should_stop: Stop,
+        keep: Callable[[], None] = lambda: None,
+        measured: Collection[int] = (),
+        steer: Callable[[], Iterable[Event]] = tuple,
     ) -> Iterator[Event]:
         """Yield the events `planned`, `step`, `evaluated` and `diverged`, from step `done` on.
 
@@ -168,6 +185,7 @@ class Lockstep(Generic[Study]):
             should_stop: Polled before every layer.
             keep: Called between steps, after the caller has received all events of step `done`.
             measured: Steps whose evaluation is not repeated.
+            steer: Called between steps, before `keep`; may change the run, and returns events of its own.
 
         Raises:
             Cancelled: Within one layer of `should_stop()` becoming true.
@@ -190,6 +208,9 @@ class Lockstep(Generic[Study]):
                 return
             if step.number in due:
                 yield self._evaluated(step.number, self.alive, should_stop)
+            yield from steer()
+            if not self.alive:
+                return
             keep()
 
     def _begun(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:

@@ -221,7 +221,7 @@ class ArmOptimizer:
         finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
         limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in finite}
         self._scale({slot: min(1.0, limit) / scale for slot, limit in limits.items()})
-        self._reset_momentum(set(losses) - set(finite))
+        self.reset_momentum(set(losses) - set(finite))
         if finite:
             self._decay({slot: 1 - rates.learning * rates.decay[slot] for slot in finite})
             for group in self.adamw.param_groups:
@@ -251,7 +251,7 @@ class ArmOptimizer:
             if block.values.grad is not None:
                 block.multiply(block.values.grad, factors, otherwise=1.0)
 
-    def _reset_momentum(self, slots: set[int]) -> None:
+    def reset_momentum(self, slots: set[int]) -> None:
         """Zero the gradients of these slots and their running means, which would otherwise keep moving the weights."""
         for block in self.blocks:
             places = [place for place, slot in enumerate(block.slots) if slot in slots]

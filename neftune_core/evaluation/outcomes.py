@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -110,6 +111,7 @@ class Outcomes:
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
         rounding: Effect of the number format.
         early: Last and planned step of every seed that the early stop ended.
+        stopped: Arms that a person stopped, with the step of the stop and that of the comparison, by seed.
     """
 
     control: Seeds
@@ -119,6 +121,7 @@ class Outcomes:
     halves: bool = False
     rounding: Rounding = NOT_MEASURED
     early: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    stopped: Mapping[str, Mapping[int, tuple[int, int]]] = field(default_factory=dict)
 
     def control_of(self, arm: str) -> Seeds:
         """Return the control of an arm."""
@@ -154,3 +157,42 @@ class Question:
                         choices=", ".join(choices),
                     )
                 )
+
+
+def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
+    """Merge records of one study with different seeds; for a repeated seed, the last record counts."""
+
+    def union(of: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[str, dict[int, Any]]:
+        names = dict.fromkeys(name for tables in of for name in tables)
+        return {name: {seed: one for part in of for seed, one in part.get(name, {}).items()} for name in names}
+
+    control = union([{"": part.control} for part in parts]).get("", {})
+    arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
+    own = union([part.own_controls for part in parts])
+    halves = all(part.halves for part in parts)
+    rounding = largest_rounding([part.rounding for part in parts])
+    early = {seed: steps for part in parts for seed, steps in part.early.items()}
+    stopped = union([part.stopped for part in parts])
+    return Outcomes(control, arms, floors, own, halves, rounding, early, stopped)
+
+
+def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
+    """Return the largest effect of rounding per measure over several studies."""
+    known = [part for part in parts if part.sizes]
+    sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
+    return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
+
+
+def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
+    """Combine the arms of several cells in one comparison, named `cell: arm`, each against the control of its own cell.
+
+    Holm's correction then covers all of them. Control and floors are those of the first cell.
+    """
+    arms = {f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()}
+    own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
+    first = next(iter(cells.values()))
+    halves = all(part.halves for part in cells.values())
+    rounding = largest_rounding([part.rounding for part in cells.values()])
+    early = {f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()}
+    stopped = {f"{cell}: {name}": steps for cell, part in cells.items() for name, steps in part.stopped.items()}
+    return Outcomes(first.control, arms, first.floors, own, halves, rounding, early, stopped)

@@ -58,7 +58,7 @@ def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -
         names = [name for name in found if found[name] == reason]
         parameters = {"lead": lead, **_parameters(outcomes, question, names, reason)}
         yield Line(agreeing(f"obstacle.{reason}", parameters.get("steps")), parameters)
-    control = {"control": outcomes.control} if not outcomes.own_controls else {}
+    control = {"control": outcomes.control} if len(outcomes.own_controls) < len(outcomes.arms) else {}
     for name, runs in {**control, **outcomes.arms}.items():
         lost = [seed for seed, outcome in runs.items() if outcome.diverged]
         if lost and len(lost) < len(runs):

@@ -44,8 +44,8 @@ class ArmVerdict:
     """The judgement of one arm, and the numbers behind it.
 
     Attributes:
-        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `rounding`, `unclear`,
-            `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
+        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `stopped` (by a person),
+            `rounding`, `unclear`, `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
         epochs: Comparisons at the last and the best epoch.
         examples: Interval for these seeds over resampled examples.
         lengths: Lengths of the answers.
@@ -151,7 +151,7 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
     for index, (name, comparison) in enumerate(epochs[question.epoch].items()):
         sides = outcomes.control_of(name), outcomes.arms[name]
         judged = ArmVerdict(
-            "void" if name in void else _status(comparison, question.measure, outcomes.rounding),
+            "void" if name in void else _status_of(name, comparison, question, outcomes),
             {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
             over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((seed, index))),
             lengths(*sides, comparison, question.measure),
@@ -163,6 +163,12 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
     asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
     opening = headline, Line("question", asked)
     return Verdict(question, arms, floors, first, lead, opening, closing, outcomes.rounding)
+
+
+def _status_of(name: str, comparison: Comparison, question: Question, outcomes: Outcomes) -> str:
+    if name in outcomes.stopped and comparison.seeds:  # by someone who could see the curves
+        return "stopped"
+    return _status(comparison, question.measure, outcomes.rounding)
 
 
 def _status(comparison: Comparison, measure: str, rounding: Rounding) -> str:
@@ -243,6 +249,9 @@ def _arm_lines(
     yield Line(status, {"arm": name, "measure": measure} | _comparison_parameters(comparison, len(outcomes.arms)))
     if arm.status == "void":
         return
+    if name in outcomes.stopped:
+        steps = [f"{seed} ({stop:,}, {at:,})" for seed, (stop, at) in outcomes.stopped[name].items()]
+        yield Line("stopped.where", {"steps": ", ".join(steps)})
     if comparison.lost:
         yield Line("lost", {"lost": ", ".join(map(str, comparison.lost))})
     if all(each.seeds for each in arm.epochs.values()):
@@ -315,8 +324,8 @@ def _next_step(status: str, comparison: Comparison) -> Line:
     """Return the sentence on what to do next."""
     if status in CLAIMS:
         return Line("next.repeat")
-    if status == "incomplete":
-        return Line("next.lost")
+    if status in ("incomplete", "stopped"):
+        return Line("next.stopped" if status == "stopped" else "next.lost")
     if status == "rounding":
         return Line("next.rounding")
     if status in ("one_seed", "illustration"):

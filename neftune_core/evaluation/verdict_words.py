@@ -96,6 +96,7 @@ SENTENCES: dict[str, str] = {
     "headline.rounding": "No effect beyond what rounding explains: {values} ({measure}, {seeds} seeds).",
     "headline.incomplete": "Not a result, because not every seed has a value. Over the {seeds} seeds that have one: "
     "{values} ({measure}).",
+    "headline.stopped": "Not a result, because {arm} was stopped during the run. Up to then: {values} ({measure}).",
     "headline.void": "No arm is compared with the control.",
     "headline.illustration": "Not a result yet, because {seeds} seeds cannot tell an effect from chance. So far: "
     "{values} ({measure}).",
@@ -144,6 +145,9 @@ SENTENCES: dict[str, str] = {
     + _CHANGE
     + " ({interval}).",
     "illustration": "{arm}, as an illustration: " + _CHANGE + " ({interval}).",
+    "stopped": "{arm}: no claim, because someone who could see the curves stopped it; " + _CHANGE + " ({interval}).",
+    "stopped.where": "It is compared with the control at its last evaluation before the stop (seed, step of the stop, "
+    "step of the comparison: {steps}).",
     "void": "{arm}, not judged: {measure} is {value:.4g}, and {control:.4g} for the control.",
     "rounding": "{arm}: no claim, because the difference is smaller than rounding can make it; "
     + _CHANGE
@@ -192,6 +196,7 @@ SENTENCES: dict[str, str] = {
     "next.same": "To learn more: its numbers equal those of the control with every seed; choose a finer measure, "
     "such as the loss.",
     "next.lost": "To learn more: train it with a smaller learning rate or less noise, so that no seed diverges.",
+    "next.stopped": "To learn more: train it to the end, without looking before.",
     "next.repeat": "To learn more: train it with new seeds, on other data and a larger model; this result holds "
     "for this model, these rows and these settings.",
     "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",

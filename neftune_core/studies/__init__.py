@@ -15,6 +15,6 @@ jobs         the queue, its worker, stop, resume, discard
 comparison   answers of the base and the arms of records, side by side
 votes        blind votes between two columns
 tracking     metrics of a study in a tracker
-steering     the best evaluation kept, early stop
+steering     the best evaluation kept, early stop, stopping one arm
 records      storage on disk
 """

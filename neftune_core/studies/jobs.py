@@ -121,7 +121,7 @@ class Jobs:
             RecordError: The study is running or finished, or its record is unusable.
             LabError: A limit is exceeded.
         """
-        record = self._find_owned(record_id, owner)
+        record = self.find_owned(record_id, owner)
         with self._submitting:
             status = self.status(record)
             if not status.is_over:
@@ -148,7 +148,7 @@ class Jobs:
             RecordError: The study is running.
             LabError: A limit is exceeded.
         """
-        record = self._find_owned(record_id, owner)
+        record = self.find_owned(record_id, owner)
         with self._submitting:
             if not self.status(record).is_over:
                 raise RecordError(say("This study is already running."))
@@ -244,7 +244,7 @@ class Jobs:
         if running is not None:
             self.wait(running.record, timeout_seconds)
 
-    def _find_owned(self, record_id: str, owner: str) -> Record:
+    def find_owned(self, record_id: str, owner: str) -> Record:
         """Return a record that `owner` may have trained further.
 
         Raises:

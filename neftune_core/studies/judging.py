@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.studies.records.best_arms import ended_early
 from neftune_core.studies.records.numbers import Sampled, answer_scores, metrics, rows_by_step, table
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.steering_log import stopped_arms
 from neftune_core.studies.settings import CHAOS_ARM, CONTROL, StudySettings
 
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
@@ -116,8 +117,8 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     found = courses(record, asked)
     seeds = range(study.seed, study.seed + study.seeds)
 
-    def runs(arm: str, shift: int = 0) -> Seeds:
-        return {seed: found[seed + shift].outcome(arm) for seed in seeds if seed + shift in found}
+    def runs(arm: str, shift: int = 0, beside: str = "") -> Seeds:
+        return {seed: found[seed + shift].up_to(beside or arm).outcome(arm) for seed in seeds if seed + shift in found}
 
     control, floors = runs(CONTROL.name), {}
     if study.measuring.chaos:
@@ -127,8 +128,14 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     arms = {name: runs(name) for name in study.arms if name not in (CONTROL.name, CHAOS_ARM)}
     halves = bool(found) and all(course.has_rows for course in found.values())
     kept = {name: runs for name, runs in floors.items() if runs}
+    stopped = {
+        arm: {seed: (found[seed].stopped[arm], max(found[seed].up_to(arm).steps)) for seed in own}
+        for arm in arms
+        if (own := [seed for seed in seeds if seed in found and arm in found[seed].stopped])
+    }
+    controls = {arm: runs(CONTROL.name, beside=arm) for arm in stopped}
     early = {str(seed): steps for seed, steps in ended_early(record.events()).items() if seed in control}
-    return Outcomes(control, arms, kept, halves=halves, rounding=rounding_of(record), early=early)
+    return Outcomes(control, arms, kept, controls, halves, rounding_of(record), early, stopped)
 
 
 def rounding_of(record: Record) -> Rounding:
@@ -173,6 +180,7 @@ def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
     planned |= {seed: early[seed][0] for seed in planned if seed in early}
     rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
     study, diverged = record.study, diverged_arms(record)
+    stopped = stopped_arms(record.events())
     guessing = record.about_table("data").get("frequency_loss") or math.nan
     per_epoch = math.ceil(record.about_table("data").get("train", 1) / study.training.batch_size) or 1
     found = {
@@ -186,6 +194,7 @@ def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
             diverged.get(seed, frozenset()),
             question,
             guessing,
+            stopped.get(seed, {}),
         )
         for seed, arms_by_step in steps.items()
         if max(arms_by_step) > 0 or seed in diverged
@@ -218,6 +227,7 @@ class SeedHistory:
         diverged: Arms whose loss became NaN or infinite.
         question: Measure and epoch of the example statistics.
         frequency_loss: Training loss of guessing by frequency; NaN if unknown.
+        stopped: Arms that a person stopped, with their last step.
     """
 
     steps: Mapping[int, Mapping[str, Any]]
@@ -229,6 +239,19 @@ class SeedHistory:
     diverged: frozenset[str]
     question: Question
     frequency_loss: float
+    stopped: Mapping[str, int] = field(default_factory=dict)
+
+    def up_to(self, arm: str) -> SeedHistory:
+        """Return the seed up to the last evaluation of an arm that a person stopped; all of it for any other arm.
+
+        What was measured at the end of the seed is left out, because the arm was not there.
+        """
+        end = max((step for step, arms in self.steps.items() if arm in arms), default=0)
+        if arm not in self.stopped or end == max(self.steps):
+            return self
+        early = {step: arms for step, arms in self.steps.items() if step <= end}
+        rows = {step: sampled for step, sampled in self.rows.items() if step <= end}
+        return replace(self, steps=early, rows=rows, ends={}, answers={})
 
     @property
     def trained(self) -> list[int]:
@@ -350,40 +373,3 @@ def measures_of(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
-    """Merge records of one study with different seeds; for a repeated seed, the last record counts."""
-
-    def union(of: Sequence[Mapping[str, Seeds]]) -> dict[str, Seeds]:
-        names = dict.fromkeys(name for tables in of for name in tables)
-        return {name: {seed: one for part in of for seed, one in part.get(name, {}).items()} for name in names}
-
-    control = union([{"": part.control} for part in parts]).get("", {})
-    arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
-    own = union([part.own_controls for part in parts])
-    halves = all(part.halves for part in parts)
-    rounding = largest_rounding([part.rounding for part in parts])
-    early = {seed: steps for part in parts for seed, steps in part.early.items()}
-    return Outcomes(control, arms, floors, own, halves=halves, rounding=rounding, early=early)
-
-
-def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
-    """Return the largest effect of rounding per measure over several studies."""
-    known = [part for part in parts if part.sizes]
-    sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
-    return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
-
-
-def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
-    """Combine the arms of several cells in one comparison, named `cell: arm`, each against the control of its own cell.
-
-    Holm's correction then covers all of them. Control and floors are those of the first cell.
-    """
-    arms = {f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()}
-    own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
-    first = next(iter(cells.values()))
-    halves = all(part.halves for part in cells.values())
-    rounding = largest_rounding([part.rounding for part in cells.values()])
-    early = {f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()}
-    return Outcomes(first.control, arms, first.floors, own, halves=halves, rounding=rounding, early=early)

@@ -38,10 +38,13 @@ from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_s
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.steering_log import stopped_arms
 from neftune_core.studies.records.tokens import write_tokens
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.best import BestKeeper
+from neftune_core.studies.steering.changes import Changes
+from neftune_core.studies.steering.requests import forget
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     record.require_usable()
     study = record.study
     with record.claimed(), fixed_threads(record.about_table("machine").get("threads")), YieldingWhenBusy():
+        forget(record)
         try:
             with closing(_events(study, record, limits, Deadline(limits, should_stop))) as events:
                 for event in events:
@@ -128,12 +132,14 @@ class _StudyState:
     stop: Deadline
 
     def run(self, seed: int) -> Lockstep:
-        """Return a new run of one seed with reset arms.
+        """Return a new run of one seed with reset arms, without those that were stopped with an earlier seed.
 
         The first seed converts a time budget to steps; the others take the same number.
         """
         study = self.study.model_copy(update={"seed": seed})
-        arms = {name: study.arms[name] for name in self.study.runs[seed]}
+        stopped = stopped_arms(self.record.events())
+        before = {arm for earlier in self.study.runs if earlier < seed for arm in stopped.get(earlier, ())}
+        arms = {name: study.arms[name] for name in self.study.runs[seed] if name not in before}
         run = Lockstep(study, self.stack, self.prepared, arms, most_steps=self.limits.steps)
         planned = (event for event in self.record.events() if event["event"] == "planned" and event["seed"] != seed)
         first = next(planned, None)
@@ -269,7 +275,8 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
         measured = yield from _begin(ready, run)
         process_group().broadcast(seed)
         process_group().barrier()
-        steps = run.run(ready.stop, checkpoint.CheckpointWriter(run, record.folder), measured)
+        keep = checkpoint.CheckpointWriter(run, record.folder)
+        steps = run.run(ready.stop, keep, measured, Changes(run, record))
         yield from BestKeeper(run, record).followed(pacer.timed(holding(steps)))
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
@@ -334,7 +341,7 @@ def _save(run: Lockstep, record: Record) -> Event:
         folder = record.arm_folder(name, run.study.seed)
         if slot in run.alive:
             run.stack.save(slot, folder)
-        else:
+        elif slot not in run.stopped:
             shutil.rmtree(folder, ignore_errors=True)  # saved by an earlier interruption, before the arm diverged
     fallback = run.stack.fallback()
     return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}} | (

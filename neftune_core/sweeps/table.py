@@ -15,13 +15,23 @@ import numpy as np
 from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.measures import EVERY_EPOCH, MEASURES
-from neftune_core.evaluation.outcomes import EPOCHS, NOT_MEASURED, Outcome, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.outcomes import (
+    EPOCHS,
+    NOT_MEASURED,
+    Outcome,
+    Outcomes,
+    Question,
+    Rounding,
+    Seeds,
+    combine_cells,
+    merge_seeds,
+)
 from neftune_core.evaluation.paired_comparison import Comparison, compare_arms
 from neftune_core.evaluation.validity import obstacles
 from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.language import ENGLISH, in_language, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.studies.judging import combine_cells, merge_seeds, outcomes_of, question_of, verdict_of
+from neftune_core.studies.judging import outcomes_of, question_of, verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CONTROL
@@ -246,6 +256,7 @@ def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
         outcomes,
         arms={names[name]: seeds for name, seeds in outcomes.arms.items()},
         own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
+        stopped={names[name]: steps for name, steps in outcomes.stopped.items()},
     )
 
 

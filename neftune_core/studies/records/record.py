@@ -34,6 +34,7 @@ from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.log import Event, Log, append, as_text, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
+from neftune_core.studies.records.steering_log import STEERED
 from neftune_core.studies.records.user_rows import check_rows, study_key, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
 
@@ -245,7 +246,7 @@ def _survives_rewind(event: Event, seed: int, step: int) -> bool:
     """Return whether an event remains when `seed` is rewound to `step`."""
     if event["event"] in ENDINGS:
         return False
-    if event.get("seed") != seed:
+    if event.get("seed") != seed or event["event"] == STEERED:
         return True
     if event["event"] == "started" or step == 0:
         return step > 0

@@ -79,6 +79,7 @@ class BestKeeper:
 
     def finish(self) -> None:
         """Keep only the best weights of every arm; none beside those of the end if they are the same."""
+        ends = dict.fromkeys(self.run.alive, self.run.done) | self.run.stopped
         for slot, name in enumerate(self.run.names, start=1):
-            best = max(self.found.get(name, {}), default=0) if slot in self.run.alive else 0
-            best_arms.keep_only(self.record.arm_folder(name, self.seed), {best} - {self.run.done})
+            best = max(self.found.get(name, {}), default=0) if slot in ends else 0
+            best_arms.keep_only(self.record.arm_folder(name, self.seed), {best} - {ends.get(slot)})

@@ -15,8 +15,9 @@ from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts import evidence_view, run_actions
+from neftune_core.ui.parts.arm_rows import arm_rows
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_text, progress_text, state_text
 from neftune_core.ui.parts.strip import Strip
@@ -56,6 +57,7 @@ class TrainTab:
         form: The settings.
         plan: Estimated size and duration.
         state: State of the watched study.
+        arms: Its arms while it trains.
         actions: Actions on it.
         curves: Its figure.
         view: Choice of the figure.
@@ -68,6 +70,7 @@ class TrainTab:
     form: train_form.TrainForm
     plan: gr.HTML
     state: gr.HTML
+    arms: gr.HTML
     actions: run_actions.Actions
     curves: gr.HTML
     view: gr.Radio
@@ -90,13 +93,14 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
+            arms = gr.HTML(js_on_load=part("arm-rows"), elem_id="train-arms", apply_default_css=False)
             actions = run_actions.build("train")
             view = view_of_study("train-view")
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
             evidence = evidence_view.build("train")
     asked = gr.Textbox(visible=False)
     attached = gr.Textbox("", visible=False, label=say("Study found"))
-    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, actions, curves, view, attached)
+    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, arms, actions, curves, view, attached)
     reset = train_form.connect(form, context.strip.model)
     _connect_start(context, tab)
     _connect_stop(context, tab, shown)
@@ -185,21 +189,29 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
 
     asked = [context.key, strip.watched]
     kept = strip.stop.keep.click(keep, asked, None, **QUIET)
+
+    @reports_errors
+    def stop_one(key: str, watched: str, pressed: gr.EventData) -> None:
+        from neftune_core.studies.steering.requests import stop_arm
+
+        stop_arm(lab.jobs.find_owned(watched, require_key(key)), str(pressed.arm))
+
     removed = [*_study_components(strip, tab), *tab.actions.components(), *strip.stop.shown()]
     discarded = strip.stop.discard.click(discard, asked, removed, **QUIET)
     discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
+    events(tab.arms).click(stop_one, asked, None, **QUIET)
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
 
 
 def _study_components(strip: Strip, tab: TrainTab) -> list[Any]:
     """Return the components that show the watched study."""
-    return [tab.state, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
+    return [tab.state, tab.arms, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
 
 
 def _without_study(shown: RecordedStudy | None) -> list[Any]:
     """Return the values of `_study_components` without a study."""
-    return [_nothing(shown), shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
+    return [_nothing(shown), "", shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
 
 
 def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: Any) -> None:
@@ -223,7 +235,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
-    shown = [tab.state, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
+    shown = [tab.state, tab.arms, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
     outputs = [*shown, *tab.actions.components()]
     latest = gr.State({"id": ""})  # one dict per open page
 
@@ -263,6 +275,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
     status, log = lab.jobs.status(record), lab.log(record)
     return [
         state_text(record, status, log),
+        arm_rows(record, status, log),
         gr.skip() if log.size == seen else curves_of(record, log, view),
         log.size,
         progress_text(record, status),
@@ -275,7 +288,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
 
 def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[Any]:
     """Return the updates of `_updates` if nothing can be watched; `why` is shown, unless it is empty."""
-    texts = [missing_record_text(why), gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 4
+    texts = [missing_record_text(why), "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 5
     hidden = [gr.update(visible=False)] * stop_shown
     return [*texts, *hidden, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
 

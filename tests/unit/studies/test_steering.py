@@ -1,4 +1,4 @@
-"""The best evaluation kept, and the early stop: same numbers, the right weights, and what the verdict says."""
+"""The best evaluation kept, the early stop, and an arm that is stopped: numbers, weights, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from short_study import short_rows, short_study
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
-from neftune_core.evaluation.outcomes import Question
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
+from neftune_core.evaluation.verdict import verdict
 from neftune_core.export.archive import import_record, pack_record
 from neftune_core.export.card import card
 from neftune_core.export.models import write_model
 from neftune_core.home import folder_bytes
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.python_api import start_study
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import has_arm, saved_arms, saved_best, selected_arms
-from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.judging import outcomes_of, verdict_of
 from neftune_core.studies.records.best_arms import best_step, stored_steps
 from neftune_core.studies.records.disk_quota import bytes_of
+from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering.requests import stop_arm
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.loading import load_trained
+from neftune_core.ui.parts.arm_rows import arm_rows
 
 NOISE = (NoiseSettings(strength=5),)
 LARGE_RATE = 0.2
@@ -189,3 +194,120 @@ def test_an_early_end_survives_an_interruption_after_it(tmp_path: Path) -> None:
     assert [event["step"] for event in again.events() if event["event"] == "ended_early"] == [end]
     assert _losses(again) == _losses(whole)
     assert again.answers() == whole.answers()
+
+
+STOPPED = "laplace-std-1"
+
+
+def _of_three_arms(folder: Path, **given: Any) -> StudySettings:
+    noise = (NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="laplace"))
+    training = {"epochs": 3, "evaluations": 4, "checkpoint_steps": 4, "learning_rate": 5e-3}
+    return short_study(short_rows(folder, 20), training, noise=noise, **given)
+
+
+def _with_a_stop(record: Record, step: int) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run in which an arm is stopped after a step."""
+    for event in run_study(record, Limits(), lambda: False):
+        if event["event"] == "step" and event["step"] == step and event["seed"] == 0:
+            stop_arm(record, STOPPED)
+        yield event
+
+
+def test_a_stopped_arm_keeps_its_weights_and_the_others_train_on(tmp_path: Path) -> None:
+    whole = _run(_of_three_arms(tmp_path))
+    record = create(_of_three_arms(tmp_path), "")
+    *events, ending = _with_a_stop(record, 7)
+    assert ending["event"] == "finished"
+    assert [(one["step"], one["arms"]) for one in events if one["event"] == "steered"] == [
+        (7, {STOPPED: {"stopped": True}})
+    ]
+    trained = {one["step"]: set(one["arms"]) for one in events if one["event"] == "step"}
+    assert all((STOPPED in arms) == (step <= 7) for step, arms in trained.items())
+    assert max(trained) == 12 and all("control" in arms for arms in trained.values())
+    before = [event["arms"] for event in whole.events() if event["event"] == "step"][:7]
+    assert [one["arms"] for one in events if one["event"] == "step"][:7] == before
+    found = verdict_of(record, Question("held_out_loss"))
+    assert found.arms[STOPPED].status in ("stopped", "void")
+    steps = outcomes_of(record).stopped
+    assert steps == {STOPPED: {0: (7, 6)}}
+    evaluated = {event["step"]: event["arms"] for event in record.events() if event["event"] == "evaluated"}
+    outcomes = outcomes_of(record)
+    assert outcomes.arms[STOPPED][0].last["held_out_loss"] == evaluated[6][STOPPED]["held_out_loss"]
+    assert outcomes.control_of(STOPPED)[0].last["held_out_loss"] == evaluated[6]["control"]["held_out_loss"]
+    assert outcomes.control[0].last["held_out_loss"] == evaluated[12]["control"]["held_out_loss"]
+    assert saved_arms(record) == ["control", "uniform-alpha-5", STOPPED]
+
+
+def test_the_verdict_makes_no_claim_about_an_arm_that_a_person_stopped() -> None:
+    values = [2.0, 2.1, 1.9, 2.05, 1.95, 2.02]
+
+    def runs(of: list[float]) -> dict[int, Outcome]:
+        return {seed: Outcome({"held_out_loss": value}, steps=100) for seed, value in enumerate(of)}
+
+    arms = {"noise": runs([value - 0.5 - 0.01 * seed for seed, value in enumerate(values)])}
+    assert verdict(Outcomes(runs(values), arms), Question()).arms["noise"].status == "better"
+    stopped = {"noise": {5: (80, 70)}}
+    found = verdict(Outcomes(runs(values), arms, own_controls={"noise": runs(values)}, stopped=stopped), Question())
+    assert found.arms["noise"].status == "stopped"
+    assert "5 (80, 70)" in found.text() and "no claim" in found.text()
+    assert found.opening[0].text().startswith("Not a result, because noise was stopped")
+
+
+@pytest.mark.parametrize("at", [("step", 8), ("evaluated", 9), ("step", 11)])
+def test_a_stopped_arm_stays_stopped_after_the_process_was_killed(tmp_path: Path, at: tuple[str, int]) -> None:
+    expected = create(_of_three_arms(tmp_path), "")
+    list(_with_a_stop(expected, 7))
+    record = create(_of_three_arms(tmp_path), "")
+    events = _with_a_stop(record, 7)
+    for event in events:
+        if (event["event"], event.get("step")) == at:
+            break
+    events.close()  # type: ignore[attr-defined]
+    *_, ending = run_study(record, Limits(), lambda: False)
+    assert ending["event"] == "finished"
+    numbers = [[(one["event"], one.get("step"), one.get("arms")) for one in of.events() if one["event"] != "finished"]
+               for of in (record, expected)]  # fmt: skip
+    assert sorted(numbers[0], key=str) == sorted(numbers[1], key=str)
+    for arm in saved_arms(expected):
+        files = [one.arm_folder(arm, 0) / ADAPTER for one in (record, expected)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_arm_stopped_with_one_seed_is_not_trained_with_the_next(tmp_path: Path) -> None:
+    record = create(_of_three_arms(tmp_path, seeds=2), "")
+    *_, ending = _with_a_stop(record, 5)
+    assert ending["event"] == "finished"
+    later = [event for event in record.events() if event["event"] == "step" and event["seed"] == 1]
+    assert later and all(set(event["arms"]) == {"control", "uniform-alpha-5"} for event in later)
+    assert set(outcomes_of(record).stopped[STOPPED]) == {0}
+
+
+def test_only_a_noise_arm_of_a_running_study_can_be_stopped(tmp_path: Path) -> None:
+    run = start_study(_of_three_arms(tmp_path))
+    with pytest.raises(RecordError, match="not running"):
+        run.stop_arm(STOPPED)
+    refused = []
+    for event in run:
+        if event["event"] == "step" and event["step"] == 2:
+            for arm, words in (("control", "whole study"), ("nobody", "name one of uniform-alpha-5, laplace-std-1")):
+                with pytest.raises(RecordError, match=words):
+                    run.stop_arm(arm)
+                refused.append(arm)
+            run.stop_arm(STOPPED)
+        if event["event"] == "step" and event["step"] == 4:
+            with pytest.raises(RecordError, match="not being trained"):
+                run.stop_arm(STOPPED)
+    assert refused == ["control", "nobody"]
+
+
+def test_a_running_arm_has_a_button_and_a_stopped_one_its_step(tmp_path: Path) -> None:
+    record = create(_of_three_arms(tmp_path), "")
+    running = Status("running", step=3, steps=12)
+    shown = arm_rows(record, running, record.log())
+    assert shown.count("data-arm=") == 2 and 'data-arm="control"' not in shown
+    record.append({"event": "steered", "seed": 0, "step": 3, "arms": {STOPPED: {"stopped": True}}})
+    log = record.log()
+    log.read()
+    shown = arm_rows(record, running, log)
+    assert shown.count("data-arm=") == 1 and "stopped after step 3" in shown
+    assert arm_rows(record, Status("finished"), log) == ""

@@ -1,0 +1,61 @@
+"""What a person changes in a running study, applied between two steps and logged, so that a resumed run repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neftune_core.engine.lockstep import Event, Lockstep
+from neftune_core.engine.parallel import process_group
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.steering_log import STEERED
+from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.steering.requests import Requests
+
+
+class Changes:
+    """The changes of one seed; create it after the run was restored and its log rewound.
+
+    Args:
+        run: The run.
+        record: Its record.
+    """
+
+    def __init__(self, run: Lockstep, record: Record) -> None:
+        self.run, self.record, self.requests = run, record, Requests(record)
+        self.later: dict[int, list[Event]] = {}
+        for event in record.events():
+            if event["event"] == STEERED and event.get("seed") == run.study.seed:
+                if event["step"] > run.done:
+                    self.later.setdefault(event["step"], []).append(event)
+                else:
+                    self._apply(event["step"], event["arms"])
+
+    def __call__(self) -> Iterator[Event]:
+        """Repeat the logged changes of the last step, then apply and yield the requested ones.
+
+        With several processes, requests are ignored: each would have to follow them at the same step.
+        """
+        for event in self.later.pop(self.run.done, []):
+            self._apply(event["step"], event["arms"])
+        if process_group().size > 1 or self.run.done == self.run.total:
+            return
+        for request in self.requests.new():
+            arms = self._asked(request)
+            if arms:
+                self._apply(self.run.done, arms)
+                yield {"event": STEERED, "step": self.run.done, "arms": arms}
+
+    def _asked(self, request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the change of each arm; empty if the request is of an arm that is not trained any more."""
+        arm = request.get("stop")
+        alive = [name for name in map(self.run.name, self.run.alive) if name != CONTROL.name]
+        return {str(arm): {"stopped": True}} if arm in alive else {}
+
+    def _apply(self, step: int, arms: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, change in arms.items():
+            if change.get("stopped") and name in self.run.names:
+                slot = self.run.names.index(name) + 1
+                if slot in self.run.alive:
+                    self.run.stack.save(slot, self.record.arm_folder(name, self.run.study.seed))
+                self.run.stop_arm(slot, step)

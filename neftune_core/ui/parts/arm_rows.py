@@ -1,0 +1,55 @@
+"""The arms of a running study, each in a row with a button that stops it."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from neftune_core.errors import RecordError
+from neftune_core.figures.colours import arm_colours
+from neftune_core.language import say
+from neftune_core.noise.names import arm_label
+from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.steering_log import stopped_arms
+from neftune_core.studies.settings import CONTROL
+
+if TYPE_CHECKING:
+    from neftune_core.studies.records.progress import Status
+
+
+def arm_rows(record: Record, status: Status, log: Log) -> str:
+    """Return the rows of the arms besides the control as HTML; "" unless the study trains.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+    """
+    if status.state != "running" or record.is_sweep:
+        return ""
+    try:
+        arms = record.study.arms
+    except RecordError:
+        return ""
+    colours = arm_colours(arms)
+    stopped = {arm: step for own in stopped_arms(log.events).values() for arm, step in own.items()}
+    lost = {arm for event in log.events if event["event"] == "diverged" for arm in event.get("arms", {})}
+    rows = [
+        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_label(arm))}</span> '
+        f"{_action(arm, stopped.get(arm))}</li>"
+        for arm in arms
+        if arm != CONTROL.name and arm not in lost
+    ]
+    label = html.escape(say("Arms in training"))
+    return f'<ul class="lab-arm-rows" aria-label="{label}">{"".join(rows)}</ul>' if rows else ""
+
+
+def _action(arm: str, stopped: int | None) -> str:
+    if stopped is not None:
+        return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
+    sure = html.escape(say("Stop it for good; the others continue"), quote=True)
+    named = html.escape(say("Stop the arm {arm}", arm=arm_label(arm)), quote=True)
+    words = html.escape(say("Stop this arm"))
+    name = html.escape(arm, quote=True)
+    return f'<button type="button" data-arm="{name}" data-sure="{sure}" aria-label="{named}">{words}</button>'
