@@ -15,7 +15,6 @@ from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts import evidence_view, run_actions
-from neftune_core.ui.parts.arm_rows import arm_rows
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
@@ -27,6 +26,7 @@ from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import NoiseTab
+from neftune_core.ui.tabs.train_arms import arm_rows
 
 THEN = later("Press Train to start your own study with the settings of this tab; its curves appear here.")
 LONGEST_STOP_SECONDS = 5.0
