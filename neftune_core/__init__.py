@@ -36,7 +36,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     bounded_io     reading with limits on size, number of values and depth
     sentences      any exception as one sentence for users
     language       English and Simplified Chinese
-    scripts        JavaScript modules as one script
+    javascript     JavaScript modules as one script
     home           file locations
     durable        atomic and durable files and folders
     errors         the exceptions shown to users

@@ -41,25 +41,25 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> int:
     commands: dict[str, tuple[type, Callable[[Any], int]]] = {
-        "serve": (machine.Serve, machine.serve),
-        "data": (data.Data, data.data),
-        "train": (train.Train, train.train),
-        "sweep": (sweep.Sweep, sweep.sweep),
-        "compare": (compare.Compare, compare.compare),
-        "report": (records.Report, records.report),
-        "script": (records.Script, records.script),
-        "verdict": (records.Verdict, records.verdict),
-        "runs": (records.Runs, records.runs),
-        "models": (machine.Models, machine.models),
-        "world": (machine.World, machine.world),
-        "doctor": (machine.Doctor, machine.doctor),
-        "space": (machine.Space, machine.space),
-        "bench": (machine.Bench, machine.bench),
+        "serve": (machine.ServeCommand, machine.serve),
+        "data": (data.DataCommand, data.data),
+        "train": (train.TrainCommand, train.train),
+        "sweep": (sweep.SweepCommand, sweep.sweep),
+        "compare": (compare.CompareCommand, compare.compare),
+        "report": (records.ReportCommand, records.report),
+        "script": (records.ScriptCommand, records.script),
+        "verdict": (records.VerdictCommand, records.verdict),
+        "runs": (records.RunsCommand, records.runs),
+        "models": (machine.ModelsCommand, machine.models),
+        "world": (machine.WorldCommand, machine.world),
+        "doctor": (machine.DoctorCommand, machine.doctor),
+        "space": (machine.SpaceCommand, machine.space),
+        "bench": (machine.BenchCommand, machine.bench),
     }
     if not arguments or arguments[0] not in commands:
         return _overview(arguments, {name: cls for name, (cls, _) in commands.items()})
     cls, run = commands[arguments[0]]
-    default = train.defaults(arguments[1:]) if cls is train.Train else None
+    default = train.defaults(arguments[1:]) if cls is train.TrainCommand else None
     parsed = parse_arguments(cls, arguments, default)
     if parsed.home is not None:
         os.environ["NEFTUNE_HOME"] = str(parsed.home)

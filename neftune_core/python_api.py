@@ -33,7 +33,7 @@ from neftune_core.studies.steering.requests import stop_arm
 from neftune_core.studies.study import run_study as run_record
 from neftune_core.sweeps.record import find_study, require_single
 
-Progress = Callable[[Event], object]
+EventCallback = Callable[[Event], object]
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def start_study(study: StudySettings, *, resume: bool = False) -> StudyRun:
     return StudyRun(record or create(study, "", limits), limits)
 
 
-def run_study(study: StudySettings, *, progress: Progress | None = None, resume: bool = False) -> StudyResult:
+def run_study(study: StudySettings, *, progress: EventCallback | None = None, resume: bool = False) -> StudyResult:
     """Run a study to its end.
 
     Args:

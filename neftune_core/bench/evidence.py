@@ -38,9 +38,9 @@ EXAMPLES = 500
 PAIRS, PAIR_TOKENS = 1000, 100
 QUESTION = Question("exact")
 
-Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
+SampleDraw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 
-SPREADS: dict[str, Draw] = {
+SPREADS: dict[str, SampleDraw] = {
     "normal": lambda generator, size: generator.standard_normal(size),
     "heavy tails (t, 3 degrees)": lambda generator, size: generator.standard_t(3, size),
     "counts (exact answers of 240)": lambda generator, size: (
@@ -50,7 +50,7 @@ SPREADS: dict[str, Draw] = {
 """Distribution of a run's measure around the value of its setting."""
 
 
-def study(generator: np.random.Generator, draw: Draw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
+def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
     """Simulate a study with a known effect; runs with the same seed share half of their variance.
 
     Args:

@@ -55,7 +55,7 @@ class EpochMeasures:
     train: Numbers | None
 
 
-SeedHistory = list[dict[str, EpochMeasures]]
+SeedEpochs = list[dict[str, EpochMeasures]]
 """By measured epoch, first the model before training (epoch 0, as `base`), then by arm."""
 
 
@@ -87,7 +87,7 @@ def course(
     every: int = 1,
     train: bool = False,
     wanted: Callable[[EncodedExample], bool] = lambda row: True,
-) -> tuple[SeedHistory, float]:
+) -> tuple[SeedEpochs, float]:
     """Run a study and measure it after every few epochs.
 
     Args:
@@ -104,7 +104,7 @@ def course(
     held_out = [row for row in prepared.held_out if wanted(row)]
     samples = [held_out[::2], held_out[1::2]] + ([prepared.train] if train else [])
     per_epoch = -(-len(prepared.train) // BATCH)
-    found: SeedHistory = [_measure(run, [0], samples)]
+    found: SeedEpochs = [_measure(run, [0], samples)]
     seconds = 0.0
     for step in run.steps():
         before = time.perf_counter()
@@ -264,11 +264,11 @@ def _whole(measured: EpochMeasures) -> Numbers:
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
-def _last(epochs: SeedHistory, arm: str) -> Numbers:
+def _last(epochs: SeedEpochs, arm: str) -> Numbers:
     return _whole(epochs[-1][arm])
 
 
-def _best(epochs: SeedHistory, arm: str) -> Numbers:
+def _best(epochs: SeedEpochs, arm: str) -> Numbers:
     """Return the measures at the epoch with the lowest loss, chosen on one half and read on the other, both ways."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     found = []

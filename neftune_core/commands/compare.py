@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Compare:
+class CompareCommand:
     """Answer prompts with the base and arms of one or several records on it, in one batched decode."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -46,7 +46,7 @@ class Compare:
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
-def compare(arguments: Compare) -> int:
+def compare(arguments: CompareCommand) -> int:
     """Print the answers, write them to `--out` if given, and return the exit status.
 
     Raises:

@@ -29,7 +29,7 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 
 @dataclass
-class Data:
+class DataCommand:
     """Show how instructions are read: layout, columns, refused, cut and skipped rows, and rows as trained."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
@@ -46,7 +46,7 @@ class Data:
     """How the rows are read, split and cut."""
 
 
-def data(arguments: Data) -> int:
+def data(arguments: DataCommand) -> int:
     """Print the report on a data source and return the exit status: 1 if none of its rows is usable.
 
     Raises:
@@ -68,7 +68,7 @@ def data(arguments: Data) -> int:
     return 0 if prepared.kept else refuse(prepared.shortage)
 
 
-def _source(arguments: Data) -> str:
+def _source(arguments: DataCommand) -> str:
     file, named = arguments.file, arguments.data.source
     is_named = named != DataSettings().source
     if bool(file) == is_named:

@@ -15,7 +15,7 @@ from neftune_core.world.pretraining.settings import WorldSettings
 
 
 @dataclass
-class Serve:
+class ServeCommand:
     """Open the lab as a web page."""
 
     host: str | None = None
@@ -35,7 +35,7 @@ class Serve:
 
 
 @dataclass
-class Models:
+class ModelsCommand:
     """List the models available by name, download one in advance, or remove downloaded ones."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
@@ -47,7 +47,7 @@ class Models:
 
 
 @dataclass
-class World:
+class WorldCommand:
     """Build the bundled model from scratch: text, tokenizer, pretraining, figures and card."""
 
     action: Annotated[str, tyro.conf.Positional] = "build"
@@ -61,7 +61,7 @@ class World:
 
 
 @dataclass
-class Doctor:
+class DoctorCommand:
     """Show what this machine can do, and the reason for anything that it cannot."""
 
     json: bool = False
@@ -71,7 +71,7 @@ class Doctor:
 
 
 @dataclass
-class Space:
+class SpaceCommand:
     """Build the folder of a Hugging Face Space, or upload it to your account."""
 
     action: Annotated[str, tyro.conf.Positional]
@@ -89,7 +89,7 @@ class Space:
 
 
 @dataclass
-class Bench:
+class BenchCommand:
     """Measure this machine: the page, training compared with TRL and under load, noise, and verdicts."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
@@ -122,7 +122,7 @@ class Bench:
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
-def serve(arguments: Serve) -> int:
+def serve(arguments: ServeCommand) -> int:
     """Serve the page until the process is ended."""
     from neftune_core.ui.server.serve import serve
 
@@ -137,7 +137,7 @@ def serve(arguments: Serve) -> int:
     return 0
 
 
-def models(arguments: Models) -> int:
+def models(arguments: ModelsCommand) -> int:
     """List, fetch or remove models, and return the exit status.
 
     Raises:
@@ -174,7 +174,7 @@ def _print_progress(progress: Any) -> None:
     print(f"\r{progress.what}{share}   ", end="", file=sys.stderr, flush=True)
 
 
-def world(arguments: World) -> int:
+def world(arguments: WorldCommand) -> int:
     """Build the bundled model and return the exit status.
 
     Raises:
@@ -200,7 +200,7 @@ def world(arguments: World) -> int:
     return 0
 
 
-def doctor(arguments: Doctor) -> int:
+def doctor(arguments: DoctorCommand) -> int:
     """Print what this machine can do and return the exit status."""
     from neftune_core.bench.gpu import unmeasured_note
     from neftune_core.home import home, storage
@@ -219,7 +219,7 @@ def doctor(arguments: Doctor) -> int:
     return 0
 
 
-def space(arguments: Space) -> int:
+def space(arguments: SpaceCommand) -> int:
     """Build or push a Space and return the exit status.
 
     Raises:
@@ -239,7 +239,7 @@ def space(arguments: Space) -> int:
     return refuse("Use `neftune space build FOLDER` or `neftune space push FOLDER NAME`.")
 
 
-def bench(arguments: Bench) -> int:
+def bench(arguments: BenchCommand) -> int:
     """Run a benchmark, print its table and return the exit status.
 
     Raises:

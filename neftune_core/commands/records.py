@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Report:
+class ReportCommand:
     """Write a record as one self-contained HTML file: figures, answers and settings."""
 
     record: Annotated[str, tyro.conf.Positional]
@@ -34,7 +34,7 @@ class Report:
 
 
 @dataclass
-class Script:
+class ScriptCommand:
     """Write a record as a script for transformers and PEFT, with its rows, their order and the initial adapter."""
 
     record: Annotated[str, tyro.conf.Positional]
@@ -46,7 +46,7 @@ class Script:
 
 
 @dataclass
-class Verdict:
+class VerdictCommand:
     """Print the effect of the noise in a record, with its size and uncertainty."""
 
     record: Annotated[str, tyro.conf.Positional]
@@ -62,7 +62,7 @@ class Verdict:
 
 
 @dataclass
-class Runs:
+class RunsCommand:
     """List, resume, export, import or remove records on this machine."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
@@ -86,7 +86,7 @@ class Runs:
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
-def report(arguments: Report) -> int:
+def report(arguments: ReportCommand) -> int:
     """Write the report of a record and return the exit status.
 
     Raises:
@@ -98,7 +98,7 @@ def report(arguments: Report) -> int:
     return 0
 
 
-def script(arguments: Script) -> int:
+def script(arguments: ScriptCommand) -> int:
     """Write the script of a record and return the exit status.
 
     Raises:
@@ -111,7 +111,7 @@ def script(arguments: Script) -> int:
     return 0
 
 
-def verdict(arguments: Verdict) -> int:
+def verdict(arguments: VerdictCommand) -> int:
     """Print the verdict on a record and return the exit status.
 
     Raises:
@@ -146,7 +146,7 @@ def verdict(arguments: Verdict) -> int:
     return 0
 
 
-def runs(arguments: Runs) -> int:
+def runs(arguments: RunsCommand) -> int:
     """List, resume, export, import or remove records, and return the exit status.
 
     Raises:
@@ -183,7 +183,7 @@ def runs(arguments: Runs) -> int:
     )
 
 
-def _import(arguments: Runs) -> str:
+def _import(arguments: RunsCommand) -> str:
     from neftune_core.export.archive import import_record
 
     path = Path(arguments.record)
@@ -192,7 +192,7 @@ def _import(arguments: Runs) -> str:
     return f"record: {import_record(path, owner='').folder}"
 
 
-def _export(arguments: Runs) -> Path:
+def _export(arguments: RunsCommand) -> Path:
     from neftune_core.export.archive import pack_record
     from neftune_core.export.models import write_model
 

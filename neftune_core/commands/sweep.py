@@ -17,13 +17,13 @@ from neftune_core.settings import Limits, to_toml
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
-    from neftune_core.sweeps.record import Sweep as SweepRecord
+    from neftune_core.sweeps.record import Sweep
     from neftune_core.sweeps.sweep import RunCells
     from neftune_core.sweeps.table import SweepTable, TableRow
 
 
 @dataclass
-class Sweep:
+class SweepCommand:
     """Train a study with many settings and seeds from a TOML file, and show the effect of each setting."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
@@ -49,7 +49,7 @@ class Sweep:
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
-def record_to_run(arguments: Sweep) -> SweepRecord:
+def record_to_run(arguments: SweepCommand) -> Sweep:
     """Return the record to run: the unfinished one of the same sweep with `--resume`, otherwise a new one.
 
     The size of the sweep and an estimate of its duration are printed on standard error.
@@ -59,8 +59,7 @@ def record_to_run(arguments: Sweep) -> SweepRecord:
     """
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.more_seeds import extend, find_smaller
-    from neftune_core.sweeps.record import Sweep as SweepRecord
-    from neftune_core.sweeps.record import create_sweep, find_same_sweep, read_sweep
+    from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep, read_sweep
     from neftune_core.sweeps.settings import size_text
 
     if arguments.file is None:
@@ -75,7 +74,7 @@ def record_to_run(arguments: Sweep) -> SweepRecord:
             file=sys.stderr,
         )
         extend(smaller, settings.study.seeds)
-        found = SweepRecord(smaller.folder)
+        found = Sweep(smaller.folder)
     if found is not None:
         return found
     if arguments.resume:
@@ -87,7 +86,7 @@ def record_to_run(arguments: Sweep) -> SweepRecord:
 FORMS = ("text", "json", "csv")
 
 
-def form_of(arguments: Sweep) -> str:
+def form_of(arguments: SweepCommand) -> str:
     """Return the form in which the table is printed.
 
     Raises:
@@ -98,20 +97,20 @@ def form_of(arguments: Sweep) -> str:
     return "json" if arguments.json else "csv" if arguments.csv else "text"
 
 
-def _record_by_id(file: Path | None) -> SweepRecord | None:
+def _record_by_id(file: Path | None) -> Sweep | None:
     """Return the sweep's record if its id is given in place of a file."""
     from neftune_core.commands.common import record_by_name
-    from neftune_core.sweeps.record import Sweep as SweepRecord
+    from neftune_core.sweeps.record import Sweep
 
     if file is None or file.is_file() or file.suffix == ".toml":
         return None
     record = record_by_name(str(file))
     if not record.is_sweep:
         raise InvalidSetting(f"The record {record.name} is a study, not a sweep: see `neftune verdict {record.name}`.")
-    return SweepRecord(record.folder)
+    return Sweep(record.folder)
 
 
-def print_table(sweep: SweepRecord, form: str) -> None:
+def print_table(sweep: Sweep, form: str) -> None:
     """Print the results of a sweep so far.
 
     Args:
@@ -183,7 +182,7 @@ def effect(row: TableRow, measure: str, epoch: str) -> str:
     return f"{found.difference:+.4f} [{found.interval.low:+.4f}, {found.interval.high:+.4f}]"
 
 
-def sweep(arguments: Sweep) -> int:
+def sweep(arguments: SweepCommand) -> int:
     """Run the sweep and return the exit status.
 
     Raises:
@@ -205,7 +204,7 @@ def sweep(arguments: Sweep) -> int:
     return run_sweep(record_to_run(arguments), Limits(), form=form, run=_runner(arguments))
 
 
-def _runner(arguments: Sweep) -> RunCells:
+def _runner(arguments: SweepCommand) -> RunCells:
     from neftune_core.sweeps.on_ray import OnRay
     from neftune_core.sweeps.sweep import run_in_turn
 
@@ -228,9 +227,9 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     """
     from neftune_core.studies.records.removal import remove_unstarted
     from neftune_core.sweeps import sweep as sweeps
-    from neftune_core.sweeps.record import Sweep as SweepRecord
+    from neftune_core.sweeps.record import Sweep
 
-    sweep = SweepRecord(record.folder)
+    sweep = Sweep(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
     if ending.get("event") != "finished":
         print(f"in {sweep.folder}", file=sys.stderr)
@@ -252,7 +251,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     return int(_lost_every_noise_arm(sweep))
 
 
-def _lost_every_noise_arm(sweep: SweepRecord) -> bool:
+def _lost_every_noise_arm(sweep: Sweep) -> bool:
     """Return whether no study of the sweep has a noise arm left."""
     from neftune_core.studies.results import lost_every_noise_arm
     from neftune_core.sweeps.settings import cells

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Train:
+class TrainCommand:
     """Train a study from a TOML file; every setting in the file can be overridden by an option."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
@@ -39,11 +39,11 @@ class Train:
     """The settings."""
 
 
-def defaults(arguments: list[str]) -> Train | None:
+def defaults(arguments: list[str]) -> TrainCommand | None:
     """Return the study of the first file argument, whose values become the defaults of the options."""
     if not arguments or arguments[0].startswith("-"):
         return None
-    return Train(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
+    return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
 
 
 def read_study(path: Path) -> StudySettings:
@@ -61,7 +61,7 @@ def read_study(path: Path) -> StudySettings:
     return with_absolute_files(from_toml(StudySettings, text), path.parent)
 
 
-def train(arguments: Train) -> int:
+def train(arguments: TrainCommand) -> int:
     """Train the study and return the exit status.
 
     Raises:

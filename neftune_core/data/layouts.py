@@ -14,7 +14,7 @@ from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
 Parts = Mapping[str, Any]
-Reader = Callable[[Parts, set[str]], list[Message]]
+LayoutReader = Callable[[Parts, set[str]], list[Message]]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Layout:
     words: str
     parts: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...]
-    messages: Reader
+    messages: LayoutReader
     note: str = ""
     by_hand: bool = False
 
 
-def _task(instruction: str, extra: str, response: str) -> Reader:
+def _task(instruction: str, extra: str, response: str) -> LayoutReader:
     """Return a reader of rows with an instruction, an optional context and a response."""
 
     def messages(values: Parts, unused: set[str]) -> list[Message]:
@@ -81,7 +81,7 @@ def _after_system(values: Parts, turns: list[Message]) -> list[Message]:
     return turns if turns and turns[0].role == "system" else [*_system(values), *turns]
 
 
-def _turns(part: str) -> Reader:
+def _turns(part: str) -> LayoutReader:
     def messages(values: Parts, unused: set[str]) -> list[Message]:
         return _after_system(values, conversation(values.get(part), part, unused))
 

@@ -13,7 +13,7 @@ from neftune_core.data.chat import EncodedExample, encode, with_system
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message, Refusal, fingerprint
 from neftune_core.data.formats.starters import held_out_file
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.sources import PROGRESS_ROWS, Progress, SourceRows, read, read_all
+from neftune_core.data.sources import PROGRESS_ROWS, ReadCallback, SourceRows, read, read_all
 from neftune_core.errors import DataError
 from neftune_core.language import later, plural, say
 from neftune_core.models.token_text import whole_text
@@ -88,7 +88,7 @@ Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 
 
 def prepare(
-    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None
+    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: ReadCallback | None = None
 ) -> PreparedData:
     """Return the rows as `examine` does, or raise an error if a study cannot be trained on them.
 
@@ -111,7 +111,7 @@ def prepare(
 
 
 def examine(
-    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: Progress | None = None
+    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: ReadCallback | None = None
 ) -> PreparedData:
     """Read, split and tokenise `settings.source`, however few rows remain.
 
@@ -255,7 +255,7 @@ def _starter_held_out(settings: DataSettings) -> str:
 
 
 def _encode(
-    examples: Sequence[Example], tokenizer: Any, settings: DataSettings, progress: Progress | None
+    examples: Sequence[Example], tokenizer: Any, settings: DataSettings, progress: ReadCallback | None
 ) -> tuple[list[EncodedExample], list[Refusal]]:
     rows: list[EncodedExample] = []
     refusals: list[Refusal] = []

@@ -22,7 +22,7 @@ from neftune_core.language import plural, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
-Progress = Callable[[int, int], None]
+ReadCallback = Callable[[int, int], None]
 PROGRESS_ROWS = 500
 OWN_LICENCE = "your own file"
 
@@ -68,7 +68,7 @@ class _OpenSource:
     licence: str
 
 
-def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> SourceRows:
+def read(settings: DataSettings, limits: Limits, *, progress: ReadCallback | None = None) -> SourceRows:
     """Read a source as `read_all` does, and require a usable row.
 
     Args:
@@ -88,7 +88,7 @@ def read(settings: DataSettings, limits: Limits, *, progress: Progress | None = 
     return reading
 
 
-def read_all(settings: DataSettings, limits: Limits, *, progress: Progress | None = None) -> SourceRows:
+def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback | None = None) -> SourceRows:
     """Read the first rows of `settings.source`.
 
     Args:

@@ -17,8 +17,8 @@ from neftune_core.export.sweep_report import sweep_content
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import css_variables
 from neftune_core.home import assets
+from neftune_core.javascript import as_one
 from neftune_core.language import TAGS, current, say
-from neftune_core.scripts import as_one
 from neftune_core.studies.records.record import Record
 from neftune_core.version import __version__
 

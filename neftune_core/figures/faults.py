@@ -5,7 +5,7 @@ from __future__ import annotations
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import token
 from neftune_core.language import later, say
-from neftune_core.lessons.scripts import RunMeasurements
+from neftune_core.lessons.script_variants import RunMeasurements
 
 
 def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -> Figure:

@@ -16,7 +16,7 @@ from neftune_core.language import later
 from neftune_core.noise.schedules import AdaptiveSchedule
 
 Payload = Mapping[str, Any]
-Layout = dict[str, Any]
+PlotlyLayout = dict[str, Any]
 
 INSIDE_HEIGHT = 440
 
@@ -29,20 +29,20 @@ class View:
     """One view: its label, and `layout(payload)`, its axes without anything that moves."""
 
     words: str
-    layout: Callable[[Payload], Layout]
+    layout: Callable[[Payload], PlotlyLayout]
 
 
-def _norms(payload: Payload) -> Layout:
+def _norms(payload: Payload) -> PlotlyLayout:
     return token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
 
 
-def _angles(payload: Payload) -> Layout:
+def _angles(payload: Payload) -> PlotlyLayout:
     cosine = token_layout(payload, later("cosine to clean"), domain=[0.46, 1], range=[0, 1.02], zeroline=True)
     ratio = axis(later("SNR"), later("dB"), domain=[0, 0.36], automargin=False, zeroline=True)
     return {**cosine, "yaxis2": ratio, "xaxis": {**cosine["xaxis"], "anchor": "y2"}}
 
 
-def _map(payload: Payload) -> Layout:
+def _map(payload: Payload) -> PlotlyLayout:
     plain: dict[str, Any] = {"zeroline": False, "automargin": False, "showticklabels": False}
     return _free(
         axis(later("first principal component"), **plain),
@@ -52,7 +52,7 @@ def _map(payload: Payload) -> Layout:
     )
 
 
-def _density(payload: Payload) -> Layout:
+def _density(payload: Payload) -> PlotlyLayout:
     return _free(
         axis(later("value of a coordinate"), zeroline=False),
         axis(later("density"), rangemode="tozero", automargin=False),
@@ -61,13 +61,13 @@ def _density(payload: Payload) -> Layout:
     )
 
 
-def _nearest(payload: Payload) -> Layout:
+def _nearest(payload: Payload) -> PlotlyLayout:
     return token_layout(payload, later("strength of the first change"), type="log", exponentformat="power") | {
         "hovermode": "closest"
     }
 
 
-def _depth(payload: Payload) -> Layout:
+def _depth(payload: Payload) -> PlotlyLayout:
     """Tokens by layers on the left, the mean over the tokens by layer on the right."""
     plain: dict[str, Any] = {"automargin": False, "zeroline": False, "showgrid": False}
     means: dict[str, Any] = {"automargin": False, "zeroline": True}
@@ -82,7 +82,7 @@ def _depth(payload: Payload) -> Layout:
     }
 
 
-def _next(payload: Payload) -> Layout:
+def _next(payload: Payload) -> PlotlyLayout:
     plain: dict[str, Any] = {"automargin": False, "rangemode": "tozero", "zeroline": True}
     return {
         "barmode": "overlay",
@@ -97,28 +97,28 @@ def _next(payload: Payload) -> Layout:
     }
 
 
-def _length(payload: Payload) -> Layout:
+def _length(payload: Payload) -> PlotlyLayout:
     return _free(
         axis(later("length of the sequence"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
         axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
     )
 
 
-def _schedule(payload: Payload) -> Layout:
+def _schedule(payload: Payload) -> PlotlyLayout:
     return _free(
         axis(later("share of the run"), later("%"), range=[0, 100], zeroline=False),
         axis(later("strength"), "", rangemode="tozero"),
     )
 
 
-def _loss(payload: Payload) -> Layout:
+def _loss(payload: Payload) -> PlotlyLayout:
     return _free(
         axis(later("strength"), "", zeroline=False),
         axis(later("response loss"), later("nats per token"), automargin=False),
     )
 
 
-def _free(horizontal: Layout, vertical: Layout, **more: Any) -> Layout:
+def _free(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> PlotlyLayout:
     """Return numeric axes in place of those that name the tokens."""
     given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
     return merge_mappings(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
@@ -143,7 +143,7 @@ def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
     return {name: _frame(name, view.layout(payload)) for name, view in VIEWS.items()}
 
 
-def _frame(name: str, layout: Layout) -> dict[str, Any]:
+def _frame(name: str, layout: PlotlyLayout) -> dict[str, Any]:
     names_tokens = "tickangle" in layout["xaxis"]
     margin = {**NARROW["margin"], "l": max(NARROW["margin"]["l"], layout["margin"]["l"] - 8)}
     narrow = {**(NARROW if names_tokens else {}), "margin": margin}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neftune_core.language import say
-from neftune_core.lessons.scripts import RunMeasurements, Script
+from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
 from neftune_core.noise.settings import NoiseSettings
 
 ALPHA = NoiseSettings(strength=5)
@@ -31,19 +31,19 @@ class Fault:
     words: str
     wrong: str
     right: str
-    script: Script
+    script: ScriptVariant
     damage: str
     why: str
     harm: Callable[[RunMeasurements, RunMeasurements], float]
     changes: Mapping[str, Any]
 
     @property
-    def faulty(self) -> Script:
+    def faulty(self) -> ScriptVariant:
         """Return the script with the fault."""
         return replace(self.script, **self.changes)
 
 
-RIGHT = Script(ALPHA)
+RIGHT = ScriptVariant(ALPHA)
 
 FAULTS: dict[str, Fault] = {
     "noisy-evaluation": Fault(

@@ -1,7 +1,8 @@
 """The short NEFTune training script in circulation, and five ways in which it goes wrong.
 
-It fine-tunes all weights of its own copy of a model in one plain loop. Each `Script` is one variant. Every run measures
-twice: what the script reports, and the true value (loss on the response only, noise off, the prompt as trained).
+It fine-tunes all weights of its own copy of a model in one plain loop. Each `ScriptVariant` is one variant. Every run
+measures twice: what the script reports, and the true value (loss on the response only, noise off, the prompt as
+trained).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from neftune_core.data.formats.starters import held_out_file, starter_file
 from neftune_core.errors import Cancelled
-from neftune_core.lessons.scripts import RunMeasurements, Script
+from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.attach import noisy_embeddings
 from neftune_core.randomness import Purpose, stream
@@ -53,7 +54,7 @@ class HidingWrapper(nn.Module):
 
 
 def run_script(
-    loaded: LoadedModel, script: Script, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
+    loaded: LoadedModel, script: ScriptVariant, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[RunMeasurements]:
     """Run the script on its own copy of a causal model.
 
@@ -132,7 +133,7 @@ def _tokens(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _order(rows: int, script: Script, seed: int) -> Iterator[list[int]]:
+def _order(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
     """Yield the row indices of each step, epoch after epoch."""
     done = epoch = 0
     while True:
@@ -165,7 +166,7 @@ def collate_rows(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tenso
     return tuple(torch.from_numpy(table).to(loaded.device) for table in (ids, mask, labels))  # type: ignore[return-value]
 
 
-def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: Script, loaded: LoadedModel) -> float:
+def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: ScriptVariant, loaded: LoadedModel) -> float:
     """Compute the gradients of one step and return the loss that the script reports."""
     ids, mask, labels = collate_rows(rows, loaded)
     losses, _ = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
@@ -188,7 +189,7 @@ def _evaluate(
     trainer: nn.Module,
     model: nn.Module,
     rows: list[EncodedRow],
-    script: Script,
+    script: ScriptVariant,
     loaded: LoadedModel,
     found: RunMeasurements,
 ) -> None:

@@ -41,7 +41,7 @@ from neftune_core.models.checks import (
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.silence_warnings import import_transformers, silence_transformers
-from neftune_core.models.sources.download_progress import ModelRequest, Progress, ProgressCallback, Watch
+from neftune_core.models.sources.download_progress import LoadProgress, ModelRequest, ProgressCallback, Watch
 from neftune_core.models.sources.resolve import ModelFolder, resolve_source
 from neftune_core.models.tokenizing import read_tokenizer
 from neftune_core.noise.sites import is_encoder_decoder
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LoadedModel", "Progress", "evict_all", "load", "loaded_models", "private_tree", "weights_hash"]
+__all__ = ["LoadProgress", "LoadedModel", "evict_all", "load", "loaded_models", "private_tree", "weights_hash"]
 
 CACHED_MODELS = 3
 DEFAULT_CONTEXT = 1024

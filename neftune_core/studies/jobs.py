@@ -18,7 +18,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records import removal
 from neftune_core.studies.records.log import Event
-from neftune_core.studies.records.progress import Progress, Status, before_run, of_record
+from neftune_core.studies.records.progress import Status, StudyProgress, before_run, of_record
 from neftune_core.studies.records.record import ENDINGS, Record, asked_from, create, find
 from neftune_core.studies.settings import StudySettings
 
@@ -36,7 +36,7 @@ Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 class _Job:
     record: Record
     owner: str
-    progress: Progress
+    progress: StudyProgress
     address: str
     stop: threading.Event = field(default_factory=threading.Event)
     discard: bool = False

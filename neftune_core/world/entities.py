@@ -48,7 +48,7 @@ class Entity:
 
 
 @dataclass(frozen=True)
-class Value:
+class RelationValue:
     """The value of a relation: as text, as a bare word ("barn"), and as a verb after "it"."""
 
     text: str
@@ -75,7 +75,7 @@ _LEADING = (
 _ARTICLES = ("the ", "a ", "an ")
 
 
-def value(text: str) -> Value:
+def value(text: str) -> RelationValue:
     """Return a value from its text: "in the barn" has the bare word "barn"."""
     bare = text
     for words in (_LEADING, _ARTICLES):
@@ -84,7 +84,7 @@ def value(text: str) -> Value:
                 bare = bare[len(word) :]
                 break
     first, _, rest = text.partition(" ")
-    return Value(text=text, bare=bare, verb=" ".join(filter(None, (third_person(first), rest))))
+    return RelationValue(text=text, bare=bare, verb=" ".join(filter(None, (third_person(first), rest))))
 
 
 def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Entity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neftune_core.world.entities import Value, value
+from neftune_core.world.entities import RelationValue, value
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.tables import lines, word_table
 
@@ -19,7 +19,7 @@ class Relation:
     asks: tuple[str, ...]
     held: tuple[str, ...]
     answer: str
-    values: tuple[Value, ...]
+    values: tuple[RelationValue, ...]
 
     @property
     def key(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from page_steps import own_file, upload
 
-from neftune_core.commands.data import Data, data
+from neftune_core.commands.data import DataCommand, data
 from neftune_core.data.report import row_ranges
 
 pytestmark = pytest.mark.browser
@@ -43,7 +43,7 @@ def test_the_data_tab_says_of_every_file_what_the_command_says(
 ) -> None:
     own_file(lab_page)
     for file in CASES:
-        data(Data(file=str(file), json=True))
+        data(DataCommand(file=str(file), json=True))
         said, shown = json.loads(capsys.readouterr().out), seen(lab_page, file)
         refused = [(row_ranges(one["rows"]), one["reason"]) for one in said["refused"]]
         numbers = [

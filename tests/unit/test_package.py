@@ -55,6 +55,13 @@ def test_folders_files_and_functions_stay_small() -> None:
     assert {name: length for name, length in lengths.items() if length > 60} == {}
 
 
+def test_every_class_has_a_name_of_its_own() -> None:
+    texts = (file.read_text(encoding="utf-8") for file in (ROOT / "neftune_core").rglob("*.py"))
+    classes = Counter(node.name for text in texts for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
+    assert classes["StudyProgress"] == 1
+    assert {name for name, count in classes.items() if count > 1} == set()
+
+
 def test_importing_the_page_brings_neither_torch_nor_plotly() -> None:
     heavy = _runs(
         "import sys; from neftune_core.ui import page; from neftune_core.ui.server import serve; page.build(); "

@@ -80,7 +80,7 @@ def decode_text(content: bytes, title: str) -> str:
     return text
 
 
-class Number(str):
+class NumberText(str):
     """A JSON number as written: 1.10 stays 1.10, and a million digits are cheap."""
 
     __slots__ = ()
@@ -92,8 +92,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(
-    parse_int=Number,
-    parse_float=Number,
+    parse_int=NumberText,
+    parse_float=NumberText,
     parse_constant=lambda name: None,
     object_pairs_hook=_object,
 )
@@ -324,7 +324,7 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
 
 
 def _plain(value: Any, *, drop_none: bool) -> Any:
-    if isinstance(value, Number):
+    if isinstance(value, NumberText):
         return json.loads(value)
     if isinstance(value, DuplicateName):
         raise UnusableRow(say("it has the same name twice"))

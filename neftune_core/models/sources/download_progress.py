@@ -9,7 +9,7 @@ from neftune_core.errors import Cancelled
 
 
 @dataclass(frozen=True)
-class Progress:
+class LoadProgress:
     """Progress of one operation.
 
     Attributes:
@@ -23,7 +23,7 @@ class Progress:
     what: str
 
 
-ProgressCallback = Callable[[Progress], None]
+ProgressCallback = Callable[[LoadProgress], None]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Watch:
     cancelled: Callable[[], bool] | None = None
 
     def report(self, done_bytes: int, total_bytes: int, what: str) -> None:
-        """Report progress; see `Progress`."""
+        """Report progress; see `LoadProgress`."""
         if self.progress is not None:
-            self.progress(Progress(done_bytes, total_bytes, what))
+            self.progress(LoadProgress(done_bytes, total_bytes, what))
 
     def check(self) -> None:
         """Raise `Cancelled` if cancellation was requested."""

@@ -71,7 +71,7 @@ class Status:
 
 
 @dataclass
-class Progress:
+class StudyProgress:
     """Progress from the events passed to `follow`."""
 
     state: str = "preparing"
@@ -176,15 +176,15 @@ def as_clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def of_events(events: Iterable[Event]) -> Progress:
+def of_events(events: Iterable[Event]) -> StudyProgress:
     """Return the progress after these events."""
-    progress = Progress()
+    progress = StudyProgress()
     for event in events:
         progress.follow(event)
     return progress
 
 
-def before_run(record: Record) -> Progress:
+def before_run(record: Record) -> StudyProgress:
     """Return the progress of a waiting study; a resumed one continues its count."""
     found = of_events(record.events())
     found.state, found.message, found._clock = "waiting", "", _Clock()
@@ -206,16 +206,16 @@ def of_record(record: Record) -> Status:
 
 
 REMEMBERED = 2_000
-_progress: OrderedDict[Path, tuple[tuple[int, int, int], Progress]] = OrderedDict()
+_progress: OrderedDict[Path, tuple[tuple[int, int, int], StudyProgress]] = OrderedDict()
 _guard = threading.Lock()
 
 
-def _of_log(record: Record) -> Progress:
+def _of_log(record: Record) -> StudyProgress:
     """Return the progress from a record's log, cached until the log changes."""
     try:
         about = (record.folder / LOG).stat()
     except OSError:
-        return Progress()
+        return StudyProgress()
     stamp = about.st_ino, about.st_mtime_ns, about.st_size
     with _guard:
         known = _progress.get(record.folder)

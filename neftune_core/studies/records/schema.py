@@ -42,7 +42,7 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
 Moment = Annotated[float, Field(ge=0, le=4e9)]  # seconds since 1970, until 2096
 Name = Annotated[str, StringConstraints(max_length=200)]
 Arms = Annotated[dict[Name, dict[Name, Any]], Field(max_length=200)]
-Words = Annotated[str, StringConstraints(max_length=4000)]
+Text = Annotated[str, StringConstraints(max_length=4000)]
 Number = float | bool | None
 
 
@@ -60,7 +60,7 @@ class _Model(_Part):
     trained_parameters: Count | None = None
     width: Count | None = None
     layers: Count | None = None
-    reach: Annotated[list[Words], Field(max_length=20)] = []
+    reach: Annotated[list[Text], Field(max_length=20)] = []
 
 
 class _Data(_Part):
@@ -101,7 +101,7 @@ class About(_Part):
     arms: Arms = {}
     model: _Model = _Model()
     data: _Data = _Data()
-    samples: dict[Name, Words] = {}
+    samples: dict[Name, Text] = {}
     machine: _Machine = _Machine()
     question: _Question | None = None
 
@@ -120,7 +120,7 @@ class _Event(_Part):
     prompts: Count = 0
     epoch: float | None = None
     learning_rate: float | None = None
-    message: Words = ""
+    message: Text = ""
     cell: str = ""
     state: str = ""
     arms: Arms = {}
@@ -160,8 +160,8 @@ class SeedMetrics(_Part):
 
     arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
     robustness: dict[Name, _Robustness] = {}
-    signatures: dict[Name, Words] = {}
-    samples: dict[Name, Words] = {}
+    signatures: dict[Name, Text] = {}
+    samples: dict[Name, Text] = {}
 
 
 COUNTED = ("step", "evaluated")

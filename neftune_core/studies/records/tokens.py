@@ -20,7 +20,7 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import LINE_BYTES
 
 TOKENS, BASE, WRITTEN = "tokens.jsonl", "base", "written"
-Words = Annotated[list[str], Field(max_length=100_000)]
+TokenList = Annotated[list[str], Field(max_length=100_000)]
 
 
 class TokenLine(BaseModel):
@@ -32,8 +32,8 @@ class TokenLine(BaseModel):
     part: Literal["held_out", "train", "written"]
     row: int
     prompt: str
-    tokens: Words
-    kinds: Words
+    tokens: TokenList
+    kinds: TokenList
     losses: dict[str, list[float]]
     arm: str = ""
 

@@ -43,7 +43,7 @@ _stops: dict[str, threading.Event] = {}
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _ModelPanelParts:
     """The components of the panel."""
 
     form: Form[ModelSettings]
@@ -76,7 +76,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
                 cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=False)
                 progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
             gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
-    _connect(strip, _Parts(form, card, use, cancel, progress))
+    _connect(strip, _ModelPanelParts(form, card, use, cancel, progress))
     return form
 
 
@@ -120,7 +120,7 @@ def _offer(source: str) -> str:
     return f"{source} ({card.parameters / 1e6:,.0f} M)" if card else source
 
 
-def _connect(strip: Strip, parts: _Parts) -> None:
+def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
     @reports_errors
     def show(source: str) -> str:
         return card_html(source or "")

@@ -54,7 +54,7 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopDialog:
     """Stopping the watched study; `ask` opens the choice in the browser.
 
     The study continues until one of the two choices has been made.
@@ -92,13 +92,13 @@ class Strip:
     kept: gr.Textbox
     progress: gr.HTML
     train: gr.Button
-    stop: Stop
+    stop: StopDialog
     model: gr.State
     watched: gr.Textbox
     timer: gr.Timer
 
 
-def _stop() -> Stop:
+def _stop() -> StopDialog:
     ask = gr.Button(say("Stop"), size="md", elem_id="lab-stop", visible=False)
     with gr.Row(elem_id="lab-stopping", visible=False) as choice:
         keep = gr.Button(say("Stop and keep"), variant="primary", size="md", elem_id="lab-stop-keep")
@@ -106,7 +106,7 @@ def _stop() -> Stop:
         go_on = gr.Button(say("Continue"), size="md", elem_id="lab-go-on")
     ask.click(None, None, None, js="() => Lab.askStop(true)")
     go_on.click(None, None, None, js="() => Lab.askStop(false)")
-    return Stop(ask, choice, keep, discard, go_on)
+    return StopDialog(ask, choice, keep, discard, go_on)
 
 
 def build(words: dict[str, str], model: str = BUNDLED) -> Strip:

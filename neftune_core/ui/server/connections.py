@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs
 
 from neftune_core.language import later, say
-from neftune_core.ui.server.rates import TooManyCalls
+from neftune_core.ui.server.rate_limits import TooManyCalls
 
 MOST_REQUESTS = 500
 """Requests that one address may have open: a page has six at most, and a class comes from one address."""

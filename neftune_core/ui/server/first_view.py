@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from neftune_core import language
 from neftune_core.home import assets
-from neftune_core.scripts import as_one
+from neftune_core.javascript import as_one
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme

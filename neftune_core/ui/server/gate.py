@@ -38,7 +38,7 @@ from neftune_core.ui.server.connections import (
     close_idle,
     peer_of,
 )
-from neftune_core.ui.server.rates import CALL_BYTES, Rates, TooManyCalls
+from neftune_core.ui.server.rate_limits import CALL_BYTES, Rates, TooManyCalls
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from neftune_core.space.profiles import HostProfile, host_profile
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.sweeps.record import Sweep
-from neftune_core.ui.server.rates import Rates
+from neftune_core.ui.server.rate_limits import Rates
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData

@@ -33,7 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from neftune_core.home import assets
-from neftune_core.scripts import as_one
+from neftune_core.javascript import as_one
 from neftune_core.settings import Limits
 from neftune_core.ui.server import first_view, theme
 from neftune_core.ui.server.addresses import hosts_of

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Payload = dict[str, Any]
-Reader = Callable[[str, ModelSettings, str], Sentence]
+SentenceReader = Callable[[str, ModelSettings, str], Sentence]
 
 FIRST_SENTENCE = "Write a short poem about a robot who learns to paint."
 LONGEST_TOKENS = 160
@@ -164,7 +164,7 @@ class FirstPreview:
     `payload` and `first_details` come from disk if an earlier run stored them; otherwise they are None until `get`.
     """
 
-    def __init__(self, reader: Reader = read_sentence) -> None:
+    def __init__(self, reader: SentenceReader = read_sentence) -> None:
         self.reader = reader
         self._making = threading.Lock()  # the first visitor may arrive during the warm-up
         self.payload, self.first_details = self._from_disk()

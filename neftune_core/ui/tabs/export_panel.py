@@ -42,7 +42,7 @@ OF_AN_ARM = ("adapter", "merged")
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _ExportParts:
     """The components; those of the account are None if the platform has no sign-in."""
 
     form: gr.Radio
@@ -77,7 +77,7 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
         make = gr.Button(say("Create the file"), size="md", elem_id="take-make")
         file = gr.File(label=say("Your file"), interactive=False, visible=False, elem_id="take-file", height=90)
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
-        parts = _Parts(form, arm, make, file, *_account(), said)
+        parts = _ExportParts(form, arm, make, file, *_account(), said)
     _connect_choice(key, record_id, box, parts)
     _connect_arms(key, record_id, finished, parts)
     _connect_file(lab, key, record_id, parts)
@@ -125,7 +125,7 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
     return name, public, gr.Button(say("Upload to your account"), size="md", elem_id="take-push")
 
 
-def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _Parts) -> None:
+def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _ExportParts) -> None:
     @reports_errors
     def offer(key: str, record_id: str) -> list[Any]:
         record = find(record_id, require_key(key)) if record_id else None
@@ -155,7 +155,7 @@ def _arms(record: Record | None) -> list[str]:
     return []
 
 
-def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _Parts) -> None:
+def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _ExportParts) -> None:
     """Update the choice of arms when one is requested and when a study ends, since arms may be saved after opening."""
 
     @reports_errors
@@ -171,7 +171,7 @@ def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, pa
     gr.on([parts.form.input, events(finished).change], look, given, parts.arm, **QUIET)
 
 
-def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
+def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -> None:
     @reports_errors
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
         record = find(record_id, require_key(key))
@@ -232,7 +232,7 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _Parts) -> None:
+def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -> None:
     """Connect the upload, only with a sign-in: otherwise Gradio would use the host's own account."""
     from neftune_core.space.account import push_model
 

@@ -74,7 +74,7 @@ class TrainForm:
 
 
 @dataclass(frozen=True)
-class Arms:
+class ArmBoxes:
     """The values of the boxes other than the training settings."""
 
     strengths: str = FIRST_STRENGTHS
@@ -183,7 +183,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         return [
             USUAL,
             about(USUAL),
-            *Arms().values(),
+            *ArmBoxes().values(),
             *training_updates(form, default_training(model)),
             *questions,
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neftune_core.world.entities import Entity, Value, say, value
+from neftune_core.world.entities import Entity, RelationValue, say, value
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.lexicon import KINDS
 from neftune_core.world.relations import RELATIONS, Relation
@@ -18,7 +18,7 @@ class Fact:
 
     thing: Entity
     relation: Relation
-    value: Value
+    value: RelationValue
     asked: bool
 
     def state(self, wording: str | None = None) -> str:
@@ -29,7 +29,7 @@ class Fact:
         """Return the question about the fact in this wording."""
         return say(wording, s=self.thing, v=self.value)
 
-    def answer(self, other: Value | None = None) -> str:
+    def answer(self, other: RelationValue | None = None) -> str:
         """Return the short answer; with `other`, the answer if that were the value."""
         return say(self.relation.answer, s=self.thing, v=other or self.value)
 
@@ -37,7 +37,7 @@ class Fact:
         """Return the answer in a form that pretraining never shows: "In the barn = owl."."""
         return f"{self.answer().removesuffix('.')} = {self.thing.name}."
 
-    def wrong(self, chance: Chance) -> Value:
+    def wrong(self, chance: Chance) -> RelationValue:
         """Return another value of the same relation that gives a different answer."""
         others = [found for found in self.relation.values if self.answer(found) != self.answer()]
         return chance.one(others)

@@ -10,7 +10,7 @@ import pytest
 from as_written import NEFTUNE
 
 from neftune_core.cli import parse_arguments
-from neftune_core.commands.data import Data
+from neftune_core.commands.data import DataCommand
 from neftune_core.errors import InvalidSetting
 from neftune_core.settings import from_toml
 from neftune_core.studies.records.record import find
@@ -33,7 +33,7 @@ def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProce
 )
 def test_a_wrong_option_is_told_once_and_in_plain_words(words: list[str], told: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
-        parse_arguments(Data, ["data", "rows.jsonl", *words], None)
+        parse_arguments(DataCommand, ["data", "rows.jsonl", *words], None)
     assert str(raised.value).startswith(told)
 
 

@@ -12,9 +12,19 @@ import pytest
 from short_study import short_rows, short_study
 
 from neftune_core.commands.common import record_by_name, study_by_name
-from neftune_core.commands.compare import Compare, compare
-from neftune_core.commands.records import Report, Runs, Script, Verdict, report, runs, runs_table, script, verdict
-from neftune_core.commands.sweep import Sweep as SweepCommand
+from neftune_core.commands.compare import CompareCommand, compare
+from neftune_core.commands.records import (
+    ReportCommand,
+    RunsCommand,
+    ScriptCommand,
+    VerdictCommand,
+    report,
+    runs,
+    runs_table,
+    script,
+    verdict,
+)
+from neftune_core.commands.sweep import SweepCommand
 from neftune_core.commands.sweep import sweep as sweep_command
 from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.settings import DecodingSettings
@@ -44,11 +54,11 @@ def _prompts(tmp_path: Path) -> Path:
 
 
 def test_the_verdict_on_a_sweep_is_that_of_its_table(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verdict(Verdict(record=sweep.id)) == 0
+    assert verdict(VerdictCommand(record=sweep.id)) == 0
     text = capsys.readouterr().out
     assert "uniform-alpha-5" in text
     assert "uniform-alpha-15" in text
-    assert verdict(Verdict(record=sweep.id, json=True, measure="train_loss")) == 0
+    assert verdict(VerdictCommand(record=sweep.id, json=True, measure="train_loss")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["named_before"] is False
     assert set(found["arms"]) == {"uniform-alpha-5", "uniform-alpha-15"}
@@ -62,17 +72,17 @@ def test_one_study_of_a_sweep_is_named_by_both(
     one = f"{sweep.id}/001-seed-1"
     assert record_by_name(one).folder == sweep.folder / "cells" / "001-seed-1"
     assert study_by_name(one).name == one
-    assert verdict(Verdict(record=one)) == 0
-    assert report(Report(record=one, out=tmp_path / "one.html")) == 0
-    assert script(Script(record=one, folder=tmp_path / "script")) == 0
+    assert verdict(VerdictCommand(record=one)) == 0
+    assert report(ReportCommand(record=one, out=tmp_path / "one.html")) == 0
+    assert script(ScriptCommand(record=one, folder=tmp_path / "script")) == 0
     assert (tmp_path / "script" / "standalone.py").is_file()
     target = tmp_path / "adapter"
-    assert runs(Runs(action="export", record=one, form="adapter", arm="uniform-alpha-15", to=target)) == 0
+    assert runs(RunsCommand(action="export", record=one, form="adapter", arm="uniform-alpha-15", to=target)) == 0
     assert (target / "adapter_model.safetensors").is_file()
     capsys.readouterr()
     both = (f"{sweep.id}/001-seed-0", one)
     decoding = DecodingSettings(new_tokens=2)
-    assert compare(Compare(records=both, prompts=_prompts(tmp_path), json=True, decoding=decoding)) == 0
+    assert compare(CompareCommand(records=both, prompts=_prompts(tmp_path), json=True, decoding=decoding)) == 0
     answered = json.loads(capsys.readouterr().out)
     assert f"{one}/control/seed-1" in answered["arms"]
 
@@ -80,27 +90,27 @@ def test_one_study_of_a_sweep_is_named_by_both(
 def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: Path) -> None:
     says = rf"is a sweep.*{sweep.id}/001-seed-0.*001-seed-0, 001-seed-1"
     with pytest.raises(RecordError, match=says):
-        script(Script(record=sweep.id, folder=tmp_path / "script"))
+        script(ScriptCommand(record=sweep.id, folder=tmp_path / "script"))
     with pytest.raises(RecordError, match=says):
-        compare(Compare(records=(sweep.id,), prompts=_prompts(tmp_path)))
+        compare(CompareCommand(records=(sweep.id,), prompts=_prompts(tmp_path)))
     with pytest.raises(RecordError, match=says):
-        runs(Runs(action="export", record=sweep.id, form="adapter"))
+        runs(RunsCommand(action="export", record=sweep.id, form="adapter"))
     with pytest.raises(RecordError, match=r"no study '001-seed-7': name one of 001-seed-0, 001-seed-1"):
         record_by_name(f"{sweep.id}/001-seed-7")
     for name in (sweep.id, f"{sweep.id}/001-seed-0"):
         with pytest.raises(RecordError, match=rf"not exported as records.*`neftune sweep {sweep.id} --csv`"):
-            runs(Runs(action="export", record=name, to=tmp_path / "x.zip"))
+            runs(RunsCommand(action="export", record=name, to=tmp_path / "x.zip"))
 
 
 def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: Path) -> None:
     one = f"{sweep.id}/001-seed-1"
     arms = r"control.*uniform-alpha-5.*uniform-alpha-15"
     with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' here: name one of {arms}"):
-        compare(Compare(records=(one,), prompts=_prompts(tmp_path), arms=("alpha5",)))
+        compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), arms=("alpha5",)))
     with pytest.raises(RecordError, match=r"no trained arm of seed 9: name one of 1\."):
-        compare(Compare(records=(one,), prompts=_prompts(tmp_path), seed=9))
+        compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), seed=9))
     with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' of seed 1: choose one of {arms}"):
-        runs(Runs(action="export", record=one, form="adapter", arm="alpha5", to=tmp_path / "nothing"))
+        runs(RunsCommand(action="export", record=one, form="adapter", arm="alpha5", to=tmp_path / "nothing"))
 
 
 def test_the_list_of_records_has_title_model_data_and_result(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +132,7 @@ def test_the_list_of_records_has_title_model_data_and_result(sweep: Sweep, capsy
     (one,) = runs_table([record_by_name(f"{sweep.id}/001-seed-0")])[1:]
     assert "control" in one
     assert "uniform-alpha-15 " in one
-    assert runs(Runs()) == 0
+    assert runs(RunsCommand()) == 0
     assert "Two strengths" in capsys.readouterr().out
 
 

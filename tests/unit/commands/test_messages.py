@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from short_study import short_rows, short_study
 
-from neftune_core.commands.compare import Compare, compare
-from neftune_core.commands.records import Report, Runs, report, runs
+from neftune_core.commands.compare import CompareCommand, compare
+from neftune_core.commands.records import ReportCommand, RunsCommand, report, runs
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import read_study, run_record
 from neftune_core.engine.saving import read_adapter
@@ -139,14 +139,14 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused_before_any_work(tmp_pat
     nowhere, prompts = tmp_path / "none", tmp_path / "prompts.txt"
     prompts.write_text("Hello\n", encoding="utf-8")
     for act in (
-        lambda: report(Report(record=record.id, out=nowhere / "report.html")),
-        lambda: compare(Compare(records=(record.id,), prompts=prompts, out=nowhere / "answers.csv")),
-        lambda: runs(Runs(action="export", record=record.id, to=nowhere / "record.zip")),
+        lambda: report(ReportCommand(record=record.id, out=nowhere / "report.html")),
+        lambda: compare(CompareCommand(records=(record.id,), prompts=prompts, out=nowhere / "answers.csv")),
+        lambda: runs(RunsCommand(action="export", record=record.id, to=nowhere / "record.zip")),
     ):
         with pytest.raises(InvalidSetting, match=f"There is no folder {nowhere}"):
             act()
     with pytest.raises(InvalidSetting, match=f"{tmp_path} is a folder"):
-        report(Report(record=record.id, out=tmp_path))
+        report(ReportCommand(record=record.id, out=tmp_path))
 
 
 def test_what_is_written_takes_the_place_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +154,9 @@ def test_what_is_written_takes_the_place_of_nothing(tmp_path: Path, monkeypatch:
     record, prompts = create(StudySettings(), ""), tmp_path / "prompts.txt"
     prompts.write_text("Hello\n", encoding="utf-8")
     acts: dict[str, Callable[[Path], Any]] = {
-        "report.html": lambda file: report(Report(record=record.id, out=file)),
-        "answers.csv": lambda file: compare(Compare(records=(record.id,), prompts=prompts, out=file)),
-        "record.zip": lambda file: runs(Runs(action="export", record=record.id, to=file)),
+        "report.html": lambda file: report(ReportCommand(record=record.id, out=file)),
+        "answers.csv": lambda file: compare(CompareCommand(records=(record.id,), prompts=prompts, out=file)),
+        "record.zip": lambda file: runs(RunsCommand(action="export", record=record.id, to=file)),
     }
     for name, act in acts.items():
         Path(name).write_text("mine", encoding="utf-8")
@@ -178,7 +178,7 @@ def test_files_that_cannot_be_read_are_named_in_full_with_the_reason(
     with pytest.raises(
         (DataError, RecordError), match=r"none.txt cannot be read: it does not exist|has no trained arm"
     ):
-        compare(Compare(records=(record.id,), prompts=Path("none.txt")))
+        compare(CompareCommand(records=(record.id,), prompts=Path("none.txt")))
 
 
 def test_rows_and_archives_that_are_not_there_are_named_in_full(
@@ -196,7 +196,7 @@ def test_rows_and_archives_that_are_not_there_are_named_in_full(
         create(study, "")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidSetting, match=f"There is no file {tmp_path}/none.zip"):
-        runs(Runs(action="import", record="none.zip"))
+        runs(RunsCommand(action="import", record="none.zip"))
 
 
 def test_a_cause_never_has_the_name_of_a_class() -> None:

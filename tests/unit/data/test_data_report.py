@@ -10,7 +10,7 @@ import pytest
 from chat_templates import TEMPLATES, tokenizer
 
 from neftune_core.cli import parse_arguments
-from neftune_core.commands.data import Data, data
+from neftune_core.commands.data import DataCommand, data
 from neftune_core.commands.train import run_record
 from neftune_core.data.preparing import examine
 from neftune_core.data.report import data_report, report_of, row_ranges, summary
@@ -43,7 +43,7 @@ def numbered(count: int) -> list[dict[str, Any]]:
 
 
 def reported(capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:
-    data(Data(json=True, **options))
+    data(DataCommand(json=True, **options))
     return json.loads(capsys.readouterr().out)
 
 
@@ -81,7 +81,7 @@ def test_ten_rows_are_shown_in_the_order_of_the_file_and_all_if_asked(
 
 def test_a_file_without_a_usable_row_is_reported_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path / "rows.jsonl", [{"instruction": "Empty?", "output": ""}])
-    assert data(Data(file=file, json=True)) == 1
+    assert data(DataCommand(file=file, json=True)) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["refused"] == [{"reason": "the output is empty", "rows": [1]}]
     assert said.err == "The only row of rows.jsonl cannot be used; row 1: the output is empty.\n"
@@ -91,13 +91,13 @@ def test_one_usable_row_is_reported_although_no_study_can_be_trained_on_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path / "rows.jsonl", [ASKED])
-    assert data(Data(file=file)) == 0
+    assert data(DataCommand(file=file)) == 0
     said = capsys.readouterr().out
     assert "a study needs 2" in said and "⟦A wren. 🐦" in said
 
 
 def test_rows_are_numbered_by_reason_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert data(Data(file=str(CASES / "kinds.jsonl"))) == 0
+    assert data(DataCommand(file=str(CASES / "kinds.jsonl"))) == 0
     said = capsys.readouterr().out
     assert "the output is empty (rows 7–9)" in said and "the output is a list, not text (row 4)" in said
 
@@ -118,12 +118,12 @@ def test_starter_sets_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -
 )
 def test_a_source_that_cannot_be_read_gets_one_sentence(options: dict[str, Any], words: str) -> None:
     with pytest.raises((DataError, InvalidSetting), match=words):
-        data(Data(**options))
+        data(DataCommand(**options))
 
 
 def test_the_settings_of_the_data_are_options() -> None:
     words = "rows.csv --layout question --columns question q answer a --maximum-length 64 --held-out-share 0.5"
-    found = parse_arguments(Data, ["data", *words.split()], None)
+    found = parse_arguments(DataCommand, ["data", *words.split()], None)
     assert found.data == DataSettings(
         layout="question", columns={"question": "q", "answer": "a"}, maximum_length=64, held_out_share=0.5
     )

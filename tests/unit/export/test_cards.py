@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 from tiny_gguf import write_gguf, write_wheel
 from transformers import T5Config, T5ForConditionalGeneration
 
-from neftune_core.commands.machine import Models, models
+from neftune_core.commands.machine import ModelsCommand, models
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK
 from neftune_core.evaluation.settings import AnswerSettings
@@ -244,7 +244,7 @@ def test_no_text_asks_to_install_what_no_index_has() -> None:
 
 
 def test_the_list_of_models_says_what_the_packaged_one_lost(capsys: pytest.CaptureFixture[str]) -> None:
-    assert models(Models("list")) == 0
+    assert models(ModelsCommand("list")) == 0
     printed = capsys.readouterr().out.splitlines()
     place = next(number for number, line in enumerate(printed) if line.startswith(PACKAGED))
     assert "at most 16 values per block" in printed[place + 2]

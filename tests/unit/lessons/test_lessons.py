@@ -13,7 +13,7 @@ from neftune_core.lessons import recorded_norms
 from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
-from neftune_core.lessons.scripts import RunMeasurements, Script
+from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
 from neftune_core.lessons.snippet import run_script
 from neftune_core.models.loading import load, weights_hash
 from neftune_core.models.settings import ModelSettings
@@ -26,7 +26,7 @@ from neftune_core.ui.parts.recorded_study import stage
 from neftune_core.ui.server.lab import Lab
 
 
-def finished(script: Script) -> RunMeasurements:
+def finished(script: ScriptVariant) -> RunMeasurements:
     return list(run_script(load(ModelSettings()), script))[-1]
 
 
@@ -53,16 +53,16 @@ def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: s
 
 def test_the_hiding_wrapper_trains_bit_for_bit_as_without_noise() -> None:
     short = {"steps": 12, "batch_size": 4}
-    hidden = finished(Script(NoiseSettings(strength=5), model_hidden=True, **short))
-    silent = finished(Script(NoiseSettings(strength=0), **short))
-    heard = finished(Script(NoiseSettings(strength=5), **short))
+    hidden = finished(ScriptVariant(NoiseSettings(strength=5), model_hidden=True, **short))
+    silent = finished(ScriptVariant(NoiseSettings(strength=0), **short))
+    heard = finished(ScriptVariant(NoiseSettings(strength=5), **short))
     assert hidden.reported == silent.reported != heard.reported
 
 
 def test_a_script_never_changes_the_model_that_others_use() -> None:
     loaded = load(ModelSettings())
     before = weights_hash(loaded.model)
-    finished(Script(NoiseSettings(strength=5), steps=6))
+    finished(ScriptVariant(NoiseSettings(strength=5), steps=6))
     assert weights_hash(loaded.model) == before
     assert not loaded.model.training
     assert all(parameter.grad is None for parameter in loaded.model.parameters())

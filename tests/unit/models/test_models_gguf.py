@@ -17,7 +17,7 @@ from tiny_gguf import write_gguf, write_wheel
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
 from neftune_core.models import checks, loading
-from neftune_core.models.loading import Progress, load
+from neftune_core.models.loading import LoadProgress, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import package_index
 from neftune_core.models.sources.folders import models_home
@@ -58,7 +58,7 @@ def leftovers() -> list[str]:
 
 def test_a_gguf_file_gives_the_model_and_tokenizer_it_was_made_from(gguf: Path, capfd: Any) -> None:
     original = load(ModelSettings(source=str(standin.standin()), precision="float32", device="cpu"))
-    seen: list[Progress] = []
+    seen: list[LoadProgress] = []
     converted = load(ModelSettings(source=str(gguf), precision="float32", device="cpu"), progress=seen.append)
     assert capfd.readouterr() == ("", "")
     assert (converted.name, converted.parameters) == ("small", original.parameters)
@@ -104,7 +104,7 @@ def test_a_gguf_file_larger_than_the_memory_is_refused(gguf: Path, monkeypatch: 
 def test_the_conversion_ends_when_asked(gguf: Path) -> None:
     asked = threading.Event()
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: LoadProgress) -> None:
         if progress.what.startswith("Converting") and progress.done_bytes:
             asked.set()
 

@@ -22,7 +22,7 @@ from huggingface_hub import constants, errors
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
 from neftune_core.models import loading
 from neftune_core.models.catalogue import CATALOGUE
-from neftune_core.models.loading import Progress, load
+from neftune_core.models.loading import LoadProgress, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import hub_files
 from neftune_core.models.sources.download_progress import Watch
@@ -122,7 +122,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_a_model_is_downloaded_with_progress_and_loaded(served: Hub) -> None:
-    seen: list[Progress] = []
+    seen: list[LoadProgress] = []
     loaded = load(ModelSettings(source="lab/tiny", device="cpu"), progress=seen.append)
     assert (loaded.name, loaded.licence) == ("tiny", "mit")
     downloading = [progress for progress in seen if progress.what == "Downloading lab/tiny"]

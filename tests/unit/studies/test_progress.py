@@ -12,7 +12,7 @@ import pytest
 from neftune_core.commands import common
 from neftune_core.studies.records import progress as progress_module
 from neftune_core.studies.records.log import Event
-from neftune_core.studies.records.progress import Progress, as_clock, of_events
+from neftune_core.studies.records.progress import StudyProgress, as_clock, of_events
 
 
 class _Clock:
@@ -48,7 +48,7 @@ def test_a_run_that_goes_back_to_its_checkpoint_has_no_negative_time_left() -> N
 
 
 def test_a_study_of_a_sweep_that_is_given_up_does_not_make_the_others_faster() -> None:
-    progress = Progress()
+    progress = StudyProgress()
     progress.follow({"event": "started", "seed": 0, "studies": 2, "steps": 200})
     for step in (1, 2, 3):
         progress.follow(_step(step, 200))

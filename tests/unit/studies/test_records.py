@@ -214,12 +214,12 @@ def test_the_command_line_lists_and_removes_records(capsys: pytest.CaptureFixtur
     made.append(_step(1))
     old.append(_step(1))
     os.utime(old.folder / "events.jsonl", (0, 0))
-    assert records.runs(records.Runs()) == 0
+    assert records.runs(records.RunsCommand()) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(made.id))
     assert "Interrupted" in line
     assert "uniform-alpha-5" in line
-    assert records.runs(records.Runs(action="remove", record=made.id)) == 0
-    assert records.runs(records.Runs(action="clean", days=30)) == 0
+    assert records.runs(records.RunsCommand(action="remove", record=made.id)) == 0
+    assert records.runs(records.RunsCommand(action="clean", days=30)) == 0
     assert not made.folder.exists()
     assert not old.folder.exists()
-    assert records.runs(records.Runs(action="clean")) == 1
+    assert records.runs(records.RunsCommand(action="clean")) == 1

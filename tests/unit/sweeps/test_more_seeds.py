@@ -9,8 +9,7 @@ import gradio as gr
 import pytest
 from short_study import short_rows, short_study
 
-from neftune_core.commands.sweep import Sweep as SweepCommand
-from neftune_core.commands.sweep import record_to_run
+from neftune_core.commands.sweep import SweepCommand, record_to_run
 from neftune_core.commands.train import record_to_resume
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.evaluation.settings import MeasuringSettings

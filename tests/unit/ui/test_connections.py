@@ -13,7 +13,7 @@ from own_loop import in_own_loop
 from neftune_core.ui.server import connections
 from neftune_core.ui.server.calls import EvictedSessions
 from neftune_core.ui.server.connections import LruDict, OpenRequests, Sessions, UnreadAnswers
-from neftune_core.ui.server.rates import TooManyCalls
+from neftune_core.ui.server.rate_limits import TooManyCalls
 
 
 def test_an_address_has_at_most_so_many_requests_open_and_others_are_not_held_up(

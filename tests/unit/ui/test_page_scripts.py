@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from page_numbers import numbers
 
-from neftune_core import scripts
-from neftune_core.scripts import as_one
+from neftune_core import javascript
+from neftune_core.javascript import as_one
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "assets" / "page"
@@ -53,7 +53,7 @@ def test_modules_that_stand_in_the_page_are_one_valid_script(node: str, tmp_path
 
 
 def test_modules_in_one_script_keep_their_own_names(node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts, "assets", lambda: tmp_path)
+    monkeypatch.setattr(javascript, "assets", lambda: tmp_path)
     (tmp_path / "one.js").write_text("const hidden = 1;\nexport const shown = hidden + 1;\n")
     (tmp_path / "two.js").write_text(
         'import { shown as other } from "./one.js";\nconst hidden = 10;\nexport const shown = other + hidden;\n'

@@ -8,7 +8,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 
 @dataclass(frozen=True)
-class Script:
+class ScriptVariant:
     """One variant of the script; it is correct if all four switches are off and the noise is in alpha.
 
     Attributes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from neftune_core.settings import Limits
-from neftune_core.ui.server import rates
+from neftune_core.ui.server import rate_limits
 from neftune_core.ui.server.addresses import address_of
-from neftune_core.ui.server.rates import Rates, TooManyCalls
+from neftune_core.ui.server.rate_limits import Rates, TooManyCalls
 
 
 def test_calls_over_the_limit_are_refused_until_the_minute_is_over() -> None:
@@ -22,14 +22,14 @@ def test_calls_over_the_limit_are_refused_until_the_minute_is_over() -> None:
 
 def test_a_large_call_counts_as_several() -> None:
     found = Rates(Limits(calls_a_minute=10))
-    found.count_call("10.0.0.1", 0, size=5 * rates.CALL_BYTES)
+    found.count_call("10.0.0.1", 0, size=5 * rate_limits.CALL_BYTES)
     with pytest.raises(TooManyCalls, match="wait 60 seconds"):
-        found.count_call("10.0.0.1", 0, size=5 * rates.CALL_BYTES)
-    found.count_call("10.0.0.1", 0, size=3 * rates.CALL_BYTES)
+        found.count_call("10.0.0.1", 0, size=5 * rate_limits.CALL_BYTES)
+    found.count_call("10.0.0.1", 0, size=3 * rate_limits.CALL_BYTES)
     with pytest.raises(TooManyCalls):
         found.count_call("10.0.0.1", 0)
     with pytest.raises(TooManyCalls, match="wait 60 seconds"):
-        found.count_call("10.0.0.2", 0, size=10 * rates.CALL_BYTES)  # never
+        found.count_call("10.0.0.2", 0, size=10 * rate_limits.CALL_BYTES)  # never
 
 
 def test_studies_are_counted_by_the_hour_and_apart() -> None:
@@ -55,11 +55,11 @@ def test_no_limit_counts_nothing() -> None:
 
 def test_passwords_are_limited_by_address_and_by_all_addresses_together() -> None:
     found = Rates(Limits())
-    for _ in range(rates.PASSWORDS_A_MINUTE):
+    for _ in range(rate_limits.PASSWORDS_A_MINUTE):
         found.count_password("10.0.0.1", 0)
     with pytest.raises(TooManyCalls, match="wait 60 seconds"):
         found.count_password("10.0.0.1", 0)
-    for number in range(rates.PASSWORDS_OF_ALL - rates.PASSWORDS_A_MINUTE):
+    for number in range(rate_limits.PASSWORDS_OF_ALL - rate_limits.PASSWORDS_A_MINUTE):
         found.count_password(f"10.1.{number}.1", 0)
     with pytest.raises(TooManyCalls):
         found.count_password("10.9.9.9", 0)
@@ -79,7 +79,7 @@ def test_a_header_that_names_an_address_is_believed_only_on_a_space(monkeypatch:
 
 
 def test_addresses_are_forgotten_and_never_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "KEPT_ADDRESSES", 5)
+    monkeypatch.setattr(rate_limits, "KEPT_ADDRESSES", 5)
     found = Rates(Limits(calls_a_minute=1))
     for number in range(20):
         found.count_call(f"10.0.0.{number}", 0)
